@@ -62,8 +62,9 @@ async def capabilities(session: Session) -> None:
             f"{one.max_relative_error:.2e}, {one.matmul_tflops:.1f} TFLOP/s"
         )
     session.say(f"- largest allocation: {figure(facts.largest_allocation)}")
+    attention = ", ".join(map(device_pb2.AttentionBackend.Name, facts.attention_backends))
     session.say(
-        f"- attention {', '.join(map(device_pb2.AttentionBackend.Name, facts.attention_backends))}; float64 {facts.has_float64}; "
+        f"- attention {attention}; float64 {facts.has_float64}; "
         f"pinned {facts.has_pinned_memory}; compilation {facts.has_compilation}; "
         f"host to device {facts.host_to_device_gbps:.1f} GB/s, back "
         f"{facts.device_to_host_gbps:.1f} GB/s"

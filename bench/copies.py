@@ -101,8 +101,8 @@ async def _measure(
     how = "verified" if verified else "unverified"
     return compare(
         f"copy-{name}-{how}-{size // MIB}",
-        f"MemoryService.CopyAllocation of {size // MIB} MiB, {how}, from the call to its last event, "
-        f"against {label} of the same size",
+        f"MemoryService.CopyAllocation of {size // MIB} MiB, {how}, from the call to its last "
+        f"event, against {label} of the same size",
         samples,
         subject="copy",
         baseline=label,

@@ -43,6 +43,7 @@ def engine() -> Draw:
     from domains.inference.jobs import GenerationJob
     from domains.inference.types import (
         GenerationSettings,
+        GuidanceSettings,
         PrecisionMode,
         Scheduler,
         SchedulerSettings,

@@ -116,8 +116,8 @@ class Composition:
             clock.wall(),
             Standing(
                 draining=lambda: self._session.sessions.closed,
-                artifact_bytes_used=lambda: self._artifact.store.usage().used_bytes,
-                allocation_bytes_used=lambda client: self._memory.held_by(client),
+                used_artifact_bytes=lambda: self._artifact.store.usage().used_bytes,
+                used_allocation_bytes=lambda client: self._memory.held_by(client),
             ),
             built=built_methods(domains),
             unbuilt_fields=[f"GenerationSettings.{path}" for path in inference.UNBUILT],

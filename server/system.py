@@ -31,8 +31,8 @@ class Standing:
     """What changes while the server runs."""
 
     draining: Callable[[], bool]
-    artifact_bytes_used: Callable[[], int]
-    allocation_bytes_used: Callable[[str], int]
+    used_artifact_bytes: Callable[[], int]
+    used_allocation_bytes: Callable[[str], int]
     """Of the client of that name."""
 
 
@@ -88,9 +88,9 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         waiting = settings.queue_length_per_device
         return system_pb2.Quotas(
             artifact_bytes=settings.artifact_quota_bytes,
-            artifact_bytes_used=self._standing.artifact_bytes_used(),
+            used_artifact_bytes=self._standing.used_artifact_bytes(),
             allocation_bytes=settings.allocation_quota_bytes,
-            allocation_bytes_used=self._standing.allocation_bytes_used(client),
+            used_allocation_bytes=self._standing.used_allocation_bytes(client),
             queue_length=waiting,
             queue_length_per_client=max(waiting // 2, 1),
             open_calls={

@@ -68,13 +68,13 @@ def _after_restart(kept: system_pb2.Retentions) -> str:
 
 
 def _quotas(quotas: system_pb2.Quotas) -> Iterable[tuple[str, str]]:
-    leased = size(quotas.allocation_bytes_used)
+    leased = size(quotas.used_allocation_bytes)
     if quotas.allocation_bytes:
         leased += f" of {size(quotas.allocation_bytes)}"
     return (
         (
             "artifacts of all",
-            f"{size(quotas.artifact_bytes_used)} of {size(quotas.artifact_bytes)}",
+            f"{size(quotas.used_artifact_bytes)} of {size(quotas.artifact_bytes)}",
         ),
         ("your allocations", leased),
         (

@@ -21,8 +21,10 @@ KIND_NAMES = {kind.__name__: code for code, kind in KINDS.items()} | {"DomainErr
 
 # What is told of a request is INVALID_ARGUMENT; a model's problem is what its every use is
 # refused with.
+VIOLATION = ("domains.errors", "FieldViolation")
+LISTED = "violations"
 CARRIERS = {
-    ("domains.errors", "FieldViolation"): 3,
+    VIOLATION: 3,
     ("domains.model.types", "Problem"): 9,
 }
 # They only hand on what they were made with.
@@ -244,6 +246,10 @@ class Code:
             return
         if meaning in _TRANSPARENT or name == "get":
             yield from self._follow(module, call, reason, start)
+            return
+        around = module.around(call, ast.keyword, ast.stmt)
+        if meaning == VIOLATION and isinstance(around, ast.keyword) and around.arg == LISTED:
+            yield from self._follow(module, around, reason, start)  # of the error that lists it
             return
         code = self._code_of(meaning)
         if isinstance(function, ast.Attribute):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
@@ -15,8 +16,6 @@ _NUMBERS = frozenset(
         FieldDescriptorProto.TYPE_FLOAT,
         FieldDescriptorProto.TYPE_INT32,
         FieldDescriptorProto.TYPE_INT64,
-        FieldDescriptorProto.TYPE_UINT32,
-        FieldDescriptorProto.TYPE_UINT64,
     }
 )
 _UNITS = {
@@ -47,6 +46,7 @@ _CSHARP_MEMBERS = frozenset(
         "MergeFrom",
     }
 )
+_EMPTY_WORDS = frozenset({"a", "an", "its", "of", "one", "the", "what", "which"})
 # Lists that are as long as the machine has devices or the server has parts.
 _SHORT_LISTS = {
     "ListDevices": "as many as the machine has",
@@ -59,9 +59,33 @@ def pascal(name: str) -> str:
     return "".join(word[:1].upper() + word[1:] for word in name.split("_"))
 
 
-def test_everything_is_commented() -> None:
+def speaks_for_itself(field: protos.Field) -> bool:
+    """Whether name and type say it: an id, or a field named as its type begins or ends."""
+    if re.search(r"_ids?$", field.proto.name):
+        return True
+    kind = field.proto.type_name.rpartition(".")[2].lower()
+    name = field.proto.name.replace("_", "")
+    one = (name.removesuffix("s"), name.removesuffix("es"), name.removesuffix("ies") + "y")
+    return bool(kind) and (kind.startswith((name, *one)) or kind.endswith((name, *one)))
+
+
+def filler(field: protos.Field) -> bool:
+    """Whether a comment says nothing that name and type do not say."""
+    words = set(re.findall(r"[a-z]+", field.comment.lower())) - _EMPTY_WORDS
+    own = set(re.findall(r"[A-Z]?[a-z]+", f"{field.message}_{field.proto.name}"))
+    own |= set(re.findall(r"[A-Z]?[a-z]+", field.proto.type_name.rpartition(".")[2]))
+    own = {word.lower() for word in own}
+    own |= {word.removesuffix("y") + "ies" for word in own} | {f"{word}s" for word in own}
+    return bool(field.comment) and speaks_for_itself(field) and words <= own | {"matches"}
+
+
+def test_everything_that_does_not_speak_for_itself_is_commented() -> None:
     files = protos.public()
-    silent = [field.name for field in protos.fields(files) if not field.comment]
+    silent = [
+        field.name
+        for field in protos.fields(files)
+        if not field.comment and not speaks_for_itself(field)
+    ]
     silent += [f"{m.service}.{m.name}" for m in protos.methods(files) if not m.comment]
     silent += [
         name
@@ -70,6 +94,20 @@ def test_everything_is_commented() -> None:
         if not comment
     ]
     assert silent == []
+
+
+def test_no_comment_only_repeats_a_name() -> None:
+    assert [field.name for field in protos.fields(protos.public()) if filler(field)] == []
+
+
+def test_a_comment_that_only_repeats_a_name_is_found() -> None:
+    (field,) = (f for f in protos.fields(protos.public()) if f.name == "ModelMatch.model")
+    said = replace(field, comment="The model.")
+    assert filler(said)
+    assert not filler(replace(said, comment="The model that matches best of all."))
+    assert speaks_for_itself(said)
+    (other,) = (f for f in protos.fields(protos.public()) if f.name == "ModelMatch.score")
+    assert not speaks_for_itself(other)
 
 
 def test_numbers_with_a_unit_have_it_in_their_name() -> None:
@@ -192,12 +230,50 @@ def test_every_session_starts_with_options_and_sends_events() -> None:
         kinds = {
             field.type_name.rpartition(".")[2] for field in messages[method.response].field
         }
-        # Batches run on after their call; watches start nothing.
-        if method.name == "CreateBatch" or method.name.startswith("Watch"):
+        # Batches run on after their call; watches start nothing, GetSession and UpdateSession
+        # neither.
+        if method.name in {"CreateBatch", "GetSession", "UpdateSession"}:
             continue
-        assert ("options" in request) == ("SessionEvent" in kinds) or method.name in {
-            "GetSession"
-        }, method.name
+        if method.name.startswith("Watch"):
+            assert "options" not in request, method.name
+            continue
+        assert ("options" in request) == ("SessionEvent" in kinds), method.name
+        assert ("delivery" in request) == ("SessionEvent" in kinds), method.name
+
+
+def test_every_stream_of_a_session_has_one_shape() -> None:
+    """One event and nothing else, so that a client has one way to read every stream."""
+    messages = protos.messages(protos.public())
+    shapes = {
+        method.name: [(field.name, field.number) for field in messages[method.response].field]
+        for method in protos.methods(protos.public())
+        if any(
+            field.type_name.endswith(".SessionEvent")
+            for field in messages[method.response].field
+        )
+        and method.name != "GetSession"
+    }
+    assert len(shapes) > 20
+    assert {name for name, shape in shapes.items() if shape != [("event", 1)]} == set()
+
+
+def test_no_file_outgrows_a_reader() -> None:
+    lines = {
+        path.name: path.read_text("utf-8").count("\n")
+        for path in (protos.ROOT / protos.PUBLIC).glob("*.proto")
+    }
+    assert {name: count for name, count in lines.items() if count >= 500} == {}
+    assert len(lines) > 20
+
+
+def test_integers_are_signed() -> None:
+    unsigned = {
+        FieldDescriptorProto.TYPE_UINT32,
+        FieldDescriptorProto.TYPE_UINT64,
+        FieldDescriptorProto.TYPE_FIXED32,
+        FieldDescriptorProto.TYPE_FIXED64,
+    }
+    assert [f.name for f in protos.fields(protos.public()) if f.proto.type in unsigned] == []
 
 
 def test_names_are_free_in_csharp() -> None:
@@ -229,4 +305,4 @@ def test_every_file_has_the_csharp_namespace() -> None:
 
 
 def _is_64_bits(field: FieldDescriptorProto) -> bool:
-    return field.type in (FieldDescriptorProto.TYPE_UINT64, FieldDescriptorProto.TYPE_INT64)
+    return field.type == FieldDescriptorProto.TYPE_INT64

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
+from pathlib import Path
 
 import grpc
 
-from deviceops.v1 import common_pb2
+from deviceops.v1 import errors_pb2
 from domains.errors import Reason
 from domains.session.errors import cancellation
+from domains.session.types import Cancelled
 from tests.contract import protos
 from tests.contract.raised import ROOT, Code, Use
+from tests.contract.unbuilt_reasons import UNBUILT_REASONS
 
 PREFIX = "ERROR_REASON_"
 CODES = frozenset(code.name for code in grpc.StatusCode)
@@ -72,7 +76,7 @@ def misraised(uses: Iterable[Use]) -> list[str]:
     for use in uses:
         code = use.code
         if use.cancels:
-            code = cancellation("session", Reason(use.reason)).code
+            code = cancellation("session", Cancelled(Reason(use.reason), None, ())).code
         name = CODE_NAMES[code] if code else "unknown"
         if name != code_of_reason()[use.reason]:
             wrong.append(
@@ -89,6 +93,37 @@ def test_code_raises_every_reason_with_the_code_it_states() -> None:
 
 def test_no_error_is_raised_with_a_reason_that_only_fits_its_base() -> None:
     assert list(Code.of_the_product().unreasoned()) == []
+
+
+def test_what_nothing_gives_is_listed_as_unbuilt() -> None:
+    given = {use.reason for use in Code.of_the_product().uses()}
+    assert set(code_of_reason()) - given == set(UNBUILT_REASONS)
+
+
+def test_every_reason_that_is_given_is_provoked_by_a_test() -> None:
+    given = {use.reason for use in Code.of_the_product().uses()}
+    assert given - set(provoked(ROOT / "tests")) == set()
+
+
+def provoked(folder: Path) -> Iterator[str]:
+    """Reasons that tests name, as the code's, the contract's or a text; this folder, which
+    only reads, left out."""
+    for path in folder.rglob("test_*.py"):
+        if path.parent == Path(__file__).parent:
+            continue
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            match node:
+                case ast.Attribute(attr=str(name)) | ast.Name(id=str(name)):
+                    yield name.removeprefix(PREFIX)
+                case ast.Constant(value=str(text)):
+                    yield text
+
+
+def test_a_reason_that_no_test_names_is_missed(tmp_path: Path) -> None:
+    (tmp_path / "test_one.py").write_text("assert told is Reason.DISK_FULL or 'QUEUE_FULL'\n")
+    found = set(provoked(tmp_path))
+    assert {"DISK_FULL", "QUEUE_FULL"} <= found
+    assert "MODEL_IN_USE" not in found
 
 
 SAMPLE = """
@@ -158,7 +193,7 @@ def test_the_page_about_trouble_states_the_codes_of_the_contract() -> None:
 
 
 def test_python_and_proto_have_the_same_reasons() -> None:
-    in_protos = [name.removeprefix(PREFIX) for name in common_pb2.ErrorReason.keys()[1:]]
+    in_protos = [name.removeprefix(PREFIX) for name in errors_pb2.ErrorReason.keys()[1:]]
     assert [reason.value for reason in Reason] == in_protos
 
 

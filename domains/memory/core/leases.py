@@ -10,6 +10,7 @@ from domains.clients import Caller
 from domains.device.core import DeviceInventory
 from domains.errors import Reason, ResourceExhausted
 from domains.finishing import finished
+from domains.limits import LIMITS
 from domains.memory.core.address_space import AddressSpace
 from domains.memory.core.headroom import Headroom
 from domains.memory.core.ledger import Lease, Ledger, Reservation
@@ -29,6 +30,7 @@ from domains.values import ByteFigure
 
 _REPORTED = "sum of the worker's buffers, as of its last figures"
 _UNREPORTED = ByteFigure.unknown("no worker of the device has sent figures yet")
+_MOST_SHOWN = LIMITS["RenewLeasesResponse.allocations"].max_elements
 _OUT_OF_MEMORY = {Reason.HOST_OUT_OF_MEMORY, Reason.DEVICE_OUT_OF_MEMORY}
 
 

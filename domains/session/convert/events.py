@@ -52,10 +52,14 @@ class SessionConverter:
                 yield response(event=self.event(event))
 
     def terminal(self, log: EventLog) -> event_pb2.SessionEvent | None:
-        """The entry that ended a log; None while it has not ended."""
+        """The entry that ended a log, without its pictures, which the session has as well: both
+        would outgrow a message. None while it has not ended.
+        """
         if log.terminal is None:
             return None
-        return self.event(log.entry(log.last_sequence))
+        result = self.event(log.entry(log.last_sequence))
+        getattr(result, result.WhichOneof("event") or "completed").ClearField("images")
+        return result
 
     def event(self, item: types.SessionEvent) -> event_pb2.SessionEvent:
         """One event of a session."""

@@ -170,8 +170,9 @@ def test_a_stopped_move_stops_between_chunks(buffers: Any, mapping: Mapping) -> 
 
 def test_names_and_regions_are_checked(buffers: Any, mapping: Mapping) -> None:
     buffers.allocate("small", 10, guard())
-    with pytest.raises(AlreadyExists):
+    with pytest.raises(AlreadyExists) as taken:
         buffers.allocate("small", 10, guard())
+    assert taken.value.reason is Reason.NAME_TAKEN
     with pytest.raises(NotFound):
         buffers.free("other")
     segment = SegmentRegion(mapping.segment)

@@ -142,6 +142,19 @@ async def test_a_lease_lives_while_it_is_renewed_and_no_longer(system: System) -
     assert system.backed() == 0
 
 
+async def test_of_very_many_leases_the_oldest_are_shown_and_all_renewed(
+    system: System,
+) -> None:
+    lent = [await system.lend(HOST, 1) for _ in range(1001)]
+    system.time.move(50)
+
+    shown = system.service.leases.renew(ANN, [], 60)
+    assert [one.allocation_id for one in shown] == [one.allocation_id for one in lent[:1000]]
+    system.time.move(20)
+    await system.service.leases.sweep()
+    assert system.backed() == 1001
+
+
 @pytest.mark.parametrize(
     ("ids", "lease", "reason"),
     [([], 0.9, Reason.FIELD_OUT_OF_RANGE), (["x"] * 1001, 60, Reason.TOO_MANY_ELEMENTS)],

@@ -19,7 +19,7 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionOptions
 from tests.callers import called
-from tests.domains.session.conftest import finish, idle, started, submit
+from tests.domains.session.conftest import finish, idle, picture, started, submit
 from tests.domains.session.test_queue import Device
 from tests.domains.sessions import until_final
 from tests.domains.wire import channel_to
@@ -145,3 +145,17 @@ async def test_what_is_somebody_elses_is_not_there(stub: Stub, sessions: Session
     assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
     mine = await stub.GetSession(request, metadata=called("mary"))
     assert mine.session.owner == "mary"
+
+
+async def test_a_session_is_told_with_its_pictures_once(stub: Stub, sessions: Sessions) -> None:
+    session = await started(sessions)
+    session.finish_image(picture(0))
+    finish(session)
+
+    got = await stub.GetSession(
+        processing_pb2.GetSessionRequest(session_id=session.session_id), metadata=OPERATOR
+    )
+
+    assert len(got.session.images) == 1
+    assert got.terminal_event.completed.image_count == 1
+    assert not got.terminal_event.completed.images

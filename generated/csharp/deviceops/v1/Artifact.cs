@@ -1360,9 +1360,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "upload_id" field.</summary>
     public const int UploadIdFieldNumber = 1;
     private string uploadId_ = "";
-    /// <summary>
-    /// The upload.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string UploadId {
@@ -1564,9 +1561,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "upload" field.</summary>
     public const int UploadFieldNumber = 1;
     private global::DeviceOperations.V1.Upload upload_;
-    /// <summary>
-    /// The upload.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Upload Upload {
@@ -1778,9 +1772,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact" field.</summary>
     public const int ArtifactFieldNumber = 1;
     private global::DeviceOperations.V1.Artifact artifact_;
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Artifact Artifact {
@@ -2032,9 +2023,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {
@@ -2598,9 +2586,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {
@@ -2802,9 +2787,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact" field.</summary>
     public const int ArtifactFieldNumber = 1;
     private global::DeviceOperations.V1.Artifact artifact_;
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Artifact Artifact {
@@ -3462,9 +3444,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.Artifact> _repeated_artifacts_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Artifact.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Artifact> artifacts_ = new pbc::RepeatedField<global::DeviceOperations.V1.Artifact>();
-    /// <summary>
-    /// The artifacts.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.Artifact> Artifacts {
@@ -3696,9 +3675,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {
@@ -4003,9 +3979,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact" field.</summary>
     public const int ArtifactFieldNumber = 1;
     private global::DeviceOperations.V1.Artifact artifact_;
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Artifact Artifact {
@@ -4216,9 +4189,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
-    /// <summary>
-    /// The artifact.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {

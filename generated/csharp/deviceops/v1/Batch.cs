@@ -525,9 +525,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "item_id" field.</summary>
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
-    /// <summary>
-    /// The item.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ItemId {
@@ -2393,9 +2390,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -2608,9 +2602,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -2879,9 +2870,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -3095,9 +3083,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -3409,9 +3394,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -4036,9 +4018,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.Batch> _repeated_batches_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Batch.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Batch> batches_ = new pbc::RepeatedField<global::DeviceOperations.V1.Batch>();
-    /// <summary>
-    /// The batches.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.Batch> Batches {
@@ -4268,9 +4247,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -4559,9 +4535,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -4773,9 +4746,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -5016,9 +4986,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -5229,9 +5196,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -5433,9 +5397,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -5647,9 +5608,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -5890,9 +5848,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -6104,9 +6059,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -6337,9 +6289,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch" field.</summary>
     public const int BatchFieldNumber = 1;
     private global::DeviceOperations.V1.Batch batch_;
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Batch Batch {
@@ -6589,9 +6538,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
-    /// <summary>
-    /// The batch.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {

@@ -359,9 +359,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "part" field.</summary>
     public const int PartFieldNumber = 1;
     private global::DeviceOperations.V1.ModelPart part_ = global::DeviceOperations.V1.ModelPart.Unspecified;
-    /// <summary>
-    /// The part.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ModelPart Part {
@@ -374,9 +371,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "data_type" field.</summary>
     public const int DataTypeFieldNumber = 2;
     private global::DeviceOperations.V1.TensorDataType dataType_ = global::DeviceOperations.V1.TensorDataType.Unspecified;
-    /// <summary>
-    /// Its data type.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.TensorDataType DataType {
@@ -652,7 +646,8 @@ namespace DeviceOperations.V1 {
     public const int SourceFieldNumber = 3;
     private string source_ = "";
     /// <summary>
-    /// The call or computation behind it ("psutil.virtual_memory().available").
+    /// The call or computation behind it ("psutil.virtual_memory().available"). At most 128
+    /// characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1267,9 +1262,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -2196,9 +2188,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 1;
     private global::DeviceOperations.V1.DegradationKind kind_ = global::DeviceOperations.V1.DegradationKind.Unspecified;
-    /// <summary>
-    /// What kind.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DegradationKind Kind {
@@ -2490,7 +2479,7 @@ namespace DeviceOperations.V1 {
     public const int FieldFieldNumber = 1;
     private string field_ = "";
     /// <summary>
-    /// Message and field ("GenerationSettings.width").
+    /// Message and field ("GenerationSettings.width"). At most 128 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2716,7 +2705,7 @@ namespace DeviceOperations.V1 {
     private string unit_ = "";
     /// <summary>
     /// Unit of minimum, maximum and default_value ("pixels", "seconds", "bytes"); empty for
-    /// counts, shares and strengths.
+    /// counts, shares and strengths. At most 16 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

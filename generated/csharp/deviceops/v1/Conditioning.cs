@@ -1870,9 +1870,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "soft_edge" field.</summary>
     public const int SoftEdgeFieldNumber = 2;
-    /// <summary>
-    /// Soft edges.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SoftEdgeOptions SoftEdge {
@@ -1885,9 +1882,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "line_art" field.</summary>
     public const int LineArtFieldNumber = 3;
-    /// <summary>
-    /// Lines.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.LineArtOptions LineArt {
@@ -1930,9 +1924,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "tile" field.</summary>
     public const int TileFieldNumber = 6;
-    /// <summary>
-    /// Tiles.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.TileOptions Tile {
@@ -3957,7 +3948,7 @@ namespace DeviceOperations.V1 {
     public const int PromptFieldNumber = 3;
     private string prompt_ = "";
     /// <summary>
-    /// What to draw there. At most 10000 characters.
+    /// What to draw there. At most 2000 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3972,7 +3963,7 @@ namespace DeviceOperations.V1 {
     public const int NegativePromptFieldNumber = 4;
     private string negativePrompt_ = "";
     /// <summary>
-    /// What to avoid there. At most 10000 characters.
+    /// What to avoid there. At most 2000 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

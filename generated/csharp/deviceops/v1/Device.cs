@@ -525,7 +525,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.DeviceInfo.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.DeviceInfo> devices_ = new pbc::RepeatedField<global::DeviceOperations.V1.DeviceInfo>();
     /// <summary>
-    /// The devices.
+    /// The devices. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -554,7 +554,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.ProbeOutcome.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ProbeOutcome> probes_ = new pbc::RepeatedField<global::DeviceOperations.V1.ProbeOutcome>();
     /// <summary>
-    /// Kinds that were looked for without finding a device, and why.
+    /// Kinds that were looked for without finding a device, and why. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -823,9 +823,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 1;
     private global::DeviceOperations.V1.DeviceKind kind_ = global::DeviceOperations.V1.DeviceKind.Unspecified;
-    /// <summary>
-    /// The kind.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DeviceKind Kind {
@@ -1309,9 +1306,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device" field.</summary>
     public const int DeviceFieldNumber = 1;
     private global::DeviceOperations.V1.DeviceInfo device_;
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DeviceInfo Device {
@@ -1769,9 +1763,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "data_type" field.</summary>
     public const int DataTypeFieldNumber = 1;
     private global::DeviceOperations.V1.TensorDataType dataType_ = global::DeviceOperations.V1.TensorDataType.Unspecified;
-    /// <summary>
-    /// The data type.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.TensorDataType DataType {
@@ -2101,9 +2092,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -2119,7 +2107,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.DataTypeCapability.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.DataTypeCapability> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.DataTypeCapability>();
     /// <summary>
-    /// One per data type that was tried.
+    /// One per data type that was tried. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2148,7 +2136,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.AttentionBackend) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.AttentionBackend> attentionBackends_ = new pbc::RepeatedField<global::DeviceOperations.V1.AttentionBackend>();
     /// <summary>
-    /// Attention implementations that work.
+    /// Attention implementations that work. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2252,7 +2240,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 90);
     private readonly pbc::MapField<string, string> softwareVersions_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// Driver and library versions it was measured with.
+    /// Driver and library versions it was measured with. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2266,7 +2254,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(98);
     private readonly pbc::RepeatedField<string> problems_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Checks that failed, one sentence each.
+    /// Checks that failed, one sentence each. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2914,9 +2902,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device" field.</summary>
     public const int DeviceFieldNumber = 1;
     private global::DeviceOperations.V1.DeviceInfo device_;
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DeviceInfo Device {
@@ -3331,9 +3316,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "memory" field.</summary>
     public const int MemoryFieldNumber = 1;
     private global::DeviceOperations.V1.DeviceMemory memory_;
-    /// <summary>
-    /// The memory.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DeviceMemory Memory {
@@ -3847,7 +3829,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 58);
     private readonly pbc::MapField<string, string> softwareVersions_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// Versions inside it ("torch" -> "2.13.0").
+    /// Versions inside it ("torch" -> "2.13.0"). At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4362,9 +4344,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "worker" field.</summary>
     public const int WorkerFieldNumber = 7;
     private global::DeviceOperations.V1.WorkerStatus worker_;
-    /// <summary>
-    /// Its worker.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.WorkerStatus Worker {
@@ -5055,9 +5034,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 1;
     private global::DeviceOperations.V1.DeviceEventKind kind_ = global::DeviceOperations.V1.DeviceEventKind.Unspecified;
-    /// <summary>
-    /// What.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DeviceEventKind Kind {
@@ -5824,9 +5800,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -6379,9 +6352,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {

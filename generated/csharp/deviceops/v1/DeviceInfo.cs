@@ -447,7 +447,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> aliases_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Other names it answers to.
+    /// Other names it answers to. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1543,9 +1543,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -1591,7 +1588,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> candidateDeviceIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// The devices it was chosen from.
+    /// The devices it was chosen from. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1868,9 +1865,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -2707,7 +2701,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.OptimizationChange.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange> changes_ = new pbc::RepeatedField<global::DeviceOperations.V1.OptimizationChange>();
     /// <summary>
-    /// What changed; empty when everything was so already.
+    /// What changed; empty when everything was so already. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

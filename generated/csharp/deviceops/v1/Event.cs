@@ -292,9 +292,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -1712,8 +1709,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.Phase) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Phase> expectedPhases_ = new pbc::RepeatedField<global::DeviceOperations.V1.Phase>();
     /// <summary>
-    /// Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at
-    /// once when the model is loaded already.
+    /// Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at once when
+    /// the model is loaded already. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1727,7 +1724,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForInt64(42);
     private readonly pbc::RepeatedField<long> seeds_ = new pbc::RepeatedField<long>();
     /// <summary>
-    /// The seed of each picture, resolved now: a retry uses the same.
+    /// The seed of each picture, resolved now: a retry uses the same. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1801,7 +1798,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(82, global::DeviceOperations.V1.Degradation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Degradation> degradations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Degradation>();
     /// <summary>
-    /// What is known already to go otherwise than asked.
+    /// What is known already to go otherwise than asked. At most 32 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2474,9 +2471,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "phase" field.</summary>
     public const int PhaseFieldNumber = 1;
     private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
-    /// <summary>
-    /// Which.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Phase Phase {
@@ -4883,7 +4877,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Its pictures, where it has any.
+    /// Its pictures, where it has any. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6150,7 +6144,7 @@ namespace DeviceOperations.V1 {
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
     /// Every picture, in order of image_index; empty for batches and workflows, whose pictures
-    /// GetBatch and the steps' sessions show.
+    /// GetBatch and the steps' sessions show. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6179,7 +6173,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.Degradation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Degradation> degradations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Degradation>();
     /// <summary>
-    /// What was done otherwise than asked.
+    /// What was done otherwise than asked. At most 32 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7156,7 +7150,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.SafetyVerdict.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyVerdict> verdicts_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyVerdict>();
     /// <summary>
-    /// One each.
+    /// One each. At most 32 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7348,9 +7342,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -7653,7 +7644,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.ModelUse.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelUse> models_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelUse>();
     /// <summary>
-    /// Every model that took part: checkpoint, VAE, refiner, LoRAs, ControlNets, embeddings.
+    /// Every model that took part: checkpoint, VAE, refiner, LoRAs, ControlNets, embeddings. At
+    /// most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7682,7 +7674,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.PartDataType.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PartDataType>();
     /// <summary>
-    /// Data types of its parts.
+    /// Data types of its parts. At most 8 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7711,7 +7703,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 50);
     private readonly pbc::MapField<string, string> softwareVersions_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// Versions of the software that computed ("torch" -> "2.13.0").
+    /// Versions of the software that computed ("torch" -> "2.13.0"). At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8683,7 +8675,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Pictures finished before, kept all the same; empty for batches and workflows.
+    /// Pictures finished before, kept all the same; empty for batches and workflows. At most 256
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8975,7 +8968,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(42, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Pictures finished before, kept all the same; empty for batches and workflows.
+    /// Pictures finished before, kept all the same; empty for batches and workflows. At most 256
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -3303,9 +3303,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "sharpen" field.</summary>
     public const int SharpenFieldNumber = 3;
-    /// <summary>
-    /// Sharpen.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SharpenStep Sharpen {
@@ -3945,7 +3942,7 @@ namespace DeviceOperations.V1 {
     public const int CategoryFieldNumber = 1;
     private string category_ = "";
     /// <summary>
-    /// Category name ("nsfw").
+    /// Category, a name ("nsfw"). At most 64 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4314,7 +4311,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.SafetyScore.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyScore> scores_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyScore>();
     /// <summary>
-    /// Scores by category.
+    /// Scores by category. At most 32 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4401,7 +4398,8 @@ namespace DeviceOperations.V1 {
     public const int AdviceFieldNumber = 7;
     private string advice_ = "";
     /// <summary>
-    /// What a person could do about it, one English sentence; empty when nothing was flagged.
+    /// What a person could do about it, one English sentence; empty when nothing was flagged. At
+    /// most 256 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4742,9 +4740,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "postprocessor_id" field.</summary>
     public const int PostprocessorIdFieldNumber = 1;
     private string postprocessorId_ = "";
-    /// <summary>
-    /// The postprocessor.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PostprocessorId {
@@ -4757,9 +4752,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 2;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {

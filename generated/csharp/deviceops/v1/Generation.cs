@@ -4827,9 +4827,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "sdxl" field.</summary>
     public const int SdxlFieldNumber = 13;
-    /// <summary>
-    /// Of SDXL.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SdxlSettings Sdxl {

@@ -626,9 +626,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -1118,7 +1115,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.GenerationItem.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.GenerationItem> items_ = new pbc::RepeatedField<global::DeviceOperations.V1.GenerationItem>();
     /// <summary>
-    /// The items. At most 64 elements.
+    /// The items, which draw at most 256 pictures together. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1130,7 +1127,7 @@ namespace DeviceOperations.V1 {
     public const int MatrixFieldNumber = 8;
     private global::DeviceOperations.V1.GenerationMatrix matrix_;
     /// <summary>
-    /// Items by combination instead; 64 at most come out of it.
+    /// Items by combination instead, within the same bounds.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1601,9 +1598,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -2064,9 +2058,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "scheduler" field.</summary>
     public const int SchedulerFieldNumber = 1;
     private global::DeviceOperations.V1.Scheduler scheduler_ = global::DeviceOperations.V1.Scheduler.Unspecified;
-    /// <summary>
-    /// Which.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Scheduler Scheduler {
@@ -2080,7 +2071,7 @@ namespace DeviceOperations.V1 {
     public const int ClassNameFieldNumber = 2;
     private string className_ = "";
     /// <summary>
-    /// Name of its class in diffusers.
+    /// Name of its class in diffusers. At most 128 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2097,7 +2088,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(26, x => (int) x, x => (global::DeviceOperations.V1.SigmaSpacing) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.SigmaSpacing> spacings_ = new pbc::RepeatedField<global::DeviceOperations.V1.SigmaSpacing>();
     /// <summary>
-    /// Spacings it has beside the model's own.
+    /// Spacings it has beside the model's own. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2111,7 +2102,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.TimestepSpacing) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.TimestepSpacing> timestepSpacings_ = new pbc::RepeatedField<global::DeviceOperations.V1.TimestepSpacing>();
     /// <summary>
-    /// Timestep spacings it has beside the model's own.
+    /// Timestep spacings it has beside the model's own. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2488,7 +2479,8 @@ namespace DeviceOperations.V1 {
     public const int FeatureFieldNumber = 1;
     private string feature_ = "";
     /// <summary>
-    /// Field or feature ("GenerationSettings.loras", "BATCH_COMPUTATION_THROUGHPUT").
+    /// Field or feature ("GenerationSettings.loras", "BATCH_COMPUTATION_THROUGHPUT"). At most 128
+    /// characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2535,7 +2527,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> excludedFeatures_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Features that a request which uses this one cannot use.
+    /// Features that a request which uses this one cannot use. At most 32 elements. At most 128
+    /// characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2840,7 +2833,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(26, x => (int) x, x => (global::DeviceOperations.V1.GenerationMode) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.GenerationMode> modes_ = new pbc::RepeatedField<global::DeviceOperations.V1.GenerationMode>();
     /// <summary>
-    /// Modes that work.
+    /// Modes that work. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2854,7 +2847,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.SchedulerCapability.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.SchedulerCapability> schedulers_ = new pbc::RepeatedField<global::DeviceOperations.V1.SchedulerCapability>();
     /// <summary>
-    /// Schedulers that work.
+    /// Schedulers that work. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2913,7 +2906,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(66, global::DeviceOperations.V1.FieldLimit.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit> limits_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit>();
     /// <summary>
-    /// Every limit and default of the requests of this service.
+    /// Every limit and default of the requests of this service. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2927,7 +2920,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(74, global::DeviceOperations.V1.FeatureAvailability.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.FeatureAvailability> features_ = new pbc::RepeatedField<global::DeviceOperations.V1.FeatureAvailability>();
     /// <summary>
-    /// What is and what is not available.
+    /// What is and what is not available. At most 100 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2941,7 +2934,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(82, x => (int) x, x => (global::DeviceOperations.V1.ImageFileFormat) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageFileFormat> outputFormats_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageFileFormat>();
     /// <summary>
-    /// Formats finished pictures can have.
+    /// Formats finished pictures can have. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2955,7 +2948,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(90, x => (int) x, x => (global::DeviceOperations.V1.PrecisionMode) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PrecisionMode> precisionModes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PrecisionMode>();
     /// <summary>
-    /// Precision modes the device has.
+    /// Precision modes the device has. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3609,7 +3602,8 @@ namespace DeviceOperations.V1 {
     public const int EffectiveSettingsFieldNumber = 4;
     private global::DeviceOperations.V1.GenerationSettings effectiveSettings_;
     /// <summary>
-    /// The settings with nothing left unset, seeds excepted; absent unless valid.
+    /// The settings with nothing left unset, seeds excepted, and without inline pictures; absent
+    /// unless valid.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3626,7 +3620,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(42, x => (int) x, x => (global::DeviceOperations.V1.Phase) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Phase> expectedPhases_ = new pbc::RepeatedField<global::DeviceOperations.V1.Phase>();
     /// <summary>
-    /// Phases to expect, in order; empty unless valid.
+    /// Phases to expect, in order; empty unless valid. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3716,7 +3710,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(90, global::DeviceOperations.V1.Degradation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Degradation> degradations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Degradation>();
     /// <summary>
-    /// What would go otherwise than asked: a prompt that is cut, a decoding in tiles.
+    /// What would go otherwise than asked: a prompt that is cut, a decoding in tiles. At most 32
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4694,9 +4689,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {

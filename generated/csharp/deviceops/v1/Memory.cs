@@ -1011,7 +1011,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.DeviceMemory.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.DeviceMemory> devices_ = new pbc::RepeatedField<global::DeviceOperations.V1.DeviceMemory>();
     /// <summary>
-    /// One per device.
+    /// One per device. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1282,9 +1282,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "status" field.</summary>
     public const int StatusFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryStatus status_;
-    /// <summary>
-    /// The status.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryStatus Status {
@@ -2364,9 +2361,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "place" field.</summary>
     public const int PlaceFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryPlace Place {
@@ -2379,9 +2373,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "level" field.</summary>
     public const int LevelFieldNumber = 2;
     private global::DeviceOperations.V1.PressureLevel level_ = global::DeviceOperations.V1.PressureLevel.Unspecified;
-    /// <summary>
-    /// The level.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.PressureLevel Level {
@@ -2706,9 +2697,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "level" field.</summary>
     public const int LevelFieldNumber = 1;
     private global::DeviceOperations.V1.PressureLevel level_ = global::DeviceOperations.V1.PressureLevel.Unspecified;
-    /// <summary>
-    /// The level.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.PressureLevel Level {
@@ -2754,7 +2742,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(34, x => (int) x, x => (global::DeviceOperations.V1.PressureReaction) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PressureReaction> reactions_ = new pbc::RepeatedField<global::DeviceOperations.V1.PressureReaction>();
     /// <summary>
-    /// What happens, in order.
+    /// What happens, in order. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3226,7 +3214,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.MemoryPressure.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemoryPressure> pressures_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemoryPressure>();
     /// <summary>
-    /// One per place.
+    /// One per place. At most 65 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3240,7 +3228,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.PressureThreshold.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PressureThreshold> thresholds_ = new pbc::RepeatedField<global::DeviceOperations.V1.PressureThreshold>();
     /// <summary>
-    /// One per level.
+    /// One per level. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3466,7 +3454,7 @@ namespace DeviceOperations.V1 {
     public const int LabelFieldNumber = 2;
     private string label_ = "";
     /// <summary>
-    /// The client's name for it.
+    /// The client's name for it. At most 128 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4337,9 +4325,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation" field.</summary>
     public const int AllocationFieldNumber = 1;
     private global::DeviceOperations.V1.Allocation allocation_;
-    /// <summary>
-    /// The allocation.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Allocation Allocation {
@@ -4550,9 +4535,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
-    /// <summary>
-    /// The allocation.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -5203,7 +5185,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Allocation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Allocation> allocations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Allocation>();
     /// <summary>
-    /// The allocations.
+    /// The allocations; where all were asked for, the oldest ones. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5728,9 +5710,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "place" field.</summary>
     public const int PlaceFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryPlace Place {
@@ -6032,9 +6011,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.Allocation> _repeated_allocations_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Allocation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Allocation> allocations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Allocation>();
-    /// <summary>
-    /// The allocations.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.Allocation> Allocations {
@@ -6062,7 +6038,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.LedgerReconciliation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.LedgerReconciliation> reconciliations_ = new pbc::RepeatedField<global::DeviceOperations.V1.LedgerReconciliation>();
     /// <summary>
-    /// Ledger against allocator, per place.
+    /// Ledger against allocator, per place. At most 65 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6292,9 +6268,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
-    /// <summary>
-    /// The allocation.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -7149,9 +7122,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
-    /// <summary>
-    /// The allocation.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -8217,9 +8187,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -8434,9 +8401,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
-    /// <summary>
-    /// The allocation.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -8821,9 +8785,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -9376,9 +9337,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -9836,7 +9794,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ComponentMemory.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory> components_ = new pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory>();
     /// <summary>
-    /// One per component and place.
+    /// One per component and place. At most 4096 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -10030,9 +9988,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "place" field.</summary>
     public const int PlaceFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryPlace Place {
@@ -10417,9 +10372,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {

@@ -1205,9 +1205,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "place" field.</summary>
     public const int PlaceFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryPlace Place {
@@ -1223,7 +1220,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.MemorySample.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemorySample> samples_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemorySample>();
     /// <summary>
-    /// Oldest first.
+    /// Oldest first. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1282,7 +1279,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.HolderUsage.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.HolderUsage> holders_ = new pbc::RepeatedField<global::DeviceOperations.V1.HolderUsage>();
     /// <summary>
-    /// By holder.
+    /// By holder. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1672,7 +1669,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.MemoryHistory.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemoryHistory> histories_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemoryHistory>();
     /// <summary>
-    /// One per place.
+    /// One per place. At most 65 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2070,9 +2067,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 1;
     private global::DeviceOperations.V1.RecommendationKind kind_ = global::DeviceOperations.V1.RecommendationKind.Unspecified;
-    /// <summary>
-    /// What kind.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.RecommendationKind Kind {
@@ -2085,9 +2079,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "place" field.</summary>
     public const int PlaceFieldNumber = 2;
     private global::DeviceOperations.V1.MemoryPlace place_;
-    /// <summary>
-    /// The place.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryPlace Place {
@@ -2118,7 +2109,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
     private readonly pbc::MapField<string, string> evidence_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// The figures that led to it ("peak_bytes" -> "…").
+    /// The figures that led to it ("peak_bytes" -> "…"). At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2440,7 +2431,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.MemoryRecommendation.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.MemoryRecommendation> recommendations_ = new pbc::RepeatedField<global::DeviceOperations.V1.MemoryRecommendation>();
     /// <summary>
-    /// The advice.
+    /// The advice. At most 32 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

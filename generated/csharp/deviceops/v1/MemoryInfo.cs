@@ -682,9 +682,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -698,7 +695,7 @@ namespace DeviceOperations.V1 {
     public const int ComponentFieldNumber = 2;
     private string component_ = "";
     /// <summary>
-    /// The component ("unet").
+    /// The component, a name ("unet"). At most 128 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1233,7 +1230,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(50, x => (int) x, x => (global::DeviceOperations.V1.DefragmentAction) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.DefragmentAction> actions_ = new pbc::RepeatedField<global::DeviceOperations.V1.DefragmentAction>();
     /// <summary>
-    /// What was done, in order.
+    /// What was done, in order. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1263,7 +1260,7 @@ namespace DeviceOperations.V1 {
     private readonly pbc::RepeatedField<string> modelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
     /// Models that left the device: back by now after RELOAD, loaded again at their next use
-    /// after RECYCLE_WORKER.
+    /// after RECYCLE_WORKER. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1703,7 +1700,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ComponentMemory.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory> evicted_ = new pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory>();
     /// <summary>
-    /// In the order of eviction: cached before loaded, least recently used first.
+    /// In the order of eviction: cached before loaded, least recently used first. At most 1000
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -884,9 +884,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelInfo> _repeated_models_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ModelInfo.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelInfo> models_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelInfo>();
-    /// <summary>
-    /// The models.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.ModelInfo> Models {
@@ -944,8 +941,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(42);
     private readonly pbc::RepeatedField<string> problems_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// What the last look through the model folders left out and why: a sentence each,
-    /// without paths, at most 64. The same on all pages.
+    /// What the last look through the model folders left out and why: a sentence each, without
+    /// paths. The same on all pages. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1586,9 +1583,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
     private global::DeviceOperations.V1.ModelInfo model_;
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ModelInfo Model {
@@ -1841,9 +1835,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelMatch> _repeated_matches_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ModelMatch.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelMatch> matches_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelMatch>();
-    /// <summary>
-    /// The matches.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.ModelMatch> Matches {
@@ -2276,9 +2267,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
     private global::DeviceOperations.V1.ModelInfo model_;
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ModelInfo Model {
@@ -2294,7 +2282,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.ModelComponent.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelComponent> components_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelComponent>();
     /// <summary>
-    /// Its parts.
+    /// Its parts. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2819,9 +2807,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -3282,9 +3267,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 1;
     private global::DeviceOperations.V1.ModelEventKind kind_ = global::DeviceOperations.V1.ModelEventKind.Unspecified;
-    /// <summary>
-    /// What.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ModelEventKind Kind {
@@ -3699,9 +3681,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -3911,7 +3890,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ModelComponent.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelComponent> components_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelComponent>();
     /// <summary>
-    /// The parts.
+    /// The parts. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4245,9 +4224,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -4584,9 +4560,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -4797,9 +4770,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -5373,9 +5343,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -5750,7 +5717,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.CacheEntry.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.CacheEntry> entries_ = new pbc::RepeatedField<global::DeviceOperations.V1.CacheEntry>();
     /// <summary>
-    /// Cached models, next to be evicted last.
+    /// Cached models, next to be evicted last. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6597,9 +6564,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -6814,9 +6778,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -7181,9 +7142,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -7635,7 +7593,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.LoadedModel.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.LoadedModel> loaded_ = new pbc::RepeatedField<global::DeviceOperations.V1.LoadedModel>();
     /// <summary>
-    /// On devices.
+    /// On devices. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7649,7 +7607,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.ComponentMemory.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory> components_ = new pbc::RepeatedField<global::DeviceOperations.V1.ComponentMemory>();
     /// <summary>
-    /// Where each component lies.
+    /// Where each component lies. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7663,7 +7621,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(42, global::DeviceOperations.V1.ModelEstimate.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelEstimate> estimates_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelEstimate>();
     /// <summary>
-    /// What it needs on each device.
+    /// What it needs on each device. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8209,9 +8167,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
     private global::DeviceOperations.V1.ModelInfo model_;
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ModelInfo Model {
@@ -8626,9 +8581,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 1;
     private global::DeviceOperations.V1.ModelInfo model_;
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ModelInfo Model {
@@ -8840,9 +8792,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {

@@ -387,7 +387,7 @@ namespace DeviceOperations.V1 {
     public const int NameFieldNumber = 2;
     private string name_ = "";
     /// <summary>
-    /// Its name for people.
+    /// Its name for people. At most 256 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -568,7 +568,7 @@ namespace DeviceOperations.V1 {
     public const int DescriptionFieldNumber = 14;
     private string description_ = "";
     /// <summary>
-    /// From UpdateModel, its card or its header.
+    /// From UpdateModel, its card or its header. At most 1024 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -583,7 +583,7 @@ namespace DeviceOperations.V1 {
     public const int LicenseFieldNumber = 15;
     private string license_ = "";
     /// <summary>
-    /// From its card or header ("MIT").
+    /// From its card or header ("MIT"). At most 64 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -600,7 +600,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(130);
     private readonly pbc::RepeatedField<string> tags_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// From UpdateModel, its card, header or folder.
+    /// From UpdateModel, its card, header or folder. At most 64 elements. At most 64 characters
+    /// each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -614,7 +615,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(138);
     private readonly pbc::RepeatedField<string> triggerWords_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Words that bring out a LoRA or embedding.
+    /// Words that bring out a LoRA or embedding. At most 64 elements. At most 64 characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -641,7 +642,7 @@ namespace DeviceOperations.V1 {
     public const int SchedulerClassFieldNumber = 19;
     private string schedulerClass_ = "";
     /// <summary>
-    /// The scheduler its own configuration names (a diffusers class name).
+    /// The scheduler its own configuration names (a diffusers class name). At most 512 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -763,7 +764,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(218);
     private readonly pbc::RepeatedField<string> aliases_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Other ids it answers to.
+    /// Other ids it answers to. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1570,7 +1571,7 @@ namespace DeviceOperations.V1 {
     public const int NameFieldNumber = 1;
     private string name_ = "";
     /// <summary>
-    /// Its name ("unet", "vae", "text_encoder_2").
+    /// Its name ("unet", "vae", "text_encoder_2"). At most 128 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1585,7 +1586,7 @@ namespace DeviceOperations.V1 {
     public const int ClassNameFieldNumber = 2;
     private string className_ = "";
     /// <summary>
-    /// Its class ("UNet2DConditionModel").
+    /// Its class ("UNet2DConditionModel"). At most 128 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1934,9 +1935,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -2376,9 +2374,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -2391,9 +2386,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 2;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -2424,7 +2416,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.PartDataType.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PartDataType>();
     /// <summary>
-    /// Data types of its parts there.
+    /// Data types of its parts there. At most 8 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2468,7 +2460,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(58);
     private readonly pbc::RepeatedField<string> sessionIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Sessions that use it now.
+    /// Sessions that use it now. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2866,7 +2858,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(10);
     private readonly pbc::RepeatedField<string> addedModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// New models.
+    /// New models. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2880,7 +2872,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(18);
     private readonly pbc::RepeatedField<string> changedModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Changed models.
+    /// Changed models. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2894,7 +2886,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(26);
     private readonly pbc::RepeatedField<string> removedModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Models that are gone.
+    /// Models that are gone. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3910,9 +3902,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -3925,9 +3914,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "device_id" field.</summary>
     public const int DeviceIdFieldNumber = 2;
     private string deviceId_ = "";
-    /// <summary>
-    /// The device.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string DeviceId {
@@ -4003,7 +3989,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(58, global::DeviceOperations.V1.PartDataType.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PartDataType>();
     /// <summary>
-    /// Data types of its parts.
+    /// Data types of its parts. At most 8 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

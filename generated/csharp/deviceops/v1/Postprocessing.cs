@@ -339,7 +339,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForInt32(58);
     private readonly pbc::RepeatedField<int> factors_ = new pbc::RepeatedField<int>();
     /// <summary>
-    /// Enlargements it has; empty for others.
+    /// Enlargements it has; empty for others. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -353,7 +353,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(66, global::DeviceOperations.V1.FieldLimit.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit> limits_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit>();
     /// <summary>
-    /// Limits and defaults of its options.
+    /// Limits and defaults of its options. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -382,7 +382,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(82, global::DeviceOperations.V1.PostprocessorBenchmark.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorBenchmark> benchmarks_ = new pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorBenchmark>();
     /// <summary>
-    /// What it took where it was measured. At most 64 elements.
+    /// What it took where it was measured, the newest ones. At most 8 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1017,7 +1017,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Postprocessor.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Postprocessor> postprocessors_ = new pbc::RepeatedField<global::DeviceOperations.V1.Postprocessor>();
     /// <summary>
-    /// The postprocessors.
+    /// The postprocessors. At most 128 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1694,9 +1694,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -2628,9 +2625,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -2848,9 +2842,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "postprocessor_id" field.</summary>
     public const int PostprocessorIdFieldNumber = 1;
     private string postprocessorId_ = "";
-    /// <summary>
-    /// The postprocessor.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PostprocessorId {
@@ -3304,9 +3295,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -3724,9 +3712,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "postprocessor_id" field.</summary>
     public const int PostprocessorIdFieldNumber = 1;
     private string postprocessorId_ = "";
-    /// <summary>
-    /// The postprocessor.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PostprocessorId {
@@ -4057,7 +4042,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.PostprocessorStatistics.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorStatistics> postprocessors_ = new pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorStatistics>();
     /// <summary>
-    /// One per postprocessor that was used.
+    /// One per postprocessor that was used. At most 128 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -1151,9 +1151,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.Session> _repeated_sessions_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Session.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Session> sessions_ = new pbc::RepeatedField<global::DeviceOperations.V1.Session>();
-    /// <summary>
-    /// The sessions.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.Session> Sessions {
@@ -1460,9 +1457,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -1665,9 +1659,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session" field.</summary>
     public const int SessionFieldNumber = 1;
     private global::DeviceOperations.V1.Session session_;
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Session Session {
@@ -1681,7 +1672,8 @@ namespace DeviceOperations.V1 {
     public const int TerminalEventFieldNumber = 2;
     private global::DeviceOperations.V1.SessionEvent terminalEvent_;
     /// <summary>
-    /// The last entry of its log; absent while it is not final.
+    /// The last entry of its log, without pictures, which `session` has; absent while it is not
+    /// final.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1928,9 +1920,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -2222,9 +2211,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -2692,9 +2678,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 1;
     private global::DeviceOperations.V1.SessionChangeKind kind_ = global::DeviceOperations.V1.SessionChangeKind.Unspecified;
-    /// <summary>
-    /// What.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionChangeKind Kind {
@@ -3590,9 +3573,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -3833,9 +3813,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session" field.</summary>
     public const int SessionFieldNumber = 1;
     private global::DeviceOperations.V1.Session session_;
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Session Session {
@@ -4046,9 +4023,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -4250,9 +4224,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session" field.</summary>
     public const int SessionFieldNumber = 1;
     private global::DeviceOperations.V1.Session session_;
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Session Session {
@@ -4464,9 +4435,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -4707,9 +4675,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session" field.</summary>
     public const int SessionFieldNumber = 1;
     private global::DeviceOperations.V1.Session session_;
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Session Session {
@@ -5379,9 +5344,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -5679,9 +5641,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session" field.</summary>
     public const int SessionFieldNumber = 1;
     private global::DeviceOperations.V1.Session session_;
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Session Session {
@@ -5892,9 +5851,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
-    /// <summary>
-    /// The session.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {

@@ -648,7 +648,7 @@ namespace DeviceOperations.V1 {
       /// is paused at once and keeps its place. One that is paused stays as it is.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
       /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs, and its kind cannot be paused then).
+      /// it runs and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -665,7 +665,7 @@ namespace DeviceOperations.V1 {
       /// is paused at once and keeps its place. One that is paused stays as it is.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
       /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs, and its kind cannot be paused then).
+      /// it runs and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -680,7 +680,7 @@ namespace DeviceOperations.V1 {
       /// is paused at once and keeps its place. One that is paused stays as it is.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
       /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs, and its kind cannot be paused then).
+      /// it runs and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -697,7 +697,7 @@ namespace DeviceOperations.V1 {
       /// is paused at once and keeps its place. One that is paused stays as it is.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
       /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs, and its kind cannot be paused then).
+      /// it runs and its kind cannot be paused then).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1154,7 +1154,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a stored workflow. Runs in progress keep their copy.
       /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// (STATE_CONFLICT: ready-made or not made from the newest version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1169,7 +1169,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a stored workflow. Runs in progress keep their copy.
       /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// (STATE_CONFLICT: ready-made or not made from the newest version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1182,7 +1182,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a stored workflow. Runs in progress keep their copy.
       /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// (STATE_CONFLICT: ready-made or not made from the newest version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1197,7 +1197,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change a stored workflow. Runs in progress keep their copy.
       /// Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-      /// (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+      /// (STATE_CONFLICT: ready-made or not made from the newest version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

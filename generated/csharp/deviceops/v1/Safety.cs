@@ -622,9 +622,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {
@@ -841,7 +838,7 @@ namespace DeviceOperations.V1 {
     public const int CategoryFieldNumber = 1;
     private string category_ = "";
     /// <summary>
-    /// Category name ("nsfw"). At most 64 characters.
+    /// Category, a name ("nsfw"). At most 64 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1293,8 +1290,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> promptWords_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Words and patterns that flag a prompt in the category "words", folded by case and
-    /// form. At most 1000 elements. At most 128 characters each.
+    /// Words and patterns that flag a prompt in the category "words", folded by case and form. At
+    /// most 1000 elements. At most 64 characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1980,9 +1977,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy" field.</summary>
     public const int PolicyFieldNumber = 1;
     private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SafetyPolicy Policy {
@@ -2194,9 +2188,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy_id" field.</summary>
     public const int PolicyIdFieldNumber = 1;
     private string policyId_ = "";
-    /// <summary>
-    /// The policy.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PolicyId {
@@ -2437,9 +2428,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy" field.</summary>
     public const int PolicyFieldNumber = 1;
     private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SafetyPolicy Policy {
@@ -2937,9 +2925,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.SafetyPolicy> _repeated_policies_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.SafetyPolicy.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.SafetyPolicy> policies_ = new pbc::RepeatedField<global::DeviceOperations.V1.SafetyPolicy>();
-    /// <summary>
-    /// The policies.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.SafetyPolicy> Policies {
@@ -3420,9 +3405,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy" field.</summary>
     public const int PolicyFieldNumber = 1;
     private global::DeviceOperations.V1.SafetyPolicy policy_;
-    /// <summary>
-    /// The policy.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SafetyPolicy Policy {
@@ -3634,9 +3616,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy_id" field.</summary>
     public const int PolicyIdFieldNumber = 1;
     private string policyId_ = "";
-    /// <summary>
-    /// The policy.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PolicyId {
@@ -4115,7 +4094,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> prompts_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// The prompts. At most 16 elements. At most 10000 characters each.
+    /// The prompts. At most 8 elements. At most 10000 characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4530,9 +4509,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {

@@ -1834,9 +1834,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "ddim" field.</summary>
     public const int DdimFieldNumber = 7;
-    /// <summary>
-    /// Of DDIM.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.DdimOptions Ddim {

@@ -1949,7 +1949,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(162, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Pictures finished so far.
+    /// Pictures finished so far. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

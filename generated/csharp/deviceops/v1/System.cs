@@ -35,9 +35,9 @@ namespace DeviceOperations.V1 {
             "dWYuRHVyYXRpb24SKgoHdXBsb2FkcxgEIAEoCzIZLmdvb2dsZS5wcm90b2J1",
             "Zi5EdXJhdGlvbhIgChhzZXNzaW9uc19zdXJ2aXZlX3Jlc3RhcnQYBSABKAgS",
             "HwoXYmF0Y2hlc19zdXJ2aXZlX3Jlc3RhcnQYBiABKAgisgIKBlF1b3RhcxIW",
-            "Cg5hcnRpZmFjdF9ieXRlcxgBIAEoAxIbChNhcnRpZmFjdF9ieXRlc191c2Vk",
-            "GAIgASgDEh0KEGFsbG9jYXRpb25fYnl0ZXMYAyABKANIAIgBARIdChVhbGxv",
-            "Y2F0aW9uX2J5dGVzX3VzZWQYBCABKAMSFAoMcXVldWVfbGVuZ3RoGAUgASgF",
+            "Cg5hcnRpZmFjdF9ieXRlcxgBIAEoAxIbChN1c2VkX2FydGlmYWN0X2J5dGVz",
+            "GAIgASgDEh0KEGFsbG9jYXRpb25fYnl0ZXMYAyABKANIAIgBARIdChV1c2Vk",
+            "X2FsbG9jYXRpb25fYnl0ZXMYBCABKAMSFAoMcXVldWVfbGVuZ3RoGAUgASgF",
             "Eh8KF3F1ZXVlX2xlbmd0aF9wZXJfY2xpZW50GAYgASgFEjcKCm9wZW5fY2Fs",
             "bHMYByADKAsyIy5kZXZpY2VvcHMudjEuUXVvdGFzLk9wZW5DYWxsc0VudHJ5",
             "GjAKDk9wZW5DYWxsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEo",
@@ -65,7 +65,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetServerInfoRequest), global::DeviceOperations.V1.GetServerInfoRequest.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BuiltFeature), global::DeviceOperations.V1.BuiltFeature.Parser, new[]{ "Name", "Built", "Role" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Retentions), global::DeviceOperations.V1.Retentions.Parser, new[]{ "Sessions", "MostSessions", "Artifacts", "Uploads", "SessionsSurviveRestart", "BatchesSurviveRestart" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Quotas), global::DeviceOperations.V1.Quotas.Parser, new[]{ "ArtifactBytes", "ArtifactBytesUsed", "AllocationBytes", "AllocationBytesUsed", "QueueLength", "QueueLengthPerClient", "OpenCalls" }, new[]{ "AllocationBytes" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Quotas), global::DeviceOperations.V1.Quotas.Parser, new[]{ "ArtifactBytes", "UsedArtifactBytes", "AllocationBytes", "UsedAllocationBytes", "QueueLength", "QueueLengthPerClient", "OpenCalls" }, new[]{ "AllocationBytes" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetServerInfoResponse), global::DeviceOperations.V1.GetServerInfoResponse.Parser, new[]{ "ServerVersion", "ContractVersion", "StartTime", "Draining", "ClientName", "ClientRole", "Features", "Limits", "Retentions", "Quotas", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, })
           }));
     }
@@ -316,7 +316,8 @@ namespace DeviceOperations.V1 {
     public const int NameFieldNumber = 1;
     private string name_ = "";
     /// <summary>
-    /// Method ("InferenceService.Generate") or field ("GenerationSettings.loras").
+    /// Method ("InferenceService.Generate") or field ("GenerationSettings.loras"). At most 128
+    /// characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1019,9 +1020,9 @@ namespace DeviceOperations.V1 {
     public Quotas(Quotas other) : this() {
       _hasBits0 = other._hasBits0;
       artifactBytes_ = other.artifactBytes_;
-      artifactBytesUsed_ = other.artifactBytesUsed_;
+      usedArtifactBytes_ = other.usedArtifactBytes_;
       allocationBytes_ = other.allocationBytes_;
-      allocationBytesUsed_ = other.allocationBytesUsed_;
+      usedAllocationBytes_ = other.usedAllocationBytes_;
       queueLength_ = other.queueLength_;
       queueLengthPerClient_ = other.queueLengthPerClient_;
       openCalls_ = other.openCalls_.Clone();
@@ -1049,18 +1050,18 @@ namespace DeviceOperations.V1 {
       }
     }
 
-    /// <summary>Field number for the "artifact_bytes_used" field.</summary>
-    public const int ArtifactBytesUsedFieldNumber = 2;
-    private long artifactBytesUsed_;
+    /// <summary>Field number for the "used_artifact_bytes" field.</summary>
+    public const int UsedArtifactBytesFieldNumber = 2;
+    private long usedArtifactBytes_;
     /// <summary>
     /// Bytes of artifacts now, of all clients together.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long ArtifactBytesUsed {
-      get { return artifactBytesUsed_; }
+    public long UsedArtifactBytes {
+      get { return usedArtifactBytes_; }
       set {
-        artifactBytesUsed_ = value;
+        usedArtifactBytes_ = value;
       }
     }
 
@@ -1094,18 +1095,18 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
-    /// <summary>Field number for the "allocation_bytes_used" field.</summary>
-    public const int AllocationBytesUsedFieldNumber = 4;
-    private long allocationBytesUsed_;
+    /// <summary>Field number for the "used_allocation_bytes" field.</summary>
+    public const int UsedAllocationBytesFieldNumber = 4;
+    private long usedAllocationBytes_;
     /// <summary>
     /// Bytes that the caller's allocations hold now, in all memories together.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long AllocationBytesUsed {
-      get { return allocationBytesUsed_; }
+    public long UsedAllocationBytes {
+      get { return usedAllocationBytes_; }
       set {
-        allocationBytesUsed_ = value;
+        usedAllocationBytes_ = value;
       }
     }
 
@@ -1146,7 +1147,7 @@ namespace DeviceOperations.V1 {
     private readonly pbc::MapField<string, int> openCalls_ = new pbc::MapField<string, int>();
     /// <summary>
     /// Most calls that are open at once, by class, as the metadata "call_class" of
-    /// TOO_MANY_STREAMS names it.
+    /// TOO_MANY_STREAMS names it. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1170,9 +1171,9 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (ArtifactBytes != other.ArtifactBytes) return false;
-      if (ArtifactBytesUsed != other.ArtifactBytesUsed) return false;
+      if (UsedArtifactBytes != other.UsedArtifactBytes) return false;
       if (AllocationBytes != other.AllocationBytes) return false;
-      if (AllocationBytesUsed != other.AllocationBytesUsed) return false;
+      if (UsedAllocationBytes != other.UsedAllocationBytes) return false;
       if (QueueLength != other.QueueLength) return false;
       if (QueueLengthPerClient != other.QueueLengthPerClient) return false;
       if (!OpenCalls.Equals(other.OpenCalls)) return false;
@@ -1184,9 +1185,9 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (ArtifactBytes != 0L) hash ^= ArtifactBytes.GetHashCode();
-      if (ArtifactBytesUsed != 0L) hash ^= ArtifactBytesUsed.GetHashCode();
+      if (UsedArtifactBytes != 0L) hash ^= UsedArtifactBytes.GetHashCode();
       if (HasAllocationBytes) hash ^= AllocationBytes.GetHashCode();
-      if (AllocationBytesUsed != 0L) hash ^= AllocationBytesUsed.GetHashCode();
+      if (UsedAllocationBytes != 0L) hash ^= UsedAllocationBytes.GetHashCode();
       if (QueueLength != 0) hash ^= QueueLength.GetHashCode();
       if (QueueLengthPerClient != 0) hash ^= QueueLengthPerClient.GetHashCode();
       hash ^= OpenCalls.GetHashCode();
@@ -1212,17 +1213,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(8);
         output.WriteInt64(ArtifactBytes);
       }
-      if (ArtifactBytesUsed != 0L) {
+      if (UsedArtifactBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteInt64(ArtifactBytesUsed);
+        output.WriteInt64(UsedArtifactBytes);
       }
       if (HasAllocationBytes) {
         output.WriteRawTag(24);
         output.WriteInt64(AllocationBytes);
       }
-      if (AllocationBytesUsed != 0L) {
+      if (UsedAllocationBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteInt64(AllocationBytesUsed);
+        output.WriteInt64(UsedAllocationBytes);
       }
       if (QueueLength != 0) {
         output.WriteRawTag(40);
@@ -1247,17 +1248,17 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(8);
         output.WriteInt64(ArtifactBytes);
       }
-      if (ArtifactBytesUsed != 0L) {
+      if (UsedArtifactBytes != 0L) {
         output.WriteRawTag(16);
-        output.WriteInt64(ArtifactBytesUsed);
+        output.WriteInt64(UsedArtifactBytes);
       }
       if (HasAllocationBytes) {
         output.WriteRawTag(24);
         output.WriteInt64(AllocationBytes);
       }
-      if (AllocationBytesUsed != 0L) {
+      if (UsedAllocationBytes != 0L) {
         output.WriteRawTag(32);
-        output.WriteInt64(AllocationBytesUsed);
+        output.WriteInt64(UsedAllocationBytes);
       }
       if (QueueLength != 0) {
         output.WriteRawTag(40);
@@ -1281,14 +1282,14 @@ namespace DeviceOperations.V1 {
       if (ArtifactBytes != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(ArtifactBytes);
       }
-      if (ArtifactBytesUsed != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ArtifactBytesUsed);
+      if (UsedArtifactBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(UsedArtifactBytes);
       }
       if (HasAllocationBytes) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(AllocationBytes);
       }
-      if (AllocationBytesUsed != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(AllocationBytesUsed);
+      if (UsedAllocationBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(UsedAllocationBytes);
       }
       if (QueueLength != 0) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueueLength);
@@ -1312,14 +1313,14 @@ namespace DeviceOperations.V1 {
       if (other.ArtifactBytes != 0L) {
         ArtifactBytes = other.ArtifactBytes;
       }
-      if (other.ArtifactBytesUsed != 0L) {
-        ArtifactBytesUsed = other.ArtifactBytesUsed;
+      if (other.UsedArtifactBytes != 0L) {
+        UsedArtifactBytes = other.UsedArtifactBytes;
       }
       if (other.HasAllocationBytes) {
         AllocationBytes = other.AllocationBytes;
       }
-      if (other.AllocationBytesUsed != 0L) {
-        AllocationBytesUsed = other.AllocationBytesUsed;
+      if (other.UsedAllocationBytes != 0L) {
+        UsedAllocationBytes = other.UsedAllocationBytes;
       }
       if (other.QueueLength != 0) {
         QueueLength = other.QueueLength;
@@ -1352,7 +1353,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            ArtifactBytesUsed = input.ReadInt64();
+            UsedArtifactBytes = input.ReadInt64();
             break;
           }
           case 24: {
@@ -1360,7 +1361,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            AllocationBytesUsed = input.ReadInt64();
+            UsedAllocationBytes = input.ReadInt64();
             break;
           }
           case 40: {
@@ -1399,7 +1400,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 16: {
-            ArtifactBytesUsed = input.ReadInt64();
+            UsedArtifactBytes = input.ReadInt64();
             break;
           }
           case 24: {
@@ -1407,7 +1408,7 @@ namespace DeviceOperations.V1 {
             break;
           }
           case 32: {
-            AllocationBytesUsed = input.ReadInt64();
+            UsedAllocationBytes = input.ReadInt64();
             break;
           }
           case 40: {
@@ -1565,9 +1566,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "client_role" field.</summary>
     public const int ClientRoleFieldNumber = 6;
     private global::DeviceOperations.V1.ClientRole clientRole_ = global::DeviceOperations.V1.ClientRole.Unspecified;
-    /// <summary>
-    /// Its role.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ClientRole ClientRole {
@@ -1583,7 +1581,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(58, global::DeviceOperations.V1.BuiltFeature.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.BuiltFeature> features_ = new pbc::RepeatedField<global::DeviceOperations.V1.BuiltFeature>();
     /// <summary>
-    /// What is built.
+    /// What is built. At most 2000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1597,7 +1595,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(66, global::DeviceOperations.V1.FieldLimit.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit> limits_ = new pbc::RepeatedField<global::DeviceOperations.V1.FieldLimit>();
     /// <summary>
-    /// Every limit and default of every request.
+    /// Every limit and default of every request. At most 1000 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1641,7 +1639,7 @@ namespace DeviceOperations.V1 {
         = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 90);
     private readonly pbc::MapField<string, string> softwareVersions_ = new pbc::MapField<string, string>();
     /// <summary>
-    /// Versions of the front's software ("grpcio" -> "1.85.1").
+    /// Versions of the front's software ("grpcio" -> "1.85.1"). At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

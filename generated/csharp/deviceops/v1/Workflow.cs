@@ -428,9 +428,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 4;
-    /// <summary>
-    /// A model id.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -1133,9 +1130,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 2;
     private global::DeviceOperations.V1.ValueKind kind_ = global::DeviceOperations.V1.ValueKind.Unspecified;
-    /// <summary>
-    /// Its kind.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ValueKind Kind {
@@ -1794,9 +1788,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "step_id" field.</summary>
     public const int StepIdFieldNumber = 1;
     private string stepId_ = "";
-    /// <summary>
-    /// The step.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string StepId {
@@ -2492,9 +2483,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -2696,9 +2684,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -3308,9 +3293,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
-    /// <summary>
-    /// The model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -4085,9 +4067,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "load_model" field.</summary>
     public const int LoadModelFieldNumber = 4;
-    /// <summary>
-    /// Load a model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.LoadModelWork LoadModel {
@@ -4100,9 +4079,6 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "unload_model" field.</summary>
     public const int UnloadModelFieldNumber = 5;
-    /// <summary>
-    /// Unload a model.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.UnloadModelWork UnloadModel {
@@ -5761,9 +5737,6 @@ namespace DeviceOperations.V1 {
     private static readonly pb::FieldCodec<global::DeviceOperations.V1.Workflow> _repeated_workflows_codec
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.Workflow.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Workflow> workflows_ = new pbc::RepeatedField<global::DeviceOperations.V1.Workflow>();
-    /// <summary>
-    /// The workflows.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.Workflow> Workflows {
@@ -5992,9 +5965,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow_id" field.</summary>
     public const int WorkflowIdFieldNumber = 1;
     private string workflowId_ = "";
-    /// <summary>
-    /// The workflow.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string WorkflowId {
@@ -6235,9 +6205,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow" field.</summary>
     public const int WorkflowFieldNumber = 1;
     private global::DeviceOperations.V1.Workflow workflow_;
-    /// <summary>
-    /// The workflow.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Workflow Workflow {
@@ -6449,7 +6416,8 @@ namespace DeviceOperations.V1 {
     public const int WorkflowFieldNumber = 1;
     private global::DeviceOperations.V1.Workflow workflow_;
     /// <summary>
-    /// The workflow; built_in, version, owner and create_time must be unset.
+    /// The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
+    /// as a message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6661,9 +6629,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow" field.</summary>
     public const int WorkflowFieldNumber = 1;
     private global::DeviceOperations.V1.Workflow workflow_;
-    /// <summary>
-    /// The workflow.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Workflow Workflow {
@@ -6876,7 +6841,8 @@ namespace DeviceOperations.V1 {
     public const int WorkflowFieldNumber = 1;
     private global::DeviceOperations.V1.Workflow workflow_;
     /// <summary>
-    /// The workflow; built_in, version, owner and create_time must be unset.
+    /// The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
+    /// as a message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7127,9 +7093,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow" field.</summary>
     public const int WorkflowFieldNumber = 1;
     private global::DeviceOperations.V1.Workflow workflow_;
-    /// <summary>
-    /// The workflow.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.Workflow Workflow {
@@ -7341,9 +7304,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow_id" field.</summary>
     public const int WorkflowIdFieldNumber = 1;
     private string workflowId_ = "";
-    /// <summary>
-    /// The workflow.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string WorkflowId {
@@ -8172,7 +8132,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> stepOrder_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Steps in an order they can run in; empty unless valid.
+    /// Steps in an order they can run in; empty unless valid. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -9284,9 +9244,6 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "event" field.</summary>
     public const int EventFieldNumber = 1;
     private global::DeviceOperations.V1.SessionEvent event_;
-    /// <summary>
-    /// The event.
-    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.SessionEvent Event {

@@ -163,7 +163,6 @@ class GetUploadRequest(_message.Message):
 
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
-    """The upload."""
     def __init__(
         self,
         *,
@@ -185,9 +184,7 @@ class GetUploadResponse(_message.Message):
 
     UPLOAD_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def upload(self) -> _upload_pb2.Upload:
-        """The upload."""
-
+    def upload(self) -> _upload_pb2.Upload: ...
     def __init__(
         self,
         *,
@@ -212,9 +209,7 @@ class UploadArtifactResponse(_message.Message):
     existed: _builtins.bool
     """True when the caller had it already; what others have is not told."""
     @_builtins.property
-    def artifact(self) -> Global___Artifact:
-        """The artifact."""
-
+    def artifact(self) -> Global___Artifact: ...
     def __init__(
         self,
         *,
@@ -239,7 +234,6 @@ class DownloadArtifactRequest(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
-    """The artifact."""
     offset_bytes: _builtins.int
     """First byte wanted. Default: 0."""
     length_bytes: _builtins.int
@@ -297,7 +291,6 @@ class GetArtifactRequest(_message.Message):
 
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
-    """The artifact."""
     def __init__(
         self,
         *,
@@ -319,9 +312,7 @@ class GetArtifactResponse(_message.Message):
 
     ARTIFACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def artifact(self) -> Global___Artifact:
-        """The artifact."""
-
+    def artifact(self) -> Global___Artifact: ...
     def __init__(
         self,
         *,
@@ -400,9 +391,7 @@ class ListArtifactsResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]:
-        """The artifacts."""
-
+    def artifacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Artifact]: ...
     def __init__(
         self,
         *,
@@ -427,7 +416,6 @@ class UpdateArtifactRequest(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
-    """The artifact."""
     pinned: _builtins.bool
     """Keep it until deleted; absent leaves it as it is."""
     @_builtins.property
@@ -461,9 +449,7 @@ class UpdateArtifactResponse(_message.Message):
 
     ARTIFACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def artifact(self) -> Global___Artifact:
-        """The artifact."""
-
+    def artifact(self) -> Global___Artifact: ...
     def __init__(
         self,
         *,
@@ -485,7 +471,6 @@ class DeleteArtifactRequest(_message.Message):
 
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
-    """The artifact."""
     def __init__(
         self,
         *,

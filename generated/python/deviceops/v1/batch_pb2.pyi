@@ -78,7 +78,6 @@ class BatchItemStatus(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The item."""
     state: _session_pb2.SessionState.ValueType
     """Where it stands."""
     session_id: _builtins.str
@@ -296,9 +295,7 @@ class CreateBatchResponse(_message.Message):
 
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -322,7 +319,6 @@ class AddBatchItemsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     SEAL_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     seal: _builtins.bool
     """No more follow."""
     @_builtins.property
@@ -352,9 +348,7 @@ class AddBatchItemsResponse(_message.Message):
 
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -379,7 +373,6 @@ class GetBatchRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     page_size: _builtins.int
     """Items per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
@@ -416,9 +409,7 @@ class GetBatchResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchItemStatus]:
         """The items, in the order they were added."""
@@ -491,9 +482,7 @@ class ListBatchesResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Batch]:
-        """The batches."""
-
+    def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___Batch]: ...
     def __init__(
         self,
         *,
@@ -518,7 +507,6 @@ class WatchBatchRequest(_message.Message):
     FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     from_sequence: _builtins.int
     """As in WatchSessionRequest."""
     @_builtins.property
@@ -548,9 +536,7 @@ class WatchBatchResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -573,7 +559,6 @@ class PauseBatchRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -598,9 +583,7 @@ class PauseBatchResponse(_message.Message):
 
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -622,7 +605,6 @@ class ResumeBatchRequest(_message.Message):
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     def __init__(
         self,
         *,
@@ -644,9 +626,7 @@ class ResumeBatchResponse(_message.Message):
 
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -669,7 +649,6 @@ class CancelBatchRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -694,9 +673,7 @@ class CancelBatchResponse(_message.Message):
 
     BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -719,7 +696,6 @@ class RetryBatchItemsRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     ITEM_IDS_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The items; empty means all that failed. At most 1000 elements."""
@@ -749,9 +725,7 @@ class RetryBatchItemsResponse(_message.Message):
     retried_count: _builtins.int
     """Items that run again."""
     @_builtins.property
-    def batch(self) -> Global___Batch:
-        """The batch."""
-
+    def batch(self) -> Global___Batch: ...
     def __init__(
         self,
         *,
@@ -774,7 +748,6 @@ class DeleteBatchRequest(_message.Message):
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
-    """The batch."""
     def __init__(
         self,
         *,

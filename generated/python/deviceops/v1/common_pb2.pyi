@@ -16,7 +16,7 @@ Rules that hold for the whole contract:
   key to the server's log.
 - Every RPC may also answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID),
   PERMISSION_DENIED (ROLE_REQUIRED; REMOTE_SOURCE_FORBIDDEN where a model id is a URL or
-  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, METADATA_INVALID,
+  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE,
   UNKNOWN_FIELD, NON_FINITE_NUMBER, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS), RESOURCE_EXHAUSTED
   (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE, HOST_LIMIT_REACHED), DEADLINE_EXCEEDED
   (DEADLINE_EXPIRED), UNAVAILABLE (SHUTTING_DOWN), INTERNAL, and UNIMPLEMENTED (NOT_BUILT)
@@ -50,7 +50,10 @@ Rules that hold for the whole contract:
   both ends.
 - A message in either direction has at most 4194304 bytes, gRPC's default; what is larger
   comes in chunks or as an artifact. Inline pictures of one request have at most 3145728
-  bytes together.
+  bytes together. So that every answer fits, its lists say how many elements they have at most,
+  or page; its texts have at most 1000 characters where no other limit is stated, its names,
+  ids and keys of maps at most 127. A request that would outgrow a message is sent in parts
+  (AddBatchItems), its pictures as artifacts.
 - Bytes, pixels and milliseconds are in a field's name; times are Timestamps and
   Durations. Lists page with page_size and page_token. A page ends earlier where it would
   outgrow a message: only an empty next_page_token says that it is the last.
@@ -324,9 +327,7 @@ class PartDataType(_message.Message):
     PART_FIELD_NUMBER: _builtins.int
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     part: Global___ModelPart.ValueType
-    """The part."""
     data_type: Global___TensorDataType.ValueType
-    """Its data type."""
     def __init__(
         self,
         *,
@@ -355,7 +356,9 @@ class ByteFigure(_message.Message):
     quality: Global___FigureQuality.ValueType
     """Measured, estimated or unknown."""
     source: _builtins.str
-    """The call or computation behind it ("psutil.virtual_memory().available")."""
+    """The call or computation behind it ("psutil.virtual_memory().available"). At most 128
+    characters.
+    """
     def __init__(
         self,
         *,
@@ -419,7 +422,6 @@ class SessionImage(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     image_index: _builtins.int
     """The picture, from 0. Range: 0 to 1000000."""
     def __init__(
@@ -522,7 +524,6 @@ class Degradation(_message.Message):
     DETAIL_FIELD_NUMBER: _builtins.int
     PART_FIELD_NUMBER: _builtins.int
     kind: Global___DegradationKind.ValueType
-    """What kind."""
     detail: _builtins.str
     """One English sentence: what was done and why."""
     part: Global___ModelPart.ValueType
@@ -559,7 +560,7 @@ class FieldLimit(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     REQUIRED_FIELD_NUMBER: _builtins.int
     field: _builtins.str
-    """Message and field ("GenerationSettings.width")."""
+    """Message and field ("GenerationSettings.width"). At most 128 characters."""
     minimum: _builtins.float
     """Smallest accepted value; absent when there is none."""
     maximum: _builtins.float
@@ -576,7 +577,7 @@ class FieldLimit(_message.Message):
     """Most bytes of a bytes field; absent when the field is none."""
     unit: _builtins.str
     """Unit of minimum, maximum and default_value ("pixels", "seconds", "bytes"); empty for
-    counts, shares and strengths.
+    counts, shares and strengths. At most 16 characters.
     """
     required: _builtins.bool
     """Whether a request without it is refused."""

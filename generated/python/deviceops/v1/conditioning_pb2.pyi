@@ -280,13 +280,9 @@ class ControlPreprocessor(_message.Message):
         """Canny edges."""
 
     @_builtins.property
-    def soft_edge(self) -> Global___SoftEdgeOptions:
-        """Soft edges."""
-
+    def soft_edge(self) -> Global___SoftEdgeOptions: ...
     @_builtins.property
-    def line_art(self) -> Global___LineArtOptions:
-        """Lines."""
-
+    def line_art(self) -> Global___LineArtOptions: ...
     @_builtins.property
     def scribble(self) -> Global___ScribbleOptions:
         """Strokes."""
@@ -296,9 +292,7 @@ class ControlPreprocessor(_message.Message):
         """Grey levels."""
 
     @_builtins.property
-    def tile(self) -> Global___TileOptions:
-        """Tiles."""
-
+    def tile(self) -> Global___TileOptions: ...
     def __init__(
         self,
         *,
@@ -512,9 +506,9 @@ class RegionalPrompt(_message.Message):
     NEGATIVE_PROMPT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
-    """What to draw there. At most 10000 characters."""
+    """What to draw there. At most 2000 characters."""
     negative_prompt: _builtins.str
-    """What to avoid there. At most 10000 characters."""
+    """What to avoid there. At most 2000 characters."""
     weight: _builtins.float
     """Weight against the whole picture's prompt. Range: 0 to 1. Default: 0.5."""
     @_builtins.property

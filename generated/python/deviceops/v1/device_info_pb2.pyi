@@ -264,7 +264,7 @@ class DeviceInfo(_message.Message):
     """Whether it shares main memory with the processor."""
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other names it answers to."""
+        """Other names it answers to. At most 64 elements."""
 
     @_builtins.property
     def total_memory(self) -> _common_pb2.ByteFigure:
@@ -371,7 +371,6 @@ class PlacementDecision(_message.Message):
     EXPECTED_DURATION_FIELD_NUMBER: _builtins.int
     CANDIDATE_DEVICE_IDS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """The device."""
     reason: Global___PlacementReason.ValueType
     """What decided."""
     @_builtins.property
@@ -380,7 +379,7 @@ class PlacementDecision(_message.Message):
 
     @_builtins.property
     def candidate_device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The devices it was chosen from."""
+        """The devices it was chosen from. At most 64 elements."""
 
     def __init__(
         self,
@@ -412,7 +411,6 @@ class DeviceMemory(_message.Message):
     USED_BY_OTHERS_FIELD_NUMBER: _builtins.int
     PEAK_ALLOCATED_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """The device."""
     @_builtins.property
     def total(self) -> _common_pb2.ByteFigure:
         """In all."""
@@ -506,7 +504,7 @@ class OptimizationReport(_message.Message):
     """The profile applied."""
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___OptimizationChange]:
-        """What changed; empty when everything was so already."""
+        """What changed; empty when everything was so already. At most 64 elements."""
 
     @_builtins.property
     def step_before(self) -> _duration_pb2.Duration:

@@ -143,11 +143,11 @@ class ListDevicesResponse(_message.Message):
     """Number of the newest change that this list shows: watch from there on."""
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_info_pb2.DeviceInfo]:
-        """The devices."""
+        """The devices. At most 64 elements."""
 
     @_builtins.property
     def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProbeOutcome]:
-        """Kinds that were looked for without finding a device, and why."""
+        """Kinds that were looked for without finding a device, and why. At most 16 elements."""
 
     def __init__(
         self,
@@ -175,7 +175,6 @@ class ProbeOutcome(_message.Message):
     DEVICE_COUNT_FIELD_NUMBER: _builtins.int
     EXPLANATION_FIELD_NUMBER: _builtins.int
     kind: _device_info_pb2.DeviceKind.ValueType
-    """The kind."""
     device_count: _builtins.int
     """Devices found."""
     explanation: _builtins.str
@@ -225,9 +224,7 @@ class GetDeviceResponse(_message.Message):
 
     DEVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def device(self) -> _device_info_pb2.DeviceInfo:
-        """The device."""
-
+    def device(self) -> _device_info_pb2.DeviceInfo: ...
     def __init__(
         self,
         *,
@@ -278,7 +275,6 @@ class DataTypeCapability(_message.Message):
     MAX_RELATIVE_ERROR_FIELD_NUMBER: _builtins.int
     MATMUL_TFLOPS_FIELD_NUMBER: _builtins.int
     data_type: _common_pb2.TensorDataType.ValueType
-    """The data type."""
     works: _builtins.bool
     """Whether it computes right, against float64 on the processor."""
     max_relative_error: _builtins.float
@@ -340,7 +336,6 @@ class GetDeviceCapabilitiesResponse(_message.Message):
     SOFTWARE_VERSIONS_FIELD_NUMBER: _builtins.int
     PROBLEMS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """The device."""
     has_float64: _builtins.bool
     """Whether 64-bit floats compute at all."""
     host_to_device_gbps: _builtins.float
@@ -353,7 +348,7 @@ class GetDeviceCapabilitiesResponse(_message.Message):
     """Whether code can be compiled for it."""
     @_builtins.property
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[Global___DataTypeCapability]:
-        """One per data type that was tried."""
+        """One per data type that was tried. At most 16 elements."""
 
     @_builtins.property
     def largest_allocation(self) -> _common_pb2.ByteFigure:
@@ -361,7 +356,7 @@ class GetDeviceCapabilitiesResponse(_message.Message):
 
     @_builtins.property
     def attention_backends(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionBackend.ValueType]:
-        """Attention implementations that work."""
+        """Attention implementations that work. At most 16 elements."""
 
     @_builtins.property
     def measure_time(self) -> _timestamp_pb2.Timestamp:
@@ -369,11 +364,11 @@ class GetDeviceCapabilitiesResponse(_message.Message):
 
     @_builtins.property
     def software_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Driver and library versions it was measured with."""
+        """Driver and library versions it was measured with. At most 64 elements."""
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Checks that failed, one sentence each."""
+        """Checks that failed, one sentence each. At most 64 elements."""
 
     def __init__(
         self,
@@ -429,9 +424,7 @@ class SetDefaultDeviceResponse(_message.Message):
 
     DEVICE_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def device(self) -> _device_info_pb2.DeviceInfo:
-        """The device."""
-
+    def device(self) -> _device_info_pb2.DeviceInfo: ...
     def __init__(
         self,
         *,
@@ -475,9 +468,7 @@ class GetDeviceMemoryResponse(_message.Message):
 
     MEMORY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def memory(self) -> _device_info_pb2.DeviceMemory:
-        """The memory."""
-
+    def memory(self) -> _device_info_pb2.DeviceMemory: ...
     def __init__(
         self,
         *,
@@ -568,7 +559,7 @@ class WorkerStatus(_message.Message):
 
     @_builtins.property
     def software_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Versions inside it ("torch" -> "2.13.0")."""
+        """Versions inside it ("torch" -> "2.13.0"). At most 64 elements."""
 
     def __init__(
         self,
@@ -623,9 +614,7 @@ class GetDeviceStatusResponse(_message.Message):
         """The device as it is now."""
 
     @_builtins.property
-    def worker(self) -> Global___WorkerStatus:
-        """Its worker."""
-
+    def worker(self) -> Global___WorkerStatus: ...
     def __init__(
         self,
         *,
@@ -698,7 +687,6 @@ class WatchDevicesResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     kind: Global___DeviceEventKind.ValueType
-    """What."""
     revision: _builtins.int
     """Number of this change; of the newest one, for the state of now and heartbeats."""
     @_builtins.property
@@ -780,9 +768,7 @@ class OptimizeDeviceResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -842,9 +828,7 @@ class RestartWorkerResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,

@@ -59,8 +59,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. A seed is out of range, or seeds do not match the picture count."""
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """INVALID_ARGUMENT. A page_token is not one this list gave out."""
-    ERROR_REASON_METADATA_INVALID: _ErrorReason.ValueType  # 16
-    """INVALID_ARGUMENT. Call metadata or a metadata map is malformed."""
     ERROR_REASON_IMAGE_UNREADABLE: _ErrorReason.ValueType  # 17
     """INVALID_ARGUMENT. A picture cannot be decoded."""
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 18
@@ -95,8 +93,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. No such batch."""
     ERROR_REASON_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 47
     """NOT_FOUND. No such safety policy, or not in that version."""
-    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 54
-    """NOT_FOUND. No such upload, or it was not resumed in time."""
     ERROR_REASON_POSTPROCESSOR_NOT_FOUND: _ErrorReason.ValueType  # 48
     """NOT_FOUND. No such postprocessor is installed."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 49
@@ -109,6 +105,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """OUT_OF_RANGE. Events before metadata "first_sequence" are no longer kept."""
     ERROR_REASON_OFFSET_OUT_OF_RANGE: _ErrorReason.ValueType  # 53
     """OUT_OF_RANGE. An offset lies past the end, metadata "size_bytes"."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 54
+    """NOT_FOUND. No such upload, or it was not resumed in time."""
     ERROR_REASON_MODEL_INCOMPLETE: _ErrorReason.ValueType  # 60
     """FAILED_PRECONDITION. A model lacks files or tensors; metadata "component" says where."""
     ERROR_REASON_MODEL_TRUNCATED: _ErrorReason.ValueType  # 61
@@ -267,8 +265,6 @@ ERROR_REASON_SEED_INVALID: ErrorReason.ValueType  # 14
 """INVALID_ARGUMENT. A seed is out of range, or seeds do not match the picture count."""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """INVALID_ARGUMENT. A page_token is not one this list gave out."""
-ERROR_REASON_METADATA_INVALID: ErrorReason.ValueType  # 16
-"""INVALID_ARGUMENT. Call metadata or a metadata map is malformed."""
 ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 17
 """INVALID_ARGUMENT. A picture cannot be decoded."""
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 18
@@ -303,8 +299,6 @@ ERROR_REASON_BATCH_NOT_FOUND: ErrorReason.ValueType  # 46
 """NOT_FOUND. No such batch."""
 ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 47
 """NOT_FOUND. No such safety policy, or not in that version."""
-ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 54
-"""NOT_FOUND. No such upload, or it was not resumed in time."""
 ERROR_REASON_POSTPROCESSOR_NOT_FOUND: ErrorReason.ValueType  # 48
 """NOT_FOUND. No such postprocessor is installed."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 49
@@ -317,6 +311,8 @@ ERROR_REASON_EVENTS_EXPIRED: ErrorReason.ValueType  # 52
 """OUT_OF_RANGE. Events before metadata "first_sequence" are no longer kept."""
 ERROR_REASON_OFFSET_OUT_OF_RANGE: ErrorReason.ValueType  # 53
 """OUT_OF_RANGE. An offset lies past the end, metadata "size_bytes"."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 54
+"""NOT_FOUND. No such upload, or it was not resumed in time."""
 ERROR_REASON_MODEL_INCOMPLETE: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION. A model lacks files or tensors; metadata "component" says where."""
 ERROR_REASON_MODEL_TRUNCATED: ErrorReason.ValueType  # 61
@@ -477,14 +473,13 @@ class Failure(_message.Message):
     status_code: _builtins.int
     """A google.rpc.Code."""
     reason: Global___ErrorReason.ValueType
-    """The reason."""
     message: _builtins.str
     """One English sentence with what to do about it."""
     incident_id: _builtins.str
     """Key to the server's log; empty unless the fault is the server's."""
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Facts for a program, as in ErrorInfo.metadata."""
+        """Facts for a program, as in ErrorInfo.metadata. At most 64 elements."""
 
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[_error_details_pb2.BadRequest.FieldViolation]:

@@ -64,7 +64,6 @@ class SessionEvent(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     sequence: _builtins.int
     """Number of this entry; of the entry before it, for passing events."""
     item_id: _builtins.str
@@ -221,13 +220,13 @@ class SessionAccepted(_message.Message):
 
     @_builtins.property
     def expected_phases(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Phase.ValueType]:
-        """Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at
-        once when the model is loaded already.
+        """Phases to expect, in order. One may repeat per picture; LOADING_MODEL passes at once when
+        the model is loaded already. At most 64 elements.
         """
 
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The seed of each picture, resolved now: a retry uses the same."""
+        """The seed of each picture, resolved now: a retry uses the same. At most 256 elements."""
 
     @_builtins.property
     def queue_deadline(self) -> _timestamp_pb2.Timestamp:
@@ -239,7 +238,7 @@ class SessionAccepted(_message.Message):
 
     @_builtins.property
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
-        """What is known already to go otherwise than asked."""
+        """What is known already to go otherwise than asked. At most 32 elements."""
 
     def __init__(
         self,
@@ -300,7 +299,6 @@ class PhaseStarted(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
     phase: _session_pb2.Phase.ValueType
-    """Which."""
     image_index: _builtins.int
     """The picture it is about; absent when it is about all."""
     def __init__(
@@ -574,7 +572,7 @@ class ItemFinished(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Its pictures, where it has any."""
+        """Its pictures, where it has any. At most 256 elements."""
 
     def __init__(
         self,
@@ -720,12 +718,12 @@ class SessionCompleted(_message.Message):
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
         """Every picture, in order of image_index; empty for batches and workflows, whose pictures
-        GetBatch and the steps' sessions show.
+        GetBatch and the steps' sessions show. At most 256 elements.
         """
 
     @_builtins.property
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
-        """What was done otherwise than asked."""
+        """What was done otherwise than asked. At most 32 elements."""
 
     @_builtins.property
     def timings(self) -> Global___SessionTimings:
@@ -823,7 +821,7 @@ class SafetyReport(_message.Message):
     VERDICTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def verdicts(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.SafetyVerdict]:
-        """One each."""
+        """One each. At most 32 elements."""
 
     def __init__(
         self,
@@ -848,7 +846,6 @@ class ModelUse(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     type: _model_info_pb2.ModelType.ValueType
     """What it was used as."""
     sha256: _builtins.str
@@ -910,15 +907,17 @@ class GenerationFacts(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUse]:
-        """Every model that took part: checkpoint, VAE, refiner, LoRAs, ControlNets, embeddings."""
+        """Every model that took part: checkpoint, VAE, refiner, LoRAs, ControlNets, embeddings. At
+        most 256 elements.
+        """
 
     @_builtins.property
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
-        """Data types of its parts."""
+        """Data types of its parts. At most 8 elements."""
 
     @_builtins.property
     def software_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Versions of the software that computed ("torch" -> "2.13.0")."""
+        """Versions of the software that computed ("torch" -> "2.13.0"). At most 64 elements."""
 
     def __init__(
         self,
@@ -1030,7 +1029,9 @@ class SessionFailed(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Pictures finished before, kept all the same; empty for batches and workflows."""
+        """Pictures finished before, kept all the same; empty for batches and workflows. At most 256
+        elements.
+        """
 
     def __init__(
         self,
@@ -1070,7 +1071,9 @@ class SessionCancelled(_message.Message):
     """The phase it was stopped in."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Pictures finished before, kept all the same; empty for batches and workflows."""
+        """Pictures finished before, kept all the same; empty for batches and workflows. At most 256
+        elements.
+        """
 
     def __init__(
         self,

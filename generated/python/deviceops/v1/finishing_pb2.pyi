@@ -520,9 +520,7 @@ class PostprocessingStep(_message.Message):
         """Redraw faces."""
 
     @_builtins.property
-    def sharpen(self) -> Global___SharpenStep:
-        """Sharpen."""
-
+    def sharpen(self) -> Global___SharpenStep: ...
     @_builtins.property
     def denoise(self) -> Global___DenoiseStep:
         """Smooth noise."""
@@ -582,7 +580,7 @@ class SafetyScore(_message.Message):
     FLAGGED_FIELD_NUMBER: _builtins.int
     POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """Category name ("nsfw")."""
+    """Category, a name ("nsfw"). At most 64 characters."""
     score: _builtins.float
     """From 0 (certainly not) to 1 (certainly)."""
     threshold: _builtins.float
@@ -634,10 +632,12 @@ class SafetyVerdict(_message.Message):
     classifier_failed: _builtins.bool
     """Whether a classifier failed and the policy's rule for that decided."""
     advice: _builtins.str
-    """What a person could do about it, one English sentence; empty when nothing was flagged."""
+    """What a person could do about it, one English sentence; empty when nothing was flagged. At
+    most 256 characters.
+    """
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyScore]:
-        """Scores by category."""
+        """Scores by category. At most 32 elements."""
 
     def __init__(
         self,
@@ -670,9 +670,7 @@ class PostprocessorBenchmark(_message.Message):
     MEGAPIXELS_PER_SECOND_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
-    """The postprocessor."""
     device_id: _builtins.str
-    """The device."""
     megapixels_per_second: _builtins.float
     """Input megapixels per second at the median."""
     @_builtins.property

@@ -808,9 +808,7 @@ class GenerationSettings(_message.Message):
         """Redraw a part of a picture."""
 
     @_builtins.property
-    def sdxl(self) -> Global___SdxlSettings:
-        """Of SDXL."""
-
+    def sdxl(self) -> Global___SdxlSettings: ...
     @_builtins.property
     def guidance(self) -> _sampling_pb2.GuidanceSettings:
         """How strongly the prompts pull."""

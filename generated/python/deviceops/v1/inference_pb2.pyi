@@ -115,9 +115,7 @@ class GenerateResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -183,11 +181,11 @@ class GenerateBatchRequest(_message.Message):
 
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenerationItem]:
-        """The items. At most 64 elements."""
+        """The items, which draw at most 256 pictures together. At most 64 elements."""
 
     @_builtins.property
     def matrix(self) -> _generation_pb2.GenerationMatrix:
-        """Items by combination instead; 64 at most come out of it."""
+        """Items by combination instead, within the same bounds."""
 
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
@@ -235,9 +233,7 @@ class GenerateBatchResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -291,9 +287,8 @@ class SchedulerCapability(_message.Message):
     STOCHASTIC_FIELD_NUMBER: _builtins.int
     CALLS_PER_STEP_FIELD_NUMBER: _builtins.int
     scheduler: _sampling_pb2.Scheduler.ValueType
-    """Which."""
     class_name: _builtins.str
-    """Name of its class in diffusers."""
+    """Name of its class in diffusers. At most 128 characters."""
     options: _builtins.str
     """Field of SchedulerSettings.options that it reads ("solver"); empty where it has none."""
     stochastic: _builtins.bool
@@ -302,11 +297,11 @@ class SchedulerCapability(_message.Message):
     """Denoiser calls per step: 2 for second-order methods."""
     @_builtins.property
     def spacings(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.SigmaSpacing.ValueType]:
-        """Spacings it has beside the model's own."""
+        """Spacings it has beside the model's own. At most 16 elements."""
 
     @_builtins.property
     def timestep_spacings(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.TimestepSpacing.ValueType]:
-        """Timestep spacings it has beside the model's own."""
+        """Timestep spacings it has beside the model's own. At most 16 elements."""
 
     def __init__(
         self,
@@ -338,14 +333,18 @@ class FeatureAvailability(_message.Message):
     EXPLANATION_FIELD_NUMBER: _builtins.int
     EXCLUDED_FEATURES_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
-    """Field or feature ("GenerationSettings.loras", "BATCH_COMPUTATION_THROUGHPUT")."""
+    """Field or feature ("GenerationSettings.loras", "BATCH_COMPUTATION_THROUGHPUT"). At most 128
+    characters.
+    """
     available: _builtins.bool
     """Whether a request may use it with this model on this device now."""
     explanation: _builtins.str
     """Why not, when not."""
     @_builtins.property
     def excluded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Features that a request which uses this one cannot use."""
+        """Features that a request which uses this one cannot use. At most 32 elements. At most 128
+        characters each.
+        """
 
     def __init__(
         self,
@@ -392,27 +391,27 @@ class GetCapabilitiesResponse(_message.Message):
     """Height used when none is asked for, in pixels."""
     @_builtins.property
     def modes(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.GenerationMode.ValueType]:
-        """Modes that work."""
+        """Modes that work. At most 16 elements."""
 
     @_builtins.property
     def schedulers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchedulerCapability]:
-        """Schedulers that work."""
+        """Schedulers that work. At most 64 elements."""
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldLimit]:
-        """Every limit and default of the requests of this service."""
+        """Every limit and default of the requests of this service. At most 1000 elements."""
 
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureAvailability]:
-        """What is and what is not available."""
+        """What is and what is not available. At most 100 elements."""
 
     @_builtins.property
     def output_formats(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ImageFileFormat.ValueType]:
-        """Formats finished pictures can have."""
+        """Formats finished pictures can have. At most 16 elements."""
 
     @_builtins.property
     def precision_modes(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.PrecisionMode.ValueType]:
-        """Precision modes the device has."""
+        """Precision modes the device has. At most 16 elements."""
 
     def __init__(
         self,
@@ -490,11 +489,13 @@ class ValidateGenerationResponse(_message.Message):
 
     @_builtins.property
     def effective_settings(self) -> _generation_pb2.GenerationSettings:
-        """The settings with nothing left unset, seeds excepted; absent unless valid."""
+        """The settings with nothing left unset, seeds excepted, and without inline pictures; absent
+        unless valid.
+        """
 
     @_builtins.property
     def expected_phases(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Phase.ValueType]:
-        """Phases to expect, in order; empty unless valid."""
+        """Phases to expect, in order; empty unless valid. At most 64 elements."""
 
     @_builtins.property
     def placement(self) -> _device_info_pb2.PlacementDecision:
@@ -516,7 +517,9 @@ class ValidateGenerationResponse(_message.Message):
 
     @_builtins.property
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
-        """What would go otherwise than asked: a prompt that is cut, a decoding in tiles."""
+        """What would go otherwise than asked: a prompt that is cut, a decoding in tiles. At most 32
+        elements.
+        """
 
     def __init__(
         self,
@@ -612,9 +615,7 @@ class PreviewControlImageResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,

@@ -220,16 +220,14 @@ class MemoryHistory(_message.Message):
     out_of_memory_count: _builtins.int
     """Out-of-memory failures in the window."""
     @_builtins.property
-    def place(self) -> _memory_info_pb2.MemoryPlace:
-        """The place."""
-
+    def place(self) -> _memory_info_pb2.MemoryPlace: ...
     @_builtins.property
     def samples(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemorySample]:
-        """Oldest first."""
+        """Oldest first. At most 1000 elements."""
 
     @_builtins.property
     def holders(self) -> _containers.RepeatedCompositeFieldContainer[Global___HolderUsage]:
-        """By holder."""
+        """By holder. At most 64 elements."""
 
     def __init__(
         self,
@@ -260,7 +258,7 @@ class GetMemoryAnalyticsResponse(_message.Message):
     HISTORIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def histories(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryHistory]:
-        """One per place."""
+        """One per place. At most 65 elements."""
 
     def __init__(
         self,
@@ -329,16 +327,13 @@ class MemoryRecommendation(_message.Message):
     EVIDENCE_FIELD_NUMBER: _builtins.int
     EXPECTED_GAIN_FIELD_NUMBER: _builtins.int
     kind: Global___RecommendationKind.ValueType
-    """What kind."""
     description: _builtins.str
     """One English sentence."""
     @_builtins.property
-    def place(self) -> _memory_info_pb2.MemoryPlace:
-        """The place."""
-
+    def place(self) -> _memory_info_pb2.MemoryPlace: ...
     @_builtins.property
     def evidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The figures that led to it ("peak_bytes" -> "…")."""
+        """The figures that led to it ("peak_bytes" -> "…"). At most 16 elements."""
 
     @_builtins.property
     def expected_gain(self) -> _common_pb2.ByteFigure:
@@ -370,7 +365,7 @@ class GetMemoryRecommendationsResponse(_message.Message):
     RECOMMENDATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def recommendations(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryRecommendation]:
-        """The advice."""
+        """The advice. At most 32 elements."""
 
     def __init__(
         self,

@@ -143,9 +143,8 @@ class ComponentMemory(_message.Message):
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     IN_USE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     component: _builtins.str
-    """The component ("unet")."""
+    """The component, a name ("unet"). At most 128 characters."""
     data_type: _common_pb2.TensorDataType.ValueType
     """Its data type there."""
     in_use: _builtins.bool
@@ -218,7 +217,7 @@ class DefragmentReport(_message.Message):
 
     @_builtins.property
     def actions(self) -> _containers.RepeatedScalarFieldContainer[Global___DefragmentAction.ValueType]:
-        """What was done, in order."""
+        """What was done, in order. At most 16 elements."""
 
     @_builtins.property
     def released(self) -> _common_pb2.ByteFigure:
@@ -227,7 +226,7 @@ class DefragmentReport(_message.Message):
     @_builtins.property
     def model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that left the device: back by now after RELOAD, loaded again at their next use
-        after RECYCLE_WORKER.
+        after RECYCLE_WORKER. At most 64 elements.
         """
 
     def __init__(
@@ -265,7 +264,9 @@ class ModelEvictionReport(_message.Message):
     """Whether the target was reached."""
     @_builtins.property
     def evicted(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComponentMemory]:
-        """In the order of eviction: cached before loaded, least recently used first."""
+        """In the order of eviction: cached before loaded, least recently used first. At most 1000
+        elements.
+        """
 
     @_builtins.property
     def free_before(self) -> _common_pb2.ByteFigure:

@@ -186,7 +186,7 @@ class MemoryStatus(_message.Message):
 
     @_builtins.property
     def devices(self) -> _containers.RepeatedCompositeFieldContainer[_device_info_pb2.DeviceMemory]:
-        """One per device."""
+        """One per device. At most 64 elements."""
 
     @_builtins.property
     def read_time(self) -> _timestamp_pb2.Timestamp:
@@ -215,9 +215,7 @@ class GetMemoryStatusResponse(_message.Message):
 
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def status(self) -> Global___MemoryStatus:
-        """The status."""
-
+    def status(self) -> Global___MemoryStatus: ...
     def __init__(
         self,
         *,
@@ -338,13 +336,10 @@ class MemoryPressure(_message.Message):
     USED_SHARE_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     level: Global___PressureLevel.ValueType
-    """The level."""
     used_share: _builtins.float
     """Used share from 0 to 1."""
     @_builtins.property
-    def place(self) -> _memory_info_pb2.MemoryPlace:
-        """The place."""
-
+    def place(self) -> _memory_info_pb2.MemoryPlace: ...
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp:
         """When the level was reached."""
@@ -376,14 +371,13 @@ class PressureThreshold(_message.Message):
     LEAVE_SHARE_FIELD_NUMBER: _builtins.int
     REACTIONS_FIELD_NUMBER: _builtins.int
     level: Global___PressureLevel.ValueType
-    """The level."""
     enter_share: _builtins.float
     """Used share from which it begins."""
     leave_share: _builtins.float
     """Used share below which it ends."""
     @_builtins.property
     def reactions(self) -> _containers.RepeatedScalarFieldContainer[Global___PressureReaction.ValueType]:
-        """What happens, in order."""
+        """What happens, in order. At most 16 elements."""
 
     def __init__(
         self,
@@ -433,11 +427,11 @@ class GetMemoryPressureResponse(_message.Message):
     THRESHOLDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def pressures(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemoryPressure]:
-        """One per place."""
+        """One per place. At most 65 elements."""
 
     @_builtins.property
     def thresholds(self) -> _containers.RepeatedCompositeFieldContainer[Global___PressureThreshold]:
-        """One per level."""
+        """One per level. At most 16 elements."""
 
     def __init__(
         self,
@@ -469,7 +463,7 @@ class Allocation(_message.Message):
     allocation_id: _builtins.str
     """Server-chosen."""
     label: _builtins.str
-    """The client's name for it."""
+    """The client's name for it. At most 128 characters."""
     size_bytes: _builtins.int
     """Its size."""
     owner: _builtins.str
@@ -559,9 +553,7 @@ class CreateAllocationResponse(_message.Message):
 
     ALLOCATION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def allocation(self) -> Global___Allocation:
-        """The allocation."""
-
+    def allocation(self) -> Global___Allocation: ...
     def __init__(
         self,
         *,
@@ -583,7 +575,6 @@ class DeleteAllocationRequest(_message.Message):
 
     ALLOCATION_ID_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
-    """The allocation."""
     def __init__(
         self,
         *,
@@ -658,7 +649,7 @@ class RenewLeasesResponse(_message.Message):
     ALLOCATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allocation]:
-        """The allocations."""
+        """The allocations; where all were asked for, the oldest ones. At most 1000 elements."""
 
     def __init__(
         self,
@@ -721,9 +712,7 @@ class LedgerReconciliation(_message.Message):
     ledger_bytes: _builtins.int
     """Sum of leases."""
     @_builtins.property
-    def place(self) -> _memory_info_pb2.MemoryPlace:
-        """The place."""
-
+    def place(self) -> _memory_info_pb2.MemoryPlace: ...
     @_builtins.property
     def allocator(self) -> _common_pb2.ByteFigure:
         """What the allocator reports for them."""
@@ -755,12 +744,10 @@ class ListAllocationsResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allocation]:
-        """The allocations."""
-
+    def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allocation]: ...
     @_builtins.property
     def reconciliations(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerReconciliation]:
-        """Ledger against allocator, per place."""
+        """Ledger against allocator, per place. At most 65 elements."""
 
     def __init__(
         self,
@@ -787,7 +774,6 @@ class AllocationUpload(_message.Message):
     TARGET_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
-    """The allocation."""
     target_offset_bytes: _builtins.int
     """Where in the allocation the content begins. Default: 0."""
     @_builtins.property
@@ -877,7 +863,6 @@ class ReadAllocationRequest(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
-    """The allocation."""
     offset_bytes: _builtins.int
     """First byte to read. Default: 0."""
     length_bytes: _builtins.int
@@ -989,9 +974,7 @@ class CopyAllocationResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -1017,7 +1000,6 @@ class TransferAllocationRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
-    """The allocation."""
     skip_verification: _builtins.bool
     """Leave out the comparison."""
     @_builtins.property
@@ -1057,9 +1039,7 @@ class TransferAllocationResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -1119,9 +1099,7 @@ class DefragmentResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -1170,7 +1148,7 @@ class GetModelMemoryResponse(_message.Message):
     COMPONENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def components(self) -> _containers.RepeatedCompositeFieldContainer[_memory_info_pb2.ComponentMemory]:
-        """One per component and place."""
+        """One per component and place. At most 4096 elements."""
 
     def __init__(
         self,
@@ -1201,9 +1179,7 @@ class EvictModelsRequest(_message.Message):
     dry_run: _builtins.bool
     """Only say what would be evicted."""
     @_builtins.property
-    def place(self) -> _memory_info_pb2.MemoryPlace:
-        """The place."""
-
+    def place(self) -> _memory_info_pb2.MemoryPlace: ...
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
@@ -1237,9 +1213,7 @@ class EvictModelsResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,

@@ -281,7 +281,7 @@ class ModelInfo(_message.Message):
     cannot have are hyphens, and a number makes it unique.
     """
     name: _builtins.str
-    """Its name for people."""
+    """Its name for people. At most 256 characters."""
     type: Global___ModelType.ValueType
     """What it is for."""
     architecture: Global___ModelArchitecture.ValueType
@@ -305,11 +305,11 @@ class ModelInfo(_message.Message):
     background.
     """
     description: _builtins.str
-    """From UpdateModel, its card or its header."""
+    """From UpdateModel, its card or its header. At most 1024 characters."""
     license: _builtins.str
-    """From its card or header ("MIT")."""
+    """From its card or header ("MIT"). At most 64 characters."""
     scheduler_class: _builtins.str
-    """The scheduler its own configuration names (a diffusers class name)."""
+    """The scheduler its own configuration names (a diffusers class name). At most 512 characters."""
     is_default: _builtins.bool
     """Whether requests that name no model use it."""
     usable: _builtins.bool
@@ -328,11 +328,13 @@ class ModelInfo(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """From UpdateModel, its card, header or folder."""
+        """From UpdateModel, its card, header or folder. At most 64 elements. At most 64 characters
+        each.
+        """
 
     @_builtins.property
     def trigger_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words that bring out a LoRA or embedding."""
+        """Words that bring out a LoRA or embedding. At most 64 elements. At most 64 characters each."""
 
     @_builtins.property
     def header_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -346,7 +348,7 @@ class ModelInfo(_message.Message):
 
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Other ids it answers to."""
+        """Other ids it answers to. At most 16 elements."""
 
     def __init__(
         self,
@@ -399,9 +401,9 @@ class ModelComponent(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name ("unet", "vae", "text_encoder_2")."""
+    """Its name ("unet", "vae", "text_encoder_2"). At most 128 characters."""
     class_name: _builtins.str
-    """Its class ("UNet2DConditionModel")."""
+    """Its class ("UNet2DConditionModel"). At most 128 characters."""
     parameter_count: _builtins.int
     """Numbers in its weights; 0 for parts without weights."""
     size_bytes: _builtins.int
@@ -438,7 +440,6 @@ class ModelEstimate(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """The device."""
     fits: _builtins.bool
     """Whether that fits now, what can be evicted counted as free."""
     @_builtins.property
@@ -490,9 +491,7 @@ class LoadedModel(_message.Message):
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     device_id: _builtins.str
-    """The device."""
     origin: Global___ModelOrigin.ValueType
     """Where it was before this load."""
     @_builtins.property
@@ -501,7 +500,7 @@ class LoadedModel(_message.Message):
 
     @_builtins.property
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
-        """Data types of its parts there."""
+        """Data types of its parts there. At most 8 elements."""
 
     @_builtins.property
     def load_time(self) -> _timestamp_pb2.Timestamp:
@@ -513,7 +512,7 @@ class LoadedModel(_message.Message):
 
     @_builtins.property
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sessions that use it now."""
+        """Sessions that use it now. At most 64 elements."""
 
     def __init__(
         self,
@@ -553,15 +552,15 @@ class RefreshReport(_message.Message):
     """Ids beyond those listed."""
     @_builtins.property
     def added_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """New models."""
+        """New models. At most 1000 elements."""
 
     @_builtins.property
     def changed_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Changed models."""
+        """Changed models. At most 1000 elements."""
 
     @_builtins.property
     def removed_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models that are gone."""
+        """Models that are gone. At most 1000 elements."""
 
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -675,9 +674,7 @@ class ModelBenchmark(_message.Message):
     PEAK_MEMORY_FIELD_NUMBER: _builtins.int
     DATA_TYPES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     device_id: _builtins.str
-    """The device."""
     @_builtins.property
     def load(self) -> _common_pb2.DurationStatistics:
         """Disk to device."""
@@ -696,7 +693,7 @@ class ModelBenchmark(_message.Message):
 
     @_builtins.property
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
-        """Data types of its parts."""
+        """Data types of its parts. At most 8 elements."""
 
     def __init__(
         self,

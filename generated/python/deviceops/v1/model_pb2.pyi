@@ -221,13 +221,11 @@ class ListModelsResponse(_message.Message):
     revision: _builtins.int
     """Number of the newest change that this list shows: watch from there on."""
     @_builtins.property
-    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelInfo]:
-        """The models."""
-
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelInfo]: ...
     @_builtins.property
     def problems(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What the last look through the model folders left out and why: a sentence each,
-        without paths, at most 64. The same on all pages.
+        """What the last look through the model folders left out and why: a sentence each, without
+        paths. The same on all pages. At most 64 elements.
         """
 
     def __init__(
@@ -296,9 +294,7 @@ class ModelMatch(_message.Message):
     score: _builtins.float
     """From 0 to 1."""
     @_builtins.property
-    def model(self) -> _model_info_pb2.ModelInfo:
-        """The model."""
-
+    def model(self) -> _model_info_pb2.ModelInfo: ...
     def __init__(
         self,
         *,
@@ -324,9 +320,7 @@ class SearchModelsResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMatch]:
-        """The matches."""
-
+    def matches(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelMatch]: ...
     def __init__(
         self,
         *,
@@ -372,12 +366,10 @@ class GetModelResponse(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     COMPONENTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> _model_info_pb2.ModelInfo:
-        """The model."""
-
+    def model(self) -> _model_info_pb2.ModelInfo: ...
     @_builtins.property
     def components(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelComponent]:
-        """Its parts."""
+        """Its parts. At most 64 elements."""
 
     def __init__(
         self,
@@ -435,9 +427,7 @@ class RefreshModelsResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -492,7 +482,6 @@ class WatchModelsResponse(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     kind: Global___ModelEventKind.ValueType
-    """What."""
     device_id: _builtins.str
     """The device, for LOADED and UNLOADED."""
     revision: _builtins.int
@@ -533,7 +522,6 @@ class GetModelComponentsRequest(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     def __init__(
         self,
         *,
@@ -561,7 +549,7 @@ class GetModelComponentsResponse(_message.Message):
     COMPATIBLE_IMAGE_PROMPT_ADAPTER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def components(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelComponent]:
-        """The parts."""
+        """The parts. At most 64 elements."""
 
     @_builtins.property
     def compatible_vae_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -614,7 +602,6 @@ class CacheModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     pinned: _builtins.bool
     """Keep it until EvictModel, whatever the pressure."""
     @_builtins.property
@@ -649,9 +636,7 @@ class CacheModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -673,7 +658,6 @@ class EvictModelRequest(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     def __init__(
         self,
         *,
@@ -738,7 +722,6 @@ class CacheEntry(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     HIT_COUNT_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     size_bytes: _builtins.int
     """Main memory it takes."""
     pinned: _builtins.bool
@@ -790,7 +773,7 @@ class GetCacheStatusResponse(_message.Message):
     """Models evicted for others."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheEntry]:
-        """Cached models, next to be evicted last."""
+        """Cached models, next to be evicted last. At most 1000 elements."""
 
     def __init__(
         self,
@@ -876,9 +859,7 @@ class LoadModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -904,7 +885,6 @@ class UnloadModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     keep_cached: _builtins.bool
     """Keep it in main memory."""
     @_builtins.property
@@ -944,9 +924,7 @@ class UnloadModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -1003,15 +981,15 @@ class GetModelStatusResponse(_message.Message):
 
     @_builtins.property
     def loaded(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.LoadedModel]:
-        """On devices."""
+        """On devices. At most 64 elements."""
 
     @_builtins.property
     def components(self) -> _containers.RepeatedCompositeFieldContainer[_memory_info_pb2.ComponentMemory]:
-        """Where each component lies."""
+        """Where each component lies. At most 1000 elements."""
 
     @_builtins.property
     def estimates(self) -> _containers.RepeatedCompositeFieldContainer[_model_info_pb2.ModelEstimate]:
-        """What it needs on each device."""
+        """What it needs on each device. At most 64 elements."""
 
     def __init__(
         self,
@@ -1068,9 +1046,7 @@ class UpdateModelResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> _model_info_pb2.ModelInfo:
-        """The model."""
-
+    def model(self) -> _model_info_pb2.ModelInfo: ...
     def __init__(
         self,
         *,
@@ -1114,9 +1090,7 @@ class SetDefaultModelResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def model(self) -> _model_info_pb2.ModelInfo:
-        """The model."""
-
+    def model(self) -> _model_info_pb2.ModelInfo: ...
     def __init__(
         self,
         *,
@@ -1139,7 +1113,6 @@ class DeleteModelRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_SHA256_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     expected_sha256: _builtins.str
     """Its sha256 as the caller saw it, so that the right one is deleted; STATE_CONFLICT when it
     is another one or not known yet. Empty skips the check.

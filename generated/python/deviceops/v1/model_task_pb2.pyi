@@ -64,7 +64,6 @@ class ValidateModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     depth: Global___ValidationDepth.ValueType
     """Default: HEADER."""
     device_id: _builtins.str
@@ -102,9 +101,7 @@ class ValidateModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -131,7 +128,6 @@ class OptimizeModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     target_model_id: _builtins.str
     """Id of the copy; a name."""
     data_type: _common_pb2.TensorDataType.ValueType
@@ -172,9 +168,7 @@ class OptimizeModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -202,7 +196,6 @@ class BenchmarkModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     width: _builtins.int
     """Width in pixels; absent means native. Range: 256 to 2048, multiples of 8."""
     height: _builtins.int
@@ -259,9 +252,7 @@ class BenchmarkModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -287,7 +278,6 @@ class ConvertModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     target_model_id: _builtins.str
     """Id of the result; a name."""
     data_type: _common_pb2.TensorDataType.ValueType
@@ -325,9 +315,7 @@ class ConvertModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -421,9 +409,7 @@ class ImportModelResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,

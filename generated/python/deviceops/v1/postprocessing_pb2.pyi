@@ -113,15 +113,15 @@ class Postprocessor(_message.Message):
     """The architecture of its model ("RRDB"); empty when it has none."""
     @_builtins.property
     def factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Enlargements it has; empty for others."""
+        """Enlargements it has; empty for others. At most 16 elements."""
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldLimit]:
-        """Limits and defaults of its options."""
+        """Limits and defaults of its options. At most 16 elements."""
 
     @_builtins.property
     def benchmarks(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessorBenchmark]:
-        """What it took where it was measured. At most 64 elements."""
+        """What it took where it was measured, the newest ones. At most 8 elements."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class ListPostprocessorsResponse(_message.Message):
     POSTPROCESSORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def postprocessors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Postprocessor]:
-        """The postprocessors."""
+        """The postprocessors. At most 128 elements."""
 
     def __init__(
         self,
@@ -263,9 +263,7 @@ class ProcessImageResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -377,9 +375,7 @@ class ProcessImagesResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -406,7 +402,6 @@ class BenchmarkPostprocessorRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
-    """The postprocessor."""
     input_pixels: _builtins.int
     """Edge of the square synthetic input in pixels. Range: 64 to 4096. Default: 512."""
     runs: _builtins.int
@@ -456,9 +451,7 @@ class BenchmarkPostprocessorResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -505,7 +498,6 @@ class PostprocessorStatistics(_message.Message):
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
-    """The postprocessor."""
     failed_count: _builtins.int
     """Failed steps."""
     cancelled_count: _builtins.int
@@ -539,7 +531,7 @@ class GetPostprocessingStatisticsResponse(_message.Message):
     POSTPROCESSORS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def postprocessors(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostprocessorStatistics]:
-        """One per postprocessor that was used."""
+        """One per postprocessor that was used. At most 128 elements."""
 
     def __init__(
         self,

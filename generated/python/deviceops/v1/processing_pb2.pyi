@@ -186,9 +186,7 @@ class ListSessionsResponse(_message.Message):
     revision: _builtins.int
     """Number of the newest change that this list shows: watch from there on."""
     @_builtins.property
-    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
-        """The sessions."""
-
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]: ...
     def __init__(
         self,
         *,
@@ -213,7 +211,6 @@ class GetSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     def __init__(
         self,
         *,
@@ -236,12 +233,12 @@ class GetSessionResponse(_message.Message):
     SESSION_FIELD_NUMBER: _builtins.int
     TERMINAL_EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def session(self) -> _session_pb2.Session:
-        """The session."""
-
+    def session(self) -> _session_pb2.Session: ...
     @_builtins.property
     def terminal_event(self) -> _event_pb2.SessionEvent:
-        """The last entry of its log; absent while it is not final."""
+        """The last entry of its log, without pictures, which `session` has; absent while it is not
+        final.
+        """
 
     def __init__(
         self,
@@ -267,7 +264,6 @@ class WatchSessionRequest(_message.Message):
     FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     from_sequence: _builtins.int
     """First entry wanted: the last one seen plus one. 0 and 1 mean everything that is kept;
     one past the newest waits for it; one before first_sequence is EVENTS_EXPIRED, and
@@ -302,9 +298,7 @@ class WatchSessionResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -359,7 +353,6 @@ class WatchSessionsResponse(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     kind: Global___SessionChangeKind.ValueType
-    """What."""
     revision: _builtins.int
     """Number of this change; of the newest one, for the state of now and heartbeats."""
     @_builtins.property
@@ -459,7 +452,6 @@ class PauseSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -484,9 +476,7 @@ class PauseSessionResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def session(self) -> _session_pb2.Session:
-        """The session."""
-
+    def session(self) -> _session_pb2.Session: ...
     def __init__(
         self,
         *,
@@ -508,7 +498,6 @@ class ResumeSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     def __init__(
         self,
         *,
@@ -530,9 +519,7 @@ class ResumeSessionResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def session(self) -> _session_pb2.Session:
-        """The session."""
-
+    def session(self) -> _session_pb2.Session: ...
     def __init__(
         self,
         *,
@@ -555,7 +542,6 @@ class CancelSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -580,9 +566,7 @@ class CancelSessionResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def session(self) -> _session_pb2.Session:
-        """The session."""
-
+    def session(self) -> _session_pb2.Session: ...
     def __init__(
         self,
         *,
@@ -656,7 +640,6 @@ class UpdateSessionRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     UPDATE_FIELDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     @_builtins.property
     def options(self) -> _session_pb2.SessionOptions:
         """The options as they shall be: priority, tags, retention."""
@@ -688,9 +671,7 @@ class UpdateSessionResponse(_message.Message):
 
     SESSION_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def session(self) -> _session_pb2.Session:
-        """The session."""
-
+    def session(self) -> _session_pb2.Session: ...
     def __init__(
         self,
         *,
@@ -712,7 +693,6 @@ class DeleteSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """The session."""
     def __init__(
         self,
         *,

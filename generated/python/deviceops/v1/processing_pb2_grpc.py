@@ -236,7 +236,7 @@ class ProcessingServiceServicer:
         is paused at once and keeps its place. One that is paused stays as it is.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
         being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-        it runs, and its kind cannot be paused then).
+        it runs and its kind cannot be paused then).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -316,7 +316,7 @@ class ProcessingServiceServicer:
     def UpdateWorkflow(self, request, context):
         """Change a stored workflow. Runs in progress keep their copy.
         Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-        (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+        (STATE_CONFLICT: ready-made or not made from the newest version).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -68,7 +68,7 @@ class ProcessingServiceStub:
     is paused at once and keeps its place. One that is paused stays as it is.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
     being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-    it runs, and its kind cannot be paused then).
+    it runs and its kind cannot be paused then).
     """
     ResumeSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]
     """Go on with a paused session; it waits for its device in the queue.
@@ -112,7 +112,7 @@ class ProcessingServiceStub:
     UpdateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.UpdateWorkflowRequest, _workflow_pb2.UpdateWorkflowResponse]
     """Change a stored workflow. Runs in progress keep their copy.
     Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-    (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+    (STATE_CONFLICT: ready-made or not made from the newest version).
     """
     DeleteWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.DeleteWorkflowRequest, _workflow_pb2.DeleteWorkflowResponse]
     """Delete a stored workflow. Runs in progress keep their copy.
@@ -215,7 +215,7 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     is paused at once and keeps its place. One that is paused stays as it is.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
     being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-    it runs, and its kind cannot be paused then).
+    it runs and its kind cannot be paused then).
     """
     ResumeSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]  # type: ignore[assignment]
     """Go on with a paused session; it waits for its device in the queue.
@@ -259,7 +259,7 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     UpdateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.UpdateWorkflowRequest, _workflow_pb2.UpdateWorkflowResponse]  # type: ignore[assignment]
     """Change a stored workflow. Runs in progress keep their copy.
     Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-    (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+    (STATE_CONFLICT: ready-made or not made from the newest version).
     """
     DeleteWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.DeleteWorkflowRequest, _workflow_pb2.DeleteWorkflowResponse]  # type: ignore[assignment]
     """Delete a stored workflow. Runs in progress keep their copy.
@@ -389,7 +389,7 @@ class ProcessingServiceServicer:
         is paused at once and keeps its place. One that is paused stays as it is.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
         being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-        it runs, and its kind cannot be paused then).
+        it runs and its kind cannot be paused then).
         """
 
     def ResumeSession(
@@ -478,7 +478,7 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_workflow_pb2.UpdateWorkflowResponse, _abc.Awaitable[_workflow_pb2.UpdateWorkflowResponse]]:
         """Change a stored workflow. Runs in progress keep their copy.
         Errors: as CreateWorkflow, NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION
-        (STATE_CONFLICT: ready-made, or expected_version is not the newest).
+        (STATE_CONFLICT: ready-made or not made from the newest version).
         """
 
     def DeleteWorkflow(

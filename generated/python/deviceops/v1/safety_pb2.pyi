@@ -113,9 +113,7 @@ class CheckSafetyResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,
@@ -140,7 +138,7 @@ class SafetyRule(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """Category name ("nsfw"). At most 64 characters."""
+    """Category, a name ("nsfw"). At most 64 characters."""
     threshold: _builtins.float
     """Scores from here on are flagged. Range: 0 to 1. Default: 0.5."""
     action: _finishing_pb2.SafetyAction.ValueType
@@ -210,8 +208,8 @@ class SafetyPolicy(_message.Message):
 
     @_builtins.property
     def prompt_words(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Words and patterns that flag a prompt in the category "words", folded by case and
-        form. At most 1000 elements. At most 128 characters each.
+        """Words and patterns that flag a prompt in the category "words", folded by case and form. At
+        most 1000 elements. At most 64 characters each.
         """
 
     @_builtins.property
@@ -273,9 +271,7 @@ class CreatePolicyResponse(_message.Message):
 
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy."""
-
+    def policy(self) -> Global___SafetyPolicy: ...
     def __init__(
         self,
         *,
@@ -298,7 +294,6 @@ class GetPolicyRequest(_message.Message):
     POLICY_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
-    """The policy."""
     version: _builtins.int
     """Its version; 0 means the newest."""
     def __init__(
@@ -323,9 +318,7 @@ class GetPolicyResponse(_message.Message):
 
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy."""
-
+    def policy(self) -> Global___SafetyPolicy: ...
     def __init__(
         self,
         *,
@@ -380,9 +373,7 @@ class ListPoliciesResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyPolicy]:
-        """The policies."""
-
+    def policies(self) -> _containers.RepeatedCompositeFieldContainer[Global___SafetyPolicy]: ...
     def __init__(
         self,
         *,
@@ -433,9 +424,7 @@ class UpdatePolicyResponse(_message.Message):
 
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def policy(self) -> Global___SafetyPolicy:
-        """The policy."""
-
+    def policy(self) -> Global___SafetyPolicy: ...
     def __init__(
         self,
         *,
@@ -458,7 +447,6 @@ class DeletePolicyRequest(_message.Message):
     POLICY_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
-    """The policy."""
     expected_version: _builtins.int
     """The version the caller saw; 0 skips the check."""
     def __init__(
@@ -537,7 +525,7 @@ class TestPolicyRequest(_message.Message):
 
     @_builtins.property
     def prompts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The prompts. At most 16 elements. At most 10000 characters each."""
+        """The prompts. At most 8 elements. At most 10000 characters each."""
 
     @_builtins.property
     def scores(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
@@ -580,9 +568,7 @@ class TestPolicyResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,

@@ -389,9 +389,7 @@ class SchedulerSettings(_message.Message):
         """Of Euler and Heun."""
 
     @_builtins.property
-    def ddim(self) -> Global___DdimOptions:
-        """Of DDIM."""
-
+    def ddim(self) -> Global___DdimOptions: ...
     @_builtins.property
     def ancestral(self) -> Global___AncestralOptions:
         """Of ancestral and stochastic samplers."""

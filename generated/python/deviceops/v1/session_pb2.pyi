@@ -661,7 +661,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[Global___ImageResult]:
-        """Pictures finished so far."""
+        """Pictures finished so far. At most 256 elements."""
 
     @_builtins.property
     def peak_memory(self) -> _common_pb2.ByteFigure:

@@ -77,7 +77,9 @@ class BuiltFeature(_message.Message):
     BUILT_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Method ("InferenceService.Generate") or field ("GenerationSettings.loras")."""
+    """Method ("InferenceService.Generate") or field ("GenerationSettings.loras"). At most 128
+    characters.
+    """
     built: _builtins.bool
     """Whether it works; what does not answers NOT_BUILT."""
     role: Global___ClientRole.ValueType
@@ -174,19 +176,19 @@ class Quotas(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ARTIFACT_BYTES_FIELD_NUMBER: _builtins.int
-    ARTIFACT_BYTES_USED_FIELD_NUMBER: _builtins.int
+    USED_ARTIFACT_BYTES_FIELD_NUMBER: _builtins.int
     ALLOCATION_BYTES_FIELD_NUMBER: _builtins.int
-    ALLOCATION_BYTES_USED_FIELD_NUMBER: _builtins.int
+    USED_ALLOCATION_BYTES_FIELD_NUMBER: _builtins.int
     QUEUE_LENGTH_FIELD_NUMBER: _builtins.int
     QUEUE_LENGTH_PER_CLIENT_FIELD_NUMBER: _builtins.int
     OPEN_CALLS_FIELD_NUMBER: _builtins.int
     artifact_bytes: _builtins.int
     """Most bytes of artifacts of all clients together."""
-    artifact_bytes_used: _builtins.int
+    used_artifact_bytes: _builtins.int
     """Bytes of artifacts now, of all clients together."""
     allocation_bytes: _builtins.int
     """Most bytes of one memory that one client may hold; 0 means no limit, absent half of it."""
-    allocation_bytes_used: _builtins.int
+    used_allocation_bytes: _builtins.int
     """Bytes that the caller's allocations hold now, in all memories together."""
     queue_length: _builtins.int
     """Most sessions that wait for one device."""
@@ -195,23 +197,23 @@ class Quotas(_message.Message):
     @_builtins.property
     def open_calls(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Most calls that are open at once, by class, as the metadata "call_class" of
-        TOO_MANY_STREAMS names it.
+        TOO_MANY_STREAMS names it. At most 16 elements.
         """
 
     def __init__(
         self,
         *,
         artifact_bytes: _builtins.int = ...,
-        artifact_bytes_used: _builtins.int = ...,
+        used_artifact_bytes: _builtins.int = ...,
         allocation_bytes: _builtins.int | None = ...,
-        allocation_bytes_used: _builtins.int = ...,
+        used_allocation_bytes: _builtins.int = ...,
         queue_length: _builtins.int = ...,
         queue_length_per_client: _builtins.int = ...,
         open_calls: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "allocation_bytes", b"allocation_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "allocation_bytes", b"allocation_bytes", "allocation_bytes_used", b"allocation_bytes_used", "artifact_bytes", b"artifact_bytes", "artifact_bytes_used", b"artifact_bytes_used", "open_calls", b"open_calls", "queue_length", b"queue_length", "queue_length_per_client", b"queue_length_per_client"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes", "allocation_bytes", b"allocation_bytes", "artifact_bytes", b"artifact_bytes", "open_calls", b"open_calls", "queue_length", b"queue_length", "queue_length_per_client", b"queue_length_per_client", "used_allocation_bytes", b"used_allocation_bytes", "used_artifact_bytes", b"used_artifact_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__allocation_bytes: _TypeAlias = _typing.Literal["allocation_bytes"]  # noqa: Y015
     _WhichOneofArgType__allocation_bytes: _TypeAlias = _typing.Literal["_allocation_bytes", b"_allocation_bytes"]  # noqa: Y015
@@ -265,18 +267,17 @@ class GetServerInfoResponse(_message.Message):
     client_name: _builtins.str
     """Name of the client that asks."""
     client_role: Global___ClientRole.ValueType
-    """Its role."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
 
     @_builtins.property
     def features(self) -> _containers.RepeatedCompositeFieldContainer[Global___BuiltFeature]:
-        """What is built."""
+        """What is built. At most 2000 elements."""
 
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.FieldLimit]:
-        """Every limit and default of every request."""
+        """Every limit and default of every request. At most 1000 elements."""
 
     @_builtins.property
     def retentions(self) -> Global___Retentions:
@@ -288,7 +289,7 @@ class GetServerInfoResponse(_message.Message):
 
     @_builtins.property
     def software_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Versions of the front's software ("grpcio" -> "1.85.1")."""
+        """Versions of the front's software ("grpcio" -> "1.85.1"). At most 64 elements."""
 
     def __init__(
         self,

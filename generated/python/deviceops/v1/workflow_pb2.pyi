@@ -174,7 +174,6 @@ class WorkflowValue(_message.Message):
     number: _builtins.float
     """A number."""
     model_id: _builtins.str
-    """A model id."""
     integer: _builtins.int
     """A whole number."""
     boolean: _builtins.bool
@@ -243,7 +242,6 @@ class WorkflowParameter(_message.Message):
     name: _builtins.str
     """Its name, unique in the workflow. At most 127 characters."""
     kind: Global___ValueKind.ValueType
-    """Its kind."""
     description: _builtins.str
     """One line about it. At most 1024 characters."""
     @_builtins.property
@@ -311,7 +309,6 @@ class StepOutput(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
     kind: Global___StepOutputKind.ValueType
     """Default: IMAGES."""
     def __init__(
@@ -390,7 +387,6 @@ class LoadModelWork(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     def __init__(
         self,
         *,
@@ -412,7 +408,6 @@ class UnloadModelWork(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     def __init__(
         self,
         *,
@@ -478,7 +473,6 @@ class CacheModelWork(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """The model."""
     def __init__(
         self,
         *,
@@ -589,13 +583,9 @@ class WorkflowStep(_message.Message):
         """Finish."""
 
     @_builtins.property
-    def load_model(self) -> Global___LoadModelWork:
-        """Load a model."""
-
+    def load_model(self) -> Global___LoadModelWork: ...
     @_builtins.property
-    def unload_model(self) -> Global___UnloadModelWork:
-        """Unload a model."""
-
+    def unload_model(self) -> Global___UnloadModelWork: ...
     @_builtins.property
     def optimize_device(self) -> Global___OptimizeDeviceWork:
         """Prepare a device."""
@@ -769,9 +759,7 @@ class ListWorkflowsResponse(_message.Message):
     next_page_token: _builtins.str
     """Token of the next page; empty on the last."""
     @_builtins.property
-    def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Workflow]:
-        """The workflows."""
-
+    def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Workflow]: ...
     def __init__(
         self,
         *,
@@ -795,7 +783,6 @@ class GetWorkflowRequest(_message.Message):
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
-    """The workflow."""
     view: Global___WorkflowView.ValueType
     """Default: FULL."""
     def __init__(
@@ -820,9 +807,7 @@ class GetWorkflowResponse(_message.Message):
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """The workflow."""
-
+    def workflow(self) -> Global___Workflow: ...
     def __init__(
         self,
         *,
@@ -845,7 +830,9 @@ class CreateWorkflowRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def workflow(self) -> Global___Workflow:
-        """The workflow; built_in, version, owner and create_time must be unset."""
+        """The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
+        as a message.
+        """
 
     def __init__(
         self,
@@ -868,9 +855,7 @@ class CreateWorkflowResponse(_message.Message):
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """The workflow."""
-
+    def workflow(self) -> Global___Workflow: ...
     def __init__(
         self,
         *,
@@ -896,7 +881,9 @@ class UpdateWorkflowRequest(_message.Message):
     """The version this change was made from."""
     @_builtins.property
     def workflow(self) -> Global___Workflow:
-        """The workflow; built_in, version, owner and create_time must be unset."""
+        """The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
+        as a message.
+        """
 
     def __init__(
         self,
@@ -920,9 +907,7 @@ class UpdateWorkflowResponse(_message.Message):
 
     WORKFLOW_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def workflow(self) -> Global___Workflow:
-        """The workflow."""
-
+    def workflow(self) -> Global___Workflow: ...
     def __init__(
         self,
         *,
@@ -945,7 +930,6 @@ class DeleteWorkflowRequest(_message.Message):
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
-    """The workflow."""
     expected_version: _builtins.int
     """The version the caller saw; 0 skips the check."""
     def __init__(
@@ -1061,7 +1045,7 @@ class ValidateWorkflowResponse(_message.Message):
 
     @_builtins.property
     def step_order(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps in an order they can run in; empty unless valid."""
+        """Steps in an order they can run in; empty unless valid. At most 64 elements."""
 
     @_builtins.property
     def needs(self) -> Global___WorkflowNeeds:
@@ -1209,9 +1193,7 @@ class RunWorkflowResponse(_message.Message):
 
     EVENT_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent:
-        """The event."""
-
+    def event(self) -> _event_pb2.SessionEvent: ...
     def __init__(
         self,
         *,

@@ -1,0 +1,21 @@
+"""Reasons of the contract that nothing gives yet: what would give them is not built.
+
+A test fails as soon as one of them is given, and when one that is not listed here is not.
+"""
+
+UNBUILT_REASONS = {
+    "PROMPT_SYNTAX": "weighted prompts",
+    "IMAGE_UNREADABLE": "pictures in requests",
+    "IMAGE_TOO_LARGE": "pictures in requests",
+    "IMAGE_FORMAT_UNSUPPORTED": "pictures in requests",
+    "IMAGE_SIZE_MISMATCH": "masks and control pictures",
+    "WORKFLOW_INVALID": "workflows",
+    "WORKFLOW_NOT_FOUND": "workflows",
+    "BATCH_NOT_FOUND": "batches",
+    "POLICY_NOT_FOUND": "safety policies",
+    "POSTPROCESSOR_NOT_FOUND": "postprocessing",
+    "MODEL_ARCHIVE_INVALID": "pickles",
+    "MODEL_STRUCTURE_INVALID": "pickles",
+    "MODEL_NON_FINITE": "ValidateModel in depth DEEP",
+    "MODEL_CHECKSUM_MISMATCH": "hashes of the catalogue",
+}
