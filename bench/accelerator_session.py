@@ -45,13 +45,15 @@ class Session:
         """Lent memory; its id."""
         request = memory_pb2.CreateAllocationRequest(place=place, size_bytes=size)
         request.lease.FromSeconds(600)
-        answer = await self.client.memory.Allocate(request, metadata=self.client.metadata)
+        answer = await self.client.memory.CreateAllocation(
+            request, metadata=self.client.metadata
+        )
         return str(answer.allocation.allocation_id)
 
     async def free(self, *allocation_ids: str) -> None:
         """Give memory back."""
         for allocation_id in allocation_ids:
-            await self.client.memory.Deallocate(
+            await self.client.memory.DeleteAllocation(
                 memory_pb2.DeleteAllocationRequest(allocation_id=allocation_id),
                 metadata=self.client.metadata,
             )

@@ -62,8 +62,9 @@ async def capabilities(session: Session) -> None:
             f"{one.max_relative_error:.2e}, {one.matmul_tflops:.1f} TFLOP/s"
         )
     session.say(f"- largest allocation: {figure(facts.largest_allocation)}")
+    attention = ", ".join(map(device_pb2.AttentionBackend.Name, facts.attention_backends))
     session.say(
-        f"- attention {', '.join(facts.attention_backends)}; float64 {facts.has_float64}; "
+        f"- attention {attention}; float64 {facts.has_float64}; "
         f"pinned {facts.has_pinned_memory}; compilation {facts.has_compilation}; "
         f"host to device {facts.host_to_device_gbps:.1f} GB/s, back "
         f"{facts.device_to_host_gbps:.1f} GB/s"
@@ -108,7 +109,9 @@ async def _copy(session: Session, source: str, target: str, verified: bool) -> f
         skip_verification=not verified,
     )
     start = time.perf_counter()
-    async for _ in session.client.memory.Copy(request, metadata=session.client.metadata):
+    async for _ in session.client.memory.CopyAllocation(
+        request, metadata=session.client.metadata
+    ):
         pass
     return time.perf_counter() - start
 
@@ -119,7 +122,7 @@ async def transfer(session: Session) -> None:
     for place in (_HOST, session.place):
         start = time.perf_counter()
         request = memory_pb2.TransferAllocationRequest(allocation_id=moved, place=place)
-        async for _ in session.client.memory.Transfer(
+        async for _ in session.client.memory.TransferAllocation(
             request, metadata=session.client.metadata
         ):
             pass
@@ -185,7 +188,9 @@ async def profiles(session: Session) -> None:
                 f"{figure(report.peak_memory_before)} -> {figure(report.peak_memory_after)}"
             )
             for change in report.changes:
-                session.say(f"  - {change.setting}: {change.before} -> {change.after}")
+                setting = device_info_pb2.OptimizationSetting.Name(change.setting)
+                part = common_pb2.ModelPart.Name(change.part)
+                session.say(f"  - {setting} of {part}: {change.before} -> {change.after}")
 
 
 async def defragmentation(session: Session) -> None:
@@ -204,7 +209,10 @@ async def defragmentation(session: Session) -> None:
                 session.say(
                     f"- {memory_info_pb2.DefragmentDepth.Name(report.depth)}: free "
                     f"{figure(report.free_before)} -> {figure(report.free_after)}; "
-                    + " ".join(report.actions)
+                    + ", ".join(map(memory_info_pb2.DefragmentAction.Name, report.actions))
+                    + f"; released {figure(report.released)}, models "
+                    f"{', '.join(report.model_ids) or 'none'}, allocations lost "
+                    f"{report.lost_allocation_bytes} bytes"
                 )
 
 

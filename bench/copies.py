@@ -80,7 +80,7 @@ async def _measure(
         )
         await asyncio.sleep(_PAUSE)
         start = time.perf_counter()
-        async for response in client.memory.Copy(request, metadata=client.metadata):
+        async for response in client.memory.CopyAllocation(request, metadata=client.metadata):
             kind = response.event.WhichOneof("event")
         assert kind == "completed", kind
         return _sample(time.perf_counter() - start, size)
@@ -101,8 +101,8 @@ async def _measure(
     how = "verified" if verified else "unverified"
     return compare(
         f"copy-{name}-{how}-{size // MIB}",
-        f"MemoryService.Copy of {size // MIB} MiB, {how}, from the call to its last event, "
-        f"against {label} of the same size",
+        f"MemoryService.CopyAllocation of {size // MIB} MiB, {how}, from the call to its last "
+        f"event, against {label} of the same size",
         samples,
         subject="copy",
         baseline=label,
@@ -121,7 +121,7 @@ async def _allocate(client: Client, place: memory_info_pb2.MemoryPlace, size: in
     # A worker may still be starting.
     for attempt in range(60):
         try:
-            answer = await client.memory.Allocate(request, metadata=client.metadata)
+            answer = await client.memory.CreateAllocation(request, metadata=client.metadata)
         except Exception:
             if attempt == 59:
                 raise
@@ -138,7 +138,7 @@ async def _started(client: Client, device: memory_info_pb2.MemoryPlace) -> None:
 
 async def _free(client: Client, allocation_id: str) -> None:
     request = memory_pb2.DeleteAllocationRequest(allocation_id=allocation_id)
-    await client.memory.Deallocate(request, metadata=client.metadata)
+    await client.memory.DeleteAllocation(request, metadata=client.metadata)
 
 
 def _plain(name: str, size: int, verified: bool) -> tuple[Plain, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from domains.device.types import DeviceChoice
-from domains.errors import FieldViolation, InvalidArgument, NotFound, Reason, Unavailable
+from domains.errors import InvalidArgument, NotFound, Reason, Unavailable
 
 CHOICE_FIELD = "placement.any"
 _NAME_SHOWN = 64
@@ -33,8 +33,7 @@ class NoDeviceMatches(NotFound):
         super().__init__(
             message,
             reason=Reason.DEVICE_NOT_FOUND,
-            metadata={"device_ids": ",".join(known)},
-            violations=[FieldViolation(field, Reason.DEVICE_NOT_FOUND, message)],
+            metadata={"field": field, "device_ids": ",".join(known)},
         )
 
 
@@ -45,15 +44,13 @@ class NoDeviceReady(Unavailable):
     """
 
     def __init__(self, why: Mapping[str, str], *, quarantined: bool) -> None:
-        reason = Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE
         each = " ".join(f"{device_id}: {words}" for device_id, words in why.items())
         help = "; RestartWorker may help" if quarantined else ""
         message = f"None of the devices that the work may run on can be used now{help}. {each}"
         super().__init__(
             message,
-            reason=reason,
-            metadata={"device_ids": ",".join(why)},
-            violations=[FieldViolation(CHOICE_FIELD, reason, message)],
+            reason=Reason.DEVICE_QUARANTINED if quarantined else Reason.DEVICE_UNAVAILABLE,
+            metadata={"field": CHOICE_FIELD, "device_ids": ",".join(why)},
         )
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 from domains.clock import Clock
 from domains.loops import Loop
 from domains.session.convert import Reports, SessionConverter, SessionStreams
+from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
@@ -63,14 +64,19 @@ def build(
         admit: Raises when a plan's work must not begin now.
         clock: The time.
     """
+    changes = SessionChanges(
+        clock,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        gone_kept=settings.sessions_kept,
+    )
     sessions = Sessions(
         describe=describe,
         queue_length=settings.queue_length_per_device,
         retention=timedelta(seconds=settings.session_retention_seconds),
         kept=settings.sessions_kept,
+        changes=changes,
         clock=clock,
         admit=admit,
-        heartbeat_seconds=settings.heartbeat_seconds,
     )
     reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, clock=clock)
     runner = SessionRunner(sessions, reader)

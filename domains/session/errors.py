@@ -94,7 +94,7 @@ class SessionTimedOut(DeadlineExceeded):
             message,
             metadata={
                 "session_id": session_id,
-                "which": limit.value,
+                "timeout": limit.value,
                 "timeout_seconds": shown,
             },
         )

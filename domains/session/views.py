@@ -146,9 +146,12 @@ class SessionFilter:
         return (
             self.may_accept(session)
             and (not self.states or session.state in self.states)
-            and set(self.tags) <= set(session.options.tags)
-            and self.priority in (None, session.options.priority)
+            and self.accepts_options(session.options)
         )
+
+    def accepts_options(self, options: SessionOptions) -> bool:
+        """Whether what a client can change of a session is as wanted."""
+        return set(self.tags) <= set(options.tags) and self.priority in (None, options.priority)
 
     def may_accept(self, session: Filterable) -> bool:
         """Whether it is one at some time of its life: what never changes is as wanted."""

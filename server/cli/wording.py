@@ -66,13 +66,21 @@ def count(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`340 ms`, `2.5 s`, `3 min 20 s`."""
+    """`340 ms`, `2.5 s`, `3 min 20 s`, `2 h 5 min`, `7 d`."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s"
+    if seconds < 3600:
+        return _parts(seconds, (60, "min"), (1, "s"))
+    if seconds < 86400:
+        return _parts(seconds, (3600, "h"), (60, "min"))
+    return _parts(seconds, (86400, "d"), (3600, "h"))
+
+
+def _parts(seconds: float, large: tuple[int, str], small: tuple[int, str]) -> str:
+    whole, rest = divmod(round(seconds / small[0]), large[0] // small[0])
+    return f"{whole} {large[1]}" + (f" {rest} {small[1]}" if rest else "")
 
 
 def seconds_of(message: Duration) -> float:

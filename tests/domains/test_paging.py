@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 from deviceops.v1 import processing_pb2, session_pb2
 from domains.errors import InvalidArgument, Reason
 from domains.limits import LIMITS
-from domains.paging import MAX_PAGE_SIZE, Page, paginate
+from domains.paging import MAX_PAGE_SIZE, Page, paginate, paginate_ordered
 
 MESSAGE_BYTES = 4 * 2**20  # what the contract promises, and what clients accept
 MIB = 2**20
@@ -112,3 +114,51 @@ def test_a_token_of_another_filter_is_refused() -> None:
 def test_the_sizes_are_those_of_the_contract() -> None:
     limit = LIMITS["ListSessionsRequest.page_size"]
     assert limit.maximum == MAX_PAGE_SIZE
+
+
+# Lists that are ordered by what their entries are.
+
+NAMES = st.tuples(st.integers(-3, 3), st.text(max_size=3), st.floats(-2, 2))
+
+
+@given(st.sets(NAMES, max_size=12), st.sets(NAMES, max_size=12), st.integers(1, 4))
+def test_an_ordered_list_repeats_and_loses_nothing_that_stays(
+    before: set[tuple[int, str, float]], after: set[tuple[int, str, float]], size: int
+) -> None:
+    """Other entries come and go between any two pages."""
+    seen: list[tuple[int, str, float]] = []
+    token, listed = "", before
+    while True:
+        page = paginate_ordered(
+            listed, lambda name: name, page_size=size, page_token=token, scope="s"
+        )
+        seen += page.items
+        token, listed = page.next_page_token, after if listed is before else before
+        if not token:
+            break
+    assert seen == sorted(set(seen))
+    assert before & after <= set(seen)
+
+
+@pytest.mark.parametrize("order", [(1,), ("a",), (1.5, "b")])
+def test_a_place_in_another_order_is_refused(order: tuple[int | float | str, ...]) -> None:
+    """Somebody may make a token by their own."""
+    token = paginate_ordered(
+        [order, (*order, 1)], lambda key: key, page_size=1, page_token="", scope="s"
+    ).next_page_token
+    assert token
+    other: list[tuple[int | float | str, ...]] = [("x",)] if order[0] != "a" else [(1,)]
+    with pytest.raises(InvalidArgument) as refused:
+        paginate_ordered(other, lambda key: key, page_size=1, page_token=token, scope="s")
+    assert refused.value.reason is Reason.PAGE_TOKEN_INVALID
+
+
+@pytest.mark.parametrize(
+    "named", ["1", "null", "[[1]]", "[null]", "{}", "[", "1e999", "[" * 9999]
+)
+def test_a_token_that_names_no_place_is_refused(named: str) -> None:
+    mark = hashlib.sha256(b"s").hexdigest()[:16]
+    token = base64.urlsafe_b64encode(f"{mark}:{named}".encode()).decode()
+    with pytest.raises(InvalidArgument) as refused:
+        paginate_ordered([(1,)], lambda key: key, page_size=1, page_token=token, scope="s")
+    assert refused.value.reason is Reason.PAGE_TOKEN_INVALID

@@ -69,3 +69,22 @@ def test_no_crowd_takes_more_than_most(places: int, share: int | None) -> None:
 
 def test_a_room_without_places_lets_nobody_in() -> None:
     assert not Room(0).has_place_for("one")
+
+
+def test_places_are_taken_by_many_at_once() -> None:
+    room = Room(100)
+    assert room.has_place_for("ann", 100)
+    assert not room.has_place_for("ann", 101)
+    room.take("ann", 80)
+    assert room.has_place_for("ann", 20)
+    assert not room.has_place_for("ann", 21)
+    assert room.has_place_for("bob", 50)
+    assert not room.has_place_for("bob", 51)
+    room.take("bob", 40)
+    assert not room.has_place_for("ann", 1)
+    assert room.has_place_for("bob", 10)
+    assert room.has_place_for("cid", 10)
+    assert not room.has_place_for("cid", 11)
+    room.give_back("ann", 80)
+    room.give_back("bob", 40)
+    assert room.taken == 0

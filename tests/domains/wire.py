@@ -6,7 +6,7 @@ Whose a call is stands in its metadata (`tests.callers`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,7 @@ class Refusal:
     reason: str
     message: str
     fields: tuple[str, ...]
+    metadata: Mapping[str, str]
 
 
 async def refusal(call: Any) -> Refusal:
@@ -74,4 +75,5 @@ def _read(error: grpc.aio.AioRpcError) -> Refusal:
         info.reason,
         error.details() or "",
         tuple(violation.field for violation in request.field_violations),
+        dict(info.metadata),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ async def test_the_csharp_client_draws_cancels_reads_errors_and_moves_bytes(
         *("--environment", f"DEVICEOPS_ADDRESS={server.address}"),
         *("--environment", f"DEVICEOPS_TOKEN={server.token}"),
         *("--environment", f"DEVICEOPS_OTHER_TOKEN={await server.named('csharp-other')}"),
+        *("--environment", f"DEVICEOPS_COMMAND={sys.executable} -m server.cli"),
+        *("--environment", f"DEVICEOPS_DATA_DIR={server.data_dir}"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )

@@ -13,13 +13,21 @@ import grpc
 import grpc.aio
 import pytest
 
-from deviceops.v1 import common_pb2, device_pb2, inference_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    errors_pb2,
+    event_pb2,
+    inference_pb2,
+    session_pb2,
+)
 from tests.e2e.errors import read
 from tests.running import Client, RunningServer, alive, small_request, start_server
 
 CPU = "cpu:0"
-BALANCED = device_pb2.OPTIMIZATION_PROFILE_BALANCED
-LOW_MEMORY = device_pb2.OPTIMIZATION_PROFILE_LOW_MEMORY
+BALANCED = device_info_pb2.OPTIMIZATION_PROFILE_BALANCED
+LOW_MEMORY = device_info_pb2.OPTIMIZATION_PROFILE_LOW_MEMORY
 LOST = device_pb2.DEVICE_EVENT_KIND_LOST
 RECOVERED = device_pb2.DEVICE_EVENT_KIND_RECOVERED
 
@@ -43,18 +51,17 @@ async def status(client: Client) -> device_pb2.GetDeviceStatusResponse:
 
 
 async def optimize(
-    client: Client, profile: device_pb2.OptimizationProfile
-) -> device_pb2.OptimizationReport:
-    """Apply a profile; its report, which precedes the last event."""
+    client: Client, profile: device_info_pb2.OptimizationProfile
+) -> device_info_pb2.OptimizationReport:
+    """Apply a profile; the report of its last event."""
     request = device_pb2.OptimizeDeviceRequest(device_id=CPU, profile=profile)
     call = client.device.OptimizeDevice(request, metadata=client.metadata)
     answers = [answer async for answer in call]
-    assert answers[-1].event.WhichOneof("event") == "completed"
-    assert answers[-2].WhichOneof("content") == "report"
-    return answers[-2].report
+    assert answers[-1].event.completed.WhichOneof("report") == "optimization"
+    return answers[-1].event.completed.optimization
 
 
-async def restart(client: Client, *, force: bool) -> list[session_pb2.SessionEvent]:
+async def restart(client: Client, *, force: bool) -> list[event_pb2.SessionEvent]:
     request = device_pb2.RestartWorkerRequest(device_id=CPU, force=force)
     call = client.device.RestartWorker(request, metadata=client.metadata)
     return [answer.event async for answer in call]
@@ -74,13 +81,13 @@ async def test_what_the_processor_can_do_is_measured_and_kept(client: Client) ->
 
     assert measured.device_id == CPU
     works = {each.data_type: each for each in measured.data_types if each.works}
-    float32 = works[common_pb2.DATA_TYPE_FLOAT32]
+    float32 = works[common_pb2.TENSOR_DATA_TYPE_FLOAT32]
     assert 0 < float32.max_relative_error < 1e-4
     assert float32.matmul_tflops > 0
-    assert common_pb2.DATA_TYPE_FLOAT64 in works
+    assert common_pb2.TENSOR_DATA_TYPE_FLOAT64 in works
     assert measured.has_float64
     assert measured.largest_allocation.value_bytes >= 1 << 20
-    assert "math" in measured.attention_backends
+    assert device_pb2.ATTENTION_BACKEND_MATH in measured.attention_backends
     assert measured.host_to_device_gbps > 0
     assert measured.software_versions["torch"]
     assert again == measured  # the time of measurement too
@@ -91,7 +98,7 @@ async def test_status_and_memory_tell_what_the_worker_told(client: Client) -> No
     request = device_pb2.GetDeviceMemoryRequest(device_id=CPU)
     memory = (await client.device.GetDeviceMemory(request, metadata=client.metadata)).memory
 
-    assert told.device.state == device_pb2.DEVICE_STATE_READY
+    assert told.device.state == device_info_pb2.DEVICE_STATE_READY
     assert 0 <= told.load <= 1
     assert not told.HasField("power_watts")
     assert (told.queue_depth, told.session_id) == (0, "")
@@ -109,6 +116,8 @@ async def test_a_profile_is_measured_and_outlives_a_killed_worker_which_watchers
         device_pb2.WatchDevicesRequest(device_id="cpu"), metadata=client.metadata
     )
     assert (await watch.read()).kind == device_pb2.DEVICE_EVENT_KIND_ADDED
+    snapshot_end = await watch.read()
+    assert snapshot_end.kind == device_pb2.DEVICE_EVENT_KIND_SNAPSHOT_END
     try:
         report = await optimize(client, LOW_MEMORY)
         assert report.step_before.ToNanoseconds() > 0
@@ -120,13 +129,26 @@ async def test_a_profile_is_measured_and_outlives_a_killed_worker_which_watchers
         assert before.profile == LOW_MEMORY
         assert before.loaded_model_id
         os.kill(before.worker.process_id, signal.SIGKILL)
-        seen = []
+        seen: list[int] = []
+        events: list[device_pb2.WatchDevicesResponse] = []
         async with asyncio.timeout(60):
             while RECOVERED not in seen:
-                seen.append((await watch.read()).kind)
+                events.append(event := await watch.read())
+                seen.append(event.kind)
 
         told = [kind for kind in seen if kind in (LOST, RECOVERED)]
         assert told == [LOST, RECOVERED]
+        (lost,) = (event for event in events if event.kind == LOST)
+        assert lost.cause.reason == errors_pb2.ERROR_REASON_WORKER_LOST
+        again = client.device.WatchDevices(
+            device_pb2.WatchDevicesRequest(
+                device_id="cpu", from_revision=snapshot_end.revision
+            ),
+            metadata=client.metadata,
+        )
+        missed = [await again.read() for _ in told]
+        again.cancel()
+        assert [event.kind for event in missed] == told
         after = await status(client)
         assert after.worker.restart_count == before.worker.restart_count + 1
         assert after.worker.process_id != before.worker.process_id
@@ -164,7 +186,7 @@ async def test_a_forced_restart_fails_what_runs(client: Client) -> None:
         grpc.StatusCode.UNAVAILABLE,
         "WORKER_LOST",
     )
-    assert (await status(client)).device.state == device_pb2.DEVICE_STATE_READY
+    assert (await status(client)).device.state == device_info_pb2.DEVICE_STATE_READY
 
 
 async def test_default_and_measurements_survive_a_restart_of_the_server(
@@ -189,7 +211,7 @@ async def test_default_and_measurements_survive_a_restart_of_the_server(
             assert await capabilities(client) == measured
 
 
-async def _ending(call: Any) -> session_pb2.SessionEvent:
+async def _ending(call: Any) -> event_pb2.SessionEvent:
     """The last event of a generation."""
     last = inference_pb2.GenerateResponse()
     while (answer := await call.read()) is not grpc.aio.EOF:

@@ -6,6 +6,7 @@ outside is sent to a real server. What is not built yet says so instead.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from deviceops.v1 import generation_pb2, inference_pb2, memory_info_pb2, memory_pb2, model_pb2
+from deviceops.v1 import (
+    generation_pb2,
+    inference_pb2,
+    memory_info_pb2,
+    memory_pb2,
+    model_pb2,
+    upload_pb2,
+)
 from domains.conversions import REASONS
 from domains.errors import Reason
 from domains.limits import LIMITS, Limit
@@ -225,7 +233,8 @@ def kept(told: Refusal, case: Case) -> bool:
 async def test_data_of_a_stream_is_refused_and_named(server: RunningServer) -> None:
     async with server.client() as client:
         allocation = await lend(client, HOST, 4 * MIB)
-        header = memory_pb2.WriteAllocationHeader(allocation_id=allocation)
+        upload = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=4 * MIB)
+        header = memory_pb2.AllocationUpload(allocation_id=allocation, upload=upload)
         parts = iter(
             [memory_pb2.WriteAllocationRequest(header=header), IN_MID_STREAM.request()]
         )

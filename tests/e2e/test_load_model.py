@@ -12,7 +12,16 @@ import grpc
 import grpc.aio
 import pytest
 
-from deviceops.v1 import common_pb2, device_pb2, model_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    event_pb2,
+    model_info_pb2,
+    model_pb2,
+    processing_pb2,
+    session_pb2,
+)
 from tests.domains.model.disk import copy_demo
 from tests.e2e.errors import Refusal, read
 from tests.running import Client, RunningServer, small_request, start_server
@@ -32,16 +41,20 @@ async def client(server: RunningServer) -> AsyncIterator[Client]:
 
 
 def load(client: Client, **fields: Any) -> Any:
+    device_id = fields.pop("device_id", "")
+    if device_id:
+        fields["placement"] = device_info_pb2.DevicePlacement(device_id=device_id)
     request = model_pb2.LoadModelRequest(**fields)
     return client.model.LoadModel(request, metadata=client.metadata)
 
 
-async def loaded(call: Any) -> tuple[list[session_pb2.SessionEvent], model_pb2.LoadedModel]:
-    """The events of a load, and the model, which precedes the last of them."""
-    answers = [answer async for answer in call]
-    assert answers[-1].event.HasField("completed")
-    assert answers[-2].HasField("loaded")
-    return [a.event for a in answers if a.HasField("event")], answers[-2].loaded
+async def loaded(
+    call: Any,
+) -> tuple[list[event_pb2.SessionEvent], model_info_pb2.LoadedModel]:
+    """The events of a load, and the model, which the last of them tells."""
+    events = [answer.event async for answer in call]
+    assert events[-1].completed.WhichOneof("report") == "loaded_model"
+    return events, events[-1].completed.loaded_model
 
 
 async def refused(client: Client, **fields: Any) -> Refusal:
@@ -57,13 +70,23 @@ async def test_a_model_is_loaded_once_and_ready_to_draw(client: Client) -> None:
 
     moved = [e.transfer_progress for e in events if e.HasField("transfer_progress")]
     assert moved[-1].done_bytes == moved[-1].total_bytes > 0
-    assert model.device_id == CPU
+    assert (model.model_id, model.device_id) == (MODEL, CPU)
+    assert model.origin == model_info_pb2.MODEL_ORIGIN_DISK
     assert model.size.value_bytes > 0
-    assert model.unet_data_type == model.vae_data_type == common_pb2.DATA_TYPE_FLOAT32
+    assert {part.part: part.data_type for part in model.data_types} == dict.fromkeys(
+        (
+            common_pb2.MODEL_PART_DENOISER,
+            common_pb2.MODEL_PART_VAE,
+            common_pb2.MODEL_PART_TEXT_ENCODER,
+            common_pb2.MODEL_PART_TEXT_ENCODER_2,
+        ),
+        common_pb2.TENSOR_DATA_TYPE_FLOAT32,
+    )
     assert model.HasField("load_time")
     assert model.HasField("last_use_time")
     assert same.size == model.size
     assert not same.HasField("load_time")
+    assert same.origin == model_info_pb2.MODEL_ORIGIN_LOADED
     for later in (again, drawn):
         assert not any(event.HasField("transfer_progress") for event in later)
 
@@ -114,10 +137,13 @@ async def test_what_is_unknown_is_refused(
 
 
 async def test_fields_that_are_not_built_are_named(client: Client) -> None:
-    refusal = await refused(client, warm_up=True, vae_data_type=common_pb2.DATA_TYPE_FLOAT16)
+    half = common_pb2.PartDataType(
+        part=common_pb2.MODEL_PART_VAE, data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT16
+    )
+    refusal = await refused(client, warm_up=True, data_types=[half], dry_run=True)
 
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refusal.metadata["fields"] == "vae_data_type,warm_up"
+    assert refusal.metadata["fields"] == "data_types,warm_up,dry_run"
 
 
 async def test_an_unusable_model_is_refused_with_its_problem(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import signal
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,15 @@ import grpc.aio
 import psutil
 import pytest
 
-from deviceops.v1 import device_pb2, memory_pb2, session_pb2
-from domains.clients import Role
+from deviceops.v1 import (
+    artifact_pb2,
+    device_pb2,
+    event_pb2,
+    memory_info_pb2,
+    memory_pb2,
+    session_pb2,
+    upload_pb2,
+)
 from tests.e2e.errors import Refusal, read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
@@ -45,7 +53,7 @@ async def _ready(server: RunningServer) -> None:
 async def client(server: RunningServer) -> AsyncIterator[Client]:
     """A client with a name of its own; what it held is given back."""
     name = f"test-{time.monotonic_ns()}"
-    async with server.client(await server.named(name, Role.ADMIN)) as made:
+    async with server.client(await server.named(name)) as made:
         yield made
         listed = await made.memory.ListAllocations(
             memory_pb2.ListAllocationsRequest(page_size=1000), metadata=made.metadata
@@ -60,13 +68,15 @@ async def write(client: Client, allocation_id: str, size: int) -> str:
     sha256 = hashlib.sha256()
 
     async def parts() -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
-        header = memory_pb2.WriteAllocationHeader(allocation_id=allocation_id)
+        upload = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=size)
+        header = memory_pb2.AllocationUpload(allocation_id=allocation_id, upload=upload)
         yield memory_pb2.WriteAllocationRequest(header=header)
         for number in range(size // MIB):
             data = number.to_bytes(8, "big") + BLOCK[8:]  # no two alike
             sha256.update(data)
             yield memory_pb2.WriteAllocationRequest(data=data)
-        yield memory_pb2.WriteAllocationRequest(completion_sha256=sha256.hexdigest())
+        done = upload_pb2.UploadCompletion(sha256=sha256.hexdigest())
+        yield memory_pb2.WriteAllocationRequest(completion=done)
 
     done = await client.memory.WriteAllocation(parts(), metadata=client.metadata)
     assert done.written_bytes == size
@@ -85,18 +95,18 @@ async def hash_of(client: Client, allocation_id: str) -> str:
 
 
 def copy(client: Client, source: str, target: str, **more: Any) -> Any:
-    request = memory_pb2.CopyRequest(
+    request = memory_pb2.CopyAllocationRequest(
         source_allocation_id=source, target_allocation_id=target, **more
     )
-    return client.memory.Copy(request, metadata=client.metadata)
+    return client.memory.CopyAllocation(request, metadata=client.metadata)
 
 
-def transfer(client: Client, allocation_id: str, place: memory_pb2.MemoryPlace) -> Any:
-    request = memory_pb2.TransferRequest(allocation_id=allocation_id, place=place)
-    return client.memory.Transfer(request, metadata=client.metadata)
+def transfer(client: Client, allocation_id: str, place: memory_info_pb2.MemoryPlace) -> Any:
+    request = memory_pb2.TransferAllocationRequest(allocation_id=allocation_id, place=place)
+    return client.memory.TransferAllocation(request, metadata=client.metadata)
 
 
-async def events_of(call: Any) -> list[session_pb2.SessionEvent]:
+async def events_of(call: Any) -> list[event_pb2.SessionEvent]:
     return [answer.event async for answer in call]
 
 
@@ -140,6 +150,45 @@ async def test_device_memory_takes_and_gives_bytes(client: Client) -> None:
     assert await hash_of(client, device) == sent
 
 
+async def test_a_write_that_broke_off_is_asked_about_and_goes_on(client: Client) -> None:
+    """The stream breaks in the middle; what is here is told, and only the rest is sent."""
+    data = BLOCK * 32
+    device = await lend(client, CPU, len(data))
+    upload_id, stalled = str(uuid.uuid4()), asyncio.Event()
+
+    async def parts(begin: int, end: int) -> AsyncIterator[memory_pb2.WriteAllocationRequest]:
+        upload = upload_pb2.UploadHeader(
+            upload_id=upload_id, offset_bytes=begin, size_bytes=len(data)
+        )
+        header = memory_pb2.AllocationUpload(allocation_id=device, upload=upload)
+        yield memory_pb2.WriteAllocationRequest(header=header)
+        for start in range(begin, end, MIB):
+            yield memory_pb2.WriteAllocationRequest(data=data[start : start + MIB])
+        if end < len(data):
+            stalled.set()
+            await asyncio.Event().wait()
+        done = upload_pb2.UploadCompletion(sha256=hashlib.sha256(data).hexdigest())
+        yield memory_pb2.WriteAllocationRequest(completion=done)
+
+    broken = client.memory.WriteAllocation(parts(0, 9 * MIB), metadata=client.metadata)
+    await stalled.wait()
+    asked = artifact_pb2.GetUploadRequest(upload_id=upload_id)
+    async with asyncio.timeout(10):
+        while True:  # the last messages may still be on their way
+            told = await client.artifact.GetUpload(asked, metadata=client.metadata)
+            if told.upload.received_bytes == 9 * MIB:
+                break
+    broken.cancel()
+
+    rest = parts(told.upload.received_bytes, len(data))
+    wrote = await client.memory.WriteAllocation(rest, metadata=client.metadata)
+    gone = await refusal_of(client.artifact.GetUpload(asked, metadata=client.metadata))
+
+    assert told.upload.size_bytes == wrote.written_bytes == len(data)
+    assert await hash_of(client, device) == hashlib.sha256(data).hexdigest()
+    assert gone.reason == "UPLOAD_NOT_FOUND"
+
+
 async def test_a_copy_is_cancelled_in_the_middle(client: Client) -> None:
     begin, device = await lend(client, HOST, LARGE), await lend(client, CPU, LARGE)
     call = copy(client, begin, device)
@@ -175,9 +224,9 @@ async def test_a_transfer_keeps_the_id_and_frees_the_old_place(client: Client) -
 
 
 async def test_a_lease_that_nobody_renews_is_freed(client: Client) -> None:
-    request = memory_pb2.AllocateRequest(place=CPU, size_bytes=MIB)
+    request = memory_pb2.CreateAllocationRequest(place=CPU, size_bytes=MIB)
     request.lease.FromSeconds(1)
-    made = await client.memory.Allocate(request, metadata=client.metadata)
+    made = await client.memory.CreateAllocation(request, metadata=client.metadata)
     await asyncio.sleep(2.1)
 
     gone = await refusal_of(free(client, made.allocation.allocation_id))
@@ -206,11 +255,11 @@ async def test_two_thousand_abandoned_leases_leave_nothing(server: RunningServer
     token = await server.named("vanishing")
     async with server.client(token) as vanishing:
 
-        async def open_some(place: memory_pb2.MemoryPlace) -> None:
+        async def open_some(place: memory_info_pb2.MemoryPlace) -> None:
             for _ in range(125):
-                request = memory_pb2.AllocateRequest(place=place, size_bytes=16_384)
+                request = memory_pb2.CreateAllocationRequest(place=place, size_bytes=16_384)
                 request.lease.FromSeconds(3)
-                await vanishing.memory.Allocate(request, metadata=vanishing.metadata)
+                await vanishing.memory.CreateAllocation(request, metadata=vanishing.metadata)
 
         await asyncio.gather(*(open_some(place) for place in (HOST, CPU) * 8))
 

@@ -29,9 +29,9 @@ def empty() -> HistoryTables:
 
 
 def add(
-    tables: HistoryTables, moment: float, used: int, owners: Mapping[str, int] | None = None
+    tables: HistoryTables, moment: float, used: int, holders: Mapping[str, int] | None = None
 ) -> None:
-    tables.add(moment, [Reading(HOST, used, None, owners or {})])
+    tables.add(moment, [Reading(HOST, used, None, holders or {})])
 
 
 def rows_of(tables: HistoryTables) -> tuple[list[Row], list[Row]]:
@@ -122,20 +122,20 @@ def test_an_interval_is_the_peak_and_the_mean_of_its_readings(used: list[int]) -
     found = history(tables, START, START + 1)
     assert found.peak_bytes == max(used)
     assert found.p50_bytes == sum(used) // len(used)
-    assert found.owners[0].peak_bytes == max(used)
-    assert found.owners[0].mean_bytes == pytest.approx(sum(used) / len(used), abs=1)
+    assert found.holders[0].peak_bytes == max(used)
+    assert found.holders[0].mean_bytes == pytest.approx(sum(used) / len(used), abs=1)
 
 
 @pytest.mark.parametrize("later", [1, 700, 2 * DAY])
-def test_an_owner_that_comes_and_goes_counts_for_its_time(later: int) -> None:
+def test_a_holder_that_comes_and_goes_counts_for_its_time(later: int) -> None:
     tables = empty()
     add(tables, START, 10, {"a": 8})
     add(tables, START + 1, 10, {"b": 4})
     tables.add(START + 1 + later, [])
     found = history(tables, START, START + 3_600)
-    owners = {one.owner: (one.mean_bytes, one.peak_bytes) for one in found.owners}
-    assert owners == {"a": (4, 8), "b": (2, 4)}
-    assert [one.owner for one in found.owners] == ["a", "b"]
+    holders = {one.holder: (one.mean_bytes, one.peak_bytes) for one in found.holders}
+    assert holders == {"a": (4, 8), "b": (2, 4)}
+    assert [one.holder for one in found.holders] == ["a", "b"]
 
 
 def test_a_clock_that_was_ahead_leaves_nothing_behind() -> None:

@@ -35,6 +35,21 @@ public sealed class MemoryTests(ServerUnderTest server) : IClassFixture<ServerUn
     }
 
     [Fact]
+    public async Task AnotherClientDoesNotSeeWhatThisOneHolds()
+    {
+        Allocation mine = await Allocate(MainMemory, 1);
+
+        var refusal = await Assert.ThrowsAsync<RpcException>(async () =>
+            await Memory().DeleteAllocationAsync(
+                new DeleteAllocationRequest { AllocationId = mine.AllocationId },
+                ServerUnderTest.AuthorizedAsAnother()));
+
+        Assert.Equal(StatusCode.NotFound, refusal.StatusCode);
+        Assert.Equal(ErrorReason.AllocationNotFound, refusal.GetServerError()?.Reason);
+        Assert.Equal(1, await Delete(mine.AllocationId));
+    }
+
+    [Fact]
     public async Task MoreThanThereIsIsRefusedWithItsFigures()
     {
         var refusal = await Assert.ThrowsAsync<RpcException>(() => Allocate(Processor, 1L << 40));

@@ -1,4 +1,4 @@
-"""Which device is used where a request names none, as far as somebody said so."""
+"""Which device is the default, as far as somebody said so."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class DeviceInventory:
         probe: Looks for devices.
         workers: Tells how each device's worker is, and starts one for each device found.
         facts: Keeps ids and the chosen default over restarts; without it, for this run.
-        default_device: Id or alias used where nothing is said; empty means the best
+        default_device: Id or alias used where nothing else decides; empty means the best
             device found.
         patience: Seconds to wait for the first discovery before answering without it.
         now: The clock, timezone-aware.
@@ -127,7 +127,7 @@ class DeviceInventory:
         return self._report(device, default.device_id if default else "")
 
     async def default(self) -> Device:
-        """The device used where a request names none.
+        """The device that inquiries use which name none.
 
         Raises:
             DeviceNotFound: The configured default device is not there.
@@ -136,7 +136,7 @@ class DeviceInventory:
         return await self._named("")
 
     async def set_default(self, name: str) -> DeviceReport:
-        """Use the device of that id or alias where a request names none, from now on.
+        """Make the device of that id or alias the default from now on.
 
         Raises:
             InvalidTask: No name is given (REQUIRED_FIELD_MISSING).

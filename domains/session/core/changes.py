@@ -12,6 +12,7 @@ from datetime import datetime
 from domains.changes import ChangesExpired
 from domains.clock import Clock
 from domains.session.core.session import Session
+from domains.session.types import SessionOptions
 from domains.session.views import (
     EVERYONE,
     SessionChange,
@@ -30,6 +31,9 @@ class _Row:
     added: int
     revision: int
     when: datetime
+    options: SessionOptions
+    chosen: int
+    """The change since which its options are as they are."""
     ended: int = 0
     """The change that made it final; 0 before."""
 
@@ -82,8 +86,11 @@ class SessionChanges:
         self._advance()
         row = self._rows.get(session.session_id)
         if row is None:
-            row = _Row(session, self.revision, self.revision, self._clock.wall())
+            now, options = self._clock.wall(), session.options
+            row = _Row(session, self.revision, self.revision, now, options, self.revision)
             self._rows[session.session_id] = row
+        if row.options != session.options:
+            row.options, row.chosen = session.options, self.revision
         self._renew(row)
         if session.state.final and not row.ended:
             row.ended = row.revision
@@ -180,9 +187,13 @@ class _Watcher:
         self._told: dict[str, int] = {}  # the newest change of each session that it knows
 
     def assume(self, rows: Iterable[_Row], revision: int) -> None:
-        """It has heard of everything up to that change; what was as wanted then, it knows."""
+        """It has heard of everything up to that change; what was as wanted then, it knows.
+
+        What may have been, where that is not known any more: a state, other options.
+        """
         for row in rows:
-            if row.added <= revision and self._wanted.may_accept(row.session):
+            known = row.added <= revision and self._wanted.may_accept(row.session)
+            if known and (row.chosen > revision or self._wanted.accepts_options(row.options)):
                 self._told[row.session.session_id] = revision
 
     def see(self, row: _Row, revision: int, *, since: float) -> list[SessionChange]:

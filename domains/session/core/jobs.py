@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
+from domains.errors import DeadlineExceeded, Reason
 from domains.session.core.session import Session
+from domains.session.errors import SessionTimedOut, TimeLimit
 from domains.session.jobs import Job, JobRunner, PeakMemory, SpooledImage
 from domains.session.types import ProgressEvent
 
@@ -36,18 +38,25 @@ async def run_job(
     events: AsyncGenerator[Any] = runner.run(
         session.device_id, session.session_id, job, remaining=session.run_left()
     )
-    async with aclosing(events):
-        async for event in events:
-            if isinstance(event, ProgressEvent):
-                session.record(event)
-            elif isinstance(event, PeakMemory):
-                session.note_peak(event.figure)
-            elif not isinstance(event, SpooledImage):
-                report = event
-            elif keep is not None:
-                await keep(event)
-            else:
-                raise TypeError("a job without pictures made one")
+    try:
+        async with aclosing(events):
+            async for event in events:
+                if isinstance(event, ProgressEvent):
+                    session.record(event)
+                elif isinstance(event, PeakMemory):
+                    session.note_peak(event.figure)
+                elif not isinstance(event, SpooledImage):
+                    report = event
+                elif keep is not None:
+                    await keep(event)
+                else:
+                    raise TypeError("a job without pictures made one")
+    except DeadlineExceeded as error:
+        if error.reason is not Reason.DEADLINE_EXPIRED:
+            raise  # a worker that hung
+        # Workers know how long they have, not by which of a session's limits.
+        seconds = session.options.run_timeout_seconds
+        raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from error
     if report is None:
         raise RuntimeError("a job ended without a report")
     done: Report = report

@@ -9,6 +9,7 @@ from domains.clock import Clock
 from domains.errors import Failure, Reason
 from domains.session.core.log import EventLog
 from domains.session.core.placed import Placed
+from domains.session.core.progress import Progress
 from domains.session.core.times import Expectation, SessionTimes, Spell
 from domains.session.errors import SessionFailed, cancellation
 from domains.session.types import (
@@ -28,8 +29,6 @@ from domains.session.types import (
     SessionKind,
     SessionOptions,
     SessionState,
-    StepFinished,
-    TransferProgress,
 )
 from domains.session.views import SessionSnapshot
 from domains.values import ByteFigure, PlacementDecision
@@ -84,9 +83,7 @@ class Session:
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
-        self._total_steps = total_steps
-        self._done_steps = 0
-        self._moved_share = 0.0  # of the bytes of what is moved now
+        self._progress = Progress(total_steps)
         self._retention = retention
         self._clock = clock
         self._changed = changed
@@ -101,11 +98,7 @@ class Session:
         """The done share, from 0 to 1; 1 only when it has worked."""
         if self.state is SessionState.COMPLETED:
             return 1.0
-        # Loading is little of a generation; elsewhere moving bytes is all there is.
-        share = self._moved_share
-        if self._total_steps:
-            share = self._done_steps / self._total_steps
-        return min(share, 0.99)
+        return self._progress.share
 
     def accept(
         self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
@@ -218,10 +211,8 @@ class Session:
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
             self._note_change()
-        elif isinstance(event, StepFinished):
-            self._done_steps += 1
-        elif isinstance(event, TransferProgress) and event.total_bytes:
-            self._moved_share = event.done_bytes / event.total_bytes
+        else:
+            self._progress.note(event)
 
     def finish_image(self, image: ImageResult) -> None:
         """A picture is kept."""

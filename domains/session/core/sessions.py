@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 
-from domains.changes import HEARTBEAT_SECONDS
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
@@ -35,9 +34,9 @@ class Sessions:
         queue_length: Sessions that may wait for one device.
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
+        changes: Shows what happens to sessions to those who watch all of them.
         clock: The time.
         admit: Raises the error of a plan whose work must not begin now.
-        heartbeat_seconds: Silence after which those who watch all sessions get a heartbeat.
     """
 
     def __init__(
@@ -47,9 +46,9 @@ class Sessions:
         queue_length: int,
         retention: timedelta,
         kept: int,
+        changes: SessionChanges,
         clock: Clock,
         admit: Callable[[SessionPlan], None] = lambda plan: None,
-        heartbeat_seconds: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._admit = admit
         self._describe = describe
@@ -57,9 +56,7 @@ class Sessions:
         self._retention = retention
         self._kept = kept
         self._clock = clock
-        self.changes = SessionChanges(
-            clock, heartbeat_seconds=heartbeat_seconds, gone_kept=kept
-        )
+        self.changes = changes
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._queues: dict[str, DeviceQueue] = {}

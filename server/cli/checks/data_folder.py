@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _ADVICE = "The next start migrates it, leaves its damaged rows out, or sets it aside."
 _MOST_NAMED = 5
 _JOURNAL = "journal.sqlite"
+_FOLDERS = ("artifacts", "models", "runtime", "spool", "uploads")
 _OWN = frozenset(
-    {"artifacts", "models", "runtime", "server.lock", "spool"}
+    {*_FOLDERS, "server.lock"}
     | {_JOURNAL, f"{_JOURNAL}-wal", f"{_JOURNAL}-shm", f"{_JOURNAL}-journal"}
 )
 _ARTIFACT = re.compile(r"[0-9a-f]{64}(\.json)?(\.\w{8}\.part)?\Z")
@@ -53,7 +54,7 @@ def _kinds(folder: Path, names: list[str]) -> Iterator[Finding]:
     """Owners, modes and kinds; the next start closes and sets aside what it can."""
     for name in sorted(_OWN.intersection(names)):
         status = (folder / name).lstat()
-        is_folder = name in ("artifacts", "models", "runtime", "spool")
+        is_folder = name in _FOLDERS
         linked = stat.S_ISLNK(status.st_mode) and name in ("models", "runtime")
         right = stat.S_ISDIR(status.st_mode) if is_folder else stat.S_ISREG(status.st_mode)
         if not right and not linked:
@@ -97,7 +98,7 @@ def _journal(folder: Path, names: list[str]) -> Iterator[Finding]:
 def _aside(settings: Settings, names: list[str]) -> Iterator[Finding]:
     """What servers could not use and kept."""
     aside = aside_in(names)
-    for part in ("artifacts", "spool", "runtime"):
+    for part in ("artifacts", "spool", "runtime", "uploads"):
         inside = _names_in(settings.data_dir / part)
         aside += [f"{part}/{name}" for name in aside_in(inside)]
     if aside:

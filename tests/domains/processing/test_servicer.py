@@ -19,7 +19,8 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionOptions
 from tests.callers import called
-from tests.domains.session.conftest import finish, picture, started, submit
+from tests.domains.session.conftest import finish, idle, picture, started, submit
+from tests.domains.session.test_queue import Device
 from tests.domains.sessions import until_final
 from tests.domains.wire import channel_to
 
@@ -85,6 +86,65 @@ async def test_a_watch_shows_the_session_and_leaves_it_alone(
         processing_pb2.GetSessionRequest(session_id=session.session_id), metadata=OPERATOR
     )
     assert got.terminal_event == last
+
+
+async def test_a_waiting_session_is_changed_paused_resumed_and_cancelled_while_others_watch(
+    stub: Stub, sessions: Sessions
+) -> None:
+    work = Device()
+    submit(sessions, work.work)
+    await work.started.wait()
+    submit(sessions, work.work)
+    waiting = submit(sessions, work.work)
+    watch = stub.WatchSessions(processing_pb2.WatchSessionsRequest(), metadata=OPERATOR)
+    kinds = [(await watch.read()).kind for _ in range(4)]
+    assert kinds[-1] == processing_pb2.SESSION_CHANGE_KIND_SNAPSHOT_END
+    session_id = waiting.session_id
+
+    options = session_pb2.SessionOptions(priority=session_pb2.PRIORITY_HIGH)
+    update = processing_pb2.UpdateSessionRequest(
+        session_id=session_id, options=options, update_fields={"paths": ["priority"]}
+    )
+    changed = await stub.UpdateSession(update, metadata=OPERATOR)
+    queue = await stub.ListQueue(processing_pb2.ListQueueRequest(), metadata=OPERATOR)
+    pause = processing_pb2.PauseSessionRequest(session_id=session_id, reason_text="lunch")
+    paused = await stub.PauseSession(pause, metadata=OPERATOR)
+    resume = processing_pb2.ResumeSessionRequest(session_id=session_id)
+    resumed = await stub.ResumeSession(resume, metadata=OPERATOR)
+    cancel = processing_pb2.CancelSessionsRequest(
+        filter={"states": [session_pb2.SESSION_STATE_QUEUED]}, reason_text="enough"
+    )
+    cancelled = await stub.CancelSessions(cancel, metadata=OPERATOR)
+
+    assert changed.session.options.priority == session_pb2.PRIORITY_HIGH
+    assert [each.session_id for each in queue.sessions][:1] == [session_id]
+    assert paused.session.state == session_pb2.SESSION_STATE_PAUSED
+    assert resumed.session.state == session_pb2.SESSION_STATE_QUEUED
+    assert cancelled.cancelled_count == queue.total_count
+    ended = set()
+    while len(ended) < cancelled.cancelled_count:
+        change = await watch.read()
+        if change.kind == processing_pb2.SESSION_CHANGE_KIND_ENDED:
+            ended.add(change.session.session_id)
+            assert change.revision > 0
+    assert session_id in ended
+    got = await stub.GetSession(
+        processing_pb2.GetSessionRequest(session_id=session_id), metadata=OPERATOR
+    )
+    assert got.terminal_event.cancelled.reason_text == "enough"
+    assert got.terminal_event.cancelled.cancelled_by == "operator"
+    watch.cancel()
+    work.release.set()
+
+
+async def test_what_is_somebody_elses_is_not_there(stub: Stub, sessions: Sessions) -> None:
+    session = submit(sessions, idle, owner="mary")
+    request = processing_pb2.GetSessionRequest(session_id=session.session_id)
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stub.GetSession(request, metadata=called("john"))
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    mine = await stub.GetSession(request, metadata=called("mary"))
+    assert mine.session.owner == "mary"
 
 
 async def test_a_session_is_told_with_its_pictures_once(stub: Stub, sessions: Sessions) -> None:

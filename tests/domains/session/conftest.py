@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.queue import Turn
 from domains.session.core.reading import SessionReader
@@ -48,8 +49,8 @@ def registry(
         queue_length=queue_length,
         retention=timedelta(seconds=60),
         kept=kept,
+        changes=SessionChanges(clock.clock, heartbeat_seconds=heartbeat, gone_kept=kept),
         clock=clock.clock,
-        heartbeat_seconds=heartbeat,
     )
 
 

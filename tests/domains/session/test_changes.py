@@ -174,6 +174,25 @@ async def test_what_is_wanted_no_more_is_shown_once_more(sessions: Sessions) -> 
     await watch.aclose()
 
 
+async def test_who_comes_back_hears_nothing_of_what_was_never_wanted(
+    sessions: Sessions,
+) -> None:
+    """What had the tag and lost it is told once more; what never had it is not."""
+    bread = submit(sessions, idle, SessionOptions(tags=("bread",)))
+    submit(sessions, idle, SessionOptions(tags=("cake",)), device_id="cuda:0")
+    sold = submit(sessions, idle, SessionOptions(tags=("bread",)), device_id="cuda:1")
+    seen = sessions.changes.revision
+    sessions.update(sold, replace(sold.options, tags=("sold",)))
+    for session in sessions.all():
+        finish(session)
+
+    wanted = SessionFilter(tags=("bread",))
+    changes = await news(sessions.changes.watch(wanted, from_revision=seen))
+
+    ids = [change.session.session_id for change in changes if change.session]
+    assert ids == [bread.session_id, sold.session_id]
+
+
 async def test_nobody_sees_what_is_not_theirs(sessions: Sessions) -> None:
     mine = submit(sessions, idle, SessionOptions(request_id="mine"), owner="a")
     submit(sessions, idle, device_id="cuda:0", owner="b")

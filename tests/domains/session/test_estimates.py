@@ -7,12 +7,14 @@ from datetime import timedelta
 
 import pytest
 
+from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionRequest
 from domains.session.core.queue import Turn
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
 from domains.session.types import Accepted, Phase, SessionOptions
+from domains.values import PlacementDecision
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import idle, plan, unprepared
 from tests.domains.session.test_queue import Device
@@ -22,7 +24,8 @@ def of_steps(sessions: Sessions, steps: float | None, turn: Turn = idle) -> Sess
     """A session of so many steps; None of work that is comparable with none."""
     effort = None if steps is None else Effort("model", amounts={Phase.DENOISING: steps})
     request = SessionRequest(SessionOptions(), b"", unprepared)
-    return sessions.open(replace(plan(), effort=effort), turn, request)
+    placed = Placed(PlacementDecision.named("cpu:0"), effort)
+    return sessions.open(replace(plan(), placed=placed), turn, request)
 
 
 @pytest.fixture

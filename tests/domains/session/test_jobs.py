@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from domains.errors import DeadlineExceeded, DomainError, Reason
 from domains.session.core.jobs import run_job
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import Job, SpooledImage
-from domains.session.types import Phase, PhaseStarted, Preview
+from domains.session.jobs import Job, PeakMemory, SpooledImage
+from domains.session.types import Phase, PhaseStarted, Preview, SessionOptions
+from domains.values import ByteFigure
 from tests.domains.session.conftest import picture, started
 
 SPOOLED = SpooledImage(picture(), Path("x"))
@@ -34,6 +36,8 @@ class Worker:
         assert remaining > 0
         self.asked.append((device_id, session_id, job))
         for event in self.events:
+            if isinstance(event, DomainError):
+                raise event
             yield event
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -76,3 +80,23 @@ async def test_a_picture_that_nobody_keeps_is_a_defect(sessions: Sessions) -> No
 async def test_a_job_that_ends_without_its_report_is_a_defect(sessions: Sessions) -> None:
     with pytest.raises(RuntimeError):
         await run_job(Worker(PhaseStarted(Phase.COPYING)), await started(sessions), Task())
+
+
+async def test_the_most_memory_that_it_took_is_the_sessions(sessions: Sessions) -> None:
+    session, figure = await started(sessions), ByteFigure.measured(7, "counted")
+    failure = DomainError("It broke.")
+    with pytest.raises(DomainError):
+        await run_job(Worker(PeakMemory(figure), failure), session, Task())
+    assert session.snapshot().peak_memory == figure
+
+
+async def test_a_job_past_the_sessions_time_says_which_time(sessions: Sessions) -> None:
+    session = await started(sessions, SessionOptions(run_timeout_seconds=60))
+    for error, which in (
+        (DeadlineExceeded("over"), "run"),
+        (DeadlineExceeded("hung", reason=Reason.WORKER_HUNG), None),
+    ):
+        with pytest.raises(DeadlineExceeded) as end:
+            await run_job(Worker(error), session, Task())
+        assert end.value.metadata.get("timeout") == which
+        assert end.value.reason is error.reason

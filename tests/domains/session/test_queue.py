@@ -142,7 +142,7 @@ async def test_a_session_whose_time_is_over_never_starts(
     assert late.failure is not None
     assert late.failure.reason is Reason.DEADLINE_EXPIRED
     assert late.failure.metadata["timeout_seconds"] == "10"
-    assert late.failure.metadata["which"] == "queue"
+    assert late.failure.metadata["timeout"] == "queue"
     assert "never started" in late.failure.message
     device.release.set()
     await _all_final([first])
@@ -239,3 +239,25 @@ async def test_a_queue_whose_runner_fails_goes_on(
     assert session.state is SessionState.RUNNING
     device.release.set()
     await _all_final([session])
+
+
+async def test_nobody_waits_for_ever(roomy: Sessions, clock: SteeredTime) -> None:
+    """Neither for more urgent work that never ends, nor for what others have waited in vain."""
+    device = Device()
+    submit(roomy, device.work, owner="a")
+    await device.started.wait()
+    urgent = SessionOptions(priority=Priority.HIGH)
+    low = [
+        submit(roomy, device.work, SessionOptions(priority=Priority.LOW), owner="b")
+        for _ in range(2)
+    ]
+    clock.move(599)
+    before = submit(roomy, device.work, urgent, owner="a")
+    assert [s.queue_position for s in (before, *low)] == [1, 2, 3]
+    clock.move(1)
+    roomy.queue("cpu:0").expire()
+    later = submit(roomy, device.work, urgent, owner="a")
+    # One of those that waited takes turns with the urgent ones; waiting in numbers is no help.
+    assert [s.queue_position for s in (low[0], before, later, low[1])] == [1, 2, 3, 4]
+    device.release.set()
+    await _all_final([*low, before, later])

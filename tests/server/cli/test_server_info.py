@@ -54,7 +54,7 @@ def test_info_says_who_is_who_and_what_is_built(against: Run, told: ScriptedServ
     assert "built: 1 of 3 parts of the contract" in said
     assert "not built of InferenceService: VerifyImage" in said
     assert "not built of GenerationSettings: loras" in said
-    assert "sessions: kept 120 min 0 s once final" in said
+    assert "sessions: kept 2 h once final" in said
     assert "after a restart: sessions are gone, batches are there" in said
     assert "your allocations: 0 B of 1.0 GiB" in said
     assert "open calls: 20 work" in said

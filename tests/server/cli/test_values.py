@@ -103,6 +103,9 @@ def test_figures_have_units() -> None:
     assert [size(n) for n in (512, 1536, 3 * 2**30)] == ["512 B", "1.5 KiB", "3.0 GiB"]
     assert [count(n) for n in (12, 28_100_000)] == ["12", "28.1 M"]
     assert [duration(s) for s in (0.34, 2.5, 200)] == ["340 ms", "2.5 s", "3 min 20 s"]
+    assert [duration(s) for s in (600, 7500, 604800, 90000)] == [
+        *("10 min", "2 h 5 min", "7 d", "1 d 1 h")
+    ]
     assert (
         byte_figure(figure(value_bytes=1024, quality=common_pb2.FIGURE_QUALITY_MEASURED))
         == "1.0 KiB"
