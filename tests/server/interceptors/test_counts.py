@@ -194,7 +194,8 @@ def test_long_messages_are_counted_in_pieces() -> None:
     kind = batch_pb2.CreateBatchRequest.DESCRIPTOR
     request = batch_pb2.CreateBatchRequest()
     for _ in range(1000):
-        request.items.add(item_id="x").settings.loras.add(model_id="a", weight=1)
+        overlay = request.items.add(item_id="x").overlay
+        overlay.settings.loras.add(model_id="a", weight=1)
     assert len(list(counted(request.SerializeToString(), kind))) >= 2
 
 
