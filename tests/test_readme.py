@@ -12,42 +12,20 @@ from pathlib import Path
 import pytest
 import typer.main
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.descriptor_pool import Default
 
-from deviceops.v1 import (
-    artifact_pb2,
-    device_pb2,
-    inference_pb2,
-    memory_pb2,
-    model_pb2,
-    postprocessing_pb2,
-    processing_pb2,
-)
-from domains.artifact.servicer import ArtifactServicer
-from domains.device.servicer import DeviceServicer
 from domains.errors import Reason
-from domains.inference.servicer import InferenceServicer
-from domains.memory.servicer import MemoryServicer
 from domains.model.backends.model_card import read_card
-from domains.model.servicer import ModelServicer
-from domains.postprocessing.servicer import PostprocessingServicer
-from domains.processing.servicer import ProcessingServicer
+from server.app import SERVICE_NAMES
 from server.cli.app import app
 from server.config import Settings
 from server.metrics import Metrics
+from tests.contract.built import SERVICERS
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 CSHARP_TESTS = ROOT / "clients/csharp/DeviceOperations.Client.Tests"
-SERVICERS: dict[str, type] = {
-    "DeviceService": DeviceServicer,
-    "MemoryService": MemoryServicer,
-    "ModelService": ModelServicer,
-    "ProcessingService": ProcessingServicer,
-    "InferenceService": InferenceServicer,
-    "PostprocessingService": PostprocessingServicer,
-    "ArtifactService": ArtifactServicer,
-}
 # Settings whose default is a folder of this user, or of this checkout.
 _DEPENDS_ON_USER = {"data_dir", "runtime_dir", "model_roots"}
 _PLACEHOLDER = re.compile(r"<\w+>|\*")
@@ -56,12 +34,8 @@ pages = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relativ
 
 
 def services() -> Iterator[ServiceDescriptor]:
-    files = (
-        *(device_pb2, memory_pb2, model_pb2, processing_pb2, inference_pb2),
-        *(postprocessing_pb2, artifact_pb2),
-    )
-    for file in files:
-        yield from file.DESCRIPTOR.services_by_name.values()
+    for name in SERVICE_NAMES:
+        yield Default().FindServiceByName(name)
 
 
 @pytest.mark.parametrize("service", list(services()), ids=lambda service: str(service.name))

@@ -47,7 +47,7 @@ _PARTS = {
 }
 
 # Fields of a load that this version refuses when they are set.
-_UNBUILT_LOAD = ("data_types", "warm_up", "dry_run")
+UNBUILT_LOAD = ("data_types", "warm_up", "dry_run")
 
 
 def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
@@ -146,7 +146,7 @@ def load_from_proto(message: model_pb2.LoadModelRequest) -> LoadRequest:
         placement=placement_from_proto(message.placement),
         options=options_from_proto(message.options),
         digest=digest(message),
-        unbuilt=tuple(field for field in _UNBUILT_LOAD if getattr(message, field)),
+        unbuilt=tuple(field for field in UNBUILT_LOAD if getattr(message, field)),
     )
 
 
