@@ -22,7 +22,7 @@ from deviceops.v1.inference_pb2 import (
     SchedulerSettings,
 )
 from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
-from deviceops.v1.session_pb2 import SessionOptions
+from deviceops.v1.session_pb2 import WorkOptions
 from tests.contract.sketches.pictures import Pictures
 
 
@@ -57,7 +57,7 @@ def thirty_steps(outline: bytes) -> GenerateRequest:
             ),
             preview=PreviewSettings(every_steps=10),
         ),
-        options=SessionOptions(request_id=str(uuid4()), tags=["portrait"]),
+        options=WorkOptions(request_id=str(uuid4()), tags=["portrait"]),
     )
 
 
