@@ -19,7 +19,14 @@ public sealed class BreakableWire : IDisposable
     {
         this.server = server;
         listener.Start();
-        Channel = GrpcChannel.ForAddress($"http://{listener.LocalEndpoint}");
+        Channel = GrpcChannel.ForAddress($"http://{listener.LocalEndpoint}", new GrpcChannelOptions
+        {
+            HttpHandler = new SocketsHttpHandler
+            {
+                KeepAlivePingDelay = TimeSpan.FromSeconds(3),
+                KeepAlivePingTimeout = TimeSpan.FromSeconds(2),
+            },
+        });
         _ = AcceptAsync();
     }
 

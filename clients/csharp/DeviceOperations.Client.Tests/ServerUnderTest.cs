@@ -6,7 +6,7 @@ namespace DeviceOperations.Client.Tests;
 
 /// <summary>
 /// The running server these tests talk to. They start none: DEVICEOPS_ADDRESS ("127.0.0.1:50051")
-/// and DEVICEOPS_TOKEN name it, DEVICEOPS_OTHER_TOKEN is another client's with role RUN; a test
+/// and DEVICEOPS_TOKEN name it, OTHER_CLIENTS_TOKEN is another client's with role RUN; a test
 /// without what it needs fails and says so.
 /// </summary>
 public sealed class ServerUnderTest : IDisposable
@@ -27,7 +27,7 @@ public sealed class ServerUnderTest : IDisposable
     public static Metadata Authorized() => WithToken(Token);
 
     /// <summary>Call metadata with another client's token.</summary>
-    public static Metadata AuthorizedAsAnother() => WithToken(Require("DEVICEOPS_OTHER_TOKEN"));
+    public static Metadata AuthorizedAsAnother() => WithToken(Require("OTHER_CLIENTS_TOKEN"));
 
     /// <summary>Call metadata with any token.</summary>
     public static Metadata WithToken(string token) => new() { { "authorization", $"Bearer {token}" } };

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using DeviceOperations.V1;
 using Google.Protobuf;
@@ -81,30 +82,52 @@ public static class ArtifactUploads
         CancellationToken cancellation)
     {
         using var call = artifacts.UploadArtifact(headers, cancellationToken: cancellation);
+        await foreach (UploadArtifactRequest message in MessagesAsync(header, content, cancellation)
+            .ConfigureAwait(false))
+        {
+            if (!await TakenAsync(() => call.RequestStream.WriteAsync(message, cancellation)).ConfigureAwait(false))
+            {
+                break;
+            }
+        }
+
+        await TakenAsync(call.RequestStream.CompleteAsync).ConfigureAwait(false);
+        return (await call.ResponseAsync.ConfigureAwait(false)).Artifact;
+    }
+
+    private static async IAsyncEnumerable<UploadArtifactRequest> MessagesAsync(
+        ArtifactUpload header,
+        Stream content,
+        [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        yield return new UploadArtifactRequest { Header = header };
+        content.Position = header.Upload.OffsetBytes;
+        byte[] chunk = new byte[ChunkBytes];
+        int read;
+        while ((read = await content.ReadAtLeastAsync(
+            chunk, ChunkBytes, throwOnEndOfStream: false, cancellation).ConfigureAwait(false)) > 0)
+        {
+            yield return new UploadArtifactRequest { Data = ByteString.CopyFrom(chunk, 0, read) };
+        }
+
+        yield return new UploadArtifactRequest
+        {
+            Completion = new UploadCompletion { Sha256 = header.Upload.Sha256 },
+        };
+    }
+
+    // False when the call has ended before everything was sent: its answer says why.
+    private static async Task<bool> TakenAsync(Func<Task> sending)
+    {
         try
         {
-            await call.RequestStream.WriteAsync(new() { Header = header }, cancellation).ConfigureAwait(false);
-            content.Position = header.Upload.OffsetBytes;
-            byte[] chunk = new byte[ChunkBytes];
-            int read;
-            while ((read = await content.ReadAtLeastAsync(
-                chunk, ChunkBytes, throwOnEndOfStream: false, cancellation).ConfigureAwait(false)) > 0)
-            {
-                var data = ByteString.CopyFrom(chunk, 0, read);
-                await call.RequestStream.WriteAsync(new() { Data = data }, cancellation).ConfigureAwait(false);
-            }
-
-            var completion = new UploadCompletion { Sha256 = header.Upload.Sha256 };
-            await call.RequestStream.WriteAsync(new() { Completion = completion }, cancellation)
-                .ConfigureAwait(false);
-            await call.RequestStream.CompleteAsync().ConfigureAwait(false);
+            await sending().ConfigureAwait(false);
+            return true;
         }
-        catch (Exception ended) when (ended is RpcException or InvalidOperationException)
+        catch (Exception ended) when (ended is RpcException or InvalidOperationException or IOException)
         {
-            // The server has answered before everything was sent: what it says is the outcome.
+            return false;
         }
-
-        return (await call.ResponseAsync.ConfigureAwait(false)).Artifact;
     }
 
     private static async Task<long> ReceivedAsync(

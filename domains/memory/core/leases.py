@@ -151,12 +151,16 @@ class Leases:
     ) -> tuple[Allocation, ...]:
         """Let leases end that much later than now; no ids means all that are the caller's own.
 
+        Returns:
+            Those that were renewed; of very many the oldest.
+
         Raises:
             InvalidMemoryRequest: The content breaks rules.
             AllocationNotFound: One of them is not there; none is renewed then.
         """
         check_renewal(allocation_ids, lease_seconds)
-        return self._ledger.renew(caller, allocation_ids, lease_seconds)
+        renewed = self._ledger.renew(caller, allocation_ids, lease_seconds)
+        return renewed[:_MOST_SHOWN]
 
     async def list(
         self,

@@ -19,6 +19,7 @@ from google.protobuf.duration_pb2 import Duration
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc, upload_pb2
 from domains.artifact.build import Built, build
 from domains.clock import Clock
+from domains.uploads import EXPIRY_SECONDS
 from tests.callers import called
 from tests.domains.artifact.test_servicer import PNG, Settings
 from tests.domains.wire import Refusal, channel_to, refusal
@@ -31,9 +32,25 @@ ANN, BOB = called("ann"), called("bob")
 QUOTA = 1_000_000
 
 
+class Time:
+    """The machine's time, moved on by a test."""
+
+    moved = 0.0
+
+    def monotonic(self) -> float:
+        return Clock().monotonic() + self.moved
+
+
 @pytest.fixture
-async def domain(tmp_path: Path) -> Built:
-    built = build(Settings(tmp_path, artifact_quota_bytes=QUOTA), clock=Clock())
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+async def domain(tmp_path: Path, time: Time) -> Built:
+    built = build(
+        Settings(tmp_path, artifact_quota_bytes=QUOTA), clock=Clock(monotonic=time.monotonic)
+    )
     await built.start()
     return built
 
@@ -323,7 +340,7 @@ async def test_a_server_that_ended_leaves_no_litter(stub: Stub, tmp_path: Path) 
 
 
 async def test_the_domain_throws_away_what_nobody_goes_on_with(
-    stub: Stub, domain: Built, tmp_path: Path
+    stub: Stub, domain: Built, time: Time, tmp_path: Path
 ) -> None:
     upload_id = str(uuid.uuid4())
     await refused(stub, [header(upload_id), *data()[:1]])
@@ -331,8 +348,7 @@ async def test_the_domain_throws_away_what_nobody_goes_on_with(
         await loop.work()
     assert len(left(tmp_path)) == 1
 
-    later = Clock().monotonic() + 601
-    domain.uploads._clock = Clock(monotonic=lambda: later)
+    time.moved = EXPIRY_SECONDS + 1
     for loop in domain.loops:
         await loop.work()
     assert left(tmp_path) == []

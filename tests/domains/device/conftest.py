@@ -22,7 +22,7 @@ from domains.errors import NotFound, Reason
 from domains.session.core.sessions import Sessions
 from domains.values import ByteFigure, ModelPlace
 from server.errors import describe_failure
-from tests.domains.sessions import runner_of
+from tests.domains.sessions import changes_of, runner_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.device_runs import FakeRuns, FakeTelemetry
 
@@ -114,6 +114,7 @@ async def sessions() -> AsyncIterator[Sessions]:
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),
+        changes=changes_of(Clock()),
     )
     yield registry
     await registry.stop(0)

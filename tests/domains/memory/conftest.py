@@ -34,6 +34,7 @@ from domains.session.core.sessions import Sessions
 from domains.uploads import Uploads
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
+from tests.domains.sessions import changes_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import (
     FakeBuffers,
@@ -127,6 +128,7 @@ def build(quota_bytes: int | None = 0) -> System:
         retention=timedelta(hours=1),
         kept=100,
         clock=time.clock,
+        changes=changes_of(time.clock),
         admit=reactions.check_work,
     )
     space = AddressSpace(segments, buffers, inventory)

@@ -174,7 +174,7 @@ async def test_what_is_wanted_no_more_is_shown_once_more(sessions: Sessions) -> 
     await watch.aclose()
 
 
-async def test_who_comes_back_hears_nothing_of_what_was_never_wanted(
+async def test_who_comes_back_hears_only_of_what_was_wanted(
     sessions: Sessions,
 ) -> None:
     """What had the tag and lost it is told once more; what never had it is not."""

@@ -53,7 +53,8 @@ class MemoryServiceStub:
     CreateAllocation: _grpc.UnaryUnaryMultiCallable[_memory_pb2.CreateAllocationRequest, _memory_pb2.CreateAllocationResponse]
     """Take real memory on a device or in main memory, for as long as the lease is renewed.
     Idle models are evicted when that makes it fit.
-    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+    REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
     (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
     (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
     UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
@@ -153,7 +154,8 @@ class MemoryServiceAsyncStub(MemoryServiceStub):
     CreateAllocation: _aio.UnaryUnaryMultiCallable[_memory_pb2.CreateAllocationRequest, _memory_pb2.CreateAllocationResponse]  # type: ignore[assignment]
     """Take real memory on a device or in main memory, for as long as the lease is renewed.
     Idle models are evicted when that makes it fit.
-    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+    REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
     (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
     (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
     UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
@@ -270,7 +272,8 @@ class MemoryServiceServicer:
     ) -> _typing.Union[_memory_pb2.CreateAllocationResponse, _abc.Awaitable[_memory_pb2.CreateAllocationResponse]]:
         """Take real memory on a device or in main memory, for as long as the lease is renewed.
         Idle models are evicted when that makes it fit.
-        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+        REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
         (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
         (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
         UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
