@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import grpc.aio
 
-from deviceops.v1.inference_pb2 import GenerationSettings
-from deviceops.v1.processing_pb2 import (
-    CONTROL_ACTION_RETRY_FAILED,
+from deviceops.v1.batch_pb2 import (
     BatchItem,
-    ControlBatchRequest,
     CreateBatchRequest,
-    RetryPolicy,
+    RetryBatchItemsRequest,
     WatchBatchRequest,
 )
+from deviceops.v1.generation_pb2 import GenerationOverlay, GenerationSettings
 from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
+from deviceops.v1.session_pb2 import RetrySettings
 
 
 async def draw_all(
@@ -23,11 +22,14 @@ async def draw_all(
     for good gets a second chance."""
     processing = ProcessingServiceStub(channel)
     items = [
-        BatchItem(item_id=key, settings=GenerationSettings(prompt=prompt))
+        BatchItem(
+            item_id=key,
+            overlay=GenerationOverlay(settings=GenerationSettings(prompt=prompt)),
+        )
         for key, prompt in prompts.items()
     ]
     created = await processing.CreateBatch(
-        CreateBatchRequest(template=template, items=items, retry=RetryPolicy(max_attempts=3))
+        CreateBatchRequest(template=template, items=items, retry=RetrySettings(max_attempts=3))
     )
     artifacts: dict[str, str] = {}
     watch = WatchBatchRequest(batch_id=created.batch.batch_id)
@@ -38,7 +40,6 @@ async def draw_all(
                 artifacts[finished.item_id] = finished.images[0].artifact_id
         if len(artifacts) == len(prompts):
             return artifacts
-        again = ControlBatchRequest(
-            batch_id=created.batch.batch_id, action=CONTROL_ACTION_RETRY_FAILED
+        await processing.RetryBatchItems(
+            RetryBatchItemsRequest(batch_id=created.batch.batch_id)
         )
-        await processing.ControlBatch(again)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
+from deviceops.v1.event_pb2 import SessionCancelled
 from deviceops.v1.inference_pb2 import GenerateRequest
 from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
-from deviceops.v1.processing_pb2 import CONTROL_ACTION_CANCEL, ControlSessionRequest
+from deviceops.v1.processing_pb2 import CancelSessionRequest
 from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
-from deviceops.v1.session_pb2 import SessionCancelled
 
 
 async def draw_and_cancel(
@@ -21,9 +21,9 @@ async def draw_and_cancel(
         async for response in InferenceServiceStub(channel).Generate(request):
             match response.event.WhichOneof("event"):
                 case "step_finished" if response.event.step_finished.step == 1:
-                    await ProcessingServiceStub(channel).ControlSession(
-                        ControlSessionRequest(
-                            session_id=response.event.session_id, action=CONTROL_ACTION_CANCEL
+                    await ProcessingServiceStub(channel).CancelSession(
+                        CancelSessionRequest(
+                            session_id=response.event.session_id, reason_text="not wanted"
                         )
                     )
                 case "cancelled":

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import grpc.aio
 
-from deviceops.v1.memory_pb2 import (
-    MemoryPlace,
-    ModelEvictionReport,
-    OptimizeModelMemoryRequest,
-)
+from deviceops.v1.memory_info_pb2 import MemoryPlace, ModelEvictionReport
+from deviceops.v1.memory_pb2 import EvictModelsRequest
 from deviceops.v1.memory_pb2_grpc import MemoryServiceStub
 
 
@@ -17,10 +14,10 @@ async def free_to_target(
 ) -> ModelEvictionReport:
     """Evict models until so much is free; the report says which and whether it sufficed."""
     report = ModelEvictionReport()
-    request = OptimizeModelMemoryRequest(
+    request = EvictModelsRequest(
         place=MemoryPlace(device_id=device_id), target_free_bytes=target_free_bytes
     )
-    async for response in MemoryServiceStub(channel).OptimizeModelMemory(request):
-        if response.WhichOneof("content") == "report":
-            report = response.report
+    async for response in MemoryServiceStub(channel).EvictModels(request):
+        if response.event.WhichOneof("event") == "completed":
+            report = response.event.completed.eviction
     return report

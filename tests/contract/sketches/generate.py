@@ -7,22 +7,23 @@ from uuid import uuid4
 
 import grpc.aio
 
-from deviceops.v1.common_pb2 import ImageSource
-from deviceops.v1.inference_pb2 import (
-    PREPROCESSOR_CANNY,
+from deviceops.v1.common_pb2 import InputImage
+from deviceops.v1.conditioning_pb2 import (
+    CannyOptions,
+    ControlNetGuidance,
+    ControlPreprocessor,
+    LoraWeight,
+)
+from deviceops.v1.generation_pb2 import GenerationSettings, Refiner, SdxlSettings
+from deviceops.v1.inference_pb2 import GenerateRequest
+from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
+from deviceops.v1.sampling_pb2 import (
     SCHEDULER_DPM_SOLVER_MULTISTEP,
     SIGMA_SPACING_KARRAS,
-    ControlNetGuidance,
-    GenerateRequest,
-    GenerationSettings,
-    LoraWeight,
-    PreprocessorSettings,
-    PreviewSettings,
-    Refiner,
+    GuidanceSettings,
     SchedulerSettings,
 )
-from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
-from deviceops.v1.session_pb2 import WorkOptions
+from deviceops.v1.session_pb2 import DeliveryOptions, PreviewSettings, WorkOptions
 from tests.contract.sketches.pictures import Pictures
 
 
@@ -33,7 +34,7 @@ def thirty_steps(outline: bytes) -> GenerateRequest:
             prompt="a robot on a teal background",
             negative_prompt="blurry",
             model_id="sdxl-base",
-            refiner=Refiner(model_id="sdxl-refiner", switch_at=0.8),
+            sdxl=SdxlSettings(refiner=Refiner(model_id="sdxl-refiner", switch_at=0.8)),
             loras=[
                 LoraWeight(model_id="watercolour", weight=0.7),
                 LoraWeight(model_id="soft-light", weight=-0.3),
@@ -41,8 +42,8 @@ def thirty_steps(outline: bytes) -> GenerateRequest:
             control_nets=[
                 ControlNetGuidance(
                     model_id="canny-xl",
-                    image=ImageSource(inline=outline),
-                    preprocessing=PreprocessorSettings(preprocessor=PREPROCESSOR_CANNY),
+                    image=InputImage(inline=outline),
+                    preprocessor=ControlPreprocessor(canny=CannyOptions()),
                     conditioning_scale=0.6,
                     end=0.5,
                 )
@@ -50,14 +51,14 @@ def thirty_steps(outline: bytes) -> GenerateRequest:
             width=1024,
             height=1024,
             steps=30,
-            guidance_scale=7.5,
+            guidance=GuidanceSettings(scale=7.5),
             seed=42,
             scheduler=SchedulerSettings(
                 scheduler=SCHEDULER_DPM_SOLVER_MULTISTEP, spacing=SIGMA_SPACING_KARRAS
             ),
-            preview=PreviewSettings(every_steps=10),
         ),
         options=WorkOptions(request_id=str(uuid4()), tags=["portrait"]),
+        delivery=DeliveryOptions(previews=PreviewSettings(every_steps=10)),
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from deviceops.v1.session_pb2 import ImageResult, SessionEvent
+from deviceops.v1.event_pb2 import SessionEvent
+from deviceops.v1.session_pb2 import ImageResult
 
 
 class Pictures:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import grpc
 import grpc.aio
 
+from deviceops.v1.event_pb2 import SessionCompleted
 from deviceops.v1.inference_pb2 import GenerateRequest
 from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
 from deviceops.v1.processing_pb2 import WatchSessionRequest
 from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
-from deviceops.v1.session_pb2 import ON_DISCONNECT_DETACH, SessionCompleted
+from deviceops.v1.session_pb2 import ON_DISCONNECT_DETACH
 from tests.contract.sketches.pictures import Pictures
 
 
@@ -29,9 +30,7 @@ async def generate_through_losses(
     except grpc.aio.AioRpcError as error:
         if error.code() is not grpc.StatusCode.UNAVAILABLE or not session_id:
             raise
-    rest = WatchSessionRequest(
-        session_id=session_id, from_sequence=last_seen + 1, include_image_data=True
-    )
+    rest = WatchSessionRequest(session_id=session_id, from_sequence=last_seen + 1)
     async for watched in ProcessingServiceStub(channel).WatchSession(rest):
         pictures.add(watched.event)
         if watched.event.WhichOneof("event") == "completed":

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2 as common
+from deviceops.v1 import event_pb2 as events
 from deviceops.v1 import session_pb2 as session
 
 CHUNK_BYTES = 1048576
@@ -19,17 +20,17 @@ class Log:
 
     def __init__(self, session_id: str) -> None:
         self.session_id = session_id
-        self.events: list[session.SessionEvent] = []
+        self.events: list[events.SessionEvent] = []
         self._sequence = 0
 
-    def entry(self, **event: Message) -> session.SessionEvent:
+    def entry(self, **event: Message) -> events.SessionEvent:
         """A log entry: the next number."""
         self._sequence += 1
         return self.passing(**event)
 
-    def passing(self, **event: Message) -> session.SessionEvent:
+    def passing(self, **event: Message) -> events.SessionEvent:
         """A passing event: the number of the entry before it."""
-        built = session.SessionEvent(
+        built = events.SessionEvent(
             session_id=self.session_id,
             sequence=self._sequence,
             **event,  # type: ignore[arg-type]
@@ -53,29 +54,29 @@ def image_of(content: bytes, index: int = 0, **fields: object) -> session.ImageR
     )
 
 
-def generation(log: Log, steps: int, content: bytes) -> Iterator[session.SessionEvent]:
+def generation(log: Log, steps: int, content: bytes) -> Iterator[events.SessionEvent]:
     """Every event of one picture's session."""
-    done = image_of(content, format=common.IMAGE_FORMAT_PNG)
+    done = image_of(content, format=common.IMAGE_FILE_FORMAT_PNG)
     yield log.entry(
-        accepted=session.SessionAccepted(
+        accepted=events.SessionAccepted(
             kind=session.SESSION_KIND_GENERATION,
             expected_phases=[session.PHASE_DENOISING, session.PHASE_DECODING],
             seeds=[42],
             steps=steps,
         )
     )
-    yield log.entry(phase_started=session.PhaseStarted(phase=session.PHASE_DENOISING))
+    yield log.entry(phase_started=events.PhaseStarted(phase=session.PHASE_DENOISING))
     for step in range(1, steps + 1):
-        yield log.entry(step_finished=session.StepFinished(step=step, steps=steps))
+        yield log.entry(step_finished=events.StepFinished(step=step, steps=steps))
         if step % 10 == 0:
-            yield log.passing(preview=session.Preview(step=step, jpeg=b"\xff\xd8"))
-    yield log.entry(image_decoded=session.ImageDecoded())
+            yield log.passing(preview=events.Preview(step=step, data=b"\xff\xd8"))
+    yield log.entry(image_decoded=events.ImageDecoded())
     for offset in range(0, len(content), CHUNK_BYTES):
         chunk = content[offset : offset + CHUNK_BYTES]
         yield log.passing(
-            image_chunk=session.ImageChunk(
+            image_chunk=events.ImageChunk(
                 offset_bytes=offset, total_bytes=len(content), data=chunk
             )
         )
-    yield log.entry(image_finished=session.ImageFinished(image=done))
-    yield log.entry(completed=session.SessionCompleted(images=[done]))
+    yield log.entry(image_finished=events.ImageFinished(image=done))
+    yield log.entry(completed=events.SessionCompleted(images=[done]))

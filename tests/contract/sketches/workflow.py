@@ -6,23 +6,23 @@ from collections import defaultdict
 
 import grpc.aio
 
-from deviceops.v1.inference_pb2 import GenerationSettings
-from deviceops.v1.postprocessing_pb2 import PostprocessingStep, UpscaleStep
-from deviceops.v1.processing_pb2 import (
+from deviceops.v1.finishing_pb2 import PostprocessingStep, UpscaleStep
+from deviceops.v1.generation_pb2 import GenerationSettings
+from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
+from deviceops.v1.session_pb2 import DeliveryOptions, ImageResult, RetrySettings
+from deviceops.v1.workflow_pb2 import (
     FAILURE_POLICY_CONTINUE,
     VALUE_KIND_TEXT,
     GenerateWork,
     PostprocessWork,
-    RetryPolicy,
     RunWorkflowRequest,
+    StepOutput,
     Workflow,
     WorkflowBinding,
     WorkflowParameter,
     WorkflowStep,
     WorkflowValue,
 )
-from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
-from deviceops.v1.session_pb2 import ImageResult
 
 
 def draw_then_enlarge() -> Workflow:
@@ -41,9 +41,9 @@ def draw_then_enlarge() -> Workflow:
                 postprocess=PostprocessWork(
                     steps=[PostprocessingStep(upscale=UpscaleStep(factor=2))]
                 ),
-                bindings=[WorkflowBinding(input="images", step_id="draw")],
+                bindings=[WorkflowBinding(input="images", output=StepOutput(step_id="draw"))],
                 for_each_input="images",
-                retry=RetryPolicy(max_attempts=2),
+                retry=RetrySettings(max_attempts=2),
                 on_failure=FAILURE_POLICY_CONTINUE,
             ),
         ],
@@ -54,17 +54,18 @@ def draw_then_enlarge() -> Workflow:
 async def run(
     channel: grpc.aio.Channel, subject: str
 ) -> tuple[dict[str, set[int]], list[ImageResult]]:
-    """Run it; return which runs of each step were seen, and the run's pictures."""
+    """Run it; return which runs of each step were seen, and the pictures of the last step."""
     request = RunWorkflowRequest(
         workflow=draw_then_enlarge(),
         arguments={"subject": WorkflowValue(text=subject)},
-        omit_image_data=True,
+        delivery=DeliveryOptions(omit_image_data=True),
     )
     runs: dict[str, set[int]] = defaultdict(set)
     results: list[ImageResult] = []
     async for response in ProcessingServiceStub(channel).RunWorkflow(request):
-        if response.step_id:
-            runs[response.step_id].add(response.run_index)
-        elif response.event.WhichOneof("event") == "completed":
-            results.extend(response.event.completed.images)
+        event = response.event
+        if event.WhichOneof("event") == "item_finished":
+            runs[event.item_id].add(event.run_index)
+            if event.item_id == "enlarge":
+                results.extend(event.item_finished.images)
     return dict(runs), results
