@@ -12,7 +12,7 @@ from msgspec import Meta
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.limits import default_of
-from domains.session.types import Delivery, Seed, SessionOptions
+from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, OutputSettings, PartDataType
 
 T = TypeVar("T")
@@ -193,7 +193,7 @@ class GenerationRequest:
     """
 
     settings: GenerationSettings
-    options: SessionOptions
+    options: WorkOptions
     placement: Placement
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)

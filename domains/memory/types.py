@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from domains.codec import ByteCount, Name, Value
 from domains.device.types import DeviceMemory, LoadedComponent
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 from domains.uploads import UploadHeader
 from domains.values import ByteFigure
 
@@ -164,7 +164,7 @@ class CopyRequest:
     target_offset: int = 0
     length: int = 0
     verify: bool = True
-    options: SessionOptions = field(default_factory=SessionOptions)
+    options: WorkOptions = field(default_factory=WorkOptions)
     digest: bytes = b""
 
 
@@ -175,7 +175,7 @@ class TransferRequest:
     allocation_id: str
     place: Place | None
     verify: bool = True
-    options: SessionOptions = field(default_factory=SessionOptions)
+    options: WorkOptions = field(default_factory=WorkOptions)
     digest: bytes = b""
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from domains.codec import ModelId, Moment, Name, Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 from domains.values import DataType, ModelOrigin, ModelPlace
 
 
@@ -194,7 +194,7 @@ class LoadRequest:
 
     model_id: str
     placement: Placement
-    options: SessionOptions
+    options: WorkOptions
     digest: bytes
     unbuilt: tuple[str, ...] = ()
 

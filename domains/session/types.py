@@ -106,7 +106,7 @@ class OnDisconnect(Enum):
 
 
 @dataclass(frozen=True)
-class SessionOptions:
+class WorkOptions:
     """What every request that starts a session may say about it.
 
     `queue_timeout_seconds` bounds the wait for the first turn, None for ever;
@@ -118,7 +118,7 @@ class SessionOptions:
     request_id: str = ""
     priority: Priority = Priority.NORMAL
     queue_timeout_seconds: float | None = None
-    run_timeout_seconds: float = default_of("SessionOptions.run_timeout")
+    run_timeout_seconds: float = default_of("WorkOptions.run_timeout")
     on_disconnect: OnDisconnect = OnDisconnect.CANCEL
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)

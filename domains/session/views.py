@@ -13,8 +13,8 @@ from domains.session.types import (
     Phase,
     Priority,
     SessionKind,
-    SessionOptions,
     SessionState,
+    WorkOptions,
 )
 from domains.values import ByteFigure, PlacementDecision
 
@@ -69,7 +69,7 @@ class SessionSnapshot:
     start_time: datetime | None
     end_time: datetime | None
     expire_time: datetime | None
-    options: SessionOptions
+    options: WorkOptions
     failure: Failure | None
     images: tuple[ImageResult, ...]
     owner: str
@@ -102,7 +102,7 @@ class Filterable(Protocol):
     @property
     def owner(self) -> str: ...
     @property
-    def options(self) -> SessionOptions: ...
+    def options(self) -> WorkOptions: ...
     @property
     def parent_session_id(self) -> str: ...
     @property
@@ -149,7 +149,7 @@ class SessionFilter:
             and self.accepts_options(session.options)
         )
 
-    def accepts_options(self, options: SessionOptions) -> bool:
+    def accepts_options(self, options: WorkOptions) -> bool:
         """Whether what a client can change of a session is as wanted."""
         return set(self.tags) <= set(options.tags) and self.priority in (None, options.priority)
 

@@ -181,8 +181,8 @@ def _delivery(options: GenerationOptions) -> session_pb2.DeliveryOptions | None:
     return delivery
 
 
-def _session_options(options: GenerationOptions) -> session_pb2.SessionOptions:
-    session = session_pb2.SessionOptions(
+def _session_options(options: GenerationOptions) -> session_pb2.WorkOptions:
+    session = session_pb2.WorkOptions(
         request_id=options.request_id or str(uuid.uuid4()), tags=options.tags
     )
     if options.priority:

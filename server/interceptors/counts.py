@@ -25,6 +25,7 @@ _CONTRACT = "deviceops."
 _MOST_REPETITIONS = 16
 # Of fields that this version does not know, in one message: a newer client may send some.
 _MOST_UNKNOWN = 1_000
+_MASK = "google.protobuf.FieldMask"
 _MOST_FOREIGN = 1_000  # elements of a list that is not the contract's
 _DEEPEST = 64
 _LONGEST_VARINT = 10
@@ -63,6 +64,7 @@ class _Field:
     repeated: bool
     width: int
     message: Descriptor | None
+    most_inside: int
 
 
 @dataclass(slots=True)
@@ -148,7 +150,8 @@ def _below(level: _Level, number: int, known: _Field, end: int) -> _Level:
     depth = level.depth + 1
     if depth > _DEEPEST:
         raise NotAMessage
-    below = _Level(end, fields_of(known.message), level, step, depth)
+    fields = fields_of(known.message, known.most_inside)
+    below = _Level(end, fields, level, step, depth)
     if not known.repeated:
         level.merged[number] = below
     return below
@@ -198,19 +201,23 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 
 @cache
-def fields_of(kind: Descriptor) -> dict[int, _Field]:
+def fields_of(kind: Descriptor, most_inside: int = _MOST_FOREIGN) -> dict[int, _Field]:
     """What is known of a type's fields, by their numbers.
+
+    Args:
+        kind: The type.
+        most_inside: Most elements of its lists, where it is not the contract's.
 
     Raises:
         LookupError: A list of the contract has no limit.
     """
-    return {each.number: _field(kind, each) for each in kind.fields}
+    return {each.number: _field(kind, each, most_inside) for each in kind.fields}
 
 
-def _field(kind: Descriptor, each: Any) -> _Field:
+def _field(kind: Descriptor, each: Any, most_inside: int) -> _Field:
     most = _MOST_REPETITIONS
     if each.is_repeated:
-        most = _MOST_FOREIGN
+        most = most_inside
         if kind.full_name.startswith(_CONTRACT):
             limit = LIMITS[f"{kind.name}.{each.name}"].max_elements
             if limit is None:
@@ -218,4 +225,8 @@ def _field(kind: Descriptor, each: Any) -> _Field:
             most = limit
     packable = each.is_repeated and each.type not in _NEVER_PACKED
     width = _FIXED_WIDTHS.get(each.type, 0) if packable else -1
-    return _Field(each.name, most, each.is_repeated, width, each.message_type)
+    inside = _MOST_FOREIGN
+    if each.message_type is not None and each.message_type.full_name == _MASK:
+        # A mask is a list of names; its limit stands on the field that holds it.
+        inside = LIMITS[f"{kind.name}.{each.name}"].max_elements or inside
+    return _Field(each.name, most, each.is_repeated, width, each.message_type, inside)

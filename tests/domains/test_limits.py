@@ -83,7 +83,7 @@ def test_a_list_may_have_as_many_elements_as_its_limit_says() -> None:
 
 
 def test_bytes_may_be_as_many_as_the_limit_says() -> None:
-    limit = LIMITS["ImageSource.inline"]
+    limit = LIMITS["InputImage.inline"]
     assert checks.size(PATH, 3145728, limit) is None
     too_many = checks.size(PATH, 3145729, limit, reason=Reason.IMAGE_TOO_LARGE)
     assert refused(too_many) is Reason.IMAGE_TOO_LARGE

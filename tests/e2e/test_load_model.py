@@ -92,7 +92,7 @@ async def test_a_model_is_loaded_once_and_ready_to_draw(client: Client) -> None:
 
 
 async def test_a_repeated_request_joins_the_first(client: Client) -> None:
-    options = session_pb2.SessionOptions(request_id=str(uuid.uuid4()))
+    options = session_pb2.WorkOptions(request_id=str(uuid.uuid4()))
     first, model = await loaded(load(client, model_id=MODEL, options=options))
     second, same = await loaded(load(client, model_id=MODEL, options=options))
 

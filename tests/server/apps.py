@@ -19,6 +19,7 @@ from deviceops.v1 import (
     model_pb2_grpc,
     postprocessing_pb2_grpc,
     processing_pb2_grpc,
+    system_pb2_grpc,
 )
 from server import serve, token
 from server.config import Settings
@@ -61,6 +62,7 @@ class SteeredApp:
         default_factory=postprocessing_pb2_grpc.PostprocessingServiceServicer
     )
     artifact: Any = field(default_factory=artifact_pb2_grpc.ArtifactServiceServicer)
+    system: Any = field(default_factory=system_pb2_grpc.SystemServiceServicer)
     log: list[str] = field(default_factory=list)
     graces: list[float] = field(default_factory=list)
     start_error: Exception | None = None

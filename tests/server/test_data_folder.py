@@ -72,7 +72,7 @@ async def test_everything_is_private(settings: Settings) -> None:
                 settings.runtime_dir,
                 *data_folder.own_folders(settings),
             ]
-            assert [mode(folder) for folder in folders] == [0o700] * 4
+            assert {mode(folder) for folder in folders} == {0o700}
             for name in ("server.lock", "runtime/token", "runtime/server.json"):
                 assert mode(settings.data_dir / name) == 0o600
     finally:

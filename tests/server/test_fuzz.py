@@ -32,7 +32,7 @@ SEED = 20_260_101
 
 GENERATE = inference_pb2.GenerateRequest(
     settings=generation_pb2.GenerationSettings(prompt="a red apple", width=512, seed=7),
-    options=session_pb2.SessionOptions(request_id="2f1e"),
+    options=session_pb2.WorkOptions(request_id="2f1e"),
     device_id="cpu:0",
 )
 WATCH = processing_pb2.WatchSessionRequest(session_id="s", from_sequence=3)

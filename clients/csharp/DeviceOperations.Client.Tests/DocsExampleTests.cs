@@ -42,7 +42,7 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         var request = new GenerateRequest
         {
             Settings = new GenerationSettings { Prompt = "a lighthouse at night", ImageCount = 2 },
-            Options = new SessionOptions
+            Options = new WorkOptions
             {
                 RequestId = Guid.NewGuid().ToString(), // sent again, it names this session
                 OnDisconnect = OnDisconnect.Detach, // it outlives this connection

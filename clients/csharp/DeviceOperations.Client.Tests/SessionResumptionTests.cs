@@ -146,7 +146,7 @@ public sealed class SessionResumptionTests(ServerUnderTest server)
                 Steps = Steps,
                 Seed = 11,
             },
-            Options = new SessionOptions { OnDisconnect = onDisconnect },
+            Options = new WorkOptions { OnDisconnect = onDisconnect },
         };
         return new InferenceService.InferenceServiceClient(wire.Channel)
             .Generate(request, ServerUnderTest.Authorized());

@@ -16,7 +16,7 @@ from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.types import Outcome, Phase, SessionKind, SessionOptions
+from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class OptimizationRequest:
     device_id: str
     profile: OptimizationProfile
     model_id: str
-    options: SessionOptions
+    options: WorkOptions
     digest: bytes
 
 

@@ -19,7 +19,7 @@ from domains.device.types import (
     Placement,
 )
 from domains.errors import FieldViolation
-from domains.limits import Limit
+from domains.limits import LIMITS
 from domains.session.core.placed import Placed
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -28,8 +28,7 @@ from domains.session.types import Priority
 from domains.values import PlacementDecision
 
 _WORKING = (DeviceState.READY, DeviceState.STARTING, DeviceState.RECOVERING)
-_IDS = Limit("DeviceChoice.device_ids", max_elements=64)
-_KINDS = Limit("DeviceChoice.kinds", max_elements=16)
+_IDS, _KINDS = LIMITS["DeviceChoice.device_ids"], LIMITS["DeviceChoice.kinds"]
 
 
 def check_placement(placement: Placement, path: str) -> Iterator[FieldViolation]:

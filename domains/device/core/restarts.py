@@ -13,7 +13,7 @@ from domains.device.types import DeviceState, WorkerStatus
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.types import Phase, PhaseStarted, SessionKind, SessionOptions
+from domains.session.types import Phase, PhaseStarted, SessionKind, WorkOptions
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class RestartRequest:
 
     device_id: str
     force: bool
-    options: SessionOptions
+    options: WorkOptions
     digest: bytes
 
 

@@ -16,7 +16,7 @@ from domains.session.core.jobs import run_job
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
-from domains.session.types import Phase, SessionKind, SessionOptions
+from domains.session.types import Phase, SessionKind, WorkOptions
 from domains.values import DataType
 
 
@@ -125,7 +125,7 @@ class SelfTests:
                 work=test,
             )
 
-        request = SessionRequest(SessionOptions(), b"", prepare)
+        request = SessionRequest(WorkOptions(), b"", prepare)
         async with aclosing(self._runner.run(request)) as events:
             async for _ in events:
                 pass

@@ -53,7 +53,7 @@ _LIMITED_MESSAGES = (
     "GuidanceSettings",
     "SdxlSettings",
     "OutputSettings",
-    "SessionOptions",
+    "WorkOptions",
     "DeliveryOptions",
     "PreviewSettings",
 )

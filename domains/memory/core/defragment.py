@@ -23,7 +23,7 @@ from domains.session.types import (
     Phase,
     PhaseStarted,
     SessionKind,
-    SessionOptions,
+    WorkOptions,
 )
 from domains.values import ByteFigure
 
@@ -46,7 +46,7 @@ class DefragmentRequest:
 
     device_id: str
     depth: Depth
-    options: SessionOptions = field(default_factory=SessionOptions)
+    options: WorkOptions = field(default_factory=WorkOptions)
     digest: bytes = b""
 
 

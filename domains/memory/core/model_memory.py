@@ -21,8 +21,8 @@ from domains.session.types import (
     Outcome,
     Phase,
     SessionKind,
-    SessionOptions,
     TransferProgress,
+    WorkOptions,
 )
 from domains.values import ByteFigure, FigureQuality
 
@@ -40,7 +40,7 @@ class EvictionRequest:
     place: Place | None
     target_free: int
     dry_run: bool = False
-    options: SessionOptions = field(default_factory=SessionOptions)
+    options: WorkOptions = field(default_factory=WorkOptions)
     digest: bytes = b""
 
 

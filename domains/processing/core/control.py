@@ -11,7 +11,7 @@ from domains.processing.errors import StateConflict
 from domains.session.core.options import check_options
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.types import SessionOptions, SessionState
+from domains.session.types import SessionState, WorkOptions
 from domains.session.views import SessionFilter, SessionSnapshot, Viewer
 
 # By the contract's names of what UpdateSession can change.
@@ -108,7 +108,7 @@ class SessionControl:
         self,
         session_id: str,
         viewer: Viewer,
-        options: SessionOptions,
+        options: WorkOptions,
         update_fields: Collection[str],
     ) -> SessionSnapshot:
         """Change a session's priority while it waits, its tags, how long it is kept.
@@ -130,7 +130,7 @@ class SessionControl:
         changed = {
             _CHANGEABLE[field]: getattr(options, _CHANGEABLE[field]) for field in update_fields
         }
-        InvalidArgument.check(*check_options(replace(SessionOptions(), **changed), "options"))
+        InvalidArgument.check(*check_options(replace(WorkOptions(), **changed), "options"))
         if "priority" in update_fields and session.state not in _WAITING:
             raise StateConflict(session_id, session.state, "given another priority")
         self._sessions.update(session, replace(session.options, **changed))

@@ -41,10 +41,10 @@ EVENT_KINDS = EnumMap(types.EventKind, session_pb2.SessionEventKind, "SESSION_EV
 DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 
 
-def options_from_proto(message: session_pb2.SessionOptions) -> types.SessionOptions:
+def options_from_proto(message: session_pb2.WorkOptions) -> types.WorkOptions:
     """Session options as a client sent them, unchecked."""
-    default = types.SessionOptions()
-    return types.SessionOptions(
+    default = types.WorkOptions()
+    return types.WorkOptions(
         request_id=message.request_id,
         priority=PRIORITIES.from_proto(message.priority, default.priority),
         queue_timeout_seconds=_wished(message, "queue_timeout"),
@@ -86,9 +86,9 @@ def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> type
     )
 
 
-def options_to_proto(options: types.SessionOptions) -> session_pb2.SessionOptions:
+def options_to_proto(options: types.WorkOptions) -> session_pb2.WorkOptions:
     """Session options with every default filled in."""
-    return session_pb2.SessionOptions(
+    return session_pb2.WorkOptions(
         request_id=options.request_id,
         priority=PRIORITIES.to_proto(options.priority),
         queue_timeout=duration(options.queue_timeout_seconds),

@@ -12,7 +12,7 @@ from datetime import datetime
 from domains.changes import ChangesExpired
 from domains.clock import Clock
 from domains.session.core.session import Session
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 from domains.session.views import (
     EVERYONE,
     SessionChange,
@@ -31,7 +31,7 @@ class _Row:
     added: int
     revision: int
     when: datetime
-    options: SessionOptions
+    options: WorkOptions
     chosen: int
     """The change since which its options are as they are."""
     ended: int = 0

@@ -8,10 +8,10 @@ from itertools import islice
 from domains import checks
 from domains.errors import FieldViolation
 from domains.limits import LIMITS
-from domains.session.types import Delivery, SessionOptions
+from domains.session.types import Delivery, WorkOptions
 
 
-def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation]:
+def check_options(options: WorkOptions, path: str) -> Iterator[FieldViolation]:
     """Every rule `options` breaks; `path` is where they stand in the request."""
     found: list[FieldViolation | None] = []
     if options.request_id:
@@ -23,10 +23,10 @@ def check_options(options: SessionOptions, path: str) -> Iterator[FieldViolation
     )
     for field, seconds in times:
         if seconds is not None:
-            limit = LIMITS[f"SessionOptions.{field}"]
+            limit = LIMITS[f"WorkOptions.{field}"]
             found.append(checks.number(f"{path}.{field}", seconds, limit))
-    found += checks.lines(f"{path}.tags", options.tags, LIMITS["SessionOptions.tags"])
-    metadata = LIMITS["SessionOptions.metadata"]
+    found += checks.lines(f"{path}.tags", options.tags, LIMITS["WorkOptions.tags"])
+    metadata = LIMITS["WorkOptions.metadata"]
     found.append(checks.elements(f"{path}.metadata", len(options.metadata), metadata))
     for key, value in islice(options.metadata.items(), metadata.max_elements):
         found.append(checks.name(f"{path}.metadata", key))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from domains.clients import DEFAULT_CLIENT
 from domains.session.core.placed import Placed
 from domains.session.core.session import Session
-from domains.session.types import Outcome, Phase, SessionKind, SessionOptions
+from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
@@ -57,7 +57,7 @@ class SessionRequest:
     request named may be gone by now. `owner` is the client whose session it will be.
     """
 
-    options: SessionOptions
+    options: WorkOptions
     digest: bytes
     prepare: Callable[[], Awaitable[SessionPlan]]
     owner: str = DEFAULT_CLIENT

@@ -27,8 +27,8 @@ from domains.session.types import (
     ProgressEvent,
     Resumed,
     SessionKind,
-    SessionOptions,
     SessionState,
+    WorkOptions,
 )
 from domains.session.views import SessionSnapshot
 from domains.values import ByteFigure, PlacementDecision
@@ -49,7 +49,7 @@ class Session:
         self,
         session_id: str,
         kind: SessionKind,
-        options: SessionOptions,
+        options: WorkOptions,
         *,
         placed: Placed,
         model_id: str,
@@ -225,7 +225,7 @@ class Session:
         """How much of its device's memory its work has taken at most."""
         self.peak_memory = figure
 
-    def update(self, options: SessionOptions) -> None:
+    def update(self, options: WorkOptions) -> None:
         """Take other options from now on."""
         self.options = options
         self._note_change()

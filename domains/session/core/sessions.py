@@ -17,7 +17,7 @@ from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionOptions, SessionState
+from domains.session.types import SessionState, WorkOptions
 from domains.session.views import EVERYONE, Viewer
 from domains.values import PlacementDecision
 
@@ -231,7 +231,7 @@ class Sessions:
         session.resume(resumed_by)
         self._reorder(session)
 
-    def update(self, session: Session, options: SessionOptions) -> None:
+    def update(self, session: Session, options: WorkOptions) -> None:
         """Give a session other options; its place in the queue is as they say."""
         session.update(options)
         self._reorder(session)

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import Enum, auto
 
 from domains.clock import Clock
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 
 
 class Spell(Enum):
@@ -55,13 +55,13 @@ class SessionTimes:
         """Seconds from acceptance to the end, or to now."""
         return sum(self.spent(spell) for spell in Spell if spell is not Spell.OVER)
 
-    def wait_left(self, options: SessionOptions) -> float:
+    def wait_left(self, options: WorkOptions) -> float:
         """Seconds that it may still wait for its first turn; infinite without a limit."""
         if options.queue_timeout_seconds is None or self.start_time is not None:
             return math.inf
         return max(options.queue_timeout_seconds - self.spent(Spell.WAITING), 0.0)
 
-    def run_left(self, options: SessionOptions) -> float:
+    def run_left(self, options: WorkOptions) -> float:
         """Seconds that it may still be worked on."""
         return max(options.run_timeout_seconds - self.spent(Spell.RUNNING), 0.0)
 

@@ -23,7 +23,7 @@ from deviceops.v1.sampling_pb2 import (
     GuidanceSettings,
     SchedulerSettings,
 )
-from deviceops.v1.session_pb2 import DeliveryOptions, PreviewSettings, SessionOptions
+from deviceops.v1.session_pb2 import DeliveryOptions, PreviewSettings, WorkOptions
 from tests.contract.sketches.pictures import Pictures
 
 
@@ -57,7 +57,7 @@ def thirty_steps(outline: bytes) -> GenerateRequest:
                 scheduler=SCHEDULER_DPM_SOLVER_MULTISTEP, spacing=SIGMA_SPACING_KARRAS
             ),
         ),
-        options=SessionOptions(request_id=str(uuid4()), tags=["portrait"]),
+        options=WorkOptions(request_id=str(uuid4()), tags=["portrait"]),
         delivery=DeliveryOptions(previews=PreviewSettings(every_steps=10)),
     )
 

@@ -29,7 +29,7 @@ from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
-from domains.session.types import Phase, Priority, SessionKind, SessionOptions, SessionState
+from domains.session.types import Phase, Priority, SessionKind, SessionState, WorkOptions
 from domains.values import ByteFigure, PlacementDecision, PlacementReason
 from server.errors import describe_failure
 from tests.domains.sessions import changes_of, until_final
@@ -68,7 +68,7 @@ class Machine:
         self, placement: Placement = ANY_DEVICE, effort: Effort = DRAW, *, high: bool = False
     ) -> Session:
         """Open a session as a domain does."""
-        options = SessionOptions(priority=Priority.HIGH if high else Priority.NORMAL)
+        options = WorkOptions(priority=Priority.HIGH if high else Priority.NORMAL)
         placed = await self.placer.place(placement, effort, options.priority)
 
         async def turn(session: Session) -> None:

@@ -287,7 +287,7 @@ async def test_events_come_as_the_request_asks(stub: Stub) -> None:
 
 
 async def test_wrong_options_are_refused_by_field(stub: Stub) -> None:
-    options = session_pb2.SessionOptions(request_id="no uuid")
+    options = session_pb2.WorkOptions(request_id="no uuid")
     calls = (
         stub.OptimizeDevice(device_pb2.OptimizeDeviceRequest(options=options)),
         stub.RestartWorker(device_pb2.RestartWorkerRequest(options=options)),
@@ -316,7 +316,7 @@ async def test_a_failed_sessions_own_status_reaches_its_client(
 ) -> None:
     """Also the second client's, whose call only finds the session."""
     domain.runs.error = DeviceUnavailable("cuda:0", "It died again.")
-    options = session_pb2.SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
+    options = session_pb2.WorkOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
     request = device_pb2.RestartWorkerRequest(device_id="gpu", options=options)
 
     for _ in range(2):

@@ -21,14 +21,14 @@ from domains.session.types import (
     Completed,
     Phase,
     PhaseStarted,
-    SessionOptions,
+    WorkOptions,
 )
 from tests.domains.device.conftest import Domain
 from tests.domains.sessions import follow
 from tests.fakes.device_runs import component, figures
 
-FAST = OptimizationRequest("", OptimizationProfile.FAST, "", SessionOptions(), b"fast")
-RESTART = RestartRequest("cuda:0", False, SessionOptions(), b"restart")
+FAST = OptimizationRequest("", OptimizationProfile.FAST, "", WorkOptions(), b"fast")
+RESTART = RestartRequest("cuda:0", False, WorkOptions(), b"restart")
 
 
 async def read(domain: Domain, request: SessionRequest) -> list[Any]:
@@ -111,7 +111,7 @@ async def test_what_is_not_there_is_refused_before_a_session_exists(domain: Doma
         await read(
             domain, domain.service.optimizations.optimize(replace(FAST, model_id="nothing"))
         )
-    bad = replace(FAST, options=SessionOptions(run_timeout_seconds=0))
+    bad = replace(FAST, options=WorkOptions(run_timeout_seconds=0))
     with pytest.raises(InvalidTask):
         await optimize(domain, bad)
 
@@ -119,7 +119,7 @@ async def test_what_is_not_there_is_refused_before_a_session_exists(domain: Doma
 
 
 async def test_the_same_request_is_the_same_session(domain: Domain) -> None:
-    options = SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
+    options = WorkOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
     request = replace(FAST, options=options)
     await optimize(domain, request)
 
@@ -131,9 +131,9 @@ async def test_the_same_request_is_the_same_session(domain: Domain) -> None:
 
 
 async def test_the_same_request_is_answered_though_its_device_is_gone(domain: Domain) -> None:
-    options = SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
+    options = WorkOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111")
     tuned = replace(FAST, device_id="cuda:0", options=options)
-    later = SessionOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a222")
+    later = WorkOptions(request_id="6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a222")
     replaced = replace(RESTART, options=later)
     await optimize(domain, tuned)
     await restart(domain, replaced)
@@ -227,7 +227,7 @@ async def test_a_device_without_a_worker_has_none_to_restart(domain: Domain) -> 
 
     with pytest.raises(DeviceUnavailable, match="no driver"):
         await restart(domain, RESTART)
-    bad = replace(RESTART, options=SessionOptions(request_id="x"))
+    bad = replace(RESTART, options=WorkOptions(request_id="x"))
     with pytest.raises(InvalidTask):
         await restart(domain, bad)
 

@@ -29,8 +29,8 @@ from domains.session.types import (
     Preview,
     Priority,
     SessionEvent,
-    SessionOptions,
     StepFinished,
+    WorkOptions,
 )
 from domains.values import (
     ByteFigure,
@@ -216,14 +216,14 @@ async def bench() -> AsyncIterator[Bench]:
 def request(
     settings: GenerationSettings | None = None,
     *,
-    options: SessionOptions | None = None,
+    options: WorkOptions | None = None,
     digest: bytes = b"",
     placement: Placement | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
         settings or GenerationSettings(prompt="a cat", steps=2, seed=1),
-        options or SessionOptions(),
+        options or WorkOptions(),
         placement or ANY_DEVICE,
         digest,
     )

@@ -45,8 +45,8 @@ from domains.session.types import (
     Preview,
     PreviewSettings,
     SessionEvent,
-    SessionOptions,
     SessionState,
+    WorkOptions,
 )
 from domains.values import OutputSettings
 from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, request
@@ -242,18 +242,18 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
 @pytest.mark.parametrize(
     ("options", "field"),
     [
-        (SessionOptions(request_id="no uuid"), "options.request_id"),
-        (SessionOptions(run_timeout_seconds=0), "options.run_timeout"),
-        (SessionOptions(run_timeout_seconds=-1), "options.run_timeout"),
-        (SessionOptions(run_timeout_seconds=604_801), "options.run_timeout"),
-        (SessionOptions(tags=("x",) * 33), "options.tags"),
-        (SessionOptions(tags=("ok", "a\nb")), "options.tags[1]"),
-        (SessionOptions(metadata={"../x": "y"}), "options.metadata"),
-        (SessionOptions(metadata={"x": "y" * 1025}), "options.metadata"),
+        (WorkOptions(request_id="no uuid"), "options.request_id"),
+        (WorkOptions(run_timeout_seconds=0), "options.run_timeout"),
+        (WorkOptions(run_timeout_seconds=-1), "options.run_timeout"),
+        (WorkOptions(run_timeout_seconds=604_801), "options.run_timeout"),
+        (WorkOptions(tags=("x",) * 33), "options.tags"),
+        (WorkOptions(tags=("ok", "a\nb")), "options.tags[1]"),
+        (WorkOptions(metadata={"../x": "y"}), "options.metadata"),
+        (WorkOptions(metadata={"x": "y" * 1025}), "options.metadata"),
     ],
 )
 async def test_broken_options_are_refused(
-    bench: Bench, options: SessionOptions, field: str
+    bench: Bench, options: WorkOptions, field: str
 ) -> None:
     _, error = await fate(bench, request(options=options))
 
@@ -378,7 +378,7 @@ async def test_leaving_the_stream_cancels_the_work(bench: Bench) -> None:
 async def test_one_request_id_is_one_session_even_when_it_comes_at_once(
     bench: Bench,
 ) -> None:
-    options = SessionOptions(request_id=REQUEST_ID)
+    options = WorkOptions(request_id=REQUEST_ID)
     wanted = request(options=options, digest=b"one")
 
     runs = await asyncio.gather(*(draw(bench, wanted) for _ in range(20)))

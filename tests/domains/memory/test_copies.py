@@ -26,8 +26,8 @@ from domains.session.types import (
     PhaseStarted,
     SessionEvent,
     SessionKind,
-    SessionOptions,
     TransferProgress,
+    WorkOptions,
 )
 from tests.domains.memory.conftest import ANN, CARD, CPU, HOST, MIB, OTHER_CARD, System, build
 from tests.domains.memory.test_access import DATA, read, write
@@ -189,7 +189,7 @@ async def test_a_cancelled_copy_stops_and_leaves_both_usable(
 async def test_a_dropped_stream_cancels_unless_it_is_detached(system: System) -> None:
     one, other = await system.lend(CARD), await system.lend(HOST)
     system.buffers.gate.clear()
-    for options in (SessionOptions(), SessionOptions(on_disconnect=OnDisconnect.DETACH)):
+    for options in (WorkOptions(), WorkOptions(on_disconnect=OnDisconnect.DETACH)):
         events = copy(system, one.allocation_id, other.allocation_id, options=options)
         await anext(events)
         await events.aclose()
@@ -206,7 +206,7 @@ async def test_a_dropped_stream_cancels_unless_it_is_detached(system: System) ->
 
 async def test_the_same_request_again_follows_the_same_session(system: System) -> None:
     one, other = await system.lend(HOST), await system.lend(HOST)
-    options = SessionOptions(request_id=KEY)
+    options = WorkOptions(request_id=KEY)
     for _ in range(2):
         await run(copy(system, one.allocation_id, other.allocation_id, options=options))
     await system.service.leases.delete(ANN, one.allocation_id)

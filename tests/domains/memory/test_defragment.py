@@ -18,7 +18,7 @@ from domains.memory.core.defragment import (
     Depth,
 )
 from domains.session.jobs import Job
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 from tests.domains.memory.conftest import System, hold
 from tests.domains.sessions import report_of
 
@@ -54,7 +54,7 @@ async def defragment(
     runs = Runs(system)
     monitor = system.service.monitor
     core = Defragmentation(system.inventory, runs, system.buffers, monitor)
-    request = DefragmentRequest(device, depth, SessionOptions(request_id=request_id))
+    request = DefragmentRequest(device, depth, WorkOptions(request_id=request_id))
     return await report_of(system.sessions, core.run(request)), runs.done
 
 

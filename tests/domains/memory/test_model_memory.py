@@ -14,7 +14,7 @@ from domains.memory.core.model_memory import EvictionReport, EvictionRequest, Mo
 from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.errors import InvalidMemoryRequest
 from domains.session.errors import SessionFailed
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 from tests.domains.memory.conftest import CARD, HOST, USED, System, hold
 from tests.domains.sessions import report_of
 
@@ -114,7 +114,7 @@ async def test_a_worker_that_is_lost_ends_the_session(
         ({"place": None}, "place"),
         ({"target_free": 0}, "target_free_bytes"),
         ({"target_free": (1 << 40) + 1}, "target_free_bytes"),
-        ({"options": SessionOptions(run_timeout_seconds=-1)}, "options.run_timeout"),
+        ({"options": WorkOptions(run_timeout_seconds=-1)}, "options.run_timeout"),
     ],
 )
 async def test_bad_requests_name_the_field(
@@ -149,7 +149,7 @@ async def test_the_same_request_is_answered_though_it_could_not_begin_any_more(
     system: System, models: ModelsInMemory
 ) -> None:
     hold(system, "a", "b")
-    options = SessionOptions(request_id=KEY)
+    options = WorkOptions(request_id=KEY)
     report = await evict(system, models, 300, options=options)
     hold(system, "a", "b", in_use=["a", "b"])
     with pytest.raises(FailedPrecondition):

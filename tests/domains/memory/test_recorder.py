@@ -22,7 +22,7 @@ from domains.memory.errors import InvalidMemoryRequest, OutOfMemory, QuotaExceed
 from domains.memory.types import MemoryHolder, Place
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.errors import SessionFailed
-from domains.session.types import SessionKind, SessionOptions
+from domains.session.types import SessionKind, WorkOptions
 from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, HOST, MIB, System, build, hold
 from tests.domains.sessions import report_of
@@ -83,7 +83,7 @@ async def test_sessions_that_memory_failed_are_counted_once(
             return SessionPlan(SessionKind.MEMORY_TASK, "cuda:0", (), work)
 
         with suppress(SessionFailed):
-            await report_of(system.sessions, SessionRequest(SessionOptions(), b"", prepare))
+            await report_of(system.sessions, SessionRequest(WorkOptions(), b"", prepare))
 
     await fail(ResourceExhausted("full", reason=Reason.DEVICE_OUT_OF_MEMORY))
     await fail(ResourceExhausted("full", reason=Reason.HOST_OUT_OF_MEMORY))

@@ -16,7 +16,7 @@ from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
 from domains.session.core.plan import SessionRequest
-from domains.session.types import SessionKind, SessionOptions
+from domains.session.types import SessionKind, WorkOptions
 from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
 from tests.domains.session.conftest import plan, unprepared
@@ -295,7 +295,7 @@ async def test_critical_refuses_new_work_there_and_takes_what_frees(system: Syst
     async def nothing(session: object) -> None:
         return None
 
-    asked = SessionRequest(SessionOptions(), b"", unprepared)
+    asked = SessionRequest(WorkOptions(), b"", unprepared)
     with pytest.raises(WorkRefused) as refused:
         system.sessions.open(here, nothing, asked)
     assert refused.value.reason is Reason.DEVICE_OUT_OF_MEMORY

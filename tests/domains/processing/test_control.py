@@ -19,8 +19,8 @@ from domains.session.types import (
     Paused,
     Priority,
     SessionKind,
-    SessionOptions,
     SessionState,
+    WorkOptions,
 )
 from domains.session.views import SessionFilter
 from tests.clocks import SteeredTime
@@ -113,7 +113,7 @@ async def test_all_of_a_tag_or_all_but_the_running_ones_are_cancelled(
     device = Device()
     running = submit(sessions, device.work)
     await device.started.wait()
-    tagged = submit(sessions, device.work, SessionOptions(tags=("old",)))
+    tagged = submit(sessions, device.work, WorkOptions(tags=("old",)))
     others = [submit(sessions, device.work) for _ in range(2)]
 
     assert control.cancel_all(SessionFilter(tags=("old",)), ADMIN, "old") == 1
@@ -145,7 +145,7 @@ async def test_nobody_cancels_what_is_not_theirs(
         lambda: control.pause(theirs.session_id, MARY),
         lambda: control.resume(theirs.session_id, MARY),
         lambda: control.delete(theirs.session_id, MARY),
-        lambda: control.update(theirs.session_id, MARY, SessionOptions(), ["tags"]),
+        lambda: control.update(theirs.session_id, MARY, WorkOptions(), ["tags"]),
         lambda: sessions.get(theirs.session_id, MARY),
     )
     for verb in verbs:
@@ -172,10 +172,10 @@ async def test_priority_tags_and_retention_change_and_nothing_else_does(
     running = submit(sessions, device.work)
     await device.started.wait()
     first, second = (
-        submit(sessions, device.work, SessionOptions(tags=("a",), request_id="id"))
+        submit(sessions, device.work, WorkOptions(tags=("a",), request_id="id"))
         for _ in range(2)
     )
-    wish = SessionOptions(priority=Priority.HIGH, tags=("b",), retention_seconds=600)
+    wish = WorkOptions(priority=Priority.HIGH, tags=("b",), retention_seconds=600)
     shown = control.update(second.session_id, ADMIN, wish, ["priority", "tags"])
     assert (shown.options.tags, shown.options.retention_seconds) == (("b",), None)
     assert [second.queue_position, first.queue_position] == [1, 2]
@@ -189,7 +189,7 @@ async def test_priority_tags_and_retention_change_and_nothing_else_does(
     clock.move(599)
     sessions.forget_expired()
     assert sessions.get(running.session_id)
-    control.update(running.session_id, ADMIN, SessionOptions(), ["retention"])
+    control.update(running.session_id, ADMIN, WorkOptions(), ["retention"])
     sessions.forget_expired()
     with pytest.raises(SessionNotFound):
         sessions.get(running.session_id)
@@ -198,21 +198,21 @@ async def test_priority_tags_and_retention_change_and_nothing_else_does(
 @pytest.mark.parametrize(
     ("wish", "fields", "reason", "field"),
     [
-        (SessionOptions(), [], Reason.REQUIRED_FIELD_MISSING, "update_fields"),
-        (SessionOptions(), ["request_id"], Reason.FIELDS_CONFLICT, "update_fields"),
+        (WorkOptions(), [], Reason.REQUIRED_FIELD_MISSING, "update_fields"),
+        (WorkOptions(), ["request_id"], Reason.FIELDS_CONFLICT, "update_fields"),
         (
-            SessionOptions(retention_seconds=1),
+            WorkOptions(retention_seconds=1),
             ["retention"],
             Reason.FIELD_OUT_OF_RANGE,
             "options.retention",
         ),
-        (SessionOptions(tags=("a\n",)), ["tags"], Reason.TEXT_INVALID, "options.tags[0]"),
+        (WorkOptions(tags=("a\n",)), ["tags"], Reason.TEXT_INVALID, "options.tags[0]"),
     ],
 )
 async def test_a_change_that_breaks_a_rule_changes_nothing(
     sessions: Sessions,
     control: SessionControl,
-    wish: SessionOptions,
+    wish: WorkOptions,
     fields: list[str],
     reason: Reason,
     field: str,
@@ -222,4 +222,4 @@ async def test_a_change_that_breaks_a_rule_changes_nothing(
         control.update(session.session_id, ADMIN, wish, fields)
     assert refusal.value.violations[0].field == field
     assert refusal.value.violations[0].reason is reason
-    assert session.options == SessionOptions()
+    assert session.options == WorkOptions()

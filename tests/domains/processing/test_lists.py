@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from domains.errors import InvalidArgument, Reason
 from domains.processing.core.lists import SessionLists
 from domains.session.core.sessions import Sessions
-from domains.session.types import Priority, SessionKind, SessionOptions, SessionState
+from domains.session.types import Priority, SessionKind, SessionState, WorkOptions
 from domains.session.views import SessionFilter, Viewer
 from tests.clocks import SteeredTime
 from tests.domains.processing.conftest import ADMIN, MARY, OneDevice
@@ -35,7 +35,7 @@ def listed(
 async def test_each_part_of_a_filter_filters(
     sessions: Sessions, lists: SessionLists, clock: SteeredTime
 ) -> None:
-    high = SessionOptions(priority=Priority.HIGH, tags=("a", "b"))
+    high = WorkOptions(priority=Priority.HIGH, tags=("a", "b"))
     old = submit(sessions, idle)
     clock.move(10)
     middle = clock.moment
@@ -63,8 +63,8 @@ async def test_each_part_of_a_filter_filters(
 
 
 async def test_everybody_sees_what_is_theirs(sessions: Sessions, lists: SessionLists) -> None:
-    mine = submit(sessions, idle, SessionOptions(request_id="mine"), owner="mary")
-    theirs = submit(sessions, idle, SessionOptions(request_id="theirs"), owner="john")
+    mine = submit(sessions, idle, WorkOptions(request_id="mine"), owner="mary")
+    theirs = submit(sessions, idle, WorkOptions(request_id="theirs"), owner="john")
     assert listed(lists, viewer=MARY) == [mine.session_id]
     assert listed(lists, SessionFilter(owner="john"), MARY) == []
     assert listed(lists) == [theirs.session_id, mine.session_id]
@@ -174,7 +174,7 @@ async def test_a_queue_is_in_the_order_in_which_it_will_be_worked_on(
     sessions, lists, device = roomy, SessionLists(roomy, OneDevice()), Device()
     submit(sessions, device.work)
     await device.started.wait()
-    low = submit(sessions, device.work, SessionOptions(priority=Priority.LOW), owner="mary")
+    low = submit(sessions, device.work, WorkOptions(priority=Priority.LOW), owner="mary")
     normal = submit(sessions, device.work, owner="john")
     paused = submit(sessions, device.work, owner="john")
     sessions.pause(paused, "", "")

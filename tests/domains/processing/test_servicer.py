@@ -17,7 +17,7 @@ from domains.session.convert import SessionConverter
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.types import SessionOptions
+from domains.session.types import WorkOptions
 from tests.callers import called
 from tests.domains.session.conftest import finish, idle, picture, started, submit
 from tests.domains.session.test_queue import Device
@@ -43,7 +43,7 @@ async def test_sessions_with_all_the_metadata_they_may_have_are_listed(
 ) -> None:
     """Fifty of them outgrow a message: pages end before, and together hold every one."""
     most = {f"key{number}": "\N{ROBOT FACE}" * 1024 for number in range(32)}
-    options = SessionOptions(tags=("\N{ROBOT FACE}" * 64,) * 32, metadata=most)
+    options = WorkOptions(tags=("\N{ROBOT FACE}" * 64,) * 32, metadata=most)
     opened = []
 
     async def at_once(session: Session) -> None:
@@ -101,7 +101,7 @@ async def test_a_waiting_session_is_changed_paused_resumed_and_cancelled_while_o
     assert kinds[-1] == processing_pb2.SESSION_CHANGE_KIND_SNAPSHOT_END
     session_id = waiting.session_id
 
-    options = session_pb2.SessionOptions(priority=session_pb2.PRIORITY_HIGH)
+    options = session_pb2.WorkOptions(priority=session_pb2.PRIORITY_HIGH)
     update = processing_pb2.UpdateSessionRequest(
         session_id=session_id, options=options, update_fields={"paths": ["priority"]}
     )

@@ -21,8 +21,8 @@ from domains.session.types import (
     Phase,
     SessionEvent,
     SessionKind,
-    SessionOptions,
     SessionState,
+    WorkOptions,
 )
 from domains.values import ImageFormat
 from server.errors import describe_failure
@@ -100,14 +100,14 @@ def plan(device_id: str = "cpu:0", work: Work = nothing) -> SessionPlan:
 def submit(
     sessions: Sessions,
     turn: Turn,
-    options: SessionOptions | None = None,
+    options: WorkOptions | None = None,
     *,
     digest: bytes = b"",
     device_id: str = "cpu:0",
     owner: str = "default",
 ) -> Session:
     """A session that does in its turn what it is told here."""
-    options = options or SessionOptions()
+    options = options or WorkOptions()
     request = SessionRequest(options, digest, unprepared, owner)
     return sessions.open(plan(device_id), turn, request)
 
@@ -119,7 +119,7 @@ async def unprepared() -> SessionPlan:
 
 def asked(
     work: Work,
-    options: SessionOptions | None = None,
+    options: WorkOptions | None = None,
     *,
     digest: bytes = b"",
     stop: Callable[[Session], None] | None = None,
@@ -131,7 +131,7 @@ def asked(
     async def prepare() -> SessionPlan:
         return replace(plan(work=work), seeds=(), steps=0, stop=stop, pause=pause)
 
-    return SessionRequest(options or SessionOptions(), digest, prepare, owner)
+    return SessionRequest(options or WorkOptions(), digest, prepare, owner)
 
 
 def picture(index: int = 0) -> ImageResult:
@@ -149,7 +149,7 @@ async def idle(session: Session) -> None:
     session.start(lambda: None)
 
 
-async def started(sessions: Sessions, options: SessionOptions | None = None) -> Session:
+async def started(sessions: Sessions, options: WorkOptions | None = None) -> Session:
     """A session that runs and does nothing by itself."""
     session = submit(sessions, idle, options)
     await until_started(session)

@@ -15,7 +15,7 @@ from domains.changes import ChangesExpired
 from domains.errors import Reason
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.types import Phase, PhaseStarted, SessionOptions, SessionState
+from domains.session.types import Phase, PhaseStarted, SessionState, WorkOptions
 from domains.session.views import (
     SessionChange,
     SessionChangeKind,
@@ -178,9 +178,9 @@ async def test_who_comes_back_hears_only_of_what_was_wanted(
     sessions: Sessions,
 ) -> None:
     """What had the tag and lost it is told once more; what never had it is not."""
-    bread = submit(sessions, idle, SessionOptions(tags=("bread",)))
-    submit(sessions, idle, SessionOptions(tags=("cake",)), device_id="cuda:0")
-    sold = submit(sessions, idle, SessionOptions(tags=("bread",)), device_id="cuda:1")
+    bread = submit(sessions, idle, WorkOptions(tags=("bread",)))
+    submit(sessions, idle, WorkOptions(tags=("cake",)), device_id="cuda:0")
+    sold = submit(sessions, idle, WorkOptions(tags=("bread",)), device_id="cuda:1")
     seen = sessions.changes.revision
     sessions.update(sold, replace(sold.options, tags=("sold",)))
     for session in sessions.all():
@@ -194,7 +194,7 @@ async def test_who_comes_back_hears_only_of_what_was_wanted(
 
 
 async def test_nobody_sees_what_is_not_theirs(sessions: Sessions) -> None:
-    mine = submit(sessions, idle, SessionOptions(request_id="mine"), owner="a")
+    mine = submit(sessions, idle, WorkOptions(request_id="mine"), owner="a")
     submit(sessions, idle, device_id="cuda:0", owner="b")
     changes = await news(sessions.changes.watch(ALL, Only("a")))
     ids = [change.session.session_id for change in changes if change.session]

@@ -9,7 +9,7 @@ import pytest
 from domains.errors import Reason
 from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
-from domains.session.types import Accepted, Completed, SessionOptions, SessionState
+from domains.session.types import Accepted, Completed, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import (
     asked,
@@ -30,9 +30,9 @@ async def test_a_jump_ends_neither_what_runs_nor_what_waits(
     sessions: Sessions, clock: SteeredTime, jump: float
 ) -> None:
     device = Device()
-    running = submit(sessions, device.work, SessionOptions(run_timeout_seconds=300))
+    running = submit(sessions, device.work, WorkOptions(run_timeout_seconds=300))
     await device.started.wait()
-    waiting = submit(sessions, device.work, SessionOptions(queue_timeout_seconds=300))
+    waiting = submit(sessions, device.work, WorkOptions(queue_timeout_seconds=300))
     clock.move(10)
     clock.set_wall(jump)
     sessions.queue("cpu:0").expire()
@@ -55,7 +55,7 @@ async def test_a_jump_forgets_neither_sessions_nor_request_ids(
     async def at_once(session: object) -> None:
         finish(session)  # type: ignore[arg-type]
 
-    options = SessionOptions(request_id="once")
+    options = WorkOptions(request_id="once")
     session = submit(sessions, at_once, options, digest=b"one")
     again = asked(nothing, options, digest=b"one")
     await session.log.change().wait()
@@ -87,7 +87,7 @@ async def test_a_jump_leaves_order_and_durations_as_they_were(
 async def test_people_read_the_clock_as_it_is_now(
     sessions: Sessions, clock: SteeredTime
 ) -> None:
-    session = await started(sessions, SessionOptions(queue_timeout_seconds=300))
+    session = await started(sessions, WorkOptions(queue_timeout_seconds=300))
     accepted = session.log.entry(1).event
     assert isinstance(accepted, Accepted)
     assert accepted.queue_deadline == clock.moment + timedelta(seconds=300)

@@ -205,8 +205,8 @@ def test_only_a_second_call_is_told_that_the_session_existed() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        types.SessionOptions(),
-        types.SessionOptions(
+        types.WorkOptions(),
+        types.WorkOptions(
             request_id="id",
             priority=types.Priority.HIGH,
             queue_timeout_seconds=2.5,
@@ -218,16 +218,16 @@ def test_only_a_second_call_is_told_that_the_session_existed() -> None:
         ),
     ],
 )
-def test_options_survive_the_wire(options: types.SessionOptions) -> None:
+def test_options_survive_the_wire(options: types.WorkOptions) -> None:
     assert options_from_proto(options_to_proto(options)) == options
 
 
 def test_absent_options_are_the_defaults() -> None:
-    assert options_from_proto(session_pb2.SessionOptions()) == types.SessionOptions()
+    assert options_from_proto(session_pb2.WorkOptions()) == types.WorkOptions()
 
 
 def test_a_duration_no_clock_knows_still_converts() -> None:
-    message = session_pb2.SessionOptions(run_timeout=Duration(seconds=2**62, nanos=-(2**31)))
+    message = session_pb2.WorkOptions(run_timeout=Duration(seconds=2**62, nanos=-(2**31)))
 
     assert options_from_proto(message).run_timeout_seconds > 1e18
 

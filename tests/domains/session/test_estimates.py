@@ -13,7 +13,7 @@ from domains.session.core.queue import Turn
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
-from domains.session.types import Accepted, Phase, SessionOptions
+from domains.session.types import Accepted, Phase, WorkOptions
 from domains.values import PlacementDecision
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import idle, plan, unprepared
@@ -23,7 +23,7 @@ from tests.domains.session.test_queue import Device
 def of_steps(sessions: Sessions, steps: float | None, turn: Turn = idle) -> Session:
     """A session of so many steps; None of work that is comparable with none."""
     effort = None if steps is None else Effort("model", amounts={Phase.DENOISING: steps})
-    request = SessionRequest(SessionOptions(), b"", unprepared)
+    request = SessionRequest(WorkOptions(), b"", unprepared)
     placed = Placed(PlacementDecision.named("cpu:0"), effort)
     return sessions.open(replace(plan(), placed=placed), turn, request)
 

@@ -12,7 +12,7 @@ from domains.errors import DeadlineExceeded, DomainError, Reason
 from domains.session.core.jobs import run_job
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import Job, PeakMemory, SpooledImage
-from domains.session.types import Phase, PhaseStarted, Preview, SessionOptions
+from domains.session.types import Phase, PhaseStarted, Preview, WorkOptions
 from domains.values import ByteFigure
 from tests.domains.session.conftest import picture, started
 
@@ -91,7 +91,7 @@ async def test_the_most_memory_that_it_took_is_the_sessions(sessions: Sessions) 
 
 
 async def test_a_job_past_the_sessions_time_says_which_time(sessions: Sessions) -> None:
-    session = await started(sessions, SessionOptions(run_timeout_seconds=60))
+    session = await started(sessions, WorkOptions(run_timeout_seconds=60))
     for error, which in (
         (DeadlineExceeded("over"), "run"),
         (DeadlineExceeded("hung", reason=Reason.WORKER_HUNG), None),

@@ -20,8 +20,8 @@ from domains.session.types import (
     Priority,
     Resumed,
     SessionEvent,
-    SessionOptions,
     SessionState,
+    WorkOptions,
 )
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import asked, collect, submit, until_started
@@ -54,7 +54,7 @@ class Steps:
 
 
 async def run(
-    runner: SessionRunner, work: Steps, options: SessionOptions | None = None
+    runner: SessionRunner, work: Steps, options: WorkOptions | None = None
 ) -> asyncio.Task[list[SessionEvent]]:
     """The work, begun."""
     request = asked(work, options, pause=work.pause)
@@ -106,7 +106,7 @@ async def test_a_pause_is_no_part_of_the_time_to_run(
     runner: SessionRunner, sessions: Sessions, clock: SteeredTime
 ) -> None:
     work = Steps()
-    call = await run(runner, work, SessionOptions(run_timeout_seconds=60))
+    call = await run(runner, work, WorkOptions(run_timeout_seconds=60))
     (session,) = sessions.all()
     clock.move(20)
     sessions.pause(session, "", "")
@@ -146,7 +146,7 @@ async def test_a_waiting_session_pauses_at_once_and_keeps_its_place(
     device = Device()
     submit(sessions, device.work)
     await device.started.wait()
-    paused = submit(sessions, device.work, SessionOptions(queue_timeout_seconds=10))
+    paused = submit(sessions, device.work, WorkOptions(queue_timeout_seconds=10))
     later = submit(sessions, device.work)
     sessions.pause(paused, "", "")
     assert paused.state is SessionState.PAUSED

@@ -11,7 +11,7 @@ from domains.session.core.queue import DeviceQueue
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
-from domains.session.types import Priority, SessionOptions, SessionState
+from domains.session.types import Priority, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import finish, submit
 from tests.domains.sessions import until_final
@@ -50,8 +50,8 @@ async def test_priority_goes_before_arrival_but_never_interrupts(sessions: Sessi
     device = Device()
     first = submit(sessions, device.work)
     await device.started.wait()
-    low = submit(sessions, device.work, SessionOptions(priority=Priority.LOW))
-    high = submit(sessions, device.work, SessionOptions(priority=Priority.HIGH))
+    low = submit(sessions, device.work, WorkOptions(priority=Priority.LOW))
+    high = submit(sessions, device.work, WorkOptions(priority=Priority.HIGH))
 
     assert (high.queue_position, low.queue_position) == (1, 2)
     device.release.set()
@@ -133,7 +133,7 @@ async def test_a_session_whose_time_is_over_never_starts(
     device = Device()
     first = submit(sessions, device.work)
     await device.started.wait()
-    late = submit(sessions, device.work, SessionOptions(queue_timeout_seconds=10))
+    late = submit(sessions, device.work, WorkOptions(queue_timeout_seconds=10))
 
     clock.move(11)
     sessions.queue("cpu:0").expire()
@@ -168,7 +168,7 @@ async def test_turns_are_taken_among_equals_only(roomy: Sessions) -> None:
     device = Device()
     first = submit(roomy, device.work, owner="a")
     await device.started.wait()
-    low = submit(roomy, device.work, SessionOptions(priority=Priority.LOW), owner="b")
+    low = submit(roomy, device.work, WorkOptions(priority=Priority.LOW), owner="b")
     mine = [submit(roomy, device.work, owner="a") for _ in range(2)]
     device.release.set()
     await _all_final([first, low, *mine])
@@ -246,9 +246,9 @@ async def test_nobody_waits_for_ever(roomy: Sessions, clock: SteeredTime) -> Non
     device = Device()
     submit(roomy, device.work, owner="a")
     await device.started.wait()
-    urgent = SessionOptions(priority=Priority.HIGH)
+    urgent = WorkOptions(priority=Priority.HIGH)
     low = [
-        submit(roomy, device.work, SessionOptions(priority=Priority.LOW), owner="b")
+        submit(roomy, device.work, WorkOptions(priority=Priority.LOW), owner="b")
         for _ in range(2)
     ]
     clock.move(599)

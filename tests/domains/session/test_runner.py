@@ -23,9 +23,9 @@ from domains.session.types import (
     OnDisconnect,
     Outcome,
     SessionEvent,
-    SessionOptions,
     SessionState,
     TransferProgress,
+    WorkOptions,
 )
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import asked, collect, nothing, plan
@@ -37,7 +37,7 @@ REQUEST_ID = "6f8b7a4e-5a59-4a37-9f0e-0d4bb9f0a111"
 async def follow(
     runner: SessionRunner,
     work: Work,
-    options: SessionOptions | None = None,
+    options: WorkOptions | None = None,
     digest: bytes = b"",
 ) -> list[SessionEvent]:
     return await collect(runner.run(asked(work, options, digest=digest)))
@@ -106,7 +106,7 @@ async def test_stopping_waits_for_the_clean_up(
 ) -> None:
     work = Endless()
     seconds = 0.05 if way == "timeout" else 60.0
-    options = SessionOptions(run_timeout_seconds=seconds)
+    options = WorkOptions(run_timeout_seconds=seconds)
     call = asyncio.create_task(follow(runner, work, options))
     await work.begun.wait()
     if way == "cancel":
@@ -138,7 +138,7 @@ async def test_work_with_a_stop_of_its_own_is_asked_and_not_interrupted(
         await asked_to_stop.wait()
         raise Cancelled("It stopped.")
 
-    options = SessionOptions(run_timeout_seconds=0.001)
+    options = WorkOptions(run_timeout_seconds=0.001)
     request = asked(work, options, stop=lambda session: asked_to_stop.set())
     call = asyncio.create_task(collect(runner.run(request)))
     await begun.wait()
@@ -160,7 +160,7 @@ async def test_the_same_request_is_the_same_session(
         nonlocal runs
         runs += 1
 
-    options = SessionOptions(request_id=REQUEST_ID, on_disconnect=OnDisconnect.DETACH)
+    options = WorkOptions(request_id=REQUEST_ID, on_disconnect=OnDisconnect.DETACH)
     first = await follow(runner, work, options)
     again = await follow(runner, work, options)
 
@@ -182,7 +182,7 @@ async def test_a_request_that_comes_twice_at_once_is_one_session(
         await prepared.wait()
         return plan(work=nothing)
 
-    options = SessionOptions(request_id=REQUEST_ID)
+    options = WorkOptions(request_id=REQUEST_ID)
     request = SessionRequest(options, b"", prepare)
     streams = await asyncio.gather(*(collect(runner.run(request)) for _ in range(2)))
 
@@ -194,7 +194,7 @@ async def test_a_known_request_is_not_prepared_again(runner: SessionRunner) -> N
     async def gone() -> SessionPlan:
         raise Unavailable("What it named is gone.", reason=Reason.DEVICE_LOST)
 
-    options = SessionOptions(request_id=REQUEST_ID)
+    options = WorkOptions(request_id=REQUEST_ID)
     await follow(runner, nothing, options)
     again = await collect(runner.run(SessionRequest(options, b"", gone)))
 
@@ -212,7 +212,7 @@ async def test_dropping_the_last_stream_does_what_the_options_say(
     runner: SessionRunner, sessions: Sessions, on_disconnect: OnDisconnect, state: SessionState
 ) -> None:
     work = Endless()
-    options = SessionOptions(request_id=REQUEST_ID, on_disconnect=on_disconnect)
+    options = WorkOptions(request_id=REQUEST_ID, on_disconnect=on_disconnect)
     streams = [runner.run(asked(work, options)) for _ in range(2)]
     for stream in streams:
         await anext(stream)
@@ -231,7 +231,7 @@ async def test_a_session_is_kept_as_long_as_a_call_follows_it(
     runner: SessionRunner, sessions: Sessions, clock: SteeredTime
 ) -> None:
     """A slow client reads the last entry when others have long forgotten the session."""
-    options = SessionOptions(request_id=REQUEST_ID)
+    options = WorkOptions(request_id=REQUEST_ID)
     request = asked(nothing, options)
     events = runner.run(request)
     await anext(events)

@@ -18,9 +18,9 @@ from domains.session.errors import (
 from domains.session.types import (
     Cancelled,
     Failed,
-    SessionOptions,
     SessionState,
     StepFinished,
+    WorkOptions,
 )
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import (
@@ -38,7 +38,7 @@ REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
 
 
 async def test_the_same_request_id_and_request_is_the_same_session(sessions: Sessions) -> None:
-    options = SessionOptions(request_id=REQUEST_ID)
+    options = WorkOptions(request_id=REQUEST_ID)
     session = submit(sessions, idle, options, digest=b"one")
 
     assert sessions.known(asked(nothing, options, digest=b"one")) is session

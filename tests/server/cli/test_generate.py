@@ -155,7 +155,7 @@ def test_every_option_reaches_its_field(
             image_count=2,
             seeds=[3, 4],
         ),
-        options=session_pb2.SessionOptions(
+        options=session_pb2.WorkOptions(
             request_id=request_id,
             priority=session_pb2.PRIORITY_HIGH,
             queue_timeout=Duration(seconds=90),

@@ -32,7 +32,7 @@ def told(scripted: ScriptedServer) -> ScriptedServer:
     info.features.add(name="GenerationSettings.loras")
     info.limits.add(field="GenerationSettings.width", minimum=256, maximum=2048, unit="pixels")
     info.limits[0].multiple_of = 8
-    info.limits.add(field="SessionOptions.tags", max_elements=32)
+    info.limits.add(field="WorkOptions.tags", max_elements=32)
     info.limits.add(field="GenerationSettings.prompt", max_characters=10000)
     info.limits.add(field="InputImage.inline", max_size_bytes=3145728, required=True)
     info.retentions.sessions.FromSeconds(7200)
@@ -66,7 +66,7 @@ def test_limits_are_shown_when_wanted(against: Run, told: ScriptedServer) -> Non
     lines = against("server", "info", "--limits").stdout.splitlines()
 
     assert "GenerationSettings.width\tpixels\t256\t2048\t8\t" in lines
-    assert "SessionOptions.tags\telements\t\t32\t\t" in lines
+    assert "WorkOptions.tags\telements\t\t32\t\t" in lines
     assert "GenerationSettings.prompt\tcharacters\t\t10000\t\t" in lines
     assert "InputImage.inline (required)\tbytes\t\t3145728\t\t" in lines
 

@@ -168,7 +168,7 @@ def test_update_changes_what_is_named_and_nothing_else(
     raised, tagged, bare = machine.requests
     assert first.stdout == f"Session {SESSION} is queued.\n"
     assert raised.update_fields.paths == ["priority"]
-    assert raised.options == session_pb2.SessionOptions(priority=session_pb2.PRIORITY_HIGH)
+    assert raised.options == session_pb2.WorkOptions(priority=session_pb2.PRIORITY_HIGH)
     assert tagged.update_fields.paths == ["tags", "retention"]
     assert list(tagged.options.tags) == ["a", "b"]
     assert tagged.options.retention.seconds == 7 * 86400

@@ -46,7 +46,9 @@ def test_an_rpc_is_of_the_class_that_its_shape_asks_for(path: str) -> None:
     assert classify(path) is CALL_CLASSES[path] is expected(RPCS[path])
 
 
-@pytest.mark.parametrize("verb", ["List", "Search", "Get", "Control", "Delete"])
+@pytest.mark.parametrize(
+    "verb", ["List", "Search", "Get", "Pause", "Resume", "Cancel", "Update", "Delete"]
+)
 def test_looking_and_controlling_have_room_of_their_own(verb: str) -> None:
     found = {path for path, method in RPCS.items() if method.name.startswith(verb)}
     found -= {path for path, method in RPCS.items() if method.name in WAITING}

@@ -11,6 +11,7 @@ import pytest
 
 from domains.errors import Cancelled, Unavailable
 from domains.inference.jobs import GenerationReport, Timings
+from domains.inference.types import PrecisionMode
 from domains.session.jobs import JobEvent, SpooledImage
 from domains.session.types import (
     ImageDecoded,
@@ -20,12 +21,14 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import DataType, ImageFormat
+from domains.values import ImageFormat, ModelOrigin
 from server.worker.front.runs import Run
 from server.worker.link.frames import ProtocolError
 from tests.server.worker.workers import work
 
-REPORT = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
+REPORT = GenerationReport(
+    Timings(), PrecisionMode.EXACT, ModelOrigin.LOADED, data_types=(), channels_last=False
+)
 
 
 def new_run() -> Run:

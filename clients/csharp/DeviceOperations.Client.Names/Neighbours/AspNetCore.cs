@@ -4,7 +4,8 @@ namespace Microsoft.AspNetCore.Builder
     class ApplicationBuilder; class CertificateForwardingOptions; class ComponentEndpointConventionBuilder; class ConnectionEndpointRouteBuilder; class ControllerActionEndpointConventionBuilder; class CookieAuthenticationOptions; class CookiePolicyOptions; class DefaultFilesOptions; class DeveloperExceptionPageOptions; class DirectoryBrowserOptions; class EndpointBuilder; class ExceptionHandlerOptions; class FileServerOptions; class ForwardedHeadersOptions; class GrpcEndpointConventionBuilder; class HostFilteringOptions; class HttpMethodOverrideOptions; class HubEndpointConventionBuilder;
     class IApplicationBuilder; class IEndpointConventionBuilder; class IdentityCookiesBuilder;
     class JwtBearerOptions; class PageActionEndpointConventionBuilder; class RateLimiterOptions;
-    class RazorComponentsEndpointConventionBuilder; class RequestLocalizationOptions; class RouteHandlerBuilder; class SessionMiddlewareExtensions; class SpaOptions; class StaticFileOptions; class StatusCodePagesOptions; class WebApplication; class WebApplicationBuilder; class WebApplicationOptions; class WebSocketOptions; class WelcomePageOptions;
+    class RazorComponentsEndpointConventionBuilder; class RequestLocalizationOptions; class RouteHandlerBuilder; class SessionMiddlewareExtensions; class SessionOptions; class SpaOptions; class StaticFileOptions; class StatusCodePagesOptions; class WebApplication;
+    class WebApplicationBuilder; class WebApplicationOptions; class WebSocketOptions; class WelcomePageOptions;
 }
 
 namespace Microsoft.AspNetCore.Hosting

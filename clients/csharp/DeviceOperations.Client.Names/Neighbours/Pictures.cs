@@ -59,7 +59,7 @@ namespace Microsoft.ML.OnnxRuntime
 {
     class CheckpointState; class DisposableNamedOnnxValue; class ExecutionMode; class FixedBufferOnnxValue; class GraphOptimizationLevel; class IDisposableReadOnlyCollection;
     class InferenceSession; class ModelMetadata; class NamedOnnxValue; class NodeMetadata; class OnnxRuntimeException; class OnnxTypeProto; class OnnxValueType; class OrtAllocator; class OrtAllocatorType; class OrtDeviceType; class OrtEnv; class OrtIoBinding; class OrtLoggingLevel; class OrtMemType; class OrtMemoryInfo; class OrtTypeInfo; class OrtValue;
-    class PrePackedWeightsContainer; class RunOptions; class TensorElementTypeInfo; class TrainingSession;
+    class PrePackedWeightsContainer; class RunOptions; class SessionOptions; class TensorElementTypeInfo; class TrainingSession;
 }
 
 namespace Microsoft.ML.OnnxRuntime.Tensors

@@ -28,7 +28,7 @@ internal sealed class Orchestrator(GrpcChannel channel, Metadata headers)
             Steps = steps,
             Seed = 5,
         },
-        Options = new SessionOptions
+        Options = new WorkOptions
         {
             RequestId = Guid.NewGuid().ToString(),
             OnDisconnect = OnDisconnect.Detach,

@@ -38,7 +38,7 @@ namespace DeviceOperations.V1 {
             "ZGV2aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRISCgpzZXNzaW9uX2lkGAMgASgJ",
             "EikKBmltYWdlcxgEIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdBIm",
             "CgdmYWlsdXJlGAUgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSFQoNYXR0",
-            "ZW1wdF9jb3VudBgGIAEoBSKtAwoFQmF0Y2gSEAoIYmF0Y2hfaWQYASABKAkS",
+            "ZW1wdF9jb3VudBgGIAEoBSKqAwoFQmF0Y2gSEAoIYmF0Y2hfaWQYASABKAkS",
             "EgoKc2Vzc2lvbl9pZBgCIAEoCRIpCgVzdGF0ZRgDIAEoDjIaLmRldmljZW9w",
             "cy52MS5TZXNzaW9uU3RhdGUSDgoGc2VhbGVkGAQgASgIEhIKCml0ZW1fY291",
             "bnQYBSABKAUSFwoPY29tcGxldGVkX2NvdW50GAYgASgFEhQKDGZhaWxlZF9j",
@@ -46,53 +46,53 @@ namespace DeviceOperations.V1 {
             "X3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVu",
             "ZF90aW1lGAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChNl",
             "c3RpbWF0ZWRfcmVtYWluaW5nGAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1",
-            "cmF0aW9uEi0KB29wdGlvbnMYDCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lv",
-            "bk9wdGlvbnMSDQoFb3duZXIYDSABKAkSEgoKZW5kX3JlYXNvbhgOIAEoCSK3",
-            "BAoSQ3JlYXRlQmF0Y2hSZXF1ZXN0EjIKCHRlbXBsYXRlGAEgASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5ncxImCgVpdGVtcxgCIAMoCzIX",
-            "LmRldmljZW9wcy52MS5CYXRjaEl0ZW0SEQoJa2VlcF9vcGVuGAMgASgIEjgK",
-            "DnBvc3Rwcm9jZXNzaW5nGAQgAygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9j",
-            "ZXNzaW5nU3RlcBIrCgdkZXZpY2VzGAUgASgLMhouZGV2aWNlb3BzLnYxLkRl",
-            "dmljZUNob2ljZRItCgdvcHRpb25zGAYgASgLMhwuZGV2aWNlb3BzLnYxLlNl",
-            "c3Npb25PcHRpb25zEjMKEGl0ZW1fcnVuX3RpbWVvdXQYCSABKAsyGS5nb29n",
-            "bGUucHJvdG9idWYuRHVyYXRpb24SLgoGbWF0cml4GAogASgLMh4uZGV2aWNl",
-            "b3BzLnYxLkdlbmVyYXRpb25NYXRyaXgSGQoMbWF4X2ZhaWx1cmVzGAsgASgF",
-            "SACIAQESGQoMbWF4X3BhcmFsbGVsGAwgASgFSAGIAQESKgoFcmV0cnkYByAB",
-            "KAsyGy5kZXZpY2VvcHMudjEuUmV0cnlTZXR0aW5ncxIzCgtjb21wdXRhdGlv",
-            "bhgIIAEoDjIeLmRldmljZW9wcy52MS5CYXRjaENvbXB1dGF0aW9uQg8KDV9t",
-            "YXhfZmFpbHVyZXNCDwoNX21heF9wYXJhbGxlbCI5ChNDcmVhdGVCYXRjaFJl",
-            "c3BvbnNlEiIKBWJhdGNoGAEgASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoIl4K",
-            "FEFkZEJhdGNoSXRlbXNSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJEiYKBWl0",
-            "ZW1zGAIgAygLMhcuZGV2aWNlb3BzLnYxLkJhdGNoSXRlbRIMCgRzZWFsGAMg",
-            "ASgIIjsKFUFkZEJhdGNoSXRlbXNSZXNwb25zZRIiCgViYXRjaBgBIAEoCzIT",
-            "LmRldmljZW9wcy52MS5CYXRjaCJ7Cg9HZXRCYXRjaFJlcXVlc3QSEAoIYmF0",
-            "Y2hfaWQYASABKAkSLwoLaXRlbV9zdGF0ZXMYAiADKA4yGi5kZXZpY2VvcHMu",
-            "djEuU2Vzc2lvblN0YXRlEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rv",
-            "a2VuGAQgASgJIn0KEEdldEJhdGNoUmVzcG9uc2USIgoFYmF0Y2gYASABKAsy",
-            "Ey5kZXZpY2VvcHMudjEuQmF0Y2gSLAoFaXRlbXMYAiADKAsyHS5kZXZpY2Vv",
-            "cHMudjEuQmF0Y2hJdGVtU3RhdHVzEhcKD25leHRfcGFnZV90b2tlbhgDIAEo",
-            "CSKEAQoSTGlzdEJhdGNoZXNSZXF1ZXN0EioKBnN0YXRlcxgBIAMoDjIaLmRl",
-            "dmljZW9wcy52MS5TZXNzaW9uU3RhdGUSDQoFb3duZXIYBCABKAkSDAoEdGFn",
-            "cxgFIAMoCRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEo",
-            "CSJUChNMaXN0QmF0Y2hlc1Jlc3BvbnNlEiQKB2JhdGNoZXMYASADKAsyEy5k",
-            "ZXZpY2VvcHMudjEuQmF0Y2gSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIm0K",
-            "EVdhdGNoQmF0Y2hSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJEhUKDWZyb21f",
-            "c2VxdWVuY2UYAiABKAMSLwoIZGVsaXZlcnkYAyABKAsyHS5kZXZpY2VvcHMu",
-            "djEuRGVsaXZlcnlPcHRpb25zIj8KEldhdGNoQmF0Y2hSZXNwb25zZRIpCgVl",
-            "dmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiOgoRUGF1",
-            "c2VCYXRjaFJlcXVlc3QSEAoIYmF0Y2hfaWQYASABKAkSEwoLcmVhc29uX3Rl",
-            "eHQYAiABKAkiOAoSUGF1c2VCYXRjaFJlc3BvbnNlEiIKBWJhdGNoGAEgASgL",
-            "MhMuZGV2aWNlb3BzLnYxLkJhdGNoIiYKElJlc3VtZUJhdGNoUmVxdWVzdBIQ",
-            "CghiYXRjaF9pZBgBIAEoCSI5ChNSZXN1bWVCYXRjaFJlc3BvbnNlEiIKBWJh",
-            "dGNoGAEgASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoIjsKEkNhbmNlbEJhdGNo",
-            "UmVxdWVzdBIQCghiYXRjaF9pZBgBIAEoCRITCgtyZWFzb25fdGV4dBgCIAEo",
-            "CSI5ChNDYW5jZWxCYXRjaFJlc3BvbnNlEiIKBWJhdGNoGAEgASgLMhMuZGV2",
-            "aWNlb3BzLnYxLkJhdGNoIjwKFlJldHJ5QmF0Y2hJdGVtc1JlcXVlc3QSEAoI",
-            "YmF0Y2hfaWQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkiVAoXUmV0cnlCYXRj",
-            "aEl0ZW1zUmVzcG9uc2USIgoFYmF0Y2gYASABKAsyEy5kZXZpY2VvcHMudjEu",
-            "QmF0Y2gSFQoNcmV0cmllZF9jb3VudBgCIAEoBSImChJEZWxldGVCYXRjaFJl",
-            "cXVlc3QSEAoIYmF0Y2hfaWQYASABKAkiFQoTRGVsZXRlQmF0Y2hSZXNwb25z",
-            "ZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "cmF0aW9uEioKB29wdGlvbnMYDCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09w",
+            "dGlvbnMSDQoFb3duZXIYDSABKAkSEgoKZW5kX3JlYXNvbhgOIAEoCSK0BAoS",
+            "Q3JlYXRlQmF0Y2hSZXF1ZXN0EjIKCHRlbXBsYXRlGAEgASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkdlbmVyYXRpb25TZXR0aW5ncxImCgVpdGVtcxgCIAMoCzIXLmRl",
+            "dmljZW9wcy52MS5CYXRjaEl0ZW0SEQoJa2VlcF9vcGVuGAMgASgIEjgKDnBv",
+            "c3Rwcm9jZXNzaW5nGAQgAygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNz",
+            "aW5nU3RlcBIrCgdkZXZpY2VzGAUgASgLMhouZGV2aWNlb3BzLnYxLkRldmlj",
+            "ZUNob2ljZRIqCgdvcHRpb25zGAYgASgLMhkuZGV2aWNlb3BzLnYxLldvcmtP",
+            "cHRpb25zEjMKEGl0ZW1fcnVuX3RpbWVvdXQYCSABKAsyGS5nb29nbGUucHJv",
+            "dG9idWYuRHVyYXRpb24SLgoGbWF0cml4GAogASgLMh4uZGV2aWNlb3BzLnYx",
+            "LkdlbmVyYXRpb25NYXRyaXgSGQoMbWF4X2ZhaWx1cmVzGAsgASgFSACIAQES",
+            "GQoMbWF4X3BhcmFsbGVsGAwgASgFSAGIAQESKgoFcmV0cnkYByABKAsyGy5k",
+            "ZXZpY2VvcHMudjEuUmV0cnlTZXR0aW5ncxIzCgtjb21wdXRhdGlvbhgIIAEo",
+            "DjIeLmRldmljZW9wcy52MS5CYXRjaENvbXB1dGF0aW9uQg8KDV9tYXhfZmFp",
+            "bHVyZXNCDwoNX21heF9wYXJhbGxlbCI5ChNDcmVhdGVCYXRjaFJlc3BvbnNl",
+            "EiIKBWJhdGNoGAEgASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoIl4KFEFkZEJh",
+            "dGNoSXRlbXNSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJEiYKBWl0ZW1zGAIg",
+            "AygLMhcuZGV2aWNlb3BzLnYxLkJhdGNoSXRlbRIMCgRzZWFsGAMgASgIIjsK",
+            "FUFkZEJhdGNoSXRlbXNSZXNwb25zZRIiCgViYXRjaBgBIAEoCzITLmRldmlj",
+            "ZW9wcy52MS5CYXRjaCJ7Cg9HZXRCYXRjaFJlcXVlc3QSEAoIYmF0Y2hfaWQY",
+            "ASABKAkSLwoLaXRlbV9zdGF0ZXMYAiADKA4yGi5kZXZpY2VvcHMudjEuU2Vz",
+            "c2lvblN0YXRlEhEKCXBhZ2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQg",
+            "ASgJIn0KEEdldEJhdGNoUmVzcG9uc2USIgoFYmF0Y2gYASABKAsyEy5kZXZp",
+            "Y2VvcHMudjEuQmF0Y2gSLAoFaXRlbXMYAiADKAsyHS5kZXZpY2VvcHMudjEu",
+            "QmF0Y2hJdGVtU3RhdHVzEhcKD25leHRfcGFnZV90b2tlbhgDIAEoCSKEAQoS",
+            "TGlzdEJhdGNoZXNSZXF1ZXN0EioKBnN0YXRlcxgBIAMoDjIaLmRldmljZW9w",
+            "cy52MS5TZXNzaW9uU3RhdGUSDQoFb3duZXIYBCABKAkSDAoEdGFncxgFIAMo",
+            "CRIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJUChNM",
+            "aXN0QmF0Y2hlc1Jlc3BvbnNlEiQKB2JhdGNoZXMYASADKAsyEy5kZXZpY2Vv",
+            "cHMudjEuQmF0Y2gSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIm0KEVdhdGNo",
+            "QmF0Y2hSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgJEhUKDWZyb21fc2VxdWVu",
+            "Y2UYAiABKAMSLwoIZGVsaXZlcnkYAyABKAsyHS5kZXZpY2VvcHMudjEuRGVs",
+            "aXZlcnlPcHRpb25zIj8KEldhdGNoQmF0Y2hSZXNwb25zZRIpCgVldmVudBgB",
+            "IAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiOgoRUGF1c2VCYXRj",
+            "aFJlcXVlc3QSEAoIYmF0Y2hfaWQYASABKAkSEwoLcmVhc29uX3RleHQYAiAB",
+            "KAkiOAoSUGF1c2VCYXRjaFJlc3BvbnNlEiIKBWJhdGNoGAEgASgLMhMuZGV2",
+            "aWNlb3BzLnYxLkJhdGNoIiYKElJlc3VtZUJhdGNoUmVxdWVzdBIQCghiYXRj",
+            "aF9pZBgBIAEoCSI5ChNSZXN1bWVCYXRjaFJlc3BvbnNlEiIKBWJhdGNoGAEg",
+            "ASgLMhMuZGV2aWNlb3BzLnYxLkJhdGNoIjsKEkNhbmNlbEJhdGNoUmVxdWVz",
+            "dBIQCghiYXRjaF9pZBgBIAEoCRITCgtyZWFzb25fdGV4dBgCIAEoCSI5ChND",
+            "YW5jZWxCYXRjaFJlc3BvbnNlEiIKBWJhdGNoGAEgASgLMhMuZGV2aWNlb3Bz",
+            "LnYxLkJhdGNoIjwKFlJldHJ5QmF0Y2hJdGVtc1JlcXVlc3QSEAoIYmF0Y2hf",
+            "aWQYASABKAkSEAoIaXRlbV9pZHMYAiADKAkiVAoXUmV0cnlCYXRjaEl0ZW1z",
+            "UmVzcG9uc2USIgoFYmF0Y2gYASABKAsyEy5kZXZpY2VvcHMudjEuQmF0Y2gS",
+            "FQoNcmV0cmllZF9jb3VudBgCIAEoBSImChJEZWxldGVCYXRjaFJlcXVlc3QS",
+            "EAoIYmF0Y2hfaWQYASABKAkiFQoTRGVsZXRlQmF0Y2hSZXNwb25zZUIWqgIT",
+            "RGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
@@ -1097,13 +1097,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 12;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// The options it was started with.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -1438,7 +1438,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -1522,7 +1522,7 @@ namespace DeviceOperations.V1 {
           }
           case 98: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1609,7 +1609,7 @@ namespace DeviceOperations.V1 {
           }
           case 98: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1765,14 +1765,14 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 6;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, tags. on_disconnect must be unset: nothing ends a batch but its end
     /// and CancelBatch. run_timeout is the whole batch's.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -2131,7 +2131,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -2209,7 +2209,7 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2294,7 +2294,7 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

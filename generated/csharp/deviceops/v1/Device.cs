@@ -84,49 +84,48 @@ namespace DeviceOperations.V1 {
             "HS5kZXZpY2VvcHMudjEuRGV2aWNlRXZlbnRLaW5kEigKBmRldmljZRgCIAEo",
             "CzIYLmRldmljZW9wcy52MS5EZXZpY2VJbmZvEi4KCmV2ZW50X3RpbWUYAyAB",
             "KAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAQg",
-            "ASgDEiQKBWNhdXNlGAUgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUi0AEK",
+            "ASgDEiQKBWNhdXNlGAUgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUizQEK",
             "FU9wdGltaXplRGV2aWNlUmVxdWVzdBIRCglkZXZpY2VfaWQYASABKAkSMgoH",
             "cHJvZmlsZRgCIAEoDjIhLmRldmljZW9wcy52MS5PcHRpbWl6YXRpb25Qcm9m",
-            "aWxlEhAKCG1vZGVsX2lkGAMgASgJEi0KB29wdGlvbnMYBCABKAsyHC5kZXZp",
-            "Y2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5k",
-            "ZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkMKFk9wdGltaXplRGV2aWNl",
-            "UmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lv",
-            "bkV2ZW50IpgBChRSZXN0YXJ0V29ya2VyUmVxdWVzdBIRCglkZXZpY2VfaWQY",
-            "ASABKAkSDQoFZm9yY2UYAiABKAgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmlj",
-            "ZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRl",
-            "dmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMiQgoVUmVzdGFydFdvcmtlclJl",
-            "c3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25F",
-            "dmVudCqsAQoQQXR0ZW50aW9uQmFja2VuZBIhCh1BVFRFTlRJT05fQkFDS0VO",
-            "RF9VTlNQRUNJRklFRBAAEhoKFkFUVEVOVElPTl9CQUNLRU5EX01BVEgQARIb",
-            "ChdBVFRFTlRJT05fQkFDS0VORF9GTEFTSBACEh8KG0FUVEVOVElPTl9CQUNL",
-            "RU5EX0VGRklDSUVOVBADEhsKF0FUVEVOVElPTl9CQUNLRU5EX0NVRE5OEAQq",
-            "lQIKD0RldmljZUV2ZW50S2luZBIhCh1ERVZJQ0VfRVZFTlRfS0lORF9VTlNQ",
-            "RUNJRklFRBAAEhsKF0RFVklDRV9FVkVOVF9LSU5EX0FEREVEEAESHQoZREVW",
-            "SUNFX0VWRU5UX0tJTkRfQ0hBTkdFRBACEhoKFkRFVklDRV9FVkVOVF9LSU5E",
-            "X0xPU1QQAxIfChtERVZJQ0VfRVZFTlRfS0lORF9SRUNPVkVSRUQQBBIhCh1E",
-            "RVZJQ0VfRVZFTlRfS0lORF9RVUFSQU5USU5FRBAFEh8KG0RFVklDRV9FVkVO",
-            "VF9LSU5EX0hFQVJUQkVBVBAGEiIKHkRFVklDRV9FVkVOVF9LSU5EX1NOQVBT",
-            "SE9UX0VORBAHMtoGCg1EZXZpY2VTZXJ2aWNlElIKC0xpc3REZXZpY2VzEiAu",
-            "ZGV2aWNlb3BzLnYxLkxpc3REZXZpY2VzUmVxdWVzdBohLmRldmljZW9wcy52",
-            "MS5MaXN0RGV2aWNlc1Jlc3BvbnNlEkwKCUdldERldmljZRIeLmRldmljZW9w",
-            "cy52MS5HZXREZXZpY2VSZXF1ZXN0Gh8uZGV2aWNlb3BzLnYxLkdldERldmlj",
-            "ZVJlc3BvbnNlEnAKFUdldERldmljZUNhcGFiaWxpdGllcxIqLmRldmljZW9w",
-            "cy52MS5HZXREZXZpY2VDYXBhYmlsaXRpZXNSZXF1ZXN0GisuZGV2aWNlb3Bz",
-            "LnYxLkdldERldmljZUNhcGFiaWxpdGllc1Jlc3BvbnNlEmEKEFNldERlZmF1",
-            "bHREZXZpY2USJS5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdERldmljZVJlcXVl",
-            "c3QaJi5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdERldmljZVJlc3BvbnNlEl4K",
-            "D0dldERldmljZU1lbW9yeRIkLmRldmljZW9wcy52MS5HZXREZXZpY2VNZW1v",
-            "cnlSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldERldmljZU1lbW9yeVJlc3Bv",
-            "bnNlEl4KD0dldERldmljZVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXREZXZp",
-            "Y2VTdGF0dXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldERldmljZVN0YXR1",
-            "c1Jlc3BvbnNlElcKDFdhdGNoRGV2aWNlcxIhLmRldmljZW9wcy52MS5XYXRj",
-            "aERldmljZXNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLldhdGNoRGV2aWNlc1Jl",
-            "c3BvbnNlMAESXQoOT3B0aW1pemVEZXZpY2USIy5kZXZpY2VvcHMudjEuT3B0",
-            "aW1pemVEZXZpY2VSZXF1ZXN0GiQuZGV2aWNlb3BzLnYxLk9wdGltaXplRGV2",
-            "aWNlUmVzcG9uc2UwARJaCg1SZXN0YXJ0V29ya2VyEiIuZGV2aWNlb3BzLnYx",
-            "LlJlc3RhcnRXb3JrZXJSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlJlc3RhcnRX",
-            "b3JrZXJSZXNwb25zZTABQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90",
-            "bzM="));
+            "aWxlEhAKCG1vZGVsX2lkGAMgASgJEioKB29wdGlvbnMYBCABKAsyGS5kZXZp",
+            "Y2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5kZXZp",
+            "Y2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkMKFk9wdGltaXplRGV2aWNlUmVz",
+            "cG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2",
+            "ZW50IpUBChRSZXN0YXJ0V29ya2VyUmVxdWVzdBIRCglkZXZpY2VfaWQYASAB",
+            "KAkSDQoFZm9yY2UYAiABKAgSKgoHb3B0aW9ucxgDIAEoCzIZLmRldmljZW9w",
+            "cy52MS5Xb3JrT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9w",
+            "cy52MS5EZWxpdmVyeU9wdGlvbnMiQgoVUmVzdGFydFdvcmtlclJlc3BvbnNl",
+            "EikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCqs",
+            "AQoQQXR0ZW50aW9uQmFja2VuZBIhCh1BVFRFTlRJT05fQkFDS0VORF9VTlNQ",
+            "RUNJRklFRBAAEhoKFkFUVEVOVElPTl9CQUNLRU5EX01BVEgQARIbChdBVFRF",
+            "TlRJT05fQkFDS0VORF9GTEFTSBACEh8KG0FUVEVOVElPTl9CQUNLRU5EX0VG",
+            "RklDSUVOVBADEhsKF0FUVEVOVElPTl9CQUNLRU5EX0NVRE5OEAQqlQIKD0Rl",
+            "dmljZUV2ZW50S2luZBIhCh1ERVZJQ0VfRVZFTlRfS0lORF9VTlNQRUNJRklF",
+            "RBAAEhsKF0RFVklDRV9FVkVOVF9LSU5EX0FEREVEEAESHQoZREVWSUNFX0VW",
+            "RU5UX0tJTkRfQ0hBTkdFRBACEhoKFkRFVklDRV9FVkVOVF9LSU5EX0xPU1QQ",
+            "AxIfChtERVZJQ0VfRVZFTlRfS0lORF9SRUNPVkVSRUQQBBIhCh1ERVZJQ0Vf",
+            "RVZFTlRfS0lORF9RVUFSQU5USU5FRBAFEh8KG0RFVklDRV9FVkVOVF9LSU5E",
+            "X0hFQVJUQkVBVBAGEiIKHkRFVklDRV9FVkVOVF9LSU5EX1NOQVBTSE9UX0VO",
+            "RBAHMtoGCg1EZXZpY2VTZXJ2aWNlElIKC0xpc3REZXZpY2VzEiAuZGV2aWNl",
+            "b3BzLnYxLkxpc3REZXZpY2VzUmVxdWVzdBohLmRldmljZW9wcy52MS5MaXN0",
+            "RGV2aWNlc1Jlc3BvbnNlEkwKCUdldERldmljZRIeLmRldmljZW9wcy52MS5H",
+            "ZXREZXZpY2VSZXF1ZXN0Gh8uZGV2aWNlb3BzLnYxLkdldERldmljZVJlc3Bv",
+            "bnNlEnAKFUdldERldmljZUNhcGFiaWxpdGllcxIqLmRldmljZW9wcy52MS5H",
+            "ZXREZXZpY2VDYXBhYmlsaXRpZXNSZXF1ZXN0GisuZGV2aWNlb3BzLnYxLkdl",
+            "dERldmljZUNhcGFiaWxpdGllc1Jlc3BvbnNlEmEKEFNldERlZmF1bHREZXZp",
+            "Y2USJS5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdERldmljZVJlcXVlc3QaJi5k",
+            "ZXZpY2VvcHMudjEuU2V0RGVmYXVsdERldmljZVJlc3BvbnNlEl4KD0dldERl",
+            "dmljZU1lbW9yeRIkLmRldmljZW9wcy52MS5HZXREZXZpY2VNZW1vcnlSZXF1",
+            "ZXN0GiUuZGV2aWNlb3BzLnYxLkdldERldmljZU1lbW9yeVJlc3BvbnNlEl4K",
+            "D0dldERldmljZVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXREZXZpY2VTdGF0",
+            "dXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldERldmljZVN0YXR1c1Jlc3Bv",
+            "bnNlElcKDFdhdGNoRGV2aWNlcxIhLmRldmljZW9wcy52MS5XYXRjaERldmlj",
+            "ZXNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLldhdGNoRGV2aWNlc1Jlc3BvbnNl",
+            "MAESXQoOT3B0aW1pemVEZXZpY2USIy5kZXZpY2VvcHMudjEuT3B0aW1pemVE",
+            "ZXZpY2VSZXF1ZXN0GiQuZGV2aWNlb3BzLnYxLk9wdGltaXplRGV2aWNlUmVz",
+            "cG9uc2UwARJaCg1SZXN0YXJ0V29ya2VyEiIuZGV2aWNlb3BzLnYxLlJlc3Rh",
+            "cnRXb3JrZXJSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlJlc3RhcnRXb3JrZXJS",
+            "ZXNwb25zZTABQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.AttentionBackend), typeof(global::DeviceOperations.V1.DeviceEventKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -5466,13 +5465,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -5642,7 +5641,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -5685,7 +5684,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -5730,7 +5729,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -6042,13 +6041,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -6202,7 +6201,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -6241,7 +6240,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -6282,7 +6281,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

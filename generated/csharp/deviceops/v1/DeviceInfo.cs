@@ -184,7 +184,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PLACEMENT_REASON_NAMED")] Named = 1,
     /// <summary>
-    /// No other one was ready.
+    /// No other one came into question.
     /// </summary>
     [pbr::OriginalName("PLACEMENT_REASON_ONLY_ONE")] OnlyOne = 2,
     /// <summary>
@@ -200,7 +200,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PLACEMENT_REASON_FASTER")] Faster = 5,
     /// <summary>
-    /// Nothing told the candidates apart, and it is the default device.
+    /// Nothing told the candidates apart, and it is the default device or the first.
     /// </summary>
     [pbr::OriginalName("PLACEMENT_REASON_DEFAULT")] Default = 6,
   }
@@ -961,7 +961,8 @@ namespace DeviceOperations.V1 {
   /// <summary>
   /// On which device work runs. Unset, or neither set: the ready device that will be done
   /// first, by its queue, whether the model is loaded there and how fast it was measured; the
-  /// default device where several are equal; a processor only where nothing else is ready.
+  /// default device where several are equal; a processor only where nothing else is ready or
+  /// about to be.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class DevicePlacement : pb::IMessage<DevicePlacement>

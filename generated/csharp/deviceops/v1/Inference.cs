@@ -33,108 +33,108 @@ namespace DeviceOperations.V1 {
             "aW5nLnByb3RvGhpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxoeZ29vZ2xl",
             "L3Byb3RvYnVmL2R1cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGlt",
             "ZXN0YW1wLnByb3RvGh5nb29nbGUvcnBjL2Vycm9yX2RldGFpbHMucHJvdG8i",
-            "kQIKD0dlbmVyYXRlUmVxdWVzdBIyCghzZXR0aW5ncxgBIAEoCzIgLmRldmlj",
-            "ZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSLQoHb3B0aW9ucxgCIAEoCzIc",
-            "LmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIvCghkZWxpdmVyeRgFIAEo",
-            "CzIdLmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMSMAoJcGxhY2VtZW50",
-            "GAMgASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNlbWVudBI4Cg5wb3N0",
-            "cHJvY2Vzc2luZxgEIAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2lu",
-            "Z1N0ZXAiPQoQR2VuZXJhdGVSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRl",
-            "dmljZW9wcy52MS5TZXNzaW9uRXZlbnQiUwoOR2VuZXJhdGlvbkl0ZW0SDwoH",
-            "aXRlbV9pZBgBIAEoCRIwCgdvdmVybGF5GAIgASgLMh8uZGV2aWNlb3BzLnYx",
-            "LkdlbmVyYXRpb25PdmVybGF5IqgDChRHZW5lcmF0ZUJhdGNoUmVxdWVzdBIy",
-            "Cgh0ZW1wbGF0ZRgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0",
-            "dGluZ3MSKwoFaXRlbXMYAiADKAsyHC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
-            "bkl0ZW0SLgoGbWF0cml4GAggASgLMh4uZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
-            "b25NYXRyaXgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uT3B0aW9ucxIvCghkZWxpdmVyeRgJIAEoCzIdLmRldmljZW9wcy52MS5E",
-            "ZWxpdmVyeU9wdGlvbnMSMAoJcGxhY2VtZW50GAQgASgLMh0uZGV2aWNlb3Bz",
-            "LnYxLkRldmljZVBsYWNlbWVudBIzCgtjb21wdXRhdGlvbhgFIAEoDjIeLmRl",
-            "dmljZW9wcy52MS5CYXRjaENvbXB1dGF0aW9uEjgKDnBvc3Rwcm9jZXNzaW5n",
-            "GAYgAygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcCJCChVH",
-            "ZW5lcmF0ZUJhdGNoUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2Vv",
-            "cHMudjEuU2Vzc2lvbkV2ZW50Ij0KFkdldENhcGFiaWxpdGllc1JlcXVlc3QS",
-            "EAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIvoBChNTY2hl",
-            "ZHVsZXJDYXBhYmlsaXR5EioKCXNjaGVkdWxlchgBIAEoDjIXLmRldmljZW9w",
-            "cy52MS5TY2hlZHVsZXISEgoKY2xhc3NfbmFtZRgCIAEoCRIsCghzcGFjaW5n",
-            "cxgDIAMoDjIaLmRldmljZW9wcy52MS5TaWdtYVNwYWNpbmcSOAoRdGltZXN0",
-            "ZXBfc3BhY2luZ3MYBCADKA4yHS5kZXZpY2VvcHMudjEuVGltZXN0ZXBTcGFj",
-            "aW5nEg8KB29wdGlvbnMYBSABKAkSEgoKc3RvY2hhc3RpYxgGIAEoCBIWCg5j",
-            "YWxsc19wZXJfc3RlcBgHIAEoBSJpChNGZWF0dXJlQXZhaWxhYmlsaXR5Eg8K",
-            "B2ZlYXR1cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0",
-            "aW9uGAMgASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIs8DChdHZXRD",
-            "YXBhYmlsaXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZp",
-            "Y2VfaWQYAiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2Vu",
-            "ZXJhdGlvbk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52",
-            "MS5TY2hlZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUg",
-            "ASgOMhcuZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgY",
-            "BiABKAUSFQoNbmF0aXZlX2hlaWdodBgHIAEoBRIoCgZsaW1pdHMYCCADKAsy",
-            "GC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIzCghmZWF0dXJlcxgJIAMoCzIh",
-            "LmRldmljZW9wcy52MS5GZWF0dXJlQXZhaWxhYmlsaXR5EjUKDm91dHB1dF9m",
-            "b3JtYXRzGAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0",
-            "Cg9wcmVjaXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lz",
-            "aW9uTW9kZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVl",
-            "c3QYASABKAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IvQDChpW",
-            "YWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2",
-            "aW9sYXRpb25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxk",
-            "VmlvbGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZl",
-            "Y3RpdmVfc2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
-            "blNldHRpbmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9w",
-            "cy52MS5QaGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEu",
-            "UGxhY2VtZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoG",
-            "bWVtb3J5GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0",
-            "aW1hdGVkX2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uEiYKB2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIv",
-            "CgxkZWdyYWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRp",
-            "b24izgIKGlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEg",
-            "ASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29y",
-            "GAIgASgLMiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoF",
-            "d2lkdGgYAyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARItCgdvcHRp",
-            "b25zGAUgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRl",
-            "bGl2ZXJ5GAcgASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIw",
-            "CglwbGFjZW1lbnQYBiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2Vt",
-            "ZW50QggKBl93aWR0aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1h",
-            "Z2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uRXZlbnQiPQoSVmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgL",
-            "MhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVz",
-            "cG9uc2USLwoJc2lnbmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25h",
-            "dHVyZVN0YXRlEg4KBnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsy",
-            "Gi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEo",
-            "CRIXCg93YXRlcm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZp",
-            "ZGVuY2UYBiABKAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lk",
-            "GAggASgJIkQKHUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRl",
-            "dmljZV9pZBgBIAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6AwoeR2V0SW5mZXJl",
-            "bmNlU3RhdGlzdGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEo",
-            "AxIUCgxmYWlsZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMg",
-            "ASgDEhMKC2ltYWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4",
-            "dBgHIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoE",
-            "c3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
-            "MAoGZGVjb2RlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlz",
-            "dGljcxI2CgxlbmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVy",
-            "YXRpb25TdGF0aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52",
-            "MS5EdXJhdGlvblN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgD",
-            "Ko4BCg5TaWduYXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVD",
-            "SUZJRUQQABIbChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05B",
-            "VFVSRV9TVEFURV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFU",
-            "RV9CUk9LRU4QAzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmls",
-            "aXRpZXMSJC5kZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBol",
-            "LmRldmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxp",
-            "ZGF0ZUdlbmVyYXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0",
-            "aW9uUmVxdWVzdBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25S",
-            "ZXNwb25zZRJLCghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJl",
-            "cXVlc3QaHi5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdl",
-            "bmVyYXRlQmF0Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVl",
-            "c3QaIy5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoT",
-            "UHJldmlld0NvbnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29u",
-            "dHJvbEltYWdlUmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJv",
-            "bEltYWdlUmVzcG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52",
-            "MS5WZXJpZnlJbWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1h",
-            "Z2VSZXNwb25zZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNl",
-            "b3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNl",
-            "b3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2",
-            "aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "jgIKD0dlbmVyYXRlUmVxdWVzdBIyCghzZXR0aW5ncxgBIAEoCzIgLmRldmlj",
+            "ZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSKgoHb3B0aW9ucxgCIAEoCzIZ",
+            "LmRldmljZW9wcy52MS5Xb3JrT3B0aW9ucxIvCghkZWxpdmVyeRgFIAEoCzId",
+            "LmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMSMAoJcGxhY2VtZW50GAMg",
+            "ASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNlbWVudBI4Cg5wb3N0cHJv",
+            "Y2Vzc2luZxgEIAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0",
+            "ZXAiPQoQR2VuZXJhdGVSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmlj",
+            "ZW9wcy52MS5TZXNzaW9uRXZlbnQiUwoOR2VuZXJhdGlvbkl0ZW0SDwoHaXRl",
+            "bV9pZBgBIAEoCRIwCgdvdmVybGF5GAIgASgLMh8uZGV2aWNlb3BzLnYxLkdl",
+            "bmVyYXRpb25PdmVybGF5IqUDChRHZW5lcmF0ZUJhdGNoUmVxdWVzdBIyCgh0",
+            "ZW1wbGF0ZRgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGlu",
+            "Z3MSKwoFaXRlbXMYAiADKAsyHC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkl0",
+            "ZW0SLgoGbWF0cml4GAggASgLMh4uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25N",
+            "YXRyaXgSKgoHb3B0aW9ucxgDIAEoCzIZLmRldmljZW9wcy52MS5Xb3JrT3B0",
+            "aW9ucxIvCghkZWxpdmVyeRgJIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVy",
+            "eU9wdGlvbnMSMAoJcGxhY2VtZW50GAQgASgLMh0uZGV2aWNlb3BzLnYxLkRl",
+            "dmljZVBsYWNlbWVudBIzCgtjb21wdXRhdGlvbhgFIAEoDjIeLmRldmljZW9w",
+            "cy52MS5CYXRjaENvbXB1dGF0aW9uEjgKDnBvc3Rwcm9jZXNzaW5nGAYgAygL",
+            "MiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcCJCChVHZW5lcmF0",
+            "ZUJhdGNoUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEu",
+            "U2Vzc2lvbkV2ZW50Ij0KFkdldENhcGFiaWxpdGllc1JlcXVlc3QSEAoIbW9k",
+            "ZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIvoBChNTY2hlZHVsZXJD",
+            "YXBhYmlsaXR5EioKCXNjaGVkdWxlchgBIAEoDjIXLmRldmljZW9wcy52MS5T",
+            "Y2hlZHVsZXISEgoKY2xhc3NfbmFtZRgCIAEoCRIsCghzcGFjaW5ncxgDIAMo",
+            "DjIaLmRldmljZW9wcy52MS5TaWdtYVNwYWNpbmcSOAoRdGltZXN0ZXBfc3Bh",
+            "Y2luZ3MYBCADKA4yHS5kZXZpY2VvcHMudjEuVGltZXN0ZXBTcGFjaW5nEg8K",
+            "B29wdGlvbnMYBSABKAkSEgoKc3RvY2hhc3RpYxgGIAEoCBIWCg5jYWxsc19w",
+            "ZXJfc3RlcBgHIAEoBSJpChNGZWF0dXJlQXZhaWxhYmlsaXR5Eg8KB2ZlYXR1",
+            "cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0aW9uGAMg",
+            "ASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIs8DChdHZXRDYXBhYmls",
+            "aXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZpY2VfaWQY",
+            "AiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
+            "bk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52MS5TY2hl",
+            "ZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUgASgOMhcu",
+            "ZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgYBiABKAUS",
+            "FQoNbmF0aXZlX2hlaWdodBgHIAEoBRIoCgZsaW1pdHMYCCADKAsyGC5kZXZp",
+            "Y2VvcHMudjEuRmllbGRMaW1pdBIzCghmZWF0dXJlcxgJIAMoCzIhLmRldmlj",
+            "ZW9wcy52MS5GZWF0dXJlQXZhaWxhYmlsaXR5EjUKDm91dHB1dF9mb3JtYXRz",
+            "GAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0Cg9wcmVj",
+            "aXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9k",
+            "ZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASAB",
+            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IvQDChpWYWxpZGF0",
+            "ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9sYXRp",
+            "b25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlvbGF0",
+            "aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3RpdmVf",
+            "c2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRp",
+            "bmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52MS5Q",
+            "aGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2Vt",
+            "ZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVtb3J5",
+            "GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVk",
+            "X2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYK",
+            "B2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxkZWdy",
+            "YWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24iywIK",
+            "GlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhgu",
+            "ZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgL",
+            "MiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgY",
+            "AyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUg",
+            "ASgLMhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcg",
+            "ASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1l",
+            "bnQYBiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93",
+            "aWR0aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25z",
+            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi",
+            "PQoSVmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNl",
+            "b3BzLnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJ",
+            "c2lnbmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRl",
+            "Eg4KBnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUu",
+            "cHJvdG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRl",
+            "cm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiAB",
+            "KAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQK",
+            "HUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
+            "IAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6AwoeR2V0SW5mZXJlbmNlU3RhdGlz",
+            "dGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxmYWls",
+            "ZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMKC2lt",
+            "YWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3BzLnYx",
+            "LkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNlb3Bz",
+            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEoCzIg",
+            "LmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgIIAEo",
+            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVjb2Rl",
+            "GAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2Cgxl",
+            "bmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
+            "aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlv",
+            "blN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDKo4BCg5TaWdu",
+            "YXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIb",
+            "ChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9TVEFU",
+            "RV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9LRU4Q",
+            "AzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5k",
+            "ZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmljZW9w",
+            "cy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVy",
+            "YXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVz",
+            "dBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJL",
+            "CghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5k",
+            "ZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRlQmF0",
+            "Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZp",
+            "Y2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmlld0Nv",
+            "bnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
+            "UmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVz",
+            "cG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJpZnlJ",
+            "bWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25z",
+            "ZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdl",
+            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdl",
+            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0",
+            "aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -255,13 +255,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 2;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -449,7 +449,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -494,7 +494,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -545,7 +545,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1140,13 +1140,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -1387,7 +1387,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -1439,7 +1439,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1505,7 +1505,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -4265,13 +4265,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 5;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -4491,7 +4491,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -4550,7 +4550,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -4612,7 +4612,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

@@ -99,81 +99,80 @@ namespace DeviceOperations.V1 {
             "WgoVUmVhZEFsbG9jYXRpb25SZXF1ZXN0EhUKDWFsbG9jYXRpb25faWQYASAB",
             "KAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhQKDGxlbmd0aF9ieXRlcxgDIAEo",
             "AyJMChZSZWFkQWxsb2NhdGlvblJlc3BvbnNlEhQKDG9mZnNldF9ieXRlcxgB",
-            "IAEoAxIMCgRkYXRhGAIgASgMEg4KBnNoYTI1NhgDIAEoCSKeAgoVQ29weUFs",
+            "IAEoAxIMCgRkYXRhGAIgASgMEg4KBnNoYTI1NhgDIAEoCSKbAgoVQ29weUFs",
             "bG9jYXRpb25SZXF1ZXN0EhwKFHNvdXJjZV9hbGxvY2F0aW9uX2lkGAEgASgJ",
             "EhsKE3NvdXJjZV9vZmZzZXRfYnl0ZXMYAiABKAMSHAoUdGFyZ2V0X2FsbG9j",
             "YXRpb25faWQYAyABKAkSGwoTdGFyZ2V0X29mZnNldF9ieXRlcxgEIAEoAxIU",
             "CgxsZW5ndGhfYnl0ZXMYBSABKAMSGQoRc2tpcF92ZXJpZmljYXRpb24YBiAB",
-            "KAgSLQoHb3B0aW9ucxgHIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0",
-            "aW9ucxIvCghkZWxpdmVyeRgIIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVy",
-            "eU9wdGlvbnMiQwoWQ29weUFsbG9jYXRpb25SZXNwb25zZRIpCgVldmVudBgB",
-            "IAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi1wEKGVRyYW5zZmVy",
-            "QWxsb2NhdGlvblJlcXVlc3QSFQoNYWxsb2NhdGlvbl9pZBgBIAEoCRIoCgVw",
-            "bGFjZRgCIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRIZChFza2lw",
-            "X3ZlcmlmaWNhdGlvbhgDIAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNl",
-            "b3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2",
-            "aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJHChpUcmFuc2ZlckFsbG9jYXRp",
-            "b25SZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uRXZlbnQitAEKEURlZnJhZ21lbnRSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
-            "IAEoCRIsCgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52MS5EZWZyYWdtZW50",
-            "RGVwdGgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9u",
-            "T3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9wcy52MS5EZWxp",
-            "dmVyeU9wdGlvbnMiPwoSRGVmcmFnbWVudFJlc3BvbnNlEikKBWV2ZW50GAEg",
-            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI8ChVHZXRNb2RlbE1l",
-            "bW9yeVJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIg",
-            "ASgJIksKFkdldE1vZGVsTWVtb3J5UmVzcG9uc2USMQoKY29tcG9uZW50cxgB",
-            "IAMoCzIdLmRldmljZW9wcy52MS5Db21wb25lbnRNZW1vcnkiygEKEkV2aWN0",
-            "TW9kZWxzUmVxdWVzdBIoCgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5N",
-            "ZW1vcnlQbGFjZRIZChF0YXJnZXRfZnJlZV9ieXRlcxgCIAEoAxIPCgdkcnlf",
-            "cnVuGAMgASgIEi0KB29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
-            "c2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEu",
-            "RGVsaXZlcnlPcHRpb25zIkAKE0V2aWN0TW9kZWxzUmVzcG9uc2USKQoFZXZl",
-            "bnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50Kp0BCg1QcmVz",
-            "c3VyZUxldmVsEh4KGlBSRVNTVVJFX0xFVkVMX1VOU1BFQ0lGSUVEEAASGQoV",
-            "UFJFU1NVUkVfTEVWRUxfTk9STUFMEAESGwoXUFJFU1NVUkVfTEVWRUxfRUxF",
-            "VkFURUQQAhIXChNQUkVTU1VSRV9MRVZFTF9ISUdIEAMSGwoXUFJFU1NVUkVf",
-            "TEVWRUxfQ1JJVElDQUwQBCrvAQoQUHJlc3N1cmVSZWFjdGlvbhIhCh1QUkVT",
-            "U1VSRV9SRUFDVElPTl9VTlNQRUNJRklFRBAAEiIKHlBSRVNTVVJFX1JFQUNU",
-            "SU9OX0VWSUNUX0NBQ0hFRBABEiEKHVBSRVNTVVJFX1JFQUNUSU9OX1VOTE9B",
-            "RF9JRExFEAISJAogUFJFU1NVUkVfUkVBQ1RJT05fUkVMRUFTRV9CTE9DS1MQ",
-            "AxIoCiRQUkVTU1VSRV9SRUFDVElPTl9SRUZVU0VfQUxMT0NBVElPTlMQBBIh",
-            "Ch1QUkVTU1VSRV9SRUFDVElPTl9SRUZVU0VfV09SSxAFMpoMCg1NZW1vcnlT",
-            "ZXJ2aWNlEl4KD0dldE1lbW9yeVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXRN",
-            "ZW1vcnlTdGF0dXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldE1lbW9yeVN0",
-            "YXR1c1Jlc3BvbnNlElQKC1dhdGNoTWVtb3J5EiAuZGV2aWNlb3BzLnYxLldh",
-            "dGNoTWVtb3J5UmVxdWVzdBohLmRldmljZW9wcy52MS5XYXRjaE1lbW9yeVJl",
-            "c3BvbnNlMAESZAoRR2V0TWVtb3J5UHJlc3N1cmUSJi5kZXZpY2VvcHMudjEu",
-            "R2V0TWVtb3J5UHJlc3N1cmVSZXF1ZXN0GicuZGV2aWNlb3BzLnYxLkdldE1l",
-            "bW9yeVByZXNzdXJlUmVzcG9uc2USYQoQQ3JlYXRlQWxsb2NhdGlvbhIlLmRl",
-            "dmljZW9wcy52MS5DcmVhdGVBbGxvY2F0aW9uUmVxdWVzdBomLmRldmljZW9w",
-            "cy52MS5DcmVhdGVBbGxvY2F0aW9uUmVzcG9uc2USYQoQRGVsZXRlQWxsb2Nh",
-            "dGlvbhIlLmRldmljZW9wcy52MS5EZWxldGVBbGxvY2F0aW9uUmVxdWVzdBom",
-            "LmRldmljZW9wcy52MS5EZWxldGVBbGxvY2F0aW9uUmVzcG9uc2USUgoLUmVu",
-            "ZXdMZWFzZXMSIC5kZXZpY2VvcHMudjEuUmVuZXdMZWFzZXNSZXF1ZXN0GiEu",
-            "ZGV2aWNlb3BzLnYxLlJlbmV3TGVhc2VzUmVzcG9uc2USXgoPTGlzdEFsbG9j",
-            "YXRpb25zEiQuZGV2aWNlb3BzLnYxLkxpc3RBbGxvY2F0aW9uc1JlcXVlc3Qa",
-            "JS5kZXZpY2VvcHMudjEuTGlzdEFsbG9jYXRpb25zUmVzcG9uc2USYAoPV3Jp",
-            "dGVBbGxvY2F0aW9uEiQuZGV2aWNlb3BzLnYxLldyaXRlQWxsb2NhdGlvblJl",
-            "cXVlc3QaJS5kZXZpY2VvcHMudjEuV3JpdGVBbGxvY2F0aW9uUmVzcG9uc2Uo",
-            "ARJdCg5SZWFkQWxsb2NhdGlvbhIjLmRldmljZW9wcy52MS5SZWFkQWxsb2Nh",
-            "dGlvblJlcXVlc3QaJC5kZXZpY2VvcHMudjEuUmVhZEFsbG9jYXRpb25SZXNw",
-            "b25zZTABEl0KDkNvcHlBbGxvY2F0aW9uEiMuZGV2aWNlb3BzLnYxLkNvcHlB",
-            "bGxvY2F0aW9uUmVxdWVzdBokLmRldmljZW9wcy52MS5Db3B5QWxsb2NhdGlv",
-            "blJlc3BvbnNlMAESaQoSVHJhbnNmZXJBbGxvY2F0aW9uEicuZGV2aWNlb3Bz",
-            "LnYxLlRyYW5zZmVyQWxsb2NhdGlvblJlcXVlc3QaKC5kZXZpY2VvcHMudjEu",
-            "VHJhbnNmZXJBbGxvY2F0aW9uUmVzcG9uc2UwARJRCgpEZWZyYWdtZW50Eh8u",
-            "ZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXF1ZXN0GiAuZGV2aWNlb3BzLnYx",
-            "LkRlZnJhZ21lbnRSZXNwb25zZTABElsKDkdldE1vZGVsTWVtb3J5EiMuZGV2",
-            "aWNlb3BzLnYxLkdldE1vZGVsTWVtb3J5UmVxdWVzdBokLmRldmljZW9wcy52",
-            "MS5HZXRNb2RlbE1lbW9yeVJlc3BvbnNlElQKC0V2aWN0TW9kZWxzEiAuZGV2",
-            "aWNlb3BzLnYxLkV2aWN0TW9kZWxzUmVxdWVzdBohLmRldmljZW9wcy52MS5F",
-            "dmljdE1vZGVsc1Jlc3BvbnNlMAESZwoSR2V0TWVtb3J5QW5hbHl0aWNzEicu",
-            "ZGV2aWNlb3BzLnYxLkdldE1lbW9yeUFuYWx5dGljc1JlcXVlc3QaKC5kZXZp",
-            "Y2VvcHMudjEuR2V0TWVtb3J5QW5hbHl0aWNzUmVzcG9uc2USeQoYR2V0TWVt",
-            "b3J5UmVjb21tZW5kYXRpb25zEi0uZGV2aWNlb3BzLnYxLkdldE1lbW9yeVJl",
-            "Y29tbWVuZGF0aW9uc1JlcXVlc3QaLi5kZXZpY2VvcHMudjEuR2V0TWVtb3J5",
-            "UmVjb21tZW5kYXRpb25zUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMu",
-            "VjFiBnByb3RvMw=="));
+            "KAgSKgoHb3B0aW9ucxgHIAEoCzIZLmRldmljZW9wcy52MS5Xb3JrT3B0aW9u",
+            "cxIvCghkZWxpdmVyeRgIIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVyeU9w",
+            "dGlvbnMiQwoWQ29weUFsbG9jYXRpb25SZXNwb25zZRIpCgVldmVudBgBIAEo",
+            "CzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi1AEKGVRyYW5zZmVyQWxs",
+            "b2NhdGlvblJlcXVlc3QSFQoNYWxsb2NhdGlvbl9pZBgBIAEoCRIoCgVwbGFj",
+            "ZRgCIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRIZChFza2lwX3Zl",
+            "cmlmaWNhdGlvbhgDIAEoCBIqCgdvcHRpb25zGAQgASgLMhkuZGV2aWNlb3Bz",
+            "LnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2aWNlb3Bz",
+            "LnYxLkRlbGl2ZXJ5T3B0aW9ucyJHChpUcmFuc2ZlckFsbG9jYXRpb25SZXNw",
+            "b25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZl",
+            "bnQisQEKEURlZnJhZ21lbnRSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEoCRIs",
+            "CgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52MS5EZWZyYWdtZW50RGVwdGgS",
+            "KgoHb3B0aW9ucxgDIAEoCzIZLmRldmljZW9wcy52MS5Xb3JrT3B0aW9ucxIv",
+            "CghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlv",
+            "bnMiPwoSRGVmcmFnbWVudFJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2",
+            "aWNlb3BzLnYxLlNlc3Npb25FdmVudCI8ChVHZXRNb2RlbE1lbW9yeVJlcXVl",
+            "c3QSEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIksKFkdl",
+            "dE1vZGVsTWVtb3J5UmVzcG9uc2USMQoKY29tcG9uZW50cxgBIAMoCzIdLmRl",
+            "dmljZW9wcy52MS5Db21wb25lbnRNZW1vcnkixwEKEkV2aWN0TW9kZWxzUmVx",
+            "dWVzdBIoCgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFj",
+            "ZRIZChF0YXJnZXRfZnJlZV9ieXRlcxgCIAEoAxIPCgdkcnlfcnVuGAMgASgI",
+            "EioKB29wdGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMS",
+            "LwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
+            "b25zIkAKE0V2aWN0TW9kZWxzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5k",
+            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50Kp0BCg1QcmVzc3VyZUxldmVsEh4K",
+            "GlBSRVNTVVJFX0xFVkVMX1VOU1BFQ0lGSUVEEAASGQoVUFJFU1NVUkVfTEVW",
+            "RUxfTk9STUFMEAESGwoXUFJFU1NVUkVfTEVWRUxfRUxFVkFURUQQAhIXChNQ",
+            "UkVTU1VSRV9MRVZFTF9ISUdIEAMSGwoXUFJFU1NVUkVfTEVWRUxfQ1JJVElD",
+            "QUwQBCrvAQoQUHJlc3N1cmVSZWFjdGlvbhIhCh1QUkVTU1VSRV9SRUFDVElP",
+            "Tl9VTlNQRUNJRklFRBAAEiIKHlBSRVNTVVJFX1JFQUNUSU9OX0VWSUNUX0NB",
+            "Q0hFRBABEiEKHVBSRVNTVVJFX1JFQUNUSU9OX1VOTE9BRF9JRExFEAISJAog",
+            "UFJFU1NVUkVfUkVBQ1RJT05fUkVMRUFTRV9CTE9DS1MQAxIoCiRQUkVTU1VS",
+            "RV9SRUFDVElPTl9SRUZVU0VfQUxMT0NBVElPTlMQBBIhCh1QUkVTU1VSRV9S",
+            "RUFDVElPTl9SRUZVU0VfV09SSxAFMpoMCg1NZW1vcnlTZXJ2aWNlEl4KD0dl",
+            "dE1lbW9yeVN0YXR1cxIkLmRldmljZW9wcy52MS5HZXRNZW1vcnlTdGF0dXNS",
+            "ZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldE1lbW9yeVN0YXR1c1Jlc3BvbnNl",
+            "ElQKC1dhdGNoTWVtb3J5EiAuZGV2aWNlb3BzLnYxLldhdGNoTWVtb3J5UmVx",
+            "dWVzdBohLmRldmljZW9wcy52MS5XYXRjaE1lbW9yeVJlc3BvbnNlMAESZAoR",
+            "R2V0TWVtb3J5UHJlc3N1cmUSJi5kZXZpY2VvcHMudjEuR2V0TWVtb3J5UHJl",
+            "c3N1cmVSZXF1ZXN0GicuZGV2aWNlb3BzLnYxLkdldE1lbW9yeVByZXNzdXJl",
+            "UmVzcG9uc2USYQoQQ3JlYXRlQWxsb2NhdGlvbhIlLmRldmljZW9wcy52MS5D",
+            "cmVhdGVBbGxvY2F0aW9uUmVxdWVzdBomLmRldmljZW9wcy52MS5DcmVhdGVB",
+            "bGxvY2F0aW9uUmVzcG9uc2USYQoQRGVsZXRlQWxsb2NhdGlvbhIlLmRldmlj",
+            "ZW9wcy52MS5EZWxldGVBbGxvY2F0aW9uUmVxdWVzdBomLmRldmljZW9wcy52",
+            "MS5EZWxldGVBbGxvY2F0aW9uUmVzcG9uc2USUgoLUmVuZXdMZWFzZXMSIC5k",
+            "ZXZpY2VvcHMudjEuUmVuZXdMZWFzZXNSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
+            "LlJlbmV3TGVhc2VzUmVzcG9uc2USXgoPTGlzdEFsbG9jYXRpb25zEiQuZGV2",
+            "aWNlb3BzLnYxLkxpc3RBbGxvY2F0aW9uc1JlcXVlc3QaJS5kZXZpY2VvcHMu",
+            "djEuTGlzdEFsbG9jYXRpb25zUmVzcG9uc2USYAoPV3JpdGVBbGxvY2F0aW9u",
+            "EiQuZGV2aWNlb3BzLnYxLldyaXRlQWxsb2NhdGlvblJlcXVlc3QaJS5kZXZp",
+            "Y2VvcHMudjEuV3JpdGVBbGxvY2F0aW9uUmVzcG9uc2UoARJdCg5SZWFkQWxs",
+            "b2NhdGlvbhIjLmRldmljZW9wcy52MS5SZWFkQWxsb2NhdGlvblJlcXVlc3Qa",
+            "JC5kZXZpY2VvcHMudjEuUmVhZEFsbG9jYXRpb25SZXNwb25zZTABEl0KDkNv",
+            "cHlBbGxvY2F0aW9uEiMuZGV2aWNlb3BzLnYxLkNvcHlBbGxvY2F0aW9uUmVx",
+            "dWVzdBokLmRldmljZW9wcy52MS5Db3B5QWxsb2NhdGlvblJlc3BvbnNlMAES",
+            "aQoSVHJhbnNmZXJBbGxvY2F0aW9uEicuZGV2aWNlb3BzLnYxLlRyYW5zZmVy",
+            "QWxsb2NhdGlvblJlcXVlc3QaKC5kZXZpY2VvcHMudjEuVHJhbnNmZXJBbGxv",
+            "Y2F0aW9uUmVzcG9uc2UwARJRCgpEZWZyYWdtZW50Eh8uZGV2aWNlb3BzLnYx",
+            "LkRlZnJhZ21lbnRSZXF1ZXN0GiAuZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRS",
+            "ZXNwb25zZTABElsKDkdldE1vZGVsTWVtb3J5EiMuZGV2aWNlb3BzLnYxLkdl",
+            "dE1vZGVsTWVtb3J5UmVxdWVzdBokLmRldmljZW9wcy52MS5HZXRNb2RlbE1l",
+            "bW9yeVJlc3BvbnNlElQKC0V2aWN0TW9kZWxzEiAuZGV2aWNlb3BzLnYxLkV2",
+            "aWN0TW9kZWxzUmVxdWVzdBohLmRldmljZW9wcy52MS5FdmljdE1vZGVsc1Jl",
+            "c3BvbnNlMAESZwoSR2V0TWVtb3J5QW5hbHl0aWNzEicuZGV2aWNlb3BzLnYx",
+            "LkdldE1lbW9yeUFuYWx5dGljc1JlcXVlc3QaKC5kZXZpY2VvcHMudjEuR2V0",
+            "TWVtb3J5QW5hbHl0aWNzUmVzcG9uc2USeQoYR2V0TWVtb3J5UmVjb21tZW5k",
+            "YXRpb25zEi0uZGV2aWNlb3BzLnYxLkdldE1lbW9yeVJlY29tbWVuZGF0aW9u",
+            "c1JlcXVlc3QaLi5kZXZpY2VvcHMudjEuR2V0TWVtb3J5UmVjb21tZW5kYXRp",
+            "b25zUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.MemoryHistoryReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::DeviceOperations.V1.UploadReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PressureLevel), typeof(global::DeviceOperations.V1.PressureReaction), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -7781,13 +7780,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 7;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -8005,7 +8004,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -8060,7 +8059,7 @@ namespace DeviceOperations.V1 {
           }
           case 58: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -8117,7 +8116,7 @@ namespace DeviceOperations.V1 {
           }
           case 58: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -8442,13 +8441,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -8621,7 +8620,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -8667,7 +8666,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -8715,7 +8714,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -9027,13 +9026,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -9187,7 +9186,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -9226,7 +9225,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -9267,7 +9266,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -10029,13 +10028,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -10208,7 +10207,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -10254,7 +10253,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -10302,7 +10301,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

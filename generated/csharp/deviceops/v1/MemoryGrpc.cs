@@ -413,7 +413,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
       /// Idle models are evicted when that makes it fit.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
       /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
       /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
@@ -431,7 +432,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
       /// Idle models are evicted when that makes it fit.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
       /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
       /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
@@ -447,7 +449,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
       /// Idle models are evicted when that makes it fit.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
       /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
       /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).
@@ -465,7 +468,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Take real memory on a device or in main memory, for as long as the lease is renewed.
       /// Idle models are evicted when that makes it fit.
-      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID, REQUIRED_FIELD_MISSING,
+      /// REQUEST_ID_INVALID, TEXT_TOO_LONG, TEXT_INVALID), NOT_FOUND (DEVICE_NOT_FOUND), RESOURCE_EXHAUSTED
       /// (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, CLIENT_QUOTA_EXCEEDED), ALREADY_EXISTS
       /// (REQUEST_ID_REUSED), FAILED_PRECONDITION (DEVICE_UNSUPPORTED: no device to pin for),
       /// UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE).

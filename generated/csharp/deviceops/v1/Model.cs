@@ -51,123 +51,123 @@ namespace DeviceOperations.V1 {
             "bmV4dF9wYWdlX3Rva2VuGAIgASgJIiMKD0dldE1vZGVsUmVxdWVzdBIQCght",
             "b2RlbF9pZBgBIAEoCSJsChBHZXRNb2RlbFJlc3BvbnNlEiYKBW1vZGVsGAEg",
             "ASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVsSW5mbxIwCgpjb21wb25lbnRzGAIg",
-            "AygLMhwuZGV2aWNlb3BzLnYxLk1vZGVsQ29tcG9uZW50IoQBChRSZWZyZXNo",
-            "TW9kZWxzUmVxdWVzdBIMCgRmdWxsGAEgASgIEi0KB29wdGlvbnMYAiABKAsy",
-            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYAyAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVJlZnJlc2hN",
-            "b2RlbHNSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5T",
-            "ZXNzaW9uRXZlbnQiPQoSV2F0Y2hNb2RlbHNSZXF1ZXN0EhAKCG1vZGVsX2lk",
-            "GAEgASgJEhUKDWZyb21fcmV2aXNpb24YAiABKAMi6gEKE1dhdGNoTW9kZWxz",
-            "UmVzcG9uc2USKgoEa2luZBgBIAEoDjIcLmRldmljZW9wcy52MS5Nb2RlbEV2",
-            "ZW50S2luZBImCgVtb2RlbBgCIAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbElu",
-            "Zm8SEQoJZGV2aWNlX2lkGAMgASgJEi4KCmV2ZW50X3RpbWUYBCABKAsyGi5n",
-            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAUgASgDEioK",
-            "BWNhdXNlGAYgASgOMhsuZGV2aWNlb3BzLnYxLkV2aWN0aW9uQ2F1c2UiLQoZ",
-            "R2V0TW9kZWxDb21wb25lbnRzUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSKQ",
-            "AgoaR2V0TW9kZWxDb21wb25lbnRzUmVzcG9uc2USMAoKY29tcG9uZW50cxgB",
-            "IAMoCzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudBIgChhjb21wYXRp",
-            "YmxlX3ZhZV9tb2RlbF9pZHMYAiADKAkSIQoZY29tcGF0aWJsZV9sb3JhX21v",
-            "ZGVsX2lkcxgDIAMoCRIoCiBjb21wYXRpYmxlX2NvbnRyb2xfbmV0X21vZGVs",
-            "X2lkcxgEIAMoCRIkChxjb21wYXRpYmxlX3JlZmluZXJfbW9kZWxfaWRzGAUg",
-            "AygJEisKI2NvbXBhdGlibGVfaW1hZ2VfcHJvbXB0X2FkYXB0ZXJfaWRzGAYg",
-            "AygJIpUBChFDYWNoZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIO",
-            "CgZwaW5uZWQYAiABKAgSLQoHb3B0aW9ucxgDIAEoCzIcLmRldmljZW9wcy52",
-            "MS5TZXNzaW9uT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9w",
-            "cy52MS5EZWxpdmVyeU9wdGlvbnMiPwoSQ2FjaGVNb2RlbFJlc3BvbnNlEikK",
-            "BWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCIlChFF",
-            "dmljdE1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSIpChJFdmljdE1v",
-            "ZGVsUmVzcG9uc2USEwoLZnJlZWRfYnl0ZXMYASABKAMiFwoVR2V0Q2FjaGVT",
-            "dGF0dXNSZXF1ZXN0IogBCgpDYWNoZUVudHJ5EhAKCG1vZGVsX2lkGAEgASgJ",
-            "EhIKCnNpemVfYnl0ZXMYAiABKAMSMQoNbGFzdF91c2VfdGltZRgDIAEoCzIa",
-            "Lmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcGlubmVkGAQgASgIEhEK",
-            "CWhpdF9jb3VudBgFIAEoAyKsAQoWR2V0Q2FjaGVTdGF0dXNSZXNwb25zZRIp",
-            "CgdlbnRyaWVzGAEgAygLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50cnkSEgoK",
-            "dXNlZF9ieXRlcxgCIAEoAxIUCgxidWRnZXRfYnl0ZXMYAyABKAMSEQoJaGl0",
-            "X2NvdW50GAQgASgDEhIKCm1pc3NfY291bnQYBSABKAMSFgoOZXZpY3Rpb25f",
-            "Y291bnQYBiABKAMiiAIKEExvYWRNb2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQY",
-            "ASABKAkSMAoJcGxhY2VtZW50GAIgASgLMh0uZGV2aWNlb3BzLnYxLkRldmlj",
-            "ZVBsYWNlbWVudBIuCgpkYXRhX3R5cGVzGAMgAygLMhouZGV2aWNlb3BzLnYx",
-            "LlBhcnREYXRhVHlwZRIPCgd3YXJtX3VwGAQgASgIEi0KB29wdGlvbnMYBSAB",
-            "KAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkY",
-            "ByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEg8KB2RyeV9y",
-            "dW4YBiABKAgiPgoRTG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsy",
-            "Gi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50Iq8BChJVbmxvYWRNb2RlbFJl",
-            "cXVlc3QSEAoIbW9kZWxfaWQYASABKAkSEgoKZGV2aWNlX2lkcxgCIAMoCRIT",
-            "CgtrZWVwX2NhY2hlZBgDIAEoCBItCgdvcHRpb25zGAQgASgLMhwuZGV2aWNl",
-            "b3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2",
-            "aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJAChNVbmxvYWRNb2RlbFJlc3Bv",
-            "bnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVu",
-            "dCIpChVHZXRNb2RlbFN0YXR1c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAki",
-            "+AEKFkdldE1vZGVsU3RhdHVzUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5k",
-            "ZXZpY2VvcHMudjEuTW9kZWxJbmZvEigKBmNhY2hlZBgCIAEoCzIYLmRldmlj",
-            "ZW9wcy52MS5DYWNoZUVudHJ5EikKBmxvYWRlZBgDIAMoCzIZLmRldmljZW9w",
-            "cy52MS5Mb2FkZWRNb2RlbBIxCgpjb21wb25lbnRzGAQgAygLMh0uZGV2aWNl",
-            "b3BzLnYxLkNvbXBvbmVudE1lbW9yeRIuCgllc3RpbWF0ZXMYBSADKAsyGy5k",
-            "ZXZpY2VvcHMudjEuTW9kZWxFc3RpbWF0ZSJvChJVcGRhdGVNb2RlbFJlcXVl",
-            "c3QSJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvEjEK",
-            "DXVwZGF0ZV9maWVsZHMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRN",
-            "YXNrIj0KE1VwZGF0ZU1vZGVsUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5k",
-            "ZXZpY2VvcHMudjEuTW9kZWxJbmZvIioKFlNldERlZmF1bHRNb2RlbFJlcXVl",
-            "c3QSEAoIbW9kZWxfaWQYASABKAkiQQoXU2V0RGVmYXVsdE1vZGVsUmVzcG9u",
-            "c2USJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvIj8K",
-            "EkRlbGV0ZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg9leHBl",
-            "Y3RlZF9zaGEyNTYYAiABKAkiKgoTRGVsZXRlTW9kZWxSZXNwb25zZRITCgtm",
-            "cmVlZF9ieXRlcxgBIAEoAyqMAQoKTW9kZWxPcmRlchIbChdNT0RFTF9PUkRF",
-            "Ul9VTlNQRUNJRklFRBAAEhQKEE1PREVMX09SREVSX05BTUUQARIbChdNT0RF",
-            "TF9PUkRFUl9NT0RJRllfVElNRRACEhQKEE1PREVMX09SREVSX1NJWkUQAxIY",
-            "ChRNT0RFTF9PUkRFUl9MQVNUX1VTRRAEKsQBCg1FdmljdGlvbkNhdXNlEh4K",
-            "GkVWSUNUSU9OX0NBVVNFX1VOU1BFQ0lGSUVEEAASHAoYRVZJQ1RJT05fQ0FV",
-            "U0VfUkVRVUVTVEVEEAESFwoTRVZJQ1RJT05fQ0FVU0VfUk9PTRACEhsKF0VW",
-            "SUNUSU9OX0NBVVNFX1BSRVNTVVJFEAMSHgoaRVZJQ1RJT05fQ0FVU0VfV09S",
-            "S0VSX0xPU1QQBBIfChtFVklDVElPTl9DQVVTRV9GSUxFX0NIQU5HRUQQBSrE",
-            "AgoOTW9kZWxFdmVudEtpbmQSIAocTU9ERUxfRVZFTlRfS0lORF9VTlNQRUNJ",
-            "RklFRBAAEhoKFk1PREVMX0VWRU5UX0tJTkRfQURERUQQARIcChhNT0RFTF9F",
-            "VkVOVF9LSU5EX0NIQU5HRUQQAhIcChhNT0RFTF9FVkVOVF9LSU5EX1JFTU9W",
-            "RUQQAxIbChdNT0RFTF9FVkVOVF9LSU5EX0NBQ0hFRBAEEhwKGE1PREVMX0VW",
-            "RU5UX0tJTkRfRVZJQ1RFRBAFEhsKF01PREVMX0VWRU5UX0tJTkRfTE9BREVE",
-            "EAYSHQoZTU9ERUxfRVZFTlRfS0lORF9VTkxPQURFRBAHEh4KGk1PREVMX0VW",
-            "RU5UX0tJTkRfSEVBUlRCRUFUEAgSIQodTU9ERUxfRVZFTlRfS0lORF9TTkFQ",
-            "U0hPVF9FTkQQCTLuDQoMTW9kZWxTZXJ2aWNlEk8KCkxpc3RNb2RlbHMSHy5k",
-            "ZXZpY2VvcHMudjEuTGlzdE1vZGVsc1JlcXVlc3QaIC5kZXZpY2VvcHMudjEu",
-            "TGlzdE1vZGVsc1Jlc3BvbnNlElUKDFNlYXJjaE1vZGVscxIhLmRldmljZW9w",
-            "cy52MS5TZWFyY2hNb2RlbHNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLlNlYXJj",
-            "aE1vZGVsc1Jlc3BvbnNlEkkKCEdldE1vZGVsEh0uZGV2aWNlb3BzLnYxLkdl",
-            "dE1vZGVsUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZXRNb2RlbFJlc3BvbnNl",
-            "EloKDVJlZnJlc2hNb2RlbHMSIi5kZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVs",
-            "c1JlcXVlc3QaIy5kZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVsc1Jlc3BvbnNl",
-            "MAESVAoLV2F0Y2hNb2RlbHMSIC5kZXZpY2VvcHMudjEuV2F0Y2hNb2RlbHNS",
-            "ZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVzcG9uc2UwARJa",
-            "Cg1WYWxpZGF0ZU1vZGVsEiIuZGV2aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxS",
-            "ZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxSZXNwb25zZTAB",
-            "EmcKEkdldE1vZGVsQ29tcG9uZW50cxInLmRldmljZW9wcy52MS5HZXRNb2Rl",
-            "bENvbXBvbmVudHNSZXF1ZXN0GiguZGV2aWNlb3BzLnYxLkdldE1vZGVsQ29t",
-            "cG9uZW50c1Jlc3BvbnNlElEKCkNhY2hlTW9kZWwSHy5kZXZpY2VvcHMudjEu",
-            "Q2FjaGVNb2RlbFJlcXVlc3QaIC5kZXZpY2VvcHMudjEuQ2FjaGVNb2RlbFJl",
-            "c3BvbnNlMAESTwoKRXZpY3RNb2RlbBIfLmRldmljZW9wcy52MS5FdmljdE1v",
-            "ZGVsUmVxdWVzdBogLmRldmljZW9wcy52MS5FdmljdE1vZGVsUmVzcG9uc2US",
-            "WwoOR2V0Q2FjaGVTdGF0dXMSIy5kZXZpY2VvcHMudjEuR2V0Q2FjaGVTdGF0",
-            "dXNSZXF1ZXN0GiQuZGV2aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVzcG9u",
-            "c2USTgoJTG9hZE1vZGVsEh4uZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFJlcXVl",
-            "c3QaHy5kZXZpY2VvcHMudjEuTG9hZE1vZGVsUmVzcG9uc2UwARJUCgtVbmxv",
-            "YWRNb2RlbBIgLmRldmljZW9wcy52MS5VbmxvYWRNb2RlbFJlcXVlc3QaIS5k",
-            "ZXZpY2VvcHMudjEuVW5sb2FkTW9kZWxSZXNwb25zZTABElsKDkdldE1vZGVs",
-            "U3RhdHVzEiMuZGV2aWNlb3BzLnYxLkdldE1vZGVsU3RhdHVzUmVxdWVzdBok",
-            "LmRldmljZW9wcy52MS5HZXRNb2RlbFN0YXR1c1Jlc3BvbnNlEloKDU9wdGlt",
-            "aXplTW9kZWwSIi5kZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbFJlcXVlc3Qa",
-            "Iy5kZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbFJlc3BvbnNlMAESXQoOQmVu",
-            "Y2htYXJrTW9kZWwSIy5kZXZpY2VvcHMudjEuQmVuY2htYXJrTW9kZWxSZXF1",
-            "ZXN0GiQuZGV2aWNlb3BzLnYxLkJlbmNobWFya01vZGVsUmVzcG9uc2UwARJX",
-            "CgxDb252ZXJ0TW9kZWwSIS5kZXZpY2VvcHMudjEuQ29udmVydE1vZGVsUmVx",
-            "dWVzdBoiLmRldmljZW9wcy52MS5Db252ZXJ0TW9kZWxSZXNwb25zZTABElQK",
-            "C0ltcG9ydE1vZGVsEiAuZGV2aWNlb3BzLnYxLkltcG9ydE1vZGVsUmVxdWVz",
-            "dBohLmRldmljZW9wcy52MS5JbXBvcnRNb2RlbFJlc3BvbnNlMAESUgoLVXBk",
-            "YXRlTW9kZWwSIC5kZXZpY2VvcHMudjEuVXBkYXRlTW9kZWxSZXF1ZXN0GiEu",
-            "ZGV2aWNlb3BzLnYxLlVwZGF0ZU1vZGVsUmVzcG9uc2USXgoPU2V0RGVmYXVs",
-            "dE1vZGVsEiQuZGV2aWNlb3BzLnYxLlNldERlZmF1bHRNb2RlbFJlcXVlc3Qa",
-            "JS5kZXZpY2VvcHMudjEuU2V0RGVmYXVsdE1vZGVsUmVzcG9uc2USUgoLRGVs",
-            "ZXRlTW9kZWwSIC5kZXZpY2VvcHMudjEuRGVsZXRlTW9kZWxSZXF1ZXN0GiEu",
-            "ZGV2aWNlb3BzLnYxLkRlbGV0ZU1vZGVsUmVzcG9uc2VCFqoCE0RldmljZU9w",
-            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "AygLMhwuZGV2aWNlb3BzLnYxLk1vZGVsQ29tcG9uZW50IoEBChRSZWZyZXNo",
+            "TW9kZWxzUmVxdWVzdBIMCgRmdWxsGAEgASgIEioKB29wdGlvbnMYAiABKAsy",
+            "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYAyABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVJlZnJlc2hNb2Rl",
+            "bHNSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
+            "aW9uRXZlbnQiPQoSV2F0Y2hNb2RlbHNSZXF1ZXN0EhAKCG1vZGVsX2lkGAEg",
+            "ASgJEhUKDWZyb21fcmV2aXNpb24YAiABKAMi6gEKE1dhdGNoTW9kZWxzUmVz",
+            "cG9uc2USKgoEa2luZBgBIAEoDjIcLmRldmljZW9wcy52MS5Nb2RlbEV2ZW50",
+            "S2luZBImCgVtb2RlbBgCIAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbEluZm8S",
+            "EQoJZGV2aWNlX2lkGAMgASgJEi4KCmV2ZW50X3RpbWUYBCABKAsyGi5nb29n",
+            "bGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAUgASgDEioKBWNh",
+            "dXNlGAYgASgOMhsuZGV2aWNlb3BzLnYxLkV2aWN0aW9uQ2F1c2UiLQoZR2V0",
+            "TW9kZWxDb21wb25lbnRzUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSKQAgoa",
+            "R2V0TW9kZWxDb21wb25lbnRzUmVzcG9uc2USMAoKY29tcG9uZW50cxgBIAMo",
+            "CzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudBIgChhjb21wYXRpYmxl",
+            "X3ZhZV9tb2RlbF9pZHMYAiADKAkSIQoZY29tcGF0aWJsZV9sb3JhX21vZGVs",
+            "X2lkcxgDIAMoCRIoCiBjb21wYXRpYmxlX2NvbnRyb2xfbmV0X21vZGVsX2lk",
+            "cxgEIAMoCRIkChxjb21wYXRpYmxlX3JlZmluZXJfbW9kZWxfaWRzGAUgAygJ",
+            "EisKI2NvbXBhdGlibGVfaW1hZ2VfcHJvbXB0X2FkYXB0ZXJfaWRzGAYgAygJ",
+            "IpIBChFDYWNoZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIOCgZw",
+            "aW5uZWQYAiABKAgSKgoHb3B0aW9ucxgDIAEoCzIZLmRldmljZW9wcy52MS5X",
+            "b3JrT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9wcy52MS5E",
+            "ZWxpdmVyeU9wdGlvbnMiPwoSQ2FjaGVNb2RlbFJlc3BvbnNlEikKBWV2ZW50",
+            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCIlChFFdmljdE1v",
+            "ZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSIpChJFdmljdE1vZGVsUmVz",
+            "cG9uc2USEwoLZnJlZWRfYnl0ZXMYASABKAMiFwoVR2V0Q2FjaGVTdGF0dXNS",
+            "ZXF1ZXN0IogBCgpDYWNoZUVudHJ5EhAKCG1vZGVsX2lkGAEgASgJEhIKCnNp",
+            "emVfYnl0ZXMYAiABKAMSMQoNbGFzdF91c2VfdGltZRgDIAEoCzIaLmdvb2ds",
+            "ZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcGlubmVkGAQgASgIEhEKCWhpdF9j",
+            "b3VudBgFIAEoAyKsAQoWR2V0Q2FjaGVTdGF0dXNSZXNwb25zZRIpCgdlbnRy",
+            "aWVzGAEgAygLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50cnkSEgoKdXNlZF9i",
+            "eXRlcxgCIAEoAxIUCgxidWRnZXRfYnl0ZXMYAyABKAMSEQoJaGl0X2NvdW50",
+            "GAQgASgDEhIKCm1pc3NfY291bnQYBSABKAMSFgoOZXZpY3Rpb25fY291bnQY",
+            "BiABKAMihQIKEExvYWRNb2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkS",
+            "MAoJcGxhY2VtZW50GAIgASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNl",
+            "bWVudBIuCgpkYXRhX3R5cGVzGAMgAygLMhouZGV2aWNlb3BzLnYxLlBhcnRE",
+            "YXRhVHlwZRIPCgd3YXJtX3VwGAQgASgIEioKB29wdGlvbnMYBSABKAsyGS5k",
+            "ZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5k",
+            "ZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEg8KB2RyeV9ydW4YBiABKAgi",
+            "PgoRTG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2Vv",
+            "cHMudjEuU2Vzc2lvbkV2ZW50IqwBChJVbmxvYWRNb2RlbFJlcXVlc3QSEAoI",
+            "bW9kZWxfaWQYASABKAkSEgoKZGV2aWNlX2lkcxgCIAMoCRITCgtrZWVwX2Nh",
+            "Y2hlZBgDIAEoCBIqCgdvcHRpb25zGAQgASgLMhkuZGV2aWNlb3BzLnYxLldv",
+            "cmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2aWNlb3BzLnYxLkRl",
+            "bGl2ZXJ5T3B0aW9ucyJAChNVbmxvYWRNb2RlbFJlc3BvbnNlEikKBWV2ZW50",
+            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCIpChVHZXRNb2Rl",
+            "bFN0YXR1c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAki+AEKFkdldE1vZGVs",
+            "U3RhdHVzUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEu",
+            "TW9kZWxJbmZvEigKBmNhY2hlZBgCIAEoCzIYLmRldmljZW9wcy52MS5DYWNo",
+            "ZUVudHJ5EikKBmxvYWRlZBgDIAMoCzIZLmRldmljZW9wcy52MS5Mb2FkZWRN",
+            "b2RlbBIxCgpjb21wb25lbnRzGAQgAygLMh0uZGV2aWNlb3BzLnYxLkNvbXBv",
+            "bmVudE1lbW9yeRIuCgllc3RpbWF0ZXMYBSADKAsyGy5kZXZpY2VvcHMudjEu",
+            "TW9kZWxFc3RpbWF0ZSJvChJVcGRhdGVNb2RlbFJlcXVlc3QSJgoFbW9kZWwY",
+            "ASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvEjEKDXVwZGF0ZV9maWVs",
+            "ZHMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIj0KE1VwZGF0",
+            "ZU1vZGVsUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEu",
+            "TW9kZWxJbmZvIioKFlNldERlZmF1bHRNb2RlbFJlcXVlc3QSEAoIbW9kZWxf",
+            "aWQYASABKAkiQQoXU2V0RGVmYXVsdE1vZGVsUmVzcG9uc2USJgoFbW9kZWwY",
+            "ASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvIj8KEkRlbGV0ZU1vZGVs",
+            "UmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg9leHBlY3RlZF9zaGEyNTYY",
+            "AiABKAkiKgoTRGVsZXRlTW9kZWxSZXNwb25zZRITCgtmcmVlZF9ieXRlcxgB",
+            "IAEoAyqMAQoKTW9kZWxPcmRlchIbChdNT0RFTF9PUkRFUl9VTlNQRUNJRklF",
+            "RBAAEhQKEE1PREVMX09SREVSX05BTUUQARIbChdNT0RFTF9PUkRFUl9NT0RJ",
+            "RllfVElNRRACEhQKEE1PREVMX09SREVSX1NJWkUQAxIYChRNT0RFTF9PUkRF",
+            "Ul9MQVNUX1VTRRAEKsQBCg1FdmljdGlvbkNhdXNlEh4KGkVWSUNUSU9OX0NB",
+            "VVNFX1VOU1BFQ0lGSUVEEAASHAoYRVZJQ1RJT05fQ0FVU0VfUkVRVUVTVEVE",
+            "EAESFwoTRVZJQ1RJT05fQ0FVU0VfUk9PTRACEhsKF0VWSUNUSU9OX0NBVVNF",
+            "X1BSRVNTVVJFEAMSHgoaRVZJQ1RJT05fQ0FVU0VfV09SS0VSX0xPU1QQBBIf",
+            "ChtFVklDVElPTl9DQVVTRV9GSUxFX0NIQU5HRUQQBSrEAgoOTW9kZWxFdmVu",
+            "dEtpbmQSIAocTU9ERUxfRVZFTlRfS0lORF9VTlNQRUNJRklFRBAAEhoKFk1P",
+            "REVMX0VWRU5UX0tJTkRfQURERUQQARIcChhNT0RFTF9FVkVOVF9LSU5EX0NI",
+            "QU5HRUQQAhIcChhNT0RFTF9FVkVOVF9LSU5EX1JFTU9WRUQQAxIbChdNT0RF",
+            "TF9FVkVOVF9LSU5EX0NBQ0hFRBAEEhwKGE1PREVMX0VWRU5UX0tJTkRfRVZJ",
+            "Q1RFRBAFEhsKF01PREVMX0VWRU5UX0tJTkRfTE9BREVEEAYSHQoZTU9ERUxf",
+            "RVZFTlRfS0lORF9VTkxPQURFRBAHEh4KGk1PREVMX0VWRU5UX0tJTkRfSEVB",
+            "UlRCRUFUEAgSIQodTU9ERUxfRVZFTlRfS0lORF9TTkFQU0hPVF9FTkQQCTLu",
+            "DQoMTW9kZWxTZXJ2aWNlEk8KCkxpc3RNb2RlbHMSHy5kZXZpY2VvcHMudjEu",
+            "TGlzdE1vZGVsc1JlcXVlc3QaIC5kZXZpY2VvcHMudjEuTGlzdE1vZGVsc1Jl",
+            "c3BvbnNlElUKDFNlYXJjaE1vZGVscxIhLmRldmljZW9wcy52MS5TZWFyY2hN",
+            "b2RlbHNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLlNlYXJjaE1vZGVsc1Jlc3Bv",
+            "bnNlEkkKCEdldE1vZGVsEh0uZGV2aWNlb3BzLnYxLkdldE1vZGVsUmVxdWVz",
+            "dBoeLmRldmljZW9wcy52MS5HZXRNb2RlbFJlc3BvbnNlEloKDVJlZnJlc2hN",
+            "b2RlbHMSIi5kZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVsc1JlcXVlc3QaIy5k",
+            "ZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVsc1Jlc3BvbnNlMAESVAoLV2F0Y2hN",
+            "b2RlbHMSIC5kZXZpY2VvcHMudjEuV2F0Y2hNb2RlbHNSZXF1ZXN0GiEuZGV2",
+            "aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVzcG9uc2UwARJaCg1WYWxpZGF0ZU1v",
+            "ZGVsEiIuZGV2aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxSZXF1ZXN0GiMuZGV2",
+            "aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxSZXNwb25zZTABEmcKEkdldE1vZGVs",
+            "Q29tcG9uZW50cxInLmRldmljZW9wcy52MS5HZXRNb2RlbENvbXBvbmVudHNS",
+            "ZXF1ZXN0GiguZGV2aWNlb3BzLnYxLkdldE1vZGVsQ29tcG9uZW50c1Jlc3Bv",
+            "bnNlElEKCkNhY2hlTW9kZWwSHy5kZXZpY2VvcHMudjEuQ2FjaGVNb2RlbFJl",
+            "cXVlc3QaIC5kZXZpY2VvcHMudjEuQ2FjaGVNb2RlbFJlc3BvbnNlMAESTwoK",
+            "RXZpY3RNb2RlbBIfLmRldmljZW9wcy52MS5FdmljdE1vZGVsUmVxdWVzdBog",
+            "LmRldmljZW9wcy52MS5FdmljdE1vZGVsUmVzcG9uc2USWwoOR2V0Q2FjaGVT",
+            "dGF0dXMSIy5kZXZpY2VvcHMudjEuR2V0Q2FjaGVTdGF0dXNSZXF1ZXN0GiQu",
+            "ZGV2aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVzcG9uc2USTgoJTG9hZE1v",
+            "ZGVsEh4uZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFJlcXVlc3QaHy5kZXZpY2Vv",
+            "cHMudjEuTG9hZE1vZGVsUmVzcG9uc2UwARJUCgtVbmxvYWRNb2RlbBIgLmRl",
+            "dmljZW9wcy52MS5VbmxvYWRNb2RlbFJlcXVlc3QaIS5kZXZpY2VvcHMudjEu",
+            "VW5sb2FkTW9kZWxSZXNwb25zZTABElsKDkdldE1vZGVsU3RhdHVzEiMuZGV2",
+            "aWNlb3BzLnYxLkdldE1vZGVsU3RhdHVzUmVxdWVzdBokLmRldmljZW9wcy52",
+            "MS5HZXRNb2RlbFN0YXR1c1Jlc3BvbnNlEloKDU9wdGltaXplTW9kZWwSIi5k",
+            "ZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbFJlcXVlc3QaIy5kZXZpY2VvcHMu",
+            "djEuT3B0aW1pemVNb2RlbFJlc3BvbnNlMAESXQoOQmVuY2htYXJrTW9kZWwS",
+            "Iy5kZXZpY2VvcHMudjEuQmVuY2htYXJrTW9kZWxSZXF1ZXN0GiQuZGV2aWNl",
+            "b3BzLnYxLkJlbmNobWFya01vZGVsUmVzcG9uc2UwARJXCgxDb252ZXJ0TW9k",
+            "ZWwSIS5kZXZpY2VvcHMudjEuQ29udmVydE1vZGVsUmVxdWVzdBoiLmRldmlj",
+            "ZW9wcy52MS5Db252ZXJ0TW9kZWxSZXNwb25zZTABElQKC0ltcG9ydE1vZGVs",
+            "EiAuZGV2aWNlb3BzLnYxLkltcG9ydE1vZGVsUmVxdWVzdBohLmRldmljZW9w",
+            "cy52MS5JbXBvcnRNb2RlbFJlc3BvbnNlMAESUgoLVXBkYXRlTW9kZWwSIC5k",
+            "ZXZpY2VvcHMudjEuVXBkYXRlTW9kZWxSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
+            "LlVwZGF0ZU1vZGVsUmVzcG9uc2USXgoPU2V0RGVmYXVsdE1vZGVsEiQuZGV2",
+            "aWNlb3BzLnYxLlNldERlZmF1bHRNb2RlbFJlcXVlc3QaJS5kZXZpY2VvcHMu",
+            "djEuU2V0RGVmYXVsdE1vZGVsUmVzcG9uc2USUgoLRGVsZXRlTW9kZWwSIC5k",
+            "ZXZpY2VvcHMudjEuRGVsZXRlTW9kZWxSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
+            "LkRlbGV0ZU1vZGVsUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFi",
+            "BnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.ModelTaskReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelOrder), typeof(global::DeviceOperations.V1.EvictionCause), typeof(global::DeviceOperations.V1.ModelEventKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -2521,13 +2521,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 2;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -2665,7 +2665,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -2700,7 +2700,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2737,7 +2737,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -4250,13 +4250,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -4410,7 +4410,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -4449,7 +4449,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -4490,7 +4490,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -6167,13 +6167,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 5;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -6381,7 +6381,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -6434,7 +6434,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -6490,7 +6490,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -6818,13 +6818,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -6984,7 +6984,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -7027,7 +7027,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -7072,7 +7072,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

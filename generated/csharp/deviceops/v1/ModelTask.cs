@@ -28,45 +28,44 @@ namespace DeviceOperations.V1 {
             "GhlkZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGh5kZXZpY2VvcHMvdjEvZGV2",
             "aWNlX2luZm8ucHJvdG8aGGRldmljZW9wcy92MS9ldmVudC5wcm90bxodZGV2",
             "aWNlb3BzL3YxL21vZGVsX2luZm8ucHJvdG8aGmRldmljZW9wcy92MS9zZXNz",
-            "aW9uLnByb3RvIskBChRWYWxpZGF0ZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9p",
+            "aW9uLnByb3RvIsYBChRWYWxpZGF0ZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9p",
             "ZBgBIAEoCRIsCgVkZXB0aBgCIAEoDjIdLmRldmljZW9wcy52MS5WYWxpZGF0",
-            "aW9uRGVwdGgSEQoJZGV2aWNlX2lkGAQgASgJEi0KB29wdGlvbnMYAyABKAsy",
-            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYBSAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVZhbGlkYXRl",
-            "TW9kZWxSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5T",
-            "ZXNzaW9uRXZlbnQi4QEKFE9wdGltaXplTW9kZWxSZXF1ZXN0EhAKCG1vZGVs",
-            "X2lkGAEgASgJEhcKD3RhcmdldF9tb2RlbF9pZBgCIAEoCRIvCglkYXRhX3R5",
-            "cGUYAyABKA4yHC5kZXZpY2VvcHMudjEuVGVuc29yRGF0YVR5cGUSDQoFcHJ1",
-            "bmUYBCABKAgSLQoHb3B0aW9ucxgFIAEoCzIcLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uT3B0aW9ucxIvCghkZWxpdmVyeRgGIAEoCzIdLmRldmljZW9wcy52MS5E",
-            "ZWxpdmVyeU9wdGlvbnMiQgoVT3B0aW1pemVNb2RlbFJlc3BvbnNlEikKBWV2",
-            "ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCKXAgoVQmVu",
-            "Y2htYXJrTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEjAKCXBsYWNl",
-            "bWVudBgCIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSEgoF",
-            "d2lkdGgYAyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARISCgVzdGVw",
-            "cxgFIAEoBUgCiAEBEi0KB29wdGlvbnMYBiABKAsyHC5kZXZpY2VvcHMudjEu",
-            "U2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMu",
-            "djEuRGVsaXZlcnlPcHRpb25zQggKBl93aWR0aEIJCgdfaGVpZ2h0QggKBl9z",
-            "dGVwcyJDChZCZW5jaG1hcmtNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEgASgL",
-            "MhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCLRAQoTQ29udmVydE1vZGVs",
-            "UmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg90YXJnZXRfbW9kZWxfaWQY",
-            "AiABKAkSLwoJZGF0YV90eXBlGAMgASgOMhwuZGV2aWNlb3BzLnYxLlRlbnNv",
-            "ckRhdGFUeXBlEi0KB29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
-            "c2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEu",
-            "RGVsaXZlcnlPcHRpb25zIkEKFENvbnZlcnRNb2RlbFJlc3BvbnNlEikKBWV2",
-            "ZW50GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI3CglNb2Rl",
-            "bEZpbGUSFQoNcmVsYXRpdmVfcGF0aBgBIAEoCRITCgthcnRpZmFjdF9pZBgC",
-            "IAEoCSLZAQoSSW1wb3J0TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJ",
-            "EikKBmZvcm1hdBgCIAEoDjIZLmRldmljZW9wcy52MS5Nb2RlbEZvcm1hdBIm",
-            "CgVmaWxlcxgDIAMoCzIXLmRldmljZW9wcy52MS5Nb2RlbEZpbGUSLQoHb3B0",
-            "aW9ucxgEIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIvCghk",
-            "ZWxpdmVyeRgFIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMi",
-            "QAoTSW1wb3J0TW9kZWxSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmlj",
-            "ZW9wcy52MS5TZXNzaW9uRXZlbnQqhgEKD1ZhbGlkYXRpb25EZXB0aBIgChxW",
-            "QUxJREFUSU9OX0RFUFRIX1VOU1BFQ0lGSUVEEAASGwoXVkFMSURBVElPTl9E",
-            "RVBUSF9IRUFERVIQARIZChVWQUxJREFUSU9OX0RFUFRIX0ZVTEwQAhIZChVW",
-            "QUxJREFUSU9OX0RFUFRIX0RFRVAQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5W",
-            "MWIGcHJvdG8z"));
+            "aW9uRGVwdGgSEQoJZGV2aWNlX2lkGAQgASgJEioKB29wdGlvbnMYAyABKAsy",
+            "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVZhbGlkYXRlTW9k",
+            "ZWxSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
+            "aW9uRXZlbnQi3gEKFE9wdGltaXplTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lk",
+            "GAEgASgJEhcKD3RhcmdldF9tb2RlbF9pZBgCIAEoCRIvCglkYXRhX3R5cGUY",
+            "AyABKA4yHC5kZXZpY2VvcHMudjEuVGVuc29yRGF0YVR5cGUSDQoFcHJ1bmUY",
+            "BCABKAgSKgoHb3B0aW9ucxgFIAEoCzIZLmRldmljZW9wcy52MS5Xb3JrT3B0",
+            "aW9ucxIvCghkZWxpdmVyeRgGIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVy",
+            "eU9wdGlvbnMiQgoVT3B0aW1pemVNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEg",
+            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCKUAgoVQmVuY2htYXJr",
+            "TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEjAKCXBsYWNlbWVudBgC",
+            "IAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSEgoFd2lkdGgY",
+            "AyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARISCgVzdGVwcxgFIAEo",
+            "BUgCiAEBEioKB29wdGlvbnMYBiABKAsyGS5kZXZpY2VvcHMudjEuV29ya09w",
+            "dGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZl",
+            "cnlPcHRpb25zQggKBl93aWR0aEIJCgdfaGVpZ2h0QggKBl9zdGVwcyJDChZC",
+            "ZW5jaG1hcmtNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNl",
+            "b3BzLnYxLlNlc3Npb25FdmVudCLOAQoTQ29udmVydE1vZGVsUmVxdWVzdBIQ",
+            "Cghtb2RlbF9pZBgBIAEoCRIXCg90YXJnZXRfbW9kZWxfaWQYAiABKAkSLwoJ",
+            "ZGF0YV90eXBlGAMgASgOMhwuZGV2aWNlb3BzLnYxLlRlbnNvckRhdGFUeXBl",
+            "EioKB29wdGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMS",
+            "LwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
+            "b25zIkEKFENvbnZlcnRNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhou",
+            "ZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI3CglNb2RlbEZpbGUSFQoNcmVs",
+            "YXRpdmVfcGF0aBgBIAEoCRITCgthcnRpZmFjdF9pZBgCIAEoCSLWAQoSSW1w",
+            "b3J0TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEikKBmZvcm1hdBgC",
+            "IAEoDjIZLmRldmljZW9wcy52MS5Nb2RlbEZvcm1hdBImCgVmaWxlcxgDIAMo",
+            "CzIXLmRldmljZW9wcy52MS5Nb2RlbEZpbGUSKgoHb3B0aW9ucxgEIAEoCzIZ",
+            "LmRldmljZW9wcy52MS5Xb3JrT3B0aW9ucxIvCghkZWxpdmVyeRgFIAEoCzId",
+            "LmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMiQAoTSW1wb3J0TW9kZWxS",
+            "ZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9u",
+            "RXZlbnQqhgEKD1ZhbGlkYXRpb25EZXB0aBIgChxWQUxJREFUSU9OX0RFUFRI",
+            "X1VOU1BFQ0lGSUVEEAASGwoXVkFMSURBVElPTl9ERVBUSF9IRUFERVIQARIZ",
+            "ChVWQUxJREFUSU9OX0RFUFRIX0ZVTEwQAhIZChVWQUxJREFUSU9OX0RFUFRI",
+            "X0RFRVAQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ValidationDepth), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -208,13 +207,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -384,7 +383,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -423,7 +422,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -468,7 +467,7 @@ namespace DeviceOperations.V1 {
           }
           case 26: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -813,13 +812,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 5;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -1005,7 +1004,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -1052,7 +1051,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1101,7 +1100,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1505,13 +1504,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 6;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -1716,7 +1715,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -1770,7 +1769,7 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1826,7 +1825,7 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2151,13 +2150,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -2327,7 +2326,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -2370,7 +2369,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2415,7 +2414,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2987,13 +2986,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -3153,7 +3152,7 @@ namespace DeviceOperations.V1 {
       files_.Add(other.files_);
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -3196,7 +3195,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -3241,7 +3240,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

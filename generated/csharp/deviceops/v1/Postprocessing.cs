@@ -40,77 +40,77 @@ namespace DeviceOperations.V1 {
             "LQoEa2luZBgBIAEoDjIfLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc29yS2lu",
             "ZBISCgpyZWFkeV9vbmx5GAIgASgIIlEKGkxpc3RQb3N0cHJvY2Vzc29yc1Jl",
             "c3BvbnNlEjMKDnBvc3Rwcm9jZXNzb3JzGAEgAygLMhsuZGV2aWNlb3BzLnYx",
-            "LlBvc3Rwcm9jZXNzb3Ii2wIKE1Byb2Nlc3NJbWFnZVJlcXVlc3QSJwoFaW1h",
+            "LlBvc3Rwcm9jZXNzb3Ii2AIKE1Byb2Nlc3NJbWFnZVJlcXVlc3QSJwoFaW1h",
             "Z2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIvCgVzdGVwcxgC",
             "IAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0",
-            "cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEi0KB29w",
-            "dGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoI",
-            "ZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25z",
-            "EjAKCXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
-            "ZW1lbnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNp",
-            "c2lvbiJBChRQcm9jZXNzSW1hZ2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIa",
-            "LmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiSgoOUHJvY2Vzc2luZ0l0ZW0S",
-            "DwoHaXRlbV9pZBgBIAEoCRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52",
-            "MS5JbnB1dEltYWdlIuACChRQcm9jZXNzSW1hZ2VzUmVxdWVzdBIrCgVpdGVt",
-            "cxgBIAMoCzIcLmRldmljZW9wcy52MS5Qcm9jZXNzaW5nSXRlbRIvCgVzdGVw",
-            "cxgCIAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoG",
-            "b3V0cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEi0K",
-            "B29wdGlvbnMYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMS",
-            "LwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
-            "b25zEjAKCXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQ",
-            "bGFjZW1lbnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlBy",
-            "ZWNpc2lvbiJCChVQcm9jZXNzSW1hZ2VzUmVzcG9uc2USKQoFZXZlbnQYASAB",
-            "KAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IpMCCh1CZW5jaG1hcmtQ",
-            "b3N0cHJvY2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJ",
-            "EjAKCXBsYWNlbWVudBgCIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
-            "ZW1lbnQSGQoMaW5wdXRfcGl4ZWxzGAMgASgFSACIAQESEQoEcnVucxgEIAEo",
-            "BUgBiAEBEi0KB29wdGlvbnMYBSABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lv",
-            "bk9wdGlvbnMSLwoIZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVs",
-            "aXZlcnlPcHRpb25zQg8KDV9pbnB1dF9waXhlbHNCBwoFX3J1bnMiSwoeQmVu",
-            "Y2htYXJrUG9zdHByb2Nlc3NvclJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhou",
-            "ZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI+CiJHZXRQb3N0cHJvY2Vzc2lu",
-            "Z1N0YXRpc3RpY3NSZXF1ZXN0EhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAki",
-            "lwEKF1Bvc3Rwcm9jZXNzb3JTdGF0aXN0aWNzEhgKEHBvc3Rwcm9jZXNzb3Jf",
-            "aWQYASABKAkSMwoJY29tcGxldGVkGAIgASgLMiAuZGV2aWNlb3BzLnYxLkR1",
-            "cmF0aW9uU3RhdGlzdGljcxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2Fu",
-            "Y2VsbGVkX2NvdW50GAQgASgDImQKI0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlz",
-            "dGljc1Jlc3BvbnNlEj0KDnBvc3Rwcm9jZXNzb3JzGAEgAygLMiUuZGV2aWNl",
-            "b3BzLnYxLlBvc3Rwcm9jZXNzb3JTdGF0aXN0aWNzKvcCChFQb3N0cHJvY2Vz",
-            "c29yS2luZBIiCh5QT1NUUFJPQ0VTU09SX0tJTkRfVU5TUEVDSUZJRUQQABIe",
-            "ChpQT1NUUFJPQ0VTU09SX0tJTkRfVVBTQ0FMRRABEiMKH1BPU1RQUk9DRVNT",
-            "T1JfS0lORF9GQUNFX1JFU1RPUkUQAhIeChpQT1NUUFJPQ0VTU09SX0tJTkRf",
-            "U0hBUlBFThADEh4KGlBPU1RQUk9DRVNTT1JfS0lORF9ERU5PSVNFEAQSHAoY",
-            "UE9TVFBST0NFU1NPUl9LSU5EX0NPTE9SEAUSHQoZUE9TVFBST0NFU1NPUl9L",
-            "SU5EX1JFU0laRRAGEhsKF1BPU1RQUk9DRVNTT1JfS0lORF9DUk9QEAcSIAoc",
-            "UE9TVFBST0NFU1NPUl9LSU5EX1dBVEVSTUFSSxAIEh0KGVBPU1RQUk9DRVNT",
-            "T1JfS0lORF9TQUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJP",
-            "TBAKMoQJChVQb3N0cHJvY2Vzc2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9j",
-            "ZXNzb3JzEicuZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVl",
-            "c3QaKC5kZXZpY2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2US",
-            "VwoMUHJvY2Vzc0ltYWdlEiEuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZVJl",
-            "cXVlc3QaIi5kZXZpY2VvcHMudjEuUHJvY2Vzc0ltYWdlUmVzcG9uc2UwARJa",
-            "Cg1Qcm9jZXNzSW1hZ2VzEiIuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNS",
-            "ZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNSZXNwb25zZTAB",
-            "ElQKC0NoZWNrU2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNoZWNrU2FmZXR5UmVx",
-            "dWVzdBohLmRldmljZW9wcy52MS5DaGVja1NhZmV0eVJlc3BvbnNlMAESVQoM",
-            "Q3JlYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGljeVJlcXVl",
-            "c3QaIi5kZXZpY2VvcHMudjEuQ3JlYXRlUG9saWN5UmVzcG9uc2USTAoJR2V0",
-            "UG9saWN5Eh4uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlcXVlc3QaHy5kZXZp",
-            "Y2VvcHMudjEuR2V0UG9saWN5UmVzcG9uc2USVQoMTGlzdFBvbGljaWVzEiEu",
-            "ZGV2aWNlb3BzLnYxLkxpc3RQb2xpY2llc1JlcXVlc3QaIi5kZXZpY2VvcHMu",
-            "djEuTGlzdFBvbGljaWVzUmVzcG9uc2USVQoMVXBkYXRlUG9saWN5EiEuZGV2",
-            "aWNlb3BzLnYxLlVwZGF0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEu",
-            "VXBkYXRlUG9saWN5UmVzcG9uc2USVQoMRGVsZXRlUG9saWN5EiEuZGV2aWNl",
-            "b3BzLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuRGVs",
-            "ZXRlUG9saWN5UmVzcG9uc2USUQoKVGVzdFBvbGljeRIfLmRldmljZW9wcy52",
-            "MS5UZXN0UG9saWN5UmVxdWVzdBogLmRldmljZW9wcy52MS5UZXN0UG9saWN5",
-            "UmVzcG9uc2UwARJ1ChZCZW5jaG1hcmtQb3N0cHJvY2Vzc29yEisuZGV2aWNl",
-            "b3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXF1ZXN0GiwuZGV2aWNl",
-            "b3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXNwb25zZTABEoIBChtH",
-            "ZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3MSMC5kZXZpY2VvcHMudjEuR2V0",
-            "UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzUmVxdWVzdBoxLmRldmljZW9wcy52",
-            "MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2",
-            "aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEioKB29w",
+            "dGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVs",
+            "aXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAK",
+            "CXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1l",
+            "bnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lv",
+            "biJBChRQcm9jZXNzSW1hZ2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRl",
+            "dmljZW9wcy52MS5TZXNzaW9uRXZlbnQiSgoOUHJvY2Vzc2luZ0l0ZW0SDwoH",
+            "aXRlbV9pZBgBIAEoCRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52MS5J",
+            "bnB1dEltYWdlIt0CChRQcm9jZXNzSW1hZ2VzUmVxdWVzdBIrCgVpdGVtcxgB",
+            "IAMoCzIcLmRldmljZW9wcy52MS5Qcm9jZXNzaW5nSXRlbRIvCgVzdGVwcxgC",
+            "IAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0",
+            "cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEioKB29w",
+            "dGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVs",
+            "aXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAK",
+            "CXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1l",
+            "bnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lv",
+            "biJCChVQcm9jZXNzSW1hZ2VzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5k",
+            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IpACCh1CZW5jaG1hcmtQb3N0cHJv",
+            "Y2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEjAKCXBs",
+            "YWNlbWVudBgCIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQS",
+            "GQoMaW5wdXRfcGl4ZWxzGAMgASgFSACIAQESEQoEcnVucxgEIAEoBUgBiAEB",
+            "EioKB29wdGlvbnMYBSABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMS",
+            "LwoIZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
+            "b25zQg8KDV9pbnB1dF9waXhlbHNCBwoFX3J1bnMiSwoeQmVuY2htYXJrUG9z",
+            "dHByb2Nlc3NvclJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3Bz",
+            "LnYxLlNlc3Npb25FdmVudCI+CiJHZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3Rp",
+            "Y3NSZXF1ZXN0EhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAkilwEKF1Bvc3Rw",
+            "cm9jZXNzb3JTdGF0aXN0aWNzEhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAkS",
+            "MwoJY29tcGxldGVkGAIgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3Rh",
+            "dGlzdGljcxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2FuY2VsbGVkX2Nv",
+            "dW50GAQgASgDImQKI0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3Bv",
+            "bnNlEj0KDnBvc3Rwcm9jZXNzb3JzGAEgAygLMiUuZGV2aWNlb3BzLnYxLlBv",
+            "c3Rwcm9jZXNzb3JTdGF0aXN0aWNzKvcCChFQb3N0cHJvY2Vzc29yS2luZBIi",
+            "Ch5QT1NUUFJPQ0VTU09SX0tJTkRfVU5TUEVDSUZJRUQQABIeChpQT1NUUFJP",
+            "Q0VTU09SX0tJTkRfVVBTQ0FMRRABEiMKH1BPU1RQUk9DRVNTT1JfS0lORF9G",
+            "QUNFX1JFU1RPUkUQAhIeChpQT1NUUFJPQ0VTU09SX0tJTkRfU0hBUlBFThAD",
+            "Eh4KGlBPU1RQUk9DRVNTT1JfS0lORF9ERU5PSVNFEAQSHAoYUE9TVFBST0NF",
+            "U1NPUl9LSU5EX0NPTE9SEAUSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1JFU0la",
+            "RRAGEhsKF1BPU1RQUk9DRVNTT1JfS0lORF9DUk9QEAcSIAocUE9TVFBST0NF",
+            "U1NPUl9LSU5EX1dBVEVSTUFSSxAIEh0KGVBPU1RQUk9DRVNTT1JfS0lORF9T",
+            "QUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJPTBAKMoQJChVQ",
+            "b3N0cHJvY2Vzc2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9jZXNzb3JzEicu",
+            "ZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QaKC5kZXZp",
+            "Y2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2USVwoMUHJvY2Vz",
+            "c0ltYWdlEiEuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZVJlcXVlc3QaIi5k",
+            "ZXZpY2VvcHMudjEuUHJvY2Vzc0ltYWdlUmVzcG9uc2UwARJaCg1Qcm9jZXNz",
+            "SW1hZ2VzEiIuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNSZXF1ZXN0GiMu",
+            "ZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNSZXNwb25zZTABElQKC0NoZWNr",
+            "U2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNoZWNrU2FmZXR5UmVxdWVzdBohLmRl",
+            "dmljZW9wcy52MS5DaGVja1NhZmV0eVJlc3BvbnNlMAESVQoMQ3JlYXRlUG9s",
+            "aWN5EiEuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGljeVJlcXVlc3QaIi5kZXZp",
+            "Y2VvcHMudjEuQ3JlYXRlUG9saWN5UmVzcG9uc2USTAoJR2V0UG9saWN5Eh4u",
+            "ZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlcXVlc3QaHy5kZXZpY2VvcHMudjEu",
+            "R2V0UG9saWN5UmVzcG9uc2USVQoMTGlzdFBvbGljaWVzEiEuZGV2aWNlb3Bz",
+            "LnYxLkxpc3RQb2xpY2llc1JlcXVlc3QaIi5kZXZpY2VvcHMudjEuTGlzdFBv",
+            "bGljaWVzUmVzcG9uc2USVQoMVXBkYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYx",
+            "LlVwZGF0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuVXBkYXRlUG9s",
+            "aWN5UmVzcG9uc2USVQoMRGVsZXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkRl",
+            "bGV0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuRGVsZXRlUG9saWN5",
+            "UmVzcG9uc2USUQoKVGVzdFBvbGljeRIfLmRldmljZW9wcy52MS5UZXN0UG9s",
+            "aWN5UmVxdWVzdBogLmRldmljZW9wcy52MS5UZXN0UG9saWN5UmVzcG9uc2Uw",
+            "ARJ1ChZCZW5jaG1hcmtQb3N0cHJvY2Vzc29yEisuZGV2aWNlb3BzLnYxLkJl",
+            "bmNobWFya1Bvc3Rwcm9jZXNzb3JSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkJl",
+            "bmNobWFya1Bvc3Rwcm9jZXNzb3JSZXNwb25zZTABEoIBChtHZXRQb3N0cHJv",
+            "Y2Vzc2luZ1N0YXRpc3RpY3MSMC5kZXZpY2VvcHMudjEuR2V0UG9zdHByb2Nl",
+            "c3NpbmdTdGF0aXN0aWNzUmVxdWVzdBoxLmRldmljZW9wcy52MS5HZXRQb3N0",
+            "cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0",
+            "aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SafetyReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -1256,13 +1256,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -1484,7 +1484,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -1545,7 +1545,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -1610,7 +1610,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2205,13 +2205,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -2420,7 +2420,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -2478,7 +2478,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2540,7 +2540,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2928,13 +2928,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 5;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -3123,7 +3123,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -3173,7 +3173,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -3225,7 +3225,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

@@ -71,75 +71,75 @@ namespace DeviceOperations.V1 {
             "FS5kZXZpY2VvcHMudjEuU2Vzc2lvbiJZChVDYW5jZWxTZXNzaW9uc1JlcXVl",
             "c3QSKwoGZmlsdGVyGAEgASgLMhsuZGV2aWNlb3BzLnYxLlNlc3Npb25GaWx0",
             "ZXISEwoLcmVhc29uX3RleHQYAiABKAkiMQoWQ2FuY2VsU2Vzc2lvbnNSZXNw",
-            "b25zZRIXCg9jYW5jZWxsZWRfY291bnQYASABKAUijAEKFFVwZGF0ZVNlc3Np",
-            "b25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSLQoHb3B0aW9ucxgCIAEo",
-            "CzIcLmRldmljZW9wcy52MS5TZXNzaW9uT3B0aW9ucxIxCg11cGRhdGVfZmll",
-            "bGRzGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI/ChVVcGRh",
-            "dGVTZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmRldmljZW9w",
-            "cy52MS5TZXNzaW9uIioKFERlbGV0ZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Np",
-            "b25faWQYASABKAkiFwoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlKoECChFTZXNz",
-            "aW9uQ2hhbmdlS2luZBIjCh9TRVNTSU9OX0NIQU5HRV9LSU5EX1VOU1BFQ0lG",
-            "SUVEEAASHQoZU0VTU0lPTl9DSEFOR0VfS0lORF9BRERFRBABEh8KG1NFU1NJ",
-            "T05fQ0hBTkdFX0tJTkRfQ0hBTkdFRBACEh0KGVNFU1NJT05fQ0hBTkdFX0tJ",
-            "TkRfRU5ERUQQAxIfChtTRVNTSU9OX0NIQU5HRV9LSU5EX1JFTU9WRUQQBBIk",
-            "CiBTRVNTSU9OX0NIQU5HRV9LSU5EX1NOQVBTSE9UX0VORBAFEiEKHVNFU1NJ",
-            "T05fQ0hBTkdFX0tJTkRfSEVBUlRCRUFUEAYypRMKEVByb2Nlc3NpbmdTZXJ2",
-            "aWNlElUKDExpc3RTZXNzaW9ucxIhLmRldmljZW9wcy52MS5MaXN0U2Vzc2lv",
-            "bnNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNl",
-            "Ek8KCkdldFNlc3Npb24SHy5kZXZpY2VvcHMudjEuR2V0U2Vzc2lvblJlcXVl",
-            "c3QaIC5kZXZpY2VvcHMudjEuR2V0U2Vzc2lvblJlc3BvbnNlElcKDFdhdGNo",
-            "U2Vzc2lvbhIhLmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25SZXF1ZXN0GiIu",
-            "ZGV2aWNlb3BzLnYxLldhdGNoU2Vzc2lvblJlc3BvbnNlMAESWgoNV2F0Y2hT",
-            "ZXNzaW9ucxIiLmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25zUmVxdWVzdBoj",
-            "LmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25zUmVzcG9uc2UwARJMCglMaXN0",
-            "UXVldWUSHi5kZXZpY2VvcHMudjEuTGlzdFF1ZXVlUmVxdWVzdBofLmRldmlj",
-            "ZW9wcy52MS5MaXN0UXVldWVSZXNwb25zZRJVCgxQYXVzZVNlc3Npb24SIS5k",
-            "ZXZpY2VvcHMudjEuUGF1c2VTZXNzaW9uUmVxdWVzdBoiLmRldmljZW9wcy52",
-            "MS5QYXVzZVNlc3Npb25SZXNwb25zZRJYCg1SZXN1bWVTZXNzaW9uEiIuZGV2",
-            "aWNlb3BzLnYxLlJlc3VtZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
-            "LlJlc3VtZVNlc3Npb25SZXNwb25zZRJYCg1DYW5jZWxTZXNzaW9uEiIuZGV2",
-            "aWNlb3BzLnYxLkNhbmNlbFNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
-            "LkNhbmNlbFNlc3Npb25SZXNwb25zZRJbCg5DYW5jZWxTZXNzaW9ucxIjLmRl",
-            "dmljZW9wcy52MS5DYW5jZWxTZXNzaW9uc1JlcXVlc3QaJC5kZXZpY2VvcHMu",
-            "djEuQ2FuY2VsU2Vzc2lvbnNSZXNwb25zZRJYCg1VcGRhdGVTZXNzaW9uEiIu",
-            "ZGV2aWNlb3BzLnYxLlVwZGF0ZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3Bz",
-            "LnYxLlVwZGF0ZVNlc3Npb25SZXNwb25zZRJYCg1EZWxldGVTZXNzaW9uEiIu",
-            "ZGV2aWNlb3BzLnYxLkRlbGV0ZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3Bz",
-            "LnYxLkRlbGV0ZVNlc3Npb25SZXNwb25zZRJYCg1MaXN0V29ya2Zsb3dzEiIu",
-            "ZGV2aWNlb3BzLnYxLkxpc3RXb3JrZmxvd3NSZXF1ZXN0GiMuZGV2aWNlb3Bz",
-            "LnYxLkxpc3RXb3JrZmxvd3NSZXNwb25zZRJSCgtHZXRXb3JrZmxvdxIgLmRl",
-            "dmljZW9wcy52MS5HZXRXb3JrZmxvd1JlcXVlc3QaIS5kZXZpY2VvcHMudjEu",
-            "R2V0V29ya2Zsb3dSZXNwb25zZRJbCg5DcmVhdGVXb3JrZmxvdxIjLmRldmlj",
-            "ZW9wcy52MS5DcmVhdGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMudjEu",
-            "Q3JlYXRlV29ya2Zsb3dSZXNwb25zZRJbCg5VcGRhdGVXb3JrZmxvdxIjLmRl",
-            "dmljZW9wcy52MS5VcGRhdGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMu",
-            "djEuVXBkYXRlV29ya2Zsb3dSZXNwb25zZRJbCg5EZWxldGVXb3JrZmxvdxIj",
-            "LmRldmljZW9wcy52MS5EZWxldGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2Vv",
-            "cHMudjEuRGVsZXRlV29ya2Zsb3dSZXNwb25zZRJhChBWYWxpZGF0ZVdvcmtm",
-            "bG93EiUuZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXF1ZXN0GiYu",
-            "ZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJUCgtSdW5X",
-            "b3JrZmxvdxIgLmRldmljZW9wcy52MS5SdW5Xb3JrZmxvd1JlcXVlc3QaIS5k",
-            "ZXZpY2VvcHMudjEuUnVuV29ya2Zsb3dSZXNwb25zZTABElIKC0NyZWF0ZUJh",
-            "dGNoEiAuZGV2aWNlb3BzLnYxLkNyZWF0ZUJhdGNoUmVxdWVzdBohLmRldmlj",
-            "ZW9wcy52MS5DcmVhdGVCYXRjaFJlc3BvbnNlElgKDUFkZEJhdGNoSXRlbXMS",
-            "Ii5kZXZpY2VvcHMudjEuQWRkQmF0Y2hJdGVtc1JlcXVlc3QaIy5kZXZpY2Vv",
-            "cHMudjEuQWRkQmF0Y2hJdGVtc1Jlc3BvbnNlEkkKCEdldEJhdGNoEh0uZGV2",
-            "aWNlb3BzLnYxLkdldEJhdGNoUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZXRC",
-            "YXRjaFJlc3BvbnNlElIKC0xpc3RCYXRjaGVzEiAuZGV2aWNlb3BzLnYxLkxp",
-            "c3RCYXRjaGVzUmVxdWVzdBohLmRldmljZW9wcy52MS5MaXN0QmF0Y2hlc1Jl",
-            "c3BvbnNlElEKCldhdGNoQmF0Y2gSHy5kZXZpY2VvcHMudjEuV2F0Y2hCYXRj",
-            "aFJlcXVlc3QaIC5kZXZpY2VvcHMudjEuV2F0Y2hCYXRjaFJlc3BvbnNlMAES",
-            "TwoKUGF1c2VCYXRjaBIfLmRldmljZW9wcy52MS5QYXVzZUJhdGNoUmVxdWVz",
-            "dBogLmRldmljZW9wcy52MS5QYXVzZUJhdGNoUmVzcG9uc2USUgoLUmVzdW1l",
-            "QmF0Y2gSIC5kZXZpY2VvcHMudjEuUmVzdW1lQmF0Y2hSZXF1ZXN0GiEuZGV2",
-            "aWNlb3BzLnYxLlJlc3VtZUJhdGNoUmVzcG9uc2USUgoLQ2FuY2VsQmF0Y2gS",
-            "IC5kZXZpY2VvcHMudjEuQ2FuY2VsQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3Bz",
-            "LnYxLkNhbmNlbEJhdGNoUmVzcG9uc2USXgoPUmV0cnlCYXRjaEl0ZW1zEiQu",
-            "ZGV2aWNlb3BzLnYxLlJldHJ5QmF0Y2hJdGVtc1JlcXVlc3QaJS5kZXZpY2Vv",
-            "cHMudjEuUmV0cnlCYXRjaEl0ZW1zUmVzcG9uc2USUgoLRGVsZXRlQmF0Y2gS",
-            "IC5kZXZpY2VvcHMudjEuRGVsZXRlQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3Bz",
-            "LnYxLkRlbGV0ZUJhdGNoUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMu",
-            "VjFiBnByb3RvMw=="));
+            "b25zZRIXCg9jYW5jZWxsZWRfY291bnQYASABKAUiiQEKFFVwZGF0ZVNlc3Np",
+            "b25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAkSKgoHb3B0aW9ucxgCIAEo",
+            "CzIZLmRldmljZW9wcy52MS5Xb3JrT3B0aW9ucxIxCg11cGRhdGVfZmllbGRz",
+            "GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFzayI/ChVVcGRhdGVT",
+            "ZXNzaW9uUmVzcG9uc2USJgoHc2Vzc2lvbhgBIAEoCzIVLmRldmljZW9wcy52",
+            "MS5TZXNzaW9uIioKFERlbGV0ZVNlc3Npb25SZXF1ZXN0EhIKCnNlc3Npb25f",
+            "aWQYASABKAkiFwoVRGVsZXRlU2Vzc2lvblJlc3BvbnNlKoECChFTZXNzaW9u",
+            "Q2hhbmdlS2luZBIjCh9TRVNTSU9OX0NIQU5HRV9LSU5EX1VOU1BFQ0lGSUVE",
+            "EAASHQoZU0VTU0lPTl9DSEFOR0VfS0lORF9BRERFRBABEh8KG1NFU1NJT05f",
+            "Q0hBTkdFX0tJTkRfQ0hBTkdFRBACEh0KGVNFU1NJT05fQ0hBTkdFX0tJTkRf",
+            "RU5ERUQQAxIfChtTRVNTSU9OX0NIQU5HRV9LSU5EX1JFTU9WRUQQBBIkCiBT",
+            "RVNTSU9OX0NIQU5HRV9LSU5EX1NOQVBTSE9UX0VORBAFEiEKHVNFU1NJT05f",
+            "Q0hBTkdFX0tJTkRfSEVBUlRCRUFUEAYypRMKEVByb2Nlc3NpbmdTZXJ2aWNl",
+            "ElUKDExpc3RTZXNzaW9ucxIhLmRldmljZW9wcy52MS5MaXN0U2Vzc2lvbnNS",
+            "ZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlEk8K",
+            "CkdldFNlc3Npb24SHy5kZXZpY2VvcHMudjEuR2V0U2Vzc2lvblJlcXVlc3Qa",
+            "IC5kZXZpY2VvcHMudjEuR2V0U2Vzc2lvblJlc3BvbnNlElcKDFdhdGNoU2Vz",
+            "c2lvbhIhLmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25SZXF1ZXN0GiIuZGV2",
+            "aWNlb3BzLnYxLldhdGNoU2Vzc2lvblJlc3BvbnNlMAESWgoNV2F0Y2hTZXNz",
+            "aW9ucxIiLmRldmljZW9wcy52MS5XYXRjaFNlc3Npb25zUmVxdWVzdBojLmRl",
+            "dmljZW9wcy52MS5XYXRjaFNlc3Npb25zUmVzcG9uc2UwARJMCglMaXN0UXVl",
+            "dWUSHi5kZXZpY2VvcHMudjEuTGlzdFF1ZXVlUmVxdWVzdBofLmRldmljZW9w",
+            "cy52MS5MaXN0UXVldWVSZXNwb25zZRJVCgxQYXVzZVNlc3Npb24SIS5kZXZp",
+            "Y2VvcHMudjEuUGF1c2VTZXNzaW9uUmVxdWVzdBoiLmRldmljZW9wcy52MS5Q",
+            "YXVzZVNlc3Npb25SZXNwb25zZRJYCg1SZXN1bWVTZXNzaW9uEiIuZGV2aWNl",
+            "b3BzLnYxLlJlc3VtZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlJl",
+            "c3VtZVNlc3Npb25SZXNwb25zZRJYCg1DYW5jZWxTZXNzaW9uEiIuZGV2aWNl",
+            "b3BzLnYxLkNhbmNlbFNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLkNh",
+            "bmNlbFNlc3Npb25SZXNwb25zZRJbCg5DYW5jZWxTZXNzaW9ucxIjLmRldmlj",
+            "ZW9wcy52MS5DYW5jZWxTZXNzaW9uc1JlcXVlc3QaJC5kZXZpY2VvcHMudjEu",
+            "Q2FuY2VsU2Vzc2lvbnNSZXNwb25zZRJYCg1VcGRhdGVTZXNzaW9uEiIuZGV2",
+            "aWNlb3BzLnYxLlVwZGF0ZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
+            "LlVwZGF0ZVNlc3Npb25SZXNwb25zZRJYCg1EZWxldGVTZXNzaW9uEiIuZGV2",
+            "aWNlb3BzLnYxLkRlbGV0ZVNlc3Npb25SZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
+            "LkRlbGV0ZVNlc3Npb25SZXNwb25zZRJYCg1MaXN0V29ya2Zsb3dzEiIuZGV2",
+            "aWNlb3BzLnYxLkxpc3RXb3JrZmxvd3NSZXF1ZXN0GiMuZGV2aWNlb3BzLnYx",
+            "Lkxpc3RXb3JrZmxvd3NSZXNwb25zZRJSCgtHZXRXb3JrZmxvdxIgLmRldmlj",
+            "ZW9wcy52MS5HZXRXb3JrZmxvd1JlcXVlc3QaIS5kZXZpY2VvcHMudjEuR2V0",
+            "V29ya2Zsb3dSZXNwb25zZRJbCg5DcmVhdGVXb3JrZmxvdxIjLmRldmljZW9w",
+            "cy52MS5DcmVhdGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMudjEuQ3Jl",
+            "YXRlV29ya2Zsb3dSZXNwb25zZRJbCg5VcGRhdGVXb3JrZmxvdxIjLmRldmlj",
+            "ZW9wcy52MS5VcGRhdGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMudjEu",
+            "VXBkYXRlV29ya2Zsb3dSZXNwb25zZRJbCg5EZWxldGVXb3JrZmxvdxIjLmRl",
+            "dmljZW9wcy52MS5EZWxldGVXb3JrZmxvd1JlcXVlc3QaJC5kZXZpY2VvcHMu",
+            "djEuRGVsZXRlV29ya2Zsb3dSZXNwb25zZRJhChBWYWxpZGF0ZVdvcmtmbG93",
+            "EiUuZGV2aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXF1ZXN0GiYuZGV2",
+            "aWNlb3BzLnYxLlZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRJUCgtSdW5Xb3Jr",
+            "ZmxvdxIgLmRldmljZW9wcy52MS5SdW5Xb3JrZmxvd1JlcXVlc3QaIS5kZXZp",
+            "Y2VvcHMudjEuUnVuV29ya2Zsb3dSZXNwb25zZTABElIKC0NyZWF0ZUJhdGNo",
+            "EiAuZGV2aWNlb3BzLnYxLkNyZWF0ZUJhdGNoUmVxdWVzdBohLmRldmljZW9w",
+            "cy52MS5DcmVhdGVCYXRjaFJlc3BvbnNlElgKDUFkZEJhdGNoSXRlbXMSIi5k",
+            "ZXZpY2VvcHMudjEuQWRkQmF0Y2hJdGVtc1JlcXVlc3QaIy5kZXZpY2VvcHMu",
+            "djEuQWRkQmF0Y2hJdGVtc1Jlc3BvbnNlEkkKCEdldEJhdGNoEh0uZGV2aWNl",
+            "b3BzLnYxLkdldEJhdGNoUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZXRCYXRj",
+            "aFJlc3BvbnNlElIKC0xpc3RCYXRjaGVzEiAuZGV2aWNlb3BzLnYxLkxpc3RC",
+            "YXRjaGVzUmVxdWVzdBohLmRldmljZW9wcy52MS5MaXN0QmF0Y2hlc1Jlc3Bv",
+            "bnNlElEKCldhdGNoQmF0Y2gSHy5kZXZpY2VvcHMudjEuV2F0Y2hCYXRjaFJl",
+            "cXVlc3QaIC5kZXZpY2VvcHMudjEuV2F0Y2hCYXRjaFJlc3BvbnNlMAESTwoK",
+            "UGF1c2VCYXRjaBIfLmRldmljZW9wcy52MS5QYXVzZUJhdGNoUmVxdWVzdBog",
+            "LmRldmljZW9wcy52MS5QYXVzZUJhdGNoUmVzcG9uc2USUgoLUmVzdW1lQmF0",
+            "Y2gSIC5kZXZpY2VvcHMudjEuUmVzdW1lQmF0Y2hSZXF1ZXN0GiEuZGV2aWNl",
+            "b3BzLnYxLlJlc3VtZUJhdGNoUmVzcG9uc2USUgoLQ2FuY2VsQmF0Y2gSIC5k",
+            "ZXZpY2VvcHMudjEuQ2FuY2VsQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
+            "LkNhbmNlbEJhdGNoUmVzcG9uc2USXgoPUmV0cnlCYXRjaEl0ZW1zEiQuZGV2",
+            "aWNlb3BzLnYxLlJldHJ5QmF0Y2hJdGVtc1JlcXVlc3QaJS5kZXZpY2VvcHMu",
+            "djEuUmV0cnlCYXRjaEl0ZW1zUmVzcG9uc2USUgoLRGVsZXRlQmF0Y2gSIC5k",
+            "ZXZpY2VvcHMudjEuRGVsZXRlQmF0Y2hSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
+            "LkRlbGV0ZUJhdGNoUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFi",
+            "BnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.BatchReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::DeviceOperations.V1.WorkflowReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionChangeKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -5355,13 +5355,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 2;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// The options as they shall be: priority, tags, retention.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -5499,7 +5499,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -5534,7 +5534,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -5571,7 +5571,7 @@ namespace DeviceOperations.V1 {
           }
           case 18: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

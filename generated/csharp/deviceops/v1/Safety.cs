@@ -28,54 +28,54 @@ namespace DeviceOperations.V1 {
             "dmljZW9wcy92MS9jb21tb24ucHJvdG8aHmRldmljZW9wcy92MS9kZXZpY2Vf",
             "aW5mby5wcm90bxoYZGV2aWNlb3BzL3YxL2V2ZW50LnByb3RvGhxkZXZpY2Vv",
             "cHMvdjEvZmluaXNoaW5nLnByb3RvGhpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5w",
-            "cm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKMAgoSQ2hl",
+            "cm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKJAgoSQ2hl",
             "Y2tTYWZldHlSZXF1ZXN0EigKBmltYWdlcxgBIAMoCzIYLmRldmljZW9wcy52",
             "MS5JbnB1dEltYWdlEg8KB3Byb21wdHMYAiADKAkSEQoJcG9saWN5X2lkGAMg",
-            "ASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgFEi0KB29wdGlvbnMYBSABKAsy",
-            "HC5kZXZpY2VvcHMudjEuU2Vzc2lvbk9wdGlvbnMSLwoIZGVsaXZlcnkYByAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAKCXBsYWNlbWVu",
-            "dBgGIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQiQAoTQ2hl",
-            "Y2tTYWZldHlSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52",
-            "MS5TZXNzaW9uRXZlbnQingEKClNhZmV0eVJ1bGUSEAoIY2F0ZWdvcnkYASAB",
-            "KAkSFgoJdGhyZXNob2xkGAIgASgBSACIAQESKgoGYWN0aW9uGAMgASgOMhou",
-            "ZGV2aWNlb3BzLnYxLlNhZmV0eUFjdGlvbhIsCgdzdWJqZWN0GAQgASgOMhsu",
-            "ZGV2aWNlb3BzLnYxLlNhZmV0eVN1YmplY3RCDAoKX3RocmVzaG9sZCLjAgoM",
-            "U2FmZXR5UG9saWN5EhEKCXBvbGljeV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIg",
-            "ASgFEhMKC2Rlc2NyaXB0aW9uGAMgASgJEicKBXJ1bGVzGAQgAygLMhguZGV2",
-            "aWNlb3BzLnYxLlNhZmV0eVJ1bGUSGQoRcG9zdHByb2Nlc3Nvcl9pZHMYBSAD",
-            "KAkSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGlt",
-            "ZXN0YW1wEj4KFW9uX2NsYXNzaWZpZXJfZmFpbHVyZRgHIAEoDjIfLmRldmlj",
-            "ZW9wcy52MS5DbGFzc2lmaWVyRmFpbHVyZRIUCgxwcm9tcHRfd29yZHMYCCAD",
-            "KAkSLAoKcHJvdmVuYW5jZRgJIAEoCzIYLmRldmljZW9wcy52MS5Qcm92ZW5h",
-            "bmNlEg0KBW93bmVyGAogASgJEhIKCmlzX2RlZmF1bHQYCyABKAgiQQoTQ3Jl",
-            "YXRlUG9saWN5UmVxdWVzdBIqCgZwb2xpY3kYASABKAsyGi5kZXZpY2VvcHMu",
-            "djEuU2FmZXR5UG9saWN5IkIKFENyZWF0ZVBvbGljeVJlc3BvbnNlEioKBnBv",
-            "bGljeRgBIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3kiNgoQR2V0",
-            "UG9saWN5UmVxdWVzdBIRCglwb2xpY3lfaWQYASABKAkSDwoHdmVyc2lvbhgC",
-            "IAEoBSI/ChFHZXRQb2xpY3lSZXNwb25zZRIqCgZwb2xpY3kYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5IksKE0xpc3RQb2xpY2llc1JlcXVl",
-            "c3QSDQoFb3duZXIYAyABKAkSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2Vf",
-            "dG9rZW4YAiABKAkiXQoUTGlzdFBvbGljaWVzUmVzcG9uc2USLAoIcG9saWNp",
-            "ZXMYASADKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5EhcKD25leHRf",
-            "cGFnZV90b2tlbhgCIAEoCSJbChNVcGRhdGVQb2xpY3lSZXF1ZXN0EioKBnBv",
-            "bGljeRgBIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3kSGAoQZXhw",
-            "ZWN0ZWRfdmVyc2lvbhgCIAEoBSJCChRVcGRhdGVQb2xpY3lSZXNwb25zZRIq",
-            "CgZwb2xpY3kYASABKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5IkIK",
-            "E0RlbGV0ZVBvbGljeVJlcXVlc3QSEQoJcG9saWN5X2lkGAEgASgJEhgKEGV4",
-            "cGVjdGVkX3ZlcnNpb24YAiABKAUiFgoURGVsZXRlUG9saWN5UmVzcG9uc2Ui",
-            "7gIKEVRlc3RQb2xpY3lSZXF1ZXN0EhMKCXBvbGljeV9pZBgBIAEoCUgAEiwK",
-            "BnBvbGljeRgCIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3lIABIo",
-            "CgZpbWFnZXMYAyADKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIPCgdw",
-            "cm9tcHRzGAQgAygJEjsKBnNjb3JlcxgFIAMoCzIrLmRldmljZW9wcy52MS5U",
-            "ZXN0UG9saWN5UmVxdWVzdC5TY29yZXNFbnRyeRItCgdvcHRpb25zGAYgASgL",
-            "MhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRlbGl2ZXJ5GAcg",
-            "ASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxotCgtTY29yZXNF",
-            "bnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQg8KDXBvbGlj",
-            "eV9zb3VyY2UiPwoSVGVzdFBvbGljeVJlc3BvbnNlEikKBWV2ZW50GAEgASgL",
-            "MhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCpzChFDbGFzc2lmaWVyRmFp",
-            "bHVyZRIiCh5DTEFTU0lGSUVSX0ZBSUxVUkVfVU5TUEVDSUZJRUQQABIcChhD",
-            "TEFTU0lGSUVSX0ZBSUxVUkVfQkxPQ0sQARIcChhDTEFTU0lGSUVSX0ZBSUxV",
-            "UkVfQUxMT1cQAkIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "ASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgFEioKB29wdGlvbnMYBSABKAsy",
+            "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAKCXBsYWNlbWVudBgG",
+            "IAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQiQAoTQ2hlY2tT",
+            "YWZldHlSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5T",
+            "ZXNzaW9uRXZlbnQingEKClNhZmV0eVJ1bGUSEAoIY2F0ZWdvcnkYASABKAkS",
+            "FgoJdGhyZXNob2xkGAIgASgBSACIAQESKgoGYWN0aW9uGAMgASgOMhouZGV2",
+            "aWNlb3BzLnYxLlNhZmV0eUFjdGlvbhIsCgdzdWJqZWN0GAQgASgOMhsuZGV2",
+            "aWNlb3BzLnYxLlNhZmV0eVN1YmplY3RCDAoKX3RocmVzaG9sZCLjAgoMU2Fm",
+            "ZXR5UG9saWN5EhEKCXBvbGljeV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgF",
+            "EhMKC2Rlc2NyaXB0aW9uGAMgASgJEicKBXJ1bGVzGAQgAygLMhguZGV2aWNl",
+            "b3BzLnYxLlNhZmV0eVJ1bGUSGQoRcG9zdHByb2Nlc3Nvcl9pZHMYBSADKAkS",
+            "LwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0",
+            "YW1wEj4KFW9uX2NsYXNzaWZpZXJfZmFpbHVyZRgHIAEoDjIfLmRldmljZW9w",
+            "cy52MS5DbGFzc2lmaWVyRmFpbHVyZRIUCgxwcm9tcHRfd29yZHMYCCADKAkS",
+            "LAoKcHJvdmVuYW5jZRgJIAEoCzIYLmRldmljZW9wcy52MS5Qcm92ZW5hbmNl",
+            "Eg0KBW93bmVyGAogASgJEhIKCmlzX2RlZmF1bHQYCyABKAgiQQoTQ3JlYXRl",
+            "UG9saWN5UmVxdWVzdBIqCgZwb2xpY3kYASABKAsyGi5kZXZpY2VvcHMudjEu",
+            "U2FmZXR5UG9saWN5IkIKFENyZWF0ZVBvbGljeVJlc3BvbnNlEioKBnBvbGlj",
+            "eRgBIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3kiNgoQR2V0UG9s",
+            "aWN5UmVxdWVzdBIRCglwb2xpY3lfaWQYASABKAkSDwoHdmVyc2lvbhgCIAEo",
+            "BSI/ChFHZXRQb2xpY3lSZXNwb25zZRIqCgZwb2xpY3kYASABKAsyGi5kZXZp",
+            "Y2VvcHMudjEuU2FmZXR5UG9saWN5IksKE0xpc3RQb2xpY2llc1JlcXVlc3QS",
+            "DQoFb3duZXIYAyABKAkSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9r",
+            "ZW4YAiABKAkiXQoUTGlzdFBvbGljaWVzUmVzcG9uc2USLAoIcG9saWNpZXMY",
+            "ASADKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5EhcKD25leHRfcGFn",
+            "ZV90b2tlbhgCIAEoCSJbChNVcGRhdGVQb2xpY3lSZXF1ZXN0EioKBnBvbGlj",
+            "eRgBIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3kSGAoQZXhwZWN0",
+            "ZWRfdmVyc2lvbhgCIAEoBSJCChRVcGRhdGVQb2xpY3lSZXNwb25zZRIqCgZw",
+            "b2xpY3kYASABKAsyGi5kZXZpY2VvcHMudjEuU2FmZXR5UG9saWN5IkIKE0Rl",
+            "bGV0ZVBvbGljeVJlcXVlc3QSEQoJcG9saWN5X2lkGAEgASgJEhgKEGV4cGVj",
+            "dGVkX3ZlcnNpb24YAiABKAUiFgoURGVsZXRlUG9saWN5UmVzcG9uc2Ui6wIK",
+            "EVRlc3RQb2xpY3lSZXF1ZXN0EhMKCXBvbGljeV9pZBgBIAEoCUgAEiwKBnBv",
+            "bGljeRgCIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlQb2xpY3lIABIoCgZp",
+            "bWFnZXMYAyADKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIPCgdwcm9t",
+            "cHRzGAQgAygJEjsKBnNjb3JlcxgFIAMoCzIrLmRldmljZW9wcy52MS5UZXN0",
+            "UG9saWN5UmVxdWVzdC5TY29yZXNFbnRyeRIqCgdvcHRpb25zGAYgASgLMhku",
+            "ZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcgASgLMh0u",
+            "ZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxotCgtTY29yZXNFbnRyeRIL",
+            "CgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAE6AjgBQg8KDXBvbGljeV9zb3Vy",
+            "Y2UiPwoSVGVzdFBvbGljeVJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2",
+            "aWNlb3BzLnYxLlNlc3Npb25FdmVudCpzChFDbGFzc2lmaWVyRmFpbHVyZRIi",
+            "Ch5DTEFTU0lGSUVSX0ZBSUxVUkVfVU5TUEVDSUZJRUQQABIcChhDTEFTU0lG",
+            "SUVSX0ZBSUxVUkVfQkxPQ0sQARIcChhDTEFTU0lGSUVSX0ZBSUxVUkVfQUxM",
+            "T1cQAkIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ClassifierFailure), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -236,13 +236,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 5;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -436,7 +436,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -489,7 +489,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -545,7 +545,7 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -4118,13 +4118,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 6;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -4313,7 +4313,7 @@ namespace DeviceOperations.V1 {
       scores_.MergeFrom(other.scores_);
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -4381,7 +4381,7 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -4439,7 +4439,7 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

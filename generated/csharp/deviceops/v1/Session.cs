@@ -28,100 +28,100 @@ namespace DeviceOperations.V1 {
             "ZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGh5kZXZpY2VvcHMvdjEvZGV2aWNl",
             "X2luZm8ucHJvdG8aGWRldmljZW9wcy92MS9lcnJvcnMucHJvdG8aHGRldmlj",
             "ZW9wcy92MS9maW5pc2hpbmcucHJvdG8aHmdvb2dsZS9wcm90b2J1Zi9kdXJh",
-            "dGlvbi5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKO",
-            "AwoOU2Vzc2lvbk9wdGlvbnMSEgoKcmVxdWVzdF9pZBgBIAEoCRIoCghwcmlv",
-            "cml0eRgCIAEoDjIWLmRldmljZW9wcy52MS5Qcmlvcml0eRIwCg1xdWV1ZV90",
-            "aW1lb3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3J1",
-            "bl90aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEK",
-            "DW9uX2Rpc2Nvbm5lY3QYBSABKA4yGi5kZXZpY2VvcHMudjEuT25EaXNjb25u",
-            "ZWN0EgwKBHRhZ3MYBiADKAkSPAoIbWV0YWRhdGEYByADKAsyKi5kZXZpY2Vv",
-            "cHMudjEuU2Vzc2lvbk9wdGlvbnMuTWV0YWRhdGFFbnRyeRIsCglyZXRlbnRp",
-            "b24YCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aLwoNTWV0YWRh",
-            "dGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIocBCg9Q",
-            "cmV2aWV3U2V0dGluZ3MSEwoLZXZlcnlfc3RlcHMYASABKAUSHAoPbWF4X2Vk",
-            "Z2VfcGl4ZWxzGAIgASgFSACIAQESLQoGZm9ybWF0GAMgASgOMh0uZGV2aWNl",
-            "b3BzLnYxLkltYWdlRmlsZUZvcm1hdEISChBfbWF4X2VkZ2VfcGl4ZWxzIsIB",
-            "Cg9EZWxpdmVyeU9wdGlvbnMSFwoPb21pdF9pbWFnZV9kYXRhGAEgASgIEi8K",
-            "CHByZXZpZXdzGAIgASgLMh0uZGV2aWNlb3BzLnYxLlByZXZpZXdTZXR0aW5n",
-            "cxIzCgtldmVudF9raW5kcxgDIAMoDjIeLmRldmljZW9wcy52MS5TZXNzaW9u",
-            "RXZlbnRLaW5kEjAKDXN0ZXBfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJv",
-            "dG9idWYuRHVyYXRpb24i+wYKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEo",
-            "CRInCgRraW5kGAIgASgOMhkuZGV2aWNlb3BzLnYxLlNlc3Npb25LaW5kEikK",
-            "BXN0YXRlGAMgASgOMhouZGV2aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRIiCgVw",
-            "aGFzZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIyCglwbGFjZW1lbnQY",
-            "BSABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2VtZW50RGVjaXNpb24SEAoIbW9k",
-            "ZWxfaWQYBiABKAkSFgoOcXVldWVfcG9zaXRpb24YByABKAUSOAoUZXN0aW1h",
-            "dGVkX3N0YXJ0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0",
-            "YW1wEjYKEmVzdGltYXRlZF9lbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90",
-            "b2J1Zi5UaW1lc3RhbXASEAoIcHJvZ3Jlc3MYCiABKAESFQoNbGFzdF9zZXF1",
-            "ZW5jZRgLIAEoAxIWCg5maXJzdF9zZXF1ZW5jZRgMIAEoAxIvCgtjcmVhdGVf",
-            "dGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3Rh",
-            "cnRfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoI",
-            "ZW5kX3RpbWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8K",
-            "C2V4cGlyZV90aW1lGBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFt",
-            "cBItCgdvcHRpb25zGBEgASgLMhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRp",
-            "b25zEhkKEXBhcmVudF9zZXNzaW9uX2lkGBIgASgJEiYKB2ZhaWx1cmUYEyAB",
-            "KAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYFCADKAsyGS5k",
-            "ZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQYFSABKAUS",
-            "EwoLcmV0cnlfY291bnQYFiABKAUSDQoFb3duZXIYFyABKAkSDgoGbWV0aG9k",
-            "GBggASgJEi0KC3BlYWtfbWVtb3J5GBkgASgLMhguZGV2aWNlb3BzLnYxLkJ5",
-            "dGVGaWd1cmUioQIKC0ltYWdlUmVzdWx0EhMKC2ltYWdlX2luZGV4GAEgASgF",
-            "Eg8KB2l0ZW1faWQYAiABKAkSEQoEc2VlZBgDIAEoA0gAiAEBEhMKC2FydGlm",
-            "YWN0X2lkGAQgASgJEi0KBmZvcm1hdBgFIAEoDjIdLmRldmljZW9wcy52MS5J",
-            "bWFnZUZpbGVGb3JtYXQSDQoFd2lkdGgYBiABKAUSDgoGaGVpZ2h0GAcgASgF",
-            "EhIKCnNpemVfYnl0ZXMYCCABKAMSKwoGc2FmZXR5GAkgASgLMhsuZGV2aWNl",
-            "b3BzLnYxLlNhZmV0eVZlcmRpY3QSLAoKcHJvdmVuYW5jZRgKIAEoCzIYLmRl",
-            "dmljZW9wcy52MS5Qcm92ZW5hbmNlQgcKBV9zZWVkImcKDVJldHJ5U2V0dGlu",
-            "Z3MSGQoMbWF4X2F0dGVtcHRzGAEgASgFSACIAQESKgoHYmFja29mZhgCIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIPCg1fbWF4X2F0dGVtcHRz",
-            "KuwDCgtTZXNzaW9uS2luZBIcChhTRVNTSU9OX0tJTkRfVU5TUEVDSUZJRUQQ",
-            "ABIbChdTRVNTSU9OX0tJTkRfR0VORVJBVElPThABEiEKHVNFU1NJT05fS0lO",
-            "RF9HRU5FUkFUSU9OX0JBVENIEAISHwobU0VTU0lPTl9LSU5EX1BPU1RQUk9D",
-            "RVNTSU5HEAMSGwoXU0VTU0lPTl9LSU5EX01PREVMX0xPQUQQBBIdChlTRVNT",
-            "SU9OX0tJTkRfTU9ERUxfVU5MT0FEEAUSHAoYU0VTU0lPTl9LSU5EX01PREVM",
-            "X0NBQ0hFEAYSGwoXU0VTU0lPTl9LSU5EX01PREVMX1RBU0sQBxIdChlTRVNT",
-            "SU9OX0tJTkRfTU9ERUxfSU1QT1JUEAgSGgoWU0VTU0lPTl9LSU5EX0JFTkNI",
-            "TUFSSxAJEhwKGFNFU1NJT05fS0lORF9NRU1PUllfVEFTSxAKEhwKGFNFU1NJ",
-            "T05fS0lORF9ERVZJQ0VfVEFTSxALEhkKFVNFU1NJT05fS0lORF9XT1JLRkxP",
-            "VxAMEhYKElNFU1NJT05fS0lORF9CQVRDSBANEh0KGVNFU1NJT05fS0lORF9T",
-            "QUZFVFlfQ0hFQ0sQDhIeChpTRVNTSU9OX0tJTkRfQ09OVFJPTF9JTUFHRRAP",
-            "KokCCgxTZXNzaW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklF",
-            "RBAAEhgKFFNFU1NJT05fU1RBVEVfUVVFVUVEEAESGQoVU0VTU0lPTl9TVEFU",
-            "RV9SVU5OSU5HEAISGQoVU0VTU0lPTl9TVEFURV9QQVVTSU5HEAMSGAoUU0VT",
-            "U0lPTl9TVEFURV9QQVVTRUQQBBIcChhTRVNTSU9OX1NUQVRFX0NBTkNFTExJ",
-            "TkcQBRIbChdTRVNTSU9OX1NUQVRFX0NPTVBMRVRFRBAGEhgKFFNFU1NJT05f",
-            "U1RBVEVfRkFJTEVEEAcSGwoXU0VTU0lPTl9TVEFURV9DQU5DRUxMRUQQCCrg",
-            "AwoFUGhhc2USFQoRUEhBU0VfVU5TUEVDSUZJRUQQABIQCgxQSEFTRV9RVUVV",
-            "RUQQARIXChNQSEFTRV9MT0FESU5HX01PREVMEAISFwoTUEhBU0VfRU5DT0RJ",
-            "TkdfVEVYVBADEhkKFVBIQVNFX1BSRVBBUklOR19JTlBVVBAEEhMKD1BIQVNF",
-            "X0RFTk9JU0lORxAFEhIKDlBIQVNFX1JFRklOSU5HEAYSFQoRUEhBU0VfU0VD",
-            "T05EX1BBU1MQBxISCg5QSEFTRV9ERUNPRElORxAIEhgKFFBIQVNFX1BPU1RQ",
-            "Uk9DRVNTSU5HEAkSGQoVUEhBU0VfQ0hFQ0tJTkdfU0FGRVRZEAoSGAoUUEhB",
-            "U0VfRU5DT0RJTkdfSU1BR0UQCxIRCg1QSEFTRV9SRUFESU5HEAwSEwoPUEhB",
-            "U0VfVkVSSUZZSU5HEA0SEQoNUEhBU0VfV1JJVElORxAOEhEKDVBIQVNFX0NP",
-            "UFlJTkcQDxITCg9QSEFTRV9SRUxFQVNJTkcQEBITCg9QSEFTRV9NRUFTVVJJ",
-            "TkcQERISCg5QSEFTRV9EUkFJTklORxASEhkKFVBIQVNFX1NUQVJUSU5HX1dP",
-            "UktFUhATEhcKE1BIQVNFX1JVTk5JTkdfU1RFUFMQFCpeCghQcmlvcml0eRIY",
-            "ChRQUklPUklUWV9VTlNQRUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMK",
-            "D1BSSU9SSVRZX05PUk1BTBACEhEKDVBSSU9SSVRZX0hJR0gQAyphCgxPbkRp",
-            "c2Nvbm5lY3QSHQoZT05fRElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9O",
-            "X0RJU0NPTk5FQ1RfQ0FOQ0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQ",
-            "AiqOAwoQU2Vzc2lvbkV2ZW50S2luZBIiCh5TRVNTSU9OX0VWRU5UX0tJTkRf",
-            "VU5TUEVDSUZJRUQQABIiCh5TRVNTSU9OX0VWRU5UX0tJTkRfUVVFVUVfTU9W",
-            "RUQQARIkCiBTRVNTSU9OX0VWRU5UX0tJTkRfUEhBU0VfU1RBUlRFRBACEigK",
-            "JFNFU1NJT05fRVZFTlRfS0lORF9UUkFOU0ZFUl9QUk9HUkVTUxADEiMKH1NF",
-            "U1NJT05fRVZFTlRfS0lORF9URVhUX0VOQ09ERUQQBBIkCiBTRVNTSU9OX0VW",
-            "RU5UX0tJTkRfU1RFUF9GSU5JU0hFRBAFEiQKIFNFU1NJT05fRVZFTlRfS0lO",
-            "RF9JTUFHRV9ERUNPREVEEAYSJQohU0VTU0lPTl9FVkVOVF9LSU5EX0lNQUdF",
-            "X0ZJTklTSEVEEAcSJAogU0VTU0lPTl9FVkVOVF9LSU5EX0lURU1fRklOSVNI",
-            "RUQQCBIkCiBTRVNTSU9OX0VWRU5UX0tJTkRfU1RBVEVfQ0hBTkdFRBAJKloK",
-            "C1Nlc3Npb25WaWV3EhwKGFNFU1NJT05fVklFV19VTlNQRUNJRklFRBAAEhYK",
-            "ElNFU1NJT05fVklFV19CQVNJQxABEhUKEVNFU1NJT05fVklFV19GVUxMEAJC",
-            "FqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "dGlvbi5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKI",
+            "AwoLV29ya09wdGlvbnMSEgoKcmVxdWVzdF9pZBgBIAEoCRIoCghwcmlvcml0",
+            "eRgCIAEoDjIWLmRldmljZW9wcy52MS5Qcmlvcml0eRIwCg1xdWV1ZV90aW1l",
+            "b3V0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3J1bl90",
+            "aW1lb3V0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKDW9u",
+            "X2Rpc2Nvbm5lY3QYBSABKA4yGi5kZXZpY2VvcHMudjEuT25EaXNjb25uZWN0",
+            "EgwKBHRhZ3MYBiADKAkSOQoIbWV0YWRhdGEYByADKAsyJy5kZXZpY2VvcHMu",
+            "djEuV29ya09wdGlvbnMuTWV0YWRhdGFFbnRyeRIsCglyZXRlbnRpb24YCCAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24aLwoNTWV0YWRhdGFFbnRy",
+            "eRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIocBCg9QcmV2aWV3",
+            "U2V0dGluZ3MSEwoLZXZlcnlfc3RlcHMYASABKAUSHAoPbWF4X2VkZ2VfcGl4",
+            "ZWxzGAIgASgFSACIAQESLQoGZm9ybWF0GAMgASgOMh0uZGV2aWNlb3BzLnYx",
+            "LkltYWdlRmlsZUZvcm1hdEISChBfbWF4X2VkZ2VfcGl4ZWxzIsIBCg9EZWxp",
+            "dmVyeU9wdGlvbnMSFwoPb21pdF9pbWFnZV9kYXRhGAEgASgIEi8KCHByZXZp",
+            "ZXdzGAIgASgLMh0uZGV2aWNlb3BzLnYxLlByZXZpZXdTZXR0aW5ncxIzCgtl",
+            "dmVudF9raW5kcxgDIAMoDjIeLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnRL",
+            "aW5kEjAKDXN0ZXBfaW50ZXJ2YWwYBCABKAsyGS5nb29nbGUucHJvdG9idWYu",
+            "RHVyYXRpb24i+AYKB1Nlc3Npb24SEgoKc2Vzc2lvbl9pZBgBIAEoCRInCgRr",
+            "aW5kGAIgASgOMhkuZGV2aWNlb3BzLnYxLlNlc3Npb25LaW5kEikKBXN0YXRl",
+            "GAMgASgOMhouZGV2aWNlb3BzLnYxLlNlc3Npb25TdGF0ZRIiCgVwaGFzZRgE",
+            "IAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIyCglwbGFjZW1lbnQYBSABKAsy",
+            "Hy5kZXZpY2VvcHMudjEuUGxhY2VtZW50RGVjaXNpb24SEAoIbW9kZWxfaWQY",
+            "BiABKAkSFgoOcXVldWVfcG9zaXRpb24YByABKAUSOAoUZXN0aW1hdGVkX3N0",
+            "YXJ0X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjYK",
+            "EmVzdGltYXRlZF9lbmRfdGltZRgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5U",
+            "aW1lc3RhbXASEAoIcHJvZ3Jlc3MYCiABKAESFQoNbGFzdF9zZXF1ZW5jZRgL",
+            "IAEoAxIWCg5maXJzdF9zZXF1ZW5jZRgMIAEoAxIvCgtjcmVhdGVfdGltZRgN",
+            "IAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLgoKc3RhcnRfdGlt",
+            "ZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3Rp",
+            "bWUYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGly",
+            "ZV90aW1lGBAgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgdv",
+            "cHRpb25zGBEgASgLMhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEhkKEXBh",
+            "cmVudF9zZXNzaW9uX2lkGBIgASgJEiYKB2ZhaWx1cmUYEyABKAsyFS5kZXZp",
+            "Y2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYFCADKAsyGS5kZXZpY2VvcHMu",
+            "djEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQYFSABKAUSEwoLcmV0cnlf",
+            "Y291bnQYFiABKAUSDQoFb3duZXIYFyABKAkSDgoGbWV0aG9kGBggASgJEi0K",
+            "C3BlYWtfbWVtb3J5GBkgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUi",
+            "oQIKC0ltYWdlUmVzdWx0EhMKC2ltYWdlX2luZGV4GAEgASgFEg8KB2l0ZW1f",
+            "aWQYAiABKAkSEQoEc2VlZBgDIAEoA0gAiAEBEhMKC2FydGlmYWN0X2lkGAQg",
+            "ASgJEi0KBmZvcm1hdBgFIAEoDjIdLmRldmljZW9wcy52MS5JbWFnZUZpbGVG",
+            "b3JtYXQSDQoFd2lkdGgYBiABKAUSDgoGaGVpZ2h0GAcgASgFEhIKCnNpemVf",
+            "Ynl0ZXMYCCABKAMSKwoGc2FmZXR5GAkgASgLMhsuZGV2aWNlb3BzLnYxLlNh",
+            "ZmV0eVZlcmRpY3QSLAoKcHJvdmVuYW5jZRgKIAEoCzIYLmRldmljZW9wcy52",
+            "MS5Qcm92ZW5hbmNlQgcKBV9zZWVkImcKDVJldHJ5U2V0dGluZ3MSGQoMbWF4",
+            "X2F0dGVtcHRzGAEgASgFSACIAQESKgoHYmFja29mZhgCIAEoCzIZLmdvb2ds",
+            "ZS5wcm90b2J1Zi5EdXJhdGlvbkIPCg1fbWF4X2F0dGVtcHRzKuwDCgtTZXNz",
+            "aW9uS2luZBIcChhTRVNTSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIbChdTRVNT",
+            "SU9OX0tJTkRfR0VORVJBVElPThABEiEKHVNFU1NJT05fS0lORF9HRU5FUkFU",
+            "SU9OX0JBVENIEAISHwobU0VTU0lPTl9LSU5EX1BPU1RQUk9DRVNTSU5HEAMS",
+            "GwoXU0VTU0lPTl9LSU5EX01PREVMX0xPQUQQBBIdChlTRVNTSU9OX0tJTkRf",
+            "TU9ERUxfVU5MT0FEEAUSHAoYU0VTU0lPTl9LSU5EX01PREVMX0NBQ0hFEAYS",
+            "GwoXU0VTU0lPTl9LSU5EX01PREVMX1RBU0sQBxIdChlTRVNTSU9OX0tJTkRf",
+            "TU9ERUxfSU1QT1JUEAgSGgoWU0VTU0lPTl9LSU5EX0JFTkNITUFSSxAJEhwK",
+            "GFNFU1NJT05fS0lORF9NRU1PUllfVEFTSxAKEhwKGFNFU1NJT05fS0lORF9E",
+            "RVZJQ0VfVEFTSxALEhkKFVNFU1NJT05fS0lORF9XT1JLRkxPVxAMEhYKElNF",
+            "U1NJT05fS0lORF9CQVRDSBANEh0KGVNFU1NJT05fS0lORF9TQUZFVFlfQ0hF",
+            "Q0sQDhIeChpTRVNTSU9OX0tJTkRfQ09OVFJPTF9JTUFHRRAPKokCCgxTZXNz",
+            "aW9uU3RhdGUSHQoZU0VTU0lPTl9TVEFURV9VTlNQRUNJRklFRBAAEhgKFFNF",
+            "U1NJT05fU1RBVEVfUVVFVUVEEAESGQoVU0VTU0lPTl9TVEFURV9SVU5OSU5H",
+            "EAISGQoVU0VTU0lPTl9TVEFURV9QQVVTSU5HEAMSGAoUU0VTU0lPTl9TVEFU",
+            "RV9QQVVTRUQQBBIcChhTRVNTSU9OX1NUQVRFX0NBTkNFTExJTkcQBRIbChdT",
+            "RVNTSU9OX1NUQVRFX0NPTVBMRVRFRBAGEhgKFFNFU1NJT05fU1RBVEVfRkFJ",
+            "TEVEEAcSGwoXU0VTU0lPTl9TVEFURV9DQU5DRUxMRUQQCCrgAwoFUGhhc2US",
+            "FQoRUEhBU0VfVU5TUEVDSUZJRUQQABIQCgxQSEFTRV9RVUVVRUQQARIXChNQ",
+            "SEFTRV9MT0FESU5HX01PREVMEAISFwoTUEhBU0VfRU5DT0RJTkdfVEVYVBAD",
+            "EhkKFVBIQVNFX1BSRVBBUklOR19JTlBVVBAEEhMKD1BIQVNFX0RFTk9JU0lO",
+            "RxAFEhIKDlBIQVNFX1JFRklOSU5HEAYSFQoRUEhBU0VfU0VDT05EX1BBU1MQ",
+            "BxISCg5QSEFTRV9ERUNPRElORxAIEhgKFFBIQVNFX1BPU1RQUk9DRVNTSU5H",
+            "EAkSGQoVUEhBU0VfQ0hFQ0tJTkdfU0FGRVRZEAoSGAoUUEhBU0VfRU5DT0RJ",
+            "TkdfSU1BR0UQCxIRCg1QSEFTRV9SRUFESU5HEAwSEwoPUEhBU0VfVkVSSUZZ",
+            "SU5HEA0SEQoNUEhBU0VfV1JJVElORxAOEhEKDVBIQVNFX0NPUFlJTkcQDxIT",
+            "Cg9QSEFTRV9SRUxFQVNJTkcQEBITCg9QSEFTRV9NRUFTVVJJTkcQERISCg5Q",
+            "SEFTRV9EUkFJTklORxASEhkKFVBIQVNFX1NUQVJUSU5HX1dPUktFUhATEhcK",
+            "E1BIQVNFX1JVTk5JTkdfU1RFUFMQFCpeCghQcmlvcml0eRIYChRQUklPUklU",
+            "WV9VTlNQRUNJRklFRBAAEhAKDFBSSU9SSVRZX0xPVxABEhMKD1BSSU9SSVRZ",
+            "X05PUk1BTBACEhEKDVBSSU9SSVRZX0hJR0gQAyphCgxPbkRpc2Nvbm5lY3QS",
+            "HQoZT05fRElTQ09OTkVDVF9VTlNQRUNJRklFRBAAEhgKFE9OX0RJU0NPTk5F",
+            "Q1RfQ0FOQ0VMEAESGAoUT05fRElTQ09OTkVDVF9ERVRBQ0gQAiqOAwoQU2Vz",
+            "c2lvbkV2ZW50S2luZBIiCh5TRVNTSU9OX0VWRU5UX0tJTkRfVU5TUEVDSUZJ",
+            "RUQQABIiCh5TRVNTSU9OX0VWRU5UX0tJTkRfUVVFVUVfTU9WRUQQARIkCiBT",
+            "RVNTSU9OX0VWRU5UX0tJTkRfUEhBU0VfU1RBUlRFRBACEigKJFNFU1NJT05f",
+            "RVZFTlRfS0lORF9UUkFOU0ZFUl9QUk9HUkVTUxADEiMKH1NFU1NJT05fRVZF",
+            "TlRfS0lORF9URVhUX0VOQ09ERUQQBBIkCiBTRVNTSU9OX0VWRU5UX0tJTkRf",
+            "U1RFUF9GSU5JU0hFRBAFEiQKIFNFU1NJT05fRVZFTlRfS0lORF9JTUFHRV9E",
+            "RUNPREVEEAYSJQohU0VTU0lPTl9FVkVOVF9LSU5EX0lNQUdFX0ZJTklTSEVE",
+            "EAcSJAogU0VTU0lPTl9FVkVOVF9LSU5EX0lURU1fRklOSVNIRUQQCBIkCiBT",
+            "RVNTSU9OX0VWRU5UX0tJTkRfU1RBVEVfQ0hBTkdFRBAJKloKC1Nlc3Npb25W",
+            "aWV3EhwKGFNFU1NJT05fVklFV19VTlNQRUNJRklFRBAAEhYKElNFU1NJT05f",
+            "VklFV19CQVNJQxABEhUKEVNFU1NJT05fVklFV19GVUxMEAJCFqoCE0Rldmlj",
+            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SessionKind), typeof(global::DeviceOperations.V1.SessionState), typeof(global::DeviceOperations.V1.Phase), typeof(global::DeviceOperations.V1.Priority), typeof(global::DeviceOperations.V1.OnDisconnect), typeof(global::DeviceOperations.V1.SessionEventKind), typeof(global::DeviceOperations.V1.SessionView), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionOptions), global::DeviceOperations.V1.SessionOptions.Parser, new[]{ "RequestId", "Priority", "QueueTimeout", "RunTimeout", "OnDisconnect", "Tags", "Metadata", "Retention" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkOptions), global::DeviceOperations.V1.WorkOptions.Parser, new[]{ "RequestId", "Priority", "QueueTimeout", "RunTimeout", "OnDisconnect", "Tags", "Metadata", "Retention" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewSettings), global::DeviceOperations.V1.PreviewSettings.Parser, new[]{ "EverySteps", "MaxEdgePixels", "Format" }, new[]{ "MaxEdgePixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeliveryOptions), global::DeviceOperations.V1.DeliveryOptions.Parser, new[]{ "OmitImageData", "Previews", "EventKinds", "StepInterval" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Session), global::DeviceOperations.V1.Session.Parser, new[]{ "SessionId", "Kind", "State", "Phase", "Placement", "ModelId", "QueuePosition", "EstimatedStartTime", "EstimatedEndTime", "Progress", "LastSequence", "FirstSequence", "CreateTime", "StartTime", "EndTime", "ExpireTime", "Options", "ParentSessionId", "Failure", "Images", "ImageCount", "RetryCount", "Owner", "Method", "PeakMemory" }, null, null, null, null),
@@ -450,16 +450,16 @@ namespace DeviceOperations.V1 {
   /// but for this message and DeliveryOptions.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class SessionOptions : pb::IMessage<SessionOptions>
+  public sealed partial class WorkOptions : pb::IMessage<WorkOptions>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<SessionOptions> _parser = new pb::MessageParser<SessionOptions>(() => new SessionOptions());
+    private static readonly pb::MessageParser<WorkOptions> _parser = new pb::MessageParser<WorkOptions>(() => new WorkOptions());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<SessionOptions> Parser { get { return _parser; } }
+    public static pb::MessageParser<WorkOptions> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -475,7 +475,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionOptions() {
+    public WorkOptions() {
       OnConstruction();
     }
 
@@ -483,7 +483,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionOptions(SessionOptions other) : this() {
+    public WorkOptions(WorkOptions other) : this() {
       requestId_ = other.requestId_;
       priority_ = other.priority_;
       queueTimeout_ = other.queueTimeout_ != null ? other.queueTimeout_.Clone() : null;
@@ -497,8 +497,8 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public SessionOptions Clone() {
-      return new SessionOptions(this);
+    public WorkOptions Clone() {
+      return new WorkOptions(this);
     }
 
     /// <summary>Field number for the "request_id" field.</summary>
@@ -632,12 +632,12 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
-      return Equals(other as SessionOptions);
+      return Equals(other as WorkOptions);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(SessionOptions other) {
+    public bool Equals(WorkOptions other) {
       if (ReferenceEquals(other, null)) {
         return false;
       }
@@ -785,7 +785,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(SessionOptions other) {
+    public void MergeFrom(WorkOptions other) {
       if (other == null) {
         return;
       }
@@ -1900,13 +1900,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 17;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// The options it was started with; request_id only where it is the caller's own.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -2492,7 +2492,7 @@ namespace DeviceOperations.V1 {
       }
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -2630,7 +2630,7 @@ namespace DeviceOperations.V1 {
           }
           case 138: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -2779,7 +2779,7 @@ namespace DeviceOperations.V1 {
           }
           case 138: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

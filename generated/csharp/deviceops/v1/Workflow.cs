@@ -110,31 +110,31 @@ namespace DeviceOperations.V1 {
             "Cgltb2RlbF9pZHMYASADKAkSLQoLcGVha19tZW1vcnkYAiABKAsyGC5kZXZp",
             "Y2VvcHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24YAyAB",
             "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEwoLaW1hZ2VfY291bnQY",
-            "BCABKAUijwMKElJ1bldvcmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19pZBgB",
+            "BCABKAUijAMKElJ1bldvcmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19pZBgB",
             "IAEoCUgAEioKCHdvcmtmbG93GAIgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtm",
             "bG93SAASQgoJYXJndW1lbnRzGAMgAygLMi8uZGV2aWNlb3BzLnYxLlJ1bldv",
-            "cmtmbG93UmVxdWVzdC5Bcmd1bWVudHNFbnRyeRItCgdvcHRpb25zGAQgASgL",
-            "MhwuZGV2aWNlb3BzLnYxLlNlc3Npb25PcHRpb25zEi8KCGRlbGl2ZXJ5GAYg",
-            "ASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1l",
-            "bnQYBSABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50Gk0KDkFy",
-            "Z3VtZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRl",
-            "dmljZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3Vy",
-            "Y2UiQAoTUnVuV29ya2Zsb3dSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRl",
-            "dmljZW9wcy52MS5TZXNzaW9uRXZlbnQqxAEKCVZhbHVlS2luZBIaChZWQUxV",
-            "RV9LSU5EX1VOU1BFQ0lGSUVEEAASFQoRVkFMVUVfS0lORF9JTUFHRVMQARIT",
-            "Cg9WQUxVRV9LSU5EX1RFWFQQAhIVChFWQUxVRV9LSU5EX05VTUJFUhADEhQK",
-            "EFZBTFVFX0tJTkRfTU9ERUwQBBIWChJWQUxVRV9LSU5EX0lOVEVHRVIQBRIT",
-            "Cg9WQUxVRV9LSU5EX0JPT0wQBhIVChFWQUxVRV9LSU5EX0NIT0lDRRAHKqQB",
-            "Cg5TdGVwT3V0cHV0S2luZBIgChxTVEVQX09VVFBVVF9LSU5EX1VOU1BFQ0lG",
-            "SUVEEAASGwoXU1RFUF9PVVRQVVRfS0lORF9JTUFHRVMQARIZChVTVEVQX09V",
-            "VFBVVF9LSU5EX1NFRUQQAhIcChhTVEVQX09VVFBVVF9LSU5EX0ZMQUdHRUQQ",
-            "AxIaChZTVEVQX09VVFBVVF9LSU5EX01PREVMEAQqgAEKDUZhaWx1cmVQb2xp",
-            "Y3kSHgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIXChNGQUlMVVJF",
-            "X1BPTElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lfQ09OVElOVUUQAhIZ",
-            "ChVGQUlMVVJFX1BPTElDWV9JR05PUkUQAypeCgxXb3JrZmxvd1ZpZXcSHQoZ",
-            "V09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdf",
-            "QkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAkIWqgITRGV2aWNlT3Bl",
-            "cmF0aW9ucy5WMWIGcHJvdG8z"));
+            "cmtmbG93UmVxdWVzdC5Bcmd1bWVudHNFbnRyeRIqCgdvcHRpb25zGAQgASgL",
+            "MhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAYgASgL",
+            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQY",
+            "BSABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50Gk0KDkFyZ3Vt",
+            "ZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRldmlj",
+            "ZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3VyY2Ui",
+            "QAoTUnVuV29ya2Zsb3dSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmlj",
+            "ZW9wcy52MS5TZXNzaW9uRXZlbnQqxAEKCVZhbHVlS2luZBIaChZWQUxVRV9L",
+            "SU5EX1VOU1BFQ0lGSUVEEAASFQoRVkFMVUVfS0lORF9JTUFHRVMQARITCg9W",
+            "QUxVRV9LSU5EX1RFWFQQAhIVChFWQUxVRV9LSU5EX05VTUJFUhADEhQKEFZB",
+            "TFVFX0tJTkRfTU9ERUwQBBIWChJWQUxVRV9LSU5EX0lOVEVHRVIQBRITCg9W",
+            "QUxVRV9LSU5EX0JPT0wQBhIVChFWQUxVRV9LSU5EX0NIT0lDRRAHKqQBCg5T",
+            "dGVwT3V0cHV0S2luZBIgChxTVEVQX09VVFBVVF9LSU5EX1VOU1BFQ0lGSUVE",
+            "EAASGwoXU1RFUF9PVVRQVVRfS0lORF9JTUFHRVMQARIZChVTVEVQX09VVFBV",
+            "VF9LSU5EX1NFRUQQAhIcChhTVEVQX09VVFBVVF9LSU5EX0ZMQUdHRUQQAxIa",
+            "ChZTVEVQX09VVFBVVF9LSU5EX01PREVMEAQqgAEKDUZhaWx1cmVQb2xpY3kS",
+            "HgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIXChNGQUlMVVJFX1BP",
+            "TElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lfQ09OVElOVUUQAhIZChVG",
+            "QUlMVVJFX1BPTElDWV9JR05PUkUQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09S",
+            "S0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFT",
+            "SUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAkIWqgITRGV2aWNlT3BlcmF0",
+            "aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ValueKind), typeof(global::DeviceOperations.V1.StepOutputKind), typeof(global::DeviceOperations.V1.FailurePolicy), typeof(global::DeviceOperations.V1.WorkflowView), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -8832,13 +8832,13 @@ namespace DeviceOperations.V1 {
 
     /// <summary>Field number for the "options" field.</summary>
     public const int OptionsFieldNumber = 4;
-    private global::DeviceOperations.V1.SessionOptions options_;
+    private global::DeviceOperations.V1.WorkOptions options_;
     /// <summary>
     /// Idempotency, priority, timeouts, what a lost stream means.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionOptions Options {
+    public global::DeviceOperations.V1.WorkOptions Options {
       get { return options_; }
       set {
         options_ = value;
@@ -9044,7 +9044,7 @@ namespace DeviceOperations.V1 {
       arguments_.MergeFrom(other.arguments_);
       if (other.options_ != null) {
         if (options_ == null) {
-          Options = new global::DeviceOperations.V1.SessionOptions();
+          Options = new global::DeviceOperations.V1.WorkOptions();
         }
         Options.MergeFrom(other.Options);
       }
@@ -9110,7 +9110,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;
@@ -9167,7 +9167,7 @@ namespace DeviceOperations.V1 {
           }
           case 34: {
             if (options_ == null) {
-              Options = new global::DeviceOperations.V1.SessionOptions();
+              Options = new global::DeviceOperations.V1.WorkOptions();
             }
             input.ReadMessage(Options);
             break;

@@ -165,7 +165,7 @@ class Batch(_message.Message):
         """What is left, at the pace so far; absent before the first item is done."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """The options it was started with."""
 
     def __init__(
@@ -182,7 +182,7 @@ class Batch(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         estimated_remaining: _duration_pb2.Duration | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         owner: _builtins.str = ...,
         end_reason: _builtins.str = ...,
     ) -> None: ...
@@ -237,7 +237,7 @@ class CreateBatchRequest(_message.Message):
         """Devices that share the work; absent means all that are ready."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, tags. on_disconnect must be unset: nothing ends a batch but its end
         and CancelBatch. run_timeout is the whole batch's.
         """
@@ -264,7 +264,7 @@ class CreateBatchRequest(_message.Message):
         keep_open: _builtins.bool = ...,
         postprocessing: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
         devices: _device_info_pb2.DeviceChoice | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         item_run_timeout: _duration_pb2.Duration | None = ...,
         matrix: _generation_pb2.GenerationMatrix | None = ...,
         max_failures: _builtins.int | None = ...,

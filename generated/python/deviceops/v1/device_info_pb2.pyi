@@ -112,7 +112,7 @@ class _PlacementReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Place
     PLACEMENT_REASON_NAMED: _PlacementReason.ValueType  # 1
     """The request named it."""
     PLACEMENT_REASON_ONLY_ONE: _PlacementReason.ValueType  # 2
-    """No other one was ready."""
+    """No other one came into question."""
     PLACEMENT_REASON_MODEL_LOADED: _PlacementReason.ValueType  # 3
     """The model is loaded there."""
     PLACEMENT_REASON_SHORTEST_WAIT: _PlacementReason.ValueType  # 4
@@ -120,7 +120,7 @@ class _PlacementReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Place
     PLACEMENT_REASON_FASTER: _PlacementReason.ValueType  # 5
     """It was measured to be faster."""
     PLACEMENT_REASON_DEFAULT: _PlacementReason.ValueType  # 6
-    """Nothing told the candidates apart, and it is the default device."""
+    """Nothing told the candidates apart, and it is the default device or the first."""
 
 class PlacementReason(_PlacementReason, metaclass=_PlacementReasonEnumTypeWrapper):
     """Why work runs where it does."""
@@ -130,7 +130,7 @@ PLACEMENT_REASON_UNSPECIFIED: PlacementReason.ValueType  # 0
 PLACEMENT_REASON_NAMED: PlacementReason.ValueType  # 1
 """The request named it."""
 PLACEMENT_REASON_ONLY_ONE: PlacementReason.ValueType  # 2
-"""No other one was ready."""
+"""No other one came into question."""
 PLACEMENT_REASON_MODEL_LOADED: PlacementReason.ValueType  # 3
 """The model is loaded there."""
 PLACEMENT_REASON_SHORTEST_WAIT: PlacementReason.ValueType  # 4
@@ -138,7 +138,7 @@ PLACEMENT_REASON_SHORTEST_WAIT: PlacementReason.ValueType  # 4
 PLACEMENT_REASON_FASTER: PlacementReason.ValueType  # 5
 """It was measured to be faster."""
 PLACEMENT_REASON_DEFAULT: PlacementReason.ValueType  # 6
-"""Nothing told the candidates apart, and it is the default device."""
+"""Nothing told the candidates apart, and it is the default device or the first."""
 Global___PlacementReason: _TypeAlias = PlacementReason  # noqa: Y015
 
 class _OptimizationProfile:
@@ -299,7 +299,8 @@ Global___DeviceInfo: _TypeAlias = DeviceInfo  # noqa: Y015
 class DevicePlacement(_message.Message):
     """On which device work runs. Unset, or neither set: the ready device that will be done
     first, by its queue, whether the model is loaded there and how fast it was measured; the
-    default device where several are equal; a processor only where nothing else is ready.
+    default device where several are equal; a processor only where nothing else is ready or
+    about to be.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

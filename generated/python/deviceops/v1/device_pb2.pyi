@@ -736,7 +736,7 @@ class OptimizeDeviceRequest(_message.Message):
     model_id: _builtins.str
     """The model measured with; empty means the loaded or default one."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -749,7 +749,7 @@ class OptimizeDeviceRequest(_message.Message):
         device_id: _builtins.str = ...,
         profile: _device_info_pb2.OptimizationProfile.ValueType = ...,
         model_id: _builtins.str = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -797,7 +797,7 @@ class RestartWorkerRequest(_message.Message):
     force: _builtins.bool
     """End it now instead of after its running session."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -809,7 +809,7 @@ class RestartWorkerRequest(_message.Message):
         *,
         device_id: _builtins.str = ...,
         force: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015

@@ -75,7 +75,7 @@ class GenerateRequest(_message.Message):
         """What to draw and how."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -94,7 +94,7 @@ class GenerateRequest(_message.Message):
         self,
         *,
         settings: _generation_pb2.GenerationSettings | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
         postprocessing: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
@@ -188,7 +188,7 @@ class GenerateBatchRequest(_message.Message):
         """Items by combination instead, within the same bounds."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -209,7 +209,7 @@ class GenerateBatchRequest(_message.Message):
         template: _generation_pb2.GenerationSettings | None = ...,
         items: _abc.Iterable[Global___GenerationItem] | None = ...,
         matrix: _generation_pb2.GenerationMatrix | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
         computation: _generation_pb2.BatchComputation.ValueType = ...,
@@ -570,7 +570,7 @@ class PreviewControlImageRequest(_message.Message):
         """The preprocessor and its options."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -588,7 +588,7 @@ class PreviewControlImageRequest(_message.Message):
         preprocessor: _conditioning_pb2.ControlPreprocessor | None = ...,
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
     ) -> None: ...

@@ -939,7 +939,7 @@ class CopyAllocationRequest(_message.Message):
     skip_verification: _builtins.bool
     """Leave out the comparison."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -955,7 +955,7 @@ class CopyAllocationRequest(_message.Message):
         target_offset_bytes: _builtins.int = ...,
         length_bytes: _builtins.int = ...,
         skip_verification: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -1007,7 +1007,7 @@ class TransferAllocationRequest(_message.Message):
         """Its new place."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -1020,7 +1020,7 @@ class TransferAllocationRequest(_message.Message):
         allocation_id: _builtins.str = ...,
         place: _memory_info_pb2.MemoryPlace | None = ...,
         skip_verification: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "place", b"place"]  # noqa: Y015
@@ -1068,7 +1068,7 @@ class DefragmentRequest(_message.Message):
     depth: _memory_info_pb2.DefragmentDepth.ValueType
     """Default: RELEASE."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -1080,7 +1080,7 @@ class DefragmentRequest(_message.Message):
         *,
         device_id: _builtins.str = ...,
         depth: _memory_info_pb2.DefragmentDepth.ValueType = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -1181,7 +1181,7 @@ class EvictModelsRequest(_message.Message):
     @_builtins.property
     def place(self) -> _memory_info_pb2.MemoryPlace: ...
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -1194,7 +1194,7 @@ class EvictModelsRequest(_message.Message):
         place: _memory_info_pb2.MemoryPlace | None = ...,
         target_free_bytes: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "place", b"place"]  # noqa: Y015

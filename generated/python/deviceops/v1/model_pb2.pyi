@@ -397,7 +397,7 @@ class RefreshModelsRequest(_message.Message):
     full: _builtins.bool
     """Read headers again even where size and time are unchanged."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -408,7 +408,7 @@ class RefreshModelsRequest(_message.Message):
         self,
         *,
         full: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -605,7 +605,7 @@ class CacheModelRequest(_message.Message):
     pinned: _builtins.bool
     """Keep it until EvictModel, whatever the pressure."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -617,7 +617,7 @@ class CacheModelRequest(_message.Message):
         *,
         model_id: _builtins.str = ...,
         pinned: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -825,7 +825,7 @@ class LoadModelRequest(_message.Message):
         """
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -839,7 +839,7 @@ class LoadModelRequest(_message.Message):
         placement: _device_info_pb2.DevicePlacement | None = ...,
         data_types: _abc.Iterable[_common_pb2.PartDataType] | None = ...,
         warm_up: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         dry_run: _builtins.bool = ...,
     ) -> None: ...
@@ -892,7 +892,7 @@ class UnloadModelRequest(_message.Message):
         """From these devices; empty means all. At most 64 elements."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -905,7 +905,7 @@ class UnloadModelRequest(_message.Message):
         model_id: _builtins.str = ...,
         device_ids: _abc.Iterable[_builtins.str] | None = ...,
         keep_cached: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015

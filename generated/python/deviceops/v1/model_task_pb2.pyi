@@ -69,7 +69,7 @@ class ValidateModelRequest(_message.Message):
     device_id: _builtins.str
     """Also whether it fits this device; empty leaves that out."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -82,7 +82,7 @@ class ValidateModelRequest(_message.Message):
         model_id: _builtins.str = ...,
         depth: Global___ValidationDepth.ValueType = ...,
         device_id: _builtins.str = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -135,7 +135,7 @@ class OptimizeModelRequest(_message.Message):
     prune: _builtins.bool
     """Leave out tensors that inference does not use (EMA copies, optimizer state)."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -149,7 +149,7 @@ class OptimizeModelRequest(_message.Message):
         target_model_id: _builtins.str = ...,
         data_type: _common_pb2.TensorDataType.ValueType = ...,
         prune: _builtins.bool = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -207,7 +207,7 @@ class BenchmarkModelRequest(_message.Message):
         """Where; absent means the device where requests that name none would run."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -222,7 +222,7 @@ class BenchmarkModelRequest(_message.Message):
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
         steps: _builtins.int | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_steps", b"_steps", "_width", b"_width", "delivery", b"delivery", "height", b"height", "options", b"options", "placement", b"placement", "steps", b"steps", "width", b"width"]  # noqa: Y015
@@ -283,7 +283,7 @@ class ConvertModelRequest(_message.Message):
     data_type: _common_pb2.TensorDataType.ValueType
     """Data type of the result's weights; UNSPECIFIED keeps each tensor's own."""
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -296,7 +296,7 @@ class ConvertModelRequest(_message.Message):
         model_id: _builtins.str = ...,
         target_model_id: _builtins.str = ...,
         data_type: _common_pb2.TensorDataType.ValueType = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
@@ -377,7 +377,7 @@ class ImportModelRequest(_message.Message):
         """Its files. At most 256 elements."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -390,7 +390,7 @@ class ImportModelRequest(_message.Message):
         model_id: _builtins.str = ...,
         format: _model_info_pb2.ModelFormat.ValueType = ...,
         files: _abc.Iterable[Global___ModelFile] | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015

@@ -221,7 +221,7 @@ class ProcessImageRequest(_message.Message):
         """Encoding of the result."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -242,7 +242,7 @@ class ProcessImageRequest(_message.Message):
         image: _common_pb2.InputImage | None = ...,
         steps: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
         output: _common_pb2.OutputSettings | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
         precision: _generation_pb2.Precision | None = ...,
@@ -331,7 +331,7 @@ class ProcessImagesRequest(_message.Message):
         """Encoding of the results."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -352,7 +352,7 @@ class ProcessImagesRequest(_message.Message):
         items: _abc.Iterable[Global___ProcessingItem] | None = ...,
         steps: _abc.Iterable[_finishing_pb2.PostprocessingStep] | None = ...,
         output: _common_pb2.OutputSettings | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
         precision: _generation_pb2.Precision | None = ...,
@@ -411,7 +411,7 @@ class BenchmarkPostprocessorRequest(_message.Message):
         """Where; absent means the ready device that will be done first."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -425,7 +425,7 @@ class BenchmarkPostprocessorRequest(_message.Message):
         placement: _device_info_pb2.DevicePlacement | None = ...,
         input_pixels: _builtins.int | None = ...,
         runs: _builtins.int | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "runs", b"runs"]  # noqa: Y015

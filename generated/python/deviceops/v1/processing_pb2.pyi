@@ -641,7 +641,7 @@ class UpdateSessionRequest(_message.Message):
     UPDATE_FIELDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """The options as they shall be: priority, tags, retention."""
 
     @_builtins.property
@@ -652,7 +652,7 @@ class UpdateSessionRequest(_message.Message):
         self,
         *,
         session_id: _builtins.str = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         update_fields: _field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options", "update_fields", b"update_fields"]  # noqa: Y015

@@ -30,7 +30,7 @@ from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/safety.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1c\x64\x65viceops/v1/finishing.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x02\n\x12\x43heckSafetyRequest\x12(\n\x06images\x18\x01 \x03(\x0b\x32\x18.deviceops.v1.InputImage\x12\x0f\n\x07prompts\x18\x02 \x03(\t\x12\x11\n\tpolicy_id\x18\x03 \x01(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x05\x12-\n\x07options\x18\x05 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x30\n\tplacement\x18\x06 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\"@\n\x13\x43heckSafetyResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\x9e\x01\n\nSafetyRule\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.SafetyAction\x12,\n\x07subject\x18\x04 \x01(\x0e\x32\x1b.deviceops.v1.SafetySubjectB\x0c\n\n_threshold\"\xe3\x02\n\x0cSafetyPolicy\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x05rules\x18\x04 \x03(\x0b\x32\x18.deviceops.v1.SafetyRule\x12\x19\n\x11postprocessor_ids\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x15on_classifier_failure\x18\x07 \x01(\x0e\x32\x1f.deviceops.v1.ClassifierFailure\x12\x14\n\x0cprompt_words\x18\x08 \x03(\t\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.deviceops.v1.Provenance\x12\r\n\x05owner\x18\n \x01(\t\x12\x12\n\nis_default\x18\x0b \x01(\x08\"A\n\x13\x43reatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"B\n\x14\x43reatePolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"6\n\x10GetPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"?\n\x11GetPolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"K\n\x13ListPoliciesRequest\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x13UpdatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x05\"B\n\x14UpdatePolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"B\n\x13\x44\x65letePolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x05\"\x16\n\x14\x44\x65letePolicyResponse\"\xee\x02\n\x11TestPolicyRequest\x12\x13\n\tpolicy_id\x18\x01 \x01(\tH\x00\x12,\n\x06policy\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicyH\x00\x12(\n\x06images\x18\x03 \x03(\x0b\x32\x18.deviceops.v1.InputImage\x12\x0f\n\x07prompts\x18\x04 \x03(\t\x12;\n\x06scores\x18\x05 \x03(\x0b\x32+.deviceops.v1.TestPolicyRequest.ScoresEntry\x12-\n\x07options\x18\x06 \x01(\x0b\x32\x1c.deviceops.v1.SessionOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0f\n\rpolicy_source\"?\n\x12TestPolicyResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent*s\n\x11\x43lassifierFailure\x12\"\n\x1e\x43LASSIFIER_FAILURE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43LASSIFIER_FAILURE_BLOCK\x10\x01\x12\x1c\n\x18\x43LASSIFIER_FAILURE_ALLOW\x10\x02\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/safety.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1c\x64\x65viceops/v1/finishing.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x89\x02\n\x12\x43heckSafetyRequest\x12(\n\x06images\x18\x01 \x03(\x0b\x32\x18.deviceops.v1.InputImage\x12\x0f\n\x07prompts\x18\x02 \x03(\t\x12\x11\n\tpolicy_id\x18\x03 \x01(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x05\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x30\n\tplacement\x18\x06 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\"@\n\x13\x43heckSafetyResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\x9e\x01\n\nSafetyRule\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\x16\n\tthreshold\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.SafetyAction\x12,\n\x07subject\x18\x04 \x01(\x0e\x32\x1b.deviceops.v1.SafetySubjectB\x0c\n\n_threshold\"\xe3\x02\n\x0cSafetyPolicy\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\'\n\x05rules\x18\x04 \x03(\x0b\x32\x18.deviceops.v1.SafetyRule\x12\x19\n\x11postprocessor_ids\x18\x05 \x03(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x15on_classifier_failure\x18\x07 \x01(\x0e\x32\x1f.deviceops.v1.ClassifierFailure\x12\x14\n\x0cprompt_words\x18\x08 \x03(\t\x12,\n\nprovenance\x18\t \x01(\x0b\x32\x18.deviceops.v1.Provenance\x12\r\n\x05owner\x18\n \x01(\t\x12\x12\n\nis_default\x18\x0b \x01(\x08\"A\n\x13\x43reatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"B\n\x14\x43reatePolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"6\n\x10GetPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\"?\n\x11GetPolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"K\n\x13ListPoliciesRequest\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"]\n\x14ListPoliciesResponse\x12,\n\x08policies\x18\x01 \x03(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"[\n\x13UpdatePolicyRequest\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x05\"B\n\x14UpdatePolicyResponse\x12*\n\x06policy\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicy\"B\n\x13\x44\x65letePolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x18\n\x10\x65xpected_version\x18\x02 \x01(\x05\"\x16\n\x14\x44\x65letePolicyResponse\"\xeb\x02\n\x11TestPolicyRequest\x12\x13\n\tpolicy_id\x18\x01 \x01(\tH\x00\x12,\n\x06policy\x18\x02 \x01(\x0b\x32\x1a.deviceops.v1.SafetyPolicyH\x00\x12(\n\x06images\x18\x03 \x03(\x0b\x32\x18.deviceops.v1.InputImage\x12\x0f\n\x07prompts\x18\x04 \x03(\t\x12;\n\x06scores\x18\x05 \x03(\x0b\x32+.deviceops.v1.TestPolicyRequest.ScoresEntry\x12*\n\x07options\x18\x06 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x1a-\n\x0bScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x0f\n\rpolicy_source\"?\n\x12TestPolicyResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent*s\n\x11\x43lassifierFailure\x12\"\n\x1e\x43LASSIFIER_FAILURE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43LASSIFIER_FAILURE_BLOCK\x10\x01\x12\x1c\n\x18\x43LASSIFIER_FAILURE_ALLOW\x10\x02\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,40 +40,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
   _globals['_TESTPOLICYREQUEST_SCORESENTRY']._loaded_options = None
   _globals['_TESTPOLICYREQUEST_SCORESENTRY']._serialized_options = b'8\001'
-  _globals['_CLASSIFIERFAILURE']._serialized_start=2190
-  _globals['_CLASSIFIERFAILURE']._serialized_end=2305
+  _globals['_CLASSIFIERFAILURE']._serialized_start=2184
+  _globals['_CLASSIFIERFAILURE']._serialized_end=2299
   _globals['_CHECKSAFETYREQUEST']._serialized_start=220
-  _globals['_CHECKSAFETYREQUEST']._serialized_end=488
-  _globals['_CHECKSAFETYRESPONSE']._serialized_start=490
-  _globals['_CHECKSAFETYRESPONSE']._serialized_end=554
-  _globals['_SAFETYRULE']._serialized_start=557
-  _globals['_SAFETYRULE']._serialized_end=715
-  _globals['_SAFETYPOLICY']._serialized_start=718
-  _globals['_SAFETYPOLICY']._serialized_end=1073
-  _globals['_CREATEPOLICYREQUEST']._serialized_start=1075
-  _globals['_CREATEPOLICYREQUEST']._serialized_end=1140
-  _globals['_CREATEPOLICYRESPONSE']._serialized_start=1142
-  _globals['_CREATEPOLICYRESPONSE']._serialized_end=1208
-  _globals['_GETPOLICYREQUEST']._serialized_start=1210
-  _globals['_GETPOLICYREQUEST']._serialized_end=1264
-  _globals['_GETPOLICYRESPONSE']._serialized_start=1266
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1329
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=1331
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=1406
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1408
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1501
-  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1503
-  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1594
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=1596
-  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=1662
-  _globals['_DELETEPOLICYREQUEST']._serialized_start=1664
-  _globals['_DELETEPOLICYREQUEST']._serialized_end=1730
-  _globals['_DELETEPOLICYRESPONSE']._serialized_start=1732
-  _globals['_DELETEPOLICYRESPONSE']._serialized_end=1754
-  _globals['_TESTPOLICYREQUEST']._serialized_start=1757
-  _globals['_TESTPOLICYREQUEST']._serialized_end=2123
-  _globals['_TESTPOLICYREQUEST_SCORESENTRY']._serialized_start=2061
-  _globals['_TESTPOLICYREQUEST_SCORESENTRY']._serialized_end=2106
-  _globals['_TESTPOLICYRESPONSE']._serialized_start=2125
-  _globals['_TESTPOLICYRESPONSE']._serialized_end=2188
+  _globals['_CHECKSAFETYREQUEST']._serialized_end=485
+  _globals['_CHECKSAFETYRESPONSE']._serialized_start=487
+  _globals['_CHECKSAFETYRESPONSE']._serialized_end=551
+  _globals['_SAFETYRULE']._serialized_start=554
+  _globals['_SAFETYRULE']._serialized_end=712
+  _globals['_SAFETYPOLICY']._serialized_start=715
+  _globals['_SAFETYPOLICY']._serialized_end=1070
+  _globals['_CREATEPOLICYREQUEST']._serialized_start=1072
+  _globals['_CREATEPOLICYREQUEST']._serialized_end=1137
+  _globals['_CREATEPOLICYRESPONSE']._serialized_start=1139
+  _globals['_CREATEPOLICYRESPONSE']._serialized_end=1205
+  _globals['_GETPOLICYREQUEST']._serialized_start=1207
+  _globals['_GETPOLICYREQUEST']._serialized_end=1261
+  _globals['_GETPOLICYRESPONSE']._serialized_start=1263
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1326
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1328
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1403
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1405
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1498
+  _globals['_UPDATEPOLICYREQUEST']._serialized_start=1500
+  _globals['_UPDATEPOLICYREQUEST']._serialized_end=1591
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_start=1593
+  _globals['_UPDATEPOLICYRESPONSE']._serialized_end=1659
+  _globals['_DELETEPOLICYREQUEST']._serialized_start=1661
+  _globals['_DELETEPOLICYREQUEST']._serialized_end=1727
+  _globals['_DELETEPOLICYRESPONSE']._serialized_start=1729
+  _globals['_DELETEPOLICYRESPONSE']._serialized_end=1751
+  _globals['_TESTPOLICYREQUEST']._serialized_start=1754
+  _globals['_TESTPOLICYREQUEST']._serialized_end=2117
+  _globals['_TESTPOLICYREQUEST_SCORESENTRY']._serialized_start=2055
+  _globals['_TESTPOLICYREQUEST_SCORESENTRY']._serialized_end=2100
+  _globals['_TESTPOLICYRESPONSE']._serialized_start=2119
+  _globals['_TESTPOLICYRESPONSE']._serialized_end=2182
 # @@protoc_insertion_point(module_scope)

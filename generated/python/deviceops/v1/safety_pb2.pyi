@@ -75,7 +75,7 @@ class CheckSafetyRequest(_message.Message):
         """The prompts. At most 16 elements. At most 10000 characters each."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -93,7 +93,7 @@ class CheckSafetyRequest(_message.Message):
         prompts: _abc.Iterable[_builtins.str] | None = ...,
         policy_id: _builtins.str = ...,
         policy_version: _builtins.int = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
     ) -> None: ...
@@ -532,7 +532,7 @@ class TestPolicyRequest(_message.Message):
         """Scores by category instead of pictures. At most 32 elements."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -547,7 +547,7 @@ class TestPolicyRequest(_message.Message):
         images: _abc.Iterable[_common_pb2.InputImage] | None = ...,
         prompts: _abc.Iterable[_builtins.str] | None = ...,
         scores: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "policy", b"policy", "policy_id", b"policy_id", "policy_source", b"policy_source"]  # noqa: Y015

@@ -382,7 +382,7 @@ SESSION_VIEW_FULL: SessionView.ValueType  # 2
 Global___SessionView: _TypeAlias = SessionView  # noqa: Y015
 
 @_typing.final
-class SessionOptions(_message.Message):
+class WorkOptions(_message.Message):
     """What every RPC that starts a session accepts. Two requests are the same when they are equal
     but for this message and DeliveryOptions.
     """
@@ -476,7 +476,7 @@ class SessionOptions(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SessionOptions: _TypeAlias = SessionOptions  # noqa: Y015
+Global___WorkOptions: _TypeAlias = WorkOptions  # noqa: Y015
 
 @_typing.final
 class PreviewSettings(_message.Message):
@@ -652,7 +652,7 @@ class Session(_message.Message):
         """
 
     @_builtins.property
-    def options(self) -> Global___SessionOptions:
+    def options(self) -> Global___WorkOptions:
         """The options it was started with; request_id only where it is the caller's own."""
 
     @_builtins.property
@@ -686,7 +686,7 @@ class Session(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
-        options: Global___SessionOptions | None = ...,
+        options: Global___WorkOptions | None = ...,
         parent_session_id: _builtins.str = ...,
         failure: _errors_pb2.Failure | None = ...,
         images: _abc.Iterable[Global___ImageResult] | None = ...,

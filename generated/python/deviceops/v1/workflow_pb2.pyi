@@ -1152,7 +1152,7 @@ class RunWorkflowRequest(_message.Message):
         """Arguments by parameter name. At most 64 elements."""
 
     @_builtins.property
-    def options(self) -> _session_pb2.SessionOptions:
+    def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
 
     @_builtins.property
@@ -1171,7 +1171,7 @@ class RunWorkflowRequest(_message.Message):
         workflow_id: _builtins.str = ...,
         workflow: Global___Workflow | None = ...,
         arguments: _abc.Mapping[_builtins.str, Global___WorkflowValue] | None = ...,
-        options: _session_pb2.SessionOptions | None = ...,
+        options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
         placement: _device_info_pb2.DevicePlacement | None = ...,
     ) -> None: ...
