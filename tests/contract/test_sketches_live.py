@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -23,7 +24,11 @@ from deviceops.v1.artifact_pb2 import (
     UploadArtifactRequest,
 )
 from deviceops.v1.artifact_pb2_grpc import ArtifactServiceStub
-from deviceops.v1.device_info_pb2 import DEVICE_STATE_READY
+from deviceops.v1.device_info_pb2 import (
+    DEVICE_STATE_READY,
+    PLACEMENT_REASON_DEFAULT,
+    PLACEMENT_REASON_SHORTEST_WAIT,
+)
 from deviceops.v1.device_pb2 import WatchDevicesRequest
 from deviceops.v1.device_pb2_grpc import DeviceServiceStub
 from deviceops.v1.errors_pb2 import ERROR_REASON_CANCELLED_BY_CLIENT
@@ -51,6 +56,7 @@ from deviceops.v1.session_pb2 import (
     SESSION_VIEW_FULL,
 )
 from deviceops.v1.upload_pb2 import UploadHeader
+from tests.contract.sketches.anywhere import draw_on_a_card
 from tests.contract.sketches.batch import draw_all
 from tests.contract.sketches.cancel import draw_and_cancel
 from tests.contract.sketches.connect import connect
@@ -69,9 +75,12 @@ from tests.contract.sketches.upload import CHUNK_BYTES, received_bytes, upload
 from tests.contract.sketches.verify import verify
 from tests.contract.sketches.workflow import run
 from tests.e2e.errors import Refusal, refusal_of
+from tests.fakes.cards import computing_card
 from tests.running import RunningServer, small_request
+from tests.serving_cards import serving_cards
 
 CPU, MODEL = "cpu:0", "emoji-xl"
+CARDS = {"cuda:0", "cuda:1"}
 PATIENCE_SECONDS = 60.0
 MESSAGE_BYTES = 4 * 2**20
 MOST_AT_ONCE = 30
@@ -80,12 +89,16 @@ MOST_AT_ONCE = 30
 @pytest.fixture
 async def channel(server: RunningServer) -> AsyncIterator[grpc.aio.Channel]:
     async with connect(server.address, server.token) as connected:
-        watch = DeviceServiceStub(connected).WatchDevices(WatchDevicesRequest(device_id=CPU))
-        async for change in watch:
-            if change.device.state == DEVICE_STATE_READY:
-                break
-        watch.cancel()
+        await _until_ready(connected, CPU)
         yield connected
+
+
+async def _until_ready(channel: grpc.aio.Channel, device_id: str) -> None:
+    watch = DeviceServiceStub(channel).WatchDevices(WatchDevicesRequest(device_id=device_id))
+    async for change in watch:
+        if change.device.state == DEVICE_STATE_READY:
+            break
+    watch.cancel()
 
 
 async def test_devices_are_listed_with_reasons(channel: grpc.aio.Channel) -> None:
@@ -317,6 +330,27 @@ async def _drawn(channel: grpc.aio.Channel, request: GenerateRequest) -> str:
     async for response in InferenceServiceStub(channel).Generate(request):
         session_id = response.event.session_id
     return session_id
+
+
+async def test_a_job_goes_to_whichever_card_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = [computing_card(0), computing_card(1)]
+    async with (
+        asyncio.timeout(600),
+        serving_cards(tmp_path, monkeypatch, cards) as served,
+        connect(served.address, served.token) as channel,
+    ):
+        for card in CARDS:
+            await _until_ready(channel, card)
+        jobs = await asyncio.gather(
+            *(draw_on_a_card(channel, small_request(steps=2)) for _ in CARDS)
+        )
+        assert {placed.device_id for placed, _ in jobs} == CARDS
+        assert all(placed == ran for placed, ran in jobs)
+        assert all(set(placed.candidate_device_ids) == CARDS for placed, _ in jobs)
+        reasons = {placed.reason for placed, _ in jobs}
+        assert reasons == {PLACEMENT_REASON_DEFAULT, PLACEMENT_REASON_SHORTEST_WAIT}
 
 
 async def test_a_newer_clients_field_is_refused(channel: grpc.aio.Channel) -> None:
