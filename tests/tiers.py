@@ -41,7 +41,7 @@ _NOT_QUICK = (
     "tests/domains/model/backends/test_tables.py",
     "tests/domains/model/backends/test_weights.py",
     # They start processes, or wait for real time.
-    "tests/contract/test_sketches.py",
+    "tests/contract/test_sketches",
     "tests/domains/device/test_probe_processes.py",
     "tests/server/cli/test_process.py",
     "tests/server/test_fuzz.py",

@@ -156,7 +156,7 @@ class Delivery:
 
     image_data: bool = True
     previews: PreviewSettings = field(default_factory=PreviewSettings)
-    kinds: frozenset[EventKind] = frozenset()
+    kinds: tuple[EventKind, ...] = ()
     step_interval_seconds: float = 0.0
 
 

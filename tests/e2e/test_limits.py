@@ -14,15 +14,18 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from deviceops.v1 import (
+    artifact_pb2,
     generation_pb2,
     inference_pb2,
     memory_info_pb2,
     memory_pb2,
     model_pb2,
+    processing_pb2,
     upload_pb2,
 )
 from domains.conversions import REASONS
@@ -54,6 +57,17 @@ GOOD: dict[str, Message] = {
         allocation_id="a", place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
     ),
     "RenewLeasesRequest": memory_pb2.RenewLeasesRequest(allocation_ids=["a"]),
+    "CancelSessionsRequest": processing_pb2.CancelSessionsRequest(
+        filter=processing_pb2.SessionFilter(tags=["of no session"])
+    ),
+    "UploadArtifactRequest": artifact_pb2.UploadArtifactRequest(
+        header=artifact_pb2.ArtifactUpload(
+            upload=upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=1)
+        )
+    ),
+    "UpdateSessionRequest": processing_pb2.UpdateSessionRequest(
+        update_fields=FieldMask(paths=["tags"])
+    ),
     "SearchModelsRequest": model_pb2.SearchModelsRequest(query="a"),
 }
 
@@ -90,6 +104,8 @@ class Case:
         elif field.is_repeated:
             del getattr(at, field.name)[:]
             getattr(at, field.name).extend(self.value)
+        elif isinstance(self.value, Message):
+            getattr(at, field.name).CopyFrom(self.value)
         elif field.message_type is not None:
             getattr(at, field.name).FromNanoseconds(round(self.value * 1e9))
         else:
@@ -129,12 +145,19 @@ def outside(field: Any, limit: Limit) -> Iterator[tuple[str, Any]]:
             yield "characters", {"a": text}
         else:
             yield "characters", [text] if field.is_repeated else text
-    if limit.max_bytes is not None:
+    if limit.max_bytes is not None and field.message_type is None:
         yield "bytes", b"a" * (limit.max_bytes + 1)
+    elif limit.max_bytes is not None:
+        large = GetMessageClass(field.message_type)(description="a" * limit.max_bytes)
+        yield "bytes", large
     if limit.max_elements is not None:
         many = limit.max_elements + 1
         if _is_map(field):
-            yield "elements", {f"k{number}": "v" for number in range(many)}
+            kind = field.message_type.fields_by_name["value"].cpp_type
+            value = "v" if kind == FieldDescriptor.CPPTYPE_STRING else 1
+            yield "elements", {f"k{number}": value for number in range(many)}
+        elif field.message_type is FieldMask.DESCRIPTOR:
+            yield "elements", FieldMask(paths=["tags"] * many)
         elif field.message_type is not None:
             yield "elements", [GetMessageClass(field.message_type)()] * many
         else:
@@ -163,8 +186,9 @@ def cases() -> Iterator[Case]:
 
 
 CASES = {case.name: case for case in cases()}
-# Only the second message of a stream can hold it; the last test sends it.
+# Only the second message of a stream can hold it; the last tests send it.
 IN_MID_STREAM = CASES.pop("WriteAllocation.data-bytes")
+ARTIFACT_IN_MID_STREAM = CASES.pop("UploadArtifact.data-bytes")
 # Answers that are messages, not errors: limits of these are the server's own to keep.
 SENT_BY_CLIENTS = {
     f"{steps[-1].containing_type.name}.{steps[-1].name}"
@@ -174,9 +198,10 @@ SENT_BY_CLIENTS = {
 
 
 def named(refusal: Refusal, case: Case) -> bool:
-    """Whether a refusal names the field; a list's element counts as the list."""
+    """Whether a refusal names the field; a list's element counts as the list, a mask's paths
+    as the mask."""
     path = ".".join(step.name for step in case.steps)
-    return path in {_plain(field) for field in refusal.fields}
+    return bool({path, f"{path}.paths"} & {_plain(field) for field in refusal.fields})
 
 
 def _plain(path: str) -> str:
@@ -204,6 +229,8 @@ def test_limits_of_requests_and_of_answers_are_all_there_are() -> None:
         *("DownloadArtifactResponse", "Failure", "Preview", "ImageChunk", "Model"),
         *("ValidateGenerationResponse", "PreviewControlImageResponse", "RefreshReport"),
         *("ReadAllocationResponse", "ModelValidationReport", "ValidateWorkflowResponse"),
+        *("BatchItemStatus", "GetModelComponentsResponse", "Postprocessor", "WorkflowNeeds"),
+        *("RenewLeasesResponse", "VerifyImageResponse"),
     }
     assert len(CASES) > 300
 
@@ -243,3 +270,19 @@ async def test_data_of_a_stream_is_refused_and_named(server: RunningServer) -> N
         await free(client, allocation)
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
     assert named(told, IN_MID_STREAM)
+
+
+async def test_data_of_an_upload_is_refused_and_named(server: RunningServer) -> None:
+    async with server.client() as client:
+        upload = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=4 * MIB)
+        header = artifact_pb2.ArtifactUpload(upload=upload)
+        parts = iter(
+            [
+                artifact_pb2.UploadArtifactRequest(header=header),
+                ARTIFACT_IN_MID_STREAM.request(),
+            ]
+        )
+        call: Any = client.artifact.UploadArtifact(parts, metadata=client.metadata)
+        told = await refusal_of(call)
+    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert named(told, ARTIFACT_IN_MID_STREAM)

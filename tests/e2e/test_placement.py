@@ -13,21 +13,18 @@ from typing import Any
 
 import pytest
 
-from deviceops.v1 import device_pb2, inference_pb2, session_pb2
-from domains.device import build as device_build
+from deviceops.v1 import device_info_pb2, device_pb2, event_pb2, inference_pb2
 from domains.device.types import Adapter
 from domains.session.core.session import Session
 from domains.values import PlacementReason
-from server import serve, token
 from server.compose import Composition
-from server.config import Settings
-from tests.fakes.cards import CardsProbe, computing_card
+from tests.fakes.cards import computing_card
 from tests.fakes.device import unusable
 from tests.running import Client, small_request
+from tests.serving_cards import serving_cards
 
-PATIENCE = 120.0
 CARDS = ("cuda:0", "cuda:1")
-READY = device_pb2.DEVICE_STATE_READY
+READY = device_info_pb2.DEVICE_STATE_READY
 
 
 class Machine:
@@ -37,7 +34,7 @@ class Machine:
         self._app = app
         self.client = client
 
-    def session(self, event: session_pb2.SessionEvent) -> Session:
+    def session(self, event: event_pb2.SessionEvent) -> Session:
         """The session that the event is of."""
         return self._app.sessions.get(event.session_id)
 
@@ -57,8 +54,9 @@ class Machine:
     async def begin(self, device_id: str = "", **settings: Any) -> Drawing:
         """Start a generation; returns when it is accepted."""
         request = small_request(**settings)
-        request.device_id = device_id
-        request.omit_image_data = True
+        if device_id:
+            request.placement.device_id = device_id
+        request.delivery.omit_image_data = True
         drawing = Drawing(self.client.generate(request))
         await drawing.until("accepted")
         return drawing
@@ -75,9 +73,9 @@ class Drawing:
 
     def __init__(self, call: Any) -> None:
         self._call = call
-        self.events: list[session_pb2.SessionEvent] = []
+        self.events: list[event_pb2.SessionEvent] = []
 
-    async def until(self, kind: str) -> session_pb2.SessionEvent:
+    async def until(self, kind: str) -> event_pb2.SessionEvent:
         """The first event of that kind."""
         while True:
             answer = await self._call.read()
@@ -89,7 +87,7 @@ class Drawing:
     @property
     def device_id(self) -> str:
         """The device that its first event names."""
-        return self.events[0].accepted.device_id
+        return self.events[0].accepted.placement.device_id
 
     async def finish(self) -> None:
         """Follow it to its end, which is a good one."""
@@ -105,26 +103,11 @@ async def machine(
     folder: Path, monkeypatch: pytest.MonkeyPatch, cards: Sequence[Adapter]
 ) -> AsyncIterator[Machine]:
     """A server on a machine with those cards."""
-    monkeypatch.setattr(device_build, "ProbeProcesses", lambda _: CardsProbe(*cards))
-    settings = Settings(
-        port=0, metrics_port=0, data_dir=folder / "data", runtime_dir=folder / "runtime"
-    )
-    composed: list[Composition] = []
-
-    def compose(settings: Settings) -> Composition:
-        composed.append(Composition(settings))
-        return composed[0]
-
-    told: asyncio.Future[serve.Ready] = asyncio.get_running_loop().create_future()
-    server = asyncio.ensure_future(serve.run(settings, compose=compose, ready=told.set_result))
-    ready = await asyncio.wait_for(told, PATIENCE)
-    try:
-        async with Client(ready.address, token.read(settings.token_path)) as client:
-            yield Machine(composed[0], client)
-    finally:
-        ready.stop()
-        ready.stop()
-        await asyncio.wait_for(server, PATIENCE)
+    async with (
+        serving_cards(folder, monkeypatch, cards) as served,
+        Client(served.address, served.token) as client,
+    ):
+        yield Machine(served.app, client)
 
 
 @pytest.fixture
@@ -171,7 +154,7 @@ async def test_work_goes_where_it_is_done_first(two_cards: Machine) -> None:
     await named.finish()
     # The end of each says it again.
     for drawing in (fourth, named):
-        assert drawing.events[-1].completed.device_id == drawing.device_id
+        assert drawing.events[-1].completed.placement.device_id == drawing.device_id
         session = two_cards.session(drawing.events[0])
         end = session.log.terminal
         assert getattr(end, "placement", None) == session.placement

@@ -46,7 +46,9 @@ def check_delivery(delivery: Delivery, path: str) -> Iterator[FieldViolation]:
         ),
         ("step_interval", delivery.step_interval_seconds, "DeliveryOptions.step_interval"),
     )
-    for field, value, limit in rules:
-        broken = checks.number(f"{path}.{field}", value, LIMITS[limit])
-        if broken is not None:
-            yield broken
+    found = [
+        checks.number(f"{path}.{field}", value, LIMITS[limit]) for field, value, limit in rules
+    ]
+    most = LIMITS["DeliveryOptions.event_kinds"]
+    found.append(checks.elements(f"{path}.event_kinds", len(delivery.kinds), most))
+    yield from (violation for violation in found if violation is not None)

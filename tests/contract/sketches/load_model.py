@@ -14,7 +14,8 @@ from deviceops.v1.model_pb2_grpc import ModelServiceStub
 async def load_model(
     channel: grpc.aio.Channel, model_id: str, progress: Callable[[str, float], None]
 ) -> LoadedModel:
-    """Put the model on a device; `progress` gets the part and its done share."""
+    """Put the model on a device; `progress` gets the part that is read and the
+    done share of the whole."""
     loaded = LoadedModel()
     request = LoadModelRequest(model_id=model_id)
     async for response in ModelServiceStub(channel).LoadModel(request):

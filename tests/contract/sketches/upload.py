@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
-from io import BufferedIOBase
+from io import SEEK_END, BufferedIOBase
 
 import grpc
 import grpc.aio
@@ -25,7 +25,7 @@ async def upload(channel: grpc.aio.Channel, upload_id: str, file: BufferedIOBase
     """Send what the server does not have of the file yet; `upload_id` is the client's UUID."""
     artifacts = ArtifactServiceStub(channel)
     digest = hashlib.file_digest(file, "sha256").hexdigest()
-    size_bytes = file.tell()
+    size_bytes = file.seek(0, SEEK_END)
     received = await received_bytes(channel, upload_id)
 
     async def parts() -> AsyncIterator[UploadArtifactRequest]:
