@@ -75,11 +75,9 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     def WatchSession(
         self, request: processing_pb2.WatchSessionRequest, context: Context
     ) -> AsyncIterator[processing_pb2.WatchSessionResponse]:
-        events = self._reader.events(
-            self._sessions.get(request.session_id, caller()),
-            request.from_sequence,
-            delivery=checked_delivery(request.delivery, "delivery"),
-        )
+        delivery = checked_delivery(request.delivery, "delivery")
+        session = self._sessions.get(request.session_id, caller())
+        events = self._reader.events(session, request.from_sequence, delivery=delivery)
         return self._converter.responses(events, processing_pb2.WatchSessionResponse)
 
     async def WatchSessions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -156,7 +156,7 @@ class Delivery:
 
     image_data: bool = True
     previews: PreviewSettings = field(default_factory=PreviewSettings)
-    kinds: frozenset[EventKind] = frozenset()
+    kinds: Collection[EventKind] = ()
     step_interval_seconds: float = 0.0
 
 

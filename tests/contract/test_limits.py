@@ -18,7 +18,8 @@ from tests.contract.stated import AT_MOST, DEFAULT, RANGE, REQUIRED, documented
 
 # The beginning of every set phrase; one that does not go on as stated.py reads it is misspelt.
 _BEGINNINGS = re.compile(
-    r"Range\b|multiples? of \d|[Aa]t most \d+ (?:elem|char|byte)|Default: -?\d|0 means \d|\bRequired\b"
+    r"Range\b|multiples? of \d|[Aa]t most \d+ (?:elem|char|byte)|Default: -?\d|0 means \d"
+    r"|\bRequired\b"
 )
 
 

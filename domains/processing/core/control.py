@@ -38,8 +38,8 @@ class SessionControl:
             InvalidArgument: TEXT_TOO_LONG or TEXT_INVALID for the reason.
             Unimplemented: It runs, and its work cannot be paused yet.
         """
-        session = self._sessions.get(session_id, viewer)
         InvalidArgument.check(broken_reason(reason_text))
+        session = self._sessions.get(session_id, viewer)
         if session.state in (SessionState.PAUSING, SessionState.PAUSED):
             return _shown(session, viewer)
         if session.state is SessionState.RUNNING and not session.can_pause_work:
@@ -73,8 +73,8 @@ class SessionControl:
             SessionNotFound: There is none of that id for this caller.
             InvalidArgument: TEXT_TOO_LONG or TEXT_INVALID for the reason.
         """
-        session = self._sessions.get(session_id, viewer)
         InvalidArgument.check(broken_reason(reason_text))
+        session = self._sessions.get(session_id, viewer)
         session.request_cancel(Reason.CANCELLED_BY_CLIENT, reason_text, viewer.name)
         return _shown(session, viewer)
 
@@ -125,12 +125,12 @@ class SessionControl:
                 REQUIRED_FIELD_MISSING for no field at all, or a rule is broken.
             StateConflict: The priority of a session that waits no more.
         """
-        session = self._sessions.get(session_id, viewer)
         InvalidArgument.check(_broken_fields(update_fields))
         changed = {
             _CHANGEABLE[field]: getattr(options, _CHANGEABLE[field]) for field in update_fields
         }
         InvalidArgument.check(*check_options(replace(WorkOptions(), **changed), "options"))
+        session = self._sessions.get(session_id, viewer)
         if "priority" in update_fields and session.state not in _WAITING:
             raise StateConflict(session_id, session.state, "given another priority")
         self._sessions.update(session, replace(session.options, **changed))

@@ -73,7 +73,7 @@ def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> type
     return types.Delivery(
         image_data=not message.omit_image_data,
         previews=types.PreviewSettings(**scalars_from(previews, types.PreviewSettings)),
-        kinds=frozenset(
+        kinds=tuple(
             kind
             for position, number in enumerate(message.event_kinds)
             if (
