@@ -18,14 +18,14 @@ DEFAULT = re.compile(rf"Default: (?P<default>{_NUMBER})(?: seconds)?\.(?:\s|$)")
 AT_MOST = re.compile(r"At most (\d+) (elements|characters|bytes)\b")
 REQUIRED = re.compile(r"(?:^|\s)Required\.$")
 
-Limits = Mapping[str, float | bool | None]
+LimitNumbers = Mapping[str, float | None]
 
 
-def documented(files: tuple[FileDescriptorProto, ...]) -> dict[str, Limits]:
+def documented(files: tuple[FileDescriptorProto, ...]) -> dict[str, LimitNumbers]:
     """What the comments of every field say that holds a set phrase."""
-    found: dict[str, Limits] = {}
+    found: dict[str, LimitNumbers] = {}
     for field in protos.fields(files):
-        numbers: dict[str, float | bool | None] = {}
+        numbers: dict[str, float | None] = {}
         if match := RANGE.search(field.comment):
             numbers |= {
                 key: None if match[key] is None else float(match[key])

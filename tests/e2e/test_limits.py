@@ -161,6 +161,8 @@ SENT_BY_CLIENTS = {
 def named(refusal: Refusal, case: Case) -> bool:
     """Whether a refusal names the field; a list's element counts as the list."""
     path = ".".join(step.name for step in case.steps)
+    if _is_mask(case.steps[-1]):
+        path += ".paths"
     return path in {_plain(field) for field in refusal.fields}
 
 

@@ -126,11 +126,11 @@ class SessionControl:
             StateConflict: The priority of a session that waits no more.
         """
         InvalidArgument.check(_broken_fields(update_fields))
+        InvalidArgument.check(*check_options(options, "options"))
+        session = self._sessions.get(session_id, viewer)
         changed = {
             _CHANGEABLE[field]: getattr(options, _CHANGEABLE[field]) for field in update_fields
         }
-        InvalidArgument.check(*check_options(replace(WorkOptions(), **changed), "options"))
-        session = self._sessions.get(session_id, viewer)
         if "priority" in update_fields and session.state not in _WAITING:
             raise StateConflict(session_id, session.state, "given another priority")
         self._sessions.update(session, replace(session.options, **changed))

@@ -263,7 +263,7 @@ def test_delivery_arrives() -> None:
 
     assert not delivery.image_data
     assert delivery.previews == types.PreviewSettings(3, 256)
-    assert delivery.kinds == {types.EventKind.IMAGE_FINISHED}
+    assert delivery.kinds == (types.EventKind.IMAGE_FINISHED,)
     assert delivery.step_interval_seconds == 0.5
     assert checked_delivery(session_pb2.DeliveryOptions(), "delivery") == types.Delivery()
 
