@@ -37,10 +37,6 @@ def check_options(options: WorkOptions, path: str) -> Iterator[FieldViolation]:
 def check_delivery(delivery: Delivery, path: str) -> Iterator[FieldViolation]:
     """Every rule `delivery` breaks; `path` is where it stands in the request."""
     previews = delivery.previews
-    limit = LIMITS["DeliveryOptions.event_kinds"]
-    too_many = checks.elements(f"{path}.event_kinds", len(delivery.kinds), limit)
-    if too_many is not None:
-        yield too_many
     rules = (
         ("previews.every_steps", previews.every_steps, "PreviewSettings.every_steps"),
         (
