@@ -1,4 +1,4 @@
-"""Work on two graphics cards of one machine, and on two made-up ones that compute on the processor."""
+"""Work on two graphics cards of one machine, or on two made-up ones of the processor."""
 
 from __future__ import annotations
 
