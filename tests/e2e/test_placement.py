@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -31,6 +32,7 @@ Choice = device_info_pb2.DeviceChoice
 CUDA = device_info_pb2.DEVICE_KIND_CUDA
 CPU = device_info_pb2.DEVICE_KIND_CPU
 XPU = device_info_pb2.DEVICE_KIND_XPU
+UNKNOWN_KIND: Any = 99
 
 
 @asynccontextmanager
@@ -180,7 +182,7 @@ async def test_what_fits_no_device_is_refused_by_its_field(two_cards: Client) ->
         (Placement(any=Choice(device_ids=["cpu"] * 65)), "placement.any.device_ids"),
         (Placement(any=Choice(device_ids=["cpu", "../"])), "placement.any.device_ids[1]"),
         (Placement(any=Choice(kinds=[CPU] * 17)), "placement.any.kinds"),
-        (Placement(any=Choice(kinds=[CPU, 99])), "placement.any.kinds[1]"),
+        (Placement(any=Choice(kinds=[CPU, UNKNOWN_KIND])), "placement.any.kinds[1]"),
     ):
         refusal = await refusal_of(begin(two_cards, placement))
         assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT, placement

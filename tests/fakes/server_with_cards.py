@@ -14,5 +14,5 @@ if __name__ == "__main__":
     from tests.fakes.cards import CardsProbe, computing_card
 
     cards = CardsProbe(computing_card(0), computing_card(1))
-    build.ProbeProcesses = lambda _: cards  # type: ignore[assignment, misc]
+    vars(build)["ProbeProcesses"] = lambda _: cards
     app(args=["serve", *sys.argv[1:]], prog_name="deviceops")
