@@ -221,11 +221,11 @@ REASONS = EnumMap(Reason, errors_pb2.ErrorReason, "ERROR_REASON_")
 
 
 def byte_figure(figure: ByteFigure) -> common_pb2.ByteFigure:
-    """A number of bytes; without the number when it is unknown."""
+    """A number of bytes, without the number when it is unknown; a long source is cut."""
     return common_pb2.ByteFigure(
         value_bytes=figure.value,
         quality=QUALITIES.to_proto(figure.quality),
-        source=figure.source,
+        source=figure.source[: LIMITS["ByteFigure.source"].max_characters],
     )
 
 

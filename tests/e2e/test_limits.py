@@ -230,7 +230,7 @@ def test_limits_of_requests_and_of_answers_are_all_there_are() -> None:
         *("ValidateGenerationResponse", "PreviewControlImageResponse", "RefreshReport"),
         *("ReadAllocationResponse", "ModelValidationReport", "ValidateWorkflowResponse"),
         *("BatchItemStatus", "GetModelComponentsResponse", "Postprocessor", "WorkflowNeeds"),
-        *("RenewLeasesResponse", "VerifyImageResponse"),
+        *("ByteFigure", "RenewLeasesResponse", "VerifyImageResponse"),
     }
     assert len(CASES) > 300
 
