@@ -108,10 +108,12 @@ def lines(path: str, values: Sequence[str], limit: Limit) -> Sequence[FieldViola
     return [line(f"{path}[{k}]", value, limit) for k, value in enumerate(values)]
 
 
-def required(path: str, value: object) -> FieldViolation | None:
-    """Check that a field is there and not empty."""
+def required(path: str, value: object, limit: Limit | None = None) -> FieldViolation | None:
+    """Check that a field is there and not empty; `limit` says what a number may be."""
     if value is None or value == "" or value == b"" or value == () or value == []:
-        return FieldViolation(path, Reason.REQUIRED_FIELD_MISSING, "Must be set.")
+        numbers = limit is not None and limit.minimum is not None
+        rule = f"Must be set: {accepted(limit)}." if limit and numbers else "Must be set."
+        return FieldViolation(path, Reason.REQUIRED_FIELD_MISSING, rule)
     return None
 
 

@@ -251,4 +251,5 @@ def limit_to_proto(limit: Limit) -> common_pb2.FieldLimit:
         max_characters=limit.max_characters,
         max_size_bytes=limit.max_bytes,
         unit=limit.unit or "",
+        required=limit.required,
     )

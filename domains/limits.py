@@ -1,4 +1,4 @@
-"""The one table of the contract's limits: ranges, defaults and largest sizes.
+"""The one table of the contract's limits: ranges, defaults, largest sizes, required fields.
 
 Every limit that a comment in the protos states in a set phrase has its entry here under
 "Message.field", and validation, capabilities and documentation read it from here; a test
@@ -8,8 +8,10 @@ compares the two, both ways. `domains/checks.py` applies the entries to values.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+
+from domains.required_fields import REQUIRED
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Limit:
             each value in a map.
         max_bytes: Most bytes of a bytes field.
         unit: Unit of minimum, maximum and default; None for counts and shares.
+        required: Whether a request without it is refused; `domains/required_fields.py` says
+            it of every field.
     """
 
     field: str
@@ -38,12 +42,15 @@ class Limit:
     max_characters: int | None = None
     max_bytes: int | None = None
     unit: str | None = None
+    required: bool = False
 
 
 def _by_field(*limits: Limit) -> Mapping[str, Limit]:
     table = {limit.field: limit for limit in limits}
     if len(table) != len(limits):
         raise ValueError("a field has two limits")
+    for field in (f"{message}.{name}" for message in REQUIRED for name in REQUIRED[message]):
+        table[field] = replace(table.get(field, Limit(field)), required=True)
     return MappingProxyType(table)
 
 

@@ -31,6 +31,7 @@ from deviceops.v1 import (
     model_pb2_grpc,
     postprocessing_pb2_grpc,
     processing_pb2_grpc,
+    system_pb2_grpc,
 )
 from domains.clients import Role
 from server.token_list import TokenFiles
@@ -84,13 +85,19 @@ async def _accepted(client: Client) -> bool:
     return True
 
 
-def launch(data_dir: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """Start a server on free ports; its output goes to `data_dir`/server.log."""
+def launch(data_dir: Path, *flags: str, program: str = "server") -> subprocess.Popen[bytes]:
+    """Start a server on free ports; its output goes to `data_dir`/server.log.
+
+    Args:
+        data_dir: Of the server.
+        flags: More options of `deviceops serve`.
+        program: The module that is run.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / "server.log").open("ab") as log:
         return subprocess.Popen(
             [
-                *(sys.executable, "-m", "server", "--data-dir", str(data_dir)),
+                *(sys.executable, "-m", program, "--data-dir", str(data_dir)),
                 *("--port", "0", "--metrics-port", "0", "--log-format", "json", *flags),
             ],
             stdout=log,
@@ -115,9 +122,11 @@ def wait_for_address(process: subprocess.Popen[bytes], data_dir: Path) -> str:
 
 
 @contextmanager
-def start_server(data_dir: Path, *flags: str) -> Iterator[RunningServer]:
+def start_server(
+    data_dir: Path, *flags: str, program: str = "server"
+) -> Iterator[RunningServer]:
     """A server from start to drained end; a server that does not end is a failure."""
-    process = launch(data_dir, *flags)
+    process = launch(data_dir, *flags, program=program)
     try:
         address = wait_for_address(process, data_dir)
         token_file = data_dir / "runtime" / "token"
@@ -147,6 +156,7 @@ class Client:
         self.inference = inference_pb2_grpc.InferenceServiceStub(self.channel)
         self.postprocessing = postprocessing_pb2_grpc.PostprocessingServiceStub(self.channel)
         self.artifact = artifact_pb2_grpc.ArtifactServiceStub(self.channel)
+        self.system = system_pb2_grpc.SystemServiceStub(self.channel)
 
     async def __aenter__(self) -> Client:
         return self

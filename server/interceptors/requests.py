@@ -89,7 +89,9 @@ class RequestInterceptor(Interceptor):
 
     def wrap(self, handler: Handler, method: str) -> Handler:
         inner = behaviour_of(handler)
-        read = self._reader(handler, method)
+        # What the generated base answers is NOT_BUILT, however little was sent.
+        built = not inner.__module__.endswith("_pb2_grpc")
+        read = self._reader(handler, method, whole=built)
 
         async def reading_one(_: object, context: Context) -> Any:
             request = await read(await self._only(context))
@@ -126,7 +128,7 @@ class RequestInterceptor(Interceptor):
         while (data := await self._next(context)) is not None:
             yield await read(data)
 
-    def _reader(self, handler: Handler, method: str) -> Read:
+    def _reader(self, handler: Handler, method: str, *, whole: bool) -> Read:
         deserialize: Any = handler.request_deserializer
         kind = _kind_read_by(deserialize)
         slack = _JUDGING_SLACK if method.endswith(_JUDGING) else 1
@@ -138,7 +140,7 @@ class RequestInterceptor(Interceptor):
                 await _count(data, kind, slack)
             request = _parsed(data, deserialize)
             if isinstance(request, Message):
-                await _refuse_unfit(request)
+                await _refuse_unfit(request, whole=whole)
             return request
 
         return read
@@ -158,8 +160,8 @@ def _parsed(data: bytes, deserialize: Callable[[bytes], Any]) -> Any:
         raise _malformed() from None
 
 
-async def _refuse_unfit(request: Message) -> None:
-    violations = await _in_pieces(unfit(request))
+async def _refuse_unfit(request: Message, *, whole: bool) -> None:
+    violations = await _in_pieces(unfit(request, whole=whole))
     if violations:
         raise InvalidArgument.of(*violations)
 

@@ -16,12 +16,13 @@ RANGE = re.compile(
 )
 DEFAULT = re.compile(rf"Default: (?P<default>{_NUMBER})(?: seconds)?\.(?:\s|$)")
 AT_MOST = re.compile(r"At most (\d+) (elements|characters|bytes)\b")
+REQUIRED = re.compile(r"(?:^|\s)Required\.$")
 
 LimitNumbers = Mapping[str, float | None]
 
 
 def documented(files: tuple[FileDescriptorProto, ...]) -> dict[str, LimitNumbers]:
-    """The numbers of every field whose comment holds a set phrase."""
+    """What the comments of every field say that holds a set phrase."""
     found: dict[str, LimitNumbers] = {}
     for field in protos.fields(files):
         numbers: dict[str, float | None] = {}
@@ -34,6 +35,8 @@ def documented(files: tuple[FileDescriptorProto, ...]) -> dict[str, LimitNumbers
             numbers["default"] = float(match["default"])
         for most, what in AT_MOST.findall(field.comment):
             numbers[f"max_{what}"] = float(most)
+        if REQUIRED.search(field.comment):
+            numbers["required"] = True
         if numbers:
             found[field.name] = numbers
     return found

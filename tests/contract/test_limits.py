@@ -14,11 +14,12 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorP
 
 from domains.limits import LIMITS, Limit
 from tests.contract import protos
-from tests.contract.stated import AT_MOST, DEFAULT, RANGE, documented
+from tests.contract.stated import AT_MOST, DEFAULT, RANGE, REQUIRED, documented
 
 # The beginning of every set phrase; one that does not go on as stated.py reads it is misspelt.
 _BEGINNINGS = re.compile(
     r"Range\b|multiples? of \d|[Aa]t most \d+ (?:elem|char|byte)|Default: -?\d|0 means \d"
+    r"|\bRequired\b"
 )
 
 
@@ -38,7 +39,7 @@ def differences(
     lines += [f"{name}: an entry without a phrase" for name in table.keys() - comments.keys()]
     for name in comments.keys() & table.keys():
         entry = {k: v for k, v in asdict(table[name]).items() if k not in ("field", "unit")}
-        phrase = dict.fromkeys(entry) | dict(comments[name])
+        phrase = dict.fromkeys(entry) | {"required": False} | dict(comments[name])
         lines += [
             f"{name}.{key}: {phrase[key]} documented, {entry[key]} in the table"
             for key in entry
@@ -71,6 +72,14 @@ def test_a_missing_and_a_surplus_entry_are_found() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["LoraWeight.model_id", "GenerationSettings.steps"])
+def test_a_required_field_that_only_one_says_is_found(name: str) -> None:
+    wrong = replace(LIMITS[name], required=not LIMITS[name].required)
+    assert differences(protos.public(), {**LIMITS, name: wrong}) == [
+        f"{name}.required: {not wrong.required} documented, {wrong.required} in the table"
+    ]
+
+
 def test_a_changed_comment_is_found(tmp_path: Path) -> None:
     root = tmp_path / "protos"
     shutil.copytree(protos.ROOT, root)
@@ -90,7 +99,7 @@ def test_a_changed_comment_is_found(tmp_path: Path) -> None:
 def test_every_phrase_is_spelt_as_the_others() -> None:
     misspelt = []
     for field in protos.fields(protos.public()):
-        rest = DEFAULT.sub("", AT_MOST.sub("", RANGE.sub("", field.comment)))
+        rest = DEFAULT.sub("", AT_MOST.sub("", RANGE.sub("", REQUIRED.sub("", field.comment))))
         if _BEGINNINGS.search(rest):
             misspelt.append(f"{field.name}: {field.comment}")
     assert misspelt == []

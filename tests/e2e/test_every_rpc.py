@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from deviceops.v1 import (
 from server.app import SERVICE_NAMES
 from tests.contract.sketches.newer import LATER_FIELD
 from tests.contract.strategies import requests
+from tests.contract.whole import complete
 from tests.e2e.errors import Refusal, read
 from tests.running import RunningServer, small_request
 
@@ -64,9 +65,13 @@ class Rpc:
         return GetMessageClass(self.descriptor.input_type)
 
     async def call(
-        self, channel: grpc.aio.Channel, token: str, message: Message, *, longest: int = 3
+        self, channel: grpc.aio.Channel, token: str, *messages: Message, longest: int = 3
     ) -> Refusal:
-        """Send one message and read up to `longest` answers; the status it came to."""
+        """Send a message, or a stream of some, and read up to `longest` answers.
+
+        Returns:
+            The status it came to.
+        """
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         send: Any = self.request_class.SerializeToString
         parse = GetMessageClass(self.descriptor.output_type).FromString
@@ -77,7 +82,7 @@ class Rpc:
             (True, False): channel.stream_unary,
             (True, True): channel.stream_stream,
         }[form]
-        argument = _once(message) if self.descriptor.client_streaming else message
+        argument = _each(messages) if self.descriptor.client_streaming else messages[0]
         call: Any = make(self.path, send, parse)(
             argument, metadata=metadata, timeout=PATIENCE_SECONDS
         )
@@ -96,8 +101,9 @@ class Rpc:
         return Refusal(grpc.StatusCode.OK, "")
 
 
-async def _once(message: Message) -> AsyncIterator[Message]:
-    yield message
+async def _each(messages: Iterable[Message]) -> AsyncIterator[Message]:
+    for message in messages:
+        yield message
 
 
 def _every_rpc() -> list[Rpc]:
@@ -188,6 +194,8 @@ async def test_arbitrary_requests_get_documented_answers_and_harm_nothing(
     def fuzz(data: st.DataObject) -> None:
         rpc = data.draw(st.sampled_from(HARMLESS_RPCS))
         message = data.draw(requests(rpc.request_class))
+        if data.draw(st.booleans()):  # else few come past what is required
+            complete(message)
         future = asyncio.run_coroutine_threadsafe(
             rpc.call(channel, server.token, message, longest=1), loop
         )

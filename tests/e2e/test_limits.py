@@ -14,62 +14,19 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
-from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
-from deviceops.v1 import (
-    artifact_pb2,
-    generation_pb2,
-    inference_pb2,
-    memory_info_pb2,
-    memory_pb2,
-    model_pb2,
-    processing_pb2,
-    upload_pb2,
-)
 from domains.conversions import REASONS
 from domains.errors import Reason
 from domains.limits import LIMITS, Limit
-from tests.e2e.errors import Refusal, refusal_of
+from tests.contract.whole import complete
+from tests.e2e.errors import Refusal
 from tests.e2e.memory_calls import HOST, MIB, free, lend
 from tests.e2e.test_every_rpc import EVERY_RPC, Rpc
 from tests.running import Client, RunningServer
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-# Requests that are good but for what a test puts into them.
-GOOD: dict[str, Message] = {
-    "GenerateRequest": inference_pb2.GenerateRequest(
-        settings=generation_pb2.GenerationSettings(prompt="a red apple", width=256, height=256)
-    ),
-    "ValidateGenerationRequest": inference_pb2.ValidateGenerationRequest(
-        request=inference_pb2.GenerateRequest(
-            settings=generation_pb2.GenerationSettings(prompt="a red apple")
-        )
-    ),
-    "CreateAllocationRequest": memory_pb2.CreateAllocationRequest(
-        place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory()), size_bytes=1
-    ),
-    "CopyAllocationRequest": memory_pb2.CopyAllocationRequest(
-        source_allocation_id="a", target_allocation_id="b"
-    ),
-    "TransferAllocationRequest": memory_pb2.TransferAllocationRequest(
-        allocation_id="a", place=memory_info_pb2.MemoryPlace(host=memory_info_pb2.HostMemory())
-    ),
-    "RenewLeasesRequest": memory_pb2.RenewLeasesRequest(allocation_ids=["a"]),
-    "CancelSessionsRequest": processing_pb2.CancelSessionsRequest(
-        filter=processing_pb2.SessionFilter(tags=["of no session"])
-    ),
-    "UploadArtifactRequest": artifact_pb2.UploadArtifactRequest(
-        header=artifact_pb2.ArtifactUpload(
-            upload=upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=1)
-        )
-    ),
-    "UpdateSessionRequest": processing_pb2.UpdateSessionRequest(
-        update_fields=FieldMask(paths=["tags"])
-    ),
-    "SearchModelsRequest": model_pb2.SearchModelsRequest(query="a"),
-}
 
 
 @dataclass(frozen=True)
@@ -87,20 +44,20 @@ class Case:
         return f"{self.rpc.descriptor.name}.{path}-{self.what}"
 
     def request(self) -> Message:
-        kind = self.rpc.descriptor.input_type
-        message = GetMessageClass(kind)()
-        if kind.name in GOOD:
-            message.CopyFrom(GOOD[kind.name])
+        message = self.rpc.request_class()
         at: Any = message
         for step in self.steps[:-1]:
             at = getattr(at, step.name).add() if step.is_repeated else getattr(at, step.name)
             at.SetInParent()
+        complete(message)
         field = self.steps[-1]
         if _is_map(field) and field.message_type.fields_by_name["value"].message_type:
             for key in self.value:
                 getattr(at, field.name).get_or_create(key)
         elif _is_map(field):
             getattr(at, field.name).update(self.value)
+        elif _is_mask(field):
+            getattr(at, field.name).paths[:] = self.value
         elif field.is_repeated:
             del getattr(at, field.name)[:]
             getattr(at, field.name).extend(self.value)
@@ -115,6 +72,10 @@ class Case:
 
 def _is_map(field: Any) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _is_mask(field: Any) -> bool:
+    return field.message_type is not None and field.message_type.name == "FieldMask"
 
 
 def outside(field: Any, limit: Limit) -> Iterator[tuple[str, Any]]:
@@ -153,13 +114,16 @@ def outside(field: Any, limit: Limit) -> Iterator[tuple[str, Any]]:
     if limit.max_elements is not None:
         many = limit.max_elements + 1
         if _is_map(field):
-            kind = field.message_type.fields_by_name["value"].cpp_type
-            value = "v" if kind == FieldDescriptor.CPPTYPE_STRING else 1
-            yield "elements", {f"k{number}": value for number in range(many)}
-        elif field.message_type is FieldMask.DESCRIPTOR:
-            yield "elements", FieldMask(paths=["tags"] * many)
+            text = (
+                field.message_type.fields_by_name["value"].type == FieldDescriptor.TYPE_STRING
+            )
+            yield "elements", {f"k{number}": "v" if text else 1 for number in range(many)}
+        elif _is_mask(field):
+            yield "elements", ["a"] * many
         elif field.message_type is not None:
-            yield "elements", [GetMessageClass(field.message_type)()] * many
+            element = GetMessageClass(field.message_type)()
+            complete(element)
+            yield "elements", [element] * many
         else:
             text_like = field.cpp_type == FieldDescriptor.CPPTYPE_STRING
             yield "elements", ["a" if text_like else 1] * many
@@ -186,9 +150,10 @@ def cases() -> Iterator[Case]:
 
 
 CASES = {case.name: case for case in cases()}
-# Only the second message of a stream can hold it; the last tests send it.
-IN_MID_STREAM = CASES.pop("WriteAllocation.data-bytes")
-ARTIFACT_IN_MID_STREAM = CASES.pop("UploadArtifact.data-bytes")
+# Only the second message of a stream can hold it; the last test sends it.
+IN_MID_STREAM = [
+    CASES.pop(name) for name in ("WriteAllocation.data-bytes", "UploadArtifact.data-bytes")
+]
 # Answers that are messages, not errors: limits of these are the server's own to keep.
 SENT_BY_CLIENTS = {
     f"{steps[-1].containing_type.name}.{steps[-1].name}"
@@ -201,7 +166,9 @@ def named(refusal: Refusal, case: Case) -> bool:
     """Whether a refusal names the field; a list's element counts as the list, a mask's paths
     as the mask."""
     path = ".".join(step.name for step in case.steps)
-    return bool({path, f"{path}.paths"} & {_plain(field) for field in refusal.fields})
+    if _is_mask(case.steps[-1]):
+        path += ".paths"
+    return path in {_plain(field) for field in refusal.fields}
 
 
 def _plain(path: str) -> str:
@@ -226,11 +193,11 @@ async def ask(client: Client, case: Case) -> Refusal:
 def test_limits_of_requests_and_of_answers_are_all_there_are() -> None:
     answered = {field for field in LIMITS if field not in SENT_BY_CLIENTS}
     assert {field.partition(".")[0] for field in answered} <= {
-        *("DownloadArtifactResponse", "Failure", "Preview", "ImageChunk", "Model"),
-        *("ValidateGenerationResponse", "PreviewControlImageResponse", "RefreshReport"),
-        *("ReadAllocationResponse", "ModelValidationReport", "ValidateWorkflowResponse"),
-        *("BatchItemStatus", "GetModelComponentsResponse", "Postprocessor", "WorkflowNeeds"),
-        *("ByteFigure", "RenewLeasesResponse", "VerifyImageResponse"),
+        *("DownloadArtifactResponse", "Failure", "Preview", "ImageChunk", "BatchItemStatus"),
+        *("ValidateGenerationResponse", "VerifyImageResponse", "GetModelComponentsResponse"),
+        *("ReadAllocationResponse", "RenewLeasesResponse", "ValidateWorkflowResponse"),
+        *("ModelValidationReport", "RefreshReport", "Postprocessor", "WorkflowNeeds"),
+        "ByteFigure",
     }
     assert len(CASES) > 300
 
@@ -257,32 +224,17 @@ def kept(told: Refusal, case: Case) -> bool:
     return told.code is grpc.StatusCode.INVALID_ARGUMENT and named(told, case)
 
 
-async def test_data_of_a_stream_is_refused_and_named(server: RunningServer) -> None:
+@pytest.mark.parametrize("case", IN_MID_STREAM, ids=lambda case: case.name)
+async def test_data_of_a_stream_is_refused_and_named(case: Case, server: RunningServer) -> None:
+    begin = case.rpc.request_class()
+    complete(begin)
+    header: Any = begin.header
+    header.upload.upload_id, header.upload.size_bytes = str(uuid.uuid4()), 4 * MIB
     async with server.client() as client:
         allocation = await lend(client, HOST, 4 * MIB)
-        upload = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=4 * MIB)
-        header = memory_pb2.AllocationUpload(allocation_id=allocation, upload=upload)
-        parts = iter(
-            [memory_pb2.WriteAllocationRequest(header=header), IN_MID_STREAM.request()]
-        )
-        call: Any = client.memory.WriteAllocation(parts, metadata=client.metadata)
-        told = await refusal_of(call)
+        if case.rpc.descriptor.name == "WriteAllocation":
+            header.allocation_id = allocation
+        told = await case.rpc.call(client.channel, server.token, begin, case.request())
         await free(client, allocation)
     assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert named(told, IN_MID_STREAM)
-
-
-async def test_data_of_an_upload_is_refused_and_named(server: RunningServer) -> None:
-    async with server.client() as client:
-        upload = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=4 * MIB)
-        header = artifact_pb2.ArtifactUpload(upload=upload)
-        parts = iter(
-            [
-                artifact_pb2.UploadArtifactRequest(header=header),
-                ARTIFACT_IN_MID_STREAM.request(),
-            ]
-        )
-        call: Any = client.artifact.UploadArtifact(parts, metadata=client.metadata)
-        told = await refusal_of(call)
-    assert told.code is grpc.StatusCode.INVALID_ARGUMENT
-    assert named(told, ARTIFACT_IN_MID_STREAM)
+    assert named(told, case)

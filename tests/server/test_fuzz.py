@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-un
 
 from deviceops.v1 import (
     artifact_pb2,
+    device_info_pb2,
     device_pb2,
     generation_pb2,
     inference_pb2,
@@ -33,7 +34,7 @@ SEED = 20_260_101
 GENERATE = inference_pb2.GenerateRequest(
     settings=generation_pb2.GenerationSettings(prompt="a red apple", width=512, seed=7),
     options=session_pb2.WorkOptions(request_id="2f1e"),
-    device_id="cpu:0",
+    placement=device_info_pb2.DevicePlacement(device_id="cpu:0"),
 )
 WATCH = processing_pb2.WatchSessionRequest(session_id="s", from_sequence=3)
 UPLOAD = artifact_pb2.UploadArtifactRequest(data=b"x" * 40)
@@ -47,13 +48,17 @@ METHODS: list[tuple[str, bool, Message]] = [
         False,
         processing_pb2.WatchSessionRequest(session_id="s"),
     ),
-    ("MemoryService/Allocate", False, memory_pb2.CreateAllocationRequest(size_bytes=2**40)),
+    (
+        "MemoryService/CreateAllocation",
+        False,
+        memory_pb2.CreateAllocationRequest(size_bytes=2**40),
+    ),
     (
         "ArtifactService/UploadArtifact",
         True,
         artifact_pb2.UploadArtifactRequest(data=b"x" * 40),
     ),
-    ("ModelService/ImportModel", True, model_task_pb2.ImportModelRequest()),
+    ("ModelService/ImportModel", False, model_task_pb2.ImportModelRequest()),
 ]
 # Bytes that happen to be a message are looked at and reach the servicers: one is there,
 # six are not built.

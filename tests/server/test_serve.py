@@ -40,7 +40,7 @@ async def exit_code(settings: Settings, app: SteeredApp) -> int:
     return await asyncio.wait_for(serve.run(settings, compose=lambda _: app), 20)
 
 
-def test_the_contract_has_seven_services() -> None:
+def test_the_contract_has_eight_services() -> None:
     names = [name.removeprefix("deviceops.v1.") for name in SERVICE_NAMES]
     assert names == [
         "DeviceService",
@@ -50,6 +50,7 @@ def test_the_contract_has_seven_services() -> None:
         "InferenceService",
         "PostprocessingService",
         "ArtifactService",
+        "SystemService",
     ]
 
 

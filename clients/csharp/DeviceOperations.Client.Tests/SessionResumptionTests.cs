@@ -127,6 +127,7 @@ public sealed class SessionResumptionTests(ServerUnderTest server)
             .WaitForCompletionAsync());
 
         Assert.Equal(ErrorReason.SessionNotFound, thrown.Error.Reason);
+        Assert.Contains(thrown.Trailers, trailer => trailer.Key == "grpc-status-details-bin");
     }
 
     /// <inheritdoc/>

@@ -7,10 +7,12 @@ namespace DeviceOperations.Client;
 internal static class LostConnection
 {
     /// <summary>
-    /// Where the server said why, its word counts; it lets a reader come back that was too slow.
+    /// Where the server said why, its word counts: it ends or is full, its reader was too slow,
+    /// or it is unavailable for a time that it names.
     /// </summary>
     public static bool Is(RpcException failure) => failure.GetServerError() is { } error
-        ? error.StatusCode == StatusCode.Unavailable || error.Reason == ErrorReason.SlowReader
+        ? error.Reason is ErrorReason.ShuttingDown or ErrorReason.SlowReader or ErrorReason.TooManyStreams
+            || (error.StatusCode == StatusCode.Unavailable && error.RetryDelay is not null)
         : failure.StatusCode
             is StatusCode.Unavailable
             or StatusCode.Internal

@@ -7,8 +7,11 @@ namespace DeviceOperations.Client;
 /// that one <c>catch</c> is enough where the reason does not matter.
 /// </summary>
 /// <param name="error">What the server said.</param>
-public sealed class ServerErrorException(ServerError error)
-    : RpcException(new Status(error.StatusCode, error.Message), $"{error.ReasonName}: {error.Message}")
+/// <param name="cause">The failed call; null where the failure came in an event.</param>
+public sealed class ServerErrorException(ServerError error, RpcException? cause = null) : RpcException(
+    new Status(error.StatusCode, error.Message, cause),
+    cause?.Trailers ?? [],
+    $"{error.ReasonName}: {error.Message}")
 {
     /// <summary>What the server said.</summary>
     public ServerError Error { get; } = error;

@@ -75,7 +75,7 @@ public static class SessionStreamExtensions
         catch (RpcException refusal)
             when (refusal is not ServerErrorException && refusal.GetServerError() is { } error)
         {
-            throw new ServerErrorException(error);
+            throw new ServerErrorException(error, refusal);
         }
 
         throw new InvalidDataException("The stream ended before its session did.");

@@ -19,7 +19,8 @@ from server.interceptors.content import unfit
 
 
 def found(request: Message) -> list[FieldViolation]:
-    return [violation for violation in unfit(request) if violation is not None]
+    """What is wrong with a request that may lack what it needs."""
+    return [violation for violation in unfit(request, whole=False) if violation is not None]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -94,3 +95,30 @@ def test_a_thousand_unknown_fields_are_named_three_times() -> None:
     newer = bytes([0xA2, 0x06, 1, 0x61]) * 1000
 
     assert len(found(inference_pb2.GenerateRequest.FromString(newer))) == 3
+
+
+def test_what_is_missing_is_named_wherever_it_is_needed() -> None:
+    request = inference_pb2.GenerateRequest()
+    request.settings.loras.add(model_id="a")
+    request.settings.loras.add(weight=9)
+    request.postprocessing.add().resize.width = 1
+
+    missing = {
+        violation.field: violation for violation in unfit(request) if violation is not None
+    }
+
+    assert list(missing) == ["settings.loras[1].model_id", "postprocessing[0].resize.height"]
+    assert {each.reason for each in missing.values()} == {Reason.REQUIRED_FIELD_MISSING}
+    assert [each.description for each in missing.values()] == [
+        "Must be set.",
+        "Must be set: from 1 to 16384 pixels.",
+    ]
+    assert [each for each in unfit(request, whole=False) if each is not None] == []
+
+
+def test_messages_of_maps_must_have_what_they_need_too() -> None:
+    request = workflow_pb2.RunWorkflowRequest()
+    request.arguments["picture"].images.images.add().session_image.image_index = 1
+
+    (violation,) = (each for each in unfit(request) if each is not None)
+    assert violation.field == "arguments['picture'].images.images[0].session_image.session_id"

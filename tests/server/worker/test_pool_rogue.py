@@ -14,6 +14,7 @@ from domains.device.jobs import SelfTestJob
 from domains.device.types import DeviceState
 from domains.errors import DeadlineExceeded, Reason, Unavailable
 from domains.memory.types import BufferRegion, Compare, Move
+from domains.session.jobs import PeakMemory
 from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
@@ -171,7 +172,9 @@ async def test_frames_about_a_run_that_is_over_are_dropped(tmp_path: Path) -> No
         process_id = (await ready(pool)).process_id
         result = await outcome(pool)
         assert result.report is not None
-        assert result.events == result.images
+        *images, peak = result.events
+        assert images == result.images
+        assert isinstance(peak, PeakMemory)
         assert pool.stale_frames("cpu:0") == 3
         assert pool.status("cpu:0").process_id == process_id
 

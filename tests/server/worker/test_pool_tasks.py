@@ -22,6 +22,7 @@ from domains.device.jobs import (
 from domains.device.types import OptimizationProfile
 from domains.errors import InvalidArgument
 from domains.model.jobs import LoadJob, LoadReport
+from domains.session.jobs import PeakMemory
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
 from domains.values import DataType, ModelOrigin, ModelPlace
 from server.worker.front.pool import WorkerPool
@@ -37,7 +38,8 @@ async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker
 
 
 async def everything(run: AsyncGenerator[object]) -> list[object]:
-    return [event async for event in run]
+    """All that a run tells but for the memory it took, which every run tells."""
+    return [event async for event in run if not isinstance(event, PeakMemory)]
 
 
 async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
@@ -107,7 +109,7 @@ async def test_a_load_tells_its_bytes_and_what_is_loaded(tmp_path: Path) -> None
         ]
         assert isinstance(report, LoadReport)
         assert [item.model_id for item in report.loaded] == ["other"]
-        assert not report.already_loaded
+        assert report.origin is ModelOrigin.DISK
         figures = pool.figures(DEVICE)
         assert figures is not None
         assert figures.models == report.loaded

@@ -1099,7 +1099,7 @@ namespace DeviceOperations.V1 {
     public const int UploadFieldNumber = 1;
     private global::DeviceOperations.V1.UploadHeader upload_;
     /// <summary>
-    /// Which bytes follow.
+    /// Which bytes follow. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1360,6 +1360,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "upload_id" field.</summary>
     public const int UploadIdFieldNumber = 1;
     private string uploadId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string UploadId {
@@ -2023,6 +2026,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {
@@ -2586,6 +2592,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {
@@ -3675,6 +3684,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {
@@ -4189,6 +4201,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "artifact_id" field.</summary>
     public const int ArtifactIdFieldNumber = 1;
     private string artifactId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ArtifactId {

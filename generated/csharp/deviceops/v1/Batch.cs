@@ -186,7 +186,7 @@ namespace DeviceOperations.V1 {
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
     /// <summary>
-    /// The client's name for it, unique in the batch. At most 128 characters.
+    /// The client's name for it, unique in the batch. At most 128 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2602,6 +2602,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -3083,6 +3086,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -4247,6 +4253,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -4746,6 +4755,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -5196,6 +5208,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -5608,6 +5623,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -6059,6 +6077,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {
@@ -6538,6 +6559,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "batch_id" field.</summary>
     public const int BatchIdFieldNumber = 1;
     private string batchId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string BatchId {

@@ -1262,6 +1262,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "session_id" field.</summary>
     public const int SessionIdFieldNumber = 1;
     private string sessionId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string SessionId {
@@ -2720,7 +2723,7 @@ namespace DeviceOperations.V1 {
     public const int RequiredFieldNumber = 10;
     private bool required_;
     /// <summary>
-    /// Whether a request without it is refused.
+    /// Whether a request without it is refused with REQUIRED_FIELD_MISSING.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -194,7 +194,7 @@ namespace DeviceOperations.V1 {
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
     /// <summary>
-    /// A model of type LORA.
+    /// A model of type LORA. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2476,7 +2476,7 @@ namespace DeviceOperations.V1 {
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
     /// <summary>
-    /// A model of type CONTROL_NET.
+    /// A model of type CONTROL_NET. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3139,7 +3139,7 @@ namespace DeviceOperations.V1 {
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
     /// <summary>
-    /// A model of type IMAGE_PROMPT_ADAPTER.
+    /// A model of type IMAGE_PROMPT_ADAPTER. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3156,7 +3156,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.InputImage.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.InputImage> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.InputImage>();
     /// <summary>
-    /// The pictures; their embeddings are averaged. At most 8 elements.
+    /// The pictures; their embeddings are averaged. At most 8 elements. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

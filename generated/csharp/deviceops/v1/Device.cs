@@ -2698,7 +2698,7 @@ namespace DeviceOperations.V1 {
     public const int DeviceIdFieldNumber = 1;
     private string deviceId_ = "";
     /// <summary>
-    /// Id or alias.
+    /// Id or alias. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -1886,7 +1886,7 @@ namespace DeviceOperations.V1 {
     public const int WidthFieldNumber = 1;
     private int width_;
     /// <summary>
-    /// Range: 1 to 16384.
+    /// Range: 1 to 16384. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1901,7 +1901,7 @@ namespace DeviceOperations.V1 {
     public const int HeightFieldNumber = 2;
     private int height_;
     /// <summary>
-    /// Range: 1 to 16384.
+    /// Range: 1 to 16384. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2240,7 +2240,7 @@ namespace DeviceOperations.V1 {
     public const int WidthFieldNumber = 3;
     private int width_;
     /// <summary>
-    /// Range: 1 to 16384.
+    /// Range: 1 to 16384. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2255,7 +2255,7 @@ namespace DeviceOperations.V1 {
     public const int HeightFieldNumber = 4;
     private int height_;
     /// <summary>
-    /// Range: 1 to 16384.
+    /// Range: 1 to 16384. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -357,7 +357,7 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 1;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The picture, brought to width and height with Lanczos as `fit` says.
+    /// The picture, brought to width and height with Lanczos as `fit` says. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1061,7 +1061,7 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 1;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The picture, brought to width and height with Lanczos as `fit` says.
+    /// The picture, brought to width and height with Lanczos as `fit` says. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1699,7 +1699,7 @@ namespace DeviceOperations.V1 {
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
     /// <summary>
-    /// A model of type REFINER, or a checkpoint of the same latent space.
+    /// A model of type REFINER, or a checkpoint of the same latent space. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6632,7 +6632,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.GenerationOverlay.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.GenerationOverlay> values_ = new pbc::RepeatedField<global::DeviceOperations.V1.GenerationOverlay>();
     /// <summary>
-    /// The values. At most 64 elements.
+    /// The values. At most 64 elements. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -242,7 +242,7 @@ namespace DeviceOperations.V1 {
     public const int SettingsFieldNumber = 1;
     private global::DeviceOperations.V1.GenerationSettings settings_;
     /// <summary>
-    /// What to draw and how.
+    /// What to draw and how. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -838,7 +838,7 @@ namespace DeviceOperations.V1 {
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
     /// <summary>
-    /// The client's name for it, unique in the batch. At most 128 characters.
+    /// The client's name for it, unique in the batch. At most 128 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3335,7 +3335,7 @@ namespace DeviceOperations.V1 {
     public const int RequestFieldNumber = 1;
     private global::DeviceOperations.V1.GenerateRequest request_;
     /// <summary>
-    /// As for Generate.
+    /// As for Generate. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4177,7 +4177,7 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 1;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The picture.
+    /// The picture. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4192,7 +4192,7 @@ namespace DeviceOperations.V1 {
     public const int PreprocessorFieldNumber = 2;
     private global::DeviceOperations.V1.ControlPreprocessor preprocessor_;
     /// <summary>
-    /// The preprocessor and its options.
+    /// The preprocessor and its options. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4900,7 +4900,7 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 1;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The picture.
+    /// The picture. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

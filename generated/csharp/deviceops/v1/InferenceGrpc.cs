@@ -229,8 +229,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Check a generation without running it: every violation at once, the effective
       /// settings, the phases, and an estimate of memory and time. A request that Generate
-      /// would refuse for its content answers OK here, with the violations as data.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+      /// would refuse for its content answers OK here, with the violations as data; what every RPC
+      /// refuses (a required field is missing, an enum value is unknown) is an error here too.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -245,8 +246,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Check a generation without running it: every violation at once, the effective
       /// settings, the phases, and an estimate of memory and time. A request that Generate
-      /// would refuse for its content answers OK here, with the violations as data.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+      /// would refuse for its content answers OK here, with the violations as data; what every RPC
+      /// refuses (a required field is missing, an enum value is unknown) is an error here too.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -259,8 +261,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Check a generation without running it: every violation at once, the effective
       /// settings, the phases, and an estimate of memory and time. A request that Generate
-      /// would refuse for its content answers OK here, with the violations as data.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+      /// would refuse for its content answers OK here, with the violations as data; what every RPC
+      /// refuses (a required field is missing, an enum value is unknown) is an error here too.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -275,8 +278,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Check a generation without running it: every violation at once, the effective
       /// settings, the phases, and an estimate of memory and time. A request that Generate
-      /// would refuse for its content answers OK here, with the violations as data.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+      /// would refuse for its content answers OK here, with the violations as data; what every RPC
+      /// refuses (a required field is missing, an enum value is unknown) is an error here too.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -3908,7 +3908,7 @@ namespace DeviceOperations.V1 {
     public const int PlaceFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryPlace place_;
     /// <summary>
-    /// Where.
+    /// Where. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3923,7 +3923,7 @@ namespace DeviceOperations.V1 {
     public const int SizeBytesFieldNumber = 2;
     private long sizeBytes_;
     /// <summary>
-    /// How much. Range: 1 to 1099511627776.
+    /// How much. Range: 1 to 1099511627776. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4534,6 +4534,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -6267,6 +6270,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -6295,7 +6301,7 @@ namespace DeviceOperations.V1 {
     public const int UploadFieldNumber = 3;
     private global::DeviceOperations.V1.UploadHeader upload_;
     /// <summary>
-    /// Which bytes follow.
+    /// Which bytes follow. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7121,6 +7127,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -7692,7 +7701,7 @@ namespace DeviceOperations.V1 {
     public const int SourceAllocationIdFieldNumber = 1;
     private string sourceAllocationId_ = "";
     /// <summary>
-    /// The allocation to read.
+    /// The allocation to read. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7722,7 +7731,7 @@ namespace DeviceOperations.V1 {
     public const int TargetAllocationIdFieldNumber = 3;
     private string targetAllocationId_ = "";
     /// <summary>
-    /// The allocation to write.
+    /// The allocation to write. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8400,6 +8409,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "allocation_id" field.</summary>
     public const int AllocationIdFieldNumber = 1;
     private string allocationId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string AllocationId {
@@ -8413,7 +8425,7 @@ namespace DeviceOperations.V1 {
     public const int PlaceFieldNumber = 2;
     private global::DeviceOperations.V1.MemoryPlace place_;
     /// <summary>
-    /// Its new place.
+    /// Its new place. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -9987,6 +9999,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "place" field.</summary>
     public const int PlaceFieldNumber = 1;
     private global::DeviceOperations.V1.MemoryPlace place_;
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.MemoryPlace Place {
@@ -10000,7 +10015,7 @@ namespace DeviceOperations.V1 {
     public const int TargetFreeBytesFieldNumber = 2;
     private long targetFreeBytes_;
     /// <summary>
-    /// Free memory wanted there. Range: 1 to 1099511627776.
+    /// Free memory wanted there. Range: 1 to 1099511627776. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -372,7 +372,7 @@ namespace DeviceOperations.V1 {
     private string modelId_ = "";
     /// <summary>
     /// Its id: the name of its file or folder without root and ending. Characters that a name
-    /// cannot have are hyphens, and a number makes it unique.
+    /// cannot have are hyphens, and a number makes it unique. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -166,6 +166,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -756,6 +759,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -769,7 +775,7 @@ namespace DeviceOperations.V1 {
     public const int TargetModelIdFieldNumber = 2;
     private string targetModelId_ = "";
     /// <summary>
-    /// Id of the copy; a name.
+    /// Id of the copy; a name. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1388,6 +1394,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -2109,6 +2118,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model_id" field.</summary>
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string ModelId {
@@ -2122,7 +2134,7 @@ namespace DeviceOperations.V1 {
     public const int TargetModelIdFieldNumber = 2;
     private string targetModelId_ = "";
     /// <summary>
-    /// Id of the result; a name.
+    /// Id of the result; a name. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2697,7 +2709,7 @@ namespace DeviceOperations.V1 {
     private string relativePath_ = "";
     /// <summary>
     /// Where it lies in the model's folder ("unet/config.json"): names between slashes; the
-    /// file's own name for a model of one file. At most 256 characters.
+    /// file's own name for a model of one file. At most 256 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2712,7 +2724,7 @@ namespace DeviceOperations.V1 {
     public const int ArtifactIdFieldNumber = 2;
     private string artifactId_ = "";
     /// <summary>
-    /// Its content.
+    /// Its content. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2944,7 +2956,7 @@ namespace DeviceOperations.V1 {
     public const int ModelIdFieldNumber = 1;
     private string modelId_ = "";
     /// <summary>
-    /// Id it shall have; a name.
+    /// Id it shall have; a name. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2959,7 +2971,7 @@ namespace DeviceOperations.V1 {
     public const int FormatFieldNumber = 2;
     private global::DeviceOperations.V1.ModelFormat format_ = global::DeviceOperations.V1.ModelFormat.Unspecified;
     /// <summary>
-    /// Its format. PICKLE only where the operator allows pickles.
+    /// Its format. PICKLE only where the operator allows pickles. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2976,7 +2988,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(26, global::DeviceOperations.V1.ModelFile.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelFile> files_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelFile>();
     /// <summary>
-    /// Its files. At most 256 elements.
+    /// Its files. At most 256 elements. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -1214,7 +1214,7 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 1;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The picture.
+    /// The picture. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1906,7 +1906,7 @@ namespace DeviceOperations.V1 {
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
     /// <summary>
-    /// The client's name for it, unique in the batch. At most 128 characters.
+    /// The client's name for it, unique in the batch. At most 128 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1921,7 +1921,7 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 2;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The picture.
+    /// The picture. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2166,7 +2166,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ProcessingItem.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ProcessingItem> items_ = new pbc::RepeatedField<global::DeviceOperations.V1.ProcessingItem>();
     /// <summary>
-    /// The pictures. At most 256 elements.
+    /// The pictures. At most 256 elements. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2842,6 +2842,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "postprocessor_id" field.</summary>
     public const int PostprocessorIdFieldNumber = 1;
     private string postprocessorId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PostprocessorId {

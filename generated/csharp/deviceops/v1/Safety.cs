@@ -838,7 +838,7 @@ namespace DeviceOperations.V1 {
     public const int CategoryFieldNumber = 1;
     private string category_ = "";
     /// <summary>
-    /// Category, a name ("nsfw"). At most 64 characters.
+    /// Category, a name ("nsfw"). At most 64 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1765,7 +1765,7 @@ namespace DeviceOperations.V1 {
     public const int PolicyFieldNumber = 1;
     private global::DeviceOperations.V1.SafetyPolicy policy_;
     /// <summary>
-    /// The policy; version, owner and create_time must be unset.
+    /// The policy; version, owner and create_time must be unset. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2188,6 +2188,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy_id" field.</summary>
     public const int PolicyIdFieldNumber = 1;
     private string policyId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PolicyId {
@@ -3154,7 +3157,7 @@ namespace DeviceOperations.V1 {
     public const int PolicyFieldNumber = 1;
     private global::DeviceOperations.V1.SafetyPolicy policy_;
     /// <summary>
-    /// The policy as it shall be; version, owner and create_time must be unset.
+    /// The policy as it shall be; version, owner and create_time must be unset. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3169,7 +3172,7 @@ namespace DeviceOperations.V1 {
     public const int ExpectedVersionFieldNumber = 2;
     private int expectedVersion_;
     /// <summary>
-    /// The version this change was made from.
+    /// The version this change was made from. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3616,6 +3619,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "policy_id" field.</summary>
     public const int PolicyIdFieldNumber = 1;
     private string policyId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string PolicyId {

@@ -100,7 +100,7 @@ namespace DeviceOperations.V1 {
     private string uploadId_ = "";
     /// <summary>
     /// A UUID of the client's choice. The same id again goes on with the upload; with another
-    /// size or hash, or for something else, it is REQUEST_ID_REUSED.
+    /// size or hash, or for something else, it is REQUEST_ID_REUSED. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -131,7 +131,7 @@ namespace DeviceOperations.V1 {
     public const int SizeBytesFieldNumber = 3;
     private long sizeBytes_;
     /// <summary>
-    /// Size of the whole content. Range: 1 to 68719476736.
+    /// Size of the whole content. Range: 1 to 68719476736. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -423,7 +423,7 @@ namespace DeviceOperations.V1 {
     public const int Sha256FieldNumber = 1;
     private string sha256_ = "";
     /// <summary>
-    /// SHA-256 of the whole content, computed while sending, lower-case hexadecimal.
+    /// SHA-256 of the whole content, computed while sending, lower-case hexadecimal. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

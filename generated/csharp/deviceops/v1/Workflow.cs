@@ -1116,7 +1116,7 @@ namespace DeviceOperations.V1 {
     public const int NameFieldNumber = 1;
     private string name_ = "";
     /// <summary>
-    /// Its name, unique in the workflow. At most 127 characters.
+    /// Its name, unique in the workflow. At most 127 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1130,6 +1130,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "kind" field.</summary>
     public const int KindFieldNumber = 2;
     private global::DeviceOperations.V1.ValueKind kind_ = global::DeviceOperations.V1.ValueKind.Unspecified;
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public global::DeviceOperations.V1.ValueKind Kind {
@@ -1454,6 +1457,7 @@ namespace DeviceOperations.V1 {
     /// <summary>
     /// Field of the step's work that is filled: a path in snake_case
     /// ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
+    /// Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1788,6 +1792,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "step_id" field.</summary>
     public const int StepIdFieldNumber = 1;
     private string stepId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string StepId {
@@ -3739,6 +3746,7 @@ namespace DeviceOperations.V1 {
     private global::DeviceOperations.V1.StepOutput output_;
     /// <summary>
     /// An earlier step's output that must be true: FLAGGED, or IMAGES for any picture at all.
+    /// Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4024,7 +4032,7 @@ namespace DeviceOperations.V1 {
     public const int StepIdFieldNumber = 1;
     private string stepId_ = "";
     /// <summary>
-    /// Its name, unique in the workflow.
+    /// Its name, unique in the workflow. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5965,6 +5973,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow_id" field.</summary>
     public const int WorkflowIdFieldNumber = 1;
     private string workflowId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string WorkflowId {
@@ -6417,7 +6428,7 @@ namespace DeviceOperations.V1 {
     private global::DeviceOperations.V1.Workflow workflow_;
     /// <summary>
     /// The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
-    /// as a message.
+    /// as a message. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6842,7 +6853,7 @@ namespace DeviceOperations.V1 {
     private global::DeviceOperations.V1.Workflow workflow_;
     /// <summary>
     /// The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
-    /// as a message.
+    /// as a message. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6857,7 +6868,7 @@ namespace DeviceOperations.V1 {
     public const int ExpectedVersionFieldNumber = 2;
     private int expectedVersion_;
     /// <summary>
-    /// The version this change was made from.
+    /// The version this change was made from. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -7304,6 +7315,9 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "workflow_id" field.</summary>
     public const int WorkflowIdFieldNumber = 1;
     private string workflowId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public string WorkflowId {

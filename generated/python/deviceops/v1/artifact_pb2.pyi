@@ -133,7 +133,7 @@ class ArtifactUpload(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upload(self) -> _upload_pb2.UploadHeader:
-        """Which bytes follow."""
+        """Which bytes follow. Required."""
 
     @_builtins.property
     def retention(self) -> _duration_pb2.Duration:
@@ -163,6 +163,7 @@ class GetUploadRequest(_message.Message):
 
     UPLOAD_ID_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -234,6 +235,7 @@ class DownloadArtifactRequest(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
+    """Required."""
     offset_bytes: _builtins.int
     """First byte wanted. Default: 0."""
     length_bytes: _builtins.int
@@ -291,6 +293,7 @@ class GetArtifactRequest(_message.Message):
 
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -416,6 +419,7 @@ class UpdateArtifactRequest(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
+    """Required."""
     pinned: _builtins.bool
     """Keep it until deleted; absent leaves it as it is."""
     @_builtins.property
@@ -471,6 +475,7 @@ class DeleteArtifactRequest(_message.Message):
 
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,

@@ -37,7 +37,7 @@ class BatchItem(_message.Message):
     OVERLAY_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The client's name for it, unique in the batch. At most 128 characters."""
+    """The client's name for it, unique in the batch. At most 128 characters. Required."""
     @_builtins.property
     def overlay(self) -> _generation_pb2.GenerationOverlay:
         """Draw this: how it differs from the template."""
@@ -319,6 +319,7 @@ class AddBatchItemsRequest(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     SEAL_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     seal: _builtins.bool
     """No more follow."""
     @_builtins.property
@@ -373,6 +374,7 @@ class GetBatchRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     page_size: _builtins.int
     """Items per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
@@ -507,6 +509,7 @@ class WatchBatchRequest(_message.Message):
     FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     from_sequence: _builtins.int
     """As in WatchSessionRequest."""
     @_builtins.property
@@ -559,6 +562,7 @@ class PauseBatchRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -605,6 +609,7 @@ class ResumeBatchRequest(_message.Message):
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -649,6 +654,7 @@ class CancelBatchRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -696,6 +702,7 @@ class RetryBatchItemsRequest(_message.Message):
     BATCH_ID_FIELD_NUMBER: _builtins.int
     ITEM_IDS_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     @_builtins.property
     def item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The items; empty means all that failed. At most 1000 elements."""
@@ -748,6 +755,7 @@ class DeleteBatchRequest(_message.Message):
 
     BATCH_ID_FIELD_NUMBER: _builtins.int
     batch_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,

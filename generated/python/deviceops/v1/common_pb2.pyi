@@ -16,9 +16,9 @@ Rules that hold for the whole contract:
   key to the server's log.
 - Every RPC may also answer UNAUTHENTICATED (TOKEN_MISSING, TOKEN_INVALID),
   PERMISSION_DENIED (ROLE_REQUIRED; REMOTE_SOURCE_FORBIDDEN where a model id is a URL or
-  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE,
-  UNKNOWN_FIELD, NON_FINITE_NUMBER, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS), RESOURCE_EXHAUSTED
-  (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE, HOST_LIMIT_REACHED), DEADLINE_EXCEEDED
+  names a model of a hub), INVALID_ARGUMENT (MALFORMED_MESSAGE, UNKNOWN_FIELD,
+  REQUIRED_FIELD_MISSING, NON_FINITE_NUMBER, ENUM_VALUE_UNKNOWN, TOO_MANY_ELEMENTS),
+  RESOURCE_EXHAUSTED (TOO_MANY_STREAMS, MESSAGE_TOO_LARGE, HOST_LIMIT_REACHED), DEADLINE_EXCEEDED
   (DEADLINE_EXPIRED), UNAVAILABLE (SHUTTING_DOWN), INTERNAL, and UNIMPLEMENTED (NOT_BUILT)
   for what this version does not do yet.
 - Every call has an end that the server sets, whatever deadline the client chose: a minute
@@ -45,7 +45,9 @@ Rules that hold for the whole contract:
   prompts, direction-changing characters in prompts only.
 - Limits are in the comments in set phrases: "Range: A to B", "multiples of N",
   "Default: X", "At most N elements", "At most N characters", "At most N bytes".
-  A value outside is an error, never clamped. GetServerInfo tells them all. Integers are
+  A value outside is an error, never clamped. A field whose comment ends with "Required."
+  must be set wherever its message stands, or the call is REQUIRED_FIELD_MISSING; in the work
+  of a workflow's step a binding sets it too. GetServerInfo tells them all. Integers are
   signed in the whole contract, fractions are doubles, so that 0.7 is the same number at
   both ends.
 - A message in either direction has at most 4194304 bytes, gRPC's default; what is larger
@@ -422,6 +424,7 @@ class SessionImage(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     image_index: _builtins.int
     """The picture, from 0. Range: 0 to 1000000."""
     def __init__(
@@ -580,7 +583,7 @@ class FieldLimit(_message.Message):
     counts, shares and strengths. At most 16 characters.
     """
     required: _builtins.bool
-    """Whether a request without it is refused."""
+    """Whether a request without it is refused with REQUIRED_FIELD_MISSING."""
     def __init__(
         self,
         *,

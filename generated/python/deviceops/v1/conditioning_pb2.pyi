@@ -80,7 +80,7 @@ class LoraWeight(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     TEXT_ENCODER_WEIGHT_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """A model of type LORA."""
+    """A model of type LORA. Required."""
     weight: _builtins.float
     """On the denoiser. Negative pushes the other way. Range: -2 to 2. Default: 1."""
     text_encoder_weight: _builtins.float
@@ -338,7 +338,7 @@ class ControlNetGuidance(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """A model of type CONTROL_NET."""
+    """A model of type CONTROL_NET. Required."""
     conditioning_scale: _builtins.float
     """Strength. Range: 0 to 2. Default: 1."""
     start: _builtins.float
@@ -416,7 +416,7 @@ class ImagePrompt(_message.Message):
     END_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """A model of type IMAGE_PROMPT_ADAPTER."""
+    """A model of type IMAGE_PROMPT_ADAPTER. Required."""
     scale: _builtins.float
     """Strength. Range: 0 to 2. Default: 1."""
     start: _builtins.float
@@ -425,7 +425,7 @@ class ImagePrompt(_message.Message):
     """Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.InputImage]:
-        """The pictures; their embeddings are averaged. At most 8 elements."""
+        """The pictures; their embeddings are averaged. At most 8 elements. Required."""
 
     @_builtins.property
     def mask(self) -> _common_pb2.InputImage:

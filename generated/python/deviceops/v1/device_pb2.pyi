@@ -402,7 +402,7 @@ class SetDefaultDeviceRequest(_message.Message):
 
     DEVICE_ID_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
-    """Id or alias."""
+    """Id or alias. Required."""
     def __init__(
         self,
         *,

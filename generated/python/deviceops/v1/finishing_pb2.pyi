@@ -358,9 +358,9 @@ class ResizeStep(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
     width: _builtins.int
-    """Range: 1 to 16384."""
+    """Range: 1 to 16384. Required."""
     height: _builtins.int
-    """Range: 1 to 16384."""
+    """Range: 1 to 16384. Required."""
     filter: Global___ResizeFilter.ValueType
     """Default: LANCZOS."""
     fit: _common_pb2.ResizeFit.ValueType
@@ -396,9 +396,9 @@ class CropStep(_message.Message):
     top: _builtins.int
     """Upper edge in pixels."""
     width: _builtins.int
-    """Range: 1 to 16384."""
+    """Range: 1 to 16384. Required."""
     height: _builtins.int
-    """Range: 1 to 16384."""
+    """Range: 1 to 16384. Required."""
     def __init__(
         self,
         *,

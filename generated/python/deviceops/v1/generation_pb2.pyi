@@ -224,7 +224,7 @@ class ImageToImage(_message.Message):
     """Default: STRETCH."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The picture, brought to width and height with Lanczos as `fit` says."""
+        """The picture, brought to width and height with Lanczos as `fit` says. Required."""
 
     def __init__(
         self,
@@ -327,7 +327,7 @@ class Inpainting(_message.Message):
     """Default: STRETCH."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The picture, brought to width and height with Lanczos as `fit` says."""
+        """The picture, brought to width and height with Lanczos as `fit` says. Required."""
 
     @_builtins.property
     def mask(self) -> _common_pb2.InputImage:
@@ -386,7 +386,7 @@ class Refiner(_message.Message):
     AESTHETIC_SCORE_FIELD_NUMBER: _builtins.int
     NEGATIVE_AESTHETIC_SCORE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """A model of type REFINER, or a checkpoint of the same latent space."""
+    """A model of type REFINER, or a checkpoint of the same latent space. Required."""
     mode: Global___RefinerMode.ValueType
     """Default: HANDOVER."""
     switch_at: _builtins.float
@@ -1013,7 +1013,7 @@ class MatrixAxis(_message.Message):
     VALUES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def values(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenerationOverlay]:
-        """The values. At most 64 elements."""
+        """The values. At most 64 elements. Required."""
 
     def __init__(
         self,

@@ -72,7 +72,7 @@ class GenerateRequest(_message.Message):
     POSTPROCESSING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def settings(self) -> _generation_pb2.GenerationSettings:
-        """What to draw and how."""
+        """What to draw and how. Required."""
 
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
@@ -138,7 +138,7 @@ class GenerationItem(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     OVERLAY_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The client's name for it, unique in the batch. At most 128 characters."""
+    """The client's name for it, unique in the batch. At most 128 characters. Required."""
     @_builtins.property
     def overlay(self) -> _generation_pb2.GenerationOverlay:
         """How it differs from the template. Items that set no seed share the template's, or get a
@@ -445,7 +445,7 @@ class ValidateGenerationRequest(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> Global___GenerateRequest:
-        """As for Generate."""
+        """As for Generate. Required."""
 
     def __init__(
         self,
@@ -563,11 +563,11 @@ class PreviewControlImageRequest(_message.Message):
     """Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The picture."""
+        """The picture. Required."""
 
     @_builtins.property
     def preprocessor(self) -> _conditioning_pb2.ControlPreprocessor:
-        """The preprocessor and its options."""
+        """The preprocessor and its options. Required."""
 
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
@@ -638,7 +638,7 @@ class VerifyImageRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The picture."""
+        """The picture. Required."""
 
     def __init__(
         self,

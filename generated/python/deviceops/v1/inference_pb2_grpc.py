@@ -92,8 +92,9 @@ class InferenceServiceServicer:
     def ValidateGeneration(self, request, context):
         """Check a generation without running it: every violation at once, the effective
         settings, the phases, and an estimate of memory and time. A request that Generate
-        would refuse for its content answers OK here, with the violations as data.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+        would refuse for its content answers OK here, with the violations as data; what every RPC
+        refuses (a required field is missing, an enum value is unknown) is an error here too.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

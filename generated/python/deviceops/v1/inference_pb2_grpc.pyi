@@ -44,8 +44,9 @@ class InferenceServiceStub:
     ValidateGeneration: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ValidateGenerationRequest, _inference_pb2.ValidateGenerationResponse]
     """Check a generation without running it: every violation at once, the effective
     settings, the phases, and an estimate of memory and time. A request that Generate
-    would refuse for its content answers OK here, with the violations as data.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+    would refuse for its content answers OK here, with the violations as data; what every RPC
+    refuses (a required field is missing, an enum value is unknown) is an error here too.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
     Generate: _grpc.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]
     """Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
@@ -102,8 +103,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     ValidateGeneration: _aio.UnaryUnaryMultiCallable[_inference_pb2.ValidateGenerationRequest, _inference_pb2.ValidateGenerationResponse]  # type: ignore[assignment]
     """Check a generation without running it: every violation at once, the effective
     settings, the phases, and an estimate of memory and time. A request that Generate
-    would refuse for its content answers OK here, with the violations as data.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+    would refuse for its content answers OK here, with the violations as data; what every RPC
+    refuses (a required field is missing, an enum value is unknown) is an error here too.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
     """
     Generate: _aio.UnaryStreamMultiCallable[_inference_pb2.GenerateRequest, _inference_pb2.GenerateResponse]  # type: ignore[assignment]
     """Draw one to nine pictures. The first event (accepted) leaves at once; one terminal
@@ -167,8 +169,9 @@ class InferenceServiceServicer:
     ) -> _typing.Union[_inference_pb2.ValidateGenerationResponse, _abc.Awaitable[_inference_pb2.ValidateGenerationResponse]]:
         """Check a generation without running it: every violation at once, the effective
         settings, the phases, and an estimate of memory and time. A request that Generate
-        would refuse for its content answers OK here, with the violations as data.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no settings at all).
+        would refuse for its content answers OK here, with the violations as data; what every RPC
+        refuses (a required field is missing, an enum value is unknown) is an error here too.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
         """
 
     def Generate(

@@ -512,7 +512,7 @@ class CreateAllocationRequest(_message.Message):
     ZEROED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     size_bytes: _builtins.int
-    """How much. Range: 1 to 1099511627776."""
+    """How much. Range: 1 to 1099511627776. Required."""
     label: _builtins.str
     """The client's name for it. At most 128 characters."""
     zeroed: _builtins.bool
@@ -521,7 +521,7 @@ class CreateAllocationRequest(_message.Message):
     """Idempotency key, a UUID of the client's choice; empty: every call allocates."""
     @_builtins.property
     def place(self) -> _memory_info_pb2.MemoryPlace:
-        """Where."""
+        """Where. Required."""
 
     @_builtins.property
     def lease(self) -> _duration_pb2.Duration:
@@ -575,6 +575,7 @@ class DeleteAllocationRequest(_message.Message):
 
     ALLOCATION_ID_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -774,11 +775,12 @@ class AllocationUpload(_message.Message):
     TARGET_OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     UPLOAD_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
+    """Required."""
     target_offset_bytes: _builtins.int
     """Where in the allocation the content begins. Default: 0."""
     @_builtins.property
     def upload(self) -> _upload_pb2.UploadHeader:
-        """Which bytes follow."""
+        """Which bytes follow. Required."""
 
     def __init__(
         self,
@@ -863,6 +865,7 @@ class ReadAllocationRequest(_message.Message):
     OFFSET_BYTES_FIELD_NUMBER: _builtins.int
     LENGTH_BYTES_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
+    """Required."""
     offset_bytes: _builtins.int
     """First byte to read. Default: 0."""
     length_bytes: _builtins.int
@@ -927,11 +930,11 @@ class CopyAllocationRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     source_allocation_id: _builtins.str
-    """The allocation to read."""
+    """The allocation to read. Required."""
     source_offset_bytes: _builtins.int
     """First byte to read. Default: 0."""
     target_allocation_id: _builtins.str
-    """The allocation to write."""
+    """The allocation to write. Required."""
     target_offset_bytes: _builtins.int
     """First byte to write. Default: 0."""
     length_bytes: _builtins.int
@@ -1000,11 +1003,12 @@ class TransferAllocationRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     allocation_id: _builtins.str
+    """Required."""
     skip_verification: _builtins.bool
     """Leave out the comparison."""
     @_builtins.property
     def place(self) -> _memory_info_pb2.MemoryPlace:
-        """Its new place."""
+        """Its new place. Required."""
 
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
@@ -1175,11 +1179,13 @@ class EvictModelsRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     target_free_bytes: _builtins.int
-    """Free memory wanted there. Range: 1 to 1099511627776."""
+    """Free memory wanted there. Range: 1 to 1099511627776. Required."""
     dry_run: _builtins.bool
     """Only say what would be evicted."""
     @_builtins.property
-    def place(self) -> _memory_info_pb2.MemoryPlace: ...
+    def place(self) -> _memory_info_pb2.MemoryPlace:
+        """Required."""
+
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""

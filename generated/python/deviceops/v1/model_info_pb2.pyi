@@ -278,7 +278,7 @@ class ModelInfo(_message.Message):
     ALIASES_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Its id: the name of its file or folder without root and ending. Characters that a name
-    cannot have are hyphens, and a number makes it unique.
+    cannot have are hyphens, and a number makes it unique. Required.
     """
     name: _builtins.str
     """Its name for people. At most 256 characters."""

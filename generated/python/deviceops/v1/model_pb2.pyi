@@ -257,7 +257,7 @@ class SearchModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """Words. At most 256 characters."""
+    """Words. At most 256 characters. Required."""
     type: _model_info_pb2.ModelType.ValueType
     """Only this type; UNSPECIFIED means all."""
     architecture: _model_info_pb2.ModelArchitecture.ValueType
@@ -522,6 +522,7 @@ class GetModelComponentsRequest(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """The model; empty means the configured default."""
     def __init__(
         self,
         *,
@@ -602,6 +603,7 @@ class CacheModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     pinned: _builtins.bool
     """Keep it until EvictModel, whatever the pressure."""
     @_builtins.property
@@ -658,6 +660,7 @@ class EvictModelRequest(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -885,6 +888,7 @@ class UnloadModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     keep_cached: _builtins.bool
     """Keep it in main memory."""
     @_builtins.property
@@ -1018,11 +1022,11 @@ class UpdateModelRequest(_message.Message):
     UPDATE_FIELDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model(self) -> _model_info_pb2.ModelInfo:
-        """The model as it shall be; model_id says which."""
+        """The model as it shall be; model_id says which. Required."""
 
     @_builtins.property
     def update_fields(self) -> _field_mask_pb2.FieldMask:
-        """What changes: name, description, tags, trigger_words. At most 4 elements."""
+        """What changes: name, description, tags, trigger_words. At most 4 elements. Required."""
 
     def __init__(
         self,
@@ -1068,7 +1072,7 @@ class SetDefaultModelRequest(_message.Message):
 
     MODEL_ID_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """A model of type CHECKPOINT."""
+    """A model of type CHECKPOINT. Required."""
     def __init__(
         self,
         *,
@@ -1113,6 +1117,7 @@ class DeleteModelRequest(_message.Message):
     MODEL_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_SHA256_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     expected_sha256: _builtins.str
     """Its sha256 as the caller saw it, so that the right one is deleted; STATE_CONFLICT when it
     is another one or not known yet. Empty skips the check.

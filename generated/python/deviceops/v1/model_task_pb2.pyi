@@ -64,6 +64,7 @@ class ValidateModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     depth: Global___ValidationDepth.ValueType
     """Default: HEADER."""
     device_id: _builtins.str
@@ -128,8 +129,9 @@ class OptimizeModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     target_model_id: _builtins.str
-    """Id of the copy; a name."""
+    """Id of the copy; a name. Required."""
     data_type: _common_pb2.TensorDataType.ValueType
     """Data type of the copy's weights. Default: FLOAT16."""
     prune: _builtins.bool
@@ -196,6 +198,7 @@ class BenchmarkModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     width: _builtins.int
     """Width in pixels; absent means native. Range: 256 to 2048, multiples of 8."""
     height: _builtins.int
@@ -278,8 +281,9 @@ class ConvertModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
+    """Required."""
     target_model_id: _builtins.str
-    """Id of the result; a name."""
+    """Id of the result; a name. Required."""
     data_type: _common_pb2.TensorDataType.ValueType
     """Data type of the result's weights; UNSPECIFIED keeps each tensor's own."""
     @_builtins.property
@@ -339,10 +343,10 @@ class ModelFile(_message.Message):
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     relative_path: _builtins.str
     """Where it lies in the model's folder ("unet/config.json"): names between slashes; the
-    file's own name for a model of one file. At most 256 characters.
+    file's own name for a model of one file. At most 256 characters. Required.
     """
     artifact_id: _builtins.str
-    """Its content."""
+    """Its content. Required."""
     def __init__(
         self,
         *,
@@ -369,12 +373,12 @@ class ImportModelRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
-    """Id it shall have; a name."""
+    """Id it shall have; a name. Required."""
     format: _model_info_pb2.ModelFormat.ValueType
-    """Its format. PICKLE only where the operator allows pickles."""
+    """Its format. PICKLE only where the operator allows pickles. Required."""
     @_builtins.property
     def files(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelFile]:
-        """Its files. At most 256 elements."""
+        """Its files. At most 256 elements. Required."""
 
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:

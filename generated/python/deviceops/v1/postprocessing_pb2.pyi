@@ -210,7 +210,7 @@ class ProcessImageRequest(_message.Message):
     PRECISION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The picture."""
+        """The picture. Required."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessingStep]:
@@ -286,10 +286,10 @@ class ProcessingItem(_message.Message):
     ITEM_ID_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """The client's name for it, unique in the batch. At most 128 characters."""
+    """The client's name for it, unique in the batch. At most 128 characters. Required."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The picture."""
+        """The picture. Required."""
 
     def __init__(
         self,
@@ -320,7 +320,7 @@ class ProcessImagesRequest(_message.Message):
     PRECISION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessingItem]:
-        """The pictures. At most 256 elements."""
+        """The pictures. At most 256 elements. Required."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_finishing_pb2.PostprocessingStep]:
@@ -402,6 +402,7 @@ class BenchmarkPostprocessorRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
+    """Required."""
     input_pixels: _builtins.int
     """Edge of the square synthetic input in pixels. Range: 64 to 4096. Default: 512."""
     runs: _builtins.int

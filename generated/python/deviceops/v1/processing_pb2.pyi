@@ -211,6 +211,7 @@ class GetSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -264,6 +265,7 @@ class WatchSessionRequest(_message.Message):
     FROM_SEQUENCE_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     from_sequence: _builtins.int
     """First entry wanted: the last one seen plus one. 0 and 1 mean everything that is kept;
     one past the newest waits for it; one before first_sequence is EVENTS_EXPIRED, and
@@ -452,6 +454,7 @@ class PauseSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -498,6 +501,7 @@ class ResumeSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,
@@ -542,6 +546,7 @@ class CancelSessionRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     REASON_TEXT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     reason_text: _builtins.str
     """Why, for those who watch. At most 256 characters."""
     def __init__(
@@ -592,7 +597,7 @@ class CancelSessionsRequest(_message.Message):
     """Why, for those who watch. At most 256 characters."""
     @_builtins.property
     def filter(self) -> Global___SessionFilter:
-        """Which; final ones are left as they are. At least one of its fields is set."""
+        """Which; final ones are left as they are. At least one of its fields is set. Required."""
 
     def __init__(
         self,
@@ -640,13 +645,14 @@ class UpdateSessionRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     UPDATE_FIELDS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
         """The options as they shall be: priority, tags, retention."""
 
     @_builtins.property
     def update_fields(self) -> _field_mask_pb2.FieldMask:
-        """Which of these change. At most 3 elements."""
+        """Which of these change. At most 3 elements. Required."""
 
     def __init__(
         self,
@@ -693,6 +699,7 @@ class DeleteSessionRequest(_message.Message):
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
+    """Required."""
     def __init__(
         self,
         *,

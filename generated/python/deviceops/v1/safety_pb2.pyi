@@ -138,7 +138,7 @@ class SafetyRule(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     SUBJECT_FIELD_NUMBER: _builtins.int
     category: _builtins.str
-    """Category, a name ("nsfw"). At most 64 characters."""
+    """Category, a name ("nsfw"). At most 64 characters. Required."""
     threshold: _builtins.float
     """Scores from here on are flagged. Range: 0 to 1. Default: 0.5."""
     action: _finishing_pb2.SafetyAction.ValueType
@@ -248,7 +248,7 @@ class CreatePolicyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def policy(self) -> Global___SafetyPolicy:
-        """The policy; version, owner and create_time must be unset."""
+        """The policy; version, owner and create_time must be unset. Required."""
 
     def __init__(
         self,
@@ -294,6 +294,7 @@ class GetPolicyRequest(_message.Message):
     POLICY_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
+    """Required."""
     version: _builtins.int
     """Its version; 0 means the newest."""
     def __init__(
@@ -397,10 +398,10 @@ class UpdatePolicyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     expected_version: _builtins.int
-    """The version this change was made from."""
+    """The version this change was made from. Required."""
     @_builtins.property
     def policy(self) -> Global___SafetyPolicy:
-        """The policy as it shall be; version, owner and create_time must be unset."""
+        """The policy as it shall be; version, owner and create_time must be unset. Required."""
 
     def __init__(
         self,
@@ -447,6 +448,7 @@ class DeletePolicyRequest(_message.Message):
     POLICY_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
+    """Required."""
     expected_version: _builtins.int
     """The version the caller saw; 0 skips the check."""
     def __init__(

@@ -37,14 +37,14 @@ class UploadHeader(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     upload_id: _builtins.str
     """A UUID of the client's choice. The same id again goes on with the upload; with another
-    size or hash, or for something else, it is REQUEST_ID_REUSED.
+    size or hash, or for something else, it is REQUEST_ID_REUSED. Required.
     """
     offset_bytes: _builtins.int
     """Position of the first byte that follows: 0 for a new upload, received_bytes of one that
     goes on; anything else is OFFSET_OUT_OF_RANGE. Default: 0.
     """
     size_bytes: _builtins.int
-    """Size of the whole content. Range: 1 to 68719476736."""
+    """Size of the whole content. Range: 1 to 68719476736. Required."""
     sha256: _builtins.str
     """SHA-256 of the whole content, lower-case hexadecimal; empty when the client does not know
     it yet: the completion tells it.
@@ -73,7 +73,7 @@ class UploadCompletion(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     sha256: _builtins.str
-    """SHA-256 of the whole content, computed while sending, lower-case hexadecimal."""
+    """SHA-256 of the whole content, computed while sending, lower-case hexadecimal. Required."""
     def __init__(
         self,
         *,

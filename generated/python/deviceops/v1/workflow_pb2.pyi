@@ -240,8 +240,9 @@ class WorkflowParameter(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, unique in the workflow. At most 127 characters."""
+    """Its name, unique in the workflow. At most 127 characters. Required."""
     kind: Global___ValueKind.ValueType
+    """Required."""
     description: _builtins.str
     """One line about it. At most 1024 characters."""
     @_builtins.property
@@ -276,6 +277,7 @@ class WorkflowBinding(_message.Message):
     input: _builtins.str
     """Field of the step's work that is filled: a path in snake_case
     ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
+    Required.
     """
     parameter: _builtins.str
     """A parameter of the workflow, by name. At most 127 characters."""
@@ -309,6 +311,7 @@ class StepOutput(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
+    """Required."""
     kind: Global___StepOutputKind.ValueType
     """Default: IMAGES."""
     def __init__(
@@ -528,7 +531,9 @@ class StepCondition(_message.Message):
     """It must be false instead."""
     @_builtins.property
     def output(self) -> Global___StepOutput:
-        """An earlier step's output that must be true: FLAGGED, or IMAGES for any picture at all."""
+        """An earlier step's output that must be true: FLAGGED, or IMAGES for any picture at all.
+        Required.
+        """
 
     def __init__(
         self,
@@ -567,7 +572,7 @@ class WorkflowStep(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """Its name, unique in the workflow."""
+    """Its name, unique in the workflow. Required."""
     for_each_input: _builtins.str
     """Fan out: run once for each picture of this input path, all at the same time where
     devices allow; empty means once. At most 256 characters.
@@ -783,6 +788,7 @@ class GetWorkflowRequest(_message.Message):
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
+    """Required."""
     view: Global___WorkflowView.ValueType
     """Default: FULL."""
     def __init__(
@@ -831,7 +837,7 @@ class CreateWorkflowRequest(_message.Message):
     @_builtins.property
     def workflow(self) -> Global___Workflow:
         """The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
-        as a message.
+        as a message. Required.
         """
 
     def __init__(
@@ -878,11 +884,11 @@ class UpdateWorkflowRequest(_message.Message):
     WORKFLOW_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     expected_version: _builtins.int
-    """The version this change was made from."""
+    """The version this change was made from. Required."""
     @_builtins.property
     def workflow(self) -> Global___Workflow:
         """The workflow; built_in, version, owner and create_time must be unset. At most 3670016 bytes
-        as a message.
+        as a message. Required.
         """
 
     def __init__(
@@ -930,6 +936,7 @@ class DeleteWorkflowRequest(_message.Message):
     WORKFLOW_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     workflow_id: _builtins.str
+    """Required."""
     expected_version: _builtins.int
     """The version the caller saw; 0 skips the check."""
     def __init__(

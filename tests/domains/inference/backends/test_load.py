@@ -13,7 +13,7 @@ from domains.inference.backends.engine import Engine
 from domains.inference.types import PrecisionMode
 from domains.model.jobs import LoadJob
 from domains.session.types import Phase, PhaseStarted, TransferProgress
-from domains.values import ModelPlace
+from domains.values import ModelOrigin, ModelPlace
 from tests.fakes import jobs
 from tests.fakes.jobs import Listener
 
@@ -36,7 +36,7 @@ def test_bytes_are_told_until_all_are_there(own):
     done = [event.done_bytes for event in transfers]
     assert done == sorted(done)
     assert done[-1] == transfers[-1].total_bytes > 0
-    assert not report.already_loaded
+    assert report.origin is ModelOrigin.DISK
     assert report.loaded == own.held()
     assert {part.component for part in report.loaded} >= {"unet", "vae", "text_encoder"}
 
@@ -45,7 +45,7 @@ def test_a_second_load_loads_nothing(own):
     own.load(JOB, Listener())
     model, heard = own._model, Listener()
     report = own.load(JOB, heard)
-    assert report.already_loaded
+    assert report.origin is ModelOrigin.LOADED
     assert report.loaded == own.held()
     assert heard.events == []
     assert own._model is model
@@ -60,7 +60,7 @@ def test_an_open_request_finds_it_loaded(own, work):
 def test_it_is_loaded_for_the_precision_of_the_profile(own):
     own.load(JOB, Listener())
     own.optimize(OptimizationJob(OptimizationProfile.FAST), Listener())
-    assert not own.load(JOB, Listener()).already_loaded
+    assert own.load(JOB, Listener()).origin is ModelOrigin.DISK
     assert own._model.precision is PrecisionMode.FASTEST
 
 
@@ -76,7 +76,7 @@ def test_a_stop_in_the_middle_leaves_nothing_half_loaded(own):
         own.load(JOB, heard)
     assert own.held() == ()
     assert own.loaded_path is None
-    assert not own.load(JOB, Listener()).already_loaded
+    assert own.load(JOB, Listener()).origin is ModelOrigin.DISK
 
 
 def test_a_folder_without_a_model_is_refused(own, tmp_path):
