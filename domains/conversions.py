@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -142,13 +142,30 @@ def _plain(field: Any) -> bool:
     return field.enum_type is None and field.message_type is None
 
 
-def timestamp(moment: datetime | None) -> Timestamp | None:
+def timestamp(when: datetime | None) -> Timestamp | None:
     """A timezone-aware moment as Timestamp; None stays absent."""
-    if moment is None:
+    if when is None:
         return None
     result = Timestamp()
-    result.FromDatetime(moment)
+    result.FromDatetime(when)
     return result
+
+
+def moment(message: Message, field: str, path: str) -> datetime | None:
+    """The moment in a field that may be absent; `path` is where it stands in the request.
+
+    Raises:
+        InvalidArgument: FIELD_OUT_OF_RANGE where no calendar has it.
+    """
+    if not message.HasField(field):
+        return None
+    value: Timestamp = getattr(message, field)
+    try:
+        return value.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        rule = "Must be a moment of the years 1 to 9999."
+        violation = FieldViolation(path, Reason.FIELD_OUT_OF_RANGE, rule)
+        raise InvalidArgument.of(violation) from None
 
 
 def duration(seconds: float | None) -> Duration | None:
@@ -204,11 +221,11 @@ REASONS = EnumMap(Reason, errors_pb2.ErrorReason, "ERROR_REASON_")
 
 
 def byte_figure(figure: ByteFigure) -> common_pb2.ByteFigure:
-    """A number of bytes; without the number when it is unknown."""
+    """A number of bytes, without the number when it is unknown; a long source is cut."""
     return common_pb2.ByteFigure(
         value_bytes=figure.value,
         quality=QUALITIES.to_proto(figure.quality),
-        source=figure.source,
+        source=figure.source[: LIMITS["ByteFigure.source"].max_characters],
     )
 
 

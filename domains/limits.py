@@ -69,6 +69,7 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("ListArtifactsRequest.artifact_ids", max_elements=1000),
     Limit("UpdateArtifactRequest.retention", minimum=60, maximum=31536000, unit="seconds"),
     # common.proto
+    Limit("ByteFigure.source", max_characters=128),
     Limit("InputImage.inline", max_bytes=3145728),
     Limit("SessionImage.image_index", minimum=0, maximum=1000000),
     Limit("OutputSettings.quality", minimum=1, maximum=100, default=95),

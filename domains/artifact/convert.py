@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from deviceops.v1 import artifact_pb2
 from domains.artifact.types import Artifact, ArtifactFilter
-from domains.conversions import timestamp
-from domains.errors import FieldViolation, InvalidArgument, Reason
+from domains.conversions import moment, timestamp
 
 
 def artifact_to_proto(artifact: Artifact) -> artifact_pb2.Artifact:
@@ -39,19 +34,5 @@ def filter_from_proto(message: artifact_pb2.ListArtifactsRequest) -> ArtifactFil
         media_type_prefix=message.media_type_prefix,
         owner=message.owner,
         artifact_ids=tuple(message.artifact_ids),
-        created_after=(
-            _moment("created_after", message.created_after)
-            if message.HasField("created_after")
-            else None
-        ),
+        created_after=moment(message, "created_after", "created_after"),
     )
-
-
-def _moment(field: str, message: Timestamp) -> datetime:
-    try:
-        return message.ToDatetime(UTC)
-    except (ValueError, OverflowError):
-        rule = "Must be a moment of the years 1 to 9999."
-        raise InvalidArgument.of(
-            FieldViolation(field, Reason.FIELD_OUT_OF_RANGE, rule)
-        ) from None

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from deviceops.v1 import processing_pb2, session_pb2
-from domains.conversions import EnumMap, timestamp
+from domains.conversions import EnumMap, moment, timestamp
 from domains.session.convert import KINDS, PRIORITIES, STATES, snapshot_to_proto
 from domains.session.views import SessionChange, SessionChangeKind, SessionFilter
 
@@ -16,7 +11,11 @@ CHANGES = EnumMap(SessionChangeKind, processing_pb2.SessionChangeKind, "SESSION_
 
 
 def filter_from_proto(message: processing_pb2.SessionFilter) -> SessionFilter:
-    """Which sessions a client means."""
+    """Which sessions a client means.
+
+    Raises:
+        InvalidArgument: FIELD_OUT_OF_RANGE: a timestamp that is none.
+    """
     return SessionFilter(
         kinds=frozenset(kind for kind in map(KINDS.optional_from_proto, message.kinds) if kind),
         states=frozenset(
@@ -28,21 +27,14 @@ def filter_from_proto(message: processing_pb2.SessionFilter) -> SessionFilter:
         owner=message.owner,
         priority=PRIORITIES.optional_from_proto(message.priority),
         model_id=message.model_id,
-        created_after=_moment(message, "created_after"),
-        created_before=_moment(message, "created_before"),
+        created_after=moment(message, "created_after", "filter.created_after"),
+        created_before=moment(message, "created_before", "filter.created_before"),
     )
 
 
 def full(view: session_pb2.SessionView.ValueType) -> bool:
     """Whether everything of a session is wanted."""
     return view == session_pb2.SESSION_VIEW_FULL
-
-
-def _moment(message: Message, field: str) -> datetime | None:
-    if not message.HasField(field):
-        return None
-    value: Timestamp = getattr(message, field)
-    return value.ToDatetime(UTC)
 
 
 def change_to_proto(change: SessionChange) -> processing_pb2.WatchSessionsResponse:

@@ -27,6 +27,7 @@ from deviceops.v1 import (
     sampling_pb2,
 )
 from server.app import SERVICE_NAMES
+from tests.contract.sketches.newer import LATER_FIELD
 from tests.contract.strategies import requests
 from tests.contract.whole import complete
 from tests.e2e.errors import Refusal, read
@@ -160,6 +161,19 @@ async def test_an_empty_request_gets_a_documented_answer(
     elif refusal.code is not grpc.StatusCode.OK:
         assert refusal.reason
         assert refusal.message
+
+
+@by_path
+async def test_a_field_that_the_server_does_not_know_is_refused(
+    rpc: Rpc, channel: grpc.aio.Channel, server: RunningServer
+) -> None:
+    """What a newer client sets is never ignored, whether the RPC is built or not."""
+    refusal = await rpc.call(channel, server.token, rpc.request_class.FromString(LATER_FIELD))
+
+    assert (refusal.code, refusal.reason) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "UNKNOWN_FIELD",
+    )
 
 
 async def test_arbitrary_requests_get_documented_answers_and_harm_nothing(

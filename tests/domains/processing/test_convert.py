@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import processing_pb2, session_pb2
-from domains.errors import InvalidArgument
+from domains.errors import InvalidArgument, Reason
 from domains.processing.convert import filter_from_proto
 from domains.session.types import Priority, SessionKind, SessionState
 from domains.session.views import SessionFilter
@@ -43,6 +43,19 @@ def test_a_filter_says_what_was_asked() -> None:
     )
     assert len(fields(SessionFilter)) == len(message.DESCRIPTOR.fields)
     assert filter_from_proto(processing_pb2.SessionFilter()) == SessionFilter()
+
+
+@pytest.mark.parametrize("field", ["created_after", "created_before"])
+@pytest.mark.parametrize("seconds", [-(2**63), 2**63 - 1])
+def test_a_moment_that_no_calendar_has_is_refused(field: str, seconds: int) -> None:
+    message = processing_pb2.SessionFilter(**{field: Timestamp(seconds=seconds)})
+
+    with pytest.raises(InvalidArgument) as refused:
+        filter_from_proto(message)
+
+    (violation,) = refused.value.violations
+    assert violation.field == f"filter.{field}"
+    assert violation.reason is Reason.FIELD_OUT_OF_RANGE
 
 
 def test_an_unknown_enum_number_is_refused() -> None:

@@ -565,7 +565,8 @@ namespace DeviceOperations.V1 {
       /// Sessions as they come, change state and end, from now or from a revision on; an
       /// orchestrator that starts again needs no polling. First the sessions that match and
       /// SNAPSHOT_END, then changes; ends only with the call.
-      /// Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+      /// Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN,
+      /// FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -581,7 +582,8 @@ namespace DeviceOperations.V1 {
       /// Sessions as they come, change state and end, from now or from a revision on; an
       /// orchestrator that starts again needs no polling. First the sessions that match and
       /// SNAPSHOT_END, then changes; ends only with the call.
-      /// Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+      /// Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN,
+      /// FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -821,7 +823,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Cancel every session that matches: all of a tag, all but the running ones.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+      /// FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -835,7 +838,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Cancel every session that matches: all of a tag, all but the running ones.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+      /// FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -847,7 +851,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Cancel every session that matches: all of a tag, all but the running ones.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+      /// FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -861,7 +866,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Cancel every session that matches: all of a tag, all but the running ones.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+      /// FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

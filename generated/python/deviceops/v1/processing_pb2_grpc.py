@@ -217,7 +217,8 @@ class ProcessingServiceServicer:
         """Sessions as they come, change state and end, from now or from a revision on; an
         orchestrator that starts again needs no polling. First the sessions that match and
         SNAPSHOT_END, then changes; ends only with the call.
-        Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+        Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN,
+        FIELD_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -262,7 +263,8 @@ class ProcessingServiceServicer:
 
     def CancelSessions(self, request, context):
         """Cancel every session that matches: all of a tag, all but the running ones.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+        FIELD_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,7 +57,8 @@ class ProcessingServiceStub:
     """Sessions as they come, change state and end, from now or from a revision on; an
     orchestrator that starts again needs no polling. First the sessions that match and
     SNAPSHOT_END, then changes; ends only with the call.
-    Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN,
+    FIELD_OUT_OF_RANGE).
     """
     ListQueue: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ListQueueRequest, _processing_pb2.ListQueueResponse]
     """A device's queue in the order in which it will be worked on.
@@ -82,7 +83,8 @@ class ProcessingServiceStub:
     """
     CancelSessions: _grpc.UnaryUnaryMultiCallable[_processing_pb2.CancelSessionsRequest, _processing_pb2.CancelSessionsResponse]
     """Cancel every session that matches: all of a tag, all but the running ones.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+    FIELD_OUT_OF_RANGE).
     """
     UpdateSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.UpdateSessionRequest, _processing_pb2.UpdateSessionResponse]
     """Change a session's priority while it waits, its tags, how long it is kept.
@@ -204,7 +206,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """Sessions as they come, change state and end, from now or from a revision on; an
     orchestrator that starts again needs no polling. First the sessions that match and
     SNAPSHOT_END, then changes; ends only with the call.
-    Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+    Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN,
+    FIELD_OUT_OF_RANGE).
     """
     ListQueue: _aio.UnaryUnaryMultiCallable[_processing_pb2.ListQueueRequest, _processing_pb2.ListQueueResponse]  # type: ignore[assignment]
     """A device's queue in the order in which it will be worked on.
@@ -229,7 +232,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """
     CancelSessions: _aio.UnaryUnaryMultiCallable[_processing_pb2.CancelSessionsRequest, _processing_pb2.CancelSessionsResponse]  # type: ignore[assignment]
     """Cancel every session that matches: all of a tag, all but the running ones.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+    FIELD_OUT_OF_RANGE).
     """
     UpdateSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.UpdateSessionRequest, _processing_pb2.UpdateSessionResponse]  # type: ignore[assignment]
     """Change a session's priority while it waits, its tags, how long it is kept.
@@ -368,7 +372,8 @@ class ProcessingServiceServicer:
         """Sessions as they come, change state and end, from now or from a revision on; an
         orchestrator that starts again needs no polling. First the sessions that match and
         SNAPSHOT_END, then changes; ends only with the call.
-        Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN).
+        Errors: OUT_OF_RANGE (EVENTS_EXPIRED), INVALID_ARGUMENT (ENUM_VALUE_UNKNOWN,
+        FIELD_OUT_OF_RANGE).
         """
 
     def ListQueue(
@@ -418,7 +423,8 @@ class ProcessingServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_processing_pb2.CancelSessionsResponse, _abc.Awaitable[_processing_pb2.CancelSessionsResponse]]:
         """Cancel every session that matches: all of a tag, all but the running ones.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN).
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING: no filter at all, ENUM_VALUE_UNKNOWN,
+        FIELD_OUT_OF_RANGE).
         """
 
     def UpdateSession(
