@@ -20,8 +20,9 @@ from msgspec.structs import replace
 from domains.codec import decode, encode
 from domains.device.jobs import ReleaseReport
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
+from domains.inference.types import PrecisionMode
 from domains.session.types import ImageResult, Phase, PhaseStarted, StepFinished, TextEncoded
-from domains.values import ByteFigure, DataType, ImageFormat
+from domains.values import ByteFigure, ImageFormat, ModelOrigin
 from server.worker.link import frames
 from server.worker.link.connection import Link, connect
 from server.worker.link.start_record import StartRecord
@@ -197,7 +198,9 @@ def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> Image
 
 
 def _done(run: frames.RunOrder) -> frames.Done:
-    report = GenerationReport(Timings(), DataType.FLOAT32, DataType.FLOAT32, False)
+    report = GenerationReport(
+        Timings(), PrecisionMode.EXACT, ModelOrigin.LOADED, data_types=(), channels_last=False
+    )
     return frames.Done(run.session_id, run.epoch, frames.raw(report), NO_PEAK)
 
 
