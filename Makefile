@@ -36,7 +36,7 @@ generate: setup ## Rewrite generated/ from protos/ (C# where a .NET SDK is insta
 	@$(BIN)/python tools/generate.py
 
 baseline: setup ## Take the contract as it is now as what `check` calls compatible
-	@$(BIN)/buf build --exclude-source-info --path protos/deviceops/v1 -o $(BASELINE)
+	@$(BIN)/buf build protos --exclude-source-info -o $(BASELINE)
 
 format: setup ## Format Python and protos
 	@$(BIN)/ruff check --quiet --select I --fix
@@ -48,7 +48,7 @@ lint: setup ## Style, protos, contract compatibility, who imports whom
 	$(BIN)/ruff format --check
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
-	$(BIN)/buf breaking --against $(BASELINE)
+	$(BIN)/buf breaking protos --against $(BASELINE)
 	$(BIN)/lint-imports --no-logo
 
 types: setup ## Types, strictly
