@@ -17,6 +17,7 @@ from domains.limits import LIMITS
 from server.config import Settings
 from server.interceptors.call_classes import CallClass
 from server.roles import least_role
+from server.version import own_version
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -62,7 +63,7 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
         self._standing = standing
         software = {name: version(name) for name in _SOFTWARE}
         self._fixed = system_pb2.GetServerInfoResponse(
-            server_version=version("device-operations"),
+            server_version=own_version(),
             contract_version=CONTRACT_VERSION,
             start_time=timestamp(started),
             features=_features(built, unbuilt_fields),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import metadata
 
 from server.cli.failures import CallFailure
+from server.version import own_version
 
 _BY_REASON = {
     "TOKEN_MISSING": "Name the token's file with --token-file FILE.",
@@ -40,8 +40,3 @@ def newer_than_server(server_version: str) -> str:
         f"This command line is version {own_version()}, {server}: update the server, or use"
         " the command line that came with it."
     )
-
-
-def own_version() -> str:
-    """Version of this program."""
-    return metadata.version("device-operations")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from deviceops.v1 import common_pb2, system_pb2
-from server.cli.advice import own_version
 from server.cli.output import details, table
 from server.cli.wording import duration, enum_word, moment, seconds_of, size
+from server.version import own_version
 
 
 def show(found: system_pb2.GetServerInfoResponse, *, limits: bool) -> None:

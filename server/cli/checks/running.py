@@ -6,11 +6,11 @@ from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
 from deviceops.v1 import device_info_pb2, device_pb2, model_info_pb2, model_pb2, system_pb2
 from server.app import SERVICE_NAMES
-from server.cli.advice import own_version
 from server.cli.checks import Finding, note, ok, problem
 from server.cli.client import Client
 from server.cli.failures import CallFailed
 from server.cli.wording import enum_word
+from server.version import own_version
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 

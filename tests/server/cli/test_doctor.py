@@ -15,7 +15,6 @@ import pytest
 from deviceops.v1 import device_info_pb2, model_info_pb2, system_pb2
 from domains.clients import Role
 from server.app import SERVICE_NAMES
-from server.cli.advice import own_version
 from server.cli.checks import Finding, Verdict, machine
 from server.cli.checks import settings as settings_checks
 from server.cli.checks.machine import (
@@ -28,6 +27,7 @@ from server.cli.checks.machine import (
 )
 from server.config import Settings
 from server.token_list import TokenFiles
+from server.version import own_version
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import ScriptedServer
 

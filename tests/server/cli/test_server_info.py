@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from deviceops.v1 import event_pb2, inference_pb2, system_pb2
-from server.cli.advice import own_version
+from server.version import own_version
 from tests.server.cli.conftest import Run
 from tests.server.cli.messages import accepted, event, png, refuse
 from tests.server.cli.scripted import ScriptedServer
