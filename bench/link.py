@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from domains.codec import decode, encode
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.session.types import Preview, StepFinished
-from domains.values import ByteFigure, DataType
+from domains.values import ByteFigure, TensorDataType
 from server.worker.link import frames
 
 ROUNDS = 20_000
@@ -21,7 +21,7 @@ def samples() -> dict[str, frames.FromWorker]:
     """A step, a preview of 20 kB, and a beat about a model of five networks."""
     figure = ByteFigure.measured(1 << 30, "torch.cuda.memory_stats()")
     now = datetime.now(UTC)
-    part = LoadedComponent("emoji-xl", "unet", figure, DataType.FLOAT16, now)
+    part = LoadedComponent("emoji-xl", "unet", figure, TensorDataType.FLOAT16, now)
     figures = DeviceFigures(*(figure,) * 7, leased_bytes=0, models=(part,) * 5, read_time=now)
     return {
         "step": frames.Progress("session", 1, StepFinished(0, 3, 25)),

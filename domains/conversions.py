@@ -26,7 +26,7 @@ from domains.errors import (
     Reason,
 )
 from domains.limits import LIMITS, Limit
-from domains.values import ByteFigure, DataType, FigureQuality, ModelPart, PartDataType
+from domains.values import ByteFigure, FigureQuality, ModelPart, PartDataType, TensorDataType
 
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)
@@ -214,7 +214,7 @@ async def converted(items: AsyncGenerator[T], convert: Callable[[T], M]) -> Asyn
             yield convert(item)
 
 
-DATA_TYPES = EnumMap(DataType, common_pb2.TensorDataType, "TENSOR_DATA_TYPE_")
+DATA_TYPES = EnumMap(TensorDataType, common_pb2.TensorDataType, "TENSOR_DATA_TYPE_")
 MODEL_PARTS = EnumMap(ModelPart, common_pb2.ModelPart, "MODEL_PART_")
 QUALITIES = EnumMap(FigureQuality, common_pb2.FigureQuality, "FIGURE_QUALITY_")
 REASONS = EnumMap(Reason, errors_pb2.ErrorReason, "ERROR_REASON_")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from domains.values import ImageFormat
+from domains.values import ImageFileFormat
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_HEADER = b"\x00\x00\x00\rIHDR"
@@ -19,7 +19,7 @@ class NoPicture(Exception):
     """The file is none of the formats, or ends too early."""
 
 
-def measure(file: BinaryIO, size: int) -> tuple[ImageFormat, int, int]:
+def measure(file: BinaryIO, size: int) -> tuple[ImageFileFormat, int, int]:
     """The format, and width and height in pixels, of a file of `size` bytes.
 
     Raises:
@@ -30,12 +30,12 @@ def measure(file: BinaryIO, size: int) -> tuple[ImageFormat, int, int]:
     file.seek(max(size - 12, 0))
     end = file.read(12)
     if start.startswith(_PNG + _PNG_HEADER) and end == _PNG_END:
-        return ImageFormat.PNG, _big(start[16:20]), _big(start[20:24])
+        return ImageFileFormat.PNG, _big(start[16:20]), _big(start[20:24])
     if start.startswith(_JPEG_START) and end.endswith(_JPEG_END):
-        return ImageFormat.JPEG, *_jpeg_size(file)
+        return ImageFileFormat.JPEG, *_jpeg_size(file)
     whole = _little(start[4:8]) + 8 == size
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP" and whole:
-        return ImageFormat.WEBP, *_webp_size(start)
+        return ImageFileFormat.WEBP, *_webp_size(start)
     raise NoPicture
 
 

@@ -10,7 +10,7 @@ from domains.codec import ByteCount, Count, Text, Value
 from domains.limits import default_of
 
 
-class DataType(Enum):
+class TensorDataType(Enum):
     """Element type of tensors."""
 
     FLOAT32 = "float32"
@@ -58,7 +58,7 @@ class PartDataType(Value, frozen=True):
     """In which data type a part of a model computes."""
 
     part: ModelPart
-    data_type: DataType
+    data_type: TensorDataType
 
 
 class ModelOrigin(Enum):
@@ -101,7 +101,7 @@ class ByteFigure(Value, frozen=True):
             raise ValueError("a figure has a source")
 
 
-class ImageFormat(Enum):
+class ImageFileFormat(Enum):
     """Encoding of a finished picture."""
 
     PNG = "png"
@@ -112,7 +112,7 @@ class ImageFormat(Enum):
 class OutputSettings(Value, frozen=True):
     """How finished pictures are encoded; `quality` is for JPEG and lossy WebP."""
 
-    format: ImageFormat = ImageFormat.PNG
+    format: ImageFileFormat = ImageFileFormat.PNG
     quality: Count = int(default_of("OutputSettings.quality"))
     lossless: bool = False
     omit_parameters: bool = False

@@ -21,7 +21,7 @@ from domains.codec import (
 )
 from domains.device.types import Components, OptimizationProfile
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ByteFigure, DataType, ModelPart, ModelPlace
+from domains.values import ByteFigure, ModelPart, ModelPlace, TensorDataType
 
 
 class AttentionBackend(Enum):
@@ -41,7 +41,7 @@ class DataTypeFacts(Value, frozen=True):
     10^12 operations per second, 0 where the type does not work.
     """
 
-    data_type: DataType
+    data_type: TensorDataType
     works: bool
     max_relative_error: Annotated[float, Meta(ge=0.0)]
     matmul_tflops: Measure

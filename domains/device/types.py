@@ -19,7 +19,7 @@ from domains.codec import (
     Value,
 )
 from domains.errors import Failure
-from domains.values import ByteFigure, DataType
+from domains.values import ByteFigure, TensorDataType
 
 
 class DeviceKind(Enum):
@@ -225,7 +225,7 @@ class LoadedComponent(Value, frozen=True):
     model_id: ModelId
     component: Name
     size: ByteFigure
-    data_type: DataType | None
+    data_type: TensorDataType | None
     last_use_time: Moment
     in_use: bool = False
 

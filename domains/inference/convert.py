@@ -35,7 +35,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ImageFormat, ModelOrigin, OutputSettings
+from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
 SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
@@ -85,7 +85,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
             **scalars_from(output, OutputSettings),
-            format=FORMATS.from_proto(output.format, ImageFormat.PNG),
+            format=FORMATS.from_proto(output.format, ImageFileFormat.PNG),
         ),
     )
 

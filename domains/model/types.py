@@ -12,7 +12,7 @@ from domains.codec import ModelId, Moment, Name, Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
 from domains.session.types import WorkOptions
-from domains.values import DataType, ModelOrigin, ModelPlace
+from domains.values import ModelOrigin, ModelPlace, TensorDataType
 
 
 class ModelType(Enum):
@@ -65,7 +65,7 @@ class Component:
     class_name: str
     parameter_count: int = 0
     size_bytes: int = 0
-    data_type: DataType | None = None
+    data_type: TensorDataType | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Model:
     prediction_type: PredictionType | None = None
     native_width: int = 0
     native_height: int = 0
-    data_type: DataType | None = None
+    data_type: TensorDataType | None = None
     parameter_count: int = 0
     default_scheduler: str = ""
     zero_terminal_snr: bool = False

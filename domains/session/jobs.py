@@ -19,7 +19,7 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from domains.values import ByteFigure, ImageFormat
+from domains.values import ByteFigure, ImageFileFormat
 
 Report = TypeVar("Report")
 
@@ -32,7 +32,7 @@ class EncodedImage:
     seed: int
     width: int
     height: int
-    format: ImageFormat
+    format: ImageFileFormat
     data: bytes
 
 

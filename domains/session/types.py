@@ -13,7 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Count, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
-from domains.values import ByteFigure, Degradation, ImageFormat, PlacementDecision
+from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -170,7 +170,7 @@ class ImageResult(Value, frozen=True):
     image_index: ImageIndex
     seed: Seed
     artifact_id: Sha256
-    format: ImageFormat
+    format: ImageFileFormat
     width: Edge
     height: Edge
     size_bytes: FileSize

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from domains.picture_files import NoPicture, measure
-from domains.values import ImageFormat
+from domains.values import ImageFileFormat
 from tests.fakes.pictures import png
 
 
@@ -19,23 +19,23 @@ def saved(form: str, **options: object) -> bytes:
 
 
 KINDS = [
-    (ImageFormat.PNG, saved("PNG")),
-    (ImageFormat.PNG, png(264, 320, "text")),
-    (ImageFormat.JPEG, saved("JPEG")),
-    (ImageFormat.JPEG, saved("JPEG", progressive=True, exif=b"Exif\0\0" + bytes(5000))),
-    (ImageFormat.WEBP, saved("WEBP")),
-    (ImageFormat.WEBP, saved("WEBP", lossless=True)),
-    (ImageFormat.WEBP, saved("WEBP", exif=b"Exif\0\0" + bytes(500))),
+    (ImageFileFormat.PNG, saved("PNG")),
+    (ImageFileFormat.PNG, png(264, 320, "text")),
+    (ImageFileFormat.JPEG, saved("JPEG")),
+    (ImageFileFormat.JPEG, saved("JPEG", progressive=True, exif=b"Exif\0\0" + bytes(5000))),
+    (ImageFileFormat.WEBP, saved("WEBP")),
+    (ImageFileFormat.WEBP, saved("WEBP", lossless=True)),
+    (ImageFileFormat.WEBP, saved("WEBP", exif=b"Exif\0\0" + bytes(500))),
 ]
 
 
 @pytest.mark.parametrize(("form", "data"), KINDS)
-def test_pictures_are_measured(form: ImageFormat, data: bytes) -> None:
+def test_pictures_are_measured(form: ImageFileFormat, data: bytes) -> None:
     assert measure(io.BytesIO(data), len(data)) == (form, 264, 320)
 
 
 @pytest.mark.parametrize(("form", "data"), KINDS)
-def test_cut_pictures_are_none(form: ImageFormat, data: bytes) -> None:
+def test_cut_pictures_are_none(form: ImageFileFormat, data: bytes) -> None:
     for length in (*range(40), len(data) // 2, len(data) - 1):
         with pytest.raises(NoPicture):
             measure(io.BytesIO(data[:length]), length)

@@ -21,7 +21,7 @@ from domains.device.ports import StatusListener
 from domains.device.types import DeviceFigures, DeviceState, Load, LoadedComponent
 from domains.session.jobs import Job
 from domains.session.types import Phase, PhaseStarted, StepFinished
-from domains.values import ByteFigure, DataType
+from domains.values import ByteFigure, TensorDataType
 from tests.fakes.device import FakeWorkers
 
 MOMENT = datetime(2030, 1, 1, tzinfo=UTC)
@@ -32,10 +32,10 @@ def facts(problem: str = "") -> SelfTestFacts:
     return SelfTestFacts(
         data_types=(
             DataTypeFacts(
-                DataType.FLOAT32, works=True, max_relative_error=1e-7, matmul_tflops=2.5
+                TensorDataType.FLOAT32, works=True, max_relative_error=1e-7, matmul_tflops=2.5
             ),
             DataTypeFacts(
-                DataType.BFLOAT16, works=False, max_relative_error=1.0, matmul_tflops=0
+                TensorDataType.BFLOAT16, works=False, max_relative_error=1.0, matmul_tflops=0
             ),
         ),
         largest_allocation=ByteFigure.measured(3 << 30, "a fake"),
@@ -69,7 +69,7 @@ def component(model_id: str, *, hour: int = 0, in_use: bool = False) -> LoadedCo
         model_id,
         "unet",
         ByteFigure.measured(10, "a fake"),
-        DataType.FLOAT16,
+        TensorDataType.FLOAT16,
         MOMENT.replace(hour=hour),
         in_use,
     )

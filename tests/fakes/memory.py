@@ -34,7 +34,7 @@ from domains.memory.types import (
     Segment,
 )
 from domains.session.jobs import Job
-from domains.values import ByteFigure, DataType
+from domains.values import ByteFigure, TensorDataType
 from server.history import HistoryTables
 from server.journal_schema import migrate
 
@@ -217,7 +217,9 @@ class FakeModels:
         self, device_id: str, model_id: str, size: int, *, used: datetime, in_use: bool = False
     ) -> None:
         """A device holds a model of one component."""
-        part = LoadedComponent(model_id, "unet", measured(size), DataType.FLOAT32, used, in_use)
+        part = LoadedComponent(
+            model_id, "unet", measured(size), TensorDataType.FLOAT32, used, in_use
+        )
         self.components.append(HeldComponent(device_id, part))
 
     def figures(self, device_id: str) -> DeviceFigures:

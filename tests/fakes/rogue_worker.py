@@ -22,7 +22,7 @@ from domains.device.jobs import ReleaseReport
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import PrecisionMode
 from domains.session.types import ImageResult, Phase, PhaseStarted, StepFinished, TextEncoded
-from domains.values import ByteFigure, ImageFormat, ModelOrigin
+from domains.values import ByteFigure, ImageFileFormat, ModelOrigin
 from server.worker.link import frames
 from server.worker.link.connection import Link, connect
 from server.worker.link.start_record import StartRecord
@@ -162,7 +162,7 @@ def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> Image
         image_index=index,
         seed=job.settings.seeds[index],
         artifact_id=hashlib.sha256(picture).hexdigest(),
-        format=ImageFormat.PNG,
+        format=ImageFileFormat.PNG,
         width=width,
         height=height,
         size_bytes=len(picture),
@@ -181,7 +181,7 @@ def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> Image
         case "no-picture" | "cut-picture" | "smaller-picture" | "one-of-two" | "":
             pass
         case "wrong-format":
-            return replace(image, format=ImageFormat.JPEG)
+            return replace(image, format=ImageFileFormat.JPEG)
         case "missing-file":
             path.unlink()
         case "link-for-file":

@@ -48,12 +48,12 @@ from domains.session.types import (
 )
 from domains.values import (
     ByteFigure,
-    DataType,
     Degradation,
     DegradationKind,
     ModelOrigin,
     ModelPart,
     PartDataType,
+    TensorDataType,
 )
 from server.worker.child.loop import main
 from server.worker.child.parts import Parts
@@ -85,7 +85,7 @@ class ScriptedEngine:
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
-            data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
+            data_types=(PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
@@ -104,7 +104,11 @@ class ScriptedEngine:
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """A network of 1000 bytes in two halves, unless it is there."""
         unit = LoadedComponent(
-            job.model_id, "unet", ByteFigure.measured(1000, "a fake"), DataType.FLOAT16, EPOCH
+            job.model_id,
+            "unet",
+            ByteFigure.measured(1000, "a fake"),
+            TensorDataType.FLOAT16,
+            EPOCH,
         )
         if self.components == (unit,):
             return LoadReport(self.components, ModelOrigin.LOADED)
@@ -130,7 +134,7 @@ class ScriptedEngine:
 
     components: tuple[LoadedComponent, ...] = (
         LoadedComponent(
-            "model", "unet", ByteFigure.measured(1000, "a fake"), DataType.FLOAT16, EPOCH
+            "model", "unet", ByteFigure.measured(1000, "a fake"), TensorDataType.FLOAT16, EPOCH
         ),
     )
 
@@ -305,7 +309,7 @@ def _self_test(job: SelfTestJob, context: JobContext) -> SelfTestFacts:
     context.emit(PhaseStarted(Phase.MEASURING))
     context.check_stop()
     return SelfTestFacts(
-        data_types=(DataTypeFacts(DataType.FLOAT32, True, 1e-7, 0.1),),
+        data_types=(DataTypeFacts(TensorDataType.FLOAT32, True, 1e-7, 0.1),),
         largest_allocation=ByteFigure.measured(1 << 20, "a fake"),
         attention_backends=(AttentionBackend.MATH,),
         has_float64=True,

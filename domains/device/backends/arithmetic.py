@@ -12,23 +12,25 @@ from torch.nn import functional
 
 from domains.device.backends.torch_gauge import in_main_memory
 from domains.device.jobs import DataTypeFacts
-from domains.values import DataType
+from domains.values import TensorDataType
 
 # Torch's types, and the greatest relative error that is right:
 # a few units in the last place, as results of several operations are compared. The inputs
 # are rounded to the type before the reference is computed, so their rounding is not in it.
-_TYPES: dict[DataType, tuple[torch.dtype, float]] = {
-    DataType.FLOAT32: (torch.float32, 1e-4),
-    DataType.FLOAT16: (torch.float16, 5e-3),
-    DataType.BFLOAT16: (torch.bfloat16, 4e-2),
-    DataType.FLOAT64: (torch.float64, 1e-12),
-    DataType.FLOAT8_E4M3: (torch.float8_e4m3fn, 4e-2),
-    DataType.FLOAT8_E5M2: (torch.float8_e5m2, 4e-2),
+_TYPES: dict[TensorDataType, tuple[torch.dtype, float]] = {
+    TensorDataType.FLOAT32: (torch.float32, 1e-4),
+    TensorDataType.FLOAT16: (torch.float16, 5e-3),
+    TensorDataType.BFLOAT16: (torch.bfloat16, 4e-2),
+    TensorDataType.FLOAT64: (torch.float64, 1e-12),
+    TensorDataType.FLOAT8_E4M3: (torch.float8_e4m3fn, 4e-2),
+    TensorDataType.FLOAT8_E5M2: (torch.float8_e5m2, 4e-2),
 }
 _EIGHT_BITS = {torch.float8_e4m3fn, torch.float8_e5m2}
 # DirectML ends the whole process on these instead of raising an error.
 _FATAL = {
-    "privateuseone": frozenset({DataType.BFLOAT16, DataType.FLOAT8_E4M3, DataType.FLOAT8_E5M2})
+    "privateuseone": frozenset(
+        {TensorDataType.BFLOAT16, TensorDataType.FLOAT8_E4M3, TensorDataType.FLOAT8_E5M2}
+    )
 }
 _SMALLEST_EDGE, _LARGEST_EDGE = 256, 8192
 _LARGEST_EDGE_IN_MAIN_MEMORY = 1024
@@ -49,12 +51,12 @@ class Arithmetic:
         self._device = device
         self._synchronize = synchronize
 
-    def candidates(self) -> tuple[DataType, ...]:
+    def candidates(self) -> tuple[TensorDataType, ...]:
         """The types that can be tried without harm."""
         fatal = _FATAL.get(self._device.type, frozenset())
         return tuple(each for each in _TYPES if each not in fatal)
 
-    def measure(self, name: DataType) -> tuple[DataTypeFacts, str]:
+    def measure(self, name: TensorDataType) -> tuple[DataTypeFacts, str]:
         """Try a type; the text is a problem, empty when there is none.
 
         A type that the device refuses is no problem, except float32, which nothing does

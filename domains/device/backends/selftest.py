@@ -29,7 +29,7 @@ from domains.device.jobs import AttentionBackend, DataTypeFacts, SelfTestFacts, 
 from domains.errors import DomainError
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
-from domains.values import ByteFigure, DataType, FigureQuality
+from domains.values import ByteFigure, FigureQuality, TensorDataType
 
 MOST_FREE_SHARE = 0.9
 """Of free device memory that one allocation is tried with."""
@@ -101,7 +101,7 @@ class SelfTest:
             data_types=tuple(data_types),
             largest_allocation=largest,
             attention_backends=tuple(attention),
-            has_float64=DataType.FLOAT64 in working,
+            has_float64=TensorDataType.FLOAT64 in working,
             host_to_device_gbps=inwards,
             device_to_host_gbps=outwards,
             has_pinned_memory=pinned,
@@ -151,10 +151,10 @@ class SelfTest:
             seconds.append(time.perf_counter() - began)
         return size / statistics.median(seconds) / 1e9
 
-    def _attends(self, backend: AttentionBackend, working: set[DataType]) -> bool:
+    def _attends(self, backend: AttentionBackend, working: set[TensorDataType]) -> bool:
         """Whether that implementation runs here and computes right."""
-        preferred = (DataType.FLOAT16, DataType.BFLOAT16)
-        chosen = next((half for half in preferred if half in working), DataType.FLOAT32)
+        preferred = (TensorDataType.FLOAT16, TensorDataType.BFLOAT16)
+        chosen = next((half for half in preferred if half in working), TensorDataType.FLOAT32)
         data_type = getattr(torch, chosen.value)
         generator = torch.Generator().manual_seed(1)
         query, key, value = (

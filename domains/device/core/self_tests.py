@@ -17,7 +17,7 @@ from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.types import Phase, SessionKind, WorkOptions
-from domains.values import DataType
+from domains.values import TensorDataType
 
 
 class _Measured(Value, frozen=True):
@@ -84,7 +84,7 @@ class SelfTests:
         """Whether a device was measured to compute right in 16 bits; False if nobody did."""
         found = [d for d in self._inventory.devices if d.device_id == device_id]
         facts = self._known(found[0]) if found else None
-        narrow = (DataType.FLOAT16, DataType.BFLOAT16)
+        narrow = (TensorDataType.FLOAT16, TensorDataType.BFLOAT16)
         return facts is not None and any(
             each.works and each.data_type in narrow for each in facts.data_types
         )

@@ -11,7 +11,7 @@ import torch
 
 from domains.device.backends.torch_gauge import backend_of
 from domains.heap import collect_and_trim
-from domains.values import DataType
+from domains.values import TensorDataType
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ _PLAIN_HALF = Traits(
 _TRAITS = {"cpu": _CPU, "mps": _PLAIN_HALF, "privateuseone": _PLAIN_HALF}
 
 DATA_TYPES = {
-    torch.float32: DataType.FLOAT32,
-    torch.float16: DataType.FLOAT16,
-    torch.bfloat16: DataType.BFLOAT16,
+    torch.float32: TensorDataType.FLOAT32,
+    torch.float16: TensorDataType.FLOAT16,
+    torch.bfloat16: TensorDataType.BFLOAT16,
 }
 
 
@@ -81,7 +81,7 @@ def traits_of(device: torch.device) -> Traits:
     return _TRAITS.get(device.type, _ACCELERATOR)
 
 
-def data_type_of(data_type: torch.dtype) -> DataType:
+def data_type_of(data_type: torch.dtype) -> TensorDataType:
     """The domain's name of a torch element type that networks run in."""
     return DATA_TYPES[data_type]
 

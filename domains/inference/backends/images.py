@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from domains.inference.backends.png_text import insert_text
-from domains.values import ImageFormat, OutputSettings
+from domains.values import ImageFileFormat, OutputSettings
 
 try:
     import fpng_py  # type: ignore[import-untyped]
@@ -57,14 +57,14 @@ def encode_image(
     Of the texts those are stored that `texts_with_room` leaves.
     """
     shared_text, full_text = texts_with_room(output.format, shared_text, full_text)
-    if output.format is ImageFormat.PNG:
+    if output.format is ImageFileFormat.PNG:
         texts = {"parameters": shared_text, "deviceops": full_text}
         return insert_text(encode_png(pixels), {k: text for k, text in texts.items() if text})
     image = Image.fromarray(pixels)
     data = io.BytesIO()
     options: dict[str, Any] = {"quality": output.quality}
     exif = _exif(shared_text, full_text)
-    if output.format is ImageFormat.WEBP:
+    if output.format is ImageFileFormat.WEBP:
         image.save(data, "WEBP", lossless=output.lossless, exif=exif, **options)
         return data.getvalue()
     if exif:
@@ -75,13 +75,15 @@ def encode_image(
     return data.getvalue()
 
 
-def texts_with_room(format: ImageFormat, shared_text: str, full_text: str) -> tuple[str, str]:
+def texts_with_room(
+    format: ImageFileFormat, shared_text: str, full_text: str
+) -> tuple[str, str]:
     """What of a picture's texts its file can hold; what it cannot is empty.
 
     A JPEG has 64 KB for them. The full settings are the larger part, and go first: the
     shared text stands for itself.
     """
-    if format is ImageFormat.JPEG:
+    if format is ImageFileFormat.JPEG:
         for kept in ((shared_text, full_text), (shared_text, "")):
             if len(_exif(*kept)) <= _MAX_JPEG_EXIF_BYTES:
                 return kept

@@ -9,7 +9,7 @@ from domains.inference.core.validation import NOT_SDXL
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
-from domains.values import ImageFormat
+from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
@@ -79,7 +79,7 @@ class Capabilities:
     native_height: int
     limits: tuple[Limit, ...]
     unbuilt: tuple[Feature, ...]
-    output_formats: tuple[ImageFormat, ...]
+    output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
 
@@ -115,6 +115,6 @@ class CapabilityInquiry:
                 *(Feature(field, why) for field, why in UNBUILT.items()),
                 *(() if two_prompts else (Feature("sdxl", NOT_SDXL),)),
             ),
-            output_formats=tuple(ImageFormat),
+            output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )

@@ -9,7 +9,7 @@ from enum import Enum
 
 from domains.device.types import LoadedComponent
 from domains.memory.types import History, Place
-from domains.values import ByteFigure, DataType, FigureQuality
+from domains.values import ByteFigure, FigureQuality, TensorDataType
 
 # From these on a place is short of memory, fragmented, or a model is not used.
 HIGH_SHARE = 0.8
@@ -17,7 +17,7 @@ FULL_SHARE = 0.9
 FRAGMENTED = 0.25
 UNUSED_SECONDS = 600.0
 MANY_EVICTIONS = 5
-_WIDE = DataType.FLOAT32
+_WIDE = TensorDataType.FLOAT32
 
 
 class Advice(Enum):

@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterable
 
 from domains.model.backends.safetensors_header import Header
-from domains.values import DataType
+from domains.values import TensorDataType
 
 _DATA_TYPES = {
-    "F32": DataType.FLOAT32,
-    "F16": DataType.FLOAT16,
-    "BF16": DataType.BFLOAT16,
-    "F64": DataType.FLOAT64,
-    "F8_E4M3": DataType.FLOAT8_E4M3,
-    "F8_E5M2": DataType.FLOAT8_E5M2,
-    "I8": DataType.INT8,
-    "U8": DataType.UINT8,
+    "F32": TensorDataType.FLOAT32,
+    "F16": TensorDataType.FLOAT16,
+    "BF16": TensorDataType.BFLOAT16,
+    "F64": TensorDataType.FLOAT64,
+    "F8_E4M3": TensorDataType.FLOAT8_E4M3,
+    "F8_E5M2": TensorDataType.FLOAT8_E5M2,
+    "I8": TensorDataType.INT8,
+    "U8": TensorDataType.UINT8,
 }
 
 # The matrix of a pair that makes few numbers of many, in the names of two trainers.
@@ -36,7 +36,7 @@ def lora_rank(header: Header) -> int:
     return 0
 
 
-def data_type(headers: Iterable[Header]) -> DataType | None:
+def data_type(headers: Iterable[Header]) -> TensorDataType | None:
     """The element type of most numbers; None when it is none that networks are kept in."""
     counts: Counter[str] = Counter()
     for header in headers:

@@ -23,7 +23,7 @@ from domains.session.views import SessionSnapshot
 from domains.values import (
     Degradation,
     DegradationKind,
-    ImageFormat,
+    ImageFileFormat,
     PlacementDecision,
     PlacementReason,
 )
@@ -36,7 +36,7 @@ STATES = EnumMap(types.SessionState, session_pb2.SessionState, "SESSION_STATE_")
 PHASES = EnumMap(types.Phase, session_pb2.Phase, "PHASE_")
 PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
 ON_DISCONNECT = EnumMap(types.OnDisconnect, session_pb2.OnDisconnect, "ON_DISCONNECT_")
-FORMATS = EnumMap(ImageFormat, common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_")
+FORMATS = EnumMap(ImageFileFormat, common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_")
 EVENT_KINDS = EnumMap(types.EventKind, session_pb2.SessionEventKind, "SESSION_EVENT_KIND_")
 DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 
@@ -68,7 +68,7 @@ def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> type
         FeatureNotBuilt: Previews in another format than JPEG.
     """
     previews = message.previews
-    if FORMATS.from_proto(previews.format, ImageFormat.JPEG) is not ImageFormat.JPEG:
+    if FORMATS.from_proto(previews.format, ImageFileFormat.JPEG) is not ImageFileFormat.JPEG:
         raise FeatureNotBuilt((f"{path}.previews.format",))
     return types.Delivery(
         image_data=not message.omit_image_data,

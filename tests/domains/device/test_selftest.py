@@ -18,7 +18,7 @@ from domains.device.jobs import AttentionBackend, SelfTestFacts, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.errors import Cancelled, Reason
 from domains.session.types import Phase, PhaseStarted
-from domains.values import ByteFigure, DataType, FigureQuality
+from domains.values import ByteFigure, FigureQuality, TensorDataType
 from tests.fakes.jobs import Listener
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -41,21 +41,23 @@ def facts() -> SelfTestFacts:
 def test_a_processor_computes_in_the_ordinary_types(facts: SelfTestFacts) -> None:
     types = {fact.data_type: fact for fact in facts.data_types}
     for name, least in (
-        (DataType.FLOAT32, 1e-9),
-        (DataType.FLOAT16, 1e-6),
-        (DataType.BFLOAT16, 1e-5),
+        (TensorDataType.FLOAT32, 1e-9),
+        (TensorDataType.FLOAT16, 1e-6),
+        (TensorDataType.BFLOAT16, 1e-5),
     ):
         assert types[name].works
         assert types[name].matmul_tflops > 0
         # Rounding is seen: it really computed in that type.
         assert types[name].max_relative_error > least
     assert (
-        types[DataType.FLOAT32].max_relative_error < types[DataType.FLOAT16].max_relative_error
+        types[TensorDataType.FLOAT32].max_relative_error
+        < types[TensorDataType.FLOAT16].max_relative_error
     )
     assert (
-        types[DataType.FLOAT16].max_relative_error < types[DataType.BFLOAT16].max_relative_error
+        types[TensorDataType.FLOAT16].max_relative_error
+        < types[TensorDataType.BFLOAT16].max_relative_error
     )
-    assert types[DataType.FLOAT64].max_relative_error < 1e-12
+    assert types[TensorDataType.FLOAT64].max_relative_error < 1e-12
     assert facts.has_float64
 
 
@@ -93,7 +95,7 @@ def test_wrong_results_are_a_problem_and_not_a_capability(
         return exact if tensor.dtype is torch.float64 else exact * 1.01
 
     monkeypatch.setattr(torch.nn.functional, "silu", silu)
-    facts, problem = Arithmetic(PROCESSOR, nothing).measure(DataType.FLOAT32)
+    facts, problem = Arithmetic(PROCESSOR, nothing).measure(TensorDataType.FLOAT32)
     assert not facts.works
     assert facts.max_relative_error == pytest.approx(0.007, abs=0.004)
     assert facts.matmul_tflops == 0
@@ -105,16 +107,20 @@ def test_a_type_that_is_refused_is_no_problem(monkeypatch: pytest.MonkeyPatch) -
         raise RuntimeError("no such type here")
 
     monkeypatch.setattr(Arithmetic, "_error", refuse)
-    facts, problem = Arithmetic(PROCESSOR, nothing).measure(DataType.FLOAT64)
+    facts, problem = Arithmetic(PROCESSOR, nothing).measure(TensorDataType.FLOAT64)
     assert (facts.works, facts.matmul_tflops, problem) == (False, 0.0, "")
-    facts, problem = Arithmetic(PROCESSOR, nothing).measure(DataType.FLOAT32)
+    facts, problem = Arithmetic(PROCESSOR, nothing).measure(TensorDataType.FLOAT32)
     assert not facts.works
     assert problem == "float32 does not compute: no such type here."
 
 
 def test_types_that_end_a_driver_are_not_tried_with_it() -> None:
     driver = Arithmetic(torch.device("privateuseone:0"), nothing)
-    assert set(driver.candidates()) == {DataType.FLOAT32, DataType.FLOAT16, DataType.FLOAT64}
+    assert set(driver.candidates()) == {
+        TensorDataType.FLOAT32,
+        TensorDataType.FLOAT16,
+        TensorDataType.FLOAT64,
+    }
 
 
 def test_results_that_are_not_finite_are_infinitely_wrong() -> None:

@@ -34,13 +34,13 @@ from domains.session.types import (
 )
 from domains.values import (
     ByteFigure,
-    DataType,
-    ImageFormat,
+    ImageFileFormat,
     ModelOrigin,
     ModelPart,
     ModelPlace,
     PartDataType,
     PlacementDecision,
+    TensorDataType,
 )
 from server.errors import describe_failure
 from tests.domains.sessions import changes_of, runner_of
@@ -98,13 +98,13 @@ class FakePool:
             raise self.failure
         for index, seed in enumerate(settings.seeds):
             width, height = settings.size
-            image = ImageResult(index, seed, "a" * 64, ImageFormat.PNG, width, height, 10)
+            image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
             yield SpooledImage(image, Path("x"))
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
-            (PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
+            (PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
             channels_last=False,
         )
 

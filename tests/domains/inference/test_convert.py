@@ -25,7 +25,7 @@ from domains.inference.convert import (
 from domains.inference.core.capabilities import UNBUILT
 from domains.inference.core.generations import Verdict
 from domains.limits import LIMITS
-from domains.values import ImageFormat, OutputSettings
+from domains.values import ImageFileFormat, OutputSettings
 from tests.contract.strategies import requests
 
 FULL = types.GenerationSettings(
@@ -45,7 +45,7 @@ FULL = types.GenerationSettings(
     seeds=(1, 2),
     precision=types.PrecisionMode.FASTEST,
     vae_tiling=types.Toggle.ON,
-    output=OutputSettings(ImageFormat.JPEG, 1, lossless=True, omit_parameters=True),
+    output=OutputSettings(ImageFileFormat.JPEG, 1, lossless=True, omit_parameters=True),
     sdxl=types.SdxlSettings("c", ""),
 )
 

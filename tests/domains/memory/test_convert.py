@@ -22,7 +22,7 @@ from domains.memory.types import (
     PressureLevel,
     Sample,
 )
-from domains.values import ByteFigure, DataType, FigureQuality
+from domains.values import ByteFigure, FigureQuality, TensorDataType
 
 
 def _figures(cls: type) -> dict[str, ByteFigure]:
@@ -65,7 +65,7 @@ def test_an_unknown_figure_has_no_number_and_zero_is_one() -> None:
 
 def test_shared_enums_map_completely() -> None:
     qualities = {QUALITIES.to_proto(quality) for quality in FigureQuality}
-    data_types = {DATA_TYPES.to_proto(data_type) for data_type in DataType}
+    data_types = {DATA_TYPES.to_proto(data_type) for data_type in TensorDataType}
     reasons = {REASONS.to_proto(reason) for reason in Reason}
 
     assert qualities == set(common_pb2.FigureQuality.values()) - {0}

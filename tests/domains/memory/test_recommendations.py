@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from domains.device.types import LoadedComponent
 from domains.memory.core.recommendations import Advice, PlaceFacts, recommend
 from domains.memory.types import History, HolderUsage, MemoryHolder, Place
-from domains.values import ByteFigure, DataType
+from domains.values import ByteFigure, TensorDataType
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 GIB = 1 << 30
@@ -34,7 +34,7 @@ def part(
     model: str = "sdxl",
     component: str = "unet",
     size: int = GIB,
-    data_type: DataType = DataType.FLOAT16,
+    data_type: TensorDataType = TensorDataType.FLOAT16,
     unused: float = 0.0,
     in_use: bool = False,
 ) -> LoadedComponent:
@@ -53,7 +53,7 @@ def used(facts: PlaceFacts, share: float) -> PlaceFacts:
 
 
 def test_nothing_is_advised_when_all_is_well() -> None:
-    held = (part(unused=5000, data_type=DataType.FLOAT32),)
+    held = (part(unused=5000, data_type=TensorDataType.FLOAT32),)
     assert recommend([replace(FACTS, models=held, half_precision=True)]) == ()
 
 
@@ -74,10 +74,10 @@ def test_an_unused_model_is_named_while_memory_is_short() -> None:
 @pytest.mark.parametrize(
     ("data_type", "half", "share", "advised"),
     [
-        (DataType.FLOAT32, True, 0.85, True),
-        (DataType.FLOAT32, False, 0.85, False),
-        (DataType.FLOAT16, True, 0.85, False),
-        (DataType.FLOAT32, True, 0.75, False),
+        (TensorDataType.FLOAT32, True, 0.85, True),
+        (TensorDataType.FLOAT32, False, 0.85, False),
+        (TensorDataType.FLOAT16, True, 0.85, False),
+        (TensorDataType.FLOAT32, True, 0.75, False),
     ],
 )
 def test_wide_networks_where_narrow_ones_were_measured_to_do(
@@ -146,7 +146,7 @@ def test_only_what_nothing_could_free_asks_for_memory() -> None:
             part,
             model=st.sampled_from(["a", "b"]),
             size=st.integers(0, 20 * GIB),
-            data_type=st.sampled_from([DataType.FLOAT32, DataType.FLOAT16]),
+            data_type=st.sampled_from([TensorDataType.FLOAT32, TensorDataType.FLOAT16]),
             unused=st.floats(0, 10_000),
             in_use=st.booleans(),
         ),

@@ -22,7 +22,7 @@ from domains.model.types import (
     ModelType,
     PredictionType,
 )
-from domains.values import ByteFigure, DataType, ModelOrigin
+from domains.values import ByteFigure, ModelOrigin, TensorDataType
 from tests.fakes.model import PICKLED, START, model
 
 FULL = model(
@@ -31,7 +31,7 @@ FULL = model(
     prediction_type=PredictionType.EPSILON,
     native_width=1024,
     native_height=768,
-    data_type=DataType.BFLOAT16,
+    data_type=TensorDataType.BFLOAT16,
     parameter_count=7,
     default_scheduler="DDIMScheduler",
     tags=("a", "b"),
@@ -113,7 +113,7 @@ def test_lists_leave_out_the_headers_metadata_and_nothing_else() -> None:
 
 
 def test_components_arrive_whole() -> None:
-    part = Component("unet", "UNet2DConditionModel", 5, 10, DataType.FLOAT16)
+    part = Component("unet", "UNet2DConditionModel", 5, 10, TensorDataType.FLOAT16)
 
     assert convert.component_to_proto(part) == model_info_pb2.ModelComponent(
         name="unet",
@@ -201,9 +201,9 @@ def test_a_loaded_model_arrives_whole() -> None:
     parts = tuple(
         LoadedComponent("xl", name, ByteFigure.measured(5, "torch"), data_type, used)
         for name, data_type in (
-            ("unet", DataType.FLOAT16),
-            ("vae", DataType.FLOAT32),
-            ("text_encoder", DataType.FLOAT16),
+            ("unet", TensorDataType.FLOAT16),
+            ("vae", TensorDataType.FLOAT32),
+            ("text_encoder", TensorDataType.FLOAT16),
             ("text_encoder_2", None),
         )
     )

@@ -17,7 +17,7 @@ from domains.model.backends import disk_scanner, root_look
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.roots import Found
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
-from domains.values import DataType
+from domains.values import TensorDataType
 from tests.domains.model.disk import DEMO, copy_demo, edit, write_safetensors
 
 LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}
@@ -49,7 +49,7 @@ def test_the_demo_model_is_described_from_its_files() -> None:
     assert model.format is ModelFormat.DIFFUSERS_FOLDER
     assert model.prediction_type is PredictionType.EPSILON
     assert (model.native_width, model.native_height) == (256, 256)
-    assert model.data_type is DataType.FLOAT16
+    assert model.data_type is TensorDataType.FLOAT16
     assert model.default_scheduler == "EulerDiscreteScheduler"
     assert not model.zero_terminal_snr
     assert not model.inpainting
@@ -218,7 +218,7 @@ def test_single_files_are_listed_and_say_why_they_are_not_used(root: Path) -> No
     assert (style.license, style.description) == ("MIT", "Ink on paper.")
     assert (style.native_width, style.native_height) == (1024, 768)
     assert style.prediction_type is PredictionType.V_PREDICTION
-    assert (style.data_type, style.parameter_count) == (DataType.BFLOAT16, 8 * 2048)
+    assert (style.data_type, style.parameter_count) == (TensorDataType.BFLOAT16, 8 * 2048)
     assert (style.lora_rank, models["xl"].lora_rank) == (8, 0)
     assert len(style.metadata["log"]) == 512
     assert {model.problem.reason for model in models.values() if model.problem} == {

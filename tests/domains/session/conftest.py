@@ -24,7 +24,7 @@ from domains.session.types import (
     SessionState,
     WorkOptions,
 )
-from domains.values import ImageFormat
+from domains.values import ImageFileFormat
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
 from tests.domains.sessions import Artifacts
@@ -136,7 +136,7 @@ def asked(
 
 def picture(index: int = 0) -> ImageResult:
     """A finished picture whose bytes the artifacts hold."""
-    return ImageResult(index, 1, "a" * 64, ImageFormat.PNG, 256, 256, 10)
+    return ImageResult(index, 1, "a" * 64, ImageFileFormat.PNG, 256, 256, 10)
 
 
 def finish(session: Session) -> None:

@@ -37,13 +37,13 @@ from domains.values import (
     ByteFigure,
     Degradation,
     DegradationKind,
-    ImageFormat,
+    ImageFileFormat,
     ModelPart,
     PlacementDecision,
 )
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, 6000, tzinfo=UTC)
-IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFormat.WEBP, 320, 256, 12)
+IMAGE = types.ImageResult(1, 7, "a" * 64, ImageFileFormat.WEBP, 320, 256, 12)
 FAILURE = Failure(
     8,
     Reason.DEVICE_OUT_OF_MEMORY,

@@ -20,7 +20,7 @@ from domains.inference.types import GuidanceSettings, Scheduler, SchedulerSettin
 from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Compare, Move, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, PreviewSettings, StepFinished
-from domains.values import DataType, ModelPlace
+from domains.values import ModelPlace, TensorDataType
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
@@ -190,5 +190,7 @@ async def test_its_self_test_takes_seconds(pool: WorkerPool) -> None:
     run = pool.run("cpu:0", "session", SelfTestJob(), remaining=60.0)
     *_, facts = [event async for event in run]
     assert isinstance(facts, SelfTestFacts)
-    assert {fact.data_type for fact in facts.data_types if fact.works} >= {DataType.FLOAT32}
+    assert {fact.data_type for fact in facts.data_types if fact.works} >= {
+        TensorDataType.FLOAT32
+    }
     assert time.monotonic() - began < 30  # seconds on an idle machine

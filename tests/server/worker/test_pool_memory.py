@@ -34,7 +34,7 @@ from domains.memory.types import (
     Segment,
     SegmentRegion,
 )
-from domains.values import DataType
+from domains.values import TensorDataType
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
@@ -104,7 +104,7 @@ async def test_figures_name_what_the_engine_holds(pool: WorkerPool) -> None:
     assert figures is not None
     [component] = figures.models
     assert (component.model_id, component.component) == ("model", "unet")
-    assert (component.size.value, component.data_type) == (1000, DataType.FLOAT16)
+    assert (component.size.value, component.data_type) == (1000, TensorDataType.FLOAT16)
     assert figures.total.value == 1 << 30
     assert figures.free.value is None
     assert figures.free.source == "a fake"

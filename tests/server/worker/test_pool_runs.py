@@ -29,13 +29,13 @@ from domains.inference.types import GuidanceSettings, PrecisionMode
 from domains.session.jobs import PeakMemory
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import (
-    DataType,
     Degradation,
     DegradationKind,
-    ImageFormat,
+    ImageFileFormat,
     ModelOrigin,
     ModelPart,
     PartDataType,
+    TensorDataType,
 )
 from server.worker.front.pool import WorkerPool
 from server.worker.front.restart import RestartRules
@@ -78,7 +78,7 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
             timings=Timings(denoise=0.25),
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
-            data_types=(PartDataType(ModelPart.DENOISER, DataType.FLOAT32),),
+            data_types=(PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
             channels_last=True,
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
@@ -89,7 +89,7 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
             assert image.size_bytes == path.stat().st_size
             assert (image.image_index, image.seed) == (index, seed)
             assert (image.width, image.height) == (256, 320)
-            assert image.format is ImageFormat.PNG
+            assert image.format is ImageFileFormat.PNG
         assert pool.status("cpu:0").progress_time is not None
 
 

@@ -24,7 +24,7 @@ from domains.errors import InvalidArgument
 from domains.model.jobs import LoadJob, LoadReport
 from domains.session.jobs import PeakMemory
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DataType, ModelOrigin, ModelPlace
+from domains.values import ModelOrigin, ModelPlace, TensorDataType
 from server.worker.front.pool import WorkerPool
 from tests.server.worker.workers import outcome, running, scripted
 
@@ -49,7 +49,7 @@ async def test_a_self_test_tells_its_facts(pool: WorkerPool) -> None:
     assert events == [PhaseStarted(Phase.MEASURING)]
     assert isinstance(facts, SelfTestFacts)
     [data_type] = facts.data_types
-    assert (data_type.data_type, data_type.works) == (DataType.FLOAT32, True)
+    assert (data_type.data_type, data_type.works) == (TensorDataType.FLOAT32, True)
     assert data_type.matmul_tflops == 0.1
     assert facts.largest_allocation.value == 1 << 20
     assert facts.attention_backends == (AttentionBackend.MATH,)

@@ -21,7 +21,7 @@ from domains.session.types import (
     TextEncoded,
     TransferProgress,
 )
-from domains.values import ImageFormat, ModelOrigin
+from domains.values import ImageFileFormat, ModelOrigin
 from server.worker.front.runs import Run
 from server.worker.link.frames import ProtocolError
 from tests.server.worker.workers import work
@@ -37,7 +37,7 @@ def new_run() -> Run:
 
 def spooled(index: int, path: Path) -> SpooledImage:
     """A picture in that file."""
-    image = ImageResult(index, 7 + index, "0" * 64, ImageFormat.PNG, 8, 8, 1)
+    image = ImageResult(index, 7 + index, "0" * 64, ImageFileFormat.PNG, 8, 8, 1)
     return SpooledImage(image, path)
 
 

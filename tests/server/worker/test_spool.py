@@ -17,7 +17,7 @@ from msgspec import structs
 from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
-from domains.values import ImageFormat
+from domains.values import ImageFileFormat
 from server.worker.child import spool
 from server.worker.front.spool import Spool, discard
 from server.worker.link.frames import ProtocolError
@@ -34,12 +34,12 @@ def front(tmp_path: Path) -> Spool:
     return front
 
 
-PICTURE = EncodedImage(0, 7, 256, 320, ImageFormat.PNG, DATA)
+PICTURE = EncodedImage(0, 7, 256, 320, ImageFileFormat.PNG, DATA)
 
 
 def announced(data: bytes = DATA, **changes: object) -> ImageResult:
     digest = hashlib.sha256(data).hexdigest()
-    image = ImageResult(0, 7, digest, ImageFormat.PNG, 256, 320, len(data))
+    image = ImageResult(0, 7, digest, ImageFileFormat.PNG, 256, 320, len(data))
     return structs.replace(image, **changes)
 
 
@@ -71,7 +71,7 @@ def test_folders_of_workers_are_private_and_their_own(front: Spool) -> None:
         ({"data": b"another"}, "another size"),
         ({"data": DATA.replace(b"IDAT", b"idat")}, "another hash"),
         ({"image_index": 1}, "cannot be opened"),
-        ({"format": ImageFormat.WEBP}, "cannot be opened"),
+        ({"format": ImageFileFormat.WEBP}, "cannot be opened"),
     ],
 )
 def test_what_is_not_as_announced_is_refused(

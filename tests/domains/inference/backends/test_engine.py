@@ -38,13 +38,13 @@ from domains.session.types import (
     TransferProgress,
 )
 from domains.values import (
-    DataType,
     DegradationKind,
-    ImageFormat,
+    ImageFileFormat,
     ModelOrigin,
     ModelPart,
     ModelPlace,
     OutputSettings,
+    TensorDataType,
 )
 from tests.fakes.jobs import Listener, changed
 
@@ -183,7 +183,7 @@ def test_loading_tells_bytes_up_to_all_of_them(work):
     again, report = run(engine, work, steps=1, width=64, height=64)
     assert not any(isinstance(event, TransferProgress) for event in again)
     assert report.timings.load == 0
-    assert data_types_of(report)[ModelPart.DENOISER] is DataType.FLOAT32
+    assert data_types_of(report)[ModelPart.DENOISER] is TensorDataType.FLOAT32
 
 
 def test_a_changed_file_is_loaded_again(work, tmp_path):
@@ -237,7 +237,10 @@ def test_the_fastest_numbers_are_measured_once(work, monkeypatch):
     assert report.timings.load > 0
     assert second.timings.load == 0
     assert first[-1].data == again[-1].data
-    assert data_types_of(report)[ModelPart.DENOISER] in {DataType.FLOAT32, DataType.BFLOAT16}
+    assert data_types_of(report)[ModelPart.DENOISER] in {
+        TensorDataType.FLOAT32,
+        TensorDataType.BFLOAT16,
+    }
     assert next(event.cached for event in again if isinstance(event, TextEncoded))
 
 
@@ -268,9 +271,9 @@ def test_lost_tokens_are_told(draw):
 @pytest.mark.parametrize(
     ("format", "prompt", "told"),
     [
-        (ImageFormat.JPEG, "\N{DOG FACE}" * 10_000, ["only the shorter form"]),
-        (ImageFormat.JPEG, "apple", []),
-        (ImageFormat.PNG, "\N{DOG FACE}" * 10_000, []),
+        (ImageFileFormat.JPEG, "\N{DOG FACE}" * 10_000, ["only the shorter form"]),
+        (ImageFileFormat.JPEG, "apple", []),
+        (ImageFileFormat.PNG, "\N{DOG FACE}" * 10_000, []),
     ],
 )
 def test_parameters_that_a_file_has_no_room_for_are_told_once(draw, format, prompt, told):
@@ -311,7 +314,7 @@ def test_an_overflowing_vae_is_run_again_in_float32(work, monkeypatch):
     _, report = run(engine, work, steps=1, width=64, height=64)
     assert asked == [torch.float16, torch.float32]
     assert [entry.kind for entry in report.degradations] == [DegradationKind.DATA_TYPE]
-    assert data_types_of(report)[ModelPart.VAE] is DataType.FLOAT32
+    assert data_types_of(report)[ModelPart.VAE] is TensorDataType.FLOAT32
     monkeypatch.setattr(decoding, "decode", lambda *_: torch.full((1, 3, 8, 8), float("nan")))
     with pytest.raises(FailedPrecondition) as caught:
         run(engine, work, steps=1, width=64, height=64)

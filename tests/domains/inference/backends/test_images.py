@@ -23,7 +23,13 @@ from domains.inference.backends.images import (
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.png_text import insert_text
 from domains.inference.types import SchedulerSettings, SigmaSpacing
-from domains.values import DataType, ImageFormat, ModelPart, OutputSettings, PartDataType
+from domains.values import (
+    ImageFileFormat,
+    ModelPart,
+    OutputSettings,
+    PartDataType,
+    TensorDataType,
+)
 
 NASTY = [
     "plain",
@@ -83,7 +89,7 @@ def test_only_a_png_takes_text():
         insert_text(b"GIF89a", {"parameters": "x"})
 
 
-@pytest.mark.parametrize("format", [ImageFormat.JPEG, ImageFormat.WEBP])
+@pytest.mark.parametrize("format", [ImageFileFormat.JPEG, ImageFileFormat.WEBP])
 @pytest.mark.parametrize("text", NASTY)
 def test_text_in_other_formats(pixels, format, text):
     data = encode_image(
@@ -93,14 +99,14 @@ def test_text_in_other_formats(pixels, format, text):
     image.load()
     assert image.size == (40, 24)
     comment = image.getexif().get_ifd(0x8769).get(0x9286, b"")
-    if format is ImageFormat.WEBP or len(text) < 1000:
+    if format is ImageFileFormat.WEBP or len(text) < 1000:
         expected = text.encode("utf-16-be", "replace")
         assert comment == (b"UNICODE\0" + expected if text else b"")
         assert image.getexif()[0x010E] == '{"seed": 1}'
 
 
 def test_lossless_webp_keeps_every_pixel(pixels):
-    data = encode_image(pixels, OutputSettings(ImageFormat.WEBP, lossless=True))
+    data = encode_image(pixels, OutputSettings(ImageFileFormat.WEBP, lossless=True))
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), pixels)
 
 
@@ -138,7 +144,7 @@ def test_a_spacing_and_an_odd_model_name_are_written(work):
 
 def test_the_full_text_draws_the_picture_again_and_names_no_path(work):
     text = full_text(
-        work.settings, 42, data_types=[PartDataType(ModelPart.DENOISER, DataType.FLOAT32)]
+        work.settings, 42, data_types=[PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32)]
     )
     settings = json.loads(text)
     assert settings["seed"] == 42
@@ -161,12 +167,12 @@ def test_a_finished_file_holds_its_settings(draw):
 @pytest.mark.parametrize(
     ("format", "shared", "full", "kept"),
     [
-        (ImageFormat.JPEG, "s" * 10, "f" * 10, (True, True)),
-        (ImageFormat.JPEG, "s" * 10, "f" * 70_000, (True, False)),
-        (ImageFormat.JPEG, "s" * 40_000, "f" * 10, (False, False)),
-        (ImageFormat.PNG, "s" * 40_000, "f" * 70_000, (True, True)),
-        (ImageFormat.WEBP, "s" * 40_000, "f" * 70_000, (True, True)),
-        (ImageFormat.JPEG, "", "", (False, False)),
+        (ImageFileFormat.JPEG, "s" * 10, "f" * 10, (True, True)),
+        (ImageFileFormat.JPEG, "s" * 10, "f" * 70_000, (True, False)),
+        (ImageFileFormat.JPEG, "s" * 40_000, "f" * 10, (False, False)),
+        (ImageFileFormat.PNG, "s" * 40_000, "f" * 70_000, (True, True)),
+        (ImageFileFormat.WEBP, "s" * 40_000, "f" * 70_000, (True, True)),
+        (ImageFileFormat.JPEG, "", "", (False, False)),
     ],
 )
 def test_what_a_file_has_room_for(pixels, format, shared, full, kept):

@@ -17,7 +17,7 @@ from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import PrecisionMode
 from domains.session.jobs import EncodedImage
 from domains.session.types import Phase, PhaseStarted, StepFinished, TransferProgress
-from domains.values import DataType, DegradationKind, FigureQuality, ModelPlace
+from domains.values import DegradationKind, FigureQuality, ModelPlace, TensorDataType
 from tests.fakes import jobs
 from tests.fakes.jobs import Listener
 
@@ -256,7 +256,11 @@ def test_what_is_held_is_told_with_its_bytes(own, work):
     unet = next(part for part in own.held() if part.component == "unet")
     parameters = own._model.networks["unet"].parameters()
     assert unet.size.value == sum(parameter.numel() * 4 for parameter in parameters)
-    assert (unet.model_id, unet.data_type, unet.in_use) == ("emoji-xl", DataType.FLOAT32, False)
+    assert (unet.model_id, unet.data_type, unet.in_use) == (
+        "emoji-xl",
+        TensorDataType.FLOAT32,
+        False,
+    )
     assert all(part.in_use for part in seen[0])
     assert own.held()[0].last_use_time >= seen[0][0].last_use_time
 
