@@ -216,6 +216,11 @@ async def defragmentation(session: Session) -> None:
                 )
 
 
+def _holder(usage: memory_history_pb2.HolderUsage) -> str:
+    kind = memory_history_pb2.MemoryHolder.Name(usage.kind).removeprefix("MEMORY_HOLDER_")
+    return usage.model_id or kind.lower()
+
+
 async def history(session: Session) -> None:
     """What the pass left in the history, and the advice that follows."""
     metadata = session.client.metadata
@@ -225,7 +230,7 @@ async def history(session: Session) -> None:
     )
     for one in answer.histories:
         owners = ", ".join(
-            f"{owner.owner} {owner.peak_bytes / GIB:.2f} GiB" for owner in one.owners
+            f"{_holder(each)} {each.peak_bytes / GIB:.2f} GiB" for each in one.holders
         )
         session.say(
             f"- {one.place.device_id or 'host'}: peak {one.peak_bytes / GIB:.2f} GiB, p50 "

@@ -61,6 +61,7 @@ _DEMONSTRATIONS = (
     "tests/bench/",
     "tests/demo/",
     "tests/e2e/test_csharp.py",  # compiles for a minute
+    "tests/e2e/test_placement.py",  # three workers draw on one processor
     "tests/tools/test_first_run.py",
 )
 

@@ -8,8 +8,9 @@ import grpc
 import pytest
 
 from deviceops.v1 import (
-    common_pb2,
     device_pb2,
+    errors_pb2,
+    event_pb2,
     inference_pb2,
     processing_pb2,
     session_pb2,
@@ -43,7 +44,7 @@ async def test_a_revoked_token_s_streams_end_and_only_its_detached_sessions_go_o
         assert refused.reason == "TOKEN_INVALID"
 
         first, second = [await last_event_of(staying, id_) for id_ in ids]
-        assert first.cancelled.reason == common_pb2.ERROR_REASON_CLIENT_DISCONNECTED
+        assert first.cancelled.reason == errors_pb2.ERROR_REASON_CLIENT_DISCONNECTED
         assert second.HasField("completed")
 
 
@@ -61,7 +62,7 @@ async def end_of(
     return caught.value
 
 
-async def last_event_of(client: Client, session_id: str) -> session_pb2.SessionEvent:
+async def last_event_of(client: Client, session_id: str) -> event_pb2.SessionEvent:
     """How the session ended, once it has."""
     request = processing_pb2.WatchSessionRequest(session_id=session_id)
     watch = client.processing.WatchSession(request, metadata=client.metadata)
