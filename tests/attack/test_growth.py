@@ -191,7 +191,12 @@ async def settled(client: Client) -> None:
     async with asyncio.timeout(30):
         while True:
             request = processing_pb2.ListSessionsRequest(
-                states=[session_pb2.SESSION_STATE_RUNNING, session_pb2.SESSION_STATE_QUEUED]
+                filter={
+                    "states": [
+                        session_pb2.SESSION_STATE_RUNNING,
+                        session_pb2.SESSION_STATE_QUEUED,
+                    ]
+                }
             )
             answer = await client.processing.ListSessions(request, metadata=client.metadata)
             if not answer.sessions:
