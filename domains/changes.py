@@ -26,6 +26,13 @@ _MOST_PER_KEY = 8
 T = TypeVar("T")
 
 
+def first_revision(now: datetime) -> int:
+    """Where revisions begin that count from `now`, timezone-aware, in microseconds: those of an
+    earlier life of the server lie before it.
+    """
+    return int(now.timestamp() * 1_000_000)
+
+
 class ChangesExpired(OutOfRange):
     """The changes after a revision are not kept, or it is of another life of the server."""
 
@@ -129,7 +136,7 @@ class Changes(Generic[T]):
         self._merge = merge
         self._heartbeat_seconds = heartbeat_seconds
         self._kept: deque[Change[T]] = deque(maxlen=kept)
-        self._revision = int(now().timestamp() * 1_000_000)
+        self._revision = first_revision(now())
         self._inboxes: set[_Inbox[T]] = set()
 
     @property

@@ -13,7 +13,7 @@ from deviceops.v1 import processing_pb2, processing_pb2_grpc
 from domains.clients import caller
 from domains.processing import convert
 from domains.processing.core.control import SessionControl
-from domains.processing.core.lists import SessionLists
+from domains.processing.core.lists import SessionLists, shown
 from domains.session.convert import (
     SessionConverter,
     checked_delivery,
@@ -66,9 +66,8 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     ) -> processing_pb2.GetSessionResponse:
         viewer = caller()
         session = self._sessions.get(request.session_id, viewer)
-        shown = session.snapshot().seen_by(viewer.name)
         return processing_pb2.GetSessionResponse(
-            session=snapshot_to_proto(shown, full=True),
+            session=snapshot_to_proto(shown(viewer, session), full=True),
             terminal_event=self._converter.terminal(session.log),
         )
 

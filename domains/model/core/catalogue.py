@@ -10,6 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from domains import checks
+from domains.changes import first_revision
 from domains.limits import LIMITS
 from domains.model.core.naming import check_model_id
 from domains.model.core.selection import (
@@ -72,7 +73,7 @@ class ModelCatalogue:
         self._clock = clock
         self._models: MappingProxyType[str, Model] | None = None
         self._problems: tuple[str, ...] = ()
-        self._revision = int(clock().timestamp() * 1_000_000)
+        self._revision = first_revision(clock())
         self._last_uses: dict[str, datetime] = {}
         self._running: asyncio.Task[Refresh] | None = None
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unimplemented
 from domains.processing.core.filters import broken_filter, broken_reason
+from domains.processing.core.lists import shown
 from domains.processing.errors import StateConflict
 from domains.session.core.options import check_options
-from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionState, WorkOptions
 from domains.session.views import SessionFilter, SessionSnapshot, Viewer
@@ -41,7 +41,7 @@ class SessionControl:
         InvalidArgument.check(broken_reason(reason_text))
         session = self._sessions.get(session_id, viewer)
         if session.state in (SessionState.PAUSING, SessionState.PAUSED):
-            return _shown(session, viewer)
+            return shown(viewer, session)
         if session.state is SessionState.RUNNING and not session.can_pause_work:
             raise Unimplemented(
                 "This version can pause sessions of this kind only while they wait; cancel it,"
@@ -51,7 +51,7 @@ class SessionControl:
         if session.state not in (SessionState.QUEUED, SessionState.RUNNING):
             raise StateConflict(session_id, session.state, "paused")
         self._sessions.pause(session, reason_text, viewer.name)
-        return _shown(session, viewer)
+        return shown(viewer, session)
 
     def resume(self, session_id: str, viewer: Viewer) -> SessionSnapshot:
         """Go on with a paused session; it waits for its device first.
@@ -64,7 +64,7 @@ class SessionControl:
         if session.state is not SessionState.PAUSED:
             raise StateConflict(session_id, session.state, "resumed")
         self._sessions.resume(session, viewer.name)
-        return _shown(session, viewer)
+        return shown(viewer, session)
 
     def cancel(self, session_id: str, viewer: Viewer, reason_text: str = "") -> SessionSnapshot:
         """Stop a session for good; one that is final stays as it is.
@@ -76,7 +76,7 @@ class SessionControl:
         InvalidArgument.check(broken_reason(reason_text))
         session = self._sessions.get(session_id, viewer)
         session.request_cancel(Reason.CANCELLED_BY_CLIENT, reason_text, viewer.name)
-        return _shown(session, viewer)
+        return shown(viewer, session)
 
     def cancel_all(self, wanted: SessionFilter, viewer: Viewer, reason_text: str = "") -> int:
         """Stop every session that is as wanted and that the caller may see.
@@ -134,7 +134,7 @@ class SessionControl:
         if "priority" in update_fields and session.state not in _WAITING:
             raise StateConflict(session_id, session.state, "given another priority")
         self._sessions.update(session, replace(session.options, **changed))
-        return _shown(session, viewer)
+        return shown(viewer, session)
 
     def delete(self, session_id: str, viewer: Viewer) -> None:
         """Forget a final session now.
@@ -147,10 +147,6 @@ class SessionControl:
         if not session.state.final:
             raise StateConflict(session_id, session.state, "deleted")
         self._sessions.forget(session)
-
-
-def _shown(session: Session, viewer: Viewer) -> SessionSnapshot:
-    return session.snapshot().seen_by(viewer.name)
 
 
 def _broken_fields(update_fields: Collection[str]) -> FieldViolation | None:

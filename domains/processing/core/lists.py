@@ -50,7 +50,7 @@ class SessionLists:
             page_token=page_token,
             scope=f"{changes.run} {viewer.name} {wanted.scope}",
         )
-        return SessionsPage(page.mapped(partial(_shown, viewer)), changes.revision)
+        return SessionsPage(page.mapped(partial(shown, viewer)), changes.revision)
 
     async def queue(
         self, device: str, viewer: Viewer, *, page_size: int, page_token: str
@@ -79,7 +79,7 @@ class SessionLists:
             page_token=page_token,
             scope=f"{self._sessions.changes.run} {viewer.name} queue {device_id}",
         )
-        return QueuePage(page.mapped(partial(_shown, viewer)), len(waiting))
+        return QueuePage(page.mapped(partial(shown, viewer)), len(waiting))
 
     def watch(
         self, wanted: SessionFilter, viewer: Viewer, *, from_revision: int
@@ -94,5 +94,6 @@ class SessionLists:
         return self._sessions.changes.watch(wanted, viewer, from_revision=from_revision)
 
 
-def _shown(viewer: Viewer, session: Session) -> SessionSnapshot:
+def shown(viewer: Viewer, session: Session) -> SessionSnapshot:
+    """The session as it stands, as the viewer sees it."""
     return session.snapshot().seen_by(viewer.name)

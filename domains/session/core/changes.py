@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from domains.changes import ChangesExpired
+from domains.changes import ChangesExpired, first_revision
 from domains.clock import Clock
 from domains.session.core.session import Session
 from domains.session.types import WorkOptions
@@ -66,7 +66,7 @@ class SessionChanges:
         self._clock = clock
         self._heartbeat_seconds = heartbeat_seconds
         self._gone_kept = gone_kept
-        self.revision = int(clock.wall().timestamp() * 1_000_000)
+        self.revision = first_revision(clock.wall())
         """Number of the newest change."""
         self.run = self.revision
         """Tells this run of the server from others."""

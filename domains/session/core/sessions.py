@@ -100,7 +100,7 @@ class Sessions:
         excess = len(final) - self._kept
         for rank, session in enumerate(final):
             if not session.followers and (rank < excess or session.expired):
-                self._forget(session)
+                self.forget(session)
         entries = sum(len(session.log) for session in self._sessions.values())
         for session in final:
             if entries <= _MOST_ENTRIES:
@@ -109,7 +109,8 @@ class Sessions:
             session.log.condense()
             entries -= before - len(session.log)
 
-    def _forget(self, session: Session) -> None:
+    def forget(self, session: Session) -> None:
+        """Forget a final session now."""
         del self._sessions[session.session_id]
         del self._queue_of[session.session_id]
         self._by_request_id.pop((session.owner, session.options.request_id), None)
@@ -238,7 +239,3 @@ class Sessions:
 
     def _reorder(self, session: Session) -> None:
         self._queue_of[session.session_id].reorder()
-
-    def forget(self, session: Session) -> None:
-        """Forget a final session now."""
-        self._forget(session)
