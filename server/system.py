@@ -14,6 +14,7 @@ from deviceops.v1 import system_pb2, system_pb2_grpc
 from domains.clients import Role, caller
 from domains.conversions import EnumMap, duration, limit_to_proto, timestamp
 from domains.limits import LIMITS
+from domains.rooms import Room
 from server.config import Settings
 from server.interceptors.call_classes import CallClass
 from server.roles import least_role
@@ -93,7 +94,7 @@ class SystemServicer(system_pb2_grpc.SystemServiceServicer):
             allocation_bytes=settings.allocation_quota_bytes,
             used_allocation_bytes=self._standing.used_allocation_bytes(client),
             queue_length=waiting,
-            queue_length_per_client=max(waiting // 2, 1),
+            queue_length_per_client=Room(waiting).share,
             open_calls={
                 CallClass.CONTROL.value: settings.max_control_calls,
                 CallClass.WORK.value: settings.max_concurrent_calls,

@@ -147,11 +147,6 @@ Placement = NamedDevice | DeviceChoice
 ANY_DEVICE = DeviceChoice()
 
 
-def placement_of(device_id: str) -> Placement:
-    """The device of that id or alias alone; any device for ""."""
-    return NamedDevice(device_id) if device_id else ANY_DEVICE
-
-
 @dataclass(frozen=True)
 class ProbeOutcome:
     """What looking for one kind of device came to."""

@@ -197,7 +197,6 @@ class Accepted:
     """First entry: the session exists and will be worked on."""
 
     kind: SessionKind
-    device_id: str
     queue_position: int
     expected_phases: tuple[Phase, ...]
     seeds: tuple[int, ...]
@@ -292,7 +291,6 @@ class Completed:
     degradations: tuple[Degradation, ...]
     timings: Mapping[Phase, float]
     total_seconds: float
-    device_id: str
     report: object = None
     pause_seconds: float = 0.0
     peak_memory: ByteFigure | None = None

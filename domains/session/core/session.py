@@ -107,7 +107,6 @@ class Session:
         self.log.append(
             Accepted(
                 self.kind,
-                self.device_id,
                 self.queue_position,
                 expected_phases,
                 seeds,
@@ -297,7 +296,6 @@ class Session:
             outcome.degradations,
             {Phase.QUEUED: self.waited_seconds, **outcome.timings},
             self._times.total,
-            self.device_id,
             outcome.report,
             pause_seconds=self._times.spent(Spell.PAUSED),
             peak_memory=self.peak_memory,

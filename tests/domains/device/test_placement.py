@@ -22,7 +22,6 @@ from domains.device.types import (
     LoadedComponent,
     NamedDevice,
     Placement,
-    placement_of,
 )
 from domains.errors import DomainError, Reason
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -338,8 +337,8 @@ async def test_what_finds_no_other_device_or_no_room_stays(machine: Machine) -> 
 
 
 def test_limits_and_forms_are_checked() -> None:
-    assert list(check_placement(placement_of(""), "")) == []
-    assert list(check_placement(placement_of("gpu"), "")) == []
+    assert list(check_placement(ANY_DEVICE, "")) == []
+    assert list(check_placement(NamedDevice("gpu"), "")) == []
     full = DeviceChoice(("cuda:0",) * 64, (DeviceKind.CPU,) * 16)
     assert list(check_placement(full, "placement.")) == []
     over = DeviceChoice(("cuda:0",) * 65, (DeviceKind.CPU,) * 17)

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from msgspec import structs
 
-from domains.device.types import placement_of
+from domains.device.types import ANY_DEVICE, NamedDevice, Placement
 from domains.errors import (
     DomainError,
     NotFound,
@@ -286,16 +286,16 @@ async def test_the_edges_of_every_range_are_accepted(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "device_id", "reason"),
+    ("settings", "placement", "reason"),
     [
-        (GenerationSettings(model_id="other"), "", Reason.MODEL_NOT_FOUND),
-        (GenerationSettings(), "cuda:0", Reason.DEVICE_NOT_FOUND),
+        (GenerationSettings(model_id="other"), ANY_DEVICE, Reason.MODEL_NOT_FOUND),
+        (GenerationSettings(), NamedDevice("cuda:0"), Reason.DEVICE_NOT_FOUND),
     ],
 )
 async def test_what_is_not_there_is_not_found(
-    bench: Bench, settings: GenerationSettings, device_id: str, reason: Reason
+    bench: Bench, settings: GenerationSettings, placement: Placement, reason: Reason
 ) -> None:
-    wanted = replace(request(settings), placement=placement_of(device_id))
+    wanted = replace(request(settings), placement=placement)
 
     _, error = await fate(bench, wanted)
     verdict = await bench.generations.validate(wanted)

@@ -56,7 +56,6 @@ FAILURE = Failure(
 EVENTS: dict[str, types.Entry | types.Passing] = {
     "accepted": types.Accepted(
         types.SessionKind.GENERATION,
-        "cpu:0",
         2,
         (types.Phase.QUEUED, types.Phase.DENOISING),
         (1, 2**32 - 1),
@@ -81,7 +80,6 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
         (Degradation(DegradationKind.VAE_TILED, "why", ModelPart.VAE),),
         {types.Phase.DENOISING: 1.25},
         2.5,
-        "cpu:0",
         pause_seconds=0.5,
         peak_memory=ByteFigure.measured(7, "counted"),
         placement=PlacementDecision.named("cpu:0"),
@@ -156,7 +154,7 @@ def test_every_field_of_an_event_arrives() -> None:
 async def stream(report: object) -> AsyncGenerator[types.SessionEvent]:
     started = types.PhaseStarted(types.Phase.MEASURING)
     yield types.SessionEvent("s", 1, NOW, started)
-    yield types.SessionEvent("s", 2, NOW, types.Completed((), (), {}, 1.0, "cpu:0", report))
+    yield types.SessionEvent("s", 2, NOW, types.Completed((), (), {}, 1.0, report))
 
 
 @pytest.mark.parametrize(
