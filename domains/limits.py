@@ -196,6 +196,9 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("ModelInfo.header_metadata", max_elements=128),
     Limit("ModelInfo.scheduler_class", max_characters=512),
     Limit("ModelInfo.aliases", max_elements=16),
+    Limit("ModelInfo.lora_alpha", minimum=0, maximum=1000000),
+    Limit("ModelInfo.kind", max_characters=64),
+    Limit("ModelInfo.remarks", max_elements=16, max_characters=512),
     Limit("RefreshReport.problems", max_elements=100),
     Limit("ModelValidationReport.findings", max_elements=100),
     # session.proto
@@ -274,10 +277,14 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("BenchmarkModelRequest.steps", minimum=1, maximum=1000, default=20),
     Limit("ModelFile.relative_path", max_characters=256),
     Limit("ImportModelRequest.files", max_elements=256),
+    # model_cache.proto
+    Limit("SetCacheBudgetRequest.budget_bytes", minimum=0, maximum=1125899906842624,
+          unit="bytes"),
     # model.proto
     Limit("ListModelsRequest.tags", max_elements=32, max_characters=64),
     Limit("ListModelsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("SearchModelsRequest.query", max_characters=256),
+    Limit("SearchModelsRequest.tags", max_elements=32, max_characters=64),
     Limit("SearchModelsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("GetModelComponentsResponse.compatible_vae_model_ids", max_elements=256),
     Limit("GetModelComponentsResponse.compatible_lora_model_ids", max_elements=256),

@@ -84,10 +84,11 @@ REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "EvictModelsRequest": ("place", "target_free_bytes"),
     # model_info.proto
     "ModelInfo": ("model_id",),
-    # model.proto
-    "SearchModelsRequest": ("query",),
+    # model_cache.proto
     "CacheModelRequest": ("model_id",),
     "EvictModelRequest": ("model_id",),
+    # model.proto
+    "SearchModelsRequest": ("query",),
     "UnloadModelRequest": ("model_id",),
     "UpdateModelRequest": ("model", "update_fields"),
     "SetDefaultModelRequest": ("model_id",),

@@ -47,8 +47,8 @@ _RPCS: Mapping[str, Mapping[Role, str]] = {
         # and validating reads gigabytes of it: work of the caller's, which changes nothing.
         _RUN: "RefreshModels ValidateModel CacheModel LoadModel BenchmarkModel",
         # What is unloaded or evicted is gone for the others, and the catalogue is everybody's.
-        _ADMIN: "EvictModel UnloadModel OptimizeModel ConvertModel ImportModel UpdateModel"
-        " SetDefaultModel DeleteModel",
+        _ADMIN: "EvictModel SetCacheBudget UnloadModel OptimizeModel ConvertModel"
+        " ImportModel UpdateModel SetDefaultModel DeleteModel",
     },
     "PostprocessingService": {
         _READ: "ListPostprocessors GetPolicy ListPolicies GetPostprocessingStatistics",

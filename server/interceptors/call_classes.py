@@ -80,7 +80,7 @@ _RPCS: Mapping[str, Mapping[CallClass, str]] = {
     },
     "ModelService": {
         _CONTROL: "ListModels SearchModels GetModel GetModelComponents GetModelStatus"
-        " EvictModel GetCacheStatus UpdateModel SetDefaultModel DeleteModel",
+        " EvictModel GetCacheStatus SetCacheBudget UpdateModel SetDefaultModel DeleteModel",
         _SESSION: "RefreshModels ValidateModel CacheModel LoadModel UnloadModel"
         " OptimizeModel BenchmarkModel ConvertModel ImportModel",
         _WATCH: "WatchModels",

@@ -91,7 +91,7 @@ namespace DeviceOperations.V1 {
             "EgoKcmVzdW1lZF9ieRgBIAEoCSJLCg5TZXNzaW9uUmV0cmllZBIkCgVjYXVz",
             "ZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhMKC3JldHJ5X2NvdW50",
             "GAIgASgFIi8KCUhlYXJ0YmVhdBIiCgVwaGFzZRgBIAEoDjITLmRldmljZW9w",
-            "cy52MS5QaGFzZSL8BgoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFnZXMYASAD",
+            "cy52MS5QaGFzZSL6BwoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFnZXMYASAD",
             "KAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQY",
             "AiABKAUSLwoMZGVncmFkYXRpb25zGAMgAygLMhkuZGV2aWNlb3BzLnYxLkRl",
             "Z3JhZGF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
@@ -110,37 +110,40 @@ namespace DeviceOperations.V1 {
             "ABI1CghldmljdGlvbhgRIAEoCzIhLmRldmljZW9wcy52MS5Nb2RlbEV2aWN0",
             "aW9uUmVwb3J0SAASRwoXcG9zdHByb2Nlc3Nvcl9iZW5jaG1hcmsYEiABKAsy",
             "JC5kZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NvckJlbmNobWFya0gAEiwKBnNh",
-            "ZmV0eRgTIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRIAEIICgZy",
-            "ZXBvcnQiPQoMU2FmZXR5UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygLMhsuZGV2",
-            "aWNlb3BzLnYxLlNhZmV0eVZlcmRpY3QiUwoITW9kZWxVc2USEAoIbW9kZWxf",
-            "aWQYASABKAkSJQoEdHlwZRgCIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5",
-            "cGUSDgoGc2hhMjU2GAMgASgJIvgCCg9HZW5lcmF0aW9uRmFjdHMSPAoSZWZm",
-            "ZWN0aXZlX3NldHRpbmdzGAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
-            "b25TZXR0aW5ncxImCgZtb2RlbHMYAiADKAsyFi5kZXZpY2VvcHMudjEuTW9k",
-            "ZWxVc2USLwoMbW9kZWxfb3JpZ2luGAMgASgOMhkuZGV2aWNlb3BzLnYxLk1v",
-            "ZGVsT3JpZ2luEi4KCmRhdGFfdHlwZXMYBCADKAsyGi5kZXZpY2VvcHMudjEu",
-            "UGFydERhdGFUeXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgSTgoRc29mdHdh",
-            "cmVfdmVyc2lvbnMYBiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZh",
-            "Y3RzLlNvZnR3YXJlVmVyc2lvbnNFbnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25z",
-            "RW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLRAwoOU2Vz",
-            "c2lvblRpbWluZ3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJvdG9idWYu",
-            "RHVyYXRpb24SJwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
-            "dGlvbhIuCgtlbmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
-            "dXJhdGlvbhIwCg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xlLnByb3Rv",
-            "YnVmLkR1cmF0aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUucHJvdG9i",
-            "dWYuRHVyYXRpb24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVm",
-            "LkR1cmF0aW9uEi4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xlLnByb3Rv",
-            "YnVmLkR1cmF0aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90",
-            "b2J1Zi5EdXJhdGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1",
-            "Zi5EdXJhdGlvbiJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsy",
-            "FS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZp",
-            "Y2VvcHMudjEuSW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxsZWQSKQoG",
-            "cmVhc29uGAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC3Jl",
-            "YXNvbl90ZXh0GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFz",
-            "ZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsy",
-            "GS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHRCFqoCE0RldmljZU9wZXJhdGlv",
-            "bnMuVjFiBnByb3RvMw=="));
+            "ZmV0eRgTIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRIABJDChJt",
+            "b2RlbF9vcHRpbWl6YXRpb24YFCABKAsyJS5kZXZpY2VvcHMudjEuTW9kZWxP",
+            "cHRpbWl6YXRpb25SZXBvcnRIABI3Cgxtb2RlbF91bmxvYWQYFSABKAsyHy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxVbmxvYWRSZXBvcnRIAEIICgZyZXBvcnQiPQoM",
+            "U2FmZXR5UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygLMhsuZGV2aWNlb3BzLnYx",
+            "LlNhZmV0eVZlcmRpY3QiUwoITW9kZWxVc2USEAoIbW9kZWxfaWQYASABKAkS",
+            "JQoEdHlwZRgCIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5cGUSDgoGc2hh",
+            "MjU2GAMgASgJIvgCCg9HZW5lcmF0aW9uRmFjdHMSPAoSZWZmZWN0aXZlX3Nl",
+            "dHRpbmdzGAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5n",
+            "cxImCgZtb2RlbHMYAiADKAsyFi5kZXZpY2VvcHMudjEuTW9kZWxVc2USLwoM",
+            "bW9kZWxfb3JpZ2luGAMgASgOMhkuZGV2aWNlb3BzLnYxLk1vZGVsT3JpZ2lu",
+            "Ei4KCmRhdGFfdHlwZXMYBCADKAsyGi5kZXZpY2VvcHMudjEuUGFydERhdGFU",
+            "eXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgSTgoRc29mdHdhcmVfdmVyc2lv",
+            "bnMYBiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3",
+            "YXJlVmVyc2lvbnNFbnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoD",
+            "a2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLRAwoOU2Vzc2lvblRpbWlu",
+            "Z3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24S",
+            "JwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtl",
+            "bmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIw",
+            "Cg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRp",
+            "b24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
+            "Ei4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
+            "dXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
+            "dGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
+            "biJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5kZXZpY2Vv",
+            "cHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZpY2VvcHMudjEu",
+            "SW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxsZWQSKQoGcmVhc29uGAEg",
+            "ASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC3JlYXNvbl90ZXh0",
+            "GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFzZRgEIAEoDjIT",
+            "LmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsyGS5kZXZpY2Vv",
+            "cHMudjEuSW1hZ2VSZXN1bHRCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnBy",
+            "b3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
@@ -160,7 +163,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, new[]{ "ResumedBy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety" }, new[]{ "Report" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety", "ModelOptimization", "ModelUnload" }, new[]{ "Report" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "ChannelsLast", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
@@ -6126,6 +6129,12 @@ namespace DeviceOperations.V1 {
         case ReportOneofCase.Safety:
           Safety = other.Safety.Clone();
           break;
+        case ReportOneofCase.ModelOptimization:
+          ModelOptimization = other.ModelOptimization.Clone();
+          break;
+        case ReportOneofCase.ModelUnload:
+          ModelUnload = other.ModelUnload.Clone();
+          break;
       }
 
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -6259,7 +6268,7 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "model" field.</summary>
     public const int ModelFieldNumber = 11;
     /// <summary>
-    /// ConvertModel, OptimizeModel and ImportModel.
+    /// CacheModel, ConvertModel and ImportModel.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6391,6 +6400,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "model_optimization" field.</summary>
+    public const int ModelOptimizationFieldNumber = 20;
+    /// <summary>
+    /// OptimizeModel.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelOptimizationReport ModelOptimization {
+      get { return reportCase_ == ReportOneofCase.ModelOptimization ? (global::DeviceOperations.V1.ModelOptimizationReport) report_ : null; }
+      set {
+        report_ = value;
+        reportCase_ = value == null ? ReportOneofCase.None : ReportOneofCase.ModelOptimization;
+      }
+    }
+
+    /// <summary>Field number for the "model_unload" field.</summary>
+    public const int ModelUnloadFieldNumber = 21;
+    /// <summary>
+    /// UnloadModel.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelUnloadReport ModelUnload {
+      get { return reportCase_ == ReportOneofCase.ModelUnload ? (global::DeviceOperations.V1.ModelUnloadReport) report_ : null; }
+      set {
+        report_ = value;
+        reportCase_ = value == null ? ReportOneofCase.None : ReportOneofCase.ModelUnload;
+      }
+    }
+
     private object report_;
     /// <summary>Enum of possible cases for the "report" oneof.</summary>
     public enum ReportOneofCase {
@@ -6405,6 +6444,8 @@ namespace DeviceOperations.V1 {
       Eviction = 17,
       PostprocessorBenchmark = 18,
       Safety = 19,
+      ModelOptimization = 20,
+      ModelUnload = 21,
     }
     private ReportOneofCase reportCase_ = ReportOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6452,6 +6493,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Eviction, other.Eviction)) return false;
       if (!object.Equals(PostprocessorBenchmark, other.PostprocessorBenchmark)) return false;
       if (!object.Equals(Safety, other.Safety)) return false;
+      if (!object.Equals(ModelOptimization, other.ModelOptimization)) return false;
+      if (!object.Equals(ModelUnload, other.ModelUnload)) return false;
       if (ReportCase != other.ReportCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -6477,6 +6520,8 @@ namespace DeviceOperations.V1 {
       if (reportCase_ == ReportOneofCase.Eviction) hash ^= Eviction.GetHashCode();
       if (reportCase_ == ReportOneofCase.PostprocessorBenchmark) hash ^= PostprocessorBenchmark.GetHashCode();
       if (reportCase_ == ReportOneofCase.Safety) hash ^= Safety.GetHashCode();
+      if (reportCase_ == ReportOneofCase.ModelOptimization) hash ^= ModelOptimization.GetHashCode();
+      if (reportCase_ == ReportOneofCase.ModelUnload) hash ^= ModelUnload.GetHashCode();
       hash ^= (int) reportCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -6558,6 +6603,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(154, 1);
         output.WriteMessage(Safety);
       }
+      if (reportCase_ == ReportOneofCase.ModelOptimization) {
+        output.WriteRawTag(162, 1);
+        output.WriteMessage(ModelOptimization);
+      }
+      if (reportCase_ == ReportOneofCase.ModelUnload) {
+        output.WriteRawTag(170, 1);
+        output.WriteMessage(ModelUnload);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6630,6 +6683,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(154, 1);
         output.WriteMessage(Safety);
       }
+      if (reportCase_ == ReportOneofCase.ModelOptimization) {
+        output.WriteRawTag(162, 1);
+        output.WriteMessage(ModelOptimization);
+      }
+      if (reportCase_ == ReportOneofCase.ModelUnload) {
+        output.WriteRawTag(170, 1);
+        output.WriteMessage(ModelUnload);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6686,6 +6747,12 @@ namespace DeviceOperations.V1 {
       }
       if (reportCase_ == ReportOneofCase.Safety) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Safety);
+      }
+      if (reportCase_ == ReportOneofCase.ModelOptimization) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ModelOptimization);
+      }
+      if (reportCase_ == ReportOneofCase.ModelUnload) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ModelUnload);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6788,6 +6855,18 @@ namespace DeviceOperations.V1 {
             Safety = new global::DeviceOperations.V1.SafetyReport();
           }
           Safety.MergeFrom(other.Safety);
+          break;
+        case ReportOneofCase.ModelOptimization:
+          if (ModelOptimization == null) {
+            ModelOptimization = new global::DeviceOperations.V1.ModelOptimizationReport();
+          }
+          ModelOptimization.MergeFrom(other.ModelOptimization);
+          break;
+        case ReportOneofCase.ModelUnload:
+          if (ModelUnload == null) {
+            ModelUnload = new global::DeviceOperations.V1.ModelUnloadReport();
+          }
+          ModelUnload.MergeFrom(other.ModelUnload);
           break;
       }
 
@@ -6940,6 +7019,24 @@ namespace DeviceOperations.V1 {
             Safety = subBuilder;
             break;
           }
+          case 162: {
+            global::DeviceOperations.V1.ModelOptimizationReport subBuilder = new global::DeviceOperations.V1.ModelOptimizationReport();
+            if (reportCase_ == ReportOneofCase.ModelOptimization) {
+              subBuilder.MergeFrom(ModelOptimization);
+            }
+            input.ReadMessage(subBuilder);
+            ModelOptimization = subBuilder;
+            break;
+          }
+          case 170: {
+            global::DeviceOperations.V1.ModelUnloadReport subBuilder = new global::DeviceOperations.V1.ModelUnloadReport();
+            if (reportCase_ == ReportOneofCase.ModelUnload) {
+              subBuilder.MergeFrom(ModelUnload);
+            }
+            input.ReadMessage(subBuilder);
+            ModelUnload = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -7087,6 +7184,24 @@ namespace DeviceOperations.V1 {
             }
             input.ReadMessage(subBuilder);
             Safety = subBuilder;
+            break;
+          }
+          case 162: {
+            global::DeviceOperations.V1.ModelOptimizationReport subBuilder = new global::DeviceOperations.V1.ModelOptimizationReport();
+            if (reportCase_ == ReportOneofCase.ModelOptimization) {
+              subBuilder.MergeFrom(ModelOptimization);
+            }
+            input.ReadMessage(subBuilder);
+            ModelOptimization = subBuilder;
+            break;
+          }
+          case 170: {
+            global::DeviceOperations.V1.ModelUnloadReport subBuilder = new global::DeviceOperations.V1.ModelUnloadReport();
+            if (reportCase_ == ReportOneofCase.ModelUnload) {
+              subBuilder.MergeFrom(ModelUnload);
+            }
+            input.ReadMessage(subBuilder);
+            ModelUnload = subBuilder;
             break;
           }
         }

@@ -27,153 +27,142 @@ namespace DeviceOperations.V1 {
             "ChhkZXZpY2VvcHMvdjEvbW9kZWwucHJvdG8SDGRldmljZW9wcy52MRoZZGV2",
             "aWNlb3BzL3YxL2NvbW1vbi5wcm90bxoeZGV2aWNlb3BzL3YxL2RldmljZV9p",
             "bmZvLnByb3RvGhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8aHmRldmljZW9w",
-            "cy92MS9tZW1vcnlfaW5mby5wcm90bxodZGV2aWNlb3BzL3YxL21vZGVsX2lu",
-            "Zm8ucHJvdG8aHWRldmljZW9wcy92MS9tb2RlbF90YXNrLnByb3RvGhpkZXZp",
-            "Y2VvcHMvdjEvc2Vzc2lvbi5wcm90bxogZ29vZ2xlL3Byb3RvYnVmL2ZpZWxk",
-            "X21hc2sucHJvdG8aH2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8i",
-            "sQIKEUxpc3RNb2RlbHNSZXF1ZXN0EiUKBHR5cGUYASABKA4yFy5kZXZpY2Vv",
-            "cHMudjEuTW9kZWxUeXBlEjUKDGFyY2hpdGVjdHVyZRgCIAEoDjIfLmRldmlj",
-            "ZW9wcy52MS5Nb2RlbEFyY2hpdGVjdHVyZRIpCgZmb3JtYXQYAyABKA4yGS5k",
-            "ZXZpY2VvcHMudjEuTW9kZWxGb3JtYXQSDAoEdGFncxgEIAMoCRInCgVvcmRl",
-            "chgFIAEoDjIYLmRldmljZW9wcy52MS5Nb2RlbE9yZGVyEhMKC3VzYWJsZV9v",
-            "bmx5GAYgASgIEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAgg",
-            "ASgJEiAKGGNvbXBhdGlibGVfd2l0aF9tb2RlbF9pZBgJIAEoCSKPAQoSTGlz",
-            "dE1vZGVsc1Jlc3BvbnNlEicKBm1vZGVscxgBIAMoCzIXLmRldmljZW9wcy52",
-            "MS5Nb2RlbEluZm8SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEhMKC3RvdGFs",
-            "X2NvdW50GAMgASgFEhAKCHJldmlzaW9uGAQgASgDEhAKCHByb2JsZW1zGAUg",
-            "AygJIqkBChNTZWFyY2hNb2RlbHNSZXF1ZXN0Eg0KBXF1ZXJ5GAEgASgJEiUK",
-            "BHR5cGUYAiABKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxUeXBlEjUKDGFyY2hp",
-            "dGVjdHVyZRgDIAEoDjIfLmRldmljZW9wcy52MS5Nb2RlbEFyY2hpdGVjdHVy",
-            "ZRIRCglwYWdlX3NpemUYBCABKAUSEgoKcGFnZV90b2tlbhgFIAEoCSJDCgpN",
-            "b2RlbE1hdGNoEiYKBW1vZGVsGAEgASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVs",
-            "SW5mbxINCgVzY29yZRgCIAEoASJaChRTZWFyY2hNb2RlbHNSZXNwb25zZRIp",
-            "CgdtYXRjaGVzGAEgAygLMhguZGV2aWNlb3BzLnYxLk1vZGVsTWF0Y2gSFwoP",
-            "bmV4dF9wYWdlX3Rva2VuGAIgASgJIiMKD0dldE1vZGVsUmVxdWVzdBIQCght",
-            "b2RlbF9pZBgBIAEoCSJsChBHZXRNb2RlbFJlc3BvbnNlEiYKBW1vZGVsGAEg",
-            "ASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVsSW5mbxIwCgpjb21wb25lbnRzGAIg",
-            "AygLMhwuZGV2aWNlb3BzLnYxLk1vZGVsQ29tcG9uZW50IoEBChRSZWZyZXNo",
-            "TW9kZWxzUmVxdWVzdBIMCgRmdWxsGAEgASgIEioKB29wdGlvbnMYAiABKAsy",
-            "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYAyABKAsy",
-            "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVJlZnJlc2hNb2Rl",
-            "bHNSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uRXZlbnQiPQoSV2F0Y2hNb2RlbHNSZXF1ZXN0EhAKCG1vZGVsX2lkGAEg",
-            "ASgJEhUKDWZyb21fcmV2aXNpb24YAiABKAMi6gEKE1dhdGNoTW9kZWxzUmVz",
-            "cG9uc2USKgoEa2luZBgBIAEoDjIcLmRldmljZW9wcy52MS5Nb2RlbEV2ZW50",
-            "S2luZBImCgVtb2RlbBgCIAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbEluZm8S",
-            "EQoJZGV2aWNlX2lkGAMgASgJEi4KCmV2ZW50X3RpbWUYBCABKAsyGi5nb29n",
-            "bGUucHJvdG9idWYuVGltZXN0YW1wEhAKCHJldmlzaW9uGAUgASgDEioKBWNh",
-            "dXNlGAYgASgOMhsuZGV2aWNlb3BzLnYxLkV2aWN0aW9uQ2F1c2UiLQoZR2V0",
-            "TW9kZWxDb21wb25lbnRzUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSKQAgoa",
-            "R2V0TW9kZWxDb21wb25lbnRzUmVzcG9uc2USMAoKY29tcG9uZW50cxgBIAMo",
-            "CzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudBIgChhjb21wYXRpYmxl",
-            "X3ZhZV9tb2RlbF9pZHMYAiADKAkSIQoZY29tcGF0aWJsZV9sb3JhX21vZGVs",
-            "X2lkcxgDIAMoCRIoCiBjb21wYXRpYmxlX2NvbnRyb2xfbmV0X21vZGVsX2lk",
-            "cxgEIAMoCRIkChxjb21wYXRpYmxlX3JlZmluZXJfbW9kZWxfaWRzGAUgAygJ",
-            "EisKI2NvbXBhdGlibGVfaW1hZ2VfcHJvbXB0X2FkYXB0ZXJfaWRzGAYgAygJ",
-            "IpIBChFDYWNoZU1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIOCgZw",
-            "aW5uZWQYAiABKAgSKgoHb3B0aW9ucxgDIAEoCzIZLmRldmljZW9wcy52MS5X",
-            "b3JrT3B0aW9ucxIvCghkZWxpdmVyeRgEIAEoCzIdLmRldmljZW9wcy52MS5E",
-            "ZWxpdmVyeU9wdGlvbnMiPwoSQ2FjaGVNb2RlbFJlc3BvbnNlEikKBWV2ZW50",
-            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCIlChFFdmljdE1v",
-            "ZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSIpChJFdmljdE1vZGVsUmVz",
-            "cG9uc2USEwoLZnJlZWRfYnl0ZXMYASABKAMiFwoVR2V0Q2FjaGVTdGF0dXNS",
-            "ZXF1ZXN0IogBCgpDYWNoZUVudHJ5EhAKCG1vZGVsX2lkGAEgASgJEhIKCnNp",
-            "emVfYnl0ZXMYAiABKAMSMQoNbGFzdF91c2VfdGltZRgDIAEoCzIaLmdvb2ds",
-            "ZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcGlubmVkGAQgASgIEhEKCWhpdF9j",
-            "b3VudBgFIAEoAyKsAQoWR2V0Q2FjaGVTdGF0dXNSZXNwb25zZRIpCgdlbnRy",
-            "aWVzGAEgAygLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50cnkSEgoKdXNlZF9i",
-            "eXRlcxgCIAEoAxIUCgxidWRnZXRfYnl0ZXMYAyABKAMSEQoJaGl0X2NvdW50",
-            "GAQgASgDEhIKCm1pc3NfY291bnQYBSABKAMSFgoOZXZpY3Rpb25fY291bnQY",
-            "BiABKAMihQIKEExvYWRNb2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkS",
-            "MAoJcGxhY2VtZW50GAIgASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNl",
-            "bWVudBIuCgpkYXRhX3R5cGVzGAMgAygLMhouZGV2aWNlb3BzLnYxLlBhcnRE",
-            "YXRhVHlwZRIPCgd3YXJtX3VwGAQgASgIEioKB29wdGlvbnMYBSABKAsyGS5k",
-            "ZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5k",
-            "ZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEg8KB2RyeV9ydW4YBiABKAgi",
-            "PgoRTG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2Vv",
-            "cHMudjEuU2Vzc2lvbkV2ZW50IqwBChJVbmxvYWRNb2RlbFJlcXVlc3QSEAoI",
-            "bW9kZWxfaWQYASABKAkSEgoKZGV2aWNlX2lkcxgCIAMoCRITCgtrZWVwX2Nh",
-            "Y2hlZBgDIAEoCBIqCgdvcHRpb25zGAQgASgLMhkuZGV2aWNlb3BzLnYxLldv",
-            "cmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2aWNlb3BzLnYxLkRl",
-            "bGl2ZXJ5T3B0aW9ucyJAChNVbmxvYWRNb2RlbFJlc3BvbnNlEikKBWV2ZW50",
-            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCIpChVHZXRNb2Rl",
-            "bFN0YXR1c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAki+AEKFkdldE1vZGVs",
-            "U3RhdHVzUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEu",
-            "TW9kZWxJbmZvEigKBmNhY2hlZBgCIAEoCzIYLmRldmljZW9wcy52MS5DYWNo",
-            "ZUVudHJ5EikKBmxvYWRlZBgDIAMoCzIZLmRldmljZW9wcy52MS5Mb2FkZWRN",
-            "b2RlbBIxCgpjb21wb25lbnRzGAQgAygLMh0uZGV2aWNlb3BzLnYxLkNvbXBv",
-            "bmVudE1lbW9yeRIuCgllc3RpbWF0ZXMYBSADKAsyGy5kZXZpY2VvcHMudjEu",
-            "TW9kZWxFc3RpbWF0ZSJvChJVcGRhdGVNb2RlbFJlcXVlc3QSJgoFbW9kZWwY",
-            "ASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvEjEKDXVwZGF0ZV9maWVs",
-            "ZHMYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrIj0KE1VwZGF0",
-            "ZU1vZGVsUmVzcG9uc2USJgoFbW9kZWwYASABKAsyFy5kZXZpY2VvcHMudjEu",
-            "TW9kZWxJbmZvIioKFlNldERlZmF1bHRNb2RlbFJlcXVlc3QSEAoIbW9kZWxf",
-            "aWQYASABKAkiQQoXU2V0RGVmYXVsdE1vZGVsUmVzcG9uc2USJgoFbW9kZWwY",
-            "ASABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvIj8KEkRlbGV0ZU1vZGVs",
-            "UmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIXCg9leHBlY3RlZF9zaGEyNTYY",
-            "AiABKAkiKgoTRGVsZXRlTW9kZWxSZXNwb25zZRITCgtmcmVlZF9ieXRlcxgB",
-            "IAEoAyqMAQoKTW9kZWxPcmRlchIbChdNT0RFTF9PUkRFUl9VTlNQRUNJRklF",
-            "RBAAEhQKEE1PREVMX09SREVSX05BTUUQARIbChdNT0RFTF9PUkRFUl9NT0RJ",
-            "RllfVElNRRACEhQKEE1PREVMX09SREVSX1NJWkUQAxIYChRNT0RFTF9PUkRF",
-            "Ul9MQVNUX1VTRRAEKsQBCg1FdmljdGlvbkNhdXNlEh4KGkVWSUNUSU9OX0NB",
-            "VVNFX1VOU1BFQ0lGSUVEEAASHAoYRVZJQ1RJT05fQ0FVU0VfUkVRVUVTVEVE",
-            "EAESFwoTRVZJQ1RJT05fQ0FVU0VfUk9PTRACEhsKF0VWSUNUSU9OX0NBVVNF",
-            "X1BSRVNTVVJFEAMSHgoaRVZJQ1RJT05fQ0FVU0VfV09SS0VSX0xPU1QQBBIf",
-            "ChtFVklDVElPTl9DQVVTRV9GSUxFX0NIQU5HRUQQBSrEAgoOTW9kZWxFdmVu",
-            "dEtpbmQSIAocTU9ERUxfRVZFTlRfS0lORF9VTlNQRUNJRklFRBAAEhoKFk1P",
-            "REVMX0VWRU5UX0tJTkRfQURERUQQARIcChhNT0RFTF9FVkVOVF9LSU5EX0NI",
-            "QU5HRUQQAhIcChhNT0RFTF9FVkVOVF9LSU5EX1JFTU9WRUQQAxIbChdNT0RF",
-            "TF9FVkVOVF9LSU5EX0NBQ0hFRBAEEhwKGE1PREVMX0VWRU5UX0tJTkRfRVZJ",
-            "Q1RFRBAFEhsKF01PREVMX0VWRU5UX0tJTkRfTE9BREVEEAYSHQoZTU9ERUxf",
-            "RVZFTlRfS0lORF9VTkxPQURFRBAHEh4KGk1PREVMX0VWRU5UX0tJTkRfSEVB",
-            "UlRCRUFUEAgSIQodTU9ERUxfRVZFTlRfS0lORF9TTkFQU0hPVF9FTkQQCTLu",
-            "DQoMTW9kZWxTZXJ2aWNlEk8KCkxpc3RNb2RlbHMSHy5kZXZpY2VvcHMudjEu",
-            "TGlzdE1vZGVsc1JlcXVlc3QaIC5kZXZpY2VvcHMudjEuTGlzdE1vZGVsc1Jl",
-            "c3BvbnNlElUKDFNlYXJjaE1vZGVscxIhLmRldmljZW9wcy52MS5TZWFyY2hN",
-            "b2RlbHNSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLlNlYXJjaE1vZGVsc1Jlc3Bv",
-            "bnNlEkkKCEdldE1vZGVsEh0uZGV2aWNlb3BzLnYxLkdldE1vZGVsUmVxdWVz",
-            "dBoeLmRldmljZW9wcy52MS5HZXRNb2RlbFJlc3BvbnNlEloKDVJlZnJlc2hN",
-            "b2RlbHMSIi5kZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVsc1JlcXVlc3QaIy5k",
-            "ZXZpY2VvcHMudjEuUmVmcmVzaE1vZGVsc1Jlc3BvbnNlMAESVAoLV2F0Y2hN",
-            "b2RlbHMSIC5kZXZpY2VvcHMudjEuV2F0Y2hNb2RlbHNSZXF1ZXN0GiEuZGV2",
-            "aWNlb3BzLnYxLldhdGNoTW9kZWxzUmVzcG9uc2UwARJaCg1WYWxpZGF0ZU1v",
-            "ZGVsEiIuZGV2aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxSZXF1ZXN0GiMuZGV2",
-            "aWNlb3BzLnYxLlZhbGlkYXRlTW9kZWxSZXNwb25zZTABEmcKEkdldE1vZGVs",
-            "Q29tcG9uZW50cxInLmRldmljZW9wcy52MS5HZXRNb2RlbENvbXBvbmVudHNS",
-            "ZXF1ZXN0GiguZGV2aWNlb3BzLnYxLkdldE1vZGVsQ29tcG9uZW50c1Jlc3Bv",
-            "bnNlElEKCkNhY2hlTW9kZWwSHy5kZXZpY2VvcHMudjEuQ2FjaGVNb2RlbFJl",
-            "cXVlc3QaIC5kZXZpY2VvcHMudjEuQ2FjaGVNb2RlbFJlc3BvbnNlMAESTwoK",
-            "RXZpY3RNb2RlbBIfLmRldmljZW9wcy52MS5FdmljdE1vZGVsUmVxdWVzdBog",
-            "LmRldmljZW9wcy52MS5FdmljdE1vZGVsUmVzcG9uc2USWwoOR2V0Q2FjaGVT",
-            "dGF0dXMSIy5kZXZpY2VvcHMudjEuR2V0Q2FjaGVTdGF0dXNSZXF1ZXN0GiQu",
-            "ZGV2aWNlb3BzLnYxLkdldENhY2hlU3RhdHVzUmVzcG9uc2USTgoJTG9hZE1v",
-            "ZGVsEh4uZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFJlcXVlc3QaHy5kZXZpY2Vv",
-            "cHMudjEuTG9hZE1vZGVsUmVzcG9uc2UwARJUCgtVbmxvYWRNb2RlbBIgLmRl",
-            "dmljZW9wcy52MS5VbmxvYWRNb2RlbFJlcXVlc3QaIS5kZXZpY2VvcHMudjEu",
-            "VW5sb2FkTW9kZWxSZXNwb25zZTABElsKDkdldE1vZGVsU3RhdHVzEiMuZGV2",
-            "aWNlb3BzLnYxLkdldE1vZGVsU3RhdHVzUmVxdWVzdBokLmRldmljZW9wcy52",
-            "MS5HZXRNb2RlbFN0YXR1c1Jlc3BvbnNlEloKDU9wdGltaXplTW9kZWwSIi5k",
-            "ZXZpY2VvcHMudjEuT3B0aW1pemVNb2RlbFJlcXVlc3QaIy5kZXZpY2VvcHMu",
-            "djEuT3B0aW1pemVNb2RlbFJlc3BvbnNlMAESXQoOQmVuY2htYXJrTW9kZWwS",
-            "Iy5kZXZpY2VvcHMudjEuQmVuY2htYXJrTW9kZWxSZXF1ZXN0GiQuZGV2aWNl",
-            "b3BzLnYxLkJlbmNobWFya01vZGVsUmVzcG9uc2UwARJXCgxDb252ZXJ0TW9k",
-            "ZWwSIS5kZXZpY2VvcHMudjEuQ29udmVydE1vZGVsUmVxdWVzdBoiLmRldmlj",
-            "ZW9wcy52MS5Db252ZXJ0TW9kZWxSZXNwb25zZTABElQKC0ltcG9ydE1vZGVs",
-            "EiAuZGV2aWNlb3BzLnYxLkltcG9ydE1vZGVsUmVxdWVzdBohLmRldmljZW9w",
-            "cy52MS5JbXBvcnRNb2RlbFJlc3BvbnNlMAESUgoLVXBkYXRlTW9kZWwSIC5k",
-            "ZXZpY2VvcHMudjEuVXBkYXRlTW9kZWxSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
-            "LlVwZGF0ZU1vZGVsUmVzcG9uc2USXgoPU2V0RGVmYXVsdE1vZGVsEiQuZGV2",
-            "aWNlb3BzLnYxLlNldERlZmF1bHRNb2RlbFJlcXVlc3QaJS5kZXZpY2VvcHMu",
-            "djEuU2V0RGVmYXVsdE1vZGVsUmVzcG9uc2USUgoLRGVsZXRlTW9kZWwSIC5k",
-            "ZXZpY2VvcHMudjEuRGVsZXRlTW9kZWxSZXF1ZXN0GiEuZGV2aWNlb3BzLnYx",
-            "LkRlbGV0ZU1vZGVsUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFi",
-            "BnByb3RvMw=="));
+            "cy92MS9tZW1vcnlfaW5mby5wcm90bxoeZGV2aWNlb3BzL3YxL21vZGVsX2Nh",
+            "Y2hlLnByb3RvGh1kZXZpY2VvcHMvdjEvbW9kZWxfaW5mby5wcm90bxodZGV2",
+            "aWNlb3BzL3YxL21vZGVsX3Rhc2sucHJvdG8aGmRldmljZW9wcy92MS9zZXNz",
+            "aW9uLnByb3RvGiBnb29nbGUvcHJvdG9idWYvZmllbGRfbWFzay5wcm90bxof",
+            "Z29vZ2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byKxAgoRTGlzdE1vZGVs",
+            "c1JlcXVlc3QSJQoEdHlwZRgBIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5",
+            "cGUSNQoMYXJjaGl0ZWN0dXJlGAIgASgOMh8uZGV2aWNlb3BzLnYxLk1vZGVs",
+            "QXJjaGl0ZWN0dXJlEikKBmZvcm1hdBgDIAEoDjIZLmRldmljZW9wcy52MS5N",
+            "b2RlbEZvcm1hdBIMCgR0YWdzGAQgAygJEicKBW9yZGVyGAUgASgOMhguZGV2",
+            "aWNlb3BzLnYxLk1vZGVsT3JkZXISEwoLdXNhYmxlX29ubHkYBiABKAgSEQoJ",
+            "cGFnZV9zaXplGAcgASgFEhIKCnBhZ2VfdG9rZW4YCCABKAkSIAoYY29tcGF0",
+            "aWJsZV93aXRoX21vZGVsX2lkGAkgASgJIo8BChJMaXN0TW9kZWxzUmVzcG9u",
+            "c2USJwoGbW9kZWxzGAEgAygLMhcuZGV2aWNlb3BzLnYxLk1vZGVsSW5mbxIX",
+            "Cg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSEwoLdG90YWxfY291bnQYAyABKAUS",
+            "EAoIcmV2aXNpb24YBCABKAMSEAoIcHJvYmxlbXMYBSADKAkitwEKE1NlYXJj",
+            "aE1vZGVsc1JlcXVlc3QSDQoFcXVlcnkYASABKAkSJQoEdHlwZRgCIAEoDjIX",
+            "LmRldmljZW9wcy52MS5Nb2RlbFR5cGUSNQoMYXJjaGl0ZWN0dXJlGAMgASgO",
+            "Mh8uZGV2aWNlb3BzLnYxLk1vZGVsQXJjaGl0ZWN0dXJlEhEKCXBhZ2Vfc2l6",
+            "ZRgEIAEoBRISCgpwYWdlX3Rva2VuGAUgASgJEgwKBHRhZ3MYBiADKAkiQwoK",
+            "TW9kZWxNYXRjaBImCgVtb2RlbBgBIAEoCzIXLmRldmljZW9wcy52MS5Nb2Rl",
+            "bEluZm8SDQoFc2NvcmUYAiABKAEiWgoUU2VhcmNoTW9kZWxzUmVzcG9uc2US",
+            "KQoHbWF0Y2hlcxgBIAMoCzIYLmRldmljZW9wcy52MS5Nb2RlbE1hdGNoEhcK",
+            "D25leHRfcGFnZV90b2tlbhgCIAEoCSIjCg9HZXRNb2RlbFJlcXVlc3QSEAoI",
+            "bW9kZWxfaWQYASABKAkibAoQR2V0TW9kZWxSZXNwb25zZRImCgVtb2RlbBgB",
+            "IAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbEluZm8SMAoKY29tcG9uZW50cxgC",
+            "IAMoCzIcLmRldmljZW9wcy52MS5Nb2RlbENvbXBvbmVudCKBAQoUUmVmcmVz",
+            "aE1vZGVsc1JlcXVlc3QSDAoEZnVsbBgBIAEoCBIqCgdvcHRpb25zGAIgASgL",
+            "MhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAMgASgL",
+            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJCChVSZWZyZXNoTW9k",
+            "ZWxzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vz",
+            "c2lvbkV2ZW50Ij0KEldhdGNoTW9kZWxzUmVxdWVzdBIQCghtb2RlbF9pZBgB",
+            "IAEoCRIVCg1mcm9tX3JldmlzaW9uGAIgASgDIuoBChNXYXRjaE1vZGVsc1Jl",
+            "c3BvbnNlEioKBGtpbmQYASABKA4yHC5kZXZpY2VvcHMudjEuTW9kZWxFdmVu",
+            "dEtpbmQSJgoFbW9kZWwYAiABKAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZv",
+            "EhEKCWRldmljZV9pZBgDIAEoCRIuCgpldmVudF90aW1lGAQgASgLMhouZ29v",
+            "Z2xlLnByb3RvYnVmLlRpbWVzdGFtcBIQCghyZXZpc2lvbhgFIAEoAxIqCgVj",
+            "YXVzZRgGIAEoDjIbLmRldmljZW9wcy52MS5FdmljdGlvbkNhdXNlIi0KGUdl",
+            "dE1vZGVsQ29tcG9uZW50c1JlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkikAIK",
+            "GkdldE1vZGVsQ29tcG9uZW50c1Jlc3BvbnNlEjAKCmNvbXBvbmVudHMYASAD",
+            "KAsyHC5kZXZpY2VvcHMudjEuTW9kZWxDb21wb25lbnQSIAoYY29tcGF0aWJs",
+            "ZV92YWVfbW9kZWxfaWRzGAIgAygJEiEKGWNvbXBhdGlibGVfbG9yYV9tb2Rl",
+            "bF9pZHMYAyADKAkSKAogY29tcGF0aWJsZV9jb250cm9sX25ldF9tb2RlbF9p",
+            "ZHMYBCADKAkSJAocY29tcGF0aWJsZV9yZWZpbmVyX21vZGVsX2lkcxgFIAMo",
+            "CRIrCiNjb21wYXRpYmxlX2ltYWdlX3Byb21wdF9hZGFwdGVyX2lkcxgGIAMo",
+            "CSKFAgoQTG9hZE1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIwCglw",
+            "bGFjZW1lbnQYAiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50",
+            "Ei4KCmRhdGFfdHlwZXMYAyADKAsyGi5kZXZpY2VvcHMudjEuUGFydERhdGFU",
+            "eXBlEg8KB3dhcm1fdXAYBCABKAgSKgoHb3B0aW9ucxgFIAEoCzIZLmRldmlj",
+            "ZW9wcy52MS5Xb3JrT3B0aW9ucxIvCghkZWxpdmVyeRgHIAEoCzIdLmRldmlj",
+            "ZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMSDwoHZHJ5X3J1bhgGIAEoCCI+ChFM",
+            "b2FkTW9kZWxSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52",
+            "MS5TZXNzaW9uRXZlbnQirAEKElVubG9hZE1vZGVsUmVxdWVzdBIQCghtb2Rl",
+            "bF9pZBgBIAEoCRISCgpkZXZpY2VfaWRzGAIgAygJEhMKC2tlZXBfY2FjaGVk",
+            "GAMgASgIEioKB29wdGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09w",
+            "dGlvbnMSLwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZl",
+            "cnlPcHRpb25zIkAKE1VubG9hZE1vZGVsUmVzcG9uc2USKQoFZXZlbnQYASAB",
+            "KAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IikKFUdldE1vZGVsU3Rh",
+            "dHVzUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCSL4AQoWR2V0TW9kZWxTdGF0",
+            "dXNSZXNwb25zZRImCgVtb2RlbBgBIAEoCzIXLmRldmljZW9wcy52MS5Nb2Rl",
+            "bEluZm8SKAoGY2FjaGVkGAIgASgLMhguZGV2aWNlb3BzLnYxLkNhY2hlRW50",
+            "cnkSKQoGbG9hZGVkGAMgAygLMhkuZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVs",
+            "EjEKCmNvbXBvbmVudHMYBCADKAsyHS5kZXZpY2VvcHMudjEuQ29tcG9uZW50",
+            "TWVtb3J5Ei4KCWVzdGltYXRlcxgFIAMoCzIbLmRldmljZW9wcy52MS5Nb2Rl",
+            "bEVzdGltYXRlIm8KElVwZGF0ZU1vZGVsUmVxdWVzdBImCgVtb2RlbBgBIAEo",
+            "CzIXLmRldmljZW9wcy52MS5Nb2RlbEluZm8SMQoNdXBkYXRlX2ZpZWxkcxgC",
+            "IAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2siPQoTVXBkYXRlTW9k",
+            "ZWxSZXNwb25zZRImCgVtb2RlbBgBIAEoCzIXLmRldmljZW9wcy52MS5Nb2Rl",
+            "bEluZm8iKgoWU2V0RGVmYXVsdE1vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgB",
+            "IAEoCSJBChdTZXREZWZhdWx0TW9kZWxSZXNwb25zZRImCgVtb2RlbBgBIAEo",
+            "CzIXLmRldmljZW9wcy52MS5Nb2RlbEluZm8iPwoSRGVsZXRlTW9kZWxSZXF1",
+            "ZXN0EhAKCG1vZGVsX2lkGAEgASgJEhcKD2V4cGVjdGVkX3NoYTI1NhgCIAEo",
+            "CSIqChNEZWxldGVNb2RlbFJlc3BvbnNlEhMKC2ZyZWVkX2J5dGVzGAEgASgD",
+            "KowBCgpNb2RlbE9yZGVyEhsKF01PREVMX09SREVSX1VOU1BFQ0lGSUVEEAAS",
+            "FAoQTU9ERUxfT1JERVJfTkFNRRABEhsKF01PREVMX09SREVSX01PRElGWV9U",
+            "SU1FEAISFAoQTU9ERUxfT1JERVJfU0laRRADEhgKFE1PREVMX09SREVSX0xB",
+            "U1RfVVNFEAQqxAEKDUV2aWN0aW9uQ2F1c2USHgoaRVZJQ1RJT05fQ0FVU0Vf",
+            "VU5TUEVDSUZJRUQQABIcChhFVklDVElPTl9DQVVTRV9SRVFVRVNURUQQARIX",
+            "ChNFVklDVElPTl9DQVVTRV9ST09NEAISGwoXRVZJQ1RJT05fQ0FVU0VfUFJF",
+            "U1NVUkUQAxIeChpFVklDVElPTl9DQVVTRV9XT1JLRVJfTE9TVBAEEh8KG0VW",
+            "SUNUSU9OX0NBVVNFX0ZJTEVfQ0hBTkdFRBAFKsQCCg5Nb2RlbEV2ZW50S2lu",
+            "ZBIgChxNT0RFTF9FVkVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGgoWTU9ERUxf",
+            "RVZFTlRfS0lORF9BRERFRBABEhwKGE1PREVMX0VWRU5UX0tJTkRfQ0hBTkdF",
+            "RBACEhwKGE1PREVMX0VWRU5UX0tJTkRfUkVNT1ZFRBADEhsKF01PREVMX0VW",
+            "RU5UX0tJTkRfQ0FDSEVEEAQSHAoYTU9ERUxfRVZFTlRfS0lORF9FVklDVEVE",
+            "EAUSGwoXTU9ERUxfRVZFTlRfS0lORF9MT0FERUQQBhIdChlNT0RFTF9FVkVO",
+            "VF9LSU5EX1VOTE9BREVEEAcSHgoaTU9ERUxfRVZFTlRfS0lORF9IRUFSVEJF",
+            "QVQQCBIhCh1NT0RFTF9FVkVOVF9LSU5EX1NOQVBTSE9UX0VORBAJMssOCgxN",
+            "b2RlbFNlcnZpY2USTwoKTGlzdE1vZGVscxIfLmRldmljZW9wcy52MS5MaXN0",
+            "TW9kZWxzUmVxdWVzdBogLmRldmljZW9wcy52MS5MaXN0TW9kZWxzUmVzcG9u",
+            "c2USVQoMU2VhcmNoTW9kZWxzEiEuZGV2aWNlb3BzLnYxLlNlYXJjaE1vZGVs",
+            "c1JlcXVlc3QaIi5kZXZpY2VvcHMudjEuU2VhcmNoTW9kZWxzUmVzcG9uc2US",
+            "SQoIR2V0TW9kZWwSHS5kZXZpY2VvcHMudjEuR2V0TW9kZWxSZXF1ZXN0Gh4u",
+            "ZGV2aWNlb3BzLnYxLkdldE1vZGVsUmVzcG9uc2USWgoNUmVmcmVzaE1vZGVs",
+            "cxIiLmRldmljZW9wcy52MS5SZWZyZXNoTW9kZWxzUmVxdWVzdBojLmRldmlj",
+            "ZW9wcy52MS5SZWZyZXNoTW9kZWxzUmVzcG9uc2UwARJUCgtXYXRjaE1vZGVs",
+            "cxIgLmRldmljZW9wcy52MS5XYXRjaE1vZGVsc1JlcXVlc3QaIS5kZXZpY2Vv",
+            "cHMudjEuV2F0Y2hNb2RlbHNSZXNwb25zZTABEloKDVZhbGlkYXRlTW9kZWwS",
+            "Ii5kZXZpY2VvcHMudjEuVmFsaWRhdGVNb2RlbFJlcXVlc3QaIy5kZXZpY2Vv",
+            "cHMudjEuVmFsaWRhdGVNb2RlbFJlc3BvbnNlMAESZwoSR2V0TW9kZWxDb21w",
+            "b25lbnRzEicuZGV2aWNlb3BzLnYxLkdldE1vZGVsQ29tcG9uZW50c1JlcXVl",
+            "c3QaKC5kZXZpY2VvcHMudjEuR2V0TW9kZWxDb21wb25lbnRzUmVzcG9uc2US",
+            "UQoKQ2FjaGVNb2RlbBIfLmRldmljZW9wcy52MS5DYWNoZU1vZGVsUmVxdWVz",
+            "dBogLmRldmljZW9wcy52MS5DYWNoZU1vZGVsUmVzcG9uc2UwARJPCgpFdmlj",
+            "dE1vZGVsEh8uZGV2aWNlb3BzLnYxLkV2aWN0TW9kZWxSZXF1ZXN0GiAuZGV2",
+            "aWNlb3BzLnYxLkV2aWN0TW9kZWxSZXNwb25zZRJbCg5HZXRDYWNoZVN0YXR1",
+            "cxIjLmRldmljZW9wcy52MS5HZXRDYWNoZVN0YXR1c1JlcXVlc3QaJC5kZXZp",
+            "Y2VvcHMudjEuR2V0Q2FjaGVTdGF0dXNSZXNwb25zZRJbCg5TZXRDYWNoZUJ1",
+            "ZGdldBIjLmRldmljZW9wcy52MS5TZXRDYWNoZUJ1ZGdldFJlcXVlc3QaJC5k",
+            "ZXZpY2VvcHMudjEuU2V0Q2FjaGVCdWRnZXRSZXNwb25zZRJOCglMb2FkTW9k",
+            "ZWwSHi5kZXZpY2VvcHMudjEuTG9hZE1vZGVsUmVxdWVzdBofLmRldmljZW9w",
+            "cy52MS5Mb2FkTW9kZWxSZXNwb25zZTABElQKC1VubG9hZE1vZGVsEiAuZGV2",
+            "aWNlb3BzLnYxLlVubG9hZE1vZGVsUmVxdWVzdBohLmRldmljZW9wcy52MS5V",
+            "bmxvYWRNb2RlbFJlc3BvbnNlMAESWwoOR2V0TW9kZWxTdGF0dXMSIy5kZXZp",
+            "Y2VvcHMudjEuR2V0TW9kZWxTdGF0dXNSZXF1ZXN0GiQuZGV2aWNlb3BzLnYx",
+            "LkdldE1vZGVsU3RhdHVzUmVzcG9uc2USWgoNT3B0aW1pemVNb2RlbBIiLmRl",
+            "dmljZW9wcy52MS5PcHRpbWl6ZU1vZGVsUmVxdWVzdBojLmRldmljZW9wcy52",
+            "MS5PcHRpbWl6ZU1vZGVsUmVzcG9uc2UwARJdCg5CZW5jaG1hcmtNb2RlbBIj",
+            "LmRldmljZW9wcy52MS5CZW5jaG1hcmtNb2RlbFJlcXVlc3QaJC5kZXZpY2Vv",
+            "cHMudjEuQmVuY2htYXJrTW9kZWxSZXNwb25zZTABElcKDENvbnZlcnRNb2Rl",
+            "bBIhLmRldmljZW9wcy52MS5Db252ZXJ0TW9kZWxSZXF1ZXN0GiIuZGV2aWNl",
+            "b3BzLnYxLkNvbnZlcnRNb2RlbFJlc3BvbnNlMAESVAoLSW1wb3J0TW9kZWwS",
+            "IC5kZXZpY2VvcHMudjEuSW1wb3J0TW9kZWxSZXF1ZXN0GiEuZGV2aWNlb3Bz",
+            "LnYxLkltcG9ydE1vZGVsUmVzcG9uc2UwARJSCgtVcGRhdGVNb2RlbBIgLmRl",
+            "dmljZW9wcy52MS5VcGRhdGVNb2RlbFJlcXVlc3QaIS5kZXZpY2VvcHMudjEu",
+            "VXBkYXRlTW9kZWxSZXNwb25zZRJeCg9TZXREZWZhdWx0TW9kZWwSJC5kZXZp",
+            "Y2VvcHMudjEuU2V0RGVmYXVsdE1vZGVsUmVxdWVzdBolLmRldmljZW9wcy52",
+            "MS5TZXREZWZhdWx0TW9kZWxSZXNwb25zZRJSCgtEZWxldGVNb2RlbBIgLmRl",
+            "dmljZW9wcy52MS5EZWxldGVNb2RlbFJlcXVlc3QaIS5kZXZpY2VvcHMudjEu",
+            "RGVsZXRlTW9kZWxSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIG",
+            "cHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.ModelTaskReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelCacheReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.ModelTaskReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.FieldMaskReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelOrder), typeof(global::DeviceOperations.V1.EvictionCause), typeof(global::DeviceOperations.V1.ModelEventKind), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsRequest), global::DeviceOperations.V1.ListModelsRequest.Parser, new[]{ "Type", "Architecture", "Format", "Tags", "Order", "UsableOnly", "PageSize", "PageToken", "CompatibleWithModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListModelsResponse), global::DeviceOperations.V1.ListModelsResponse.Parser, new[]{ "Models", "NextPageToken", "TotalCount", "Revision", "Problems" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsRequest), global::DeviceOperations.V1.SearchModelsRequest.Parser, new[]{ "Query", "Type", "Architecture", "PageSize", "PageToken" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsRequest), global::DeviceOperations.V1.SearchModelsRequest.Parser, new[]{ "Query", "Type", "Architecture", "PageSize", "PageToken", "Tags" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelMatch), global::DeviceOperations.V1.ModelMatch.Parser, new[]{ "Model", "Score" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SearchModelsResponse), global::DeviceOperations.V1.SearchModelsResponse.Parser, new[]{ "Matches", "NextPageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelRequest), global::DeviceOperations.V1.GetModelRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
@@ -184,13 +173,6 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatchModelsResponse), global::DeviceOperations.V1.WatchModelsResponse.Parser, new[]{ "Kind", "Model", "DeviceId", "EventTime", "Revision", "Cause" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelComponentsRequest), global::DeviceOperations.V1.GetModelComponentsRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetModelComponentsResponse), global::DeviceOperations.V1.GetModelComponentsResponse.Parser, new[]{ "Components", "CompatibleVaeModelIds", "CompatibleLoraModelIds", "CompatibleControlNetModelIds", "CompatibleRefinerModelIds", "CompatibleImagePromptAdapterIds" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelRequest), global::DeviceOperations.V1.CacheModelRequest.Parser, new[]{ "ModelId", "Pinned", "Options", "Delivery" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelResponse), global::DeviceOperations.V1.CacheModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelRequest), global::DeviceOperations.V1.EvictModelRequest.Parser, new[]{ "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelResponse), global::DeviceOperations.V1.EvictModelResponse.Parser, new[]{ "FreedBytes" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCacheStatusRequest), global::DeviceOperations.V1.GetCacheStatusRequest.Parser, null, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheEntry), global::DeviceOperations.V1.CacheEntry.Parser, new[]{ "ModelId", "SizeBytes", "LastUseTime", "Pinned", "HitCount" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCacheStatusResponse), global::DeviceOperations.V1.GetCacheStatusResponse.Parser, new[]{ "Entries", "UsedBytes", "BudgetBytes", "HitCount", "MissCount", "EvictionCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelRequest), global::DeviceOperations.V1.LoadModelRequest.Parser, new[]{ "ModelId", "Placement", "DataTypes", "WarmUp", "Options", "Delivery", "DryRun" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadModelResponse), global::DeviceOperations.V1.LoadModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UnloadModelRequest), global::DeviceOperations.V1.UnloadModelRequest.Parser, new[]{ "ModelId", "DeviceIds", "KeepCached", "Options", "Delivery" }, null, null, null, null),
@@ -1210,6 +1192,7 @@ namespace DeviceOperations.V1 {
       architecture_ = other.architecture_;
       pageSize_ = other.pageSize_;
       pageToken_ = other.pageToken_;
+      tags_ = other.tags_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1223,7 +1206,8 @@ namespace DeviceOperations.V1 {
     public const int QueryFieldNumber = 1;
     private string query_ = "";
     /// <summary>
-    /// Words. At most 256 characters. Required.
+    /// Words, all of which are found in the model; one of at least 8 hexadecimal digits also as the
+    /// beginning of its SHA-256. At most 256 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1294,6 +1278,20 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "tags" field.</summary>
+    public const int TagsFieldNumber = 6;
+    private static readonly pb::FieldCodec<string> _repeated_tags_codec
+        = pb::FieldCodec.ForString(50);
+    private readonly pbc::RepeatedField<string> tags_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Only those with all of these tags. At most 32 elements. At most 64 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> Tags {
+      get { return tags_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1314,6 +1312,7 @@ namespace DeviceOperations.V1 {
       if (Architecture != other.Architecture) return false;
       if (PageSize != other.PageSize) return false;
       if (PageToken != other.PageToken) return false;
+      if(!tags_.Equals(other.tags_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1326,6 +1325,7 @@ namespace DeviceOperations.V1 {
       if (Architecture != global::DeviceOperations.V1.ModelArchitecture.Unspecified) hash ^= Architecture.GetHashCode();
       if (PageSize != 0) hash ^= PageSize.GetHashCode();
       if (PageToken.Length != 0) hash ^= PageToken.GetHashCode();
+      hash ^= tags_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1364,6 +1364,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteString(PageToken);
       }
+      tags_.WriteTo(output, _repeated_tags_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1394,6 +1395,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteString(PageToken);
       }
+      tags_.WriteTo(ref output, _repeated_tags_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1419,6 +1421,7 @@ namespace DeviceOperations.V1 {
       if (PageToken.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PageToken);
       }
+      size += tags_.CalculateSize(_repeated_tags_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1446,6 +1449,7 @@ namespace DeviceOperations.V1 {
       if (other.PageToken.Length != 0) {
         PageToken = other.PageToken;
       }
+      tags_.Add(other.tags_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1485,6 +1489,10 @@ namespace DeviceOperations.V1 {
             PageToken = input.ReadString();
             break;
           }
+          case 50: {
+            tags_.AddEntriesFrom(input, _repeated_tags_codec);
+            break;
+          }
         }
       }
     #endif
@@ -1522,6 +1530,10 @@ namespace DeviceOperations.V1 {
           }
           case 42: {
             PageToken = input.ReadString();
+            break;
+          }
+          case 50: {
+            tags_.AddEntriesFrom(ref input, _repeated_tags_codec);
             break;
           }
         }
@@ -4174,1893 +4186,6 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What to cache.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CacheModelRequest : pb::IMessage<CacheModelRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CacheModelRequest> _parser = new pb::MessageParser<CacheModelRequest>(() => new CacheModelRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CacheModelRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[13]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheModelRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheModelRequest(CacheModelRequest other) : this() {
-      modelId_ = other.modelId_;
-      pinned_ = other.pinned_;
-      options_ = other.options_ != null ? other.options_.Clone() : null;
-      delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheModelRequest Clone() {
-      return new CacheModelRequest(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// Required.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "pinned" field.</summary>
-    public const int PinnedFieldNumber = 2;
-    private bool pinned_;
-    /// <summary>
-    /// Keep it until EvictModel, whatever the pressure.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Pinned {
-      get { return pinned_; }
-      set {
-        pinned_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "options" field.</summary>
-    public const int OptionsFieldNumber = 3;
-    private global::DeviceOperations.V1.WorkOptions options_;
-    /// <summary>
-    /// Idempotency, priority, timeouts, what a lost stream means.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.WorkOptions Options {
-      get { return options_; }
-      set {
-        options_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "delivery" field.</summary>
-    public const int DeliveryFieldNumber = 4;
-    private global::DeviceOperations.V1.DeliveryOptions delivery_;
-    /// <summary>
-    /// How events come.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.DeliveryOptions Delivery {
-      get { return delivery_; }
-      set {
-        delivery_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CacheModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CacheModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (Pinned != other.Pinned) return false;
-      if (!object.Equals(Options, other.Options)) return false;
-      if (!object.Equals(Delivery, other.Delivery)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (Pinned != false) hash ^= Pinned.GetHashCode();
-      if (options_ != null) hash ^= Options.GetHashCode();
-      if (delivery_ != null) hash ^= Delivery.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Pinned != false) {
-        output.WriteRawTag(16);
-        output.WriteBool(Pinned);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Options);
-      }
-      if (delivery_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Delivery);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (Pinned != false) {
-        output.WriteRawTag(16);
-        output.WriteBool(Pinned);
-      }
-      if (options_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(Options);
-      }
-      if (delivery_ != null) {
-        output.WriteRawTag(34);
-        output.WriteMessage(Delivery);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (Pinned != false) {
-        size += 1 + 1;
-      }
-      if (options_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Options);
-      }
-      if (delivery_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CacheModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.Pinned != false) {
-        Pinned = other.Pinned;
-      }
-      if (other.options_ != null) {
-        if (options_ == null) {
-          Options = new global::DeviceOperations.V1.WorkOptions();
-        }
-        Options.MergeFrom(other.Options);
-      }
-      if (other.delivery_ != null) {
-        if (delivery_ == null) {
-          Delivery = new global::DeviceOperations.V1.DeliveryOptions();
-        }
-        Delivery.MergeFrom(other.Delivery);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Pinned = input.ReadBool();
-            break;
-          }
-          case 26: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.WorkOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-          case 34: {
-            if (delivery_ == null) {
-              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
-            }
-            input.ReadMessage(Delivery);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            Pinned = input.ReadBool();
-            break;
-          }
-          case 26: {
-            if (options_ == null) {
-              Options = new global::DeviceOperations.V1.WorkOptions();
-            }
-            input.ReadMessage(Options);
-            break;
-          }
-          case 34: {
-            if (delivery_ == null) {
-              Delivery = new global::DeviceOperations.V1.DeliveryOptions();
-            }
-            input.ReadMessage(Delivery);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One event of a caching.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CacheModelResponse : pb::IMessage<CacheModelResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CacheModelResponse> _parser = new pb::MessageParser<CacheModelResponse>(() => new CacheModelResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CacheModelResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[14]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheModelResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheModelResponse(CacheModelResponse other) : this() {
-      event_ = other.event_ != null ? other.event_.Clone() : null;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheModelResponse Clone() {
-      return new CacheModelResponse(this);
-    }
-
-    /// <summary>Field number for the "event" field.</summary>
-    public const int EventFieldNumber = 1;
-    private global::DeviceOperations.V1.SessionEvent event_;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::DeviceOperations.V1.SessionEvent Event {
-      get { return event_; }
-      set {
-        event_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CacheModelResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CacheModelResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (!object.Equals(Event, other.Event)) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (event_ != null) hash ^= Event.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (event_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (event_ != null) {
-        output.WriteRawTag(10);
-        output.WriteMessage(Event);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (event_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Event);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CacheModelResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.event_ != null) {
-        if (event_ == null) {
-          Event = new global::DeviceOperations.V1.SessionEvent();
-        }
-        Event.MergeFrom(other.Event);
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            if (event_ == null) {
-              Event = new global::DeviceOperations.V1.SessionEvent();
-            }
-            input.ReadMessage(Event);
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            if (event_ == null) {
-              Event = new global::DeviceOperations.V1.SessionEvent();
-            }
-            input.ReadMessage(Event);
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// What to evict.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class EvictModelRequest : pb::IMessage<EvictModelRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<EvictModelRequest> _parser = new pb::MessageParser<EvictModelRequest>(() => new EvictModelRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<EvictModelRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[15]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EvictModelRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EvictModelRequest(EvictModelRequest other) : this() {
-      modelId_ = other.modelId_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EvictModelRequest Clone() {
-      return new EvictModelRequest(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    /// <summary>
-    /// Required.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as EvictModelRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(EvictModelRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(EvictModelRequest other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// It is evicted.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class EvictModelResponse : pb::IMessage<EvictModelResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<EvictModelResponse> _parser = new pb::MessageParser<EvictModelResponse>(() => new EvictModelResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<EvictModelResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[16]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EvictModelResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EvictModelResponse(EvictModelResponse other) : this() {
-      freedBytes_ = other.freedBytes_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public EvictModelResponse Clone() {
-      return new EvictModelResponse(this);
-    }
-
-    /// <summary>Field number for the "freed_bytes" field.</summary>
-    public const int FreedBytesFieldNumber = 1;
-    private long freedBytes_;
-    /// <summary>
-    /// Bytes freed.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long FreedBytes {
-      get { return freedBytes_; }
-      set {
-        freedBytes_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as EvictModelResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(EvictModelResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (FreedBytes != other.FreedBytes) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (FreedBytes != 0L) hash ^= FreedBytes.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (FreedBytes != 0L) {
-        output.WriteRawTag(8);
-        output.WriteInt64(FreedBytes);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (FreedBytes != 0L) {
-        output.WriteRawTag(8);
-        output.WriteInt64(FreedBytes);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (FreedBytes != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FreedBytes);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(EvictModelResponse other) {
-      if (other == null) {
-        return;
-      }
-      if (other.FreedBytes != 0L) {
-        FreedBytes = other.FreedBytes;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 8: {
-            FreedBytes = input.ReadInt64();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 8: {
-            FreedBytes = input.ReadInt64();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The cache.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetCacheStatusRequest : pb::IMessage<GetCacheStatusRequest>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetCacheStatusRequest> _parser = new pb::MessageParser<GetCacheStatusRequest>(() => new GetCacheStatusRequest());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetCacheStatusRequest> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[17]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetCacheStatusRequest() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetCacheStatusRequest(GetCacheStatusRequest other) : this() {
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetCacheStatusRequest Clone() {
-      return new GetCacheStatusRequest(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetCacheStatusRequest);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetCacheStatusRequest other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetCacheStatusRequest other) {
-      if (other == null) {
-        return;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// One cached model.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class CacheEntry : pb::IMessage<CacheEntry>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<CacheEntry> _parser = new pb::MessageParser<CacheEntry>(() => new CacheEntry());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<CacheEntry> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[18]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheEntry() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheEntry(CacheEntry other) : this() {
-      modelId_ = other.modelId_;
-      sizeBytes_ = other.sizeBytes_;
-      lastUseTime_ = other.lastUseTime_ != null ? other.lastUseTime_.Clone() : null;
-      pinned_ = other.pinned_;
-      hitCount_ = other.hitCount_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public CacheEntry Clone() {
-      return new CacheEntry(this);
-    }
-
-    /// <summary>Field number for the "model_id" field.</summary>
-    public const int ModelIdFieldNumber = 1;
-    private string modelId_ = "";
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string ModelId {
-      get { return modelId_; }
-      set {
-        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
-      }
-    }
-
-    /// <summary>Field number for the "size_bytes" field.</summary>
-    public const int SizeBytesFieldNumber = 2;
-    private long sizeBytes_;
-    /// <summary>
-    /// Main memory it takes.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long SizeBytes {
-      get { return sizeBytes_; }
-      set {
-        sizeBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "last_use_time" field.</summary>
-    public const int LastUseTimeFieldNumber = 3;
-    private global::Google.Protobuf.WellKnownTypes.Timestamp lastUseTime_;
-    /// <summary>
-    /// When it was last used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public global::Google.Protobuf.WellKnownTypes.Timestamp LastUseTime {
-      get { return lastUseTime_; }
-      set {
-        lastUseTime_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "pinned" field.</summary>
-    public const int PinnedFieldNumber = 4;
-    private bool pinned_;
-    /// <summary>
-    /// Whether it stays whatever the pressure.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Pinned {
-      get { return pinned_; }
-      set {
-        pinned_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "hit_count" field.</summary>
-    public const int HitCountFieldNumber = 5;
-    private long hitCount_;
-    /// <summary>
-    /// Loads that found it here.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long HitCount {
-      get { return hitCount_; }
-      set {
-        hitCount_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as CacheEntry);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(CacheEntry other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if (ModelId != other.ModelId) return false;
-      if (SizeBytes != other.SizeBytes) return false;
-      if (!object.Equals(LastUseTime, other.LastUseTime)) return false;
-      if (Pinned != other.Pinned) return false;
-      if (HitCount != other.HitCount) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
-      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
-      if (lastUseTime_ != null) hash ^= LastUseTime.GetHashCode();
-      if (Pinned != false) hash ^= Pinned.GetHashCode();
-      if (HitCount != 0L) hash ^= HitCount.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (SizeBytes != 0L) {
-        output.WriteRawTag(16);
-        output.WriteInt64(SizeBytes);
-      }
-      if (lastUseTime_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(LastUseTime);
-      }
-      if (Pinned != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Pinned);
-      }
-      if (HitCount != 0L) {
-        output.WriteRawTag(40);
-        output.WriteInt64(HitCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (ModelId.Length != 0) {
-        output.WriteRawTag(10);
-        output.WriteString(ModelId);
-      }
-      if (SizeBytes != 0L) {
-        output.WriteRawTag(16);
-        output.WriteInt64(SizeBytes);
-      }
-      if (lastUseTime_ != null) {
-        output.WriteRawTag(26);
-        output.WriteMessage(LastUseTime);
-      }
-      if (Pinned != false) {
-        output.WriteRawTag(32);
-        output.WriteBool(Pinned);
-      }
-      if (HitCount != 0L) {
-        output.WriteRawTag(40);
-        output.WriteInt64(HitCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      if (ModelId.Length != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
-      }
-      if (SizeBytes != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
-      }
-      if (lastUseTime_ != null) {
-        size += 1 + pb::CodedOutputStream.ComputeMessageSize(LastUseTime);
-      }
-      if (Pinned != false) {
-        size += 1 + 1;
-      }
-      if (HitCount != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(HitCount);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(CacheEntry other) {
-      if (other == null) {
-        return;
-      }
-      if (other.ModelId.Length != 0) {
-        ModelId = other.ModelId;
-      }
-      if (other.SizeBytes != 0L) {
-        SizeBytes = other.SizeBytes;
-      }
-      if (other.lastUseTime_ != null) {
-        if (lastUseTime_ == null) {
-          LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-        }
-        LastUseTime.MergeFrom(other.LastUseTime);
-      }
-      if (other.Pinned != false) {
-        Pinned = other.Pinned;
-      }
-      if (other.HitCount != 0L) {
-        HitCount = other.HitCount;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            SizeBytes = input.ReadInt64();
-            break;
-          }
-          case 26: {
-            if (lastUseTime_ == null) {
-              LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LastUseTime);
-            break;
-          }
-          case 32: {
-            Pinned = input.ReadBool();
-            break;
-          }
-          case 40: {
-            HitCount = input.ReadInt64();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            ModelId = input.ReadString();
-            break;
-          }
-          case 16: {
-            SizeBytes = input.ReadInt64();
-            break;
-          }
-          case 26: {
-            if (lastUseTime_ == null) {
-              LastUseTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
-            }
-            input.ReadMessage(LastUseTime);
-            break;
-          }
-          case 32: {
-            Pinned = input.ReadBool();
-            break;
-          }
-          case 40: {
-            HitCount = input.ReadInt64();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
-  /// The cache's state.
-  /// </summary>
-  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class GetCacheStatusResponse : pb::IMessage<GetCacheStatusResponse>
-  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      , pb::IBufferMessage
-  #endif
-  {
-    private static readonly pb::MessageParser<GetCacheStatusResponse> _parser = new pb::MessageParser<GetCacheStatusResponse>(() => new GetCacheStatusResponse());
-    private pb::UnknownFieldSet _unknownFields;
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<GetCacheStatusResponse> Parser { get { return _parser; } }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[19]; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    pbr::MessageDescriptor pb::IMessage.Descriptor {
-      get { return Descriptor; }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetCacheStatusResponse() {
-      OnConstruction();
-    }
-
-    partial void OnConstruction();
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetCacheStatusResponse(GetCacheStatusResponse other) : this() {
-      entries_ = other.entries_.Clone();
-      usedBytes_ = other.usedBytes_;
-      budgetBytes_ = other.budgetBytes_;
-      hitCount_ = other.hitCount_;
-      missCount_ = other.missCount_;
-      evictionCount_ = other.evictionCount_;
-      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public GetCacheStatusResponse Clone() {
-      return new GetCacheStatusResponse(this);
-    }
-
-    /// <summary>Field number for the "entries" field.</summary>
-    public const int EntriesFieldNumber = 1;
-    private static readonly pb::FieldCodec<global::DeviceOperations.V1.CacheEntry> _repeated_entries_codec
-        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.CacheEntry.Parser);
-    private readonly pbc::RepeatedField<global::DeviceOperations.V1.CacheEntry> entries_ = new pbc::RepeatedField<global::DeviceOperations.V1.CacheEntry>();
-    /// <summary>
-    /// Cached models, next to be evicted last. At most 1000 elements.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public pbc::RepeatedField<global::DeviceOperations.V1.CacheEntry> Entries {
-      get { return entries_; }
-    }
-
-    /// <summary>Field number for the "used_bytes" field.</summary>
-    public const int UsedBytesFieldNumber = 2;
-    private long usedBytes_;
-    /// <summary>
-    /// Main memory used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long UsedBytes {
-      get { return usedBytes_; }
-      set {
-        usedBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "budget_bytes" field.</summary>
-    public const int BudgetBytesFieldNumber = 3;
-    private long budgetBytes_;
-    /// <summary>
-    /// Most main memory used.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long BudgetBytes {
-      get { return budgetBytes_; }
-      set {
-        budgetBytes_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "hit_count" field.</summary>
-    public const int HitCountFieldNumber = 4;
-    private long hitCount_;
-    /// <summary>
-    /// Loads that found their model here.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long HitCount {
-      get { return hitCount_; }
-      set {
-        hitCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "miss_count" field.</summary>
-    public const int MissCountFieldNumber = 5;
-    private long missCount_;
-    /// <summary>
-    /// Loads that did not.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long MissCount {
-      get { return missCount_; }
-      set {
-        missCount_ = value;
-      }
-    }
-
-    /// <summary>Field number for the "eviction_count" field.</summary>
-    public const int EvictionCountFieldNumber = 6;
-    private long evictionCount_;
-    /// <summary>
-    /// Models evicted for others.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public long EvictionCount {
-      get { return evictionCount_; }
-      set {
-        evictionCount_ = value;
-      }
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override bool Equals(object other) {
-      return Equals(other as GetCacheStatusResponse);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool Equals(GetCacheStatusResponse other) {
-      if (ReferenceEquals(other, null)) {
-        return false;
-      }
-      if (ReferenceEquals(other, this)) {
-        return true;
-      }
-      if(!entries_.Equals(other.entries_)) return false;
-      if (UsedBytes != other.UsedBytes) return false;
-      if (BudgetBytes != other.BudgetBytes) return false;
-      if (HitCount != other.HitCount) return false;
-      if (MissCount != other.MissCount) return false;
-      if (EvictionCount != other.EvictionCount) return false;
-      return Equals(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override int GetHashCode() {
-      int hash = 1;
-      hash ^= entries_.GetHashCode();
-      if (UsedBytes != 0L) hash ^= UsedBytes.GetHashCode();
-      if (BudgetBytes != 0L) hash ^= BudgetBytes.GetHashCode();
-      if (HitCount != 0L) hash ^= HitCount.GetHashCode();
-      if (MissCount != 0L) hash ^= MissCount.GetHashCode();
-      if (EvictionCount != 0L) hash ^= EvictionCount.GetHashCode();
-      if (_unknownFields != null) {
-        hash ^= _unknownFields.GetHashCode();
-      }
-      return hash;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public override string ToString() {
-      return pb::JsonFormatter.ToDiagnosticString(this);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void WriteTo(pb::CodedOutputStream output) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      output.WriteRawMessage(this);
-    #else
-      entries_.WriteTo(output, _repeated_entries_codec);
-      if (UsedBytes != 0L) {
-        output.WriteRawTag(16);
-        output.WriteInt64(UsedBytes);
-      }
-      if (BudgetBytes != 0L) {
-        output.WriteRawTag(24);
-        output.WriteInt64(BudgetBytes);
-      }
-      if (HitCount != 0L) {
-        output.WriteRawTag(32);
-        output.WriteInt64(HitCount);
-      }
-      if (MissCount != 0L) {
-        output.WriteRawTag(40);
-        output.WriteInt64(MissCount);
-      }
-      if (EvictionCount != 0L) {
-        output.WriteRawTag(48);
-        output.WriteInt64(EvictionCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(output);
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      entries_.WriteTo(ref output, _repeated_entries_codec);
-      if (UsedBytes != 0L) {
-        output.WriteRawTag(16);
-        output.WriteInt64(UsedBytes);
-      }
-      if (BudgetBytes != 0L) {
-        output.WriteRawTag(24);
-        output.WriteInt64(BudgetBytes);
-      }
-      if (HitCount != 0L) {
-        output.WriteRawTag(32);
-        output.WriteInt64(HitCount);
-      }
-      if (MissCount != 0L) {
-        output.WriteRawTag(40);
-        output.WriteInt64(MissCount);
-      }
-      if (EvictionCount != 0L) {
-        output.WriteRawTag(48);
-        output.WriteInt64(EvictionCount);
-      }
-      if (_unknownFields != null) {
-        _unknownFields.WriteTo(ref output);
-      }
-    }
-    #endif
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int CalculateSize() {
-      int size = 0;
-      size += entries_.CalculateSize(_repeated_entries_codec);
-      if (UsedBytes != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(UsedBytes);
-      }
-      if (BudgetBytes != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(BudgetBytes);
-      }
-      if (HitCount != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(HitCount);
-      }
-      if (MissCount != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(MissCount);
-      }
-      if (EvictionCount != 0L) {
-        size += 1 + pb::CodedOutputStream.ComputeInt64Size(EvictionCount);
-      }
-      if (_unknownFields != null) {
-        size += _unknownFields.CalculateSize();
-      }
-      return size;
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(GetCacheStatusResponse other) {
-      if (other == null) {
-        return;
-      }
-      entries_.Add(other.entries_);
-      if (other.UsedBytes != 0L) {
-        UsedBytes = other.UsedBytes;
-      }
-      if (other.BudgetBytes != 0L) {
-        BudgetBytes = other.BudgetBytes;
-      }
-      if (other.HitCount != 0L) {
-        HitCount = other.HitCount;
-      }
-      if (other.MissCount != 0L) {
-        MissCount = other.MissCount;
-      }
-      if (other.EvictionCount != 0L) {
-        EvictionCount = other.EvictionCount;
-      }
-      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
-    }
-
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public void MergeFrom(pb::CodedInputStream input) {
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-      input.ReadRawMessage(this);
-    #else
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
-            break;
-          case 10: {
-            entries_.AddEntriesFrom(input, _repeated_entries_codec);
-            break;
-          }
-          case 16: {
-            UsedBytes = input.ReadInt64();
-            break;
-          }
-          case 24: {
-            BudgetBytes = input.ReadInt64();
-            break;
-          }
-          case 32: {
-            HitCount = input.ReadInt64();
-            break;
-          }
-          case 40: {
-            MissCount = input.ReadInt64();
-            break;
-          }
-          case 48: {
-            EvictionCount = input.ReadInt64();
-            break;
-          }
-        }
-      }
-    #endif
-    }
-
-    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
-      uint tag;
-      while ((tag = input.ReadTag()) != 0) {
-      if ((tag & 7) == 4) {
-        // Abort on any end group tag.
-        return;
-      }
-      switch(tag) {
-          default:
-            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
-            break;
-          case 10: {
-            entries_.AddEntriesFrom(ref input, _repeated_entries_codec);
-            break;
-          }
-          case 16: {
-            UsedBytes = input.ReadInt64();
-            break;
-          }
-          case 24: {
-            BudgetBytes = input.ReadInt64();
-            break;
-          }
-          case 32: {
-            HitCount = input.ReadInt64();
-            break;
-          }
-          case 40: {
-            MissCount = input.ReadInt64();
-            break;
-          }
-          case 48: {
-            EvictionCount = input.ReadInt64();
-            break;
-          }
-        }
-      }
-    }
-    #endif
-
-  }
-
-  /// <summary>
   /// What to load where.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -6078,7 +4203,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6540,7 +4665,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6750,7 +4875,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7121,7 +5246,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7331,7 +5456,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7535,7 +5660,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[25]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7884,7 +6009,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[26]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8146,7 +6271,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[27]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8356,7 +6481,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[28]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8560,7 +6685,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[29]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8770,7 +6895,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[30]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9015,7 +7140,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[31]; }
+      get { return global::DeviceOperations.V1.ModelReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -94,6 +94,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetCacheStatusResponse> __Marshaller_deviceops_v1_GetCacheStatusResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetCacheStatusResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.SetCacheBudgetRequest> __Marshaller_deviceops_v1_SetCacheBudgetRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.SetCacheBudgetRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.SetCacheBudgetResponse> __Marshaller_deviceops_v1_SetCacheBudgetResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.SetCacheBudgetResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.LoadModelRequest> __Marshaller_deviceops_v1_LoadModelRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.LoadModelRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.LoadModelResponse> __Marshaller_deviceops_v1_LoadModelResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.LoadModelResponse.Parser));
@@ -213,6 +217,14 @@ namespace DeviceOperations.V1 {
         "GetCacheStatus",
         __Marshaller_deviceops_v1_GetCacheStatusRequest,
         __Marshaller_deviceops_v1_GetCacheStatusResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.SetCacheBudgetRequest, global::DeviceOperations.V1.SetCacheBudgetResponse> __Method_SetCacheBudget = new grpc::Method<global::DeviceOperations.V1.SetCacheBudgetRequest, global::DeviceOperations.V1.SetCacheBudgetResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "SetCacheBudget",
+        __Marshaller_deviceops_v1_SetCacheBudgetRequest,
+        __Marshaller_deviceops_v1_SetCacheBudgetResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.LoadModelRequest, global::DeviceOperations.V1.LoadModelResponse> __Method_LoadModel = new grpc::Method<global::DeviceOperations.V1.LoadModelRequest, global::DeviceOperations.V1.LoadModelResponse>(
@@ -384,7 +396,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListModels, null, options, request);
       }
       /// <summary>
-      /// Models whose name, tags, trigger words or description match words, best first.
+      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -398,7 +410,7 @@ namespace DeviceOperations.V1 {
         return SearchModels(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Models whose name, tags, trigger words or description match words, best first.
+      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -410,7 +422,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_SearchModels, null, options, request);
       }
       /// <summary>
-      /// Models whose name, tags, trigger words or description match words, best first.
+      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -424,7 +436,7 @@ namespace DeviceOperations.V1 {
         return SearchModelsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Models whose name, tags, trigger words or description match words, best first.
+      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -756,6 +768,66 @@ namespace DeviceOperations.V1 {
       public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetCacheStatusResponse> GetCacheStatusAsync(global::DeviceOperations.V1.GetCacheStatusRequest request, grpc::CallOptions options)
       {
         return CallInvoker.AsyncUnaryCall(__Method_GetCacheStatus, null, options, request);
+      }
+      /// <summary>
+      /// Change how much main memory the cache may take; what no longer fits is evicted, what is
+      /// pinned or in use stays. Survives restarts, until the server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+      /// pinned or in use is more).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.SetCacheBudgetResponse SetCacheBudget(global::DeviceOperations.V1.SetCacheBudgetRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return SetCacheBudget(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change how much main memory the cache may take; what no longer fits is evicted, what is
+      /// pinned or in use stays. Survives restarts, until the server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+      /// pinned or in use is more).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.SetCacheBudgetResponse SetCacheBudget(global::DeviceOperations.V1.SetCacheBudgetRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_SetCacheBudget, null, options, request);
+      }
+      /// <summary>
+      /// Change how much main memory the cache may take; what no longer fits is evicted, what is
+      /// pinned or in use stays. Survives restarts, until the server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+      /// pinned or in use is more).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.SetCacheBudgetResponse> SetCacheBudgetAsync(global::DeviceOperations.V1.SetCacheBudgetRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return SetCacheBudgetAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// Change how much main memory the cache may take; what no longer fits is evicted, what is
+      /// pinned or in use stays. Survives restarts, until the server's setting is changed.
+      /// Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+      /// pinned or in use is more).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.SetCacheBudgetResponse> SetCacheBudgetAsync(global::DeviceOperations.V1.SetCacheBudgetRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_SetCacheBudget, null, options, request);
       }
       /// <summary>
       /// Put a model on a device, ready to run.

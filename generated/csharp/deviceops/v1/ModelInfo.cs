@@ -27,7 +27,7 @@ namespace DeviceOperations.V1 {
             "Ch1kZXZpY2VvcHMvdjEvbW9kZWxfaW5mby5wcm90bxIMZGV2aWNlb3BzLnYx",
             "GhlkZXZpY2VvcHMvdjEvY29tbW9uLnByb3RvGhlkZXZpY2VvcHMvdjEvZXJy",
             "b3JzLnByb3RvGh5nb29nbGUvcHJvdG9idWYvZHVyYXRpb24ucHJvdG8aH2dv",
-            "b2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8i0AYKCU1vZGVsSW5mbxIQ",
+            "b2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8ilgcKCU1vZGVsSW5mbxIQ",
             "Cghtb2RlbF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEiUKBHR5cGUYAyABKA4y",
             "Fy5kZXZpY2VvcHMudjEuTW9kZWxUeXBlEjUKDGFyY2hpdGVjdHVyZRgEIAEo",
             "DjIfLmRldmljZW9wcy52MS5Nb2RlbEFyY2hpdGVjdHVyZRIpCgZmb3JtYXQY",
@@ -45,75 +45,89 @@ namespace DeviceOperations.V1 {
             "KAgSJgoHcHJvYmxlbRgWIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhkK",
             "EXplcm9fdGVybWluYWxfc25yGBcgASgIEhIKCmlucGFpbnRpbmcYGCABKAgS",
             "FwoPZGlzdGlsbGVkX3N0ZXBzGBkgASgFEhEKCWxvcmFfcmFuaxgaIAEoBRIP",
-            "CgdhbGlhc2VzGBsgAygJGjUKE0hlYWRlck1ldGFkYXRhRW50cnkSCwoDa2V5",
-            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKQAQoOTW9kZWxDb21wb25lbnQS",
-            "DAoEbmFtZRgBIAEoCRISCgpjbGFzc19uYW1lGAIgASgJEhcKD3BhcmFtZXRl",
-            "cl9jb3VudBgDIAEoAxISCgpzaXplX2J5dGVzGAQgASgDEi8KCWRhdGFfdHlw",
-            "ZRgFIAEoDjIcLmRldmljZW9wcy52MS5UZW5zb3JEYXRhVHlwZSLVAQoNTW9k",
-            "ZWxFc3RpbWF0ZRIRCglkZXZpY2VfaWQYASABKAkSKQoHd2VpZ2h0cxgCIAEo",
-            "CzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEiYKBHBlYWsYAyABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIMCgRmaXRzGAQgASgIEicKBHN0ZXAY",
-            "BSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEbG9hZBgGIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKsAgoLTG9hZGVkTW9kZWwS",
-            "EAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEiYKBHNpemUY",
-            "AyABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIuCgpkYXRhX3R5cGVz",
-            "GAQgAygLMhouZGV2aWNlb3BzLnYxLlBhcnREYXRhVHlwZRItCglsb2FkX3Rp",
-            "bWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjEKDWxhc3Rf",
-            "dXNlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMK",
-            "C3Nlc3Npb25faWRzGAcgAygJEikKBm9yaWdpbhgIIAEoDjIZLmRldmljZW9w",
-            "cy52MS5Nb2RlbE9yaWdpbiKaAQoNUmVmcmVzaFJlcG9ydBIXCg9hZGRlZF9t",
-            "b2RlbF9pZHMYASADKAkSGQoRY2hhbmdlZF9tb2RlbF9pZHMYAiADKAkSGQoR",
-            "cmVtb3ZlZF9tb2RlbF9pZHMYAyADKAkSEwoLdG90YWxfY291bnQYBCABKAUS",
-            "EAoIcHJvYmxlbXMYBSADKAkSEwoLaWRzX29taXR0ZWQYBiABKAUicQoMTW9k",
-            "ZWxGaW5kaW5nEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52MS5FcnJv",
-            "clJlYXNvbhIRCgljb21wb25lbnQYAiABKAkSDgoGdGVuc29yGAMgASgJEhMK",
-            "C2Rlc2NyaXB0aW9uGAQgASgJIq0BChVNb2RlbFZhbGlkYXRpb25SZXBvcnQS",
-            "DQoFdmFsaWQYASABKAgSLAoIZmluZGluZ3MYAiADKAsyGi5kZXZpY2VvcHMu",
-            "djEuTW9kZWxGaW5kaW5nEhgKEGZpbmRpbmdzX29taXR0ZWQYAyABKAUSDgoG",
-            "c2hhMjU2GAQgASgJEi0KCGVzdGltYXRlGAUgASgLMhsuZGV2aWNlb3BzLnYx",
-            "Lk1vZGVsRXN0aW1hdGUipgIKDk1vZGVsQmVuY2htYXJrEhAKCG1vZGVsX2lk",
-            "GAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIuCgRsb2FkGAMgASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAQgASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUYBSAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi0KC3BlYWtf",
-            "bWVtb3J5GAYgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLgoKZGF0",
-            "YV90eXBlcxgHIAMoCzIaLmRldmljZW9wcy52MS5QYXJ0RGF0YVR5cGUqlwMK",
-            "CU1vZGVsVHlwZRIaChZNT0RFTF9UWVBFX1VOU1BFQ0lGSUVEEAASGQoVTU9E",
-            "RUxfVFlQRV9DSEVDS1BPSU5UEAESFgoSTU9ERUxfVFlQRV9SRUZJTkVSEAIS",
-            "EgoOTU9ERUxfVFlQRV9WQUUQAxITCg9NT0RFTF9UWVBFX0xPUkEQBBIaChZN",
-            "T0RFTF9UWVBFX0NPTlRST0xfTkVUEAUSGwoXTU9ERUxfVFlQRV9URVhUX0VO",
-            "Q09ERVIQBhIYChRNT0RFTF9UWVBFX0VNQkVERElORxAHEhcKE01PREVMX1RZ",
-            "UEVfVVBTQ0FMRVIQCBIgChxNT0RFTF9UWVBFX1NBRkVUWV9DTEFTU0lGSUVS",
-            "EAkSHAoYTU9ERUxfVFlQRV9GQUNFX1JFU1RPUkVSEAoSHAoYTU9ERUxfVFlQ",
-            "RV9JTUFHRV9FTkNPREVSEAsSIwofTU9ERUxfVFlQRV9JTUFHRV9QUk9NUFRf",
-            "QURBUFRFUhAMEiMKH01PREVMX1RZUEVfQ09OVFJPTF9QUkVQUk9DRVNTT1IQ",
-            "DSrFAQoRTW9kZWxBcmNoaXRlY3R1cmUSIgoeTU9ERUxfQVJDSElURUNUVVJF",
-            "X1VOU1BFQ0lGSUVEEAASGwoXTU9ERUxfQVJDSElURUNUVVJFX1NEWEwQARIa",
-            "ChZNT0RFTF9BUkNISVRFQ1RVUkVfU0QxEAISGgoWTU9ERUxfQVJDSElURUNU",
-            "VVJFX1NEMhADEhoKFk1PREVMX0FSQ0hJVEVDVFVSRV9TRDMQBBIbChdNT0RF",
-            "TF9BUkNISVRFQ1RVUkVfRkxVWBAFKrMBCgtNb2RlbEZvcm1hdBIcChhNT0RF",
-            "TF9GT1JNQVRfVU5TUEVDSUZJRUQQABIhCh1NT0RFTF9GT1JNQVRfRElGRlVT",
-            "RVJTX0ZPTERFUhABEhwKGE1PREVMX0ZPUk1BVF9TQUZFVEVOU09SUxACEhcK",
-            "E01PREVMX0ZPUk1BVF9QSUNLTEUQAxIVChFNT0RFTF9GT1JNQVRfT05OWBAE",
-            "EhUKEU1PREVMX0ZPUk1BVF9HR1VGEAUqpgEKDlByZWRpY3Rpb25UeXBlEh8K",
-            "G1BSRURJQ1RJT05fVFlQRV9VTlNQRUNJRklFRBAAEhsKF1BSRURJQ1RJT05f",
-            "VFlQRV9FUFNJTE9OEAESIAocUFJFRElDVElPTl9UWVBFX1ZfUFJFRElDVElP",
-            "ThACEhoKFlBSRURJQ1RJT05fVFlQRV9TQU1QTEUQAxIYChRQUkVESUNUSU9O",
-            "X1RZUEVfRkxPVxAEKnQKC01vZGVsT3JpZ2luEhwKGE1PREVMX09SSUdJTl9V",
-            "TlNQRUNJRklFRBAAEhcKE01PREVMX09SSUdJTl9MT0FERUQQARIXChNNT0RF",
-            "TF9PUklHSU5fQ0FDSEVEEAISFQoRTU9ERUxfT1JJR0lOX0RJU0sQA0IWqgIT",
-            "RGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "CgdhbGlhc2VzGBsgAygJEhIKCmxvcmFfYWxwaGEYHCABKAESDAoEa2luZBgd",
+            "IAEoCRIRCglyZWFkX29ubHkYHiABKAgSDwoHcmVtYXJrcxgfIAMoCRo1ChNI",
+            "ZWFkZXJNZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEo",
+            "CToCOAEikAEKDk1vZGVsQ29tcG9uZW50EgwKBG5hbWUYASABKAkSEgoKY2xh",
+            "c3NfbmFtZRgCIAEoCRIXCg9wYXJhbWV0ZXJfY291bnQYAyABKAMSEgoKc2l6",
+            "ZV9ieXRlcxgEIAEoAxIvCglkYXRhX3R5cGUYBSABKA4yHC5kZXZpY2VvcHMu",
+            "djEuVGVuc29yRGF0YVR5cGUi1QEKDU1vZGVsRXN0aW1hdGUSEQoJZGV2aWNl",
+            "X2lkGAEgASgJEikKB3dlaWdodHMYAiABKAsyGC5kZXZpY2VvcHMudjEuQnl0",
+            "ZUZpZ3VyZRImCgRwZWFrGAMgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1",
+            "cmUSDAoEZml0cxgEIAEoCBInCgRzdGVwGAUgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEicKBGxvYWQYBiABKAsyGS5nb29nbGUucHJvdG9idWYu",
+            "RHVyYXRpb24irAIKC0xvYWRlZE1vZGVsEhAKCG1vZGVsX2lkGAEgASgJEhEK",
+            "CWRldmljZV9pZBgCIAEoCRImCgRzaXplGAMgASgLMhguZGV2aWNlb3BzLnYx",
+            "LkJ5dGVGaWd1cmUSLgoKZGF0YV90eXBlcxgEIAMoCzIaLmRldmljZW9wcy52",
+            "MS5QYXJ0RGF0YVR5cGUSLQoJbG9hZF90aW1lGAUgASgLMhouZ29vZ2xlLnBy",
+            "b3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGAYgASgLMhouZ29v",
+            "Z2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtzZXNzaW9uX2lkcxgHIAMoCRIp",
+            "CgZvcmlnaW4YCCABKA4yGS5kZXZpY2VvcHMudjEuTW9kZWxPcmlnaW4iYAoR",
+            "TW9kZWxVbmxvYWRSZXBvcnQSEgoKZGV2aWNlX2lkcxgBIAMoCRInCgVmcmVl",
+            "ZBgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEg4KBmNhY2hlZBgD",
+            "IAEoCCKaAQoNUmVmcmVzaFJlcG9ydBIXCg9hZGRlZF9tb2RlbF9pZHMYASAD",
+            "KAkSGQoRY2hhbmdlZF9tb2RlbF9pZHMYAiADKAkSGQoRcmVtb3ZlZF9tb2Rl",
+            "bF9pZHMYAyADKAkSEwoLdG90YWxfY291bnQYBCABKAUSEAoIcHJvYmxlbXMY",
+            "BSADKAkSEwoLaWRzX29taXR0ZWQYBiABKAUicQoMTW9kZWxGaW5kaW5nEikK",
+            "BnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbhIRCglj",
+            "b21wb25lbnQYAiABKAkSDgoGdGVuc29yGAMgASgJEhMKC2Rlc2NyaXB0aW9u",
+            "GAQgASgJIq0BChVNb2RlbFZhbGlkYXRpb25SZXBvcnQSDQoFdmFsaWQYASAB",
+            "KAgSLAoIZmluZGluZ3MYAiADKAsyGi5kZXZpY2VvcHMudjEuTW9kZWxGaW5k",
+            "aW5nEhgKEGZpbmRpbmdzX29taXR0ZWQYAyABKAUSDgoGc2hhMjU2GAQgASgJ",
+            "Ei0KCGVzdGltYXRlGAUgASgLMhsuZGV2aWNlb3BzLnYxLk1vZGVsRXN0aW1h",
+            "dGUioQMKDk1vZGVsQmVuY2htYXJrEhAKCG1vZGVsX2lkGAEgASgJEhEKCWRl",
+            "dmljZV9pZBgCIAEoCRIuCgRsb2FkGAMgASgLMiAuZGV2aWNlb3BzLnYxLkR1",
+            "cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAQgASgLMiAuZGV2aWNlb3BzLnYx",
+            "LkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUYBSABKAsyIC5kZXZpY2Vv",
+            "cHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi0KC3BlYWtfbWVtb3J5GAYgASgL",
+            "MhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLgoKZGF0YV90eXBlcxgHIAMo",
+            "CzIaLmRldmljZW9wcy52MS5QYXJ0RGF0YVR5cGUSMAoGc3dpdGNoGAggASgL",
+            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZlbmNvZGUY",
+            "CSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhUKDWNo",
+            "YW5uZWxzX2xhc3QYCiABKAgigAIKF01vZGVsT3B0aW1pemF0aW9uUmVwb3J0",
+            "EiYKBW1vZGVsGAEgASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVsSW5mbxIZChFz",
+            "aXplX2JlZm9yZV9ieXRlcxgCIAEoAxIYChBzaXplX2FmdGVyX2J5dGVzGAMg",
+            "ASgDEiwKBmJlZm9yZRgEIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNo",
+            "bWFyaxIrCgVhZnRlchgFIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNo",
+            "bWFyaxIVCg1zaW1pbGFyaXR5X2RiGAYgASgBEhYKDnRlbnNvcnNfcHJ1bmVk",
+            "GAcgASgFKpcDCglNb2RlbFR5cGUSGgoWTU9ERUxfVFlQRV9VTlNQRUNJRklF",
+            "RBAAEhkKFU1PREVMX1RZUEVfQ0hFQ0tQT0lOVBABEhYKEk1PREVMX1RZUEVf",
+            "UkVGSU5FUhACEhIKDk1PREVMX1RZUEVfVkFFEAMSEwoPTU9ERUxfVFlQRV9M",
+            "T1JBEAQSGgoWTU9ERUxfVFlQRV9DT05UUk9MX05FVBAFEhsKF01PREVMX1RZ",
+            "UEVfVEVYVF9FTkNPREVSEAYSGAoUTU9ERUxfVFlQRV9FTUJFRERJTkcQBxIX",
+            "ChNNT0RFTF9UWVBFX1VQU0NBTEVSEAgSIAocTU9ERUxfVFlQRV9TQUZFVFlf",
+            "Q0xBU1NJRklFUhAJEhwKGE1PREVMX1RZUEVfRkFDRV9SRVNUT1JFUhAKEhwK",
+            "GE1PREVMX1RZUEVfSU1BR0VfRU5DT0RFUhALEiMKH01PREVMX1RZUEVfSU1B",
+            "R0VfUFJPTVBUX0FEQVBURVIQDBIjCh9NT0RFTF9UWVBFX0NPTlRST0xfUFJF",
+            "UFJPQ0VTU09SEA0qxQEKEU1vZGVsQXJjaGl0ZWN0dXJlEiIKHk1PREVMX0FS",
+            "Q0hJVEVDVFVSRV9VTlNQRUNJRklFRBAAEhsKF01PREVMX0FSQ0hJVEVDVFVS",
+            "RV9TRFhMEAESGgoWTU9ERUxfQVJDSElURUNUVVJFX1NEMRACEhoKFk1PREVM",
+            "X0FSQ0hJVEVDVFVSRV9TRDIQAxIaChZNT0RFTF9BUkNISVRFQ1RVUkVfU0Qz",
+            "EAQSGwoXTU9ERUxfQVJDSElURUNUVVJFX0ZMVVgQBSqzAQoLTW9kZWxGb3Jt",
+            "YXQSHAoYTU9ERUxfRk9STUFUX1VOU1BFQ0lGSUVEEAASIQodTU9ERUxfRk9S",
+            "TUFUX0RJRkZVU0VSU19GT0xERVIQARIcChhNT0RFTF9GT1JNQVRfU0FGRVRF",
+            "TlNPUlMQAhIXChNNT0RFTF9GT1JNQVRfUElDS0xFEAMSFQoRTU9ERUxfRk9S",
+            "TUFUX09OTlgQBBIVChFNT0RFTF9GT1JNQVRfR0dVRhAFKqYBCg5QcmVkaWN0",
+            "aW9uVHlwZRIfChtQUkVESUNUSU9OX1RZUEVfVU5TUEVDSUZJRUQQABIbChdQ",
+            "UkVESUNUSU9OX1RZUEVfRVBTSUxPThABEiAKHFBSRURJQ1RJT05fVFlQRV9W",
+            "X1BSRURJQ1RJT04QAhIaChZQUkVESUNUSU9OX1RZUEVfU0FNUExFEAMSGAoU",
+            "UFJFRElDVElPTl9UWVBFX0ZMT1cQBCp0CgtNb2RlbE9yaWdpbhIcChhNT0RF",
+            "TF9PUklHSU5fVU5TUEVDSUZJRUQQABIXChNNT0RFTF9PUklHSU5fTE9BREVE",
+            "EAESFwoTTU9ERUxfT1JJR0lOX0NBQ0hFRBACEhUKEU1PREVMX09SSUdJTl9E",
+            "SVNLEANCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelType), typeof(global::DeviceOperations.V1.ModelArchitecture), typeof(global::DeviceOperations.V1.ModelFormat), typeof(global::DeviceOperations.V1.PredictionType), typeof(global::DeviceOperations.V1.ModelOrigin), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelInfo), global::DeviceOperations.V1.ModelInfo.Parser, new[]{ "ModelId", "Name", "Type", "Architecture", "Format", "PredictionType", "NativeWidth", "NativeHeight", "DataType", "ParameterCount", "SizeBytes", "ModifyTime", "Sha256", "Description", "License", "Tags", "TriggerWords", "HeaderMetadata", "SchedulerClass", "IsDefault", "Usable", "Problem", "ZeroTerminalSnr", "Inpainting", "DistilledSteps", "LoraRank", "Aliases" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelInfo), global::DeviceOperations.V1.ModelInfo.Parser, new[]{ "ModelId", "Name", "Type", "Architecture", "Format", "PredictionType", "NativeWidth", "NativeHeight", "DataType", "ParameterCount", "SizeBytes", "ModifyTime", "Sha256", "Description", "License", "Tags", "TriggerWords", "HeaderMetadata", "SchedulerClass", "IsDefault", "Usable", "Problem", "ZeroTerminalSnr", "Inpainting", "DistilledSteps", "LoraRank", "Aliases", "LoraAlpha", "Kind", "ReadOnly", "Remarks" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelComponent), global::DeviceOperations.V1.ModelComponent.Parser, new[]{ "Name", "ClassName", "ParameterCount", "SizeBytes", "DataType" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelEstimate), global::DeviceOperations.V1.ModelEstimate.Parser, new[]{ "DeviceId", "Weights", "Peak", "Fits", "Step", "Load" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadedModel), global::DeviceOperations.V1.LoadedModel.Parser, new[]{ "ModelId", "DeviceId", "Size", "DataTypes", "LoadTime", "LastUseTime", "SessionIds", "Origin" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUnloadReport), global::DeviceOperations.V1.ModelUnloadReport.Parser, new[]{ "DeviceIds", "Freed", "Cached" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshReport), global::DeviceOperations.V1.RefreshReport.Parser, new[]{ "AddedModelIds", "ChangedModelIds", "RemovedModelIds", "TotalCount", "Problems", "IdsOmitted" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelFinding), global::DeviceOperations.V1.ModelFinding.Parser, new[]{ "Reason", "Component", "Tensor", "Description" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelValidationReport), global::DeviceOperations.V1.ModelValidationReport.Parser, new[]{ "Valid", "Findings", "FindingsOmitted", "Sha256", "Estimate" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelBenchmark), global::DeviceOperations.V1.ModelBenchmark.Parser, new[]{ "ModelId", "DeviceId", "Load", "Step", "Decode", "PeakMemory", "DataTypes" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelBenchmark), global::DeviceOperations.V1.ModelBenchmark.Parser, new[]{ "ModelId", "DeviceId", "Load", "Step", "Decode", "PeakMemory", "DataTypes", "Switch", "Encode", "ChannelsLast" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelOptimizationReport), global::DeviceOperations.V1.ModelOptimizationReport.Parser, new[]{ "Model", "SizeBeforeBytes", "SizeAfterBytes", "Before", "After", "SimilarityDb", "TensorsPruned" }, null, null, null, null)
           }));
     }
     #endregion
@@ -358,6 +372,10 @@ namespace DeviceOperations.V1 {
       distilledSteps_ = other.distilledSteps_;
       loraRank_ = other.loraRank_;
       aliases_ = other.aliases_.Clone();
+      loraAlpha_ = other.loraAlpha_;
+      kind_ = other.kind_;
+      readOnly_ = other.readOnly_;
+      remarks_ = other.remarks_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -772,6 +790,67 @@ namespace DeviceOperations.V1 {
       get { return aliases_; }
     }
 
+    /// <summary>Field number for the "lora_alpha" field.</summary>
+    public const int LoraAlphaFieldNumber = 28;
+    private double loraAlpha_;
+    /// <summary>
+    /// Alpha of a LoRA, which is applied times alpha over rank; 0 for others, and where its
+    /// layers have several. Range: 0 to 1000000.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double LoraAlpha {
+      get { return loraAlpha_; }
+      set {
+        loraAlpha_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "kind" field.</summary>
+    public const int KindFieldNumber = 29;
+    private string kind_ = "";
+    /// <summary>
+    /// What kind of its type it is, for people ("LoKr", "RRDB", "SSD-1B"). At most 64 characters.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Kind {
+      get { return kind_; }
+      set {
+        kind_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "read_only" field.</summary>
+    public const int ReadOnlyFieldNumber = 30;
+    private bool readOnly_;
+    /// <summary>
+    /// Whether its root is read-only: it can be neither changed nor deleted.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool ReadOnly {
+      get { return readOnly_; }
+      set {
+        readOnly_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "remarks" field.</summary>
+    public const int RemarksFieldNumber = 31;
+    private static readonly pb::FieldCodec<string> _repeated_remarks_codec
+        = pb::FieldCodec.ForString(250);
+    private readonly pbc::RepeatedField<string> remarks_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// What to know before it is used, a sentence each: the feature it waits for, what is passed
+    /// over in its files. At most 16 elements. At most 512 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> Remarks {
+      get { return remarks_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -814,6 +893,10 @@ namespace DeviceOperations.V1 {
       if (DistilledSteps != other.DistilledSteps) return false;
       if (LoraRank != other.LoraRank) return false;
       if(!aliases_.Equals(other.aliases_)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(LoraAlpha, other.LoraAlpha)) return false;
+      if (Kind != other.Kind) return false;
+      if (ReadOnly != other.ReadOnly) return false;
+      if(!remarks_.Equals(other.remarks_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -848,6 +931,10 @@ namespace DeviceOperations.V1 {
       if (DistilledSteps != 0) hash ^= DistilledSteps.GetHashCode();
       if (LoraRank != 0) hash ^= LoraRank.GetHashCode();
       hash ^= aliases_.GetHashCode();
+      if (LoraAlpha != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(LoraAlpha);
+      if (Kind.Length != 0) hash ^= Kind.GetHashCode();
+      if (ReadOnly != false) hash ^= ReadOnly.GetHashCode();
+      hash ^= remarks_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -962,6 +1049,19 @@ namespace DeviceOperations.V1 {
         output.WriteInt32(LoraRank);
       }
       aliases_.WriteTo(output, _repeated_aliases_codec);
+      if (LoraAlpha != 0D) {
+        output.WriteRawTag(225, 1);
+        output.WriteDouble(LoraAlpha);
+      }
+      if (Kind.Length != 0) {
+        output.WriteRawTag(234, 1);
+        output.WriteString(Kind);
+      }
+      if (ReadOnly != false) {
+        output.WriteRawTag(240, 1);
+        output.WriteBool(ReadOnly);
+      }
+      remarks_.WriteTo(output, _repeated_remarks_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1068,6 +1168,19 @@ namespace DeviceOperations.V1 {
         output.WriteInt32(LoraRank);
       }
       aliases_.WriteTo(ref output, _repeated_aliases_codec);
+      if (LoraAlpha != 0D) {
+        output.WriteRawTag(225, 1);
+        output.WriteDouble(LoraAlpha);
+      }
+      if (Kind.Length != 0) {
+        output.WriteRawTag(234, 1);
+        output.WriteString(Kind);
+      }
+      if (ReadOnly != false) {
+        output.WriteRawTag(240, 1);
+        output.WriteBool(ReadOnly);
+      }
+      remarks_.WriteTo(ref output, _repeated_remarks_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1151,6 +1264,16 @@ namespace DeviceOperations.V1 {
         size += 2 + pb::CodedOutputStream.ComputeInt32Size(LoraRank);
       }
       size += aliases_.CalculateSize(_repeated_aliases_codec);
+      if (LoraAlpha != 0D) {
+        size += 2 + 8;
+      }
+      if (Kind.Length != 0) {
+        size += 2 + pb::CodedOutputStream.ComputeStringSize(Kind);
+      }
+      if (ReadOnly != false) {
+        size += 2 + 1;
+      }
+      size += remarks_.CalculateSize(_repeated_remarks_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1242,6 +1365,16 @@ namespace DeviceOperations.V1 {
         LoraRank = other.LoraRank;
       }
       aliases_.Add(other.aliases_);
+      if (other.LoraAlpha != 0D) {
+        LoraAlpha = other.LoraAlpha;
+      }
+      if (other.Kind.Length != 0) {
+        Kind = other.Kind;
+      }
+      if (other.ReadOnly != false) {
+        ReadOnly = other.ReadOnly;
+      }
+      remarks_.Add(other.remarks_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1375,6 +1508,22 @@ namespace DeviceOperations.V1 {
             aliases_.AddEntriesFrom(input, _repeated_aliases_codec);
             break;
           }
+          case 225: {
+            LoraAlpha = input.ReadDouble();
+            break;
+          }
+          case 234: {
+            Kind = input.ReadString();
+            break;
+          }
+          case 240: {
+            ReadOnly = input.ReadBool();
+            break;
+          }
+          case 250: {
+            remarks_.AddEntriesFrom(input, _repeated_remarks_codec);
+            break;
+          }
         }
       }
     #endif
@@ -1506,6 +1655,22 @@ namespace DeviceOperations.V1 {
           }
           case 218: {
             aliases_.AddEntriesFrom(ref input, _repeated_aliases_codec);
+            break;
+          }
+          case 225: {
+            LoraAlpha = input.ReadDouble();
+            break;
+          }
+          case 234: {
+            Kind = input.ReadString();
+            break;
+          }
+          case 240: {
+            ReadOnly = input.ReadBool();
+            break;
+          }
+          case 250: {
+            remarks_.AddEntriesFrom(ref input, _repeated_remarks_codec);
             break;
           }
         }
@@ -2800,6 +2965,288 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Where a model was unloaded.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ModelUnloadReport : pb::IMessage<ModelUnloadReport>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ModelUnloadReport> _parser = new pb::MessageParser<ModelUnloadReport>(() => new ModelUnloadReport());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ModelUnloadReport> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[4]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ModelUnloadReport() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ModelUnloadReport(ModelUnloadReport other) : this() {
+      deviceIds_ = other.deviceIds_.Clone();
+      freed_ = other.freed_ != null ? other.freed_.Clone() : null;
+      cached_ = other.cached_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ModelUnloadReport Clone() {
+      return new ModelUnloadReport(this);
+    }
+
+    /// <summary>Field number for the "device_ids" field.</summary>
+    public const int DeviceIdsFieldNumber = 1;
+    private static readonly pb::FieldCodec<string> _repeated_deviceIds_codec
+        = pb::FieldCodec.ForString(10);
+    private readonly pbc::RepeatedField<string> deviceIds_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Devices it left. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> DeviceIds {
+      get { return deviceIds_; }
+    }
+
+    /// <summary>Field number for the "freed" field.</summary>
+    public const int FreedFieldNumber = 2;
+    private global::DeviceOperations.V1.ByteFigure freed_;
+    /// <summary>
+    /// Device memory freed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure Freed {
+      get { return freed_; }
+      set {
+        freed_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cached" field.</summary>
+    public const int CachedFieldNumber = 3;
+    private bool cached_;
+    /// <summary>
+    /// Whether it is in main memory now.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Cached {
+      get { return cached_; }
+      set {
+        cached_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ModelUnloadReport);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ModelUnloadReport other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if(!deviceIds_.Equals(other.deviceIds_)) return false;
+      if (!object.Equals(Freed, other.Freed)) return false;
+      if (Cached != other.Cached) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= deviceIds_.GetHashCode();
+      if (freed_ != null) hash ^= Freed.GetHashCode();
+      if (Cached != false) hash ^= Cached.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      deviceIds_.WriteTo(output, _repeated_deviceIds_codec);
+      if (freed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Freed);
+      }
+      if (Cached != false) {
+        output.WriteRawTag(24);
+        output.WriteBool(Cached);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      deviceIds_.WriteTo(ref output, _repeated_deviceIds_codec);
+      if (freed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Freed);
+      }
+      if (Cached != false) {
+        output.WriteRawTag(24);
+        output.WriteBool(Cached);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += deviceIds_.CalculateSize(_repeated_deviceIds_codec);
+      if (freed_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Freed);
+      }
+      if (Cached != false) {
+        size += 1 + 1;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ModelUnloadReport other) {
+      if (other == null) {
+        return;
+      }
+      deviceIds_.Add(other.deviceIds_);
+      if (other.freed_ != null) {
+        if (freed_ == null) {
+          Freed = new global::DeviceOperations.V1.ByteFigure();
+        }
+        Freed.MergeFrom(other.Freed);
+      }
+      if (other.Cached != false) {
+        Cached = other.Cached;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            deviceIds_.AddEntriesFrom(input, _repeated_deviceIds_codec);
+            break;
+          }
+          case 18: {
+            if (freed_ == null) {
+              Freed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Freed);
+            break;
+          }
+          case 24: {
+            Cached = input.ReadBool();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            deviceIds_.AddEntriesFrom(ref input, _repeated_deviceIds_codec);
+            break;
+          }
+          case 18: {
+            if (freed_ == null) {
+              Freed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Freed);
+            break;
+          }
+          case 24: {
+            Cached = input.ReadBool();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// What a refresh found.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -2817,7 +3264,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[4]; }
+      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[5]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3177,7 +3624,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[5]; }
+      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3501,7 +3948,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[6]; }
+      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3863,7 +4310,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3890,6 +4337,9 @@ namespace DeviceOperations.V1 {
       decode_ = other.decode_ != null ? other.decode_.Clone() : null;
       peakMemory_ = other.peakMemory_ != null ? other.peakMemory_.Clone() : null;
       dataTypes_ = other.dataTypes_.Clone();
+      switch_ = other.switch_ != null ? other.switch_.Clone() : null;
+      encode_ = other.encode_ != null ? other.encode_.Clone() : null;
+      channelsLast_ = other.channelsLast_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3997,6 +4447,52 @@ namespace DeviceOperations.V1 {
       get { return dataTypes_; }
     }
 
+    /// <summary>Field number for the "switch" field.</summary>
+    public const int SwitchFieldNumber = 8;
+    private global::DeviceOperations.V1.DurationStatistics switch_;
+    /// <summary>
+    /// Main memory to device, in place of another model where the device works that way; absent
+    /// where the model does not fit into the cache.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Switch {
+      get { return switch_; }
+      set {
+        switch_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "encode" field.</summary>
+    public const int EncodeFieldNumber = 9;
+    private global::DeviceOperations.V1.DurationStatistics encode_;
+    /// <summary>
+    /// Embedding one prompt.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Encode {
+      get { return encode_; }
+      set {
+        encode_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "channels_last" field.</summary>
+    public const int ChannelsLastFieldNumber = 10;
+    private bool channelsLast_;
+    /// <summary>
+    /// Whether tensors were laid out channels-last.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool ChannelsLast {
+      get { return channelsLast_; }
+      set {
+        channelsLast_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -4019,6 +4515,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Decode, other.Decode)) return false;
       if (!object.Equals(PeakMemory, other.PeakMemory)) return false;
       if(!dataTypes_.Equals(other.dataTypes_)) return false;
+      if (!object.Equals(Switch, other.Switch)) return false;
+      if (!object.Equals(Encode, other.Encode)) return false;
+      if (ChannelsLast != other.ChannelsLast) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -4033,6 +4532,9 @@ namespace DeviceOperations.V1 {
       if (decode_ != null) hash ^= Decode.GetHashCode();
       if (peakMemory_ != null) hash ^= PeakMemory.GetHashCode();
       hash ^= dataTypes_.GetHashCode();
+      if (switch_ != null) hash ^= Switch.GetHashCode();
+      if (encode_ != null) hash ^= Encode.GetHashCode();
+      if (ChannelsLast != false) hash ^= ChannelsLast.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -4076,6 +4578,18 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(PeakMemory);
       }
       dataTypes_.WriteTo(output, _repeated_dataTypes_codec);
+      if (switch_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Switch);
+      }
+      if (encode_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(Encode);
+      }
+      if (ChannelsLast != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(ChannelsLast);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -4111,6 +4625,18 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(PeakMemory);
       }
       dataTypes_.WriteTo(ref output, _repeated_dataTypes_codec);
+      if (switch_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Switch);
+      }
+      if (encode_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(Encode);
+      }
+      if (ChannelsLast != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(ChannelsLast);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -4140,6 +4666,15 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakMemory);
       }
       size += dataTypes_.CalculateSize(_repeated_dataTypes_codec);
+      if (switch_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Switch);
+      }
+      if (encode_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Encode);
+      }
+      if (ChannelsLast != false) {
+        size += 1 + 1;
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -4183,6 +4718,21 @@ namespace DeviceOperations.V1 {
         PeakMemory.MergeFrom(other.PeakMemory);
       }
       dataTypes_.Add(other.dataTypes_);
+      if (other.switch_ != null) {
+        if (switch_ == null) {
+          Switch = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Switch.MergeFrom(other.Switch);
+      }
+      if (other.encode_ != null) {
+        if (encode_ == null) {
+          Encode = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Encode.MergeFrom(other.Encode);
+      }
+      if (other.ChannelsLast != false) {
+        ChannelsLast = other.ChannelsLast;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4242,6 +4792,24 @@ namespace DeviceOperations.V1 {
             dataTypes_.AddEntriesFrom(input, _repeated_dataTypes_codec);
             break;
           }
+          case 66: {
+            if (switch_ == null) {
+              Switch = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Switch);
+            break;
+          }
+          case 74: {
+            if (encode_ == null) {
+              Encode = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Encode);
+            break;
+          }
+          case 80: {
+            ChannelsLast = input.ReadBool();
+            break;
+          }
         }
       }
     #endif
@@ -4299,6 +4867,496 @@ namespace DeviceOperations.V1 {
           }
           case 58: {
             dataTypes_.AddEntriesFrom(ref input, _repeated_dataTypes_codec);
+            break;
+          }
+          case 66: {
+            if (switch_ == null) {
+              Switch = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Switch);
+            break;
+          }
+          case 74: {
+            if (encode_ == null) {
+              Encode = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Encode);
+            break;
+          }
+          case 80: {
+            ChannelsLast = input.ReadBool();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A copy that was made smaller or faster, beside what it was made of.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ModelOptimizationReport : pb::IMessage<ModelOptimizationReport>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ModelOptimizationReport> _parser = new pb::MessageParser<ModelOptimizationReport>(() => new ModelOptimizationReport());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ModelOptimizationReport> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ModelInfoReflection.Descriptor.MessageTypes[9]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ModelOptimizationReport() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ModelOptimizationReport(ModelOptimizationReport other) : this() {
+      model_ = other.model_ != null ? other.model_.Clone() : null;
+      sizeBeforeBytes_ = other.sizeBeforeBytes_;
+      sizeAfterBytes_ = other.sizeAfterBytes_;
+      before_ = other.before_ != null ? other.before_.Clone() : null;
+      after_ = other.after_ != null ? other.after_.Clone() : null;
+      similarityDb_ = other.similarityDb_;
+      tensorsPruned_ = other.tensorsPruned_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ModelOptimizationReport Clone() {
+      return new ModelOptimizationReport(this);
+    }
+
+    /// <summary>Field number for the "model" field.</summary>
+    public const int ModelFieldNumber = 1;
+    private global::DeviceOperations.V1.ModelInfo model_;
+    /// <summary>
+    /// The copy.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelInfo Model {
+      get { return model_; }
+      set {
+        model_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "size_before_bytes" field.</summary>
+    public const int SizeBeforeBytesFieldNumber = 2;
+    private long sizeBeforeBytes_;
+    /// <summary>
+    /// Size on disk before.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long SizeBeforeBytes {
+      get { return sizeBeforeBytes_; }
+      set {
+        sizeBeforeBytes_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "size_after_bytes" field.</summary>
+    public const int SizeAfterBytesFieldNumber = 3;
+    private long sizeAfterBytes_;
+    /// <summary>
+    /// Size on disk after.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long SizeAfterBytes {
+      get { return sizeAfterBytes_; }
+      set {
+        sizeAfterBytes_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "before" field.</summary>
+    public const int BeforeFieldNumber = 4;
+    private global::DeviceOperations.V1.ModelBenchmark before_;
+    /// <summary>
+    /// Figures of the model before; absent when no device was named.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelBenchmark Before {
+      get { return before_; }
+      set {
+        before_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "after" field.</summary>
+    public const int AfterFieldNumber = 5;
+    private global::DeviceOperations.V1.ModelBenchmark after_;
+    /// <summary>
+    /// Figures of the copy; absent when no device was named.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelBenchmark After {
+      get { return after_; }
+      set {
+        after_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "similarity_db" field.</summary>
+    public const int SimilarityDbFieldNumber = 6;
+    private double similarityDb_;
+    /// <summary>
+    /// Peak signal-to-noise ratio between one picture of each with the same seed, in decibels;
+    /// 0 when no device was named.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double SimilarityDb {
+      get { return similarityDb_; }
+      set {
+        similarityDb_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "tensors_pruned" field.</summary>
+    public const int TensorsPrunedFieldNumber = 7;
+    private int tensorsPruned_;
+    /// <summary>
+    /// Tensors that were left out.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int TensorsPruned {
+      get { return tensorsPruned_; }
+      set {
+        tensorsPruned_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ModelOptimizationReport);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ModelOptimizationReport other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Model, other.Model)) return false;
+      if (SizeBeforeBytes != other.SizeBeforeBytes) return false;
+      if (SizeAfterBytes != other.SizeAfterBytes) return false;
+      if (!object.Equals(Before, other.Before)) return false;
+      if (!object.Equals(After, other.After)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(SimilarityDb, other.SimilarityDb)) return false;
+      if (TensorsPruned != other.TensorsPruned) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (model_ != null) hash ^= Model.GetHashCode();
+      if (SizeBeforeBytes != 0L) hash ^= SizeBeforeBytes.GetHashCode();
+      if (SizeAfterBytes != 0L) hash ^= SizeAfterBytes.GetHashCode();
+      if (before_ != null) hash ^= Before.GetHashCode();
+      if (after_ != null) hash ^= After.GetHashCode();
+      if (SimilarityDb != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(SimilarityDb);
+      if (TensorsPruned != 0) hash ^= TensorsPruned.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (model_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Model);
+      }
+      if (SizeBeforeBytes != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(SizeBeforeBytes);
+      }
+      if (SizeAfterBytes != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(SizeAfterBytes);
+      }
+      if (before_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Before);
+      }
+      if (after_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(After);
+      }
+      if (SimilarityDb != 0D) {
+        output.WriteRawTag(49);
+        output.WriteDouble(SimilarityDb);
+      }
+      if (TensorsPruned != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(TensorsPruned);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (model_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Model);
+      }
+      if (SizeBeforeBytes != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(SizeBeforeBytes);
+      }
+      if (SizeAfterBytes != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(SizeAfterBytes);
+      }
+      if (before_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Before);
+      }
+      if (after_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(After);
+      }
+      if (SimilarityDb != 0D) {
+        output.WriteRawTag(49);
+        output.WriteDouble(SimilarityDb);
+      }
+      if (TensorsPruned != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(TensorsPruned);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (model_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Model);
+      }
+      if (SizeBeforeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBeforeBytes);
+      }
+      if (SizeAfterBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeAfterBytes);
+      }
+      if (before_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Before);
+      }
+      if (after_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(After);
+      }
+      if (SimilarityDb != 0D) {
+        size += 1 + 8;
+      }
+      if (TensorsPruned != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(TensorsPruned);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ModelOptimizationReport other) {
+      if (other == null) {
+        return;
+      }
+      if (other.model_ != null) {
+        if (model_ == null) {
+          Model = new global::DeviceOperations.V1.ModelInfo();
+        }
+        Model.MergeFrom(other.Model);
+      }
+      if (other.SizeBeforeBytes != 0L) {
+        SizeBeforeBytes = other.SizeBeforeBytes;
+      }
+      if (other.SizeAfterBytes != 0L) {
+        SizeAfterBytes = other.SizeAfterBytes;
+      }
+      if (other.before_ != null) {
+        if (before_ == null) {
+          Before = new global::DeviceOperations.V1.ModelBenchmark();
+        }
+        Before.MergeFrom(other.Before);
+      }
+      if (other.after_ != null) {
+        if (after_ == null) {
+          After = new global::DeviceOperations.V1.ModelBenchmark();
+        }
+        After.MergeFrom(other.After);
+      }
+      if (other.SimilarityDb != 0D) {
+        SimilarityDb = other.SimilarityDb;
+      }
+      if (other.TensorsPruned != 0) {
+        TensorsPruned = other.TensorsPruned;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (model_ == null) {
+              Model = new global::DeviceOperations.V1.ModelInfo();
+            }
+            input.ReadMessage(Model);
+            break;
+          }
+          case 16: {
+            SizeBeforeBytes = input.ReadInt64();
+            break;
+          }
+          case 24: {
+            SizeAfterBytes = input.ReadInt64();
+            break;
+          }
+          case 34: {
+            if (before_ == null) {
+              Before = new global::DeviceOperations.V1.ModelBenchmark();
+            }
+            input.ReadMessage(Before);
+            break;
+          }
+          case 42: {
+            if (after_ == null) {
+              After = new global::DeviceOperations.V1.ModelBenchmark();
+            }
+            input.ReadMessage(After);
+            break;
+          }
+          case 49: {
+            SimilarityDb = input.ReadDouble();
+            break;
+          }
+          case 56: {
+            TensorsPruned = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (model_ == null) {
+              Model = new global::DeviceOperations.V1.ModelInfo();
+            }
+            input.ReadMessage(Model);
+            break;
+          }
+          case 16: {
+            SizeBeforeBytes = input.ReadInt64();
+            break;
+          }
+          case 24: {
+            SizeAfterBytes = input.ReadInt64();
+            break;
+          }
+          case 34: {
+            if (before_ == null) {
+              Before = new global::DeviceOperations.V1.ModelBenchmark();
+            }
+            input.ReadMessage(Before);
+            break;
+          }
+          case 42: {
+            if (after_ == null) {
+              After = new global::DeviceOperations.V1.ModelBenchmark();
+            }
+            input.ReadMessage(After);
+            break;
+          }
+          case 49: {
+            SimilarityDb = input.ReadDouble();
+            break;
+          }
+          case 56: {
+            TensorsPruned = input.ReadInt32();
             break;
           }
         }

@@ -34,48 +34,52 @@ namespace DeviceOperations.V1 {
             "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYBSABKAsy",
             "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zIkIKFVZhbGlkYXRlTW9k",
             "ZWxSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNz",
-            "aW9uRXZlbnQi3gEKFE9wdGltaXplTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lk",
+            "aW9uRXZlbnQixQIKFE9wdGltaXplTW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lk",
             "GAEgASgJEhcKD3RhcmdldF9tb2RlbF9pZBgCIAEoCRIvCglkYXRhX3R5cGUY",
             "AyABKA4yHC5kZXZpY2VvcHMudjEuVGVuc29yRGF0YVR5cGUSDQoFcHJ1bmUY",
             "BCABKAgSKgoHb3B0aW9ucxgFIAEoCzIZLmRldmljZW9wcy52MS5Xb3JrT3B0",
             "aW9ucxIvCghkZWxpdmVyeRgGIAEoCzIdLmRldmljZW9wcy52MS5EZWxpdmVy",
-            "eU9wdGlvbnMiQgoVT3B0aW1pemVNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEg",
-            "ASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCKUAgoVQmVuY2htYXJr",
-            "TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEjAKCXBsYWNlbWVudBgC",
-            "IAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSEgoFd2lkdGgY",
-            "AyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARISCgVzdGVwcxgFIAEo",
-            "BUgCiAEBEioKB29wdGlvbnMYBiABKAsyGS5kZXZpY2VvcHMudjEuV29ya09w",
-            "dGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZl",
-            "cnlPcHRpb25zQggKBl93aWR0aEIJCgdfaGVpZ2h0QggKBl9zdGVwcyJDChZC",
-            "ZW5jaG1hcmtNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNl",
-            "b3BzLnYxLlNlc3Npb25FdmVudCLOAQoTQ29udmVydE1vZGVsUmVxdWVzdBIQ",
-            "Cghtb2RlbF9pZBgBIAEoCRIXCg90YXJnZXRfbW9kZWxfaWQYAiABKAkSLwoJ",
-            "ZGF0YV90eXBlGAMgASgOMhwuZGV2aWNlb3BzLnYxLlRlbnNvckRhdGFUeXBl",
-            "EioKB29wdGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMS",
-            "LwoIZGVsaXZlcnkYBSABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
-            "b25zIkEKFENvbnZlcnRNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhou",
-            "ZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCI3CglNb2RlbEZpbGUSFQoNcmVs",
-            "YXRpdmVfcGF0aBgBIAEoCRITCgthcnRpZmFjdF9pZBgCIAEoCSLWAQoSSW1w",
-            "b3J0TW9kZWxSZXF1ZXN0EhAKCG1vZGVsX2lkGAEgASgJEikKBmZvcm1hdBgC",
-            "IAEoDjIZLmRldmljZW9wcy52MS5Nb2RlbEZvcm1hdBImCgVmaWxlcxgDIAMo",
-            "CzIXLmRldmljZW9wcy52MS5Nb2RlbEZpbGUSKgoHb3B0aW9ucxgEIAEoCzIZ",
-            "LmRldmljZW9wcy52MS5Xb3JrT3B0aW9ucxIvCghkZWxpdmVyeRgFIAEoCzId",
-            "LmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMiQAoTSW1wb3J0TW9kZWxS",
-            "ZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9u",
-            "RXZlbnQqhgEKD1ZhbGlkYXRpb25EZXB0aBIgChxWQUxJREFUSU9OX0RFUFRI",
-            "X1VOU1BFQ0lGSUVEEAASGwoXVkFMSURBVElPTl9ERVBUSF9IRUFERVIQARIZ",
-            "ChVWQUxJREFUSU9OX0RFUFRIX0ZVTEwQAhIZChVWQUxJREFUSU9OX0RFUFRI",
-            "X0RFRVAQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "eU9wdGlvbnMSMwoNdmFlX2RhdGFfdHlwZRgHIAEoDjIcLmRldmljZW9wcy52",
+            "MS5UZW5zb3JEYXRhVHlwZRIwCglwbGFjZW1lbnQYCCABKAsyHS5kZXZpY2Vv",
+            "cHMudjEuRGV2aWNlUGxhY2VtZW50IkIKFU9wdGltaXplTW9kZWxSZXNwb25z",
+            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi",
+            "lAIKFUJlbmNobWFya01vZGVsUmVxdWVzdBIQCghtb2RlbF9pZBgBIAEoCRIw",
+            "CglwbGFjZW1lbnQYAiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2Vt",
+            "ZW50EhIKBXdpZHRoGAMgASgFSACIAQESEwoGaGVpZ2h0GAQgASgFSAGIAQES",
+            "EgoFc3RlcHMYBSABKAVIAogBARIqCgdvcHRpb25zGAYgASgLMhkuZGV2aWNl",
+            "b3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcgASgLMh0uZGV2aWNl",
+            "b3BzLnYxLkRlbGl2ZXJ5T3B0aW9uc0IICgZfd2lkdGhCCQoHX2hlaWdodEII",
+            "CgZfc3RlcHMiQwoWQmVuY2htYXJrTW9kZWxSZXNwb25zZRIpCgVldmVudBgB",
+            "IAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi+QEKE0NvbnZlcnRN",
+            "b2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkSFwoPdGFyZ2V0X21vZGVs",
+            "X2lkGAIgASgJEi8KCWRhdGFfdHlwZRgDIAEoDjIcLmRldmljZW9wcy52MS5U",
+            "ZW5zb3JEYXRhVHlwZRIqCgdvcHRpb25zGAQgASgLMhkuZGV2aWNlb3BzLnYx",
+            "LldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAUgASgLMh0uZGV2aWNlb3BzLnYx",
+            "LkRlbGl2ZXJ5T3B0aW9ucxIpCgZmb3JtYXQYBiABKA4yGS5kZXZpY2VvcHMu",
+            "djEuTW9kZWxGb3JtYXQiQQoUQ29udmVydE1vZGVsUmVzcG9uc2USKQoFZXZl",
+            "bnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IjcKCU1vZGVs",
+            "RmlsZRIVCg1yZWxhdGl2ZV9wYXRoGAEgASgJEhMKC2FydGlmYWN0X2lkGAIg",
+            "ASgJItYBChJJbXBvcnRNb2RlbFJlcXVlc3QSEAoIbW9kZWxfaWQYASABKAkS",
+            "KQoGZm9ybWF0GAIgASgOMhkuZGV2aWNlb3BzLnYxLk1vZGVsRm9ybWF0EiYK",
+            "BWZpbGVzGAMgAygLMhcuZGV2aWNlb3BzLnYxLk1vZGVsRmlsZRIqCgdvcHRp",
+            "b25zGAQgASgLMhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2",
+            "ZXJ5GAUgASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucyJAChNJ",
+            "bXBvcnRNb2RlbFJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3Bz",
+            "LnYxLlNlc3Npb25FdmVudCqGAQoPVmFsaWRhdGlvbkRlcHRoEiAKHFZBTElE",
+            "QVRJT05fREVQVEhfVU5TUEVDSUZJRUQQABIbChdWQUxJREFUSU9OX0RFUFRI",
+            "X0hFQURFUhABEhkKFVZBTElEQVRJT05fREVQVEhfRlVMTBACEhkKFVZBTElE",
+            "QVRJT05fREVQVEhfREVFUBADQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZw",
+            "cm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ValidationDepth), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateModelRequest), global::DeviceOperations.V1.ValidateModelRequest.Parser, new[]{ "ModelId", "Depth", "DeviceId", "Options", "Delivery" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateModelResponse), global::DeviceOperations.V1.ValidateModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelRequest), global::DeviceOperations.V1.OptimizeModelRequest.Parser, new[]{ "ModelId", "TargetModelId", "DataType", "Prune", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelRequest), global::DeviceOperations.V1.OptimizeModelRequest.Parser, new[]{ "ModelId", "TargetModelId", "DataType", "Prune", "Options", "Delivery", "VaeDataType", "Placement" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeModelResponse), global::DeviceOperations.V1.OptimizeModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkModelRequest), global::DeviceOperations.V1.BenchmarkModelRequest.Parser, new[]{ "ModelId", "Placement", "Width", "Height", "Steps", "Options", "Delivery" }, new[]{ "Width", "Height", "Steps" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkModelResponse), global::DeviceOperations.V1.BenchmarkModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConvertModelRequest), global::DeviceOperations.V1.ConvertModelRequest.Parser, new[]{ "ModelId", "TargetModelId", "DataType", "Options", "Delivery" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConvertModelRequest), global::DeviceOperations.V1.ConvertModelRequest.Parser, new[]{ "ModelId", "TargetModelId", "DataType", "Options", "Delivery", "Format" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ConvertModelResponse), global::DeviceOperations.V1.ConvertModelResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelFile), global::DeviceOperations.V1.ModelFile.Parser, new[]{ "RelativePath", "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImportModelRequest), global::DeviceOperations.V1.ImportModelRequest.Parser, new[]{ "ModelId", "Format", "Files", "Options", "Delivery" }, null, null, null, null),
@@ -103,7 +107,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("VALIDATION_DEPTH_FULL")] Full = 2,
     /// <summary>
-    /// Also every number: NaN and infinity.
+    /// Also every number (NaN and infinity), and one run of the networks: on the device that is
+    /// named, else on the processor.
     /// </summary>
     [pbr::OriginalName("VALIDATION_DEPTH_DEEP")] Deep = 3,
   }
@@ -747,6 +752,8 @@ namespace DeviceOperations.V1 {
       prune_ = other.prune_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
       delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      vaeDataType_ = other.vaeDataType_;
+      placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -846,6 +853,37 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "vae_data_type" field.</summary>
+    public const int VaeDataTypeFieldNumber = 7;
+    private global::DeviceOperations.V1.TensorDataType vaeDataType_ = global::DeviceOperations.V1.TensorDataType.Unspecified;
+    /// <summary>
+    /// Data type of the VAE's weights in the copy. Default: data_type, or FLOAT32 for a VAE that
+    /// says that it overflows in 16 bits.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.TensorDataType VaeDataType {
+      get { return vaeDataType_; }
+      set {
+        vaeDataType_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "placement" field.</summary>
+    public const int PlacementFieldNumber = 8;
+    private global::DeviceOperations.V1.DevicePlacement placement_;
+    /// <summary>
+    /// Measure both on this device and compare a picture of each; absent leaves that out.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DevicePlacement Placement {
+      get { return placement_; }
+      set {
+        placement_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -867,6 +905,8 @@ namespace DeviceOperations.V1 {
       if (Prune != other.Prune) return false;
       if (!object.Equals(Options, other.Options)) return false;
       if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (VaeDataType != other.VaeDataType) return false;
+      if (!object.Equals(Placement, other.Placement)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -880,6 +920,8 @@ namespace DeviceOperations.V1 {
       if (Prune != false) hash ^= Prune.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
       if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (VaeDataType != global::DeviceOperations.V1.TensorDataType.Unspecified) hash ^= VaeDataType.GetHashCode();
+      if (placement_ != null) hash ^= Placement.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -922,6 +964,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Delivery);
       }
+      if (VaeDataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
+        output.WriteRawTag(56);
+        output.WriteEnum((int) VaeDataType);
+      }
+      if (placement_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Placement);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -956,6 +1006,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Delivery);
       }
+      if (VaeDataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
+        output.WriteRawTag(56);
+        output.WriteEnum((int) VaeDataType);
+      }
+      if (placement_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Placement);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -983,6 +1041,12 @@ namespace DeviceOperations.V1 {
       }
       if (delivery_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (VaeDataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) VaeDataType);
+      }
+      if (placement_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Placement);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1019,6 +1083,15 @@ namespace DeviceOperations.V1 {
           Delivery = new global::DeviceOperations.V1.DeliveryOptions();
         }
         Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.VaeDataType != global::DeviceOperations.V1.TensorDataType.Unspecified) {
+        VaeDataType = other.VaeDataType;
+      }
+      if (other.placement_ != null) {
+        if (placement_ == null) {
+          Placement = new global::DeviceOperations.V1.DevicePlacement();
+        }
+        Placement.MergeFrom(other.Placement);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1069,6 +1142,17 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Delivery);
             break;
           }
+          case 56: {
+            VaeDataType = (global::DeviceOperations.V1.TensorDataType) input.ReadEnum();
+            break;
+          }
+          case 66: {
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
+            break;
+          }
         }
       }
     #endif
@@ -1116,6 +1200,17 @@ namespace DeviceOperations.V1 {
               Delivery = new global::DeviceOperations.V1.DeliveryOptions();
             }
             input.ReadMessage(Delivery);
+            break;
+          }
+          case 56: {
+            VaeDataType = (global::DeviceOperations.V1.TensorDataType) input.ReadEnum();
+            break;
+          }
+          case 66: {
+            if (placement_ == null) {
+              Placement = new global::DeviceOperations.V1.DevicePlacement();
+            }
+            input.ReadMessage(Placement);
             break;
           }
         }
@@ -2106,6 +2201,7 @@ namespace DeviceOperations.V1 {
       dataType_ = other.dataType_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
       delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      format_ = other.format_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2190,6 +2286,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "format" field.</summary>
+    public const int FormatFieldNumber = 6;
+    private global::DeviceOperations.V1.ModelFormat format_ = global::DeviceOperations.V1.ModelFormat.Unspecified;
+    /// <summary>
+    /// Format of the result: SAFETENSORS or DIFFUSERS_FOLDER. Default: SAFETENSORS.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelFormat Format {
+      get { return format_; }
+      set {
+        format_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -2210,6 +2321,7 @@ namespace DeviceOperations.V1 {
       if (DataType != other.DataType) return false;
       if (!object.Equals(Options, other.Options)) return false;
       if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (Format != other.Format) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2222,6 +2334,7 @@ namespace DeviceOperations.V1 {
       if (DataType != global::DeviceOperations.V1.TensorDataType.Unspecified) hash ^= DataType.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
       if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) hash ^= Format.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2260,6 +2373,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Delivery);
       }
+      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
+        output.WriteRawTag(48);
+        output.WriteEnum((int) Format);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2290,6 +2407,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(Delivery);
       }
+      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
+        output.WriteRawTag(48);
+        output.WriteEnum((int) Format);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2314,6 +2435,9 @@ namespace DeviceOperations.V1 {
       }
       if (delivery_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Format);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2347,6 +2471,9 @@ namespace DeviceOperations.V1 {
           Delivery = new global::DeviceOperations.V1.DeliveryOptions();
         }
         Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.Format != global::DeviceOperations.V1.ModelFormat.Unspecified) {
+        Format = other.Format;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2393,6 +2520,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Delivery);
             break;
           }
+          case 48: {
+            Format = (global::DeviceOperations.V1.ModelFormat) input.ReadEnum();
+            break;
+          }
         }
       }
     #endif
@@ -2436,6 +2567,10 @@ namespace DeviceOperations.V1 {
               Delivery = new global::DeviceOperations.V1.DeliveryOptions();
             }
             input.ReadMessage(Delivery);
+            break;
+          }
+          case 48: {
+            Format = (global::DeviceOperations.V1.ModelFormat) input.ReadEnum();
             break;
           }
         }

@@ -713,6 +713,8 @@ class SessionCompleted(_message.Message):
     EVICTION_FIELD_NUMBER: _builtins.int
     POSTPROCESSOR_BENCHMARK_FIELD_NUMBER: _builtins.int
     SAFETY_FIELD_NUMBER: _builtins.int
+    MODEL_OPTIMIZATION_FIELD_NUMBER: _builtins.int
+    MODEL_UNLOAD_FIELD_NUMBER: _builtins.int
     image_count: _builtins.int
     """How many there are."""
     @_builtins.property
@@ -747,7 +749,7 @@ class SessionCompleted(_message.Message):
 
     @_builtins.property
     def model(self) -> _model_info_pb2.ModelInfo:
-        """ConvertModel, OptimizeModel and ImportModel."""
+        """CacheModel, ConvertModel and ImportModel."""
 
     @_builtins.property
     def refresh(self) -> _model_info_pb2.RefreshReport:
@@ -781,6 +783,14 @@ class SessionCompleted(_message.Message):
     def safety(self) -> Global___SafetyReport:
         """CheckSafety and TestPolicy."""
 
+    @_builtins.property
+    def model_optimization(self) -> _model_info_pb2.ModelOptimizationReport:
+        """OptimizeModel."""
+
+    @_builtins.property
+    def model_unload(self) -> _model_info_pb2.ModelUnloadReport:
+        """UnloadModel."""
+
     def __init__(
         self,
         *,
@@ -801,12 +811,14 @@ class SessionCompleted(_message.Message):
         eviction: _memory_info_pb2.ModelEvictionReport | None = ...,
         postprocessor_benchmark: _finishing_pb2.PostprocessorBenchmark | None = ...,
         safety: Global___SafetyReport | None = ...,
+        model_optimization: _model_info_pb2.ModelOptimizationReport | None = ...,
+        model_unload: _model_info_pb2.ModelUnloadReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "eviction", b"eviction", "generation", b"generation", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "eviction", b"eviction", "generation", b"generation", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_optimization", b"model_optimization", "model_unload", b"model_unload", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "degradations", b"degradations", "eviction", b"eviction", "generation", b"generation", "image_count", b"image_count", "images", b"images", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "degradations", b"degradations", "eviction", b"eviction", "generation", b"generation", "image_count", b"image_count", "images", b"images", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_optimization", b"model_optimization", "model_unload", b"model_unload", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["loaded_model", "model", "refresh", "model_validation", "model_benchmark", "optimization", "defragmentation", "eviction", "postprocessor_benchmark", "safety"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["loaded_model", "model", "refresh", "model_validation", "model_benchmark", "optimization", "defragmentation", "eviction", "postprocessor_benchmark", "safety", "model_optimization", "model_unload"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 

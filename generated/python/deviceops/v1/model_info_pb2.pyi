@@ -276,6 +276,10 @@ class ModelInfo(_message.Message):
     DISTILLED_STEPS_FIELD_NUMBER: _builtins.int
     LORA_RANK_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    LORA_ALPHA_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    REMARKS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Its id: the name of its file or folder without root and ending. Characters that a name
     cannot have are hyphens, and a number makes it unique. Required.
@@ -322,6 +326,14 @@ class ModelInfo(_message.Message):
     """Steps it was distilled for; 0 where it was not."""
     lora_rank: _builtins.int
     """Rank of a LoRA; 0 for others."""
+    lora_alpha: _builtins.float
+    """Alpha of a LoRA, which is applied times alpha over rank; 0 for others, and where its
+    layers have several. Range: 0 to 1000000.
+    """
+    kind: _builtins.str
+    """What kind of its type it is, for people ("LoKr", "RRDB", "SSD-1B"). At most 64 characters."""
+    read_only: _builtins.bool
+    """Whether its root is read-only: it can be neither changed nor deleted."""
     @_builtins.property
     def modify_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed on disk."""
@@ -349,6 +361,12 @@ class ModelInfo(_message.Message):
     @_builtins.property
     def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Other ids it answers to. At most 16 elements."""
+
+    @_builtins.property
+    def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What to know before it is used, a sentence each: the feature it waits for, what is passed
+        over in its files. At most 16 elements. At most 512 characters each.
+        """
 
     def __init__(
         self,
@@ -380,10 +398,14 @@ class ModelInfo(_message.Message):
         distilled_steps: _builtins.int = ...,
         lora_rank: _builtins.int = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
+        lora_alpha: _builtins.float = ...,
+        kind: _builtins.str = ...,
+        read_only: _builtins.bool = ...,
+        remarks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["modify_time", b"modify_time", "problem", b"problem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "architecture", b"architecture", "data_type", b"data_type", "description", b"description", "distilled_steps", b"distilled_steps", "format", b"format", "header_metadata", b"header_metadata", "inpainting", b"inpainting", "is_default", b"is_default", "license", b"license", "lora_rank", b"lora_rank", "model_id", b"model_id", "modify_time", b"modify_time", "name", b"name", "native_height", b"native_height", "native_width", b"native_width", "parameter_count", b"parameter_count", "prediction_type", b"prediction_type", "problem", b"problem", "scheduler_class", b"scheduler_class", "sha256", b"sha256", "size_bytes", b"size_bytes", "tags", b"tags", "trigger_words", b"trigger_words", "type", b"type", "usable", b"usable", "zero_terminal_snr", b"zero_terminal_snr"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "architecture", b"architecture", "data_type", b"data_type", "description", b"description", "distilled_steps", b"distilled_steps", "format", b"format", "header_metadata", b"header_metadata", "inpainting", b"inpainting", "is_default", b"is_default", "kind", b"kind", "license", b"license", "lora_alpha", b"lora_alpha", "lora_rank", b"lora_rank", "model_id", b"model_id", "modify_time", b"modify_time", "name", b"name", "native_height", b"native_height", "native_width", b"native_width", "parameter_count", b"parameter_count", "prediction_type", b"prediction_type", "problem", b"problem", "read_only", b"read_only", "remarks", b"remarks", "scheduler_class", b"scheduler_class", "sha256", b"sha256", "size_bytes", b"size_bytes", "tags", b"tags", "trigger_words", b"trigger_words", "type", b"type", "usable", b"usable", "zero_terminal_snr", b"zero_terminal_snr"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,6 +557,40 @@ class LoadedModel(_message.Message):
 Global___LoadedModel: _TypeAlias = LoadedModel  # noqa: Y015
 
 @_typing.final
+class ModelUnloadReport(_message.Message):
+    """Where a model was unloaded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    FREED_FIELD_NUMBER: _builtins.int
+    CACHED_FIELD_NUMBER: _builtins.int
+    cached: _builtins.bool
+    """Whether it is in main memory now."""
+    @_builtins.property
+    def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Devices it left. At most 64 elements."""
+
+    @_builtins.property
+    def freed(self) -> _common_pb2.ByteFigure:
+        """Device memory freed."""
+
+    def __init__(
+        self,
+        *,
+        device_ids: _abc.Iterable[_builtins.str] | None = ...,
+        freed: _common_pb2.ByteFigure | None = ...,
+        cached: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["freed", b"freed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached", b"cached", "device_ids", b"device_ids", "freed", b"freed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUnloadReport: _TypeAlias = ModelUnloadReport  # noqa: Y015
+
+@_typing.final
 class RefreshReport(_message.Message):
     """What a refresh found."""
 
@@ -673,8 +729,13 @@ class ModelBenchmark(_message.Message):
     DECODE_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_FIELD_NUMBER: _builtins.int
     DATA_TYPES_FIELD_NUMBER: _builtins.int
+    SWITCH_FIELD_NUMBER: _builtins.int
+    ENCODE_FIELD_NUMBER: _builtins.int
+    CHANNELS_LAST_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     device_id: _builtins.str
+    channels_last: _builtins.bool
+    """Whether tensors were laid out channels-last."""
     @_builtins.property
     def load(self) -> _common_pb2.DurationStatistics:
         """Disk to device."""
@@ -695,6 +756,16 @@ class ModelBenchmark(_message.Message):
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
         """Data types of its parts. At most 8 elements."""
 
+    @_builtins.property
+    def switch(self) -> _common_pb2.DurationStatistics:
+        """Main memory to device, in place of another model where the device works that way; absent
+        where the model does not fit into the cache.
+        """
+
+    @_builtins.property
+    def encode(self) -> _common_pb2.DurationStatistics:
+        """Embedding one prompt."""
+
     def __init__(
         self,
         *,
@@ -705,11 +776,68 @@ class ModelBenchmark(_message.Message):
         decode: _common_pb2.DurationStatistics | None = ...,
         peak_memory: _common_pb2.ByteFigure | None = ...,
         data_types: _abc.Iterable[_common_pb2.PartDataType] | None = ...,
+        switch: _common_pb2.DurationStatistics | None = ...,
+        encode: _common_pb2.DurationStatistics | None = ...,
+        channels_last: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "load", b"load", "peak_memory", b"peak_memory", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "encode", b"encode", "load", b"load", "peak_memory", b"peak_memory", "step", b"step", "switch", b"switch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_types", b"data_types", "decode", b"decode", "device_id", b"device_id", "load", b"load", "model_id", b"model_id", "peak_memory", b"peak_memory", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "data_types", b"data_types", "decode", b"decode", "device_id", b"device_id", "encode", b"encode", "load", b"load", "model_id", b"model_id", "peak_memory", b"peak_memory", "step", b"step", "switch", b"switch"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelBenchmark: _TypeAlias = ModelBenchmark  # noqa: Y015
+
+@_typing.final
+class ModelOptimizationReport(_message.Message):
+    """A copy that was made smaller or faster, beside what it was made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SIZE_BEFORE_BYTES_FIELD_NUMBER: _builtins.int
+    SIZE_AFTER_BYTES_FIELD_NUMBER: _builtins.int
+    BEFORE_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    SIMILARITY_DB_FIELD_NUMBER: _builtins.int
+    TENSORS_PRUNED_FIELD_NUMBER: _builtins.int
+    size_before_bytes: _builtins.int
+    """Size on disk before."""
+    size_after_bytes: _builtins.int
+    """Size on disk after."""
+    similarity_db: _builtins.float
+    """Peak signal-to-noise ratio between one picture of each with the same seed, in decibels;
+    0 when no device was named.
+    """
+    tensors_pruned: _builtins.int
+    """Tensors that were left out."""
+    @_builtins.property
+    def model(self) -> Global___ModelInfo:
+        """The copy."""
+
+    @_builtins.property
+    def before(self) -> Global___ModelBenchmark:
+        """Figures of the model before; absent when no device was named."""
+
+    @_builtins.property
+    def after(self) -> Global___ModelBenchmark:
+        """Figures of the copy; absent when no device was named."""
+
+    def __init__(
+        self,
+        *,
+        model: Global___ModelInfo | None = ...,
+        size_before_bytes: _builtins.int = ...,
+        size_after_bytes: _builtins.int = ...,
+        before: Global___ModelBenchmark | None = ...,
+        after: Global___ModelBenchmark | None = ...,
+        similarity_db: _builtins.float = ...,
+        tensors_pruned: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before", "model", b"model", "similarity_db", b"similarity_db", "size_after_bytes", b"size_after_bytes", "size_before_bytes", b"size_before_bytes", "tensors_pruned", b"tensors_pruned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelOptimizationReport: _TypeAlias = ModelOptimizationReport  # noqa: Y015

@@ -26,6 +26,7 @@ from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
 from deviceops.v1 import device_info_pb2 as deviceops_dot_v1_dot_device__info__pb2
 from deviceops.v1 import event_pb2 as deviceops_dot_v1_dot_event__pb2
 from deviceops.v1 import memory_info_pb2 as deviceops_dot_v1_dot_memory__info__pb2
+from deviceops.v1 import model_cache_pb2 as deviceops_dot_v1_dot_model__cache__pb2
 from deviceops.v1 import model_info_pb2 as deviceops_dot_v1_dot_model__info__pb2
 from deviceops.v1 import model_task_pb2 as deviceops_dot_v1_dot_model__task__pb2
 from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
@@ -33,7 +34,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x65viceops/v1/model.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1e\x64\x65viceops/v1/memory_info.proto\x1a\x1d\x64\x65viceops/v1/model_info.proto\x1a\x1d\x64\x65viceops/v1/model_task.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x02\n\x11ListModelsRequest\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.deviceops.v1.ModelType\x12\x35\n\x0c\x61rchitecture\x18\x02 \x01(\x0e\x32\x1f.deviceops.v1.ModelArchitecture\x12)\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x19.deviceops.v1.ModelFormat\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\'\n\x05order\x18\x05 \x01(\x0e\x32\x18.deviceops.v1.ModelOrder\x12\x13\n\x0busable_only\x18\x06 \x01(\x08\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12 \n\x18\x63ompatible_with_model_id\x18\t \x01(\t\"\x8f\x01\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x10\n\x08problems\x18\x05 \x03(\t\"\xa9\x01\n\x13SearchModelsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.deviceops.v1.ModelType\x12\x35\n\x0c\x61rchitecture\x18\x03 \x01(\x0e\x32\x1f.deviceops.v1.ModelArchitecture\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\"C\n\nModelMatch\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\r\n\x05score\x18\x02 \x01(\x01\"Z\n\x14SearchModelsResponse\x12)\n\x07matches\x18\x01 \x03(\x0b\x32\x18.deviceops.v1.ModelMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"l\n\x10GetModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x30\n\ncomponents\x18\x02 \x03(\x0b\x32\x1c.deviceops.v1.ModelComponent\"\x81\x01\n\x14RefreshModelsRequest\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"B\n\x15RefreshModelsResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"=\n\x12WatchModelsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x03\"\xea\x01\n\x13WatchModelsResponse\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.deviceops.v1.ModelEventKind\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12*\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x1b.deviceops.v1.EvictionCause\"-\n\x19GetModelComponentsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x90\x02\n\x1aGetModelComponentsResponse\x12\x30\n\ncomponents\x18\x01 \x03(\x0b\x32\x1c.deviceops.v1.ModelComponent\x12 \n\x18\x63ompatible_vae_model_ids\x18\x02 \x03(\t\x12!\n\x19\x63ompatible_lora_model_ids\x18\x03 \x03(\t\x12(\n compatible_control_net_model_ids\x18\x04 \x03(\t\x12$\n\x1c\x63ompatible_refiner_model_ids\x18\x05 \x03(\t\x12+\n#compatible_image_prompt_adapter_ids\x18\x06 \x03(\t\"\x92\x01\n\x11\x43\x61\x63heModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\x12*\n\x07options\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x04 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"?\n\x12\x43\x61\x63heModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"%\n\x11\x45victModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\")\n\x12\x45victModelResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x03\"\x17\n\x15GetCacheStatusRequest\"\x88\x01\n\nCacheEntry\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x31\n\rlast_use_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06pinned\x18\x04 \x01(\x08\x12\x11\n\thit_count\x18\x05 \x01(\x03\"\xac\x01\n\x16GetCacheStatusResponse\x12)\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x18.deviceops.v1.CacheEntry\x12\x12\n\nused_bytes\x18\x02 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x03 \x01(\x03\x12\x11\n\thit_count\x18\x04 \x01(\x03\x12\x12\n\nmiss_count\x18\x05 \x01(\x03\x12\x16\n\x0e\x65viction_count\x18\x06 \x01(\x03\"\x85\x02\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x30\n\tplacement\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12.\n\ndata_types\x18\x03 \x03(\x0b\x32\x1a.deviceops.v1.PartDataType\x12\x0f\n\x07warm_up\x18\x04 \x01(\x08\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\">\n\x11LoadModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\xac\x01\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\x12\x13\n\x0bkeep_cached\x18\x03 \x01(\x08\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"@\n\x13UnloadModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\")\n\x15GetModelStatusRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xf8\x01\n\x16GetModelStatusResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12(\n\x06\x63\x61\x63hed\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.CacheEntry\x12)\n\x06loaded\x18\x03 \x03(\x0b\x32\x19.deviceops.v1.LoadedModel\x12\x31\n\ncomponents\x18\x04 \x03(\x0b\x32\x1d.deviceops.v1.ComponentMemory\x12.\n\testimates\x18\x05 \x03(\x0b\x32\x1b.deviceops.v1.ModelEstimate\"o\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x31\n\rupdate_fields\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"=\n\x13UpdateModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\"*\n\x16SetDefaultModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"A\n\x17SetDefaultModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\"?\n\x12\x44\x65leteModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_sha256\x18\x02 \x01(\t\"*\n\x13\x44\x65leteModelResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x03*\x8c\x01\n\nModelOrder\x12\x1b\n\x17MODEL_ORDER_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_ORDER_NAME\x10\x01\x12\x1b\n\x17MODEL_ORDER_MODIFY_TIME\x10\x02\x12\x14\n\x10MODEL_ORDER_SIZE\x10\x03\x12\x18\n\x14MODEL_ORDER_LAST_USE\x10\x04*\xc4\x01\n\rEvictionCause\x12\x1e\n\x1a\x45VICTION_CAUSE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VICTION_CAUSE_REQUESTED\x10\x01\x12\x17\n\x13\x45VICTION_CAUSE_ROOM\x10\x02\x12\x1b\n\x17\x45VICTION_CAUSE_PRESSURE\x10\x03\x12\x1e\n\x1a\x45VICTION_CAUSE_WORKER_LOST\x10\x04\x12\x1f\n\x1b\x45VICTION_CAUSE_FILE_CHANGED\x10\x05*\xc4\x02\n\x0eModelEventKind\x12 \n\x1cMODEL_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODEL_EVENT_KIND_ADDED\x10\x01\x12\x1c\n\x18MODEL_EVENT_KIND_CHANGED\x10\x02\x12\x1c\n\x18MODEL_EVENT_KIND_REMOVED\x10\x03\x12\x1b\n\x17MODEL_EVENT_KIND_CACHED\x10\x04\x12\x1c\n\x18MODEL_EVENT_KIND_EVICTED\x10\x05\x12\x1b\n\x17MODEL_EVENT_KIND_LOADED\x10\x06\x12\x1d\n\x19MODEL_EVENT_KIND_UNLOADED\x10\x07\x12\x1e\n\x1aMODEL_EVENT_KIND_HEARTBEAT\x10\x08\x12!\n\x1dMODEL_EVENT_KIND_SNAPSHOT_END\x10\t2\xee\r\n\x0cModelService\x12O\n\nListModels\x12\x1f.deviceops.v1.ListModelsRequest\x1a .deviceops.v1.ListModelsResponse\x12U\n\x0cSearchModels\x12!.deviceops.v1.SearchModelsRequest\x1a\".deviceops.v1.SearchModelsResponse\x12I\n\x08GetModel\x12\x1d.deviceops.v1.GetModelRequest\x1a\x1e.deviceops.v1.GetModelResponse\x12Z\n\rRefreshModels\x12\".deviceops.v1.RefreshModelsRequest\x1a#.deviceops.v1.RefreshModelsResponse0\x01\x12T\n\x0bWatchModels\x12 .deviceops.v1.WatchModelsRequest\x1a!.deviceops.v1.WatchModelsResponse0\x01\x12Z\n\rValidateModel\x12\".deviceops.v1.ValidateModelRequest\x1a#.deviceops.v1.ValidateModelResponse0\x01\x12g\n\x12GetModelComponents\x12\'.deviceops.v1.GetModelComponentsRequest\x1a(.deviceops.v1.GetModelComponentsResponse\x12Q\n\nCacheModel\x12\x1f.deviceops.v1.CacheModelRequest\x1a .deviceops.v1.CacheModelResponse0\x01\x12O\n\nEvictModel\x12\x1f.deviceops.v1.EvictModelRequest\x1a .deviceops.v1.EvictModelResponse\x12[\n\x0eGetCacheStatus\x12#.deviceops.v1.GetCacheStatusRequest\x1a$.deviceops.v1.GetCacheStatusResponse\x12N\n\tLoadModel\x12\x1e.deviceops.v1.LoadModelRequest\x1a\x1f.deviceops.v1.LoadModelResponse0\x01\x12T\n\x0bUnloadModel\x12 .deviceops.v1.UnloadModelRequest\x1a!.deviceops.v1.UnloadModelResponse0\x01\x12[\n\x0eGetModelStatus\x12#.deviceops.v1.GetModelStatusRequest\x1a$.deviceops.v1.GetModelStatusResponse\x12Z\n\rOptimizeModel\x12\".deviceops.v1.OptimizeModelRequest\x1a#.deviceops.v1.OptimizeModelResponse0\x01\x12]\n\x0e\x42\x65nchmarkModel\x12#.deviceops.v1.BenchmarkModelRequest\x1a$.deviceops.v1.BenchmarkModelResponse0\x01\x12W\n\x0c\x43onvertModel\x12!.deviceops.v1.ConvertModelRequest\x1a\".deviceops.v1.ConvertModelResponse0\x01\x12T\n\x0bImportModel\x12 .deviceops.v1.ImportModelRequest\x1a!.deviceops.v1.ImportModelResponse0\x01\x12R\n\x0bUpdateModel\x12 .deviceops.v1.UpdateModelRequest\x1a!.deviceops.v1.UpdateModelResponse\x12^\n\x0fSetDefaultModel\x12$.deviceops.v1.SetDefaultModelRequest\x1a%.deviceops.v1.SetDefaultModelResponse\x12R\n\x0b\x44\x65leteModel\x12 .deviceops.v1.DeleteModelRequest\x1a!.deviceops.v1.DeleteModelResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x64\x65viceops/v1/model.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1e\x64\x65viceops/v1/memory_info.proto\x1a\x1e\x64\x65viceops/v1/model_cache.proto\x1a\x1d\x64\x65viceops/v1/model_info.proto\x1a\x1d\x64\x65viceops/v1/model_task.proto\x1a\x1a\x64\x65viceops/v1/session.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb1\x02\n\x11ListModelsRequest\x12%\n\x04type\x18\x01 \x01(\x0e\x32\x17.deviceops.v1.ModelType\x12\x35\n\x0c\x61rchitecture\x18\x02 \x01(\x0e\x32\x1f.deviceops.v1.ModelArchitecture\x12)\n\x06\x66ormat\x18\x03 \x01(\x0e\x32\x19.deviceops.v1.ModelFormat\x12\x0c\n\x04tags\x18\x04 \x03(\t\x12\'\n\x05order\x18\x05 \x01(\x0e\x32\x18.deviceops.v1.ModelOrder\x12\x13\n\x0busable_only\x18\x06 \x01(\x08\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12 \n\x18\x63ompatible_with_model_id\x18\t \x01(\t\"\x8f\x01\n\x12ListModelsResponse\x12\'\n\x06models\x18\x01 \x03(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x13\n\x0btotal_count\x18\x03 \x01(\x05\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12\x10\n\x08problems\x18\x05 \x03(\t\"\xb7\x01\n\x13SearchModelsRequest\x12\r\n\x05query\x18\x01 \x01(\t\x12%\n\x04type\x18\x02 \x01(\x0e\x32\x17.deviceops.v1.ModelType\x12\x35\n\x0c\x61rchitecture\x18\x03 \x01(\x0e\x32\x1f.deviceops.v1.ModelArchitecture\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12\x0c\n\x04tags\x18\x06 \x03(\t\"C\n\nModelMatch\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\r\n\x05score\x18\x02 \x01(\x01\"Z\n\x14SearchModelsResponse\x12)\n\x07matches\x18\x01 \x03(\x0b\x32\x18.deviceops.v1.ModelMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"#\n\x0fGetModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"l\n\x10GetModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x30\n\ncomponents\x18\x02 \x03(\x0b\x32\x1c.deviceops.v1.ModelComponent\"\x81\x01\n\x14RefreshModelsRequest\x12\x0c\n\x04\x66ull\x18\x01 \x01(\x08\x12*\n\x07options\x18\x02 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x03 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"B\n\x15RefreshModelsResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"=\n\x12WatchModelsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rfrom_revision\x18\x02 \x01(\x03\"\xea\x01\n\x13WatchModelsResponse\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.deviceops.v1.ModelEventKind\x12&\n\x05model\x18\x02 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x11\n\tdevice_id\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08revision\x18\x05 \x01(\x03\x12*\n\x05\x63\x61use\x18\x06 \x01(\x0e\x32\x1b.deviceops.v1.EvictionCause\"-\n\x19GetModelComponentsRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\x90\x02\n\x1aGetModelComponentsResponse\x12\x30\n\ncomponents\x18\x01 \x03(\x0b\x32\x1c.deviceops.v1.ModelComponent\x12 \n\x18\x63ompatible_vae_model_ids\x18\x02 \x03(\t\x12!\n\x19\x63ompatible_lora_model_ids\x18\x03 \x03(\t\x12(\n compatible_control_net_model_ids\x18\x04 \x03(\t\x12$\n\x1c\x63ompatible_refiner_model_ids\x18\x05 \x03(\t\x12+\n#compatible_image_prompt_adapter_ids\x18\x06 \x03(\t\"\x85\x02\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x30\n\tplacement\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12.\n\ndata_types\x18\x03 \x03(\x0b\x32\x1a.deviceops.v1.PartDataType\x12\x0f\n\x07warm_up\x18\x04 \x01(\x08\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x0f\n\x07\x64ry_run\x18\x06 \x01(\x08\">\n\x11LoadModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\xac\x01\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x12\n\ndevice_ids\x18\x02 \x03(\t\x12\x13\n\x0bkeep_cached\x18\x03 \x01(\x08\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"@\n\x13UnloadModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\")\n\x15GetModelStatusRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xf8\x01\n\x16GetModelStatusResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12(\n\x06\x63\x61\x63hed\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.CacheEntry\x12)\n\x06loaded\x18\x03 \x03(\x0b\x32\x19.deviceops.v1.LoadedModel\x12\x31\n\ncomponents\x18\x04 \x03(\x0b\x32\x1d.deviceops.v1.ComponentMemory\x12.\n\testimates\x18\x05 \x03(\x0b\x32\x1b.deviceops.v1.ModelEstimate\"o\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\x12\x31\n\rupdate_fields\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\"=\n\x13UpdateModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\"*\n\x16SetDefaultModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"A\n\x17SetDefaultModelResponse\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x17.deviceops.v1.ModelInfo\"?\n\x12\x44\x65leteModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0f\x65xpected_sha256\x18\x02 \x01(\t\"*\n\x13\x44\x65leteModelResponse\x12\x13\n\x0b\x66reed_bytes\x18\x01 \x01(\x03*\x8c\x01\n\nModelOrder\x12\x1b\n\x17MODEL_ORDER_UNSPECIFIED\x10\x00\x12\x14\n\x10MODEL_ORDER_NAME\x10\x01\x12\x1b\n\x17MODEL_ORDER_MODIFY_TIME\x10\x02\x12\x14\n\x10MODEL_ORDER_SIZE\x10\x03\x12\x18\n\x14MODEL_ORDER_LAST_USE\x10\x04*\xc4\x01\n\rEvictionCause\x12\x1e\n\x1a\x45VICTION_CAUSE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x45VICTION_CAUSE_REQUESTED\x10\x01\x12\x17\n\x13\x45VICTION_CAUSE_ROOM\x10\x02\x12\x1b\n\x17\x45VICTION_CAUSE_PRESSURE\x10\x03\x12\x1e\n\x1a\x45VICTION_CAUSE_WORKER_LOST\x10\x04\x12\x1f\n\x1b\x45VICTION_CAUSE_FILE_CHANGED\x10\x05*\xc4\x02\n\x0eModelEventKind\x12 \n\x1cMODEL_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16MODEL_EVENT_KIND_ADDED\x10\x01\x12\x1c\n\x18MODEL_EVENT_KIND_CHANGED\x10\x02\x12\x1c\n\x18MODEL_EVENT_KIND_REMOVED\x10\x03\x12\x1b\n\x17MODEL_EVENT_KIND_CACHED\x10\x04\x12\x1c\n\x18MODEL_EVENT_KIND_EVICTED\x10\x05\x12\x1b\n\x17MODEL_EVENT_KIND_LOADED\x10\x06\x12\x1d\n\x19MODEL_EVENT_KIND_UNLOADED\x10\x07\x12\x1e\n\x1aMODEL_EVENT_KIND_HEARTBEAT\x10\x08\x12!\n\x1dMODEL_EVENT_KIND_SNAPSHOT_END\x10\t2\xcb\x0e\n\x0cModelService\x12O\n\nListModels\x12\x1f.deviceops.v1.ListModelsRequest\x1a .deviceops.v1.ListModelsResponse\x12U\n\x0cSearchModels\x12!.deviceops.v1.SearchModelsRequest\x1a\".deviceops.v1.SearchModelsResponse\x12I\n\x08GetModel\x12\x1d.deviceops.v1.GetModelRequest\x1a\x1e.deviceops.v1.GetModelResponse\x12Z\n\rRefreshModels\x12\".deviceops.v1.RefreshModelsRequest\x1a#.deviceops.v1.RefreshModelsResponse0\x01\x12T\n\x0bWatchModels\x12 .deviceops.v1.WatchModelsRequest\x1a!.deviceops.v1.WatchModelsResponse0\x01\x12Z\n\rValidateModel\x12\".deviceops.v1.ValidateModelRequest\x1a#.deviceops.v1.ValidateModelResponse0\x01\x12g\n\x12GetModelComponents\x12\'.deviceops.v1.GetModelComponentsRequest\x1a(.deviceops.v1.GetModelComponentsResponse\x12Q\n\nCacheModel\x12\x1f.deviceops.v1.CacheModelRequest\x1a .deviceops.v1.CacheModelResponse0\x01\x12O\n\nEvictModel\x12\x1f.deviceops.v1.EvictModelRequest\x1a .deviceops.v1.EvictModelResponse\x12[\n\x0eGetCacheStatus\x12#.deviceops.v1.GetCacheStatusRequest\x1a$.deviceops.v1.GetCacheStatusResponse\x12[\n\x0eSetCacheBudget\x12#.deviceops.v1.SetCacheBudgetRequest\x1a$.deviceops.v1.SetCacheBudgetResponse\x12N\n\tLoadModel\x12\x1e.deviceops.v1.LoadModelRequest\x1a\x1f.deviceops.v1.LoadModelResponse0\x01\x12T\n\x0bUnloadModel\x12 .deviceops.v1.UnloadModelRequest\x1a!.deviceops.v1.UnloadModelResponse0\x01\x12[\n\x0eGetModelStatus\x12#.deviceops.v1.GetModelStatusRequest\x1a$.deviceops.v1.GetModelStatusResponse\x12Z\n\rOptimizeModel\x12\".deviceops.v1.OptimizeModelRequest\x1a#.deviceops.v1.OptimizeModelResponse0\x01\x12]\n\x0e\x42\x65nchmarkModel\x12#.deviceops.v1.BenchmarkModelRequest\x1a$.deviceops.v1.BenchmarkModelResponse0\x01\x12W\n\x0c\x43onvertModel\x12!.deviceops.v1.ConvertModelRequest\x1a\".deviceops.v1.ConvertModelResponse0\x01\x12T\n\x0bImportModel\x12 .deviceops.v1.ImportModelRequest\x1a!.deviceops.v1.ImportModelResponse0\x01\x12R\n\x0bUpdateModel\x12 .deviceops.v1.UpdateModelRequest\x1a!.deviceops.v1.UpdateModelResponse\x12^\n\x0fSetDefaultModel\x12$.deviceops.v1.SetDefaultModelRequest\x1a%.deviceops.v1.SetDefaultModelResponse\x12R\n\x0b\x44\x65leteModel\x12 .deviceops.v1.DeleteModelRequest\x1a!.deviceops.v1.DeleteModelResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,76 +42,62 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.model_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_MODELORDER']._serialized_start=3967
-  _globals['_MODELORDER']._serialized_end=4107
-  _globals['_EVICTIONCAUSE']._serialized_start=4110
-  _globals['_EVICTIONCAUSE']._serialized_end=4306
-  _globals['_MODELEVENTKIND']._serialized_start=4309
-  _globals['_MODELEVENTKIND']._serialized_end=4633
-  _globals['_LISTMODELSREQUEST']._serialized_start=317
-  _globals['_LISTMODELSREQUEST']._serialized_end=622
-  _globals['_LISTMODELSRESPONSE']._serialized_start=625
-  _globals['_LISTMODELSRESPONSE']._serialized_end=768
-  _globals['_SEARCHMODELSREQUEST']._serialized_start=771
-  _globals['_SEARCHMODELSREQUEST']._serialized_end=940
-  _globals['_MODELMATCH']._serialized_start=942
-  _globals['_MODELMATCH']._serialized_end=1009
-  _globals['_SEARCHMODELSRESPONSE']._serialized_start=1011
-  _globals['_SEARCHMODELSRESPONSE']._serialized_end=1101
-  _globals['_GETMODELREQUEST']._serialized_start=1103
-  _globals['_GETMODELREQUEST']._serialized_end=1138
-  _globals['_GETMODELRESPONSE']._serialized_start=1140
-  _globals['_GETMODELRESPONSE']._serialized_end=1248
-  _globals['_REFRESHMODELSREQUEST']._serialized_start=1251
-  _globals['_REFRESHMODELSREQUEST']._serialized_end=1380
-  _globals['_REFRESHMODELSRESPONSE']._serialized_start=1382
-  _globals['_REFRESHMODELSRESPONSE']._serialized_end=1448
-  _globals['_WATCHMODELSREQUEST']._serialized_start=1450
-  _globals['_WATCHMODELSREQUEST']._serialized_end=1511
-  _globals['_WATCHMODELSRESPONSE']._serialized_start=1514
-  _globals['_WATCHMODELSRESPONSE']._serialized_end=1748
-  _globals['_GETMODELCOMPONENTSREQUEST']._serialized_start=1750
-  _globals['_GETMODELCOMPONENTSREQUEST']._serialized_end=1795
-  _globals['_GETMODELCOMPONENTSRESPONSE']._serialized_start=1798
-  _globals['_GETMODELCOMPONENTSRESPONSE']._serialized_end=2070
-  _globals['_CACHEMODELREQUEST']._serialized_start=2073
-  _globals['_CACHEMODELREQUEST']._serialized_end=2219
-  _globals['_CACHEMODELRESPONSE']._serialized_start=2221
-  _globals['_CACHEMODELRESPONSE']._serialized_end=2284
-  _globals['_EVICTMODELREQUEST']._serialized_start=2286
-  _globals['_EVICTMODELREQUEST']._serialized_end=2323
-  _globals['_EVICTMODELRESPONSE']._serialized_start=2325
-  _globals['_EVICTMODELRESPONSE']._serialized_end=2366
-  _globals['_GETCACHESTATUSREQUEST']._serialized_start=2368
-  _globals['_GETCACHESTATUSREQUEST']._serialized_end=2391
-  _globals['_CACHEENTRY']._serialized_start=2394
-  _globals['_CACHEENTRY']._serialized_end=2530
-  _globals['_GETCACHESTATUSRESPONSE']._serialized_start=2533
-  _globals['_GETCACHESTATUSRESPONSE']._serialized_end=2705
-  _globals['_LOADMODELREQUEST']._serialized_start=2708
-  _globals['_LOADMODELREQUEST']._serialized_end=2969
-  _globals['_LOADMODELRESPONSE']._serialized_start=2971
-  _globals['_LOADMODELRESPONSE']._serialized_end=3033
-  _globals['_UNLOADMODELREQUEST']._serialized_start=3036
-  _globals['_UNLOADMODELREQUEST']._serialized_end=3208
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=3210
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=3274
-  _globals['_GETMODELSTATUSREQUEST']._serialized_start=3276
-  _globals['_GETMODELSTATUSREQUEST']._serialized_end=3317
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=3320
-  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=3568
-  _globals['_UPDATEMODELREQUEST']._serialized_start=3570
-  _globals['_UPDATEMODELREQUEST']._serialized_end=3681
-  _globals['_UPDATEMODELRESPONSE']._serialized_start=3683
-  _globals['_UPDATEMODELRESPONSE']._serialized_end=3744
-  _globals['_SETDEFAULTMODELREQUEST']._serialized_start=3746
-  _globals['_SETDEFAULTMODELREQUEST']._serialized_end=3788
-  _globals['_SETDEFAULTMODELRESPONSE']._serialized_start=3790
-  _globals['_SETDEFAULTMODELRESPONSE']._serialized_end=3855
-  _globals['_DELETEMODELREQUEST']._serialized_start=3857
-  _globals['_DELETEMODELREQUEST']._serialized_end=3920
-  _globals['_DELETEMODELRESPONSE']._serialized_start=3922
-  _globals['_DELETEMODELRESPONSE']._serialized_end=3964
-  _globals['_MODELSERVICE']._serialized_start=4636
-  _globals['_MODELSERVICE']._serialized_end=6410
+  _globals['_MODELORDER']._serialized_start=3378
+  _globals['_MODELORDER']._serialized_end=3518
+  _globals['_EVICTIONCAUSE']._serialized_start=3521
+  _globals['_EVICTIONCAUSE']._serialized_end=3717
+  _globals['_MODELEVENTKIND']._serialized_start=3720
+  _globals['_MODELEVENTKIND']._serialized_end=4044
+  _globals['_LISTMODELSREQUEST']._serialized_start=349
+  _globals['_LISTMODELSREQUEST']._serialized_end=654
+  _globals['_LISTMODELSRESPONSE']._serialized_start=657
+  _globals['_LISTMODELSRESPONSE']._serialized_end=800
+  _globals['_SEARCHMODELSREQUEST']._serialized_start=803
+  _globals['_SEARCHMODELSREQUEST']._serialized_end=986
+  _globals['_MODELMATCH']._serialized_start=988
+  _globals['_MODELMATCH']._serialized_end=1055
+  _globals['_SEARCHMODELSRESPONSE']._serialized_start=1057
+  _globals['_SEARCHMODELSRESPONSE']._serialized_end=1147
+  _globals['_GETMODELREQUEST']._serialized_start=1149
+  _globals['_GETMODELREQUEST']._serialized_end=1184
+  _globals['_GETMODELRESPONSE']._serialized_start=1186
+  _globals['_GETMODELRESPONSE']._serialized_end=1294
+  _globals['_REFRESHMODELSREQUEST']._serialized_start=1297
+  _globals['_REFRESHMODELSREQUEST']._serialized_end=1426
+  _globals['_REFRESHMODELSRESPONSE']._serialized_start=1428
+  _globals['_REFRESHMODELSRESPONSE']._serialized_end=1494
+  _globals['_WATCHMODELSREQUEST']._serialized_start=1496
+  _globals['_WATCHMODELSREQUEST']._serialized_end=1557
+  _globals['_WATCHMODELSRESPONSE']._serialized_start=1560
+  _globals['_WATCHMODELSRESPONSE']._serialized_end=1794
+  _globals['_GETMODELCOMPONENTSREQUEST']._serialized_start=1796
+  _globals['_GETMODELCOMPONENTSREQUEST']._serialized_end=1841
+  _globals['_GETMODELCOMPONENTSRESPONSE']._serialized_start=1844
+  _globals['_GETMODELCOMPONENTSRESPONSE']._serialized_end=2116
+  _globals['_LOADMODELREQUEST']._serialized_start=2119
+  _globals['_LOADMODELREQUEST']._serialized_end=2380
+  _globals['_LOADMODELRESPONSE']._serialized_start=2382
+  _globals['_LOADMODELRESPONSE']._serialized_end=2444
+  _globals['_UNLOADMODELREQUEST']._serialized_start=2447
+  _globals['_UNLOADMODELREQUEST']._serialized_end=2619
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=2621
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=2685
+  _globals['_GETMODELSTATUSREQUEST']._serialized_start=2687
+  _globals['_GETMODELSTATUSREQUEST']._serialized_end=2728
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_start=2731
+  _globals['_GETMODELSTATUSRESPONSE']._serialized_end=2979
+  _globals['_UPDATEMODELREQUEST']._serialized_start=2981
+  _globals['_UPDATEMODELREQUEST']._serialized_end=3092
+  _globals['_UPDATEMODELRESPONSE']._serialized_start=3094
+  _globals['_UPDATEMODELRESPONSE']._serialized_end=3155
+  _globals['_SETDEFAULTMODELREQUEST']._serialized_start=3157
+  _globals['_SETDEFAULTMODELREQUEST']._serialized_end=3199
+  _globals['_SETDEFAULTMODELRESPONSE']._serialized_start=3201
+  _globals['_SETDEFAULTMODELRESPONSE']._serialized_end=3266
+  _globals['_DELETEMODELREQUEST']._serialized_start=3268
+  _globals['_DELETEMODELREQUEST']._serialized_end=3331
+  _globals['_DELETEMODELRESPONSE']._serialized_start=3333
+  _globals['_DELETEMODELRESPONSE']._serialized_end=3375
+  _globals['_MODELSERVICE']._serialized_start=4047
+  _globals['_MODELSERVICE']._serialized_end=5914
 # @@protoc_insertion_point(module_scope)

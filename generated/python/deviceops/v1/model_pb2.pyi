@@ -8,6 +8,7 @@ from deviceops.v1 import common_pb2 as _common_pb2
 from deviceops.v1 import device_info_pb2 as _device_info_pb2
 from deviceops.v1 import event_pb2 as _event_pb2
 from deviceops.v1 import memory_info_pb2 as _memory_info_pb2
+from deviceops.v1 import model_cache_pb2 as _model_cache_pb2
 from deviceops.v1 import model_info_pb2 as _model_info_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
@@ -256,8 +257,11 @@ class SearchModelsRequest(_message.Message):
     ARCHITECTURE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TAGS_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """Words. At most 256 characters. Required."""
+    """Words, all of which are found in the model; one of at least 8 hexadecimal digits also as the
+    beginning of its SHA-256. At most 256 characters. Required.
+    """
     type: _model_info_pb2.ModelType.ValueType
     """Only this type; UNSPECIFIED means all."""
     architecture: _model_info_pb2.ModelArchitecture.ValueType
@@ -266,6 +270,10 @@ class SearchModelsRequest(_message.Message):
     """Entries per page; 0 means the default. Range: 0 to 1000. Default: 100."""
     page_token: _builtins.str
     """next_page_token of the page before; empty for the first."""
+    @_builtins.property
+    def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only those with all of these tags. At most 32 elements. At most 64 characters each."""
+
     def __init__(
         self,
         *,
@@ -274,10 +282,11 @@ class SearchModelsRequest(_message.Message):
         architecture: _model_info_pb2.ModelArchitecture.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        tags: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "page_size", b"page_size", "page_token", b"page_token", "query", b"query", "tags", b"tags", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -593,210 +602,6 @@ class GetModelComponentsResponse(_message.Message):
 Global___GetModelComponentsResponse: _TypeAlias = GetModelComponentsResponse  # noqa: Y015
 
 @_typing.final
-class CacheModelRequest(_message.Message):
-    """What to cache."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    PINNED_FIELD_NUMBER: _builtins.int
-    OPTIONS_FIELD_NUMBER: _builtins.int
-    DELIVERY_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """Required."""
-    pinned: _builtins.bool
-    """Keep it until EvictModel, whatever the pressure."""
-    @_builtins.property
-    def options(self) -> _session_pb2.WorkOptions:
-        """Idempotency, priority, timeouts, what a lost stream means."""
-
-    @_builtins.property
-    def delivery(self) -> _session_pb2.DeliveryOptions:
-        """How events come."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        pinned: _builtins.bool = ...,
-        options: _session_pb2.WorkOptions | None = ...,
-        delivery: _session_pb2.DeliveryOptions | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "model_id", b"model_id", "options", b"options", "pinned", b"pinned"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CacheModelRequest: _TypeAlias = CacheModelRequest  # noqa: Y015
-
-@_typing.final
-class CacheModelResponse(_message.Message):
-    """One event of a caching."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def event(self) -> _event_pb2.SessionEvent: ...
-    def __init__(
-        self,
-        *,
-        event: _event_pb2.SessionEvent | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CacheModelResponse: _TypeAlias = CacheModelResponse  # noqa: Y015
-
-@_typing.final
-class EvictModelRequest(_message.Message):
-    """What to evict."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    """Required."""
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_id", b"model_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EvictModelRequest: _TypeAlias = EvictModelRequest  # noqa: Y015
-
-@_typing.final
-class EvictModelResponse(_message.Message):
-    """It is evicted."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    FREED_BYTES_FIELD_NUMBER: _builtins.int
-    freed_bytes: _builtins.int
-    """Bytes freed."""
-    def __init__(
-        self,
-        *,
-        freed_bytes: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EvictModelResponse: _TypeAlias = EvictModelResponse  # noqa: Y015
-
-@_typing.final
-class GetCacheStatusRequest(_message.Message):
-    """The cache."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetCacheStatusRequest: _TypeAlias = GetCacheStatusRequest  # noqa: Y015
-
-@_typing.final
-class CacheEntry(_message.Message):
-    """One cached model."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    MODEL_ID_FIELD_NUMBER: _builtins.int
-    SIZE_BYTES_FIELD_NUMBER: _builtins.int
-    LAST_USE_TIME_FIELD_NUMBER: _builtins.int
-    PINNED_FIELD_NUMBER: _builtins.int
-    HIT_COUNT_FIELD_NUMBER: _builtins.int
-    model_id: _builtins.str
-    size_bytes: _builtins.int
-    """Main memory it takes."""
-    pinned: _builtins.bool
-    """Whether it stays whatever the pressure."""
-    hit_count: _builtins.int
-    """Loads that found it here."""
-    @_builtins.property
-    def last_use_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last used."""
-
-    def __init__(
-        self,
-        *,
-        model_id: _builtins.str = ...,
-        size_bytes: _builtins.int = ...,
-        last_use_time: _timestamp_pb2.Timestamp | None = ...,
-        pinned: _builtins.bool = ...,
-        hit_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hit_count", b"hit_count", "last_use_time", b"last_use_time", "model_id", b"model_id", "pinned", b"pinned", "size_bytes", b"size_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___CacheEntry: _TypeAlias = CacheEntry  # noqa: Y015
-
-@_typing.final
-class GetCacheStatusResponse(_message.Message):
-    """The cache's state."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    ENTRIES_FIELD_NUMBER: _builtins.int
-    USED_BYTES_FIELD_NUMBER: _builtins.int
-    BUDGET_BYTES_FIELD_NUMBER: _builtins.int
-    HIT_COUNT_FIELD_NUMBER: _builtins.int
-    MISS_COUNT_FIELD_NUMBER: _builtins.int
-    EVICTION_COUNT_FIELD_NUMBER: _builtins.int
-    used_bytes: _builtins.int
-    """Main memory used."""
-    budget_bytes: _builtins.int
-    """Most main memory used."""
-    hit_count: _builtins.int
-    """Loads that found their model here."""
-    miss_count: _builtins.int
-    """Loads that did not."""
-    eviction_count: _builtins.int
-    """Models evicted for others."""
-    @_builtins.property
-    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___CacheEntry]:
-        """Cached models, next to be evicted last. At most 1000 elements."""
-
-    def __init__(
-        self,
-        *,
-        entries: _abc.Iterable[Global___CacheEntry] | None = ...,
-        used_bytes: _builtins.int = ...,
-        budget_bytes: _builtins.int = ...,
-        hit_count: _builtins.int = ...,
-        miss_count: _builtins.int = ...,
-        eviction_count: _builtins.int = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_bytes", b"budget_bytes", "entries", b"entries", "eviction_count", b"eviction_count", "hit_count", b"hit_count", "miss_count", b"miss_count", "used_bytes", b"used_bytes"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___GetCacheStatusResponse: _TypeAlias = GetCacheStatusResponse  # noqa: Y015
-
-@_typing.final
 class LoadModelRequest(_message.Message):
     """What to load where."""
 
@@ -980,7 +785,7 @@ class GetModelStatusResponse(_message.Message):
         """The model, as on disk."""
 
     @_builtins.property
-    def cached(self) -> Global___CacheEntry:
+    def cached(self) -> _model_cache_pb2.CacheEntry:
         """In main memory; absent when not."""
 
     @_builtins.property
@@ -999,7 +804,7 @@ class GetModelStatusResponse(_message.Message):
         self,
         *,
         model: _model_info_pb2.ModelInfo | None = ...,
-        cached: Global___CacheEntry | None = ...,
+        cached: _model_cache_pb2.CacheEntry | None = ...,
         loaded: _abc.Iterable[_model_info_pb2.LoadedModel] | None = ...,
         components: _abc.Iterable[_memory_info_pb2.ComponentMemory] | None = ...,
         estimates: _abc.Iterable[_model_info_pb2.ModelEstimate] | None = ...,

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from deviceops.v1 import model_cache_pb2 as deviceops_dot_v1_dot_model__cache__pb2
 from deviceops.v1 import model_pb2 as deviceops_dot_v1_dot_model__pb2
 from deviceops.v1 import model_task_pb2 as deviceops_dot_v1_dot_model__task__pb2
 
@@ -76,18 +77,23 @@ class ModelServiceStub:
                 _registered_method=True)
         self.CacheModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/CacheModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.CacheModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.CacheModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__cache__pb2.CacheModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__cache__pb2.CacheModelResponse.FromString,
                 _registered_method=True)
         self.EvictModel = channel.unary_unary(
                 '/deviceops.v1.ModelService/EvictModel',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.EvictModelRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.EvictModelResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__cache__pb2.EvictModelRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__cache__pb2.EvictModelResponse.FromString,
                 _registered_method=True)
         self.GetCacheStatus = channel.unary_unary(
                 '/deviceops.v1.ModelService/GetCacheStatus',
-                request_serializer=deviceops_dot_v1_dot_model__pb2.GetCacheStatusRequest.SerializeToString,
-                response_deserializer=deviceops_dot_v1_dot_model__pb2.GetCacheStatusResponse.FromString,
+                request_serializer=deviceops_dot_v1_dot_model__cache__pb2.GetCacheStatusRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__cache__pb2.GetCacheStatusResponse.FromString,
+                _registered_method=True)
+        self.SetCacheBudget = channel.unary_unary(
+                '/deviceops.v1.ModelService/SetCacheBudget',
+                request_serializer=deviceops_dot_v1_dot_model__cache__pb2.SetCacheBudgetRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_model__cache__pb2.SetCacheBudgetResponse.FromString,
                 _registered_method=True)
         self.LoadModel = channel.unary_stream(
                 '/deviceops.v1.ModelService/LoadModel',
@@ -158,7 +164,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchModels(self, request, context):
-        """Models whose name, tags, trigger words or description match words, best first.
+        """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -229,6 +235,16 @@ class ModelServiceServicer:
     def GetCacheStatus(self, request, context):
         """What the cache holds and how well it works.
         Errors: none of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetCacheBudget(self, request, context):
+        """Change how much main memory the cache may take; what no longer fits is evicted, what is
+        pinned or in use stays. Survives restarts, until the server's setting is changed.
+        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+        pinned or in use is more).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -373,18 +389,23 @@ def add_ModelServiceServicer_to_server(servicer, server):
             ),
             'CacheModel': grpc.unary_stream_rpc_method_handler(
                     servicer.CacheModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.CacheModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.CacheModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__cache__pb2.CacheModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__cache__pb2.CacheModelResponse.SerializeToString,
             ),
             'EvictModel': grpc.unary_unary_rpc_method_handler(
                     servicer.EvictModel,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.EvictModelRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.EvictModelResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__cache__pb2.EvictModelRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__cache__pb2.EvictModelResponse.SerializeToString,
             ),
             'GetCacheStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetCacheStatus,
-                    request_deserializer=deviceops_dot_v1_dot_model__pb2.GetCacheStatusRequest.FromString,
-                    response_serializer=deviceops_dot_v1_dot_model__pb2.GetCacheStatusResponse.SerializeToString,
+                    request_deserializer=deviceops_dot_v1_dot_model__cache__pb2.GetCacheStatusRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__cache__pb2.GetCacheStatusResponse.SerializeToString,
+            ),
+            'SetCacheBudget': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetCacheBudget,
+                    request_deserializer=deviceops_dot_v1_dot_model__cache__pb2.SetCacheBudgetRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_model__cache__pb2.SetCacheBudgetResponse.SerializeToString,
             ),
             'LoadModel': grpc.unary_stream_rpc_method_handler(
                     servicer.LoadModel,
@@ -655,8 +676,8 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/CacheModel',
-            deviceops_dot_v1_dot_model__pb2.CacheModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.CacheModelResponse.FromString,
+            deviceops_dot_v1_dot_model__cache__pb2.CacheModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__cache__pb2.CacheModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -682,8 +703,8 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/EvictModel',
-            deviceops_dot_v1_dot_model__pb2.EvictModelRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.EvictModelResponse.FromString,
+            deviceops_dot_v1_dot_model__cache__pb2.EvictModelRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__cache__pb2.EvictModelResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -709,8 +730,35 @@ class ModelService:
             request,
             target,
             '/deviceops.v1.ModelService/GetCacheStatus',
-            deviceops_dot_v1_dot_model__pb2.GetCacheStatusRequest.SerializeToString,
-            deviceops_dot_v1_dot_model__pb2.GetCacheStatusResponse.FromString,
+            deviceops_dot_v1_dot_model__cache__pb2.GetCacheStatusRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__cache__pb2.GetCacheStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetCacheBudget(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ModelService/SetCacheBudget',
+            deviceops_dot_v1_dot_model__cache__pb2.SetCacheBudgetRequest.SerializeToString,
+            deviceops_dot_v1_dot_model__cache__pb2.SetCacheBudgetResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Models on disk, in main memory and on devices."""
 
 from collections import abc as _abc
+from deviceops.v1 import model_cache_pb2 as _model_cache_pb2
 from deviceops.v1 import model_pb2 as _model_pb2
 from deviceops.v1 import model_task_pb2 as _model_task_pb2
 from grpc import aio as _aio
@@ -44,7 +45,7 @@ class ModelServiceStub:
     ENUM_VALUE_UNKNOWN).
     """
     SearchModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.SearchModelsRequest, _model_pb2.SearchModelsResponse]
-    """Models whose name, tags, trigger words or description match words, best first.
+    """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
@@ -71,18 +72,24 @@ class ModelServiceStub:
     """The networks and tokenizers a model consists of, and what could replace each.
     Errors: NOT_FOUND (MODEL_NOT_FOUND).
     """
-    CacheModel: _grpc.UnaryStreamMultiCallable[_model_pb2.CacheModelRequest, _model_pb2.CacheModelResponse]
+    CacheModel: _grpc.UnaryStreamMultiCallable[_model_cache_pb2.CacheModelRequest, _model_cache_pb2.CacheModelResponse]
     """Read a model into main memory.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
     (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
     """
-    EvictModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.EvictModelRequest, _model_pb2.EvictModelResponse]
+    EvictModel: _grpc.UnaryUnaryMultiCallable[_model_cache_pb2.EvictModelRequest, _model_cache_pb2.EvictModelResponse]
     """Drop a model from main memory.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE).
     """
-    GetCacheStatus: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetCacheStatusRequest, _model_pb2.GetCacheStatusResponse]
+    GetCacheStatus: _grpc.UnaryUnaryMultiCallable[_model_cache_pb2.GetCacheStatusRequest, _model_cache_pb2.GetCacheStatusResponse]
     """What the cache holds and how well it works.
     Errors: none of its own.
+    """
+    SetCacheBudget: _grpc.UnaryUnaryMultiCallable[_model_cache_pb2.SetCacheBudgetRequest, _model_cache_pb2.SetCacheBudgetResponse]
+    """Change how much main memory the cache may take; what no longer fits is evicted, what is
+    pinned or in use stays. Survives restarts, until the server's setting is changed.
+    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+    pinned or in use is more).
     """
     LoadModel: _grpc.UnaryStreamMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
     """Put a model on a device, ready to run.
@@ -159,7 +166,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ENUM_VALUE_UNKNOWN).
     """
     SearchModels: _aio.UnaryUnaryMultiCallable[_model_pb2.SearchModelsRequest, _model_pb2.SearchModelsResponse]  # type: ignore[assignment]
-    """Models whose name, tags, trigger words or description match words, best first.
+    """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -186,18 +193,24 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """The networks and tokenizers a model consists of, and what could replace each.
     Errors: NOT_FOUND (MODEL_NOT_FOUND).
     """
-    CacheModel: _aio.UnaryStreamMultiCallable[_model_pb2.CacheModelRequest, _model_pb2.CacheModelResponse]  # type: ignore[assignment]
+    CacheModel: _aio.UnaryStreamMultiCallable[_model_cache_pb2.CacheModelRequest, _model_cache_pb2.CacheModelResponse]  # type: ignore[assignment]
     """Read a model into main memory.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
     (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
     """
-    EvictModel: _aio.UnaryUnaryMultiCallable[_model_pb2.EvictModelRequest, _model_pb2.EvictModelResponse]  # type: ignore[assignment]
+    EvictModel: _aio.UnaryUnaryMultiCallable[_model_cache_pb2.EvictModelRequest, _model_cache_pb2.EvictModelResponse]  # type: ignore[assignment]
     """Drop a model from main memory.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE).
     """
-    GetCacheStatus: _aio.UnaryUnaryMultiCallable[_model_pb2.GetCacheStatusRequest, _model_pb2.GetCacheStatusResponse]  # type: ignore[assignment]
+    GetCacheStatus: _aio.UnaryUnaryMultiCallable[_model_cache_pb2.GetCacheStatusRequest, _model_cache_pb2.GetCacheStatusResponse]  # type: ignore[assignment]
     """What the cache holds and how well it works.
     Errors: none of its own.
+    """
+    SetCacheBudget: _aio.UnaryUnaryMultiCallable[_model_cache_pb2.SetCacheBudgetRequest, _model_cache_pb2.SetCacheBudgetResponse]  # type: ignore[assignment]
+    """Change how much main memory the cache may take; what no longer fits is evicted, what is
+    pinned or in use stays. Survives restarts, until the server's setting is changed.
+    Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+    pinned or in use is more).
     """
     LoadModel: _aio.UnaryStreamMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
     """Put a model on a device, ready to run.
@@ -281,7 +294,7 @@ class ModelServiceServicer:
         request: _model_pb2.SearchModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.SearchModelsResponse, _abc.Awaitable[_model_pb2.SearchModelsResponse]]:
-        """Models whose name, tags, trigger words or description match words, best first.
+        """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
         """
 
@@ -336,9 +349,9 @@ class ModelServiceServicer:
 
     def CacheModel(
         self,
-        request: _model_pb2.CacheModelRequest,
+        request: _model_cache_pb2.CacheModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_abc.Iterator[_model_pb2.CacheModelResponse], _abc.AsyncIterator[_model_pb2.CacheModelResponse]]:
+    ) -> _typing.Union[_abc.Iterator[_model_cache_pb2.CacheModelResponse], _abc.AsyncIterator[_model_cache_pb2.CacheModelResponse]]:
         """Read a model into main memory.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
         (MODEL_CHECKSUM_MISMATCH), RESOURCE_EXHAUSTED (HOST_OUT_OF_MEMORY), CANCELLED.
@@ -346,20 +359,31 @@ class ModelServiceServicer:
 
     def EvictModel(
         self,
-        request: _model_pb2.EvictModelRequest,
+        request: _model_cache_pb2.EvictModelRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_model_pb2.EvictModelResponse, _abc.Awaitable[_model_pb2.EvictModelResponse]]:
+    ) -> _typing.Union[_model_cache_pb2.EvictModelResponse, _abc.Awaitable[_model_cache_pb2.EvictModelResponse]]:
         """Drop a model from main memory.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE).
         """
 
     def GetCacheStatus(
         self,
-        request: _model_pb2.GetCacheStatusRequest,
+        request: _model_cache_pb2.GetCacheStatusRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_model_pb2.GetCacheStatusResponse, _abc.Awaitable[_model_pb2.GetCacheStatusResponse]]:
+    ) -> _typing.Union[_model_cache_pb2.GetCacheStatusResponse, _abc.Awaitable[_model_cache_pb2.GetCacheStatusResponse]]:
         """What the cache holds and how well it works.
         Errors: none of its own.
+        """
+
+    def SetCacheBudget(
+        self,
+        request: _model_cache_pb2.SetCacheBudgetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_cache_pb2.SetCacheBudgetResponse, _abc.Awaitable[_model_cache_pb2.SetCacheBudgetResponse]]:
+        """Change how much main memory the cache may take; what no longer fits is evicted, what is
+        pinned or in use stays. Survives restarts, until the server's setting is changed.
+        Errors: INVALID_ARGUMENT (FIELD_OUT_OF_RANGE), FAILED_PRECONDITION (STATE_CONFLICT: what is
+        pinned or in use is more).
         """
 
     def LoadModel(

@@ -29,7 +29,7 @@ from deviceops.v1 import model_info_pb2 as deviceops_dot_v1_dot_model__info__pb2
 from deviceops.v1 import session_pb2 as deviceops_dot_v1_dot_session__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x65viceops/v1/model_task.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1d\x64\x65viceops/v1/model_info.proto\x1a\x1a\x64\x65viceops/v1/session.proto\"\xc6\x01\n\x14ValidateModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12,\n\x05\x64\x65pth\x18\x02 \x01(\x0e\x32\x1d.deviceops.v1.ValidationDepth\x12\x11\n\tdevice_id\x18\x04 \x01(\t\x12*\n\x07options\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"B\n\x15ValidateModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\xde\x01\n\x14OptimizeModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0ftarget_model_id\x18\x02 \x01(\t\x12/\n\tdata_type\x18\x03 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12\r\n\x05prune\x18\x04 \x01(\x08\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x06 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"B\n\x15OptimizeModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\x94\x02\n\x15\x42\x65nchmarkModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x30\n\tplacement\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12\x12\n\x05width\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06height\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05steps\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12*\n\x07options\x18\x06 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptionsB\x08\n\x06_widthB\t\n\x07_heightB\x08\n\x06_steps\"C\n\x16\x42\x65nchmarkModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\xce\x01\n\x13\x43onvertModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0ftarget_model_id\x18\x02 \x01(\t\x12/\n\tdata_type\x18\x03 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"A\n\x14\x43onvertModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"7\n\tModelFile\x12\x15\n\rrelative_path\x18\x01 \x01(\t\x12\x13\n\x0b\x61rtifact_id\x18\x02 \x01(\t\"\xd6\x01\n\x12ImportModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.ModelFormat\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.deviceops.v1.ModelFile\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"@\n\x13ImportModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent*\x86\x01\n\x0fValidationDepth\x12 \n\x1cVALIDATION_DEPTH_UNSPECIFIED\x10\x00\x12\x1b\n\x17VALIDATION_DEPTH_HEADER\x10\x01\x12\x19\n\x15VALIDATION_DEPTH_FULL\x10\x02\x12\x19\n\x15VALIDATION_DEPTH_DEEP\x10\x03\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x64\x65viceops/v1/model_task.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\x1a\x1e\x64\x65viceops/v1/device_info.proto\x1a\x18\x64\x65viceops/v1/event.proto\x1a\x1d\x64\x65viceops/v1/model_info.proto\x1a\x1a\x64\x65viceops/v1/session.proto\"\xc6\x01\n\x14ValidateModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12,\n\x05\x64\x65pth\x18\x02 \x01(\x0e\x32\x1d.deviceops.v1.ValidationDepth\x12\x11\n\tdevice_id\x18\x04 \x01(\t\x12*\n\x07options\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"B\n\x15ValidateModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\xc5\x02\n\x14OptimizeModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0ftarget_model_id\x18\x02 \x01(\t\x12/\n\tdata_type\x18\x03 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12\r\n\x05prune\x18\x04 \x01(\x08\x12*\n\x07options\x18\x05 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x06 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12\x33\n\rvae_data_type\x18\x07 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12\x30\n\tplacement\x18\x08 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\"B\n\x15OptimizeModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\x94\x02\n\x15\x42\x65nchmarkModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x30\n\tplacement\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.DevicePlacement\x12\x12\n\x05width\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x06height\x18\x04 \x01(\x05H\x01\x88\x01\x01\x12\x12\n\x05steps\x18\x05 \x01(\x05H\x02\x88\x01\x01\x12*\n\x07options\x18\x06 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x07 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptionsB\x08\n\x06_widthB\t\n\x07_heightB\x08\n\x06_steps\"C\n\x16\x42\x65nchmarkModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"\xf9\x01\n\x13\x43onvertModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x17\n\x0ftarget_model_id\x18\x02 \x01(\t\x12/\n\tdata_type\x18\x03 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\x12)\n\x06\x66ormat\x18\x06 \x01(\x0e\x32\x19.deviceops.v1.ModelFormat\"A\n\x14\x43onvertModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent\"7\n\tModelFile\x12\x15\n\rrelative_path\x18\x01 \x01(\t\x12\x13\n\x0b\x61rtifact_id\x18\x02 \x01(\t\"\xd6\x01\n\x12ImportModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12)\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x19.deviceops.v1.ModelFormat\x12&\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x17.deviceops.v1.ModelFile\x12*\n\x07options\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.WorkOptions\x12/\n\x08\x64\x65livery\x18\x05 \x01(\x0b\x32\x1d.deviceops.v1.DeliveryOptions\"@\n\x13ImportModelResponse\x12)\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.SessionEvent*\x86\x01\n\x0fValidationDepth\x12 \n\x1cVALIDATION_DEPTH_UNSPECIFIED\x10\x00\x12\x1b\n\x17VALIDATION_DEPTH_HEADER\x10\x01\x12\x19\n\x15VALIDATION_DEPTH_FULL\x10\x02\x12\x19\n\x15VALIDATION_DEPTH_DEEP\x10\x03\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,28 +37,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.model_task_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_VALIDATIONDEPTH']._serialized_start=1718
-  _globals['_VALIDATIONDEPTH']._serialized_end=1852
+  _globals['_VALIDATIONDEPTH']._serialized_start=1864
+  _globals['_VALIDATIONDEPTH']._serialized_end=1998
   _globals['_VALIDATEMODELREQUEST']._serialized_start=192
   _globals['_VALIDATEMODELREQUEST']._serialized_end=390
   _globals['_VALIDATEMODELRESPONSE']._serialized_start=392
   _globals['_VALIDATEMODELRESPONSE']._serialized_end=458
   _globals['_OPTIMIZEMODELREQUEST']._serialized_start=461
-  _globals['_OPTIMIZEMODELREQUEST']._serialized_end=683
-  _globals['_OPTIMIZEMODELRESPONSE']._serialized_start=685
-  _globals['_OPTIMIZEMODELRESPONSE']._serialized_end=751
-  _globals['_BENCHMARKMODELREQUEST']._serialized_start=754
-  _globals['_BENCHMARKMODELREQUEST']._serialized_end=1030
-  _globals['_BENCHMARKMODELRESPONSE']._serialized_start=1032
-  _globals['_BENCHMARKMODELRESPONSE']._serialized_end=1099
-  _globals['_CONVERTMODELREQUEST']._serialized_start=1102
-  _globals['_CONVERTMODELREQUEST']._serialized_end=1308
-  _globals['_CONVERTMODELRESPONSE']._serialized_start=1310
-  _globals['_CONVERTMODELRESPONSE']._serialized_end=1375
-  _globals['_MODELFILE']._serialized_start=1377
-  _globals['_MODELFILE']._serialized_end=1432
-  _globals['_IMPORTMODELREQUEST']._serialized_start=1435
-  _globals['_IMPORTMODELREQUEST']._serialized_end=1649
-  _globals['_IMPORTMODELRESPONSE']._serialized_start=1651
-  _globals['_IMPORTMODELRESPONSE']._serialized_end=1715
+  _globals['_OPTIMIZEMODELREQUEST']._serialized_end=786
+  _globals['_OPTIMIZEMODELRESPONSE']._serialized_start=788
+  _globals['_OPTIMIZEMODELRESPONSE']._serialized_end=854
+  _globals['_BENCHMARKMODELREQUEST']._serialized_start=857
+  _globals['_BENCHMARKMODELREQUEST']._serialized_end=1133
+  _globals['_BENCHMARKMODELRESPONSE']._serialized_start=1135
+  _globals['_BENCHMARKMODELRESPONSE']._serialized_end=1202
+  _globals['_CONVERTMODELREQUEST']._serialized_start=1205
+  _globals['_CONVERTMODELREQUEST']._serialized_end=1454
+  _globals['_CONVERTMODELRESPONSE']._serialized_start=1456
+  _globals['_CONVERTMODELRESPONSE']._serialized_end=1521
+  _globals['_MODELFILE']._serialized_start=1523
+  _globals['_MODELFILE']._serialized_end=1578
+  _globals['_IMPORTMODELREQUEST']._serialized_start=1581
+  _globals['_IMPORTMODELREQUEST']._serialized_end=1795
+  _globals['_IMPORTMODELRESPONSE']._serialized_start=1797
+  _globals['_IMPORTMODELRESPONSE']._serialized_end=1861
 # @@protoc_insertion_point(module_scope)

@@ -37,7 +37,9 @@ class _ValidationDepthEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Valid
     VALIDATION_DEPTH_FULL: _ValidationDepth.ValueType  # 2
     """Also every byte: sizes and hash."""
     VALIDATION_DEPTH_DEEP: _ValidationDepth.ValueType  # 3
-    """Also every number: NaN and infinity."""
+    """Also every number (NaN and infinity), and one run of the networks: on the device that is
+    named, else on the processor.
+    """
 
 class ValidationDepth(_ValidationDepth, metaclass=_ValidationDepthEnumTypeWrapper):
     """How closely to look."""
@@ -49,7 +51,9 @@ VALIDATION_DEPTH_HEADER: ValidationDepth.ValueType  # 1
 VALIDATION_DEPTH_FULL: ValidationDepth.ValueType  # 2
 """Also every byte: sizes and hash."""
 VALIDATION_DEPTH_DEEP: ValidationDepth.ValueType  # 3
-"""Also every number: NaN and infinity."""
+"""Also every number (NaN and infinity), and one run of the networks: on the device that is
+named, else on the processor.
+"""
 Global___ValidationDepth: _TypeAlias = ValidationDepth  # noqa: Y015
 
 @_typing.final
@@ -128,6 +132,8 @@ class OptimizeModelRequest(_message.Message):
     PRUNE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
+    VAE_DATA_TYPE_FIELD_NUMBER: _builtins.int
+    PLACEMENT_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Required."""
     target_model_id: _builtins.str
@@ -136,6 +142,10 @@ class OptimizeModelRequest(_message.Message):
     """Data type of the copy's weights. Default: FLOAT16."""
     prune: _builtins.bool
     """Leave out tensors that inference does not use (EMA copies, optimizer state)."""
+    vae_data_type: _common_pb2.TensorDataType.ValueType
+    """Data type of the VAE's weights in the copy. Default: data_type, or FLOAT32 for a VAE that
+    says that it overflows in 16 bits.
+    """
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
@@ -143,6 +153,10 @@ class OptimizeModelRequest(_message.Message):
     @_builtins.property
     def delivery(self) -> _session_pb2.DeliveryOptions:
         """How events come."""
+
+    @_builtins.property
+    def placement(self) -> _device_info_pb2.DevicePlacement:
+        """Measure both on this device and compare a picture of each; absent leaves that out."""
 
     def __init__(
         self,
@@ -153,10 +167,12 @@ class OptimizeModelRequest(_message.Message):
         prune: _builtins.bool = ...,
         options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
+        vae_data_type: _common_pb2.TensorDataType.ValueType = ...,
+        placement: _device_info_pb2.DevicePlacement | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "delivery", b"delivery", "model_id", b"model_id", "options", b"options", "prune", b"prune", "target_model_id", b"target_model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "delivery", b"delivery", "model_id", b"model_id", "options", b"options", "placement", b"placement", "prune", b"prune", "target_model_id", b"target_model_id", "vae_data_type", b"vae_data_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -280,12 +296,15 @@ class ConvertModelRequest(_message.Message):
     DATA_TYPE_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Required."""
     target_model_id: _builtins.str
     """Id of the result; a name. Required."""
     data_type: _common_pb2.TensorDataType.ValueType
     """Data type of the result's weights; UNSPECIFIED keeps each tensor's own."""
+    format: _model_info_pb2.ModelFormat.ValueType
+    """Format of the result: SAFETENSORS or DIFFUSERS_FOLDER. Default: SAFETENSORS."""
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""
@@ -302,10 +321,11 @@ class ConvertModelRequest(_message.Message):
         data_type: _common_pb2.TensorDataType.ValueType = ...,
         options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
+        format: _model_info_pb2.ModelFormat.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["delivery", b"delivery", "options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "delivery", b"delivery", "model_id", b"model_id", "options", b"options", "target_model_id", b"target_model_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_type", b"data_type", "delivery", b"delivery", "format", b"format", "model_id", b"model_id", "options", b"options", "target_model_id", b"target_model_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
