@@ -68,6 +68,9 @@ class Composition:
             pool,
             self._session,
             place=lambda *work: self._device.placer.place(*work),
+            machine=lambda: model.Machine(
+                self._device.inventory, self._memory.models, self._memory.monitor
+            ),
             now=clock.wall,
         )
         self._device = device.build(

@@ -12,12 +12,21 @@ from domains.device.ports import Place
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.convert import REPORTS
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import (
+    Estimates,
+    Loads,
+    ModelCatalogue,
+    ModelStatuses,
+    ModelUse,
+    OnDevice,
+    Unloads,
+)
+from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 
-__all__ = ["REPORTS", "Built", "build"]
+__all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _LOOK_SECONDS = 10.0
 
@@ -46,6 +55,7 @@ def build(
     session: session_build.Built,
     *,
     place: Place,
+    machine: Callable[[], Machine],
     now: Callable[[], datetime],
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
@@ -55,6 +65,7 @@ def build(
         pool: The workers.
         session: Where loads wait, and what runs them.
         place: Chooses the device for a load.
+        machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
     """
     catalogue = ModelCatalogue(
@@ -62,5 +73,11 @@ def build(
     )
     # Files that have not changed are not read again.
     loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
-    loads = Loads(place, catalogue, pool, now=now)
-    return Built(catalogue, ModelServicer(catalogue, loads, session.streams), loops)
+    use = ModelUse(session.sessions)
+    estimates = Estimates(session.sessions.speeds)
+    on_device = OnDevice(
+        Loads(place, catalogue, machine, estimates, pool, now=now),
+        Unloads(catalogue, machine, use, pool),
+        ModelStatuses(catalogue, machine, use, estimates),
+    )
+    return Built(catalogue, ModelServicer(catalogue, on_device, session.streams), loops)

@@ -8,8 +8,10 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import model_pb2, model_pb2_grpc
+from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.convert import device
+from domains.model.core import ModelCatalogue, OnDevice
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
 
@@ -17,13 +19,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue and loads; the rest is answered by the generated base."""
+    """The catalogue and models on devices; the rest is answered by the generated base."""
 
     def __init__(
-        self, catalogue: ModelCatalogue, loads: Loads, streams: SessionStreams
+        self, catalogue: ModelCatalogue, on_device: OnDevice, streams: SessionStreams
     ) -> None:
         self._catalogue = catalogue
-        self._loads = loads
+        self._on_device = on_device
         self._streams = streams
 
     async def ListModels(
@@ -83,5 +85,24 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def LoadModel(
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
-        wanted = self._loads.load(convert.load_from_proto(request))
+        wanted = self._on_device.loads.load(device.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def UnloadModel(
+        self, request: model_pb2.UnloadModelRequest, context: Context
+    ) -> AsyncIterator[model_pb2.UnloadModelResponse]:
+        wanted = self._on_device.unloads.unload(device.unload_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_pb2.UnloadModelResponse, request.delivery
+        )
+
+    async def GetModelStatus(
+        self, request: model_pb2.GetModelStatusRequest, context: Context
+    ) -> model_pb2.GetModelStatusResponse:
+        found = await self._on_device.statuses.status(request.model_id)
+        return model_pb2.GetModelStatusResponse(
+            model=convert.model_to_proto(found.model),
+            loaded=[device.loaded_to_proto(one) for one in found.loaded],
+            components=[component_to_proto(one) for one in found.components],
+            estimates=[device.estimate_to_proto(one) for one in found.estimates],
+        )
