@@ -56,7 +56,7 @@ class CachedFile(Value, frozen=True):
 
     name: FilePath
     size_bytes: ByteCount
-    modified_ns: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+    modified_ns: Annotated[int, Meta(ge=-(2**62), le=2**62)]
     offset_bytes: ByteCount
 
 
