@@ -9,7 +9,7 @@ from msgspec import Meta
 from domains.codec import FEW, ModelId, Value
 from domains.device.types import Components
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ModelOrigin, ModelPlace, PartDataType
+from domains.values import CachedModel, ModelOrigin, ModelPlace, PartDataType
 
 PartDataTypes = Annotated[tuple[PartDataType, ...], Meta(max_length=8)]
 
@@ -26,11 +26,12 @@ class LoadJob(Job[LoadReport], frozen=True):
     """Load a model as a generation that leaves its precision open would.
 
     `data_types` are those that a client chose, in the order of the parts; `warm_up` draws a
-    throw-away step with it.
+    throw-away step with it. `cached` is what main memory has of it.
     """
 
     model_id: ModelId
     place: ModelPlace
+    cached: CachedModel | None = None
     data_types: PartDataTypes = ()
     warm_up: bool = False
 
