@@ -13,6 +13,7 @@ from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.convert import REPORTS
 from domains.model.core import (
+    Benchmarks,
     Estimates,
     Loads,
     ModelCatalogue,
@@ -79,5 +80,6 @@ def build(
         Loads(place, catalogue, machine, estimates, pool, now=now),
         Unloads(catalogue, machine, use, pool),
         ModelStatuses(catalogue, machine, use, estimates),
+        Benchmarks(place, catalogue, pool),
     )
     return Built(catalogue, ModelServicer(catalogue, on_device, session.streams), loops)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.model.core.benchmarks import Benchmarks
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
 from domains.model.core.loading import Loads
@@ -12,6 +13,7 @@ from domains.model.core.unloading import Unloads
 from domains.model.core.use import ModelUse
 
 __all__ = [
+    "Benchmarks",
     "Estimates",
     "Loads",
     "ModelCatalogue",
@@ -29,3 +31,4 @@ class OnDevice:
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses
+    benchmarks: Benchmarks

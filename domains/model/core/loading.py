@@ -94,9 +94,7 @@ class Loads:
             )
         measuring = (Phase.MEASURING,) if request.warm_up else ()
         chosen = tuple(sorted(request.data_types, key=lambda one: one.part.value))
-        job = LoadJob(
-            model.model_id, model.place, data_types=chosen, warm_up=request.warm_up
-        )
+        job = LoadJob(model.model_id, model.place, data_types=chosen, warm_up=request.warm_up)
         return SessionPlan(
             kind=SessionKind.MODEL_LOAD,
             device_id=device_id,
