@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Annotated
 
-from domains.codec import ByteCount, Count, Text, Value
+from msgspec import Meta
+
+from domains.codec import ByteCount, Count, FilePath, Text, Value
 from domains.limits import default_of
 
 
@@ -42,6 +45,31 @@ class ModelPlace(Value, frozen=True):
     def path(self) -> Path:
         """The whole path, to be shown and compared and not to be opened."""
         return self.root / self.inside
+
+
+class CachedFile(Value, frozen=True):
+    """A file of a model whose bytes lie in the arena from `offset_bytes` on.
+
+    They are those of a file of this size and time of modification, and of no other. `name`
+    is its path below the model's place with slashes; empty where the model is one file.
+    """
+
+    name: FilePath
+    size_bytes: ByteCount
+    modified_ns: Annotated[int, Meta(ge=-(2**62), le=2**62)]
+    offset_bytes: ByteCount
+
+
+class CachedModel(Value, frozen=True):
+    """A model's weight files in the arena, which stay there while the job runs.
+
+    `arena` and `arena_bytes` are what `open_arena` takes. Whoever finds a file otherwise
+    than it is described here reads the disk.
+    """
+
+    arena: Annotated[str, Meta(max_length=256)]
+    arena_bytes: ByteCount
+    files: Annotated[tuple[CachedFile, ...], Meta(max_length=1_000)]
 
 
 class ModelPart(Enum):

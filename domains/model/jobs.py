@@ -5,7 +5,7 @@ from __future__ import annotations
 from domains.codec import ModelId, Value
 from domains.device.types import Components
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ModelOrigin, ModelPlace
+from domains.values import CachedModel, ModelOrigin, ModelPlace
 
 
 class LoadReport(Value, frozen=True):
@@ -16,10 +16,14 @@ class LoadReport(Value, frozen=True):
 
 
 class LoadJob(Job[LoadReport], frozen=True):
-    """Load a model as a generation that leaves its precision open would."""
+    """Load a model as a generation that leaves its precision open would.
+
+    `cached` is what main memory has of it.
+    """
 
     model_id: ModelId
     place: ModelPlace
+    cached: CachedModel | None = None
 
     @property
     def model(self) -> ModelFiles:
