@@ -11,11 +11,17 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from domains.codec import ModelId, Moment, Name, Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
+from domains.memory.types import HeldComponent
 from domains.session.types import WorkOptions
-from domains.values import ModelOrigin, ModelPlace, TensorDataType
+from domains.values import (
+    ByteFigure,
+    ModelOrigin,
+    ModelPlace,
+    PartDataType,
+    TensorDataType,
+)
 
 
 class ModelType(Enum):
@@ -295,23 +301,82 @@ class ModelEvent:
 class LoadRequest:
     """Put a model on a device; an empty id means the default model.
 
-    `digest` stands for the whole request; `unbuilt` names the fields that are set although
-    this version does nothing with them.
+    `data_types` are those of parts for which the client chose one. A `dry_run` only says what
+    would be. `digest` stands for the whole request.
     """
 
     model_id: str
     placement: Placement
     options: WorkOptions
     digest: bytes
-    unbuilt: tuple[str, ...] = ()
+    data_types: tuple[PartDataType, ...] = ()
+    warm_up: bool = False
+    dry_run: bool = False
 
 
-class ModelOnDevice(Value, frozen=True):
-    """A model's components on a device, and where they were before; `load_time` is None
-    where they lay there already."""
+@dataclass(frozen=True)
+class UnloadRequest:
+    """Take a model off devices, all of them where none is named.
 
-    model_id: ModelId
-    device_id: Name
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    device_ids: tuple[str, ...]
+    keep_cached: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """What a model needs on a device; seconds are None while nothing comparable was measured.
+
+    `weights` and `peak` are memory of the device; `fits` counts what can be evicted as free.
+    """
+
+    device_id: str
+    weights: ByteFigure
+    peak: ByteFigure
+    fits: bool
+    step_seconds: float | None = None
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelOnDevice:
+    """A model's components on a device, and where they were before.
+
+    `load_time` is None where this load found them there. `session_ids` are those that use it
+    now; `evicted_model_ids` left the device for it, or would. A dry run has no components,
+    and its `estimate` is what it found.
+    """
+
+    model_id: str
+    device_id: str
     components: Components
-    origin: ModelOrigin
-    load_time: Moment | None = None
+    origin: ModelOrigin | None
+    load_time: datetime | None = None
+    session_ids: tuple[str, ...] = ()
+    evicted_model_ids: tuple[str, ...] = ()
+    estimate: ModelEstimate | None = None
+
+
+@dataclass(frozen=True)
+class UnloadReport:
+    """Devices that a model left, and how much memory that freed; `cached` says whether it is in
+    main memory now."""
+
+    device_ids: tuple[str, ...]
+    freed: ByteFigure
+    cached: bool
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model everywhere, at one moment."""
+
+    model: Model
+    loaded: tuple[ModelOnDevice, ...]
+    components: tuple[HeldComponent, ...]
+    estimates: tuple[ModelEstimate, ...]
