@@ -91,5 +91,9 @@ class InvalidLoad(InvalidArgument):
     """Loading, unloading or measuring was asked for in a way that breaks a rule."""
 
 
+class InvalidTask(InvalidArgument):
+    """A task about models was asked for in a way that breaks a rule."""
+
+
 class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""

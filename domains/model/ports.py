@@ -2,23 +2,87 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from domains.device.types import Device, DeviceReport
 from domains.memory.types import Extent, HeldComponent, Place
-from domains.model.types import Scan
+from domains.model.types import Scan, WeightFile
+from domains.values import ModelPlace
 
 
 class ModelScanner(Protocol):
     """Looks through the configured roots."""
 
-    def scan(self) -> Scan:
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> Scan:
         """Every model in the roots, each with a unique id, usable or with its problem.
 
         Reads headers and small files only, but may take seconds: call it off the loop.
         Never raises for what it finds on disk. One call at a time.
+
+        Args:
+            full: Read the headers of unchanged files too.
+            quiet: Seconds that a new or changed model's files must not have changed for:
+                until then it stays as it was known, or unknown.
+        """
+        ...
+
+
+class FolderWatch(Protocol):
+    """Tells when something happens in folders, where the system tells that."""
+
+    def follow(
+        self, folders: Mapping[Path, tuple[Path, ...]], changed: Callable[[], None]
+    ) -> None:
+        """Watch these folders, by root, instead of those before.
+
+        Args:
+            folders: Of each root, the folders that matter.
+            changed: Called, in any thread, when something may have happened in one.
+        """
+        ...
+
+    def unwatched(self) -> Mapping[Path, str]:
+        """The roots of which nothing is told, and a clause that says why."""
+        ...
+
+    def close(self) -> None:
+        """End watching. Blocks for a moment; calling it twice is harmless."""
+        ...
+
+
+class FileReading(Protocol):
+    """The hash of one file in the making."""
+
+    def read_on(self) -> bool:
+        """Read the next piece, some tens of megabytes; False at the end. May block.
+
+        Raises:
+            OSError: It cannot be read at the moment.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Of what was read, in lower-case hexadecimal; empty where the file is no longer as it
+        was when the reading began."""
+        ...
+
+    def close(self) -> None:
+        """Close the file, after a piece that is being read."""
+        ...
+
+
+class FileHasher(Protocol):
+    """Reads files of models whole."""
+
+    def open(self, place: ModelPlace, file: WeightFile) -> FileReading:
+        """Begin with a file of the model at `place`.
+
+        Raises:
+            DomainError: It is gone, is another one by now, or leads outside its root.
+            OSError: It cannot be read at the moment.
         """
         ...
 

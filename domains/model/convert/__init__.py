@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
-from domains.conversions import DATA_TYPES, REASONS, EnumMap, timestamp
+from domains.changes import Signal, Told
+from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest, timestamp
 from domains.model.convert.device import REPORTS as ON_DEVICE
 from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
+    EvictionCause,
     Model,
+    ModelEvent,
+    ModelEventKind,
     ModelFilter,
     ModelFormat,
     ModelMatch,
@@ -17,14 +21,21 @@ from domains.model.types import (
     ModelType,
     PredictionType,
     Problem,
+    RefreshReport,
+    RefreshRequest,
 )
-from domains.session.convert import Reports
+from domains.session.convert import Reports, options_from_proto
 
 TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
 ARCHITECTURES = EnumMap(Architecture, model_info_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
 FORMATS = EnumMap(ModelFormat, model_info_pb2.ModelFormat, "MODEL_FORMAT_")
 PREDICTIONS = EnumMap(PredictionType, model_info_pb2.PredictionType, "PREDICTION_TYPE_")
 ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
+EVENTS = EnumMap(ModelEventKind, model_pb2.ModelEventKind, "MODEL_EVENT_KIND_")
+CAUSES = EnumMap(EvictionCause, model_pb2.EvictionCause, "EVICTION_CAUSE_")
+
+_MOST_IDS = 1_000
+_MOST_PROBLEMS = 100
 
 
 def list_filter_from_proto(message: model_pb2.ListModelsRequest) -> ModelFilter:
@@ -89,7 +100,14 @@ def model_to_proto(model: Model) -> model_info_pb2.ModelInfo:
         problem=problem_to_proto(model.problem),
         zero_terminal_snr=model.zero_terminal_snr,
         inpainting=model.inpainting,
+        distilled_steps=model.distilled_steps,
         lora_rank=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        kind=model.kind,
+        remarks=model.remarks,
+        sha256=model.sha256,
+        aliases=model.aliases,
+        read_only=model.read_only,
     )
 
 
@@ -116,5 +134,45 @@ def component_to_proto(component: Component) -> model_info_pb2.ModelComponent:
     )
 
 
-REPORTS: Reports = {**ON_DEVICE}
+def refresh_from_proto(message: model_pb2.RefreshModelsRequest) -> RefreshRequest:
+    """How to look through the roots, as a client sent it."""
+    return RefreshRequest(message.full, options_from_proto(message.options), digest(message))
+
+
+def refreshed_to_proto(report: RefreshReport) -> model_info_pb2.RefreshReport:
+    """What a look changed; the first ids of very many, and how many more."""
+    ids = (report.added, report.changed, report.removed)
+    added, changed, removed = (some[:_MOST_IDS] for some in ids)
+    return model_info_pb2.RefreshReport(
+        added_model_ids=added,
+        changed_model_ids=changed,
+        removed_model_ids=removed,
+        total_count=report.total_count,
+        problems=report.problems[:_MOST_PROBLEMS],
+        ids_omitted=sum(max(len(some) - _MOST_IDS, 0) for some in ids),
+    )
+
+
+def told_to_proto(told: Told[ModelEvent]) -> model_pb2.WatchModelsResponse:
+    """What a watcher is told: something that happened to a model, or a signal."""
+    message = model_pb2.WatchModelsResponse(
+        revision=told.revision, event_time=timestamp(told.event_time)
+    )
+    match told.what:
+        case Signal.SNAPSHOT_END:
+            message.kind = model_pb2.MODEL_EVENT_KIND_SNAPSHOT_END
+        case Signal.HEARTBEAT:
+            message.kind = model_pb2.MODEL_EVENT_KIND_HEARTBEAT
+        case ModelEvent(kind, model, device_id, cause):
+            message.kind = EVENTS.to_proto(kind)
+            message.model.CopyFrom(listed_model_to_proto(model))
+            message.device_id = device_id
+            message.cause = CAUSES.to_proto(cause)
+    return message
+
+
+REPORTS: Reports = {
+    **ON_DEVICE,
+    RefreshReport: refreshed_to_proto,
+}
 """What sessions of this domain report, as their messages."""

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from domains.model.core.benchmarks import Benchmarks
 from domains.model.core.catalogue import ModelCatalogue
+from domains.model.core.changes import ModelChanges
 from domains.model.core.estimates import Estimates
 from domains.model.core.loading import Loads
+from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
 from domains.model.core.unloading import Unloads
 from domains.model.core.use import ModelUse
@@ -17,17 +19,20 @@ __all__ = [
     "Estimates",
     "Loads",
     "ModelCatalogue",
+    "ModelService",
     "ModelStatuses",
     "ModelUse",
-    "OnDevice",
     "Unloads",
 ]
 
 
 @dataclass(frozen=True)
-class OnDevice:
-    """What is done with models on devices."""
+class ModelService:
+    """What the domain offers to clients, by what they ask about."""
 
+    catalogue: ModelCatalogue
+    changes: ModelChanges
+    refreshes: Refreshes
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses
