@@ -69,7 +69,9 @@ class Composition:
             journal,
             self._session,
             place=lambda *work: self._device.placer.place(*work),
-            devices=lambda: self._device.inventory.devices,
+            machine=lambda: model.Machine(
+                self._device.inventory, self._memory.models, self._memory.monitor
+            ),
             now=clock.wall,
         )
         self._device = device.build(

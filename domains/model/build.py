@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,13 +11,20 @@ from typing import Protocol
 
 from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
-from domains.device.types import Device
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
 from domains.model.convert import REPORTS
-from domains.model.core import Loads, ModelCatalogue, ModelService
+from domains.model.core import (
+    Estimates,
+    Loads,
+    ModelCatalogue,
+    ModelService,
+    ModelStatuses,
+    ModelUse,
+    Unloads,
+)
 from domains.model.core.changes import ModelChanges
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
@@ -25,11 +32,12 @@ from domains.model.core.hashing import Hashing
 from domains.model.core.looks import Looks
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
+from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
 from domains.session.types import SessionState
 
-__all__ = ["REPORTS", "Built", "build"]
+__all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
@@ -64,7 +72,7 @@ def build(
     session: session_build.Built,
     *,
     place: Place,
-    devices: Callable[[], Iterable[Device]],
+    machine: Callable[[], Machine],
     now: Callable[[], datetime],
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
@@ -75,7 +83,7 @@ def build(
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
         place: Chooses the device for a load.
-        devices: Those of this machine, as far as they are known.
+        machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
     """
     changes = ModelChanges(now=now)
@@ -96,12 +104,19 @@ def build(
             one.state is SessionState.RUNNING for one in session.sessions.all()
         ),
     )
+    use = ModelUse(session.sessions)
+    estimates = Estimates(session.sessions.speeds)
     service = ModelService(
-        catalogue, changes, Loads(place, catalogue, pool, now=now), Refreshes(contents)
+        catalogue=catalogue,
+        changes=changes,
+        refreshes=Refreshes(contents),
+        loads=Loads(place, catalogue, machine, estimates, pool, now=now),
+        unloads=Unloads(catalogue, machine, use, pool),
+        statuses=ModelStatuses(catalogue, machine, use, estimates),
     )
 
     def held() -> Iterator[Resident]:
-        for device_id in (device.device_id for device in devices()):
+        for device_id in (device.device_id for device in machine().devices.devices):
             figures = pool.figures(device_id)
             for component in figures.models if figures else ():
                 yield device_id, component.model_id

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from domains.device.types import Device, DeviceReport
+from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.types import Scan, WeightFile
 from domains.values import ModelPlace
 
@@ -82,3 +85,63 @@ class FileHasher(Protocol):
             OSError: It cannot be read at the moment.
         """
         ...
+
+
+class Devices(Protocol):
+    """The machine's devices, as models see them."""
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """Every device known now."""
+        ...
+
+    async def get(self, name: str) -> DeviceReport:
+        """One device by id or alias.
+
+        Raises:
+            DeviceNotFound: There is none of that name.
+        """
+        ...
+
+
+class IdleModel(Protocol):
+    """A model on a device that no work uses."""
+
+    @property
+    def model_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """What is known of its size."""
+        ...
+
+
+class HeldModels(Protocol):
+    """The models in the devices' memory."""
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        """Every component there, as of its worker's last figures; those follow every load."""
+        ...
+
+    def idle(self, device_id: str) -> Sequence[IdleModel]:
+        """Models there that no work uses, the least recently used first."""
+        ...
+
+
+class Memory(Protocol):
+    """How much memory there is."""
+
+    async def extent(self, place: Place) -> Extent:
+        """How large the memory behind a place is, and how much could be taken there now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where models can be loaded, and what lies there."""
+
+    devices: Devices
+    models: HeldModels
+    memory: Memory

@@ -9,7 +9,9 @@ import grpc.aio
 
 from deviceops.v1 import model_pb2, model_pb2_grpc
 from domains.conversions import converted
+from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
+from domains.model.convert import device
 from domains.model.core import ModelService
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
@@ -95,5 +97,24 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def LoadModel(
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
-        wanted = self._core.loads.load(convert.load_from_proto(request))
+        wanted = self._core.loads.load(device.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def UnloadModel(
+        self, request: model_pb2.UnloadModelRequest, context: Context
+    ) -> AsyncIterator[model_pb2.UnloadModelResponse]:
+        wanted = self._core.unloads.unload(device.unload_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_pb2.UnloadModelResponse, request.delivery
+        )
+
+    async def GetModelStatus(
+        self, request: model_pb2.GetModelStatusRequest, context: Context
+    ) -> model_pb2.GetModelStatusResponse:
+        found = await self._core.statuses.status(request.model_id)
+        return model_pb2.GetModelStatusResponse(
+            model=convert.model_to_proto(found.model),
+            loaded=[device.loaded_to_proto(one) for one in found.loaded],
+            components=[component_to_proto(one) for one in found.components],
+            estimates=[device.estimate_to_proto(one) for one in found.estimates],
+        )

@@ -1,13 +1,27 @@
 """The behaviour of the model domain."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
+from domains.model.core.estimates import Estimates
 from domains.model.core.loading import Loads
 from domains.model.core.refreshes import Refreshes
+from domains.model.core.status import ModelStatuses
+from domains.model.core.unloading import Unloads
+from domains.model.core.use import ModelUse
 
-__all__ = ["Loads", "ModelCatalogue", "ModelService"]
+__all__ = [
+    "Estimates",
+    "Loads",
+    "ModelCatalogue",
+    "ModelService",
+    "ModelStatuses",
+    "ModelUse",
+    "Unloads",
+]
 
 
 @dataclass(frozen=True)
@@ -16,5 +30,7 @@ class ModelService:
 
     catalogue: ModelCatalogue
     changes: ModelChanges
-    loads: Loads
     refreshes: Refreshes
+    loads: Loads
+    unloads: Unloads
+    statuses: ModelStatuses
