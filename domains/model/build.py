@@ -17,6 +17,7 @@ from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
 from domains.model.convert import REPORTS
 from domains.model.core import (
+    Benchmarks,
     Estimates,
     Loads,
     ModelCatalogue,
@@ -113,6 +114,7 @@ def build(
         loads=Loads(place, catalogue, machine, estimates, pool, now=now),
         unloads=Unloads(catalogue, machine, use, pool),
         statuses=ModelStatuses(catalogue, machine, use, estimates),
+        benchmarks=Benchmarks(place, catalogue, pool),
     )
 
     def held() -> Iterator[Resident]:
