@@ -101,6 +101,11 @@ class Models(Protocol):
         """Note that work with the model begins."""
         ...
 
+    def sha256_of(self, model: Model) -> str:
+        """The model's hash as far as it is known by now; empty where it is not, or where the
+        model is no longer as it was."""
+        ...
+
 
 class ArtifactKeeper(Protocol):
     """Where finished pictures go."""

@@ -50,6 +50,8 @@ class Settings(Protocol):
     @property
     def model_roots(self) -> Sequence[Path]: ...
     @property
+    def read_only_model_roots(self) -> Sequence[Path]: ...
+    @property
     def default_model(self) -> str: ...
 
 
@@ -88,7 +90,7 @@ def build(
     changes = ModelChanges(now=now)
     hashes = KnownHashes(facts)
     contents = CatalogueContents(
-        DiskScanner(settings.model_roots),
+        DiskScanner(settings.model_roots, read_only=settings.read_only_model_roots),
         changes,
         DefaultChoice(facts, "model.default", settings.default_model),
         sha256_of=hashes.of,
