@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import errors_pb2, model_cache_pb2, model_info_pb2, model_pb2
 from domains.conversions import (
     DATA_TYPES,
     REASONS,
@@ -16,6 +16,8 @@ from domains.device.convert import placement_from_proto
 from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
+    CacheRequest,
+    CacheStatus,
     Component,
     LoadRequest,
     Model,
@@ -45,6 +47,10 @@ _PARTS = {
     "text_encoder": ModelPart.TEXT_ENCODER,
     "text_encoder_2": ModelPart.TEXT_ENCODER_2,
 }
+
+# Of an answer about the cache.
+_MOST_ENTRIES = 1000
+_LONGEST_REMARK = 256
 
 # Fields of a load that this version refuses when they are set.
 UNBUILT_LOAD = ("data_types", "warm_up", "dry_run")
@@ -172,5 +178,36 @@ def loaded_to_proto(loaded: ModelOnDevice) -> model_info_pb2.LoadedModel:
     )
 
 
-REPORTS: Reports = {ModelOnDevice: loaded_to_proto}
+def cache_from_proto(message: model_cache_pb2.CacheModelRequest) -> CacheRequest:
+    """What to read into main memory, as a client sent it."""
+    return CacheRequest(
+        message.model_id, message.pinned, options_from_proto(message.options), digest(message)
+    )
+
+
+def cache_to_proto(status: CacheStatus) -> model_cache_pb2.GetCacheStatusResponse:
+    """What the cache holds and how well it works."""
+    return model_cache_pb2.GetCacheStatusResponse(
+        entries=[
+            model_cache_pb2.CacheEntry(
+                model_id=entry.model_id,
+                size_bytes=entry.size_bytes,
+                last_use_time=timestamp(entry.last_use_time),
+                pinned=entry.pinned,
+                hit_count=entry.hit_count,
+            )
+            for entry in status.entries[:_MOST_ENTRIES]
+        ],
+        used_bytes=status.used_bytes,
+        budget_bytes=status.budget_bytes,
+        hit_count=status.hit_count,
+        miss_count=status.miss_count,
+        eviction_count=status.eviction_count,
+        shared=status.shared,
+        page_locked=status.page_locked,
+        remark=status.remark[:_LONGEST_REMARK],
+    )
+
+
+REPORTS: Reports = {ModelOnDevice: loaded_to_proto, Model: model_to_proto}
 """What sessions of this domain report, as their messages."""

@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import model_pb2, model_pb2_grpc
+from deviceops.v1 import model_cache_pb2, model_pb2, model_pb2_grpc
 from domains.model import convert
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import Caching, Loads, ModelCatalogue
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
 
@@ -17,13 +17,18 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue and loads; the rest is answered by the generated base."""
+    """The catalogue, loads and the cache; the rest is answered by the generated base."""
 
     def __init__(
-        self, catalogue: ModelCatalogue, loads: Loads, streams: SessionStreams
+        self,
+        catalogue: ModelCatalogue,
+        loads: Loads,
+        caching: Caching,
+        streams: SessionStreams,
     ) -> None:
         self._catalogue = catalogue
         self._loads = loads
+        self._caching = caching
         self._streams = streams
 
     async def ListModels(
@@ -85,3 +90,29 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
         wanted = self._loads.load(convert.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def CacheModel(
+        self, request: model_cache_pb2.CacheModelRequest, context: Context
+    ) -> AsyncIterator[model_cache_pb2.CacheModelResponse]:
+        wanted = self._caching.cache(convert.cache_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_cache_pb2.CacheModelResponse, request.delivery
+        )
+
+    async def EvictModel(
+        self, request: model_cache_pb2.EvictModelRequest, context: Context
+    ) -> model_cache_pb2.EvictModelResponse:
+        freed = await self._caching.evict(request.model_id)
+        return model_cache_pb2.EvictModelResponse(freed_bytes=freed)
+
+    async def GetCacheStatus(
+        self, request: model_cache_pb2.GetCacheStatusRequest, context: Context
+    ) -> model_cache_pb2.GetCacheStatusResponse:
+        return convert.cache_to_proto(await self._caching.status())
+
+    async def SetCacheBudget(
+        self, request: model_cache_pb2.SetCacheBudgetRequest, context: Context
+    ) -> model_cache_pb2.SetCacheBudgetResponse:
+        wanted = request.budget_bytes if request.HasField("budget_bytes") else None
+        status = await self._caching.set_budget(wanted)
+        return model_cache_pb2.SetCacheBudgetResponse(cache=convert.cache_to_proto(status))

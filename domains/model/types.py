@@ -199,6 +199,67 @@ class LoadRequest:
     unbuilt: tuple[str, ...] = ()
 
 
+class EvictionCause(Enum):
+    """Why a model left memory."""
+
+    REQUESTED = "requested"
+    ROOM = "room"
+    PRESSURE = "pressure"
+    WORKER_LOST = "worker-lost"
+    FILE_CHANGED = "file-changed"
+
+
+@dataclass(frozen=True)
+class FileState:
+    """A file of a model as it is now; `name` is its path below the model's place with slashes,
+    empty where the model is one file."""
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class CachedModelInfo:
+    """A model in main memory, as clients see it."""
+
+    model_id: str
+    size_bytes: int
+    last_use_time: datetime
+    pinned: bool
+    hit_count: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """What the cache holds, next to be evicted last, and how well it works.
+
+    `remark` says why workers do not read its memory itself, or cannot fetch from it at full
+    speed.
+    """
+
+    entries: tuple[CachedModelInfo, ...]
+    used_bytes: int
+    budget_bytes: int
+    hit_count: int
+    miss_count: int
+    eviction_count: int
+    shared: bool
+    page_locked: bool
+    remark: str
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Read a model into main memory; `digest` stands for the whole request."""
+
+    model_id: str
+    pinned: bool
+    options: WorkOptions
+    digest: bytes
+
+
 class ModelOnDevice(Value, frozen=True):
     """A model's components on a device, and where they were before; `load_time` is None
     where they lay there already."""

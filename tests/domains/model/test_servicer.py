@@ -39,7 +39,7 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
         DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
     )
     # Loads have tests over the whole server.
-    servicer = ModelServicer(catalogue, cast("Any", None), cast("Any", None))  # type: ignore[abstract]
+    servicer = ModelServicer(catalogue, *[cast("Any", None)] * 3)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield model_pb2_grpc.ModelServiceStub(channel)
@@ -164,6 +164,6 @@ async def test_search_finds_by_tag(stub: Stub) -> None:
 
 
 async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetCacheStatus(model_pb2.GetCacheStatusRequest()))
+    refused = await refusal(stub.GetModelStatus(model_pb2.GetModelStatusRequest()))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
