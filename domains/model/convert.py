@@ -118,7 +118,11 @@ def model_to_proto(model: Model) -> model_info_pb2.ModelInfo:
         problem=problem_to_proto(model.problem),
         zero_terminal_snr=model.zero_terminal_snr,
         inpainting=model.inpainting,
+        distilled_steps=model.distilled_steps,
         lora_rank=model.lora_rank,
+        lora_alpha=model.lora_alpha,
+        kind=model.kind,
+        remarks=model.remarks,
     )
 
 

@@ -27,6 +27,10 @@ class ModelType(Enum):
     EMBEDDING = "embedding"
     UPSCALER = "upscaler"
     SAFETY_CLASSIFIER = "safety-classifier"
+    FACE_RESTORER = "face-restorer"
+    IMAGE_ENCODER = "image-encoder"
+    IMAGE_PROMPT_ADAPTER = "image-prompt-adapter"
+    CONTROL_PREPROCESSOR = "control-preprocessor"
 
 
 class ModelFormat(Enum):
@@ -35,6 +39,8 @@ class ModelFormat(Enum):
     DIFFUSERS_FOLDER = "diffusers-folder"
     SAFETENSORS = "safetensors"
     PICKLE = "pickle"
+    ONNX = "onnx"
+    GGUF = "gguf"
 
 
 class Architecture(Enum):
@@ -42,6 +48,9 @@ class Architecture(Enum):
 
     SDXL = "sdxl"
     SD1 = "sd1"
+    SD2 = "sd2"
+    SD3 = "sd3"
+    FLUX = "flux"
 
 
 class PredictionType(Enum):
@@ -50,6 +59,7 @@ class PredictionType(Enum):
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
     SAMPLE = "sample"
+    FLOW = "flow"
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,9 @@ class Model:
     name in the model's own scheduler configuration. `type` and `architecture` are None
     where the headers do not say; `metadata` is the header's own, shortened.
     `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
-    mask and picture as further channels; `lora_rank` is 0 for all but LoRAs.
+    mask and picture as further channels; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
+    the alpha also where its layers have several. `kind` is what people call its kind
+    ("LoKr"), `remarks` what to know before it is used, a sentence each.
     """
 
     model_id: str
@@ -104,7 +116,11 @@ class Model:
     default_scheduler: str = ""
     zero_terminal_snr: bool = False
     inpainting: bool = False
+    distilled_steps: int = 0
     lora_rank: int = 0
+    lora_alpha: float = 0.0
+    kind: str = ""
+    remarks: tuple[str, ...] = ()
     components: tuple[Component, ...] = ()
     tags: tuple[str, ...] = ()
     trigger_words: tuple[str, ...] = ()

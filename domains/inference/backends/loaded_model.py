@@ -20,7 +20,7 @@ from domains.inference.backends.device import (
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import Fingerprint
-from domains.model.backends.diffusers_folder import FolderPlan
+from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.sizes import pixels_per_latent
 from domains.values import ByteFigure, ModelPart, ModelPlace, PartDataType
 
@@ -83,7 +83,7 @@ class LoadedModel:
     place: ModelPlace
     precision: PrecisionMode
     fingerprint: Fingerprint
-    plan: FolderPlan
+    plan: ModelPlan
     device: torch.device
     networks: dict[str, nn.Module]
     tokenizers: dict[str, Tokenizer]

@@ -17,7 +17,8 @@ from domains.inference.backends.room import check_possible
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
+from domains.model.backends.diffusers_folder import fingerprint, inspect_folder
+from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
@@ -41,7 +42,7 @@ class PreparedModel:
     precision: PrecisionMode
     device: torch.device
     fingerprint: Fingerprint
-    plan: FolderPlan
+    plan: ModelPlan
     networks: tuple[EmptyNetwork, ...]
     tokenizers: dict[str, Tokenizer]
     unet_numerics: Numerics
@@ -202,7 +203,7 @@ class _Progress:
 
     def __init__(
         self,
-        plan: FolderPlan,
+        plan: ModelPlan,
         emit: Callable[[TransferProgress], None],
         check_stop: Callable[[], None],
     ) -> None:

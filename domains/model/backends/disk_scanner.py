@@ -12,8 +12,8 @@ from domains.model.backends.folder_model import read_folder
 from domains.model.backends.model_ids import unique_ids
 from domains.model.backends.root_look import Remark
 from domains.model.backends.root_scan import KnownRoot
-from domains.model.backends.roots import SAFETENSORS, Found
-from domains.model.backends.single_file import describe_pickle, read_safetensors
+from domains.model.backends.roots import PICKLES, SAFETENSORS, Found
+from domains.model.backends.single_file import describe_other, describe_pickle, read_safetensors
 from domains.model.backends.watched_root import WatchedRoot
 from domains.model.types import Model, Scan
 
@@ -70,7 +70,7 @@ def describe(found: Found) -> Model:
         return read_folder(found)
     if found.ending == SAFETENSORS:
         return read_safetensors(found)
-    return describe_pickle(found)
+    return describe_pickle(found) if found.ending in PICKLES else describe_other(found)
 
 
 def _rank(found: Found) -> int:

@@ -11,8 +11,6 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.diffusers_folder import (
     INDEX_FILE,
     SCHEDULER_FILE,
-    FolderPlan,
-    NetworkPlan,
     inspect_folder,
 )
 from domains.model.backends.families.family import has_part
@@ -21,6 +19,7 @@ from domains.model.backends.families.unet import UNET
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, one_line, read_card
+from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
@@ -100,12 +99,12 @@ def card_of(files: ConfinedFiles) -> ModelCard:
         return ModelCard()
 
 
-def _networks(plan: FolderPlan | None) -> tuple[NetworkPlan, ...]:
+def _networks(plan: ModelPlan | None) -> tuple[NetworkPlan, ...]:
     return plan.networks if plan else ()
 
 
 def _network_config(
-    plan: FolderPlan | None, files: ConfinedFiles, name: str
+    plan: ModelPlan | None, files: ConfinedFiles, name: str
 ) -> Mapping[str, Any]:
     for network in _networks(plan):
         if network.name == name:
@@ -149,7 +148,7 @@ def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, 
     return native_size(unet, vae)
 
 
-def _components(index: Mapping[str, Any], plan: FolderPlan | None) -> tuple[Component, ...]:
+def _components(index: Mapping[str, Any], plan: ModelPlan | None) -> tuple[Component, ...]:
     networks = {network.name: network for network in _networks(plan)}
     return tuple(
         _component(name, class_name, networks.get(name))

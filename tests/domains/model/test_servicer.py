@@ -55,7 +55,8 @@ async def test_list_models_tells_the_usable_and_the_unusable(stub: Stub) -> None
     demo, ink, old = answer.models
     assert demo.usable
     assert demo.is_default
-    assert ink.problem.reason == errors_pb2.ERROR_REASON_MODEL_FORMAT_UNSUPPORTED
+    assert ink.usable
+    assert (ink.kind, len(ink.remarks)) == ("LoRA", 1)
     assert dict(ink.header_metadata) == {}
     assert old.problem.reason == errors_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE
     (left_out,) = answer.problems
@@ -74,7 +75,7 @@ async def test_list_models_filters_orders_and_pages(stub: Stub) -> None:
     usable = await stub.ListModels(model_pb2.ListModelsRequest(usable_only=True))
 
     assert seen == ["emoji-xl", "ink", "old"]
-    assert [m.model_id for m in usable.models] == ["emoji-xl"]
+    assert [m.model_id for m in usable.models] == ["emoji-xl", "ink"]
 
 
 async def test_pages_of_models_end_by_bytes_too(
@@ -150,8 +151,7 @@ async def test_components_come_with_what_could_replace_them(stub: Stub) -> None:
     unet = next(part for part in answer.components if part.name == "unet")
     assert unet.data_type == common_pb2.TENSOR_DATA_TYPE_FLOAT16
     assert unet.parameter_count > 1_000_000
-    # The LoRA would fit, and this version cannot use it.
-    assert list(answer.compatible_lora_model_ids) == []
+    assert list(answer.compatible_lora_model_ids) == ["ink"]
 
 
 async def test_search_finds_by_tag(stub: Stub) -> None:
