@@ -1,4 +1,4 @@
-"""Work on a device as a session: its progress, its report, its end."""
+"""Work on a device or its models as a session: its progress, its report, its end."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from deviceops.v1 import (
     device_info_pb2,
     device_pb2,
     event_pb2,
+    model_cache_pb2,
     model_info_pb2,
     model_pb2,
 )
@@ -30,6 +31,11 @@ _WHENCE = {
 def load(client: Client, request: model_pb2.LoadModelRequest, *, as_json: bool) -> Exit:
     """Put a model on a device and show what it takes there; the exit code."""
     return _run(client, lambda: client.models.LoadModel(request), as_json=as_json)
+
+
+def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json: bool) -> Exit:
+    """Read a model into main memory and show how far it is; the exit code."""
+    return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
 
 
 def optimize(

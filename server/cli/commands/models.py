@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from server.cli.commands import model_cache
 from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from deviceops.v1 import model_info_pb2
 
 app = typer.Typer(help="List the models of the catalogue, show or load one.")
+app.add_typer(model_cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
