@@ -72,7 +72,7 @@ class Composition:
         self._pool = pool = WorkerPool(
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
-        self._main_memory = memory.main_memory()
+        self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
         self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
@@ -110,6 +110,7 @@ class Composition:
             self._session,
             self._device,
             self._artifact.uploads,
+            self._model.cached,
             find_model=self._model.catalogue.get,
             clock=clock,
         )

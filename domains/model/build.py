@@ -20,6 +20,7 @@ from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
 from domains.model.core.cache_memory import CacheMemory
 from domains.model.core.cached_runs import CachedRuns
+from domains.model.core.residents import CachedResidents
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
@@ -61,6 +62,7 @@ class Built:
 
     catalogue: ModelCatalogue
     cache: ModelCache
+    cached: CachedResidents
     runs: JobRunner
     """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
@@ -117,4 +119,4 @@ def build(
     )
     loads = Loads(place, catalogue, runs, now=now)
     servicer = ModelServicer(catalogue, loads, caching, session.streams)
-    return Built(catalogue, cache, runs, servicer, loops)
+    return Built(catalogue, cache, CachedResidents(cache), runs, servicer, loops)
