@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated
 
 from msgspec import Meta
@@ -80,6 +82,17 @@ class ModelPart(Enum):
     TEXT_ENCODER = "text-encoder"
     TEXT_ENCODER_2 = "text-encoder-2"
     TEXT_ENCODER_3 = "text-encoder-3"
+
+
+NETWORK_PARTS: Mapping[str, ModelPart] = MappingProxyType(
+    {
+        "unet": ModelPart.DENOISER,
+        "vae": ModelPart.VAE,
+        "text_encoder": ModelPart.TEXT_ENCODER,
+        "text_encoder_2": ModelPart.TEXT_ENCODER_2,
+    }
+)
+"""Parts that compute, by the name of the network among a model's components."""
 
 
 class PartDataType(Value, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 
 from domains.artifact import build as artifact
 from domains.clock import Clock
@@ -24,24 +23,6 @@ from server.journal import Journal
 from server.system import Standing, SystemServicer, built_methods
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
-
-
-class _Devices:
-    """What the cache of models asks of devices, which are built after it."""
-
-    def __init__(self, built: Callable[[], device.Built], pool: WorkerPool) -> None:
-        self._built = built
-        self._pool = pool
-
-    def has_own_memory(self, device_id: str) -> bool:
-        return any(
-            not found.traits.in_main_memory and device_id in ("", found.device_id)
-            for found in self._built().inventory.devices
-        )
-
-    def holds(self, device_id: str, model_id: str) -> bool:
-        figures = self._pool.figures(device_id)
-        return figures is not None and any(part.model_id == model_id for part in figures.models)
 
 
 class Composition:
@@ -89,7 +70,9 @@ class Composition:
             self._session,
             self._main_memory.meter,
             place=lambda *work: self._device.placer.place(*work),
-            devices=_Devices(lambda: self._device, pool),
+            machine=lambda: model.Machine(
+                self._device.inventory, self._memory.models, self._memory.monitor
+            ),
             now=clock.wall,
         )
         self._device = device.build(
@@ -165,9 +148,8 @@ class Composition:
         await self._session.sessions.stop(grace_seconds)
         await self._background.stop()
         await self._device.inventory.close()
-        await self._model.catalogue.close()
+        await self._model.close()
         await self._memory.leases.close()
         await self._pool.stop(0)
-        await self._model.cache.close()
         self._main_memory.segments.close()
         await asyncio.to_thread(self._journal.close)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from domains.model.backends.lora.endings import piece
+from domains.model.backends.lora.targets import RANK_AXES
 from domains.model.backends.safetensors_header import Header
 from domains.values import TensorDataType
 
@@ -19,8 +20,6 @@ _DATA_TYPES = {
     "I8": TensorDataType.INT8,
     "U8": TensorDataType.UINT8,
 }
-# Where the rank stands in the shapes of the parts that have one.
-_RANK_AXES = {"down": 0, "hada_w1_b": 0, "lokr_w2_b": 0, "a1": 0}
 
 
 def parameter_count(headers: Iterable[Header]) -> int:
@@ -33,7 +32,7 @@ def lora_ranks(header: Header) -> Counter[int]:
     ranks: Counter[int] = Counter()
     for tensor in header.tensors:
         found = piece(tensor.name)
-        axis = _RANK_AXES.get(found.part) if found is not None else None
+        axis = RANK_AXES.get(found.part) if found is not None else None
         if axis is not None and len(tensor.shape) >= 2:
             ranks[tensor.shape[axis]] += 1
     return +ranks

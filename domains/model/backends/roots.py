@@ -23,7 +23,7 @@ from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.file_names import unfit
 from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
-from domains.model.types import ModelFormat
+from domains.model.types import ModelFormat, WeightFile
 from domains.values import ModelPlace
 
 SAFETENSORS = ".safetensors"
@@ -74,9 +74,21 @@ class Found:
     @property
     def modified_at(self) -> datetime:
         """When the newest file changed."""
-        newest = max((file[2] for file in self.files), default=0)
         # A clock that was never set is no reason to leave a model out.
-        return datetime.fromtimestamp(min(max(newest / 1e9, 0), _LATEST), UTC)
+        return datetime.fromtimestamp(min(max(self.modified, 0), _LATEST), UTC)
+
+    @property
+    def modified(self) -> float:
+        """When the newest file changed, in seconds since 1970."""
+        return max((file[2] for file in self.files), default=0) / 1e9
+
+    @property
+    def weights(self) -> tuple[WeightFile, ...]:
+        """Its files with weights, in order of path."""
+        if not self.is_folder:
+            return tuple(WeightFile("", *file[1:3]) for file in self.files)
+        found = (WeightFile(*file[:3]) for file in self.files if _ending(file[0]))
+        return tuple(sorted(found, key=lambda file: os.fsencode(file.name)))
 
 
 class RootWalk:

@@ -45,6 +45,8 @@ _WAITS = {
 }
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
+# Numbers of eight bits without a scale of their own are read like others.
+_READ_AS_THEY_ARE = ("", "fp8")
 _NO_TYPE = Reason.MODEL_FORMAT_UNSUPPORTED
 
 
@@ -81,7 +83,7 @@ def _problem(found: Recognised) -> Problem | None:
         return Problem(
             _NO_TYPE, f"{_DRAWN}; this is {_called(found.type)} {named}, which it cannot use."
         )
-    if found.quantisation:
+    if found.quantisation not in _READ_AS_THEY_ARE:
         return Problem(
             Reason.MODEL_DTYPE_UNSUPPORTED,
             f"The weights are quantised: {found.quantisation}. Use the model's copy in float16 "

@@ -14,7 +14,7 @@ from io import FileIO
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.diffusers_folder import inspect_folder
-from domains.model.types import FileState
+from domains.model.types import WeightFile
 from domains.values import ModelPlace
 
 # A read this long takes a fraction of a second, so a stop is noticed soon.
@@ -26,7 +26,7 @@ _THREADS = min(8, max(2, os.cpu_count() or 2))
 class ParallelReader:
     """See the port `WeightReader`."""
 
-    def files(self, place: ModelPlace) -> tuple[FileState, ...]:
+    def files(self, place: ModelPlace) -> tuple[WeightFile, ...]:
         """The files that hold a model's weights."""
         files = ConfinedFiles(place)
         names = [""]
@@ -35,7 +35,7 @@ class ParallelReader:
             names = [file.name for network in plan.networks for file in network.files]
         return tuple(_state(files, name) for name in dict.fromkeys(names))
 
-    def unchanged(self, place: ModelPlace, files: Sequence[FileState]) -> bool:
+    def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:
         """Whether these files are on disk as they were."""
         on_disk = ConfinedFiles(place)
         try:
@@ -46,7 +46,7 @@ class ParallelReader:
     def read(
         self,
         place: ModelPlace,
-        files: Sequence[tuple[FileState, memoryview]],
+        files: Sequence[tuple[WeightFile, memoryview]],
         on_bytes: Callable[[int], None],
     ) -> None:
         """Read whole files, each to where it belongs."""
@@ -58,7 +58,7 @@ class ParallelReader:
                 for state, target in files
             ]
 
-            def read(piece: tuple[FileIO, FileState, memoryview, int]) -> None:
+            def read(piece: tuple[FileIO, WeightFile, memoryview, int]) -> None:
                 if ended.is_set():
                     return
                 file, state, target, begin = piece
@@ -113,17 +113,17 @@ def _read_there(file: FileIO, target: memoryview, offset: int) -> int:
     return file.readinto(target) or 0
 
 
-def _state(files: ConfinedFiles, name: str) -> FileState:
+def _state(files: ConfinedFiles, name: str) -> WeightFile:
     with files.open(name) as file:
         return _state_of(file, name)
 
 
-def _state_of(file: FileIO, name: str) -> FileState:
+def _state_of(file: FileIO, name: str) -> WeightFile:
     state = os.fstat(file.fileno())
-    return FileState(name, state.st_size, state.st_mtime_ns)
+    return WeightFile(name, state.st_size, state.st_mtime_ns)
 
 
-def _check(file: FileIO, state: FileState) -> None:
+def _check(file: FileIO, state: WeightFile) -> None:
     if _state_of(file, state.name) != state:
         raise _changed()
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from datetime import datetime
 
+from domains.model.core.cache_lease import CacheLease
 from domains.model.core.cache_ledger import CacheEntry
 from domains.model.core.cache_memory import CacheMemory
 from domains.model.core.filling import Filling
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
 from domains.model.ports import CacheArena, WeightReader
 from domains.model.types import CachedModelInfo, CacheStatus, EvictionCause
-from domains.session.types import TransferProgress
-from domains.values import CachedModel, ModelPlace
+from domains.values import ModelPlace
 
 _MOST_FILES = 1_000
 
@@ -160,6 +160,11 @@ class ModelCache:
         """What is cached, next to be evicted first."""
         return tuple(_info(entry) for entry in self._memory.ledger if entry.ready)
 
+    def find(self, model_id: str) -> CachedModelInfo | None:
+        """A cached model; None where it is not, or not yet."""
+        entry = self._memory.ledger.find(model_id)
+        return _info(entry) if entry is not None and entry.ready else None
+
     async def status(self) -> CacheStatus:
         """What it holds and how well it works."""
         host = await self._memory.read()
@@ -258,40 +263,6 @@ class ModelCache:
             filling.stop()
             ledger.invalidate(entry)
         self._memory.give_back(freed)
-
-
-class CacheLease:
-    """A model that stays in the cache until `end`, from `ModelCache.lease`."""
-
-    def __init__(
-        self,
-        entry: CacheEntry,
-        filling: Filling | None,
-        arena: CacheArena | None,
-        release: Callable[[CacheEntry], None],
-    ) -> None:
-        assert arena is not None  # where there is none, there are no entries
-        self._entry = entry
-        self._filling = filling
-        self._release: Callable[[CacheEntry], None] | None = release
-        self.cached = CachedModel(arena.name, arena.size, entry.files)
-        """What a worker needs to read it, once `filled` has ended."""
-
-    async def filled(self) -> AsyncGenerator[TransferProgress]:
-        """How far reading it is, until it is all there.
-
-        Raises:
-            Exception: What reading failed with; the model is not cached then.
-        """
-        if self._filling is not None:
-            async for progress in self._filling.progress():
-                yield progress
-
-    def end(self) -> None:
-        """Hold it no longer. Once more is harmless."""
-        if self._release is not None:
-            self._release(self._entry)
-            self._release = None
 
 
 def _info(entry: CacheEntry) -> CachedModelInfo:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from msgspec import structs
 
 from domains.errors import Cancelled, DeadlineExceeded, DomainError
-from domains.model.core.cache import CacheLease, ModelCache
+from domains.model.core.cache import ModelCache
+from domains.model.core.cache_lease import CacheLease
 from domains.session.jobs import Job, JobEvent, JobRunner, Report
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPlace

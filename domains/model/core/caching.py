@@ -65,13 +65,9 @@ class Caching:
         session.record(PhaseStarted(Phase.READING))
         lease = await self._cache.lease(model.model_id, model.place, fill=True)
         assert lease is not None
-        try:
-            async with aclosing(lease.filled()) as steps:
-                async for progress in steps:
-                    session.record(progress)
+        async with aclosing(lease):
+            await lease.follow(session.record)
             self._cache.pin(model.model_id, pinned)
-        finally:
-            lease.end()
         return Outcome(timings={Phase.READING: clock.time() - began}, report=model)
 
     async def evict(self, model_id: str) -> int:

@@ -1,49 +1,84 @@
-"""Cached models as memory's upkeep sees them."""
+"""Which models lie on devices, as their workers tell, and what watchers are told of that."""
 
 from __future__ import annotations
 
-from domains.device.types import LoadedComponent
-from domains.model.core.cache import ModelCache
-from domains.model.errors import CachedModelInUse
-from domains.model.types import EvictionCause
-from domains.values import ByteFigure
+from collections.abc import Callable, Iterable
 
-_SOURCE = "pages of the cache that hold its files"
+from domains.device.types import DeviceState, WorkerStatus
+from domains.model.core.contents import CatalogueContents
+from domains.model.types import EvictionCause, Model, ModelEvent, ModelEventKind
+
+Resident = tuple[str, str]
+"""A device's id and that of a model that lies there, in whole or in part."""
 
 
-class CachedResidents:
-    """See the port `CachedModels` of the memory domain.
+class Residents:
+    """Compares what lies on devices with what lay there before, and tells the difference.
 
     Args:
-        cache: The cache.
+        contents: The models.
+        held: What workers hold now, as far as they told.
     """
 
-    def __init__(self, cache: ModelCache) -> None:
-        self._cache = cache
+    def __init__(
+        self, contents: CatalogueContents, held: Callable[[], Iterable[Resident]]
+    ) -> None:
+        self._contents = contents
+        self._held = held
+        self._known: dict[Resident, Model] = {}
+        self._causes: dict[Resident, EvictionCause] = {}
+        self._lost: set[str] = set()
+        contents.changes.add_state(self._state)
 
-    def components(self) -> tuple[LoadedComponent, ...]:
-        """What is cached; a model's files are one component."""
-        return tuple(
-            LoadedComponent(
-                entry.model_id,
-                "files",
-                ByteFigure.measured(entry.size_bytes, _SOURCE),
-                None,
-                entry.last_use_time,
-                entry.in_use,
-            )
-            for entry in self._cache.entries()
-        )
+    def expect(self, model_id: str, device_id: str, cause: EvictionCause) -> None:
+        """Say why a model is about to leave a device, which only whoever takes it off knows."""
+        self._causes[device_id, model_id] = cause
 
-    def pinned(self, model_id: str) -> bool:
-        """Whether a model is to stay whatever the pressure."""
-        return any(
-            entry.pinned for entry in self._cache.entries() if entry.model_id == model_id
-        )
+    def worker_changed(self, device_id: str, status: WorkerStatus) -> None:
+        """A device's worker is in another state: with a worker goes what it held."""
+        if status.state is not DeviceState.READY:
+            self._lost.add(device_id)
 
-    async def evict(self, model_id: str) -> bool:
-        """Let a model go because memory is tight."""
-        try:
-            return await self._cache.evict(model_id, EvictionCause.PRESSURE) is not None
-        except CachedModelInUse:
-            return False
+    async def look(self) -> None:
+        """Tell what came and what left. To be called again and again."""
+        known = await self._contents.known()
+        held = set(self._held())
+        for resident in self._known.keys() - held:
+            model = self._known.pop(resident)
+            self._tell(ModelEventKind.UNLOADED, model, resident, self._why(resident, model))
+        for resident in held - self._known.keys():
+            # One that has gone from disk can still be held, and is no model any more.
+            if (found := known.get(resident[1])) is not None:
+                self._known[resident] = found
+                self._tell(ModelEventKind.LOADED, found, resident)
+        self._causes = {r: why for r, why in self._causes.items() if r in self._known}
+        self._lost.clear()
+
+    def _why(self, resident: Resident, model: Model) -> EvictionCause:
+        device_id, model_id = resident
+        if resident in self._causes:
+            return self._causes[resident]
+        if device_id in self._lost:
+            return EvictionCause.WORKER_LOST
+        now = self._contents.now().get(model_id)
+        if now is None or now.weights != model.weights:
+            return EvictionCause.FILE_CHANGED
+        return EvictionCause.ROOM
+
+    def _tell(
+        self,
+        kind: ModelEventKind,
+        model: Model,
+        resident: Resident,
+        cause: EvictionCause | None = None,
+    ) -> None:
+        device_id, model_id = resident
+        now = self._contents.now().get(model_id, model)
+        self._contents.changes.record(ModelEvent(kind, now, device_id, cause))
+
+    def _state(self) -> list[ModelEvent]:
+        now = self._contents.now()
+        return [
+            ModelEvent(ModelEventKind.LOADED, now.get(model.model_id, model), device_id)
+            for (device_id, _), model in self._known.items()
+        ]

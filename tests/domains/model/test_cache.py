@@ -19,8 +19,9 @@ from domains.errors import Cancelled, FailedPrecondition, Reason
 from domains.memory.types import HostMemory
 from domains.model.backends.arena import Arena, arena_bytes, open_arena
 from domains.model.backends.weight_reading import ParallelReader
-from domains.model.core.cache import CacheLease, ModelCache
+from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
+from domains.model.core.cache_lease import CacheLease
 from domains.model.core.cache_memory import CacheMemory
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
 from domains.model.types import EvictionCause

@@ -9,6 +9,7 @@ import grpc
 from deviceops.v1 import common_pb2, errors_pb2, model_info_pb2, model_pb2
 from domains.device.types import LoadedComponent
 from domains.model import convert
+from domains.model.convert import device
 from domains.model.types import (
     Architecture,
     Component,
@@ -20,7 +21,7 @@ from domains.model.types import (
     ModelType,
     PredictionType,
 )
-from domains.values import ByteFigure, ModelOrigin, TensorDataType
+from domains.values import ByteFigure, ModelOrigin, ModelPart, PartDataType, TensorDataType
 from tests.fakes.model import PICKLED, START, model
 
 FULL = model(
@@ -166,7 +167,7 @@ def test_enums_map_completely() -> None:
             model_info_pb2.PredictionType,
         ),
         ({convert.ORDERS.to_proto(m) for m in ModelOrder}, model_pb2.ModelOrder),
-        ({convert.ORIGINS.to_proto(m) for m in ModelOrigin}, model_info_pb2.ModelOrigin),
+        ({device.ORIGINS.to_proto(m) for m in ModelOrigin}, model_info_pb2.ModelOrigin),
     ):
         unmapped |= {wire.Name(n) for n in set(wire.values()) - {0} - numbers}
     assert unmapped == set()
@@ -183,7 +184,7 @@ def test_a_loaded_model_arrives_whole() -> None:
             ("text_encoder_2", None),
         )
     )
-    message = convert.loaded_to_proto(
+    message = device.loaded_to_proto(
         ModelOnDevice("xl", "cuda:0", parts, ModelOrigin.DISK, START)
     )
 
@@ -199,11 +200,16 @@ def test_a_loaded_model_arrives_whole() -> None:
     ]
 
 
-def test_what_a_load_cannot_do_yet_is_named() -> None:
+def test_a_load_arrives_whole() -> None:
     request = model_pb2.LoadModelRequest(
-        data_types=[common_pb2.PartDataType(data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT16)],
+        data_types=[
+            common_pb2.PartDataType(
+                part=common_pb2.MODEL_PART_VAE, data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT16
+            )
+        ],
         warm_up=True,
         dry_run=True,
     )
-    assert convert.load_from_proto(request).unbuilt == ("data_types", "warm_up", "dry_run")
-    assert convert.load_from_proto(model_pb2.LoadModelRequest()).unbuilt == ()
+    load = device.load_from_proto(request)
+    assert load.data_types == (PartDataType(ModelPart.VAE, TensorDataType.FLOAT16),)
+    assert (load.warm_up, load.dry_run) == (True, True)

@@ -10,12 +10,19 @@ from typing import Any, TypeAlias, cast
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, errors_pb2, model_info_pb2, model_pb2, model_pb2_grpc
+from deviceops.v1 import (
+    common_pb2,
+    errors_pb2,
+    model_info_pb2,
+    model_pb2,
+    model_pb2_grpc,
+)
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.core import ModelCatalogue
+from domains.model.core import ModelCatalogue, ModelService
 from domains.model.servicer import ModelServicer
 from tests.domains.model.disk import copy_demo, write_safetensors
 from tests.domains.wire import channel_to, refusal
+from tests.fakes.model import contents_of
 
 Stub: TypeAlias = "model_pb2_grpc.ModelServiceAsyncStub"
 
@@ -35,11 +42,12 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
     )
     (tmp_path / "old.ckpt").write_bytes(b"\x80\x04")
     (tmp_path / "away.safetensors").symlink_to("/away")
-    catalogue = ModelCatalogue(
-        DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
-    )
-    # Loads have tests over the whole server.
-    servicer = ModelServicer(catalogue, *[cast("Any", None)] * 3)  # type: ignore[abstract]
+    contents = contents_of(DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC))
+    catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
+    # Sessions have tests over the whole server.
+    elsewhere = cast("Any", None)
+    core = ModelService(catalogue, contents.changes, *[elsewhere] * 5)
+    servicer = ModelServicer(core, elsewhere)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield model_pb2_grpc.ModelServiceStub(channel)
@@ -164,6 +172,6 @@ async def test_search_finds_by_tag(stub: Stub) -> None:
 
 
 async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetModelStatus(model_pb2.GetModelStatusRequest()))
+    refused = await refusal(stub.UpdateModel(model_pb2.UpdateModelRequest()))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
