@@ -21,6 +21,7 @@ from domains.model.backends.folder_watch import DiskWatch
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
 from domains.model.core import (
+    Benchmarks,
     Caching,
     Estimates,
     Loads,
@@ -61,6 +62,8 @@ class Settings(Protocol):
 
     @property
     def model_roots(self) -> Sequence[Path]: ...
+    @property
+    def read_only_model_roots(self) -> Sequence[Path]: ...
     @property
     def default_model(self) -> str: ...
     @property
@@ -110,7 +113,7 @@ def build(
     changes = ModelChanges(now=now)
     hashes = KnownHashes(facts)
     contents = CatalogueContents(
-        DiskScanner(settings.model_roots),
+        DiskScanner(settings.model_roots, read_only=settings.read_only_model_roots),
         changes,
         DefaultChoice(facts, "model.default", settings.default_model),
         sha256_of=hashes.of,
@@ -162,6 +165,7 @@ def build(
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
         unloads=Unloads(catalogue, cache, machine, use, pool),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
+        benchmarks=Benchmarks(place, catalogue, runs),
     )
 
     def held() -> Iterator[Resident]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.model.core.benchmarks import Benchmarks
 from domains.model.core.caching import Caching
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
@@ -15,6 +16,7 @@ from domains.model.core.unloading import Unloads
 from domains.model.core.use import ModelUse
 
 __all__ = [
+    "Benchmarks",
     "Caching",
     "Estimates",
     "Loads",
@@ -37,3 +39,4 @@ class ModelService:
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses
+    benchmarks: Benchmarks
