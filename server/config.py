@@ -127,6 +127,10 @@ class Settings(BaseModel):
     model_roots: Annotated[
         tuple[AbsolutePath, ...], BeforeValidator(_split_paths), Field(min_length=1)
     ] = Field(default_factory=_default_model_roots)
+    read_only_model_roots: Annotated[
+        tuple[AbsolutePath, ...], BeforeValidator(_split_paths)
+    ] = ()
+    """Model roots in which nothing is changed or deleted, whatever the system allows."""
     default_model: str = ""
     """Empty: the first checkpoint of the catalogue."""
     default_device: str = ""
@@ -244,6 +248,9 @@ class Settings(BaseModel):
                 raise ValueError(f"worker_python: {kind} is none of {', '.join(DEVICE_KINDS)}")
             if not path.is_file():
                 raise ValueError(f"worker_python: no interpreter for {kind} at that path")
+        for path in self.read_only_model_roots:
+            if path not in self.model_roots:
+                raise ValueError(f"read_only_model_roots: {path} is none of model_roots")
         if "model_roots" in self.model_fields_set:
             missing = [str(root) for root in self.model_roots if not root.is_dir()]
             if missing:

@@ -17,6 +17,7 @@ from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
 from domains.model.convert import REPORTS
 from domains.model.core import (
+    Benchmarks,
     Estimates,
     Loads,
     ModelCatalogue,
@@ -48,6 +49,8 @@ class Settings(Protocol):
 
     @property
     def model_roots(self) -> Sequence[Path]: ...
+    @property
+    def read_only_model_roots(self) -> Sequence[Path]: ...
     @property
     def default_model(self) -> str: ...
 
@@ -87,7 +90,7 @@ def build(
     changes = ModelChanges(now=now)
     hashes = KnownHashes(facts)
     contents = CatalogueContents(
-        DiskScanner(settings.model_roots),
+        DiskScanner(settings.model_roots, read_only=settings.read_only_model_roots),
         changes,
         DefaultChoice(facts, "model.default", settings.default_model),
         sha256_of=hashes.of,
@@ -111,6 +114,7 @@ def build(
         loads=Loads(place, catalogue, machine, estimates, pool, now=now),
         unloads=Unloads(catalogue, machine, use, pool),
         statuses=ModelStatuses(catalogue, machine, use, estimates),
+        benchmarks=Benchmarks(place, catalogue, pool),
     )
 
     def held() -> Iterator[Resident]:

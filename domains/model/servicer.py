@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import model_pb2, model_pb2_grpc
+from deviceops.v1 import model_pb2, model_pb2_grpc, model_task_pb2
 from domains.conversions import converted
 from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
@@ -106,6 +106,14 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         wanted = self._core.unloads.unload(device.unload_from_proto(request))
         return self._streams.run(
             wanted, context, model_pb2.UnloadModelResponse, request.delivery
+        )
+
+    def BenchmarkModel(
+        self, request: model_task_pb2.BenchmarkModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.BenchmarkModelResponse]:
+        wanted = self._core.benchmarks.benchmark(device.benchmark_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_task_pb2.BenchmarkModelResponse, request.delivery
         )
 
     async def GetModelStatus(

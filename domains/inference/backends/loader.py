@@ -69,7 +69,7 @@ class Loader:
     """
 
     def __init__(self, device: torch.device, changed: Callable[[], None]) -> None:
-        self._device = device
+        self.device = device
         self._changed = changed
         self.models = LoadedModels()
         self.settings = ProfileSettings()
@@ -103,7 +103,7 @@ class Loader:
                 wanted.model_id,
                 wanted.place,
                 PrecisionMode.OPEN if wanted.data_types else precision,
-                self._device,
+                self.device,
                 data_types=wanted.data_types,
                 check_stop=context.check_stop,
             )
@@ -118,14 +118,19 @@ class Loader:
         needed = picture_bytes(
             model.plan_config("vae"), width, height, model.vae_numerics.data_type
         )
-        if len(self.models) > 1 and not fits_beside(needed, self._device):
-            release_memory(self._device)
-            self.models.let_go_until(lambda: fits_beside(needed, self._device), keep=model)
+        if len(self.models) > 1 and not fits_beside(needed, self.device):
+            release_memory(self.device)
+            self.models.let_go_until(lambda: fits_beside(needed, self.device), keep=model)
             self._changed()
 
     def let_go(self, *, keep: LoadedModel | None = None) -> None:
         """Let every model go but one."""
         self.models.let_go_until(lambda: False, keep=keep)
+        self._changed()
+
+    def let_go_of(self, place: ModelPlace) -> None:
+        """Let the model of that place go, if it is there."""
+        self.models.let_go(lambda one: one.place == place)
         self._changed()
 
     def apply(self, settings: ProfileSettings) -> None:
@@ -146,10 +151,10 @@ class Loader:
         self.models.use(fresh)
         wanted = prepared.picture_bytes
         crowded = len(self.models) > MOST_MODELS
-        if crowded or not fits_beside(wanted, self._device):
-            release_memory(self._device)
+        if crowded or not fits_beside(wanted, self.device):
+            release_memory(self.device)
             self.models.let_go_until(
-                lambda: len(self.models) <= MOST_MODELS and fits_beside(wanted, self._device),
+                lambda: len(self.models) <= MOST_MODELS and fits_beside(wanted, self.device),
                 keep=fresh,
             )
         self._changed()
@@ -158,7 +163,7 @@ class Loader:
     def _make_room(self, prepared: PreparedModel) -> None:
         """Let models go until the weights fit; none where they fit beside all."""
         needed = prepared.needed_bytes
-        if len(self.models) and not fits_beside(needed, self._device):
-            release_memory(self._device)
-            self.models.let_go_until(lambda: fits_beside(needed, self._device))
+        if len(self.models) and not fits_beside(needed, self.device):
+            release_memory(self.device)
+            self.models.let_go_until(lambda: fits_beside(needed, self.device))
             self._changed()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.model.core.benchmarks import Benchmarks
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
 from domains.model.core.estimates import Estimates
@@ -14,6 +15,7 @@ from domains.model.core.unloading import Unloads
 from domains.model.core.use import ModelUse
 
 __all__ = [
+    "Benchmarks",
     "Estimates",
     "Loads",
     "ModelCatalogue",
@@ -34,3 +36,4 @@ class ModelService:
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses
+    benchmarks: Benchmarks
