@@ -45,8 +45,8 @@ _WAITS = {
 }
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
-# Numbers of eight bits without a scale of their own are read like others.
-_READ_AS_THEY_ARE = ("", "fp8")
+# Numbers of eight bits are read like others, times their scale where they have one.
+_READ_AS_THEY_ARE = ("", "fp8", "scaled fp8")
 _NO_TYPE = Reason.MODEL_FORMAT_UNSUPPORTED
 
 
