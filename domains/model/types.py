@@ -42,6 +42,7 @@ class Architecture(Enum):
 
     SDXL = "sdxl"
     SD1 = "sd1"
+    SD2 = "sd2"
 
 
 class PredictionType(Enum):
@@ -85,7 +86,8 @@ class Model:
     name in the model's own scheduler configuration. `type` and `architecture` are None
     where the headers do not say; `metadata` is the header's own, shortened.
     `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
-    mask and picture as further channels; `lora_rank` is 0 for all but LoRAs.
+    mask and picture as further channels; `lora_rank` is 0 for all but LoRAs. `remarks` are
+    sentences about what can be done with it.
     """
 
     model_id: str
@@ -113,6 +115,7 @@ class Model:
     is_default: bool = False
     problem: Problem | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

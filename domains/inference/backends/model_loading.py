@@ -17,9 +17,9 @@ from domains.inference.backends.room import check_possible
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.diffusers_folder import fingerprint, inspect_folder
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.backends.plans import fingerprint, plan_to_draw
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
 from domains.shortages import shortage_of
@@ -74,21 +74,21 @@ def prepare_model(
     *,
     check_stop: Callable[[], None],
 ) -> PreparedModel:
-    """Check everything of the model folder at `place` that can be checked without weights.
+    """Check everything of the model at `place` that can be checked without weights.
 
     A model that cannot be used is refused here, in a second or two at most.
 
     Args:
         model_id: What it is called elsewhere.
-        place: A folder in the diffusers layout. Every file is judged when it is opened:
-            the scan that found it may be seconds old.
+        place: A folder in the diffusers layout or a checkpoint in one file. Every file is
+            judged when it is opened: the scan that found it may be seconds old.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks will go.
         check_stop: Called around each component.
 
     Raises:
         ModelNotFound: It is no longer there.
-        FailedPrecondition: As `inspect_folder`, `build_empty`, `build_tokenizer` and
+        FailedPrecondition: As `plan_to_draw`, `build_empty`, `build_tokenizer` and
             `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file.
         PathOutsideRoot: A part of it is a link that leads outside its root.
         ResourceExhausted: No such device could ever hold it.
@@ -96,7 +96,7 @@ def prepare_model(
     check_stop()
     state = state_of(model_id, place)
     with _read_by_the_machine():
-        plan = inspect_folder(ConfinedFiles(place))
+        plan = plan_to_draw(ConfinedFiles(place))
     configs = {network.name: network.config for network in plan.networks}
     tokenizers = {
         name: build_tokenizer(tokenizer, configs[tokenizer.encoder])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from domains.model.backends.safetensors_header import Header
+from domains.model.backends.safetensors_header import Header, TensorEntry
 from domains.values import TensorDataType
 
 _DATA_TYPES = {
@@ -38,8 +38,12 @@ def lora_rank(header: Header) -> int:
 
 def data_type(headers: Iterable[Header]) -> TensorDataType | None:
     """The element type of most numbers; None when it is none that networks are kept in."""
+    return data_type_of(tensor for header in headers for tensor in header.tensors)
+
+
+def data_type_of(tensors: Iterable[TensorEntry]) -> TensorDataType | None:
+    """See `data_type`."""
     counts: Counter[str] = Counter()
-    for header in headers:
-        for tensor in header.tensors:
-            counts[tensor.data_type] += tensor.parameter_count
+    for tensor in tensors:
+        counts[tensor.data_type] += tensor.parameter_count
     return _DATA_TYPES.get(counts.most_common(1)[0][0]) if counts else None

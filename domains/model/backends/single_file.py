@@ -10,6 +10,7 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.header_facts import data_type, lora_rank, parameter_count
 from domains.model.backends.model_card import one_line, tags
+from domains.model.backends.planned import planned
 from domains.model.backends.recognition import recognise
 from domains.model.backends.roots import SAFETENSORS, Found
 from domains.model.backends.safetensors_header import read_header
@@ -22,6 +23,7 @@ from domains.model.types import (
     Problem,
 )
 
+_PLANNED = (ModelType.CHECKPOINT, ModelType.REFINER)
 _MAX_ENTRIES = 128
 _MAX_KEY = 128
 _MAX_VALUE = 512
@@ -48,7 +50,7 @@ def read_safetensors(found: Found) -> Model:
     recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
     metadata = header.metadata
     width, height = _resolution(metadata.get("modelspec.resolution", ""))
-    return Model(
+    model = Model(
         model_id="",
         name=one_line(metadata.get("modelspec.title", ""), 128) or shown_name(found),
         type=recognised.type,
@@ -70,6 +72,7 @@ def read_safetensors(found: Found) -> Model:
         problem=Problem(Reason.MODEL_FORMAT_UNSUPPORTED, _why_not(recognised.type)),
         metadata=_shown(metadata),
     )
+    return planned(model) if recognised.type in _PLANNED else model
 
 
 def describe_pickle(found: Found) -> Model:
@@ -113,11 +116,6 @@ def unusable(found: Found, problem: Problem) -> Model:
 def _why_not(type: ModelType | None) -> str:
     if type is None:
         return "The file's tensors are of no kind of model that is known here."
-    if type is ModelType.CHECKPOINT:
-        return (
-            "This version draws from diffusers folders, not from single files; "
-            "use the model's diffusers folder."
-        )
     return f"This version does not use models of type {type.value} yet."
 
 
