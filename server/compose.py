@@ -66,8 +66,12 @@ class Composition:
         self._model = model.build(
             settings,
             pool,
+            journal,
             self._session,
             place=lambda *work: self._device.placer.place(*work),
+            machine=lambda: model.Machine(
+                self._device.inventory, self._memory.models, self._memory.monitor
+            ),
             now=clock.wall,
         )
         self._device = device.build(
@@ -141,7 +145,7 @@ class Composition:
         await self._session.sessions.stop(grace_seconds)
         await self._background.stop()
         await self._device.inventory.close()
-        await self._model.catalogue.close()
+        await self._model.close()
         await self._memory.leases.close()
         await self._pool.stop(0)
         self._main_memory.segments.close()

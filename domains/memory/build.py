@@ -76,6 +76,8 @@ class MainMemory:
 class Built:
     """What other domains and the server need of it."""
 
+    monitor: MemoryMonitor
+    models: HeldModels
     reactions: PressureReactions
     leases: Leases
     held_by: Callable[[str], int]
@@ -182,4 +184,4 @@ def build(
         Loop("history of memory", _HISTORY_SECONDS, record),
     )
     servicer = MemoryServicer(service, session.streams)
-    return Built(reactions, leases, ledger.held_by, servicer, loops)
+    return Built(monitor, models, reactions, leases, ledger.held_by, servicer, loops)

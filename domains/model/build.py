@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from domains.device.ports import Place
+from domains.device.core.default import DefaultChoice
+from domains.device.ports import DeviceRuns, FactsStore, Place
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.file_hashes import DiskHasher
+from domains.model.backends.folder_watch import DiskWatch
 from domains.model.convert import REPORTS
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import (
+    Estimates,
+    Loads,
+    ModelCatalogue,
+    ModelService,
+    ModelStatuses,
+    ModelUse,
+    Unloads,
+)
+from domains.model.core.changes import ModelChanges
+from domains.model.core.contents import CatalogueContents
+from domains.model.core.hashes import KnownHashes
+from domains.model.core.hashing import Hashing
+from domains.model.core.looks import Looks
+from domains.model.core.refreshes import Refreshes
+from domains.model.core.residents import Resident, Residents
+from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
-from domains.session.jobs import JobRunner
+from domains.session.types import SessionState
 
-__all__ = ["REPORTS", "Built", "build"]
+__all__ = ["REPORTS", "Built", "Machine", "build"]
 
-_LOOK_SECONDS = 10.0
+_PAUSE_SECONDS = 0.5
+_RESIDENTS_SECONDS = 0.5
 
 
 class Settings(Protocol):
@@ -38,14 +59,18 @@ class Built:
     catalogue: ModelCatalogue
     servicer: ModelServicer
     loops: tuple[Loop, ...]
+    close: Callable[[], Awaitable[None]]
+    """Ends what goes on beside the loops."""
 
 
 def build(
     settings: Settings,
-    pool: JobRunner,
+    pool: DeviceRuns,
+    facts: FactsStore,
     session: session_build.Built,
     *,
     place: Place,
+    machine: Callable[[], Machine],
     now: Callable[[], datetime],
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
@@ -53,14 +78,58 @@ def build(
     Args:
         settings: What the operator chose.
         pool: The workers.
+        facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
         place: Chooses the device for a load.
+        machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
     """
-    catalogue = ModelCatalogue(
-        DiskScanner(settings.model_roots), default_model=settings.default_model, clock=now
+    changes = ModelChanges(now=now)
+    hashes = KnownHashes(facts)
+    contents = CatalogueContents(
+        DiskScanner(settings.model_roots),
+        changes,
+        DefaultChoice(facts, "model.default", settings.default_model),
+        sha256_of=hashes.of,
     )
-    # Files that have not changed are not read again.
-    loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
-    loads = Loads(place, catalogue, pool, now=now)
-    return Built(catalogue, ModelServicer(catalogue, loads, session.streams), loops)
+    catalogue = ModelCatalogue(contents, clock=now)
+    watch = DiskWatch()
+    hashing = Hashing(
+        contents,
+        hashes,
+        DiskHasher(),
+        working=lambda: any(
+            one.state is SessionState.RUNNING for one in session.sessions.all()
+        ),
+    )
+    use = ModelUse(session.sessions)
+    estimates = Estimates(session.sessions.speeds)
+    service = ModelService(
+        catalogue=catalogue,
+        changes=changes,
+        refreshes=Refreshes(contents),
+        loads=Loads(place, catalogue, machine, estimates, pool, now=now),
+        unloads=Unloads(catalogue, machine, use, pool),
+        statuses=ModelStatuses(catalogue, machine, use, estimates),
+    )
+
+    def held() -> Iterator[Resident]:
+        for device_id in (device.device_id for device in machine().devices.devices):
+            figures = pool.figures(device_id)
+            for component in figures.models if figures else ():
+                yield device_id, component.model_id
+
+    residents = Residents(contents, held)
+    pool.subscribe(residents.worker_changed)
+    # The first two wait in their own way.
+    loops = (
+        Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
+        Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
+        Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
+    )
+
+    async def close() -> None:
+        await contents.close()
+        await asyncio.to_thread(watch.close)
+
+    return Built(catalogue, ModelServicer(service, session.streams), loops, close)

@@ -74,8 +74,25 @@ class ModelUnusable(FailedPrecondition):
         )
 
 
+class ModelInUse(FailedPrecondition):
+    """Work uses the model, which therefore cannot be taken away."""
+
+    def __init__(self, model_id: str, session_ids: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Model {model_id!r} is still in use by {len(session_ids)} session(s); wait for"
+            " them or cancel them, or allow more time.",
+            reason=Reason.MODEL_IN_USE,
+            metadata={"model_id": model_id, "session_ids": ",".join(session_ids[:8])},
+            retry_after=5.0,
+        )
+
+
 class InvalidLoad(InvalidArgument):
-    """A load was asked for in a way that breaks a rule."""
+    """Loading, unloading or measuring was asked for in a way that breaks a rule."""
+
+
+class InvalidTask(InvalidArgument):
+    """A task about models was asked for in a way that breaks a rule."""
 
 
 class SearchInvalid(InvalidArgument):

@@ -8,8 +8,11 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import model_pb2, model_pb2_grpc
+from domains.conversions import converted
+from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.convert import device
+from domains.model.core import ModelService
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
 
@@ -17,19 +20,16 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue and loads; the rest is answered by the generated base."""
+    """What is built; the rest is answered by the generated base."""
 
-    def __init__(
-        self, catalogue: ModelCatalogue, loads: Loads, streams: SessionStreams
-    ) -> None:
-        self._catalogue = catalogue
-        self._loads = loads
+    def __init__(self, core: ModelService, streams: SessionStreams) -> None:
+        self._core = core
         self._streams = streams
 
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Context
     ) -> model_pb2.ListModelsResponse:
-        found = await self._catalogue.list(
+        found = await self._core.catalogue.list(
             convert.list_filter_from_proto(request),
             order=convert.ORDERS.from_proto(request.order, ModelOrder.NAME, field="order"),
             page_size=request.page_size,
@@ -40,14 +40,14 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             models=page.items,
             next_page_token=page.next_page_token,
             total_count=page.total_count,
-            revision=self._catalogue.revision,
-            problems=self._catalogue.problems,
+            revision=self._core.catalogue.revision,
+            problems=self._core.catalogue.problems,
         )
 
     async def SearchModels(
         self, request: model_pb2.SearchModelsRequest, context: Context
     ) -> model_pb2.SearchModelsResponse:
-        found = await self._catalogue.search(
+        found = await self._core.catalogue.search(
             request.query,
             convert.search_filter_from_proto(request),
             page_size=request.page_size,
@@ -61,17 +61,31 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def GetModel(
         self, request: model_pb2.GetModelRequest, context: Context
     ) -> model_pb2.GetModelResponse:
-        model = await self._catalogue.get(request.model_id)
+        model = await self._core.catalogue.get(request.model_id)
         return model_pb2.GetModelResponse(
             model=convert.model_to_proto(model),
             components=[convert.component_to_proto(part) for part in model.components],
         )
 
+    def RefreshModels(
+        self, request: model_pb2.RefreshModelsRequest, context: Context
+    ) -> AsyncIterator[model_pb2.RefreshModelsResponse]:
+        wanted = self._core.refreshes.refresh(convert.refresh_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_pb2.RefreshModelsResponse, request.delivery
+        )
+
+    def WatchModels(
+        self, request: model_pb2.WatchModelsRequest, context: Context
+    ) -> AsyncIterator[model_pb2.WatchModelsResponse]:
+        told = self._core.catalogue.watch(request.model_id, from_revision=request.from_revision)
+        return converted(told, convert.told_to_proto)
+
     async def GetModelComponents(
         self, request: model_pb2.GetModelComponentsRequest, context: Context
     ) -> model_pb2.GetModelComponentsResponse:
-        model = await self._catalogue.get(request.model_id)
-        fitting = await self._catalogue.fitting(model)
+        model = await self._core.catalogue.get(request.model_id)
+        fitting = await self._core.catalogue.fitting(model)
         return model_pb2.GetModelComponentsResponse(
             components=[convert.component_to_proto(part) for part in model.components],
             compatible_vae_model_ids=fitting.vaes,
@@ -83,5 +97,24 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def LoadModel(
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
-        wanted = self._loads.load(convert.load_from_proto(request))
+        wanted = self._core.loads.load(device.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def UnloadModel(
+        self, request: model_pb2.UnloadModelRequest, context: Context
+    ) -> AsyncIterator[model_pb2.UnloadModelResponse]:
+        wanted = self._core.unloads.unload(device.unload_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_pb2.UnloadModelResponse, request.delivery
+        )
+
+    async def GetModelStatus(
+        self, request: model_pb2.GetModelStatusRequest, context: Context
+    ) -> model_pb2.GetModelStatusResponse:
+        found = await self._core.statuses.status(request.model_id)
+        return model_pb2.GetModelStatusResponse(
+            model=convert.model_to_proto(found.model),
+            loaded=[device.loaded_to_proto(one) for one in found.loaded],
+            components=[component_to_proto(one) for one in found.components],
+            estimates=[device.estimate_to_proto(one) for one in found.estimates],
+        )

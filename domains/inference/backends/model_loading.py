@@ -12,18 +12,24 @@ from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_networks
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.precision import vae_numerics
-from domains.inference.backends.room import check_possible
+from domains.inference.backends.precision import (
+    check_supported,
+    chosen_numerics,
+    chosen_type,
+    vae_numerics,
+)
+from domains.inference.backends.room import check_possible, picture_bytes
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
 from domains.model.backends.plans import fingerprint, plan_to_draw
+from domains.model.backends.sizes import latent_size, pixels_per_latent
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
 from domains.shortages import shortage_of
-from domains.values import ModelPlace
+from domains.values import NETWORK_PARTS, ModelPart, ModelPlace, PartDataType
 
 # At most so many progress events per model; a stop is looked for as often.
 _REPORTS = 100
@@ -47,6 +53,7 @@ class PreparedModel:
     tokenizers: dict[str, Tokenizer]
     unet_numerics: Numerics
     vae_numerics: Numerics
+    chosen: tuple[PartDataType, ...] = ()
 
     def data_type(self, network: str) -> torch.dtype:
         """What a network's weights are converted to."""
@@ -54,7 +61,18 @@ class PreparedModel:
             "unet": self.unet_numerics.data_type,
             "vae": self.vae_numerics.data_type,
         }
-        return types.get(network, traits_of(self.device).text_data_type)
+        text = chosen_type(self.chosen, NETWORK_PARTS[network])
+        return types.get(network, text or traits_of(self.device).text_data_type)
+
+    @property
+    def picture_bytes(self) -> int:
+        """What one picture of its native size will take beside its weights: an estimate."""
+        configs = {network.plan.name: network.plan.config for network in self.networks}
+        height, width = (
+            int(edge) * pixels_per_latent(configs["vae"])
+            for edge in latent_size(configs["unet"])
+        )
+        return picture_bytes(configs["vae"], width, height, self.vae_numerics.data_type)
 
     @property
     def needed_bytes(self) -> int:
@@ -73,6 +91,7 @@ def prepare_model(
     device: torch.device,
     *,
     check_stop: Callable[[], None],
+    data_types: tuple[PartDataType, ...] = (),
 ) -> PreparedModel:
     """Check everything of the model at `place` that can be checked without weights.
 
@@ -85,15 +104,18 @@ def prepare_model(
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks will go.
         check_stop: Called around each component.
+        data_types: Of the parts for which somebody chose one.
 
     Raises:
         ModelNotFound: It is no longer there.
         FailedPrecondition: As `plan_to_draw`, `build_empty`, `build_tokenizer` and
-            `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file.
+            `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file;
+            DEVICE_UNSUPPORTED for a data type that the device does not compute in.
         PathOutsideRoot: A part of it is a link that leads outside its root.
         ResourceExhausted: No such device could ever hold it.
     """
     check_stop()
+    check_supported(data_types, device)
     state = state_of(model_id, place)
     with _read_by_the_machine():
         plan = plan_to_draw(ConfinedFiles(place))
@@ -118,8 +140,10 @@ def prepare_model(
         plan=replace(plan, tokenizers={}),
         networks=tuple(empty),
         tokenizers=tokenizers,
-        unet_numerics=traits.exact,
-        vae_numerics=vae_numerics(traits, configs["vae"]),
+        unet_numerics=chosen_numerics(data_types, ModelPart.DENOISER) or traits.exact,
+        vae_numerics=chosen_numerics(data_types, ModelPart.VAE)
+        or vae_numerics(traits, configs["vae"]),
+        chosen=data_types,
     )
     check_possible(prepared.needed_bytes, device)
     return prepared
@@ -165,6 +189,7 @@ def load_weights(
         tokenizers=prepared.tokenizers,
         unet_numerics=prepared.unet_numerics,
         vae_numerics=prepared.vae_numerics,
+        chosen=prepared.chosen,
     )
 
 

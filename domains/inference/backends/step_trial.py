@@ -25,9 +25,11 @@ from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
+from domains.inference.backends.speed import settle_numerics
 from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
+    PrecisionMode,
     Scheduler,
     SchedulerSettings,
 )
@@ -75,11 +77,24 @@ class StepTrial:
             self._conditioning = encoded.conditioning
         return self._conditioning.to(model.unet_numerics.data_type)
 
-    def measure(self, context: JobContext) -> StepCost:
+    def settle_numerics(self, context: JobContext) -> None:
+        """Measure numbers as the first request with the model's precision would."""
+        model = self._model
+        if model.precision is PrecisionMode.FASTEST and not model.measured:
+            settle_numerics(
+                model,
+                self.conditioning(),
+                width=self._edge,
+                height=self._edge,
+                check_stop=context.check_stop,
+            )
+
+    def measure(self, context: JobContext, steps: int = _STEPS) -> StepCost:
         """Draw it once.
 
         Args:
             context: Hears of each step and stops it.
+            steps: At least one; the first one's time counts where there is no other.
 
         Raises:
             Exception: As torch raises it; DomainError as `decode_pixels`.
@@ -98,11 +113,11 @@ class StepTrial:
 
         latents = denoise(
             model.networks["unet"],
-            build_scheduler(self._drawn().scheduler, model.plan.scheduler_config, steps=_STEPS),
+            build_scheduler(self._drawn().scheduler, model.plan.scheduler_config, steps=steps),
             self._noise(),
             conditioning,
             Guidance(_GUIDANCE),
-            steps=_STEPS,
+            steps=steps,
             numerics=model.unet_numerics,
             step_options={},
             on_step=on_step,
@@ -112,7 +127,7 @@ class StepTrial:
         decode_pixels(model, latents, check_stop=context.check_stop, may_tile=False)
         synchronize(model.device)
         seconds = [later - sooner for sooner, later in pairwise(moments)]
-        return StepCost(statistics.median(seconds[1:]), stretch.peak())
+        return StepCost(statistics.median(seconds[1:] or seconds), stretch.peak())
 
     def predictor(self) -> Callable[[], torch.Tensor]:
         """One call of the UNet on fixed input, as it computes when called.

@@ -14,8 +14,6 @@ from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
 from domains.model.backends.checkpoint_kinds import (
     KINDS,
-    UNET_PREFIX,
-    VAE_PREFIX,
     CheckpointKind,
     Padded,
     Part,
@@ -26,14 +24,17 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.derived.config import derived_config
 from domains.model.backends.diffusers_folder import network_config
 from domains.model.backends.families.schedulers import SCHEDULER
+from domains.model.backends.file_recognition import config_beside, recognise_file
 from domains.model.backends.layouts.stored import Stored
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan, WeightFile
 from domains.model.backends.network_tensors import network_tensors
+from domains.model.backends.recognition import Recognised
 from domains.model.backends.safetensors_header import Header, TensorEntry, read_header
 from domains.model.backends.schedule import schedule_of
 from domains.model.backends.sizes import check_native_size, sample_size
 from domains.model.backends.stored_weights import check_weights, incomplete
 from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
+from domains.model.backends.usability import usability
 
 # What training and merging leave in a file, beside its networks.
 _EXTRAS = re.compile(
@@ -42,7 +43,6 @@ _EXTRAS = re.compile(
     r"|(?:sqrt_|log_one_minus_|posterior_).*|alphas_cumprod(?:_prev)?|betas|logvar"
     r"|lvlb_weights|scale_factor|global_step|epoch|iteration|v_pred|ztsnr|scaled_fp8"
 )
-_EDM = re.compile(r"edm_(?:mean|std|vpred\..*)")
 
 
 def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
@@ -57,9 +57,13 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
         OSError: The machine cannot read it at the moment.
     """
     header = read_header(files)
-    names = [tensor.name for tensor in header.tensors]
-    kind = _kind(names)
-    _refuse_edm(kind, names)
+    found = recognise_file(header, config_beside(files))
+    problem = usability(found).problem
+    if problem is not None:
+        raise FailedPrecondition(
+            problem.message, reason=problem.reason, metadata=dict(problem.metadata)
+        )
+    kind = _kind(found)
     file = WeightFile(files, "", header)
     given = companion_of(files, header.metadata)
     parts = _split(kind, header)
@@ -68,14 +72,14 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
         for name, part in kind.parts.items()
     )
     configs = {network.name: network.config for network in networks}
-    if given is None:
-        _settle(kind, configs, header)
+    if given is None or not given.has_file("unet/config.json"):
+        _settle(kind, configs, header, found)
     _check(kind, networks, configs)
     tokenizers = {
         name: _tokenizer(name, padded, configs[padded.encoder], given)
         for name, padded in kind.tokenizers.items()
     }
-    scheduler = schedule_of(kind, files, header, given)
+    scheduler = schedule_of(kind, found, given)
     check_config(scheduler, SCHEDULER, called="scheduler")
     return ModelPlan(
         files,
@@ -88,35 +92,14 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
     )
 
 
-def _kind(names: Iterable[str]) -> CheckpointKind:
-    """By the networks that a file holds, of which the denoiser is one."""
-    prefixes = {part.prefix for kind in KINDS for part in kind.parts.values()}
-    held = {prefix for prefix in prefixes if any(name.startswith(prefix) for name in names)}
-    if UNET_PREFIX not in held:
-        raise FailedPrecondition(
-            "The file is no checkpoint in the layout of Stable Diffusion: it has no tensors "
-            f"that begin with {UNET_PREFIX}.",
-            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
-        )
+def _kind(found: Recognised) -> CheckpointKind:
     for kind in KINDS:
-        encoders = {part.prefix for part in kind.parts.values()} - {UNET_PREFIX, VAE_PREFIX}
-        if encoders <= held:
+        if (kind.type, kind.architecture) == (found.type, found.architecture):
             return kind
     raise FailedPrecondition(
-        "The file has a UNet and no text encoder that goes with one; get the whole "
-        "checkpoint, or the model's folder.",
-        reason=Reason.MODEL_INCOMPLETE,
-        metadata={"component": "text_encoder"},
+        "The file is no checkpoint that this version loads; use the model's diffusers folder.",
+        reason=Reason.MODEL_FORMAT_UNSUPPORTED,
     )
-
-
-def _refuse_edm(kind: CheckpointKind, names: Iterable[str]) -> None:
-    if any(map(_EDM.fullmatch, names)):
-        raise FailedPrecondition(
-            f"The model is an {kind.title} model of the EDM kind (such as Playground 2.5 or "
-            "CosXL), whose noise this version does not know.",
-            reason=Reason.MODEL_INCOMPATIBLE,
-        )
 
 
 def _split(kind: CheckpointKind, header: Header) -> dict[str, list[TensorEntry]]:
@@ -161,9 +144,15 @@ def _network(name: str, part: Part, stored: Stored, given: ConfinedFiles | None)
     return NetworkPlan(name, part.network_class, config, tensors)
 
 
-def _settle(kind: CheckpointKind, configs: Mapping[str, Config], header: Header) -> None:
+def _settle(
+    kind: CheckpointKind, configs: Mapping[str, Config], header: Header, found: Recognised
+) -> None:
+    """What follows from several configurations, and the size that the model was trained for."""
     kind.settle(configs)
-    said = sample_size(header.metadata.get("modelspec.resolution", ""), configs["vae"])
+    trained = f"{found.native_size}x{found.native_size}"
+    told = (header.metadata.get("modelspec.resolution", ""), trained)
+    sizes = (sample_size(size, configs["vae"]) for size in told)
+    said = next((size for size in sizes if size is not None), None)
     if said is not None:
         configs["unet"]["sample_size"] = said
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.tokenizer_files import TokenizerPlan, read_tokenizer
+from domains.model.errors import PathOutsideRoot
 from domains.values import ModelPlace
 
 CONFIGURATION = "deviceops.configuration"
@@ -43,7 +45,6 @@ def companion_of(files: ConfinedFiles, metadata: Mapping[str, str]) -> ConfinedF
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID for what is no name, MODEL_INCOMPLETE where
             there is no such folder.
-        PathOutsideRoot: It is a link that leads outside the root.
     """
     named = metadata.get(CONFIGURATION)
     if named is None:
@@ -59,8 +60,10 @@ def companion_of(files: ConfinedFiles, metadata: Mapping[str, str]) -> ConfinedF
     places += [ModelPlace(root, Path(*parts)) for root in _KNOWN if root.is_dir()]
     for place in places:
         found = ConfinedFiles(place)
-        if found.has_folder():
-            return found
+        # A link that leads outside the root is no folder beside the file.
+        with suppress(PathOutsideRoot):
+            if found.has_folder():
+                return found
     raise FailedPrecondition(
         f"The file names {named!r} as the folder of its configuration, and there is none "
         "beside it; put that folder there.",

@@ -11,9 +11,9 @@ from pathlib import Path
 from domains.model.backends.folder_model import read_folder
 from domains.model.backends.model_ids import unique_ids
 from domains.model.backends.root_look import Remark
-from domains.model.backends.root_scan import KnownRoot
-from domains.model.backends.roots import SAFETENSORS, Found
-from domains.model.backends.single_file import describe_pickle, read_safetensors
+from domains.model.backends.root_scan import Judged, KnownRoot
+from domains.model.backends.roots import PICKLES, SAFETENSORS, Found
+from domains.model.backends.single_file import describe_other, describe_pickle, read_safetensors
 from domains.model.backends.watched_root import WatchedRoot
 from domains.model.types import Model, Scan
 
@@ -32,12 +32,13 @@ class DiskScanner:
     def __init__(self, roots: Sequence[Path], *, patience: float = _PATIENCE_SECONDS) -> None:
         self._roots = [WatchedRoot(KnownRoot(root, describe)) for root in roots]
         self._patience = patience
+        self._named: dict[tuple[int, str], tuple[Judged, Model]] = {}
         self._said: frozenset[Remark] = frozenset()
 
-    def scan(self) -> Scan:
-        """Every model in the roots, usable or with its problem. One call at a time."""
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> Scan:
+        """See `ModelScanner`."""
         for root in self._roots:
-            root.begin()
+            root.begin(full=full, quiet=quiet)
         deadline = time.monotonic() + self._patience
         scans = [root.result(deadline) for root in self._roots]
         found = [(one, number) for number, scan in enumerate(scans) for one in scan.models]
@@ -45,12 +46,23 @@ class DiskScanner:
         ids = unique_ids([(one.found.name, f"{n}/{one.found.relative}") for one, n in found])
         remarks = [remark for scan in scans for remark in scan.remarks]
         self._log(remarks)
+        self._named = {
+            (number, one.found.relative): (one, self._as_named(number, one, model_id))
+            for (one, number), model_id in zip(found, ids, strict=True)
+        }
         return Scan(
-            tuple(
-                replace(one.model, model_id=i) for i, (one, _) in zip(ids, found, strict=True)
-            ),
+            tuple(model for _, model in self._named.values()),
             tuple(remark.sentence for remark in remarks),
+            {root.path: scan.folders for root, scan in zip(self._roots, scans, strict=True)},
+            any(scan.unsettled for scan in scans),
         )
+
+    def _as_named(self, number: int, one: Judged, model_id: str) -> Model:
+        """The model with its id; the very one of the last scan where nothing changed."""
+        before, named = self._named.get((number, one.found.relative), (None, None))
+        if before is one and named is not None and named.model_id == model_id:
+            return named
+        return replace(one.model, model_id=model_id, weights=one.found.weights)
 
     def _log(self, remarks: list[Remark]) -> None:
         """Log what was not said after the last scan already."""
@@ -70,7 +82,7 @@ def describe(found: Found) -> Model:
         return read_folder(found)
     if found.ending == SAFETENSORS:
         return read_safetensors(found)
-    return describe_pickle(found)
+    return describe_pickle(found) if found.ending in PICKLES else describe_other(found)
 
 
 def _rank(found: Found) -> int:

@@ -90,12 +90,23 @@ def weights_of(
         for name, origin in network.plan.tensors.items():
             if origin.file.name == file.name:
                 wanted[origin.stored.name].append((network.names[name], origin))
-        entries = sorted(network.plan.entries(file).values(), key=lambda entry: entry.offset)
+        scales: dict[str, torch.Tensor] = {}
+        # What is in no tensor's place is a scale, which is needed before what it scales.
+        entries = sorted(
+            network.plan.entries(file).values(),
+            key=lambda entry: (entry.name in wanted, entry.offset),
+        )
         for entry, tensor in read_tensors(
             file, entries, on_bytes=on_bytes, open_bytes=open_bytes
         ):
+            if entry.name not in wanted:
+                scales[entry.name] = tensor.float()
+                continue
             for name, origin in wanted[entry.name]:
-                yield name, part_of(tensor, origin).to(data_type)
+                part = part_of(tensor, origin)
+                if origin.scale is not None:
+                    part = part.float() * scales[origin.scale.name]
+                yield name, part.to(data_type)
 
 
 def fill(

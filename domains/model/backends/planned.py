@@ -13,18 +13,18 @@ from domains.model.backends.sizes import native_size
 from domains.model.types import Component, Model, ModelType, PredictionType, Problem
 
 _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
-_REMARKS = {
-    ModelType.REFINER: "It can be loaded; this version does not refine pictures with it yet.",
-}
 
 
 def planned(model: Model) -> Model:
-    """A checkpoint or refiner in one file, usable if it can be planned, else with the reason.
+    """A model in one file that is usable by what it is: with its plan's facts, or with the
+    reason that there is no plan.
 
     Raises:
         PathOutsideRoot: It, or what it names, is a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
+    if model.type not in (ModelType.CHECKPOINT, ModelType.REFINER):
+        return model
     try:
         plan = plan_model(ConfinedFiles(model.place))
     except FailedPrecondition as error:
@@ -32,12 +32,8 @@ def planned(model: Model) -> Model:
     configs = {network.name: network.config for network in plan.networks}
     width, height = native_size(configs["unet"], configs["vae"])
     schedule = plan.scheduler_config
-    remark = _REMARKS.get(plan.type)
     return replace(
         model,
-        type=plan.type,
-        architecture=plan.architecture,
-        problem=None,
         native_width=width,
         native_height=height,
         prediction_type=_PREDICTIONS.get(schedule.get("prediction_type", "")),
@@ -46,7 +42,6 @@ def planned(model: Model) -> Model:
         parameter_count=sum(network.parameter_count for network in plan.networks),
         data_type=data_type_of(entry for network in plan.networks for entry in network.stored),
         components=components(plan),
-        remarks=(*model.remarks, *((remark,) if remark else ())),
     )
 
 

@@ -51,6 +51,7 @@ class RootLook:
         remarks: What was left out.
         unread: What the machine could not read, as a place in the root with slashes, the
             root itself as "". What was known to lie there may lie there still.
+        folders: Those that were looked into, where they really lie.
     """
 
     def __init__(self, root: Root) -> None:
@@ -58,6 +59,7 @@ class RootLook:
         self._entries = 0
         self.remarks: list[Remark] = []
         self.unread: list[str] = []
+        self.folders: list[Path] = []
 
     def start(self) -> Item | None:
         """The root, if it can be looked at."""
@@ -108,6 +110,7 @@ class RootLook:
             return None
         if len(found) > _MAX_FOLDER_ENTRIES:
             raise self.refuse(folder.shown, f"Folder {folder.name!r}: too many files.")
+        self.folders.append(self._root.path.joinpath(*folder.spot.inside))
         self._entries += len(found)
         if self._entries > _MAX_ENTRIES:
             why = f"Folder {folder.name!r} and others: too many files."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ class RootScan:
 
     models: tuple[Judged, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    folders: tuple[Path, ...] = ()
+    unsettled: bool = False
 
 
 class KnownRoot:
@@ -51,19 +54,34 @@ class KnownRoot:
         self.path = path
         self._describe = describe
         self._known: dict[str, Judged] = {}
+        self._looked = False
 
     def known(self) -> tuple[Judged, ...]:
         """What is known at the moment, also while a scan is under way."""
         return tuple(self._known.copy().values())
 
-    def scan(self) -> RootScan:
-        """Every model of the root. Never raises for what lies there."""
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> RootScan:
+        """Every model of the root. Never raises for what lies there.
+
+        Args:
+            full: Judge what has not changed again too.
+            quiet: Seconds that what is new or has changed must not have changed for, to be
+                judged: it may be being written. It does not hold for the first scan.
+        """
         walk = RootWalk(open_root(self.path))
         look = walk.look
         there: set[str] = set()
+        writing = False
         for found in walk.find():
+            before = self._known.get(found.relative)
+            known = before is not None and before.found == found
+            if quiet and self._looked and not known and _is_fresh(found, quiet):
+                writing = True
+                look.unread.append(found.relative)
+                continue
             try:
-                self._known[found.relative] = Judged(found, self._judge(found))
+                if before is None or not known or full:
+                    self._known[found.relative] = Judged(found, self._judge(found))
                 there.add(found.relative)
             except PathOutsideRoot:
                 why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
@@ -75,12 +93,10 @@ class KnownRoot:
         for relative in self._known.keys() - there:
             if not any(_touches(relative, unread) for unread in look.unread):
                 del self._known[relative]
-        return RootScan(self.known(), tuple(look.remarks))
+        self._looked = True
+        return RootScan(self.known(), tuple(look.remarks), tuple(look.folders), writing)
 
     def _judge(self, found: Found) -> Model:
-        before = self._known.get(found.relative)
-        if before is not None and before.found == found:
-            return before.model
         try:
             return self._describe(found)
         except (PathOutsideRoot, OSError, MemoryError):
@@ -99,6 +115,11 @@ class KnownRoot:
                     {"incident_id": incident_id},
                 ),
             )
+
+
+def _is_fresh(found: Found, seconds: float) -> bool:
+    """Whether a file of it changed in the last seconds. One of the future did not."""
+    return 0 <= time.time() - found.modified < seconds
 
 
 def _touches(relative: str, unread: str) -> bool:

@@ -12,21 +12,40 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.file_names import unfit
+from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
+from domains.model.types import ModelFormat, WeightFile
 from domains.values import ModelPlace
 
 SAFETENSORS = ".safetensors"
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
+FORMATS = {
+    "": ModelFormat.DIFFUSERS_FOLDER,
+    SAFETENSORS: ModelFormat.SAFETENSORS,
+    **dict.fromkeys(PICKLES, ModelFormat.PICKLE),
+    ".onnx": ModelFormat.ONNX,
+    ".gguf": ModelFormat.GGUF,
+}
+"""By the ending of a name; folders have none."""
 MAX_DEPTH = 6
 _MAX_MODEL_ENTRIES = 5_000
+
+
+class Beside(NamedTuple):
+    """A configuration beside a model file, of the same name with another ending: where it
+    really lies, and its state."""
+
+    place: ModelPlace
+    state: Fingerprint
 
 
 @dataclass(frozen=True)
@@ -40,6 +59,7 @@ class Found:
     name: str
     ending: str
     files: Fingerprint
+    beside: Beside | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -54,9 +74,21 @@ class Found:
     @property
     def modified_at(self) -> datetime:
         """When the newest file changed."""
-        newest = max((file[2] for file in self.files), default=0)
         # A clock that was never set is no reason to leave a model out.
-        return datetime.fromtimestamp(min(max(newest / 1e9, 0), _LATEST), UTC)
+        return datetime.fromtimestamp(min(max(self.modified, 0), _LATEST), UTC)
+
+    @property
+    def modified(self) -> float:
+        """When the newest file changed, in seconds since 1970."""
+        return max((file[2] for file in self.files), default=0) / 1e9
+
+    @property
+    def weights(self) -> tuple[WeightFile, ...]:
+        """Its files with weights, in order of path."""
+        if not self.is_folder:
+            return tuple(WeightFile("", *file[1:3]) for file in self.files)
+        found = (WeightFile(*file[:3]) for file in self.files if _ending(file[0]))
+        return tuple(sorted(found, key=lambda file: os.fsencode(file.name)))
 
 
 class RootWalk:
@@ -100,12 +132,20 @@ class RootWalk:
         if len(folder.shown) > MAX_DEPTH:
             self.look.leave_out(folder.shown, f"Folder {folder.name!r} lies too deep.")
             return
+        configs = {
+            PurePath(name).stem: (name, state)
+            for name, state in entries
+            if name.lower().endswith(CONFIG_ENDINGS)
+        }
         for name, state in entries:
             if name.startswith("."):
                 continue
             with suppress(Refused):
                 if stat.S_ISDIR(state.st_mode) or stat.S_ISLNK(state.st_mode) or _ending(name):
-                    yield from self._entry(folder, name, state, folders)
+                    for found in self._entry(folder, name, state, folders):
+                        config = configs.get(PurePath(name).stem)
+                        beside = self._beside(folder, *config) if config else None
+                        yield replace(found, beside=beside)
 
     def _entry(
         self, folder: Item, name: str, state: os.stat_result, folders: deque[Item]
@@ -133,6 +173,16 @@ class RootWalk:
             stem = file.shown[-2]
         files = (file_state(file.name, file.spot.state),)
         return self._found(file, stem, _ending(file.name), files)
+
+    def _beside(self, folder: Item, name: str, state: os.stat_result) -> Beside | None:
+        try:
+            seen = self.look.follow(folder, name, state, matters=False)
+        except Refused:
+            return None
+        if seen is None or not stat.S_ISREG(seen.spot.state.st_mode):
+            return None
+        place = ModelPlace(self._root.path, Path(*seen.spot.inside))
+        return Beside(place, (file_state(name, seen.spot.state),))
 
     def _found(self, at: Item, name: str, ending: str, files: Fingerprint) -> Found:
         place = ModelPlace(self._root.path, Path(*at.spot.inside))
@@ -175,7 +225,7 @@ def contents(look: RootLook, model: Item, entries: Entries) -> Fingerprint:
 def _ending(name: str) -> str:
     """The ending of a name that a model file may have; empty for others."""
     ending = PurePath(name).suffix.lower()
-    return ending if ending == SAFETENSORS or ending in PICKLES else ""
+    return ending if ending in FORMATS else ""
 
 
 _GENERIC_NAMES = frozenset(

@@ -1,6 +1,36 @@
 """The behaviour of the model domain."""
 
-from domains.model.core.catalogue import ModelCatalogue
-from domains.model.core.loading import Loads
+from __future__ import annotations
 
-__all__ = ["Loads", "ModelCatalogue"]
+from dataclasses import dataclass
+
+from domains.model.core.catalogue import ModelCatalogue
+from domains.model.core.changes import ModelChanges
+from domains.model.core.estimates import Estimates
+from domains.model.core.loading import Loads
+from domains.model.core.refreshes import Refreshes
+from domains.model.core.status import ModelStatuses
+from domains.model.core.unloading import Unloads
+from domains.model.core.use import ModelUse
+
+__all__ = [
+    "Estimates",
+    "Loads",
+    "ModelCatalogue",
+    "ModelService",
+    "ModelStatuses",
+    "ModelUse",
+    "Unloads",
+]
+
+
+@dataclass(frozen=True)
+class ModelService:
+    """What the domain offers to clients, by what they ask about."""
+
+    catalogue: ModelCatalogue
+    changes: ModelChanges
+    refreshes: Refreshes
+    loads: Loads
+    unloads: Unloads
+    statuses: ModelStatuses

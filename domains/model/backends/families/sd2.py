@@ -15,7 +15,7 @@ from domains.model.backends.families.vae import VAE
 from domains.model.types import Architecture, ModelType
 
 TEXT_WIDTH = 1024
-_NAMES = re.compile("StableDiffusion(?!XL)")
+_NAMES = re.compile("StableDiffusion(?!XL|3)")
 
 
 def _recognise_folder(index: Mapping[str, Any], unet: Mapping[str, Any]) -> ModelType | None:

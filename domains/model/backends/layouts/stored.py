@@ -11,7 +11,7 @@ from domains.model.backends.safetensors_header import TensorEntry
 # name for it, the second the one of its later formats and of other programs.
 _SCALES = (".scale_weight", ".weight_scale")
 # What goes with such numbers, and what nothing needs that computes in floating point.
-_BESIDE_SCALES = (".scale_input", ".input_scale", ".comfy_quant")
+_BESIDE_SCALES = (".scale_input", ".input_scale")
 _MARKERS = frozenset({"scaled_fp8"})
 _EIGHT_BITS = frozenset({"F8_E4M3", "F8_E5M2"})
 

@@ -62,15 +62,18 @@ def unet_names(names: Iterable[str]) -> dict[str, str]:
             known[name] = f"controlnet_down_blocks.{zero[1]}.{zero[2]}"
         elif match := middle.fullmatch(name):
             place = _MIDDLE.get(int(match[1]))
-            if place:
-                known[name] = _inside(f"mid_block.{place}", match[2])
+            new = _inside(f"mid_block.{place}", match[2]) if place else None
+            if new is not None:
+                known[name] = new
         elif match := _BLOCK.fullmatch(name):
             parts = sides[match[1]].setdefault(int(match[2]), defaultdict(list))
             parts[int(match[3])].append(match[4])
     for side, walk in (("input_blocks", _down), ("output_blocks", _up)):
         for block, part, place in walk(sides[side]):
             for rest in sides[side][block][part]:
-                known[f"{side}.{block}.{part}.{rest}"] = _inside(place, rest)
+                inside = _inside(place, rest)
+                if inside is not None:
+                    known[f"{side}.{block}.{part}.{rest}"] = inside
     return known
 
 
@@ -105,11 +108,13 @@ def _up(blocks: _Parts) -> Iterator[tuple[int, int, str]]:
         level, layer = (level + 1, 0) if ends else (level, layer + 1)
 
 
-def _inside(place: str, rest: str) -> str:
+def _inside(place: str, rest: str) -> str | None:
     """A tensor of a block's part; transformers have the same names in both."""
     layer = _LAYER.fullmatch(rest)
-    if layer and ".resnets." in place:
-        rest = f"{_RESNET.get(layer[1], layer[1])}.{layer[2]}"
+    if ".resnets." in place:
+        if layer is None or layer[1] not in _RESNET:
+            return None
+        rest = f"{_RESNET[layer[1]]}.{layer[2]}"
     elif layer and layer[1] == "op":
         rest = f"conv.{layer[2]}"
     return f"{place}.{rest}"
