@@ -350,6 +350,21 @@ def test_a_folder_of_another_formulation_is_refused_by_name(
     assert change["_class_name"] in model.problem.message
 
 
+@pytest.mark.parametrize(
+    "change", [{"in_channels": 9}, {"in_channels": 8}, {"time_cond_proj_dim": 256}]
+)
+def test_a_folder_whose_unet_takes_more_than_text_is_listed_with_the_reason(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = sketch_demo(tmp_path / "model")
+    edit(folder / "unet" / "config.json", **change)
+
+    (model,) = scan(tmp_path).values()
+
+    assert reason(model) is Reason.MODEL_INCOMPATIBLE
+    assert model.inpainting is (change.get("in_channels") == 9)
+
+
 @pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler", "PNDMScheduler", "Strange"])
 def test_a_scheduler_that_another_stands_in_for_is_told(tmp_path: Path, name: str) -> None:
     folder = sketch_demo(tmp_path / "model")
