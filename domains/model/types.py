@@ -315,6 +315,47 @@ class LoadRequest:
 
 
 @dataclass(frozen=True)
+class CachedModelInfo:
+    """A model in main memory, as clients see it."""
+
+    model_id: str
+    size_bytes: int
+    last_use_time: datetime
+    pinned: bool
+    hit_count: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """What the cache holds, next to be evicted last, and how well it works.
+
+    `remark` says why workers do not read its memory itself, or cannot fetch from it at full
+    speed.
+    """
+
+    entries: tuple[CachedModelInfo, ...]
+    used_bytes: int
+    budget_bytes: int
+    hit_count: int
+    miss_count: int
+    eviction_count: int
+    shared: bool
+    page_locked: bool
+    remark: str
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Read a model into main memory; `digest` stands for the whole request."""
+
+    model_id: str
+    pinned: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
 class UnloadRequest:
     """Take a model off devices, all of them where none is named.
 
@@ -377,6 +418,7 @@ class ModelStatus:
     """A model everywhere, at one moment."""
 
     model: Model
+    cached: CachedModelInfo | None
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.model.core.benchmarks import Benchmarks
+from domains.model.core.caching import Caching
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
 from domains.model.core.estimates import Estimates
@@ -16,6 +17,7 @@ from domains.model.core.use import ModelUse
 
 __all__ = [
     "Benchmarks",
+    "Caching",
     "Estimates",
     "Loads",
     "ModelCatalogue",
@@ -33,6 +35,7 @@ class ModelService:
     catalogue: ModelCatalogue
     changes: ModelChanges
     refreshes: Refreshes
+    caching: Caching
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands import models_on_device
+from server.cli.commands import model_cache, models_on_device
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import reported
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List the models of the catalogue; show, load, unload one.")
 models_on_device.add_to(app)
+app.add_typer(model_cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
