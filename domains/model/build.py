@@ -11,12 +11,18 @@ from typing import Protocol
 
 from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
+from domains.device.types import Device
 from domains.loops import Loop
+from domains.memory.ports import HostMemoryReader
+from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
+from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
 from domains.model.core import (
+    Benchmarks,
+    Caching,
     Estimates,
     Loads,
     ModelCatalogue,
@@ -25,22 +31,32 @@ from domains.model.core import (
     ModelUse,
     Unloads,
 )
+from domains.model.core.cache import ModelCache
+from domains.model.core.cache_budget import CacheBudget
+from domains.model.core.cache_events import CacheEvents
+from domains.model.core.cache_memory import CacheMemory
+from domains.model.core.cached_residents import CachedResidents
+from domains.model.core.cached_runs import CachedRuns
 from domains.model.core.changes import ModelChanges
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.core.hashing import Hashing
 from domains.model.core.looks import Looks
+from domains.model.core.preloading import Preload
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
 from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
+from domains.session.jobs import JobRunner
 from domains.session.types import SessionState
 
 __all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
+_PRELOAD_SECONDS = 5.0
+_REVISION_SECONDS = 2.0
 
 
 class Settings(Protocol):
@@ -49,7 +65,15 @@ class Settings(Protocol):
     @property
     def model_roots(self) -> Sequence[Path]: ...
     @property
+    def read_only_model_roots(self) -> Sequence[Path]: ...
+    @property
     def default_model(self) -> str: ...
+    @property
+    def preload(self) -> bool: ...
+    @property
+    def model_cache_bytes(self) -> int | None: ...
+    @property
+    def pressure_elevated(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -57,6 +81,10 @@ class Built:
     """What other domains and the server need of it."""
 
     catalogue: ModelCatalogue
+    cache: ModelCache
+    cached: CachedResidents
+    runs: JobRunner
+    """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
     close: Callable[[], Awaitable[None]]
@@ -68,6 +96,7 @@ def build(
     pool: DeviceRuns,
     facts: FactsStore,
     session: session_build.Built,
+    main: HostMemoryReader,
     *,
     place: Place,
     machine: Callable[[], Machine],
@@ -80,6 +109,7 @@ def build(
         pool: The workers.
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
+        main: Reads main memory.
         place: Chooses the device for a load.
         machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
@@ -87,7 +117,7 @@ def build(
     changes = ModelChanges(now=now)
     hashes = KnownHashes(facts)
     contents = CatalogueContents(
-        DiskScanner(settings.model_roots),
+        DiskScanner(settings.model_roots, read_only=settings.read_only_model_roots),
         changes,
         DefaultChoice(facts, "model.default", settings.default_model),
         sha256_of=hashes.of,
@@ -102,15 +132,44 @@ def build(
             one.state is SessionState.RUNNING for one in session.sessions.all()
         ),
     )
+    cache = ModelCache(
+        ParallelReader(),
+        CacheMemory(
+            CacheBudget(
+                facts,
+                settings.model_cache_bytes,
+                has_cards=lambda: any(map(_has_own_memory, machine().devices.devices)),
+            ),
+            main,
+            lambda budget, total: Arena(arena_bytes(budget, total)),
+            # The cache alone never makes memory tight.
+            spared=1.0 - settings.pressure_elevated,
+        ),
+        now=now,
+        changed=CacheEvents(contents).tell,
+    )
+    caching = Caching(catalogue, cache)
+    runs = CachedRuns(
+        pool,
+        cache,
+        holds=lambda device_id, model_id: (device_id, model_id) in set(held()),
+        wants=lambda device_id: any(
+            _has_own_memory(device)
+            for device in machine().devices.devices
+            if device.device_id == device_id
+        ),
+    )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     service = ModelService(
         catalogue=catalogue,
         changes=changes,
         refreshes=Refreshes(contents),
-        loads=Loads(place, catalogue, machine, estimates, pool, now=now),
-        unloads=Unloads(catalogue, machine, use, pool),
-        statuses=ModelStatuses(catalogue, machine, use, estimates),
+        caching=caching,
+        loads=Loads(place, catalogue, machine, estimates, runs, now=now),
+        unloads=Unloads(catalogue, cache, machine, use, pool),
+        statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
+        benchmarks=Benchmarks(place, catalogue, runs),
     )
 
     def held() -> Iterator[Resident]:
@@ -122,14 +181,31 @@ def build(
     residents = Residents(contents, held)
     pool.subscribe(residents.worker_changed)
     # The first two wait in their own way.
-    loops = (
+    loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
+        Loop("cached models", _REVISION_SECONDS, caching.revise),
     )
+    if settings.preload:
+        preload = Preload(catalogue, machine, estimates, session.sessions, session.runner, runs)
+        loops = (*loops, Loop("the default model", _PRELOAD_SECONDS, preload.run))
 
     async def close() -> None:
         await contents.close()
         await asyncio.to_thread(watch.close)
+        await cache.close()
 
-    return Built(catalogue, ModelServicer(service, session.streams), loops, close)
+    return Built(
+        catalogue,
+        cache,
+        CachedResidents(cache),
+        runs,
+        ModelServicer(service, session.streams),
+        loops,
+        close,
+    )
+
+
+def _has_own_memory(device: Device) -> bool:
+    return not device.traits.in_main_memory

@@ -315,6 +315,47 @@ class LoadRequest:
 
 
 @dataclass(frozen=True)
+class CachedModelInfo:
+    """A model in main memory, as clients see it."""
+
+    model_id: str
+    size_bytes: int
+    last_use_time: datetime
+    pinned: bool
+    hit_count: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """What the cache holds, next to be evicted last, and how well it works.
+
+    `remark` says why workers do not read its memory itself, or cannot fetch from it at full
+    speed.
+    """
+
+    entries: tuple[CachedModelInfo, ...]
+    used_bytes: int
+    budget_bytes: int
+    hit_count: int
+    miss_count: int
+    eviction_count: int
+    shared: bool
+    page_locked: bool
+    remark: str
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Read a model into main memory; `digest` stands for the whole request."""
+
+    model_id: str
+    pinned: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
 class UnloadRequest:
     """Take a model off devices, all of them where none is named.
 
@@ -377,6 +418,42 @@ class ModelStatus:
     """A model everywhere, at one moment."""
 
     model: Model
+    cached: CachedModelInfo | None
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """Measure a model on a device; sizes are in pixels, None means native.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    placement: Placement
+    width: int | None
+    height: int | None
+    steps: int
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """Figures of a model on a device; times are seconds, one for each time.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    model_id: str
+    device_id: str
+    load: tuple[float, ...]
+    switch: tuple[float, ...]
+    encode: tuple[float, ...]
+    step: tuple[float, ...]
+    decode: tuple[float, ...]
+    peak_memory: ByteFigure
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool

@@ -17,6 +17,7 @@ from domains.model.backends.component_config import (
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.family import INDEX, Family
+from domains.model.backends.families.formulations import check_formulation
 from domains.model.backends.families.registry import PIPELINES, family_of
 from domains.model.backends.families.schedulers import SCHEDULER
 from domains.model.backends.model_card import one_line
@@ -61,6 +62,7 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
         for name, encoder in family.tokenizers.items()
     }
     scheduler = read_config(files, SCHEDULER_FILE)
+    check_formulation(scheduler)
     check_config(scheduler, SCHEDULER, called=SCHEDULER_FILE)
     networks = tuple(_plan_network(files, *network) for network in family.networks.items())
     configs = {network.name: network.config for network in networks}

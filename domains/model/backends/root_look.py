@@ -47,6 +47,10 @@ class Item(NamedTuple):
 class RootLook:
     """The looks of one walk through one root, and what they came upon.
 
+    Args:
+        root: What links may not leave.
+        start: Where in it the walk begins.
+
     Attributes:
         remarks: What was left out.
         unread: What the machine could not read, as a place in the root with slashes, the
@@ -54,8 +58,9 @@ class RootLook:
         folders: Those that were looked into, where they really lie.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, start: tuple[str, ...] = ()) -> None:
         self._root = root
+        self._start = start
         self._entries = 0
         self.remarks: list[Remark] = []
         self.unread: list[str] = []
@@ -64,7 +69,7 @@ class RootLook:
     def start(self) -> Item | None:
         """The root, if it can be looked at."""
         try:
-            return Item((), self._root.find())
+            return Item((), self._root.find(*self._start))
         except OSError:
             self.unread.append("")
             self.leave_out((), "A configured model folder is not there.")
@@ -119,7 +124,7 @@ class RootLook:
 
     def leave_out(self, shown: tuple[str, ...], why: str) -> None:
         """Make a remark: the operator's log names the place, clients see the sentence."""
-        self.remarks.append(Remark(why, self._root.path.joinpath(*shown)))
+        self.remarks.append(Remark(why, self._root.path.joinpath(*self._start, *shown)))
 
     def refuse(self, shown: tuple[str, ...], why: str) -> Refused:
         """Make a remark; the caller raises what it gets."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import uuid
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from domains.errors import Reason
 from domains.model.backends.confinement import open_root
+from domains.model.backends.hub_layout import home
 from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk
 from domains.model.backends.single_file import unusable
@@ -36,6 +38,7 @@ class RootScan:
     remarks: tuple[Remark, ...] = ()
     folders: tuple[Path, ...] = ()
     unsettled: bool = False
+    read_only: bool = False
 
 
 class KnownRoot:
@@ -55,6 +58,7 @@ class KnownRoot:
         self._describe = describe
         self._known: dict[str, Judged] = {}
         self._looked = False
+        self._read_only = False
 
     def known(self) -> tuple[Judged, ...]:
         """What is known at the moment, also while a scan is under way."""
@@ -68,7 +72,8 @@ class KnownRoot:
             quiet: Seconds that what is new or has changed must not have changed for, to be
                 judged: it may be being written. It does not hold for the first scan.
         """
-        walk = RootWalk(open_root(self.path))
+        outermost, start = home(self.path)
+        walk = RootWalk(open_root(outermost), start)
         look = walk.look
         there: set[str] = set()
         writing = False
@@ -94,7 +99,15 @@ class KnownRoot:
             if not any(_touches(relative, unread) for unread in look.unread):
                 del self._known[relative]
         self._looked = True
-        return RootScan(self.known(), tuple(look.remarks), tuple(look.folders), writing)
+        if self.path.is_dir():
+            self._read_only = not os.access(self.path, os.W_OK)
+        return RootScan(
+            self.known(),
+            tuple(look.remarks),
+            tuple(look.folders),
+            unsettled=writing,
+            read_only=self._read_only,
+        )
 
     def _judge(self, found: Found) -> Model:
         try:
@@ -126,6 +139,7 @@ def _touches(relative: str, unread: str) -> bool:
     """Whether a place that could not be read lies above a model, is it, or lies in it."""
     return (
         not unread
+        or not relative  # the model is the root itself
         or relative == unread
         or relative.startswith(f"{unread}/")
         or unread.startswith(f"{relative}/")

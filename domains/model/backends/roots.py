@@ -21,6 +21,12 @@ from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.file_names import unfit
+from domains.model.backends.hub_layout import (
+    Snapshot,
+    holds_no_models,
+    main_revision,
+    snapshot_of,
+)
 from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
 from domains.model.types import ModelFormat, WeightFile
@@ -52,13 +58,16 @@ class Beside(NamedTuple):
 class Found:
     """A model folder or model file. `place` is where it really lies, `relative` its place
     in the root with slashes, `name` its name without `ending`, which folders have none of.
-    The real place may lack the ending: links decide what things are called."""
+    The real place may lack the ending: links decide what things are called. `snapshot` is what
+    it is of in Hugging Face's cache, `is_main` whether the repository's name stands for it."""
 
     place: ModelPlace
     relative: str
     name: str
     ending: str
     files: Fingerprint
+    snapshot: Snapshot | None = None
+    is_main: bool = False
     beside: Beside | None = None
 
     @property
@@ -92,13 +101,20 @@ class Found:
 
 
 class RootWalk:
-    """One walk through one root; `look` has what it came upon."""
+    """One walk through one root; `look` has what it came upon.
 
-    def __init__(self, root: Root) -> None:
+    Args:
+        root: What links may not leave.
+        start: Where in it the walk begins.
+    """
+
+    def __init__(self, root: Root, start: tuple[str, ...] = ()) -> None:
         self._root = root
+        self._start = start
         self._walked: set[tuple[int, int]] = set()
         self._models: dict[tuple[int, int], Fingerprint | None] = {}
-        self.look = RootLook(root)
+        self._main: dict[tuple[str, ...], str] = {}
+        self.look = RootLook(root, start)
 
     def find(self) -> Iterator[Found]:
         """Every model folder and model file."""
@@ -116,7 +132,7 @@ class RootWalk:
             entries = self.look.list(folder)
             if entries is None:
                 return
-            if not folder.shown or all(name != INDEX_FILE for name, _ in entries):
+            if all(name != INDEX_FILE for name, _ in entries):
                 yield from self._walk(folder, entries, folders)
                 return
             # Another link to a model is not looked through again.
@@ -138,7 +154,7 @@ class RootWalk:
             if name.lower().endswith(CONFIG_ENDINGS)
         }
         for name, state in entries:
-            if name.startswith("."):
+            if name.startswith(".") or holds_no_models(self._path(folder)[-1], name):
                 continue
             with suppress(Refused):
                 if stat.S_ISDIR(state.st_mode) or stat.S_ISLNK(state.st_mode) or _ending(name):
@@ -169,8 +185,12 @@ class RootWalk:
     def _file(self, file: Item) -> Found:
         stem = PurePath(file.name).stem
         # Libraries save every network under the same few names; the folder distinguishes it.
-        if stem.partition(".")[0] in _GENERIC_NAMES and len(file.shown) > 1:
-            stem = file.shown[-2]
+        if stem.partition(".")[0] in _GENERIC_NAMES and len(self._path(file)) > 1:
+            snapshot = snapshot_of(self._path(file))
+            if snapshot is not None and len(snapshot.rest) == 1:
+                stem = snapshot.repository
+            elif len(file.shown) > 1:
+                stem = file.shown[-2]
         files = (file_state(file.name, file.spot.state),)
         return self._found(file, stem, _ending(file.name), files)
 
@@ -186,7 +206,25 @@ class RootWalk:
 
     def _found(self, at: Item, name: str, ending: str, files: Fingerprint) -> Found:
         place = ModelPlace(self._root.path, Path(*at.spot.inside))
-        return Found(place, "/".join(at.shown), name, ending, files)
+        snapshot = snapshot_of(self._path(at))
+        if not name or (snapshot is not None and not snapshot.rest):
+            name = self._path(at)[-1] if snapshot is None else snapshot.repository
+        is_main = snapshot is not None and self._main_of(snapshot, at) == snapshot.revision
+        relative = "/".join(at.shown)
+        return Found(place, relative, name, ending, files, snapshot=snapshot, is_main=is_main)
+
+    def _path(self, at: Item) -> tuple[str, ...]:
+        """The whole path by which one came to something."""
+        return (*self._root.path.parts, *self._start, *at.shown)
+
+    def _main_of(self, snapshot: Snapshot, at: Item) -> str:
+        above = len(self._root.path.parts)
+        if snapshot.at + 1 < above:
+            return ""  # The repository is not in the root.
+        repository = self._path(at)[above : snapshot.at + 1]
+        if repository not in self._main:
+            self._main[repository] = main_revision(self._root, *repository)
+        return self._main[repository]
 
 
 def contents(look: RootLook, model: Item, entries: Entries) -> Fingerprint:

@@ -140,7 +140,10 @@ def problem_of(error: DomainError) -> Problem:
 
 
 def shown_name(found: Found) -> str:
-    """The name on disk, fit to be shown."""
+    """The name on disk, or of the repository that it is of, fit to be shown."""
+    snapshot = found.snapshot
+    if snapshot is not None and snapshot.repository == found.name:
+        return one_line(snapshot.title, 128)
     return one_line(found.name, 128)
 
 

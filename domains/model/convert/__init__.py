@@ -173,6 +173,7 @@ def told_to_proto(told: Told[ModelEvent]) -> model_pb2.WatchModelsResponse:
 
 REPORTS: Reports = {
     **ON_DEVICE,
+    Model: model_to_proto,
     RefreshReport: refreshed_to_proto,
 }
 """What sessions of this domain report, as their messages."""

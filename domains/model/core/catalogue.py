@@ -198,10 +198,11 @@ class ModelCatalogue:
         """Remember that work used a model now, for the order by last use."""
         self._last_uses[model_id] = self._clock()
 
-    def sha256_of(self, model_id: str) -> str:
-        """The hash of a model, empty where it is not known; of none that is gone."""
-        model = self._contents.find(model_id)
-        return "" if model is None else model.sha256
+    def sha256_of(self, model: Model) -> str:
+        """A model's hash as far as it is known by now; empty where it is not, or where the
+        model is no longer as it was."""
+        now = self._contents.now().get(model.model_id)
+        return now.sha256 if now is not None and now.weights == model.weights else ""
 
     def _changed(self, event: ModelEvent) -> None:
         if event.kind is ModelEventKind.REMOVED:

@@ -14,7 +14,7 @@ from domains.device.core.facts import TransientFacts
 from domains.errors import Reason
 from domains.model.core import ModelCatalogue
 from domains.model.errors import ModelNotFound
-from domains.model.types import ModelEvent, ModelEventKind, ModelFilter
+from domains.model.types import ModelEvent, ModelEventKind, ModelFilter, WeightFile
 from tests.fakes.model import FakeScanner, contents_of, model
 
 PATIENCE_SECONDS = 20.0
@@ -179,12 +179,13 @@ async def test_a_hash_that_becomes_known_is_a_change_of_that_model() -> None:
     contents.tell_hash("gone")
 
     assert catalogue.revision == before + 1
-    assert catalogue.sha256_of("b") == "5" * 64
-    assert catalogue.sha256_of("a") == ""
+    assert catalogue.sha256_of(model("b")) == "5" * 64
+    assert catalogue.sha256_of(model("b", weights=(WeightFile("", 1, 2),))) == ""
+    assert catalogue.sha256_of(model("a")) == ""
     scanner.models = [replace(one, is_default=False) for one in scanner.models]
     report = await contents.refresh()
     assert report.changed == ()
-    assert catalogue.sha256_of("b") == "5" * 64
+    assert catalogue.sha256_of(model("b")) == "5" * 64
 
 
 async def test_events_of_others_are_told_in_the_same_row() -> None:
