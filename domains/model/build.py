@@ -42,6 +42,7 @@ from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.core.hashing import Hashing
 from domains.model.core.looks import Looks
+from domains.model.core.preloading import Preload
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
 from domains.model.ports import Machine
@@ -55,6 +56,7 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
 _REVISION_SECONDS = 2.0
+_PRELOAD_SECONDS = 5.0
 
 
 class Settings(Protocol):
@@ -70,6 +72,8 @@ class Settings(Protocol):
     def model_cache_bytes(self) -> int | None: ...
     @property
     def pressure_elevated(self) -> float: ...
+    @property
+    def preload(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -177,12 +181,15 @@ def build(
     residents = Residents(contents, held)
     pool.subscribe(residents.worker_changed)
     # The first two wait in their own way.
-    loops = (
+    loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
         Loop("cached models", _REVISION_SECONDS, caching.revise),
     )
+    if settings.preload:
+        preload = Preload(catalogue, machine, estimates, session.sessions, session.runner, runs)
+        loops = (*loops, Loop("the default model", _PRELOAD_SECONDS, preload.run))
 
     async def close() -> None:
         await contents.close()

@@ -180,6 +180,22 @@ async def test_watchers_hear_of_what_comes_and_goes(client: Client) -> None:
     ]
 
 
+async def test_a_worker_loads_from_there_also_after_it_was_replaced(client: Client) -> None:
+    before = await status(client)
+    await cache(client, DEMO)
+    await restart(client)
+
+    for _ in range(2):
+        assert (await load(client, DEMO)).origin == model_info_pb2.MODEL_ORIGIN_CACHED
+        await restart(client)
+    await evict(client, DEMO)
+    assert (await load(client, DEMO)).origin == model_info_pb2.MODEL_ORIGIN_DISK
+
+    after = await status(client)
+    assert after.hit_count - before.hit_count == 2
+    assert after.miss_count - before.miss_count == 1
+
+
 async def test_a_smaller_budget_costs_what_is_not_pinned(
     client: Client, running: RunningServer
 ) -> None:

@@ -56,6 +56,7 @@ class Benchmark:
         stretch = stretch_on(self._loader.device)
         load = tuple(self._load_seconds() for _ in range(_REPEATS))
         model = self._ready()
+        switch = self._switch_seconds(model)
         trial = StepTrial(model, job.width, job.height)
         trial.settle_numerics(self._context)
         encode = tuple(self._checked(trial.encode) for _ in range(_REPEATS))
@@ -66,7 +67,7 @@ class Benchmark:
         peak = stretch.peak()
         return BenchmarkReport(
             load=load,
-            switch=(),
+            switch=switch,
             encode=encode,
             step=cost.steps,
             decode=tuple(decode),
@@ -79,6 +80,16 @@ class Benchmark:
         """From disk onto the device."""
         self._let_go()
         return self._timed(self._ready)
+
+    def _switch_seconds(self, model: LoadedModel) -> tuple[float, ...]:
+        """From main memory into networks that are there; empty where it does not have all."""
+        wanted = WantedModel(self._job.model_id, self._job.place, cached=self._job.cached)
+        if not self._loader.switch_again(model, wanted, self._context):
+            return ()
+        return tuple(
+            self._timed(lambda: self._loader.switch_again(model, wanted, self._context))
+            for _ in range(_REPEATS)
+        )
 
     def _ready(self) -> LoadedModel:
         return self._loader.ready(self._wanted, self._context, Clock()).model

@@ -92,7 +92,9 @@ class Engine:
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
-        wanted = WantedModel(job.settings.model_id, job.place, job.settings.precision)
+        wanted = WantedModel(
+            job.settings.model_id, job.place, job.settings.precision, cached=job.cached
+        )
 
         def draw() -> GenerationReport:
             found = self._loader.ready(wanted, context, clock)
@@ -108,7 +110,9 @@ class Engine:
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""
-        wanted = WantedModel(job.model_id, job.place, data_types=job.data_types)
+        wanted = WantedModel(
+            job.model_id, job.place, data_types=job.data_types, cached=job.cached
+        )
         before = {model.model_id for model in self._loader.models}
 
         def load() -> ReadyModel:
@@ -160,7 +164,7 @@ class Engine:
 
         def loaded(precision: PrecisionMode) -> LoadedModel:
             assert job.place is not None
-            wanted = WantedModel(job.model_id, job.place, precision)
+            wanted = WantedModel(job.model_id, job.place, precision, cached=job.cached)
             return self._using(self._loader.ready(wanted, context, Clock()).model)
 
         optimization = Optimization(job, self._loader.settings, self._loader.apply, context)
