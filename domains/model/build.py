@@ -55,8 +55,8 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
-_REVISION_SECONDS = 2.0
 _PRELOAD_SECONDS = 5.0
+_REVISION_SECONDS = 2.0
 
 
 class Settings(Protocol):
@@ -69,11 +69,11 @@ class Settings(Protocol):
     @property
     def default_model(self) -> str: ...
     @property
+    def preload(self) -> bool: ...
+    @property
     def model_cache_bytes(self) -> int | None: ...
     @property
     def pressure_elevated(self) -> float: ...
-    @property
-    def preload(self) -> bool: ...
 
 
 @dataclass(frozen=True)

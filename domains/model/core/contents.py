@@ -29,7 +29,7 @@ class CatalogueContents:
         scanner: Looks through the roots.
         changes: Told what came, changed and went.
         default: Which model requests use that name none; where nobody chose, the first
-            usable checkpoint by name.
+            usable checkpoint, as `first_usable_checkpoint`.
         sha256_of: A model's hash, empty while it is not known.
     """
 
