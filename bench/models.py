@@ -28,6 +28,7 @@ from deviceops.v1 import (
     device_pb2,
     memory_info_pb2,
     memory_pb2,
+    model_cache_pb2,
     model_info_pb2,
     model_pb2,
     model_task_pb2,
@@ -130,14 +131,14 @@ async def resident(client: Client, run: Run) -> int:
     """Resident memory of the device's worker."""
     request = device_pb2.GetDeviceStatusRequest(device_id=run.device)
     found = await client.device.GetDeviceStatus(request, metadata=client.metadata)
-    return int(found.status.worker.resident_memory.value_bytes)
+    return int(found.worker.resident_memory.value_bytes)
 
 
 async def switches(run: Run, peer: dict[str, Any]) -> None:
     """Main memory to the device: in place of a model that is there."""
     async with run.server("switch", cache=3 * model_bytes(run)) as client:
         for model_id in (run.one, run.two):
-            cached = model_pb2.CacheModelRequest(model_id=model_id)
+            cached = model_cache_pb2.CacheModelRequest(model_id=model_id)
             async for _ in client.model.CacheModel(cached, metadata=client.metadata):
                 pass
         request = model_task_pb2.BenchmarkModelRequest(

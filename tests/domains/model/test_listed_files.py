@@ -14,6 +14,7 @@ from domains.inference.types import Scheduler
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.families.formulations import DRAWN_WITH, stand_in
 from domains.model.backends.safetensors_header import read_header
+from domains.model.convert import model_to_proto
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
 from domains.values import TensorDataType
 from tests.domains.model.corpus.kinds import kinds, write
@@ -317,6 +318,16 @@ def test_without_alphas_it_is_the_rank_and_ranks_may_differ(tmp_path: Path) -> N
     assert (models["one"].lora_rank, models["one"].lora_alpha) == (8, 8.0)
     assert (models["several"].lora_rank, models["several"].lora_alpha) == (8, 0.0)
     assert "ranks from 8 to 32" in models["several"].remarks[-1]
+
+
+def test_a_rank_that_cannot_be_is_none(tmp_path: Path) -> None:
+    pair: dict[str, tuple[int, ...]] = {"lora_unet_a.lora_down.weight": (1 << 31, 0)}
+    write_safetensors(tmp_path / "model.safetensors", pair)
+
+    model = scan(tmp_path)["model"]
+
+    assert (model.lora_rank, model.lora_alpha) == (0, 0.0)
+    assert model_to_proto(model).lora_rank == 0
 
 
 def test_files_of_other_formats_are_listed_and_refused(tmp_path: Path) -> None:
