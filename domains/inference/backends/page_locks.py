@@ -8,8 +8,8 @@ a driver would fetch from the pages that were there when it was locked.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -39,11 +39,11 @@ def page_locked(device: torch.device, source: WeightSource) -> Iterator[None]:
     """
     if device.type == "cuda" and source.cached is not None:
         runtime: Any = torch.cuda
-        _lock(source, runtime.cudart())
+        _lock(source, runtime.cudart(), lambda: _forget_error(device))
     yield
 
 
-def _lock(source: WeightSource, runtime: Any) -> None:
+def _lock(source: WeightSource, runtime: Any, forget_error: Callable[[], None]) -> None:
     cached = source.cached
     assert cached is not None
     try:
@@ -62,8 +62,15 @@ def _lock(source: WeightSource, runtime: Any) -> None:
             if code == 0:
                 _locked[key] = address
                 break
+            forget_error()
         else:
             _log.info("main memory cannot be page-locked for the device: error %d", code)
+
+
+def _forget_error(device: torch.device) -> None:
+    """A refusal stays the driver's last error, and the next kernel would be blamed for it."""
+    with suppress(RuntimeError):
+        torch.zeros(1, device=device).add_(1)
 
 
 def _give_up(arena: str, file: CachedFile, runtime: Any) -> None:
