@@ -67,6 +67,7 @@ class Composition:
             settings,
             pool,
             self._session,
+            self._artifact.store,
             place=lambda *work: self._device.placer.place(*work),
             now=clock.wall,
         )
@@ -129,6 +130,7 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
+        await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),

@@ -8,11 +8,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from domains.artifact.core import ArtifactStore
 from domains.device.ports import Place
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.import_disk import LocalDisk
+from domains.model.backends.new_models import NewModels
 from domains.model.convert import REPORTS
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import Imports, Loads, ModelCatalogue
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
@@ -29,6 +32,8 @@ class Settings(Protocol):
     def model_roots(self) -> Sequence[Path]: ...
     @property
     def default_model(self) -> str: ...
+    @property
+    def convert_pickles(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,14 @@ class Built:
     catalogue: ModelCatalogue
     servicer: ModelServicer
     loops: tuple[Loop, ...]
+    new_models: NewModels
 
 
 def build(
     settings: Settings,
     pool: JobRunner,
     session: session_build.Built,
+    artifacts: ArtifactStore,
     *,
     place: Place,
     now: Callable[[], datetime],
@@ -54,6 +61,7 @@ def build(
         settings: What the operator chose.
         pool: The workers.
         session: Where loads wait, and what runs them.
+        artifacts: Has the files of models that come in.
         place: Chooses the device for a load.
         now: The wall clock, timezone-aware.
     """
@@ -63,4 +71,9 @@ def build(
     # Files that have not changed are not read again.
     loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
     loads = Loads(place, catalogue, pool, now=now)
-    return Built(catalogue, ModelServicer(catalogue, loads, session.streams), loops)
+    new_models = NewModels(settings.model_roots)
+    imports = Imports(
+        catalogue, artifacts, new_models, LocalDisk(), pickles=settings.convert_pickles
+    )
+    servicer = ModelServicer(catalogue, loads, imports, session.streams)
+    return Built(catalogue, servicer, loops, new_models)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.conversions import (
     DATA_TYPES,
     REASONS,
@@ -17,6 +17,8 @@ from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
+    ImportedFile,
+    ImportRequest,
     LoadRequest,
     Model,
     ModelFilter,
@@ -172,5 +174,16 @@ def loaded_to_proto(loaded: ModelOnDevice) -> model_info_pb2.LoadedModel:
     )
 
 
-REPORTS: Reports = {ModelOnDevice: loaded_to_proto}
+def import_from_proto(message: model_task_pb2.ImportModelRequest) -> ImportRequest:
+    """What to import, as a client sent it."""
+    return ImportRequest(
+        model_id=message.model_id,
+        format=FORMATS.optional_from_proto(message.format, field="format"),
+        files=tuple(ImportedFile(f.relative_path, f.artifact_id) for f in message.files),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+REPORTS: Reports = {Model: model_to_proto, ModelOnDevice: loaded_to_proto}
 """What sessions of this domain report, as their messages."""

@@ -7,9 +7,10 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import model_pb2, model_pb2_grpc
+from deviceops.v1 import model_pb2, model_pb2_grpc, model_task_pb2
+from domains.clients import caller
 from domains.model import convert
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import Imports, Loads, ModelCatalogue
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
 
@@ -17,13 +18,18 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue and loads; the rest is answered by the generated base."""
+    """The catalogue, loads and imports; the rest is answered by the generated base."""
 
     def __init__(
-        self, catalogue: ModelCatalogue, loads: Loads, streams: SessionStreams
+        self,
+        catalogue: ModelCatalogue,
+        loads: Loads,
+        imports: Imports,
+        streams: SessionStreams,
     ) -> None:
         self._catalogue = catalogue
         self._loads = loads
+        self._imports = imports
         self._streams = streams
 
     async def ListModels(
@@ -85,3 +91,10 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
         wanted = self._loads.load(convert.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def ImportModel(
+        self, request: model_task_pb2.ImportModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ImportModelResponse]:
+        wanted = self._imports.import_model(caller(), convert.import_from_proto(request))
+        response = model_task_pb2.ImportModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)

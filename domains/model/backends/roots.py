@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
+from domains.file_names import unfit
 from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import INDEX_FILE
-from domains.model.backends.file_names import unfit
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
 from domains.values import ModelPlace
 
