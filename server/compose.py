@@ -53,7 +53,7 @@ class Composition:
         self._pool = pool = WorkerPool(
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
-        self._main_memory = memory.main_memory()
+        self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
         self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
@@ -66,9 +66,14 @@ class Composition:
         self._model = model.build(
             settings,
             pool,
+            journal,
             self._session,
+            self._main_memory.meter,
             self._artifact.store,
             place=lambda *work: self._device.placer.place(*work),
+            machine=lambda: model.Machine(
+                self._device.inventory, self._memory.models, self._memory.monitor
+            ),
             now=clock.wall,
         )
         self._device = device.build(
@@ -89,6 +94,7 @@ class Composition:
             self._session,
             self._device,
             self._artifact.uploads,
+            self._model.cached,
             find_model=self._model.catalogue.get,
             clock=clock,
         )
@@ -101,6 +107,7 @@ class Composition:
         self.postprocessing = postprocessing.build()
         self.inference = inference.build(
             pool,
+            self._model.runs,
             self._session,
             self._device.inventory,
             self._device.placer.place,
@@ -143,7 +150,7 @@ class Composition:
         await self._session.sessions.stop(grace_seconds)
         await self._background.stop()
         await self._device.inventory.close()
-        await self._model.catalogue.close()
+        await self._model.close()
         await self._memory.leases.close()
         await self._pool.stop(0)
         self._main_memory.segments.close()

@@ -43,6 +43,7 @@ _NOT_QUICK = (
     # They start processes, or wait for real time.
     "tests/contract/test_sketches",
     "tests/domains/device/test_probe_processes.py",
+    "tests/domains/model/test_looks.py",
     "tests/server/cli/test_process.py",
     "tests/server/test_fuzz.py",
     "tests/server/test_process.py",

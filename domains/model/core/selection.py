@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from domains.model.types import Model, ModelFilter, ModelMatch, ModelOrder, ModelType
+from domains.model.types import (
+    Model,
+    ModelFilter,
+    ModelFormat,
+    ModelMatch,
+    ModelOrder,
+    ModelType,
+)
 
 _COMPANIONS = frozenset(
     {ModelType.VAE, ModelType.LORA, ModelType.CONTROL_NET, ModelType.REFINER}
@@ -49,6 +56,17 @@ def order_key(order: ModelOrder, last_uses: Mapping[str, datetime]) -> Callable[
                 return (-used.timestamp() if used else 0.0, *_by_name(model))
 
             return by_use
+
+
+def first_usable_checkpoint(models: Iterable[Model]) -> Model | None:
+    """The model that requests use which name none, where nobody chose one: a folder before a
+    single file, as what a shape does not tell is known of a folder; then by name."""
+    wanted = ModelFilter(type=ModelType.CHECKPOINT, usable_only=True)
+
+    def key(model: Model) -> Key:
+        return (model.format is not ModelFormat.DIFFUSERS_FOLDER, *_by_name(model))
+
+    return min((m for m in models if matches(m, wanted)), key=key, default=None)
 
 
 def best_first(match: ModelMatch) -> Key:

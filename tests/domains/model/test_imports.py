@@ -29,6 +29,7 @@ from domains.session.types import TransferProgress, WorkOptions
 from server.errors import describe_failure
 from tests.domains.model.disk import DEMO, write_safetensors
 from tests.domains.sessions import changes_of, follow, report_of
+from tests.fakes.model import contents_of
 
 ANN, BOB = Caller("ann", Role.RUN), Caller("bob", Role.RUN)
 LORA = {
@@ -116,7 +117,8 @@ async def system(tmp_path: Path, sessions: Sessions) -> System:
         now=lambda: datetime.now(UTC),
     )
     await artifacts.start()
-    catalogue = ModelCatalogue(DiskScanner([root]), clock=lambda: datetime.now(UTC))
+    contents = contents_of(DiskScanner([root]), clock=lambda: datetime.now(UTC))
+    catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
     imports = Imports(catalogue, artifacts, NewModels([root]), LocalDisk(), pickles=True)
     return System(root, artifacts, sessions, imports, catalogue, made)
 
