@@ -275,7 +275,7 @@ def test_what_the_front_has_evicted_is_given_up(
     begin = 64 * _PAGE
     one, two = (CachedFile(n, 2 * _PAGE, 1, begin + k * 2 * _PAGE) for k, n in enumerate("ab"))
     arena.memory[begin : begin + 4 * _PAGE] = bytes([1]) * 4 * _PAGE
-    _lock(WeightSource(CachedModel(arena.name, arena.size, (one, two))), runtime)
+    _lock(WeightSource(CachedModel(arena.name, arena.size, (one, two))), runtime, lambda: None)
     assert page_locks.lock_problem() == ""
 
     page_locks.give_up_evicted()
