@@ -15,6 +15,8 @@ from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
+from domains.model.backends.model_notes import NoteFiles
+from domains.model.backends.removal import DiskRemover
 from domains.model.convert import REPORTS
 from domains.model.core import (
     Estimates,
@@ -24,6 +26,7 @@ from domains.model.core import (
     ModelStatuses,
     ModelUse,
     Unloads,
+    Upkeep,
 )
 from domains.model.core.changes import ModelChanges
 from domains.model.core.contents import CatalogueContents
@@ -41,6 +44,7 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
+_SWEEP_SECONDS = 86_400.0
 
 
 class Settings(Protocol):
@@ -106,6 +110,10 @@ def build(
     )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
+    upkeep = Upkeep(
+        *(catalogue, contents, NoteFiles(), DiskRemover(), machine, use, pool),
+        read_only=settings.read_only_model_roots,
+    )
     service = ModelService(
         catalogue=catalogue,
         changes=changes,
@@ -113,6 +121,7 @@ def build(
         loads=Loads(place, catalogue, machine, estimates, pool, now=now),
         unloads=Unloads(catalogue, machine, use, pool),
         statuses=ModelStatuses(catalogue, machine, use, estimates),
+        upkeep=upkeep,
     )
 
     def held() -> Iterator[Resident]:
@@ -127,6 +136,7 @@ def build(
     loops = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
+        Loop("models deleted in part", _SWEEP_SECONDS, upkeep.sweep),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
     )
 

@@ -118,3 +118,21 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             components=[component_to_proto(one) for one in found.components],
             estimates=[device.estimate_to_proto(one) for one in found.estimates],
         )
+
+    async def UpdateModel(
+        self, request: model_pb2.UpdateModelRequest, context: Context
+    ) -> model_pb2.UpdateModelResponse:
+        model = await self._core.upkeep.update(convert.update_from_proto(request))
+        return model_pb2.UpdateModelResponse(model=convert.model_to_proto(model))
+
+    async def SetDefaultModel(
+        self, request: model_pb2.SetDefaultModelRequest, context: Context
+    ) -> model_pb2.SetDefaultModelResponse:
+        model = await self._core.upkeep.choose_default(request.model_id)
+        return model_pb2.SetDefaultModelResponse(model=convert.model_to_proto(model))
+
+    async def DeleteModel(
+        self, request: model_pb2.DeleteModelRequest, context: Context
+    ) -> model_pb2.DeleteModelResponse:
+        freed = await self._core.upkeep.delete(request.model_id, request.expected_sha256)
+        return model_pb2.DeleteModelResponse(freed_bytes=freed)

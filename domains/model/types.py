@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from msgspec import Meta
+
+from domains.codec import Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
 from domains.memory.types import HeldComponent
@@ -121,6 +124,21 @@ def weights_sha256(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+_Name = Annotated[str, Meta(max_length=256)]
+_Description = Annotated[str, Meta(max_length=1024)]
+_Words = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)]
+
+
+class ModelNotes(Value, frozen=True):
+    """What clients say of a model, in place of what its own files say; empty where they say
+    nothing."""
+
+    name: _Name = ""
+    description: _Description = ""
+    tags: _Words = ()
+    trigger_words: _Words = ()
+
+
 @dataclass(frozen=True)
 class Model:
     """A file or folder in a model root, as its headers describe it.
@@ -168,6 +186,7 @@ class Model:
     sha256: str = ""
     aliases: tuple[str, ...] = ()
     read_only: bool = False
+    entry: ModelPlace | None = None
 
     @property
     def path(self) -> Path:
@@ -241,6 +260,16 @@ class Scan:
     problems: tuple[str, ...] = ()
     folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
     unsettled: bool = False
+
+
+@dataclass(frozen=True)
+class UpdateRequest:
+    """Say this of a model, as far as `fields` name it; what is empty is as the model's own
+    files say again."""
+
+    model_id: str
+    notes: ModelNotes
+    fields: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,11 @@ class DiskScanner:
 
     def _as_named(self, number: int, one: Judged, model_id: str, scan: RootScan) -> Model:
         """The model with its id; the very one of the last scan where nothing changed."""
-        read_only = scan.read_only or self._roots[number].path in self._read_only
+        read_only = (
+            scan.read_only
+            or self._roots[number].path in self._read_only
+            or one.found.entry is None
+        )
         before, named = self._named.get((number, one.found.relative), (None, None))
         if (
             before is one
@@ -88,6 +92,7 @@ class DiskScanner:
             weights=one.found.weights,
             aliases=aliases if aliases != (model_id,) else (),
             read_only=read_only,
+            entry=one.found.entry,
         )
 
     def _log(self, remarks: list[Remark]) -> None:

@@ -17,12 +17,14 @@ from domains.model.types import (
     ModelFilter,
     ModelFormat,
     ModelMatch,
+    ModelNotes,
     ModelOrder,
     ModelType,
     PredictionType,
     Problem,
     RefreshReport,
     RefreshRequest,
+    UpdateRequest,
 )
 from domains.session.convert import Reports, options_from_proto
 
@@ -59,6 +61,7 @@ def search_filter_from_proto(message: model_pb2.SearchModelsRequest) -> ModelFil
         architecture=ARCHITECTURES.optional_from_proto(
             message.architecture, field="architecture"
         ),
+        tags=tuple(message.tags),
     )
 
 
@@ -132,6 +135,13 @@ def component_to_proto(component: Component) -> model_info_pb2.ModelComponent:
         size_bytes=component.size_bytes,
         data_type=DATA_TYPES.to_proto(component.data_type),
     )
+
+
+def update_from_proto(message: model_pb2.UpdateModelRequest) -> UpdateRequest:
+    """What to say of a model, as a client sent it."""
+    said = message.model
+    notes = ModelNotes(said.name, said.description, tuple(said.tags), tuple(said.trigger_words))
+    return UpdateRequest(said.model_id, notes, tuple(message.update_fields.paths))
 
 
 def refresh_from_proto(message: model_pb2.RefreshModelsRequest) -> RefreshRequest:

@@ -11,6 +11,7 @@ from domains.model.core.loading import Loads
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
 from domains.model.core.unloading import Unloads
+from domains.model.core.upkeep import Upkeep
 from domains.model.core.use import ModelUse
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ModelStatuses",
     "ModelUse",
     "Unloads",
+    "Upkeep",
 ]
 
 
@@ -34,3 +36,4 @@ class ModelService:
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses
+    upkeep: Upkeep
