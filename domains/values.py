@@ -208,5 +208,6 @@ class PlacementDecision:
 
     @classmethod
     def named(cls, device_id: str, expected_seconds: float | None = None) -> PlacementDecision:
-        """There was no choice: the work is for this device."""
-        return cls(device_id, PlacementReason.NAMED, expected_seconds, (device_id,))
+        """There was no choice: the work is for this device, or for none if it is empty."""
+        candidates = (device_id,) if device_id else ()
+        return cls(device_id, PlacementReason.NAMED, expected_seconds, candidates)

@@ -53,7 +53,7 @@ class Composition:
         self._pool = pool = WorkerPool(
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
-        self._main_memory = memory.main_memory()
+        self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
         self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
@@ -68,6 +68,7 @@ class Composition:
             pool,
             journal,
             self._session,
+            self._main_memory.meter,
             place=lambda *work: self._device.placer.place(*work),
             machine=lambda: model.Machine(
                 self._device.inventory, self._memory.models, self._memory.monitor
@@ -92,6 +93,7 @@ class Composition:
             self._session,
             self._device,
             self._artifact.uploads,
+            self._model.cached,
             find_model=self._model.catalogue.get,
             clock=clock,
         )
@@ -104,6 +106,7 @@ class Composition:
         self.postprocessing = postprocessing.build()
         self.inference = inference.build(
             pool,
+            self._model.runs,
             self._session,
             self._device.inventory,
             self._device.placer.place,

@@ -133,6 +133,8 @@ class Settings(BaseModel):
     """Model roots in which nothing is changed or deleted, whatever the system allows."""
     default_model: str = ""
     """Empty: the first checkpoint of the catalogue."""
+    preload: bool = True
+    """Load the default model on the default device when the server starts, if it fits."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600
@@ -183,6 +185,9 @@ class Settings(BaseModel):
     artifact_retention_seconds: Seconds = 7 * 86_400
     allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""
+    model_cache_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = None
+    """Main memory for models that are kept ready to load; empty: a quarter of it where a
+    device has memory of its own, else an eighth; 0: none."""
     pressure_elevated: Share = 0.80
     """Used share of a memory from which idle models are unloaded."""
     pressure_high: Share = 0.90

@@ -11,14 +11,20 @@ from typing import Protocol
 
 from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
+from domains.device.types import Device
 from domains.loops import Loop
+from domains.memory.ports import HostMemoryReader
+from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
 from domains.model.backends.model_notes import NoteFiles
 from domains.model.backends.removal import DiskRemover
+from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
 from domains.model.core import (
+    Benchmarks,
+    Caching,
     Estimates,
     Loads,
     ModelCatalogue,
@@ -28,16 +34,24 @@ from domains.model.core import (
     Unloads,
     Upkeep,
 )
+from domains.model.core.cache import ModelCache
+from domains.model.core.cache_budget import CacheBudget
+from domains.model.core.cache_events import CacheEvents
+from domains.model.core.cache_memory import CacheMemory
+from domains.model.core.cached_residents import CachedResidents
+from domains.model.core.cached_runs import CachedRuns
 from domains.model.core.changes import ModelChanges
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.core.hashing import Hashing
 from domains.model.core.looks import Looks
+from domains.model.core.preloading import Preload
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
 from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
+from domains.session.jobs import JobRunner
 from domains.session.types import SessionState
 
 __all__ = ["REPORTS", "Built", "Machine", "build"]
@@ -45,6 +59,8 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
 _SWEEP_SECONDS = 86_400.0
+_PRELOAD_SECONDS = 5.0
+_REVISION_SECONDS = 2.0
 
 
 class Settings(Protocol):
@@ -56,6 +72,12 @@ class Settings(Protocol):
     def read_only_model_roots(self) -> Sequence[Path]: ...
     @property
     def default_model(self) -> str: ...
+    @property
+    def preload(self) -> bool: ...
+    @property
+    def model_cache_bytes(self) -> int | None: ...
+    @property
+    def pressure_elevated(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,10 @@ class Built:
     """What other domains and the server need of it."""
 
     catalogue: ModelCatalogue
+    cache: ModelCache
+    cached: CachedResidents
+    runs: JobRunner
+    """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
     close: Callable[[], Awaitable[None]]
@@ -74,6 +100,7 @@ def build(
     pool: DeviceRuns,
     facts: FactsStore,
     session: session_build.Built,
+    main: HostMemoryReader,
     *,
     place: Place,
     machine: Callable[[], Machine],
@@ -86,6 +113,7 @@ def build(
         pool: The workers.
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
+        main: Reads main memory.
         place: Chooses the device for a load.
         machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
@@ -108,19 +136,48 @@ def build(
             one.state is SessionState.RUNNING for one in session.sessions.all()
         ),
     )
+    cache = ModelCache(
+        ParallelReader(),
+        CacheMemory(
+            CacheBudget(
+                facts,
+                settings.model_cache_bytes,
+                has_cards=lambda: any(map(_has_own_memory, machine().devices.devices)),
+            ),
+            main,
+            lambda budget, total: Arena(arena_bytes(budget, total)),
+            # The cache alone never makes memory tight.
+            spared=1.0 - settings.pressure_elevated,
+        ),
+        now=now,
+        changed=CacheEvents(contents).tell,
+    )
+    caching = Caching(catalogue, cache)
+    runs = CachedRuns(
+        pool,
+        cache,
+        holds=lambda device_id, model_id: (device_id, model_id) in set(held()),
+        wants=lambda device_id: any(
+            _has_own_memory(device)
+            for device in machine().devices.devices
+            if device.device_id == device_id
+        ),
+    )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     upkeep = Upkeep(
-        *(catalogue, contents, NoteFiles(), DiskRemover(), machine, use, pool),
+        *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
         read_only=settings.read_only_model_roots,
     )
     service = ModelService(
         catalogue=catalogue,
         changes=changes,
         refreshes=Refreshes(contents),
-        loads=Loads(place, catalogue, machine, estimates, pool, now=now),
-        unloads=Unloads(catalogue, machine, use, pool),
-        statuses=ModelStatuses(catalogue, machine, use, estimates),
+        caching=caching,
+        loads=Loads(place, catalogue, machine, estimates, runs, now=now),
+        unloads=Unloads(catalogue, cache, machine, use, pool),
+        statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
+        benchmarks=Benchmarks(place, catalogue, runs),
         upkeep=upkeep,
     )
 
@@ -133,15 +190,32 @@ def build(
     residents = Residents(contents, held)
     pool.subscribe(residents.worker_changed)
     # The first two wait in their own way.
-    loops = (
+    loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
         Loop("models deleted in part", _SWEEP_SECONDS, upkeep.sweep),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
+        Loop("cached models", _REVISION_SECONDS, caching.revise),
     )
+    if settings.preload:
+        preload = Preload(catalogue, machine, estimates, session.sessions, session.runner, runs)
+        loops = (*loops, Loop("the default model", _PRELOAD_SECONDS, preload.run))
 
     async def close() -> None:
         await contents.close()
         await asyncio.to_thread(watch.close)
+        await cache.close()
 
-    return Built(catalogue, ModelServicer(service, session.streams), loops, close)
+    return Built(
+        catalogue,
+        cache,
+        CachedResidents(cache),
+        runs,
+        ModelServicer(service, session.streams),
+        loops,
+        close,
+    )
+
+
+def _has_own_memory(device: Device) -> bool:
+    return not device.traits.in_main_memory

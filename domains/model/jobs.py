@@ -6,10 +6,11 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import FEW, ModelId, Value
+from domains.codec import FEW, ModelId, Seconds, Value
 from domains.device.types import Components
 from domains.session.jobs import Job, ModelFiles
-from domains.values import CachedModel, ModelOrigin, ModelPlace, PartDataType
+from domains.session.types import Edge
+from domains.values import ByteFigure, CachedModel, ModelOrigin, ModelPlace, PartDataType
 
 PartDataTypes = Annotated[tuple[PartDataType, ...], Meta(max_length=8)]
 
@@ -43,4 +44,47 @@ class LoadJob(Job[LoadReport], frozen=True):
     @property
     def model(self) -> ModelFiles:
         """What is loaded."""
+        return ModelFiles(self.model_id, self.place.path)
+
+
+Times = Annotated[tuple[Seconds, ...], Meta(max_length=1_000)]
+
+
+class BenchmarkReport(Value, frozen=True):
+    """How long a model's work took each time, and the most memory of the device meanwhile.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    load: Times
+    switch: Times
+    encode: Times
+    step: Times
+    decode: Times
+    peak_memory: ByteFigure
+    data_types: PartDataTypes
+    channels_last: bool
+
+
+class BenchmarkJob(Job[BenchmarkReport], frozen=True):
+    """Measure a model; the device holds afterwards what it held before.
+
+    `width` and `height` are in pixels, `steps` are measured after one that is not.
+    """
+
+    model_id: ModelId
+    place: ModelPlace
+    width: Edge
+    height: Edge
+    steps: Annotated[int, Meta(ge=1, le=1_000)]
+    cached: CachedModel | None = None
+
+    @property
+    def image_count(self) -> int:
+        """One: the picture that it measures with."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles:
+        """What is measured."""
         return ModelFiles(self.model_id, self.place.path)

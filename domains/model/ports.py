@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from domains.device.types import Device, DeviceReport
 from domains.memory.types import Extent, HeldComponent, Place
-from domains.model.types import ModelNotes, Scan, WeightFile
+from domains.model.types import ModelNotes, WeightFile
+from domains.model.views import Scan
 from domains.values import ModelPlace
 
 
@@ -87,6 +89,71 @@ class FileHasher(Protocol):
         ...
 
 
+class CacheArena(Protocol):
+    """A range of addresses that workers can read; memory is taken where it is written."""
+
+    @property
+    def name(self) -> str:
+        """What workers open it by."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    @property
+    def memory(self) -> memoryview:
+        """All of it."""
+        ...
+
+    def give_back(self, offset: int, length: int) -> None:
+        """Return whole pages to the system."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; nothing may use it any more."""
+        ...
+
+
+class WeightReader(Protocol):
+    """Reads models' weight files. Everything blocks: call it off the loop."""
+
+    def files(self, place: ModelPlace) -> tuple[WeightFile, ...]:
+        """The files that hold the weights that work with the model loads.
+
+        Raises:
+            FailedPrecondition: The model cannot be used, with any MODEL_ reason.
+            PathOutsideRoot: A part of it is a link that leads outside its root.
+            OSError: The machine cannot read it at the moment.
+        """
+        ...
+
+    def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:
+        """Whether these files are on disk as they were."""
+        ...
+
+    def read(
+        self,
+        place: ModelPlace,
+        files: Sequence[tuple[WeightFile, memoryview]],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Read whole files, each to where it belongs.
+
+        Args:
+            place: The model.
+            files: What to read, and where to.
+            on_bytes: Called, in any thread, with the number of bytes after each read; what
+                it raises ends the reading and is raised when all has stopped.
+
+        Raises:
+            FailedPrecondition: MODEL_TRUNCATED, where a file is not as it was; or as `files`.
+            OSError: The machine cannot read it at the moment.
+        """
+        ...
+
+
 class Devices(Protocol):
     """The machine's devices, as models see them."""
 
@@ -103,9 +170,27 @@ class Devices(Protocol):
         """
         ...
 
+    async def default(self) -> Device:
+        """The device where nothing else decides.
+
+        Raises:
+            DeviceNotFound: The configured default device is not there.
+            DiscoveryIncomplete: It may still be found.
+        """
+        ...
+
+    def preparing(self, device_id: str, why: str) -> AbstractContextManager[None]:
+        """Have a device that is ready count as starting meanwhile."""
+        ...
+
 
 class IdleModel(Protocol):
-    """A model on a device that no work uses."""
+    """A model in memory that no work uses."""
+
+    @property
+    def device_id(self) -> str:
+        """The device where it lies; empty for main memory's cache."""
+        ...
 
     @property
     def model_id(self) -> str:

@@ -7,13 +7,13 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import model_pb2, model_pb2_grpc
+from deviceops.v1 import model_cache_pb2, model_pb2, model_pb2_grpc, model_task_pb2
 from domains.conversions import converted
 from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
-from domains.model.convert import device
+from domains.model.convert import cache, device
 from domains.model.core import ModelService
-from domains.model.types import ModelOrder
+from domains.model.views import ModelOrder
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -94,6 +94,32 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             compatible_refiner_model_ids=fitting.refiners,
         )
 
+    def CacheModel(
+        self, request: model_cache_pb2.CacheModelRequest, context: Context
+    ) -> AsyncIterator[model_cache_pb2.CacheModelResponse]:
+        wanted = self._core.caching.cache(cache.cache_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_cache_pb2.CacheModelResponse, request.delivery
+        )
+
+    async def EvictModel(
+        self, request: model_cache_pb2.EvictModelRequest, context: Context
+    ) -> model_cache_pb2.EvictModelResponse:
+        freed = await self._core.caching.evict(request.model_id)
+        return model_cache_pb2.EvictModelResponse(freed_bytes=freed)
+
+    async def GetCacheStatus(
+        self, request: model_cache_pb2.GetCacheStatusRequest, context: Context
+    ) -> model_cache_pb2.GetCacheStatusResponse:
+        return cache.cache_to_proto(await self._core.caching.status())
+
+    async def SetCacheBudget(
+        self, request: model_cache_pb2.SetCacheBudgetRequest, context: Context
+    ) -> model_cache_pb2.SetCacheBudgetResponse:
+        wanted = request.budget_bytes if request.HasField("budget_bytes") else None
+        status = await self._core.caching.set_budget(wanted)
+        return model_cache_pb2.SetCacheBudgetResponse(cache=cache.cache_to_proto(status))
+
     def LoadModel(
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
@@ -108,12 +134,21 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             wanted, context, model_pb2.UnloadModelResponse, request.delivery
         )
 
+    def BenchmarkModel(
+        self, request: model_task_pb2.BenchmarkModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.BenchmarkModelResponse]:
+        wanted = self._core.benchmarks.benchmark(device.benchmark_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_task_pb2.BenchmarkModelResponse, request.delivery
+        )
+
     async def GetModelStatus(
         self, request: model_pb2.GetModelStatusRequest, context: Context
     ) -> model_pb2.GetModelStatusResponse:
         found = await self._core.statuses.status(request.model_id)
         return model_pb2.GetModelStatusResponse(
             model=convert.model_to_proto(found.model),
+            cached=None if found.cached is None else cache.entry_to_proto(found.cached),
             loaded=[device.loaded_to_proto(one) for one in found.loaded],
             components=[component_to_proto(one) for one in found.components],
             estimates=[device.estimate_to_proto(one) for one in found.estimates],

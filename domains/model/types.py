@@ -204,128 +204,6 @@ class Model:
         return any(part.name == "text_encoder_2" for part in self.components)
 
 
-class ModelOrder(Enum):
-    """What lists are ordered by."""
-
-    NAME = "name"
-    MODIFY_TIME = "modify-time"
-    SIZE = "size"
-    LAST_USE = "last-use"
-
-
-@dataclass(frozen=True)
-class ModelFilter:
-    """Which models to list; None and empty mean any.
-
-    `goes_with` is the id of a checkpoint that they go with.
-    """
-
-    type: ModelType | None = None
-    architecture: Architecture | None = None
-    format: ModelFormat | None = None
-    tags: tuple[str, ...] = ()
-    usable_only: bool = False
-    goes_with: str = ""
-
-
-@dataclass(frozen=True)
-class ModelMatch:
-    """A model that a search found and how well it matches, from 0 to 1."""
-
-    model: Model
-    score: float
-
-
-@dataclass(frozen=True)
-class FittingModels:
-    """Ids of usable models that go with a model, by what they would be to it; the newest ones
-    of very many."""
-
-    vaes: tuple[str, ...] = ()
-    loras: tuple[str, ...] = ()
-    control_nets: tuple[str, ...] = ()
-    refiners: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What looking through the roots found.
-
-    `problems` says what was left out and why, without paths, one sentence each. `folders` are
-    those that were looked into, by the root they lie in. `unsettled` says that something was
-    being written, on which nothing was said yet.
-    """
-
-    models: tuple[Model, ...]
-    problems: tuple[str, ...] = ()
-    folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
-    unsettled: bool = False
-
-
-@dataclass(frozen=True)
-class UpdateRequest:
-    """Say this of a model, as far as `fields` name it; what is empty is as the model's own
-    files say again."""
-
-    model_id: str
-    notes: ModelNotes
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class RefreshRequest:
-    """Look through the roots, with `full` read headers of unchanged files too; `digest`
-    stands for the whole request."""
-
-    full: bool
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class RefreshReport:
-    """What a refresh changed: ids of models, and what was left out and why."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-    total_count: int
-    problems: tuple[str, ...]
-
-
-class EvictionCause(Enum):
-    """Why a model left memory."""
-
-    REQUESTED = "requested"
-    ROOM = "room"
-    PRESSURE = "pressure"
-    WORKER_LOST = "worker-lost"
-    FILE_CHANGED = "file-changed"
-
-
-class ModelEventKind(Enum):
-    """What happened to a model."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-    CACHED = "cached"
-    EVICTED = "evicted"
-    LOADED = "loaded"
-    UNLOADED = "unloaded"
-
-
-@dataclass(frozen=True)
-class ModelEvent:
-    """Something happened to a model, which is as it is now; `device_id` for LOADED and
-    UNLOADED, `cause` for EVICTED and UNLOADED."""
-
-    kind: ModelEventKind
-    model: Model
-    device_id: str = ""
-    cause: EvictionCause | None = None
-
-
 @dataclass(frozen=True)
 class LoadRequest:
     """Put a model on a device; an empty id means the default model.
@@ -341,6 +219,47 @@ class LoadRequest:
     data_types: tuple[PartDataType, ...] = ()
     warm_up: bool = False
     dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class CachedModelInfo:
+    """A model in main memory, as clients see it."""
+
+    model_id: str
+    size_bytes: int
+    last_use_time: datetime
+    pinned: bool
+    hit_count: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """What the cache holds, next to be evicted last, and how well it works.
+
+    `remark` says why workers do not read its memory itself, or cannot fetch from it at full
+    speed.
+    """
+
+    entries: tuple[CachedModelInfo, ...]
+    used_bytes: int
+    budget_bytes: int
+    hit_count: int
+    miss_count: int
+    eviction_count: int
+    shared: bool
+    page_locked: bool
+    remark: str
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Read a model into main memory; `digest` stands for the whole request."""
+
+    model_id: str
+    pinned: bool
+    options: WorkOptions
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -406,6 +325,42 @@ class ModelStatus:
     """A model everywhere, at one moment."""
 
     model: Model
+    cached: CachedModelInfo | None
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """Measure a model on a device; sizes are in pixels, None means native.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    placement: Placement
+    width: int | None
+    height: int | None
+    steps: int
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """Figures of a model on a device; times are seconds, one for each time.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    model_id: str
+    device_id: str
+    load: tuple[float, ...]
+    switch: tuple[float, ...]
+    encode: tuple[float, ...]
+    step: tuple[float, ...]
+    decode: tuple[float, ...]
+    peak_memory: ByteFigure
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool

@@ -9,6 +9,7 @@ from deviceops.v1 import (
     device_info_pb2,
     device_pb2,
     event_pb2,
+    model_cache_pb2,
     model_info_pb2,
     model_pb2,
 )
@@ -35,6 +36,11 @@ def load(client: Client, request: model_pb2.LoadModelRequest, *, as_json: bool) 
 def unload(client: Client, request: model_pb2.UnloadModelRequest, *, as_json: bool) -> Exit:
     """Take a model off devices and show what that freed; the exit code."""
     return _run(client, lambda: client.models.UnloadModel(request), as_json=as_json)
+
+
+def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json: bool) -> Exit:
+    """Read a model into main memory and show how far it is; the exit code."""
+    return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
 
 
 def optimize(

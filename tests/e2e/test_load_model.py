@@ -18,6 +18,7 @@ from deviceops.v1 import (
     event_pb2,
     model_info_pb2,
     model_pb2,
+    model_task_pb2,
     processing_pb2,
     session_pb2,
 )
@@ -353,6 +354,38 @@ async def test_a_cancelled_unload_leaves_the_model(client: Client) -> None:
     kept = (await status(client)).loaded
     drawing.cancel()
     assert kept
+
+
+async def test_a_benchmark_tells_each_part_of_the_time(client: Client) -> None:
+    request = model_task_pb2.BenchmarkModelRequest(
+        model_id=MODEL, width=256, height=256, steps=3
+    )
+    call = client.model.BenchmarkModel(request, metadata=client.metadata)
+    events = [answer.event async for answer in call]
+    found = events[-1].completed.model_benchmark
+
+    assert (found.model_id, found.device_id) == (MODEL, CPU)
+    assert found.step.count == 3
+    assert min(found.load.count, found.encode.count, found.decode.count) >= 3
+    for each in (found.load, found.encode, found.step, found.decode):
+        assert 0 < each.p50_ms <= each.p99_ms <= each.total_ms
+    assert found.peak_memory.value_bytes > 0
+    assert found.data_types
+    # It lay on no device before.
+    assert not (await status(client)).loaded
+
+
+@pytest.mark.parametrize("fields", [{"width": 257}, {"steps": 0}, {"height": 128}])
+async def test_a_benchmark_out_of_range_is_refused(
+    client: Client, fields: dict[str, int]
+) -> None:
+    request = model_task_pb2.BenchmarkModelRequest(model_id=MODEL, **fields)
+    call = client.model.BenchmarkModel(request, metadata=client.metadata)
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        _ = [answer async for answer in call]
+    refusal = read(failed.value)
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert refusal.fields == list(fields)
 
 
 async def test_an_unusable_model_is_refused_with_its_problem(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
+from domains.inference.backends.benchmark import Benchmark
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded_model import LoadedModel
@@ -25,7 +26,7 @@ from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
-from domains.model.jobs import LoadJob, LoadReport
+from domains.model.jobs import BenchmarkJob, BenchmarkReport, LoadJob, LoadReport
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 
@@ -91,7 +92,9 @@ class Engine:
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
-        wanted = WantedModel(job.settings.model_id, job.place, job.settings.precision)
+        wanted = WantedModel(
+            job.settings.model_id, job.place, job.settings.precision, cached=job.cached
+        )
 
         def draw() -> GenerationReport:
             found = self._loader.ready(wanted, context, clock)
@@ -107,7 +110,9 @@ class Engine:
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""
-        wanted = WantedModel(job.model_id, job.place, data_types=job.data_types)
+        wanted = WantedModel(
+            job.model_id, job.place, data_types=job.data_types, cached=job.cached
+        )
         before = {model.model_id for model in self._loader.models}
 
         def load() -> ReadyModel:
@@ -159,11 +164,15 @@ class Engine:
 
         def loaded(precision: PrecisionMode) -> LoadedModel:
             assert job.place is not None
-            wanted = WantedModel(job.model_id, job.place, precision)
+            wanted = WantedModel(job.model_id, job.place, precision, cached=job.cached)
             return self._using(self._loader.ready(wanted, context, Clock()).model)
 
         optimization = Optimization(job, self._loader.settings, self._loader.apply, context)
         return self._guarded(lambda: optimization.run(lambda: self._model, loaded))
+
+    def benchmark(self, job: BenchmarkJob, context: JobContext) -> BenchmarkReport:
+        """Measure a model; see the port."""
+        return self._guarded(Benchmark(self._loader, job, context).run)
 
     def _using(self, model: LoadedModel) -> LoadedModel:
         """Tell that work uses this model from here on."""

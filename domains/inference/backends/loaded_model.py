@@ -150,6 +150,11 @@ class LoadedModel:
             )
         return tuple(found)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(part.size.value or 0 for part in self.components())
+
     def make_room(self) -> None:
         """Let go of what can be had again, and of what the allocator keeps."""
         self.embeddings.clear()

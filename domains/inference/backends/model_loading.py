@@ -20,11 +20,12 @@ from domains.inference.backends.precision import (
 )
 from domains.inference.backends.room import check_possible, picture_bytes
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
+from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.diffusers_folder import fingerprint, inspect_folder
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.backends.plans import fingerprint, plan_to_draw
 from domains.model.backends.sizes import latent_size, pixels_per_latent
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
@@ -38,7 +39,7 @@ _LEAST_REPORT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model of which everything is checked but its weights' numbers; it takes no memory.
+    """A model whose files are checked by their headers; it takes no memory.
 
     `needed_bytes` is what its weights will take on the device.
     """
@@ -49,7 +50,6 @@ class PreparedModel:
     device: torch.device
     fingerprint: Fingerprint
     plan: ModelPlan
-    networks: tuple[EmptyNetwork, ...]
     tokenizers: dict[str, Tokenizer]
     unet_numerics: Numerics
     vae_numerics: Numerics
@@ -67,7 +67,7 @@ class PreparedModel:
     @property
     def picture_bytes(self) -> int:
         """What one picture of its native size will take beside its weights: an estimate."""
-        configs = {network.plan.name: network.plan.config for network in self.networks}
+        configs = {network.name: network.config for network in self.plan.networks}
         height, width = (
             int(edge) * pixels_per_latent(configs["vae"])
             for edge in latent_size(configs["unet"])
@@ -78,9 +78,8 @@ class PreparedModel:
     def needed_bytes(self) -> int:
         """See the class."""
         return sum(
-            tensor.numel() * self.data_type(network.plan.name).itemsize
-            for network in self.networks
-            for tensor in network.module.state_dict().values()
+            network.parameter_count * self.data_type(network.name).itemsize
+            for network in self.plan.networks
         )
 
 
@@ -93,14 +92,14 @@ def prepare_model(
     check_stop: Callable[[], None],
     data_types: tuple[PartDataType, ...] = (),
 ) -> PreparedModel:
-    """Check everything of the model folder at `place` that can be checked without weights.
+    """Check everything of the model at `place` that can be checked without weights.
 
     A model that cannot be used is refused here, in a second or two at most.
 
     Args:
         model_id: What it is called elsewhere.
-        place: A folder in the diffusers layout. Every file is judged when it is opened:
-            the scan that found it may be seconds old.
+        place: A folder in the diffusers layout or a checkpoint in one file. Every file is
+            judged when it is opened: the scan that found it may be seconds old.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks will go.
         check_stop: Called around each component.
@@ -108,8 +107,8 @@ def prepare_model(
 
     Raises:
         ModelNotFound: It is no longer there.
-        FailedPrecondition: As `inspect_folder`, `build_empty`, `build_tokenizer` and
-            `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file;
+        FailedPrecondition: As `plan_to_draw` and `build_tokenizer`; MODEL_INCOMPLETE also
+            where the machine cannot read a file;
             DEVICE_UNSUPPORTED for a data type that the device does not compute in.
         PathOutsideRoot: A part of it is a link that leads outside its root.
         ResourceExhausted: No such device could ever hold it.
@@ -118,18 +117,13 @@ def prepare_model(
     check_supported(data_types, device)
     state = state_of(model_id, place)
     with _read_by_the_machine():
-        plan = inspect_folder(ConfinedFiles(place))
+        plan = plan_to_draw(ConfinedFiles(place))
     configs = {network.name: network.config for network in plan.networks}
     tokenizers = {
         name: build_tokenizer(tokenizer, configs[tokenizer.encoder])
         for name, tokenizer in plan.tokenizers.items()
     }
-    empty = []
-    for network in plan.networks:
-        check_stop()
-        empty.append(build_empty(network))
     check_stop()
-    try_networks({network.plan.name: network.module for network in empty}, configs)
     traits = traits_of(device)
     prepared = PreparedModel(
         model_id=model_id,
@@ -138,7 +132,6 @@ def prepare_model(
         device=device,
         fingerprint=state,
         plan=replace(plan, tokenizers={}),
-        networks=tuple(empty),
         tokenizers=tokenizers,
         unet_numerics=chosen_numerics(data_types, ModelPart.DENOISER) or traits.exact,
         vae_numerics=chosen_numerics(data_types, ModelPart.VAE)
@@ -149,8 +142,32 @@ def prepare_model(
     return prepared
 
 
+def build_networks(
+    prepared: PreparedModel, *, check_stop: Callable[[], None]
+) -> tuple[EmptyNetwork, ...]:
+    """The networks of a prepared model, without weights; tried once without numbers.
+
+    Args:
+        prepared: From `prepare_model`.
+        check_stop: Called around each component.
+
+    Raises:
+        FailedPrecondition: As `build_empty` and `try_networks`.
+    """
+    empty = []
+    for network in prepared.plan.networks:
+        check_stop()
+        empty.append(build_empty(network))
+    check_stop()
+    configs = {network.name: network.config for network in prepared.plan.networks}
+    try_networks({network.plan.name: network.module for network in empty}, configs)
+    return tuple(empty)
+
+
 def load_weights(
     prepared: PreparedModel,
+    empty: tuple[EmptyNetwork, ...],
+    source: WeightSource,
     *,
     emit: Callable[[TransferProgress], None],
     check_stop: Callable[[], None],
@@ -158,16 +175,18 @@ def load_weights(
     """Read the weights of a prepared model onto its device.
 
     Args:
-        prepared: From `prepare_model`; its networks become the model's.
+        prepared: From `prepare_model`.
+        empty: Its networks, from `build_networks`; they become the model's.
+        source: Where its files' bytes are.
         emit: Called with `TransferProgress`.
         check_stop: Called before each component and while reading large ones.
 
     Raises:
         FailedPrecondition: As `fill`.
     """
-    progress = _Progress(prepared.plan, emit, check_stop)
+    progress = LoadProgress(prepared.plan, emit, check_stop)
     networks = {}
-    for network in prepared.networks:
+    for network in empty:
         name = network.plan.name
         progress.start(name)
         with _read_by_the_machine():
@@ -176,6 +195,7 @@ def load_weights(
                 data_type=prepared.data_type(name),
                 device=prepared.device,
                 on_bytes=progress.add,
+                open_bytes=source.open,
             )
         progress.report()
     return LoadedModel(
@@ -190,6 +210,7 @@ def load_weights(
         unet_numerics=prepared.unet_numerics,
         vae_numerics=prepared.vae_numerics,
         chosen=prepared.chosen,
+        origin=source.origin,
     )
 
 
@@ -223,7 +244,7 @@ def _read_by_the_machine() -> Iterator[None]:
         ) from error
 
 
-class _Progress:
+class LoadProgress:
     """Counts bytes over the whole model and reports now and then."""
 
     def __init__(

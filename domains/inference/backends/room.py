@@ -38,8 +38,15 @@ def fits_beside(needed_bytes: int, device: torch.device) -> bool:
 
     What the allocator keeps unused counts as free.
     """
+    missing = missing_beside(needed_bytes, device)
+    return missing is not None and missing <= 0
+
+
+def missing_beside(needed_bytes: int, device: torch.device) -> int | None:
+    """Bytes that would have to become free for that much to fit beside what is held; None where
+    the device does not say, 0 or less where it fits."""
     free = free_host_bytes() if in_main_memory(device) else _free_on(device)
-    return free is not None and needed_bytes + room.SPARE_BYTES <= free
+    return None if free is None else needed_bytes + room.SPARE_BYTES - free
 
 
 def check_possible(needed_bytes: int, device: torch.device) -> None:

@@ -45,29 +45,36 @@ _GUIDANCE = 6.0
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one step, and the most memory of steps and decoding together."""
+    """Seconds of one step, and the most memory of steps and decoding together.
+
+    `steps` are all that counted, `decode` is the seconds of the decoding.
+    """
 
     seconds: float
     peak: ByteFigure
+    steps: tuple[float, ...]
+    decode: float
 
 
 class StepTrial:
-    """A square picture of the model's native size, drawn for its cost alone.
+    """A picture drawn for its cost alone; a square of the model's native size by default.
 
     Args:
         model: Loaded; its settings may change from one measurement to the next.
+        width: In pixels.
+        height: In pixels.
     """
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(
+        self, model: LoadedModel, width: int | None = None, height: int | None = None
+    ) -> None:
         self._model = model
-        latents = max(latent_size(model.plan_config("unet")))
-        self._edge = int(latents) * model.pixels_per_latent
+        edge = int(max(latent_size(model.plan_config("unet")))) * model.pixels_per_latent
+        self.width = width or edge
+        """In pixels."""
+        self.height = height or edge
+        """In pixels."""
         self._conditioning: Conditioning | None = None
-
-    @property
-    def edge(self) -> int:
-        """Width and height in pixels."""
-        return self._edge
 
     def conditioning(self) -> Conditioning:
         """Texts for it, in the type that the UNet has now."""
@@ -84,8 +91,8 @@ class StepTrial:
             settle_numerics(
                 model,
                 self.conditioning(),
-                width=self._edge,
-                height=self._edge,
+                width=self.width,
+                height=self.height,
                 check_stop=context.check_stop,
             )
 
@@ -126,8 +133,21 @@ class StepTrial:
         )
         decode_pixels(model, latents, check_stop=context.check_stop, may_tile=False)
         synchronize(model.device)
+        decode = time.perf_counter() - moments[-1]
         seconds = [later - sooner for sooner, later in pairwise(moments)]
-        return StepCost(statistics.median(seconds[1:] or seconds), stretch.peak())
+        counted = tuple(seconds[1:] or seconds)
+        return StepCost(statistics.median(counted), stretch.peak(), counted, decode)
+
+    def encode(self) -> float:
+        """Encode its texts anew; the seconds that this took."""
+        model = self._model
+        model.embeddings.clear()
+        self._conditioning = None
+        synchronize(model.device)
+        began = time.perf_counter()
+        self.conditioning()
+        synchronize(model.device)
+        return time.perf_counter() - began
 
     def predictor(self) -> Callable[[], torch.Tensor]:
         """One call of the UNet on fixed input, as it computes when called.
@@ -150,8 +170,8 @@ class StepTrial:
         model = self._model
         noise = initial_noise(
             channels=model.plan_config("unet")["in_channels"],
-            height=self._edge,
-            width=self._edge,
+            height=self.height,
+            width=self.width,
             scale=model.pixels_per_latent,
             generator=seeded_generator(0),
         )
@@ -161,8 +181,8 @@ class StepTrial:
         return GenerationSettings(
             model_id=self._model.model_id,
             prompt="a red apple",
-            width=self._edge,
-            height=self._edge,
+            width=self.width,
+            height=self.height,
             steps=_STEPS,
             guidance=GuidanceSettings(_GUIDANCE),
             scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),

@@ -18,6 +18,7 @@ from collections.abc import Callable
 
 from domains.memory.backends.file_mapping import FileMapping
 
+_ADDRESSES = 4  # times what may be used
 _BLOCK_BYTES = 512  # of st_blocks, whatever the file system's own are
 _FALLOC_KEEP_SIZE, _FALLOC_PUNCH_HOLE = 0x01, 0x02  # <linux/falloc.h>
 
@@ -101,7 +102,17 @@ class Arena:
             _punch_hole(self._handle, offset, length)
 
 
-@functools.cache
+def arena_bytes(budget: int, total: int) -> int:
+    """How large to make an arena for a budget, in a main memory of `total` bytes.
+
+    Where addresses cost nothing there are many more than are ever used at once: so budgets
+    may grow later, and holes between models never keep one out.
+    """
+    if not hasattr(os, "memfd_create"):
+        return max(budget, mmap.ALLOCATIONGRANULARITY)
+    return _ADDRESSES * max(budget, total, mmap.PAGESIZE)
+
+
 def open_arena(name: str, size: int) -> memoryview:
     """A worker's view of the front's arena, for reading only; it stays mapped.
 
@@ -113,15 +124,31 @@ def open_arena(name: str, size: int) -> memoryview:
         OSError: There is no arena of that name; the front may have ended.
         ValueError: It is smaller.
     """
-    if sys.platform == "win32":
-        section = mmap.mmap(-1, size, tagname=name, access=mmap.ACCESS_READ)
-        return memoryview(section)
+    if not hasattr(os, "memfd_create"):
+        return _section(name, size)
     handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        mapping = FileMapping(handle, size, writable=False)
+        # A front that ended may have left its number to another.
+        return _mapped(handle, os.fstat(handle).st_ino, size)
     finally:
         os.close(handle)
-    return _view(mapping.address, size).toreadonly()
+
+
+@functools.lru_cache(maxsize=1)
+def _section(name: str, size: int) -> memoryview:
+    return memoryview(
+        mmap.mmap(-1, size, tagname=name, access=mmap.ACCESS_READ)  # type: ignore[call-arg,unused-ignore]
+    )
+
+
+_views: dict[int, memoryview] = {}
+
+
+def _mapped(handle: int, inode: int, size: int) -> memoryview:
+    if inode not in _views:
+        mapping = FileMapping(handle, size, writable=False)
+        _views[inode] = _view(mapping.address, size).toreadonly()
+    return _views[inode]
 
 
 def _view(address: int, size: int) -> memoryview:

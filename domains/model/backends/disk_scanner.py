@@ -16,7 +16,8 @@ from domains.model.backends.root_scan import Judged, KnownRoot, RootScan
 from domains.model.backends.roots import PICKLES, SAFETENSORS, Found
 from domains.model.backends.single_file import describe_other, describe_pickle, read_safetensors
 from domains.model.backends.watched_root import WatchedRoot
-from domains.model.types import Model, Scan
+from domains.model.types import Model
+from domains.model.views import Scan
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 20.0

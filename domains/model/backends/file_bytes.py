@@ -27,6 +27,11 @@ class FileBytes(Protocol):
         """
         ...
 
+    def lend(self, offset: int, length: int) -> memoryview | None:
+        """What stands at `offset` without a copy, to be read while the file is open; None where
+        it has to be read."""
+        ...
+
 
 OpenBytes = Callable[[WeightFile], AbstractContextManager[FileBytes]]
 """Opens a weight file; raises as `ConfinedFiles.open`."""
@@ -43,6 +48,9 @@ class _OnDisk:
     def read_into(self, offset: int, target: memoryview) -> int:
         self._file.seek(offset)
         return self._file.readinto(target) or 0
+
+    def lend(self, offset: int, length: int) -> memoryview | None:
+        return None
 
 
 @contextmanager

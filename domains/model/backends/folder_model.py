@@ -14,12 +14,15 @@ from domains.model.backends.diffusers_folder import (
     inspect_folder,
 )
 from domains.model.backends.families.family import has_part
+from domains.model.backends.families.formulations import stand_in
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.families.unet import UNET
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, one_line, read_card
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
+from domains.model.backends.recognition import Tensors
+from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
@@ -75,12 +78,24 @@ def read_folder(found: Found) -> Model:
         default_scheduler=_text(scheduler, "_class_name"),
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=unet.get("in_channels") == _INPAINTING_CHANNELS,
+        kind=_kind(plan),
+        remarks=tuple(filter(None, [stand_in(_text(scheduler, "_class_name"))])),
         components=_components(index, plan),
         tags=card.tags,
         description=card.description,
         license=card.license,
         problem=problem,
     )
+
+
+def _kind(plan: ModelPlan | None) -> str:
+    """What people call its kind, by the tensors of its UNet."""
+    for network in _networks(plan):
+        if network.name == "unet":
+            shapes = {name: origin.shape for name, origin in network.tensors.items()}
+            found = denoiser(Tensors(shapes))
+            return found.kind if found else ""
+    return ""
 
 
 def _config(files: ConfinedFiles, name: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from domains.model.backends.lora.endings import piece
 from domains.model.backends.lora.targets import RANK_AXES
-from domains.model.backends.safetensors_header import Header
+from domains.model.backends.safetensors_header import Header, TensorEntry
 from domains.values import TensorDataType
 
 _DATA_TYPES = {
@@ -40,8 +40,12 @@ def lora_ranks(header: Header) -> Counter[int]:
 
 def data_type(headers: Iterable[Header]) -> TensorDataType | None:
     """The element type of most numbers; None when it is none that networks are kept in."""
+    return data_type_of(tensor for header in headers for tensor in header.tensors)
+
+
+def data_type_of(tensors: Iterable[TensorEntry]) -> TensorDataType | None:
+    """See `data_type`."""
     counts: Counter[str] = Counter()
-    for header in headers:
-        for tensor in header.tensors:
-            counts[tensor.data_type] += tensor.parameter_count
+    for tensor in tensors:
+        counts[tensor.data_type] += tensor.parameter_count
     return _DATA_TYPES.get(counts.most_common(1)[0][0]) if counts else None

@@ -63,39 +63,48 @@ def build_empty(plan: NetworkPlan) -> EmptyNetwork:
     return EmptyNetwork(plan, module, names)
 
 
-def weights_of(
-    network: EmptyNetwork,
+def stored_weights(
+    network: NetworkPlan,
     *,
-    data_type: torch.dtype,
     on_bytes: Callable[[int], None],
     open_bytes: OpenBytes = open_file,
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Read a network's weights, one at a time in the order of their files.
+) -> Iterator[tuple[str, Origin, torch.Tensor]]:
+    """Read what a network's weights come from, in the order of their files.
 
     Args:
-        network: From `build_empty`.
-        data_type: For the floating-point tensors.
+        network: Its plan.
         on_bytes: Called as bytes are read, with their number; may raise to stop.
         open_bytes: Where a file's bytes come from.
 
     Yields:
-        What the module calls a tensor, and that tensor on the CPU. A tensor may share its
-        memory with nothing but what `open_bytes` lends out.
+        The plan's name of a tensor, its origin, and what is stored, times its scale where it
+        has one, on the CPU; see `read_tensors`.
 
     Raises:
         FailedPrecondition: As `read_tensors`.
     """
-    for file in network.plan.files:
+    for file in network.files:
         wanted: dict[str, list[tuple[str, Origin]]] = defaultdict(list)
-        for name, origin in network.plan.tensors.items():
+        for name, origin in network.tensors.items():
             if origin.file.name == file.name:
-                wanted[origin.stored.name].append((network.names[name], origin))
-        entries = sorted(network.plan.entries(file).values(), key=lambda entry: entry.offset)
+                wanted[origin.stored.name].append((name, origin))
+        scales: dict[str, torch.Tensor] = {}
+        # What is in no tensor's place is a scale, which is needed before what it scales.
+        entries = sorted(
+            network.entries(file).values(),
+            key=lambda entry: (entry.name in wanted, entry.offset),
+        )
         for entry, tensor in read_tensors(
             file, entries, on_bytes=on_bytes, open_bytes=open_bytes
         ):
+            if entry.name not in wanted:
+                scales[entry.name] = tensor.float()
+                continue
             for name, origin in wanted[entry.name]:
-                yield name, part_of(tensor, origin).to(data_type)
+                scaled = tensor
+                if origin.scale is not None:
+                    scaled = tensor.float() * scales[origin.scale.name]
+                yield name, origin, scaled
 
 
 def fill(
@@ -111,7 +120,8 @@ def fill(
     Args:
         network: From `build_empty`; its module is filled and returned, ready to run.
         data_type: For the floating-point tensors.
-        device: Where the weights go, after conversion on the CPU.
+        device: Where the weights go, after conversion on the CPU; what `open_bytes` lends must
+            not stay theirs, so it lends nothing for the processor.
         on_bytes: Called as bytes are read, with their number; may raise to stop.
         open_bytes: Where a file's bytes come from.
 
@@ -119,10 +129,11 @@ def fill(
         FailedPrecondition: As `read_tensors`.
     """
     module = network.module
-    for name, tensor in weights_of(
-        network, data_type=data_type, on_bytes=on_bytes, open_bytes=open_bytes
+    for name, origin, stored in stored_weights(
+        network.plan, on_bytes=on_bytes, open_bytes=open_bytes
     ):
-        _place(module, name, tensor.to(device))
+        tensor = part_of(stored, origin).to(data_type).to(device)
+        _place(module, network.names[name], tensor)
     # Constants that are not stored were computed on the CPU while building.
     module.to(device)
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):

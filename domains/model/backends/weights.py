@@ -6,6 +6,7 @@ instead of a crash of the process, and the header that was checked is the one th
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -41,6 +42,9 @@ def read_tensors(
     open_bytes: OpenBytes = open_file,
 ) -> Iterator[tuple[TensorEntry, torch.Tensor]]:
     """Read tensors of a file, in the order given, onto the CPU and in their stored type.
+
+    What `open_bytes` lends is not copied: such a tensor is for reading, and only until the next
+    one is asked for.
 
     Args:
         file: With its header as it was checked; the file must still have it.
@@ -89,10 +93,21 @@ def _read(
             f"The model holds tensors of type {entry.data_type}, which cannot be used.",
             reason=Reason.MODEL_DTYPE_UNSUPPORTED,
         )
+    lent = opened.lend(entry.offset, entry.size_bytes) if entry.size_bytes else None
+    if lent is not None:
+        on_bytes(entry.size_bytes)
+        return _borrowed(lent).view(data_type).reshape(entry.shape)
     flat = torch.empty(entry.size_bytes, dtype=torch.uint8)
     target = memoryview(flat.numpy())  # type: ignore[arg-type]
     _read_all(opened, entry.offset, target, on_bytes)
     return flat.view(data_type).reshape(entry.shape)
+
+
+def _borrowed(lent: memoryview) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # Torch cannot mark a tensor as read-only; nobody writes to this one.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.frombuffer(lent, dtype=torch.uint8)
 
 
 def _read_all(

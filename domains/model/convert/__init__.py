@@ -10,18 +10,20 @@ from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
-    EvictionCause,
     Model,
-    ModelEvent,
-    ModelEventKind,
-    ModelFilter,
     ModelFormat,
-    ModelMatch,
     ModelNotes,
-    ModelOrder,
     ModelType,
     PredictionType,
     Problem,
+)
+from domains.model.views import (
+    EvictionCause,
+    ModelEvent,
+    ModelEventKind,
+    ModelFilter,
+    ModelMatch,
+    ModelOrder,
     RefreshReport,
     RefreshRequest,
     UpdateRequest,
@@ -183,6 +185,7 @@ def told_to_proto(told: Told[ModelEvent]) -> model_pb2.WatchModelsResponse:
 
 REPORTS: Reports = {
     **ON_DEVICE,
+    Model: model_to_proto,
     RefreshReport: refreshed_to_proto,
 }
 """What sessions of this domain report, as their messages."""

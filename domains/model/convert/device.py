@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import common_pb2, model_info_pb2, model_pb2
+import math
+from collections.abc import Sequence
+
+from deviceops.v1 import common_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.conversions import (
     DATA_TYPES,
     MODEL_PARTS,
@@ -10,6 +13,7 @@ from domains.conversions import (
     byte_figure,
     digest,
     duration,
+    given,
     part_data_types,
     timestamp,
 )
@@ -17,7 +21,9 @@ from domains.device.convert import placement_from_proto
 from domains.errors import FieldViolation, Reason
 from domains.model.errors import InvalidLoad
 from domains.model.types import (
+    BenchmarkRequest,
     LoadRequest,
+    ModelBenchmark,
     ModelEstimate,
     ModelOnDevice,
     UnloadReport,
@@ -118,5 +124,51 @@ def unload_to_proto(report: UnloadReport) -> model_info_pb2.ModelUnloadReport:
     )
 
 
-REPORTS: Reports = {ModelOnDevice: loaded_to_proto, UnloadReport: unload_to_proto}
-"""What sessions of loading and unloading report, as their messages."""
+def benchmark_from_proto(message: model_task_pb2.BenchmarkModelRequest) -> BenchmarkRequest:
+    """What to measure where, as a client sent it."""
+    return BenchmarkRequest(
+        model_id=message.model_id,
+        placement=placement_from_proto(message.placement),
+        width=message.width if message.HasField("width") else None,
+        height=message.height if message.HasField("height") else None,
+        steps=int(given(message, "steps")),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+def benchmark_to_proto(found: ModelBenchmark) -> model_info_pb2.ModelBenchmark:
+    """Figures of a model on a device."""
+    return model_info_pb2.ModelBenchmark(
+        model_id=found.model_id,
+        device_id=found.device_id,
+        load=_statistics(found.load),
+        switch=_statistics(found.switch),
+        encode=_statistics(found.encode),
+        step=_statistics(found.step),
+        decode=_statistics(found.decode),
+        peak_memory=byte_figure(found.peak_memory),
+        data_types=part_data_types(found.data_types),
+        channels_last=found.channels_last,
+    )
+
+
+def _statistics(seconds: Sequence[float]) -> common_pb2.DurationStatistics | None:
+    """Percentiles of what was measured, by the nearest rank; absent where nothing was."""
+    if not seconds:
+        return None
+    ranked = sorted(1_000 * each for each in seconds)
+    return common_pb2.DurationStatistics(
+        count=len(ranked),
+        total_ms=sum(ranked),
+        p50_ms=ranked[math.ceil(0.50 * len(ranked)) - 1],
+        p99_ms=ranked[math.ceil(0.99 * len(ranked)) - 1],
+    )
+
+
+REPORTS: Reports = {
+    ModelOnDevice: loaded_to_proto,
+    UnloadReport: unload_to_proto,
+    ModelBenchmark: benchmark_to_proto,
+}
+"""What sessions of loading, unloading and measuring report, as their messages."""

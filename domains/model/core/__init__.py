@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.model.core.benchmarks import Benchmarks
+from domains.model.core.caching import Caching
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
 from domains.model.core.estimates import Estimates
@@ -15,6 +17,8 @@ from domains.model.core.upkeep import Upkeep
 from domains.model.core.use import ModelUse
 
 __all__ = [
+    "Benchmarks",
+    "Caching",
     "Estimates",
     "Loads",
     "ModelCatalogue",
@@ -33,7 +37,9 @@ class ModelService:
     catalogue: ModelCatalogue
     changes: ModelChanges
     refreshes: Refreshes
+    caching: Caching
     loads: Loads
     unloads: Unloads
     statuses: ModelStatuses
+    benchmarks: Benchmarks
     upkeep: Upkeep

@@ -19,15 +19,14 @@ from domains.model.core.selection import (
     search,
 )
 from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
-from domains.model.types import (
+from domains.model.types import Model, ModelType
+from domains.model.views import (
     FittingModels,
-    Model,
     ModelEvent,
     ModelEventKind,
     ModelFilter,
     ModelMatch,
     ModelOrder,
-    ModelType,
     RefreshReport,
 )
 from domains.paging import Page, paginate_ordered

@@ -99,7 +99,12 @@ class Estimates:
         peak = ByteFigure(weights.value + picture, FigureQuality.ESTIMATED, _DRAWN)
         if weights.quality is FigureQuality.MEASURED or extent.free is None:
             return (), peak, True  # it lies there, or only loading it will show
-        idle = [(one.model_id, one.size_bytes) for one in machine.models.idle(device.device_id)]
+        # A worker makes room with what it holds itself.
+        idle = [
+            (one.model_id, one.size_bytes)
+            for one in machine.models.idle(device.device_id)
+            if one.device_id == device.device_id
+        ]
         going, fits = making_way(weights.value + picture, extent.free, idle)
         return going, peak, fits
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from domains.device.types import LoadedComponent
 from domains.memory.types import Place
+from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
 from domains.model.core.use import ModelUse
@@ -22,6 +23,7 @@ class ModelStatuses:
 
     Args:
         catalogue: Finds it.
+        cache: Knows whether main memory has it.
         machine: The devices and what lies there.
         use: Knows who uses it.
         estimates: Knows what it needs.
@@ -30,11 +32,13 @@ class ModelStatuses:
     def __init__(
         self,
         catalogue: ModelCatalogue,
+        cache: ModelCache,
         machine: Callable[[], Machine],
         use: ModelUse,
         estimates: Estimates,
     ) -> None:
         self._catalogue = catalogue
+        self._cache = cache
         self._machine = machine
         self._use = use
         self._estimates = estimates
@@ -58,9 +62,12 @@ class ModelStatuses:
         )
         by_device: dict[str, list[LoadedComponent]] = defaultdict(list)
         for one in held:
+            if not one.device_id:
+                continue  # in main memory, to be loaded
             by_device[one.device_id].append(one.component)
         return ModelStatus(
             model,
+            self._cache.find(model.model_id),
             tuple(
                 self._loaded(model.model_id, device_id, tuple(parts))
                 for device_id, parts in by_device.items()

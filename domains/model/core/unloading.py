@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing, suppress
 from functools import partial
 
 from domains import checks
@@ -11,11 +12,12 @@ from domains.device.jobs import ReleaseJob
 from domains.device.types import LoadedComponent
 from domains.errors import FailedPrecondition
 from domains.limits import LIMITS
+from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.use import ModelUse
-from domains.model.errors import InvalidLoad, ModelInUse
+from domains.model.errors import CacheFull, InvalidLoad, ModelInUse
 from domains.model.ports import Machine
-from domains.model.types import UnloadReport, UnloadRequest
+from domains.model.types import Model, UnloadReport, UnloadRequest
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -35,6 +37,7 @@ class Unloads:
 
     Args:
         catalogue: Finds the model a request names.
+        cache: Keeps it in main memory where a request wants that.
         machine: The devices and what lies there.
         use: Knows who uses a model.
         pool: The devices' workers.
@@ -43,11 +46,13 @@ class Unloads:
     def __init__(
         self,
         catalogue: ModelCatalogue,
+        cache: ModelCache,
         machine: Callable[[], Machine],
         use: ModelUse,
         pool: JobRunner,
     ) -> None:
         self._catalogue = catalogue
+        self._cache = cache
         self._machine = machine
         self._use = use
         self._pool = pool
@@ -73,7 +78,8 @@ class Unloads:
             *(checks.device_id(f"device_ids[{k}]", one) for k, one in enumerate(named)),
             *check_options(request.options, "options"),
         )
-        model_id = (await self._catalogue.get(request.model_id)).model_id
+        model = await self._catalogue.get(request.model_id)
+        model_id = model.model_id
         devices = [(await self._machine().devices.get(one)).device.device_id for one in named]
         chosen = self._chosen(model_id, tuple(dict.fromkeys(devices)))
         turns: list[asyncio.Task[object]] = []
@@ -84,6 +90,8 @@ class Unloads:
             turns.append(turn)
             if session.cancel_reason is not None:  # before its first step
                 raise asyncio.CancelledError
+            if request.keep_cached:
+                await self._keep(session, model)
             return await self._run(session, model_id, chosen)
 
         return SessionPlan(
@@ -139,10 +147,20 @@ class Unloads:
                 raise ModelInUse(model_id, ids) from error
             seconds = session.options.run_timeout_seconds
             raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from error
+        cached = self._cache.find(model_id) is not None
         gone = [parts for parts in released if not isinstance(parts, BaseException)]
         left = [one for one, parts in zip(device_ids, gone, strict=True) if parts]
         freed = _freed([part for parts in gone for part in parts])
-        return Outcome(report=UnloadReport(tuple(left), freed, cached=False))
+        return Outcome(report=UnloadReport(tuple(left), freed, cached=cached))
+
+    async def _keep(self, session: Session, model: Model) -> None:
+        """Have main memory keep the model, unless it has no room: the report tells."""
+        with suppress(CacheFull, OSError):
+            lease = await self._cache.lease(model.model_id, model.place, fill=True)
+            assert lease is not None
+            async with aclosing(lease):
+                session.record(PhaseStarted(Phase.READING))
+                await lease.follow(session.record)
 
     async def _leave(
         self, session: Session, model_id: str, device_id: str

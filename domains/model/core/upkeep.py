@@ -15,12 +15,14 @@ from domains import checks
 from domains.device.jobs import ReleaseJob
 from domains.errors import DomainError, FieldViolation, Reason, Unavailable
 from domains.limits import LIMITS
+from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.use import ModelUse
 from domains.model.errors import InvalidUpdate, ModelChanged, ModelInUse, ReadOnlyModel
 from domains.model.ports import Machine, ModelRemover, NoteKeeper
-from domains.model.types import Model, UpdateRequest
+from domains.model.types import Model
+from domains.model.views import UpdateRequest
 from domains.session.jobs import JobRunner
 from domains.shortages import shortage_of
 from domains.values import ModelPlace
@@ -37,6 +39,7 @@ class Upkeep:
         contents: The models.
         notes: Keeps what is said of them.
         remover: Deletes them.
+        cache: The models in main memory.
         machine: The devices and what lies there.
         use: Knows who uses a model.
         pool: The devices' workers.
@@ -49,6 +52,7 @@ class Upkeep:
         contents: CatalogueContents,
         notes: NoteKeeper,
         remover: ModelRemover,
+        cache: ModelCache,
         machine: Callable[[], Machine],
         use: ModelUse,
         pool: JobRunner,
@@ -59,6 +63,7 @@ class Upkeep:
         self._contents = contents
         self._notes = notes
         self._remover = remover
+        self._cache = cache
         self._machine = machine
         self._use = use
         self._pool = pool
@@ -163,7 +168,8 @@ class Upkeep:
             raise ModelInUse(model.model_id, tuple(user.session_id for user in users))
 
     async def _release(self, model: Model) -> None:
-        """Take it off every device."""
+        """Take it out of main memory and off every device."""
+        await self._cache.evict(model.model_id)
         held = {
             one.device_id
             for one in self._machine().models.held()

@@ -23,7 +23,8 @@ from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.model_notes import NoteFiles
 from domains.model.backends.removal import DiskRemover
 from domains.model.core import ModelCatalogue, Upkeep
-from domains.model.types import Model, ModelFilter, ModelNotes, UpdateRequest
+from domains.model.types import Model, ModelNotes
+from domains.model.views import ModelFilter, UpdateRequest
 from tests.domains.model.disk import sketch_demo, write_safetensors
 from tests.domains.model.test_hub_layout import FIRST, SECOND, Hub
 from tests.fakes.model import contents_of
@@ -70,6 +71,11 @@ class FakeMachine:
     jobs: list[tuple[str, ReleaseJob]] = field(default_factory=list)
     use: FakeUse = field(default_factory=FakeUse)
     user_comes: bool = False
+    evicted: list[str] = field(default_factory=list)
+
+    async def evict(self, model_id: str) -> None:
+        """From main memory."""
+        self.evicted.append(model_id)
 
     @property
     def models(self) -> FakeMachine:
@@ -106,6 +112,7 @@ class Catalogue:
             self.contents,
             NoteFiles(),
             DiskRemover(),
+            cast("Any", self.machine),
             lambda: cast("Any", self.machine),
             cast("Any", self.machine.use),
             cast("Any", self.machine),
@@ -345,6 +352,7 @@ async def test_a_model_leaves_devices_first_and_stays_for_who_came_meanwhile(
         ("cpu:0", ReleaseJob(("ink",))),
         ("cuda:0", ReleaseJob(("ink",))),
     ]
+    assert catalogue.machine.evicted == ["ink"]
     assert "ink" in catalogue.contents.now()
     catalogue.machine.user_comes = False
     catalogue.machine.use.users.clear()

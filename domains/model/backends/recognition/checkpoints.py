@@ -12,8 +12,13 @@ from domains.model.backends.recognition.unets import denoiser, is_unet
 from domains.model.types import Architecture, ModelType, PredictionType
 
 _DENOISER = "model.diffusion_model."
+# A diffusers folder whose networks were put into one file.
+_PARTS = ("unet.", "vae.decoder.")
 _VAES = ("first_stage_model.decoder.", "vae.decoder.")
-_TEXT_ENCODERS = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.")
+_TEXT_ENCODERS = (
+    *("cond_stage_model.", "conditioner.embedders.", "text_encoders."),
+    *("text_encoder.", "te."),
+)
 _DISTILLED = re.compile(r"\b(turbo|lightning|hyper|lcm|dmd2?|pcm|distilled)", re.IGNORECASE)
 _STEPS = re.compile(r"\b(\d{1,2})[ -]?steps?\b", re.IGNORECASE)
 _WRAPPERS = ("unet.", "diffusion_model.", "model.", "transformer.", "net.", "module.")
@@ -22,6 +27,8 @@ _WRAPPERS = ("unet.", "diffusion_model.", "model.", "transformer.", "net.", "mod
 def checkpoint(tensors: Tensors) -> Recognised | None:
     """What a file with a denoiser inside is; None where there is none."""
     inner = tensors.below(_DENOISER)
+    if not len(inner) and tensors.has_all(_PARTS):
+        inner = tensors.below(_PARTS[0])
     if not len(inner):
         return _alone(tensors)
     found = denoiser(inner) or Recognised(ModelType.CHECKPOINT)

@@ -186,7 +186,7 @@ def test_a_native_size_by_height_and_width_is_tried_as_a_square(engine, work, mo
     draw(engine, work, precision=PrecisionMode.EXACT)
     model = engine._model
     monkeypatch.setitem(model.plan_config("unet"), "sample_size", [16, 32])
-    assert step_trial.StepTrial(model).edge == 32 * model.pixels_per_latent
+    assert step_trial.StepTrial(model).width == 32 * model.pixels_per_latent
 
 
 def test_compiled_code_is_kept_only_where_it_pays(engine, work, monkeypatch):

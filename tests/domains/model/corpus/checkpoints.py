@@ -187,6 +187,8 @@ def samples() -> Iterator[tuple[str, Sample]]:
     )
     yield "sd1-inpainting", _sample(sd1(9), SD1, "inpainting", inpainting=True)
     yield "sd1-instruct", _sample(sd1(8), SD1, "instruct-pix2pix", inpainting=False)
+    whole = part("unet-sd1", "unet.") | part("vae", "vae.") | part("clip-l", "text_encoder.")
+    yield "sd1-diffusers-names", _sample(whole, SD1, lacks=())
     yield "sd1-unet", _sample(part("unet-sd1"), SD1)
     yield "sd2", _sample(sd2(), SD2, prediction=None, native_size=0)
     yield "sd2-inpainting", _sample(sd2(channels=9), SD2, "inpainting", prediction=EPSILON)
