@@ -12,6 +12,7 @@ from deviceops.v1 import (
     model_cache_pb2,
     model_info_pb2,
     model_pb2,
+    model_task_pb2,
 )
 from server.cli.client import Client
 from server.cli.endings import conclude
@@ -41,6 +42,13 @@ def unload(client: Client, request: model_pb2.UnloadModelRequest, *, as_json: bo
 def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json: bool) -> Exit:
     """Read a model into main memory and show how far it is; the exit code."""
     return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
+
+
+def import_model(
+    client: Client, request: model_task_pb2.ImportModelRequest, *, as_json: bool
+) -> Exit:
+    """Have artifacts become a model and show how far it is; the exit code."""
+    return _run(client, lambda: client.models.ImportModel(request), as_json=as_json)
 
 
 def optimize(
