@@ -179,7 +179,9 @@ def build(
         refreshes=Refreshes(contents),
         caching=caching,
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
-        unloads=Unloads(catalogue, cache, machine, use, pool),
+        unloads=Unloads(
+            catalogue, cache, machine, use, pool, expect=lambda *why: residents.expect(*why)
+        ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
         imports=Imports(

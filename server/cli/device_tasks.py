@@ -51,6 +51,13 @@ def import_model(
     return _run(client, lambda: client.models.ImportModel(request), as_json=as_json)
 
 
+def benchmark(
+    client: Client, request: model_task_pb2.BenchmarkModelRequest, *, as_json: bool
+) -> Exit:
+    """Measure a model and show its times; the exit code."""
+    return _run(client, lambda: client.models.BenchmarkModel(request), as_json=as_json)
+
+
 def optimize(
     client: Client, request: device_pb2.OptimizeDeviceRequest, *, as_json: bool
 ) -> Exit:
@@ -91,6 +98,8 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
             return _place(completed.loaded_model)
         case "model_unload":
             return _left(completed.model_unload)
+        case "model_benchmark":
+            return _times(completed.model_benchmark)
         case "optimization":
             return _effect(completed.optimization)
     return []
@@ -112,6 +121,23 @@ def _left(report: model_info_pb2.ModelUnloadReport) -> list[str]:
     devices = ", ".join(map(printable, report.device_ids)) or "no device any more"
     kept = ", stays in main memory" if report.cached else ""
     return [f"  left {devices}{kept}: {byte_figure(report.freed)} freed"]
+
+
+def _times(found: model_info_pb2.ModelBenchmark) -> list[str]:
+    named = (
+        ("from disk", found.load),
+        ("from main memory", found.switch),
+        ("prompt", found.encode),
+        ("step", found.step),
+        ("decoding", found.decode),
+    )
+    lines = [
+        f"  {words}: {duration(each.p50_ms / 1_000)},"
+        f" 99 % within {duration(each.p99_ms / 1_000)} ({each.count} times)"
+        for words, each in named
+        if each.count
+    ]
+    return [*lines, f"  peak memory: {byte_figure(found.peak_memory)}"]
 
 
 def _effect(report: device_info_pb2.OptimizationReport) -> list[str]:
