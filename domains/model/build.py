@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from domains.artifact.core import ArtifactStore
 from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
 from domains.device.types import Device
@@ -18,12 +19,15 @@ from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
+from domains.model.backends.import_disk import LocalDisk
+from domains.model.backends.new_models import NewModels
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
 from domains.model.core import (
     Benchmarks,
     Caching,
     Estimates,
+    Imports,
     Loads,
     ModelCatalogue,
     ModelService,
@@ -71,6 +75,8 @@ class Settings(Protocol):
     @property
     def preload(self) -> bool: ...
     @property
+    def convert_pickles(self) -> bool: ...
+    @property
     def model_cache_bytes(self) -> int | None: ...
     @property
     def pressure_elevated(self) -> float: ...
@@ -87,6 +93,7 @@ class Built:
     """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
+    new_models: NewModels
     close: Callable[[], Awaitable[None]]
     """Ends what goes on beside the loops."""
 
@@ -97,6 +104,7 @@ def build(
     facts: FactsStore,
     session: session_build.Built,
     main: HostMemoryReader,
+    artifacts: ArtifactStore,
     *,
     place: Place,
     machine: Callable[[], Machine],
@@ -110,6 +118,7 @@ def build(
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
         main: Reads main memory.
+        artifacts: Has the files of models that come in.
         place: Chooses the device for a load.
         machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
@@ -159,6 +168,9 @@ def build(
             if device.device_id == device_id
         ),
     )
+    new_models = NewModels(
+        [root for root in settings.model_roots if root not in settings.read_only_model_roots]
+    )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     service = ModelService(
@@ -172,6 +184,13 @@ def build(
         ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
+        imports=Imports(
+            catalogue,
+            artifacts,
+            new_models,
+            LocalDisk(),
+            pickles=settings.convert_pickles,
+        ),
     )
 
     def held() -> Iterator[Resident]:
@@ -205,6 +224,7 @@ def build(
         runs,
         ModelServicer(service, session.streams),
         loops,
+        new_models,
         close,
     )
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -45,7 +45,7 @@ def page_locked(device: torch.device, source: WeightSource) -> Iterator[None]:
     """
     if device.type == "cuda" and source.cached is not None:
         with _changing:
-            _lock(source, _runtime())
+            _lock(source, _runtime(), lambda: _forget_error(device))
     yield
 
 
@@ -83,7 +83,7 @@ def _runtime() -> Any:
     return cuda.cudart()
 
 
-def _lock(source: WeightSource, runtime: Any) -> None:
+def _lock(source: WeightSource, runtime: Any, forget_error: Callable[[], None]) -> None:
     global _problem
     cached = source.cached
     assert cached is not None
@@ -104,9 +104,16 @@ def _lock(source: WeightSource, runtime: Any) -> None:
                 _locked[key] = address
                 _problem = ""
                 break
+            forget_error()
         else:
             _problem = f"The driver does not page-lock it: error {code}."
             _log.info("main memory cannot be page-locked for the device: error %d", code)
+
+
+def _forget_error(device: torch.device) -> None:
+    """A refusal stays the driver's last error, and the next kernel would be blamed for it."""
+    with suppress(RuntimeError):
+        torch.zeros(1, device=device).add_(1)
 
 
 def _give_up(arena: str, file: CachedFile, runtime: Any) -> None:

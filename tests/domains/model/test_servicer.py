@@ -46,7 +46,7 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
     catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
     # Sessions have tests over the whole server.
     elsewhere = cast("Any", None)
-    core = ModelService(catalogue, contents.changes, *[elsewhere] * 6)
+    core = ModelService(catalogue, contents.changes, *[elsewhere] * 7)
     servicer = ModelServicer(core, elsewhere)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
