@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands import model_cache, models_on_device
+from server.cli.commands import model_cache, model_upkeep, models_on_device
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import reported
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List the models of the catalogue; show, load, unload one.")
 models_on_device.add_to(app)
+model_upkeep.add_to(app)
 app.add_typer(model_cache.app, name="cache")
 
 
@@ -66,10 +67,11 @@ def models(
         write_message(whole)
         return
     table(
-        ("model", "type", "architecture", "size px", "parameters", "on disk", "remark"),
+        ("model", "name", "type", "architecture", "size px", "parameters", "on disk", "remark"),
         (
             (
                 model.model_id + (" *" if model.is_default else ""),
+                model.name if model.name != model.model_id else "",
                 enum_word(model_info_pb2.ModelType, model.type, "MODEL_TYPE_"),
                 _architecture(model),
                 f"{model.native_width}x{model.native_height}" if model.native_width else "",
@@ -135,7 +137,9 @@ def show(
             ("scheduler", model.scheduler_class),
             ("on disk", size(model.size_bytes)),
             ("changed", moment(model.modify_time)),
-            ("sha256", model.sha256),
+            ("sha256", model.sha256 or "pending"),
+            ("also called", ", ".join(model.aliases)),
+            ("read-only", "yes" if model.read_only else ""),
             ("licence", model.license),
             ("tags", ", ".join(model.tags)),
             ("trigger words", ", ".join(model.trigger_words)),
