@@ -57,7 +57,7 @@ def main() -> None:
         _write(root)
         _read_naively(root)
         naive = _seconds(lambda: _read_naively(root))
-        scanner = DiskScanner([root])
+        scanner = DiskScanner([root], patience=3_600)
         first = _seconds(scanner.scan)
         second = _seconds(scanner.scan)
         count = len(scanner.scan().models)
