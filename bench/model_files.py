@@ -1,4 +1,4 @@
-"""Models for `bench.models`: copies of the demo model, or SDXL at full shape, random numbers."""
+"""Models for `bench.models`: copies of the demo model, or SDXL at full shape."""
 
 from __future__ import annotations
 

@@ -69,6 +69,7 @@ class Composition:
             journal,
             self._session,
             self._main_memory.meter,
+            self._artifact.store,
             place=lambda *work: self._device.placer.place(*work),
             machine=lambda: model.Machine(
                 self._device.inventory, self._memory.models, self._memory.monitor
@@ -136,6 +137,7 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
+        await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),

@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from domains.artifact.core import ArtifactStore
 from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
 from domains.device.types import Device
@@ -18,7 +19,9 @@ from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
+from domains.model.backends.import_disk import LocalDisk
 from domains.model.backends.model_notes import NoteFiles
+from domains.model.backends.new_models import NewModels
 from domains.model.backends.removal import DiskRemover
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
@@ -26,6 +29,7 @@ from domains.model.core import (
     Benchmarks,
     Caching,
     Estimates,
+    Imports,
     Loads,
     ModelCatalogue,
     ModelService,
@@ -75,6 +79,8 @@ class Settings(Protocol):
     @property
     def preload(self) -> bool: ...
     @property
+    def convert_pickles(self) -> bool: ...
+    @property
     def model_cache_bytes(self) -> int | None: ...
     @property
     def pressure_elevated(self) -> float: ...
@@ -91,6 +97,7 @@ class Built:
     """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
+    new_models: NewModels
     close: Callable[[], Awaitable[None]]
     """Ends what goes on beside the loops."""
 
@@ -101,6 +108,7 @@ def build(
     facts: FactsStore,
     session: session_build.Built,
     main: HostMemoryReader,
+    artifacts: ArtifactStore,
     *,
     place: Place,
     machine: Callable[[], Machine],
@@ -114,6 +122,7 @@ def build(
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
         main: Reads main memory.
+        artifacts: Has the files of models that come in.
         place: Chooses the device for a load.
         machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
@@ -163,6 +172,9 @@ def build(
             if device.device_id == device_id
         ),
     )
+    new_models = NewModels(
+        [root for root in settings.model_roots if root not in settings.read_only_model_roots]
+    )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     upkeep = Upkeep(
@@ -175,9 +187,18 @@ def build(
         refreshes=Refreshes(contents),
         caching=caching,
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
-        unloads=Unloads(catalogue, cache, machine, use, pool),
+        unloads=Unloads(
+            catalogue, cache, machine, use, pool, expect=lambda *why: residents.expect(*why)
+        ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
+        imports=Imports(
+            catalogue,
+            artifacts,
+            new_models,
+            LocalDisk(),
+            pickles=settings.convert_pickles,
+        ),
         upkeep=upkeep,
     )
 
@@ -213,6 +234,7 @@ def build(
         runs,
         ModelServicer(service, session.streams),
         loops,
+        new_models,
         close,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domains.errors import (
+    AlreadyExists,
     FailedPrecondition,
     FieldViolation,
     InvalidArgument,
@@ -182,4 +183,58 @@ class BudgetTooSmall(FailedPrecondition):
             " evict them first, or wait for the work that uses them.",
             reason=Reason.STATE_CONFLICT,
             metadata={"kept_bytes": str(kept), "budget_bytes": str(wanted)},
+        )
+
+
+class NameTaken(AlreadyExists):
+    """A model of that id is there already."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"There is a model or a file {model_id!r} already; choose another id.",
+            reason=Reason.NAME_TAKEN,
+            metadata={"model_id": model_id},
+        )
+
+
+class NoWritableRoot(PermissionDenied):
+    """No model folder can be written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "None of the server's model folders can be written; give the server one that can "
+            "(model_roots).",
+            reason=Reason.PATH_OUTSIDE_ROOT,
+        )
+
+
+class PicklesNotTaken(FailedPrecondition):
+    """The operator does not want pickles to be brought in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Pickles are not taken by this server (convert_pickles); bring a safetensors file.",
+            reason=Reason.MODEL_UNSAFE_PICKLE,
+        )
+
+
+class NoModelInFiles(FailedPrecondition):
+    """Files that were to become a model are none, or are several."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The files are not a model of the format that was named. {why}".rstrip(),
+            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+        )
+
+
+class ImportTooLarge(ResourceExhausted):
+    """There is less room on the disk than a model needs."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"The model needs {needed_bytes} bytes on the disk of the model folders, and "
+            f"{free_bytes} are free; free some space there.",
+            reason=Reason.DISK_FULL,
+            metadata={"needed_bytes": str(needed_bytes), "free_bytes": str(free_bytes)},
         )

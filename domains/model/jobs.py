@@ -6,7 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import FEW, ModelId, Seconds, Value
+from domains.codec import FEW, ModelId, Seconds, Text, Value
 from domains.device.types import Components
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge
@@ -21,6 +21,9 @@ class LoadReport(Value, frozen=True):
     loaded: Components
     origin: ModelOrigin
     evicted_model_ids: Annotated[tuple[ModelId, ...], FEW] = ()
+    lock_problem: Text | None = None
+    """Why the cache is not page-locked for the device; empty where it is, None where nobody
+    tried."""
 
 
 class LoadJob(Job[LoadReport], frozen=True):

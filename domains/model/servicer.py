@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import model_cache_pb2, model_pb2, model_pb2_grpc, model_task_pb2
+from domains.clients import caller
 from domains.conversions import converted
 from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
@@ -153,6 +154,13 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             components=[component_to_proto(one) for one in found.components],
             estimates=[device.estimate_to_proto(one) for one in found.estimates],
         )
+
+    def ImportModel(
+        self, request: model_task_pb2.ImportModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ImportModelResponse]:
+        wanted = self._core.imports.import_model(caller(), convert.import_from_proto(request))
+        response = model_task_pb2.ImportModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
 
     async def UpdateModel(
         self, request: model_pb2.UpdateModelRequest, context: Context

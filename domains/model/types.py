@@ -205,6 +205,28 @@ class Model:
 
 
 @dataclass(frozen=True)
+class ImportedFile:
+    """A file of a model that comes in: where in the model, with slashes, and which artifact."""
+
+    relative_path: str
+    artifact_id: str
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """Put artifacts into the catalogue as a model; a format of None was not named.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    format: ModelFormat | None
+    files: tuple[ImportedFile, ...]
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
 class LoadRequest:
     """Put a model on a device; an empty id means the default model.
 

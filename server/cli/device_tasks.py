@@ -12,6 +12,7 @@ from deviceops.v1 import (
     model_cache_pb2,
     model_info_pb2,
     model_pb2,
+    model_task_pb2,
 )
 from server.cli.client import Client
 from server.cli.endings import conclude
@@ -46,6 +47,20 @@ def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json
 def refresh(client: Client, request: model_pb2.RefreshModelsRequest, *, as_json: bool) -> Exit:
     """Look through the model folders and show what changed; the exit code."""
     return _run(client, lambda: client.models.RefreshModels(request), as_json=as_json)
+
+
+def import_model(
+    client: Client, request: model_task_pb2.ImportModelRequest, *, as_json: bool
+) -> Exit:
+    """Have artifacts become a model and show how far it is; the exit code."""
+    return _run(client, lambda: client.models.ImportModel(request), as_json=as_json)
+
+
+def benchmark(
+    client: Client, request: model_task_pb2.BenchmarkModelRequest, *, as_json: bool
+) -> Exit:
+    """Measure a model and show its times; the exit code."""
+    return _run(client, lambda: client.models.BenchmarkModel(request), as_json=as_json)
 
 
 def optimize(
@@ -90,6 +105,8 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
             return _left(completed.model_unload)
         case "refresh":
             return _found(completed.refresh)
+        case "model_benchmark":
+            return _times(completed.model_benchmark)
         case "optimization":
             return _effect(completed.optimization)
     return []
@@ -122,6 +139,23 @@ def _left(report: model_info_pb2.ModelUnloadReport) -> list[str]:
     devices = ", ".join(map(printable, report.device_ids)) or "no device any more"
     kept = ", stays in main memory" if report.cached else ""
     return [f"  left {devices}{kept}: {byte_figure(report.freed)} freed"]
+
+
+def _times(found: model_info_pb2.ModelBenchmark) -> list[str]:
+    named = (
+        ("from disk", found.load),
+        ("from main memory", found.switch),
+        ("prompt", found.encode),
+        ("step", found.step),
+        ("decoding", found.decode),
+    )
+    lines = [
+        f"  {words}: {duration(each.p50_ms / 1_000)},"
+        f" 99 % within {duration(each.p99_ms / 1_000)} ({each.count} times)"
+        for words, each in named
+        if each.count
+    ]
+    return [*lines, f"  peak memory: {byte_figure(found.peak_memory)}"]
 
 
 def _effect(report: device_info_pb2.OptimizationReport) -> list[str]:

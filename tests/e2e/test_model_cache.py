@@ -180,6 +180,20 @@ async def test_watchers_hear_of_what_comes_and_goes(client: Client) -> None:
     ]
 
 
+async def test_a_worker_loads_from_there_also_after_it_was_replaced(client: Client) -> None:
+    before = await status(client)
+    await cache(client, DEMO)
+
+    assert (await load(client, DEMO)).origin == model_info_pb2.MODEL_ORIGIN_CACHED
+    await restart(client)
+    assert (await load(client, DEMO)).origin == model_info_pb2.MODEL_ORIGIN_CACHED
+    assert (await load(client, OTHER)).origin == model_info_pb2.MODEL_ORIGIN_DISK
+
+    after = await status(client)
+    assert after.hit_count - before.hit_count == 2
+    assert after.miss_count - before.miss_count == 1
+
+
 async def test_a_smaller_budget_costs_what_is_not_pinned(
     client: Client, running: RunningServer
 ) -> None:
@@ -250,16 +264,16 @@ async def test_a_file_that_is_replaced_while_it_is_cached_is_let_go(
 async def test_a_worker_that_is_killed_while_it_holds_a_lease_costs_nothing(
     client: Client,
 ) -> None:
-    await cache(client, DEMO)
-    await restart(client)
+    await budget(client, 4 << 30)
+    await cache(client, HUGE)
     found = await client.device.GetDeviceStatus(
         device_pb2.GetDeviceStatusRequest(device_id="cpu"), metadata=client.metadata
     )
-    request = model_pb2.LoadModelRequest(model_id=DEMO)
+    request = model_pb2.LoadModelRequest(model_id=HUGE)
     call = client.model.LoadModel(request, metadata=client.metadata)
     while not (await call.read()).event.HasField("phase_started"):
         continue
-    in_use = await refused(evict(client, DEMO))
+    in_use = await refused(evict(client, HUGE))
     os.kill(found.worker.process_id, signal.SIGKILL)
 
     async def end() -> None:
@@ -268,7 +282,7 @@ async def test_a_worker_that_is_killed_while_it_holds_a_lease_costs_nothing(
 
     assert (await refused(end())).reason == "WORKER_LOST"
     assert in_use.reason == "MODEL_IN_USE"
-    assert await evict(client, DEMO) > MIB  # nobody holds it any more
+    assert await evict(client, HUGE) > 1 << 30  # nobody holds it any more
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,9 @@ _DATA_TYPES = {
     "U8": TensorDataType.UINT8,
 }
 
+# A tensor without numbers may say that it has any.
+_MOST_RANK = 1 << 16
+
 
 def parameter_count(headers: Iterable[Header]) -> int:
     """Numbers in all tensors."""
@@ -33,7 +36,7 @@ def lora_ranks(header: Header) -> Counter[int]:
     for tensor in header.tensors:
         found = piece(tensor.name)
         axis = RANK_AXES.get(found.part) if found is not None else None
-        if axis is not None and len(tensor.shape) >= 2:
+        if axis is not None and len(tensor.shape) >= 2 and tensor.shape[axis] <= _MOST_RANK:
             ranks[tensor.shape[axis]] += 1
     return +ranks
 

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from domains.file_names import unfit
 from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import INDEX_FILE
-from domains.model.backends.file_names import unfit
 from domains.model.backends.hub_layout import (
     Snapshot,
     holds_no_models,

@@ -78,7 +78,7 @@ def read_safetensors(found: Found) -> Model:
         problem=usable.problem,
         metadata=_shown(metadata),
     )
-    return planned(model) if usable.problem is None else model
+    return planned(model, recognised) if usable.problem is None else model
 
 
 _DRAWING = (ModelType.CHECKPOINT, ModelType.REFINER)

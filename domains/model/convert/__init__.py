@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.changes import Signal, Told
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest, timestamp
 from domains.model.convert.device import REPORTS as ON_DEVICE
@@ -10,6 +10,8 @@ from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
+    ImportedFile,
+    ImportRequest,
     Model,
     ModelFormat,
     ModelNotes,
@@ -181,6 +183,17 @@ def told_to_proto(told: Told[ModelEvent]) -> model_pb2.WatchModelsResponse:
             message.device_id = device_id
             message.cause = CAUSES.to_proto(cause)
     return message
+
+
+def import_from_proto(message: model_task_pb2.ImportModelRequest) -> ImportRequest:
+    """What to import, as a client sent it."""
+    return ImportRequest(
+        model_id=message.model_id,
+        format=FORMATS.optional_from_proto(message.format, field="format"),
+        files=tuple(ImportedFile(f.relative_path, f.artifact_id) for f in message.files),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
 
 
 REPORTS: Reports = {

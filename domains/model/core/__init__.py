@@ -9,6 +9,7 @@ from domains.model.core.caching import Caching
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
 from domains.model.core.estimates import Estimates
+from domains.model.core.imports import Imports
 from domains.model.core.loading import Loads
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
@@ -20,6 +21,7 @@ __all__ = [
     "Benchmarks",
     "Caching",
     "Estimates",
+    "Imports",
     "Loads",
     "ModelCatalogue",
     "ModelService",
@@ -42,4 +44,5 @@ class ModelService:
     unloads: Unloads
     statuses: ModelStatuses
     benchmarks: Benchmarks
+    imports: Imports
     upkeep: Upkeep

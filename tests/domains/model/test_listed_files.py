@@ -14,6 +14,7 @@ from domains.inference.types import Scheduler
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.families.formulations import DRAWN_WITH, stand_in
 from domains.model.backends.safetensors_header import read_header
+from domains.model.convert import model_to_proto
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
 from domains.values import TensorDataType
 from tests.domains.model.corpus.kinds import kinds, write
@@ -70,8 +71,9 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
         lora = models[name]
         assert (lora.lora_rank, lora.lora_alpha) == (8, 8.0)
     assert models["line-art"].trigger_words == ("line art style",)
-    waiting = {name for name, model in models.items() if model.usable and model.remarks}
-    assert waiting >= {"compact-2x", "emoji-canny", "emoji-embedding", "emoji-vae", "line-art"}
+    waiting = {name for name, model in models.items() if model.remarks}
+    assert waiting == models.keys() - {"emoji-xl", "emoji-comic", "emoji-sd1"}
+    assert {name for name, model in models.items() if not model.usable} <= {"emoji-refiner"}
 
 
 def test_a_large_checkpoint_costs_as_much_as_its_header(tmp_path: Path) -> None:
@@ -317,6 +319,16 @@ def test_without_alphas_it_is_the_rank_and_ranks_may_differ(tmp_path: Path) -> N
     assert (models["one"].lora_rank, models["one"].lora_alpha) == (8, 8.0)
     assert (models["several"].lora_rank, models["several"].lora_alpha) == (8, 0.0)
     assert "ranks from 8 to 32" in models["several"].remarks[-1]
+
+
+def test_a_rank_that_cannot_be_is_none(tmp_path: Path) -> None:
+    pair: dict[str, tuple[int, ...]] = {"lora_unet_a.lora_down.weight": (1 << 31, 0)}
+    write_safetensors(tmp_path / "model.safetensors", pair)
+
+    model = scan(tmp_path)["model"]
+
+    assert (model.lora_rank, model.lora_alpha) == (0, 0.0)
+    assert model_to_proto(model).lora_rank == 0
 
 
 def test_files_of_other_formats_are_listed_and_refused(tmp_path: Path) -> None:

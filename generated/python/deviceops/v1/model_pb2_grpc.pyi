@@ -129,10 +129,11 @@ class ModelServiceStub:
     ImportModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.ImportModelRequest, _model_task_pb2.ImportModelResponse]
     """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
     that were uploaded before. They are checked before the model becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-    NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+    FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+    DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
     (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
     """
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]
     """Change what is said of a model: name, description, tags, trigger words. Kept in a small
@@ -256,10 +257,11 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ImportModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.ImportModelRequest, _model_task_pb2.ImportModelResponse]  # type: ignore[assignment]
     """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
     that were uploaded before. They are checked before the model becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-    NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+    FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+    DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
     (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
     """
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Change what is said of a model: name, description, tags, trigger words. Kept in a small
@@ -470,10 +472,11 @@ class ModelServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_model_task_pb2.ImportModelResponse], _abc.AsyncIterator[_model_task_pb2.ImportModelResponse]]:
         """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
         that were uploaded before. They are checked before the model becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-        NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+        FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+        DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
         (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
         """
 
     def UpdateModel(
