@@ -20,7 +20,9 @@ from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
 from domains.model.backends.import_disk import LocalDisk
+from domains.model.backends.model_notes import NoteFiles
 from domains.model.backends.new_models import NewModels
+from domains.model.backends.removal import DiskRemover
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
 from domains.model.core import (
@@ -34,6 +36,7 @@ from domains.model.core import (
     ModelStatuses,
     ModelUse,
     Unloads,
+    Upkeep,
 )
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
@@ -59,6 +62,7 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
+_SWEEP_SECONDS = 86_400.0
 _PRELOAD_SECONDS = 5.0
 _REVISION_SECONDS = 2.0
 
@@ -173,6 +177,10 @@ def build(
     )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
+    upkeep = Upkeep(
+        *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
+        read_only=settings.read_only_model_roots,
+    )
     service = ModelService(
         catalogue=catalogue,
         changes=changes,
@@ -191,6 +199,7 @@ def build(
             LocalDisk(),
             pickles=settings.convert_pickles,
         ),
+        upkeep=upkeep,
     )
 
     def held() -> Iterator[Resident]:
@@ -205,6 +214,7 @@ def build(
     loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
+        Loop("models deleted in part", _SWEEP_SECONDS, upkeep.sweep),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
         Loop("cached models", _REVISION_SECONDS, caching.revise),
     )

@@ -65,6 +65,38 @@ class PathOutsideRoot(PermissionDenied):
         )
 
 
+class ReadOnlyModel(PermissionDenied):
+    """The model's place may not be changed: by the settings, by the system, or because it is a
+    model root itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Model {name!r} lies where this server may change nothing: its model folder is "
+            "read-only, or is the model itself. Change it there, or ask the server's operator.",
+            reason=Reason.PATH_OUTSIDE_ROOT,
+            metadata={"model_id": name},
+        )
+
+
+class ModelChanged(FailedPrecondition):
+    """The model is not the one that the caller saw."""
+
+    def __init__(self, model_id: str, sha256: str) -> None:
+        why = (
+            "has another hash"
+            if sha256
+            else "has no hash yet; it is computed in the background"
+        )
+        super().__init__(
+            f"Model {model_id!r} {why}. Look at it again with GetModel.",
+            metadata={"model_id": model_id, "sha256": sha256},
+        )
+
+
+class InvalidUpdate(InvalidArgument):
+    """A model cannot be described that way."""
+
+
 class ModelUnusable(FailedPrecondition):
     """The model is in the catalogue with a problem."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import BinaryIO, Protocol
 
 from domains.device.types import Device, DeviceReport
 from domains.memory.types import Extent, HeldComponent, Place
-from domains.model.types import Scan, WeightFile
+from domains.model.types import ModelNotes, WeightFile
+from domains.model.views import Scan
 from domains.values import ModelPlace
 
 
@@ -295,4 +296,48 @@ class ImportDisk(Protocol):
 
     def look(self, folder: Path) -> Scan:
         """What the catalogue would list if this folder were a root."""
+        ...
+
+
+class NoteKeeper(Protocol):
+    """Keeps what clients say of models, beside them."""
+
+    def read(self, entry: ModelPlace) -> ModelNotes:
+        """What was said of the model whose name lies at `entry`. May block.
+
+        Raises:
+            OSError: It cannot be read at the moment.
+        """
+        ...
+
+    def write(self, entry: ModelPlace, notes: ModelNotes) -> None:
+        """Keep this instead, whole or not at all. May block.
+
+        Raises:
+            ReadOnlyModel: Nothing may be written there.
+            OSError: It cannot be written for another reason.
+        """
+        ...
+
+
+class ModelRemover(Protocol):
+    """Deletes models from disk."""
+
+    def remove(self, entry: ModelPlace) -> int:
+        """Delete the model whose name lies at `entry`, and what is kept of it beside; a link
+        alone where that is one. May block.
+
+        Wherever it ends, there is the whole model or none.
+
+        Returns:
+            Bytes that are free now.
+
+        Raises:
+            ReadOnlyModel: Nothing may be deleted there.
+            OSError: It cannot be deleted for another reason.
+        """
+        ...
+
+    def sweep(self, folders: Iterable[Path]) -> None:
+        """Delete what removals left in these folders that were broken off. May block."""
         ...

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from msgspec import Meta
+
+from domains.codec import Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
 from domains.memory.types import HeldComponent
@@ -121,6 +124,21 @@ def weights_sha256(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+_Name = Annotated[str, Meta(max_length=256)]
+_Description = Annotated[str, Meta(max_length=1024)]
+_Words = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)]
+
+
+class ModelNotes(Value, frozen=True):
+    """What clients say of a model, in place of what its own files say; empty where they say
+    nothing."""
+
+    name: _Name = ""
+    description: _Description = ""
+    tags: _Words = ()
+    trigger_words: _Words = ()
+
+
 @dataclass(frozen=True)
 class Model:
     """A file or folder in a model root, as its headers describe it.
@@ -168,6 +186,7 @@ class Model:
     sha256: str = ""
     aliases: tuple[str, ...] = ()
     read_only: bool = False
+    entry: ModelPlace | None = None
 
     @property
     def path(self) -> Path:
@@ -183,118 +202,6 @@ class Model:
     def reads_second_prompt(self) -> bool:
         """Whether it has a second text encoder, which may be given a text of its own."""
         return any(part.name == "text_encoder_2" for part in self.components)
-
-
-class ModelOrder(Enum):
-    """What lists are ordered by."""
-
-    NAME = "name"
-    MODIFY_TIME = "modify-time"
-    SIZE = "size"
-    LAST_USE = "last-use"
-
-
-@dataclass(frozen=True)
-class ModelFilter:
-    """Which models to list; None and empty mean any.
-
-    `goes_with` is the id of a checkpoint that they go with.
-    """
-
-    type: ModelType | None = None
-    architecture: Architecture | None = None
-    format: ModelFormat | None = None
-    tags: tuple[str, ...] = ()
-    usable_only: bool = False
-    goes_with: str = ""
-
-
-@dataclass(frozen=True)
-class ModelMatch:
-    """A model that a search found and how well it matches, from 0 to 1."""
-
-    model: Model
-    score: float
-
-
-@dataclass(frozen=True)
-class FittingModels:
-    """Ids of usable models that go with a model, by what they would be to it; the newest ones
-    of very many."""
-
-    vaes: tuple[str, ...] = ()
-    loras: tuple[str, ...] = ()
-    control_nets: tuple[str, ...] = ()
-    refiners: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What looking through the roots found.
-
-    `problems` says what was left out and why, without paths, one sentence each. `folders` are
-    those that were looked into, by the root they lie in. `unsettled` says that something was
-    being written, on which nothing was said yet.
-    """
-
-    models: tuple[Model, ...]
-    problems: tuple[str, ...] = ()
-    folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
-    unsettled: bool = False
-
-
-@dataclass(frozen=True)
-class RefreshRequest:
-    """Look through the roots, with `full` read headers of unchanged files too; `digest`
-    stands for the whole request."""
-
-    full: bool
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class RefreshReport:
-    """What a refresh changed: ids of models, and what was left out and why."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-    total_count: int
-    problems: tuple[str, ...]
-
-
-class EvictionCause(Enum):
-    """Why a model left memory."""
-
-    REQUESTED = "requested"
-    ROOM = "room"
-    PRESSURE = "pressure"
-    WORKER_LOST = "worker-lost"
-    FILE_CHANGED = "file-changed"
-
-
-class ModelEventKind(Enum):
-    """What happened to a model."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-    CACHED = "cached"
-    EVICTED = "evicted"
-    LOADED = "loaded"
-    UNLOADED = "unloaded"
-
-
-@dataclass(frozen=True)
-class ModelEvent:
-    """Something happened to a model, which is as it is now; `device_id` for LOADED and
-    UNLOADED, `cause` for EVICTED and UNLOADED."""
-
-    kind: ModelEventKind
-    model: Model
-    device_id: str = ""
-    cause: EvictionCause | None = None
 
 
 @dataclass(frozen=True)

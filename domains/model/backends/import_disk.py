@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.model_ids import fit
-from domains.model.types import Scan
+from domains.model.views import Scan
 
 
 class LocalDisk:

@@ -14,6 +14,7 @@ from domains.errors import Reason
 from domains.model.backends.companion import CONFIGURATION
 from domains.model.backends.confinement import open_root
 from domains.model.backends.hub_layout import home
+from domains.model.backends.model_notes import with_notes
 from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk
 from domains.model.backends.single_file import unusable
@@ -112,7 +113,7 @@ class KnownRoot:
 
     def _judge(self, found: Found) -> Model:
         try:
-            return self._describe(found)
+            return with_notes(self._describe(found), found)
         except (PathOutsideRoot, OSError, MemoryError):
             raise
         except Exception:

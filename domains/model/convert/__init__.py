@@ -10,21 +10,25 @@ from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
-    EvictionCause,
     ImportedFile,
     ImportRequest,
     Model,
-    ModelEvent,
-    ModelEventKind,
-    ModelFilter,
     ModelFormat,
-    ModelMatch,
-    ModelOrder,
+    ModelNotes,
     ModelType,
     PredictionType,
     Problem,
+)
+from domains.model.views import (
+    EvictionCause,
+    ModelEvent,
+    ModelEventKind,
+    ModelFilter,
+    ModelMatch,
+    ModelOrder,
     RefreshReport,
     RefreshRequest,
+    UpdateRequest,
 )
 from domains.session.convert import Reports, options_from_proto
 
@@ -61,6 +65,7 @@ def search_filter_from_proto(message: model_pb2.SearchModelsRequest) -> ModelFil
         architecture=ARCHITECTURES.optional_from_proto(
             message.architecture, field="architecture"
         ),
+        tags=tuple(message.tags),
     )
 
 
@@ -134,6 +139,13 @@ def component_to_proto(component: Component) -> model_info_pb2.ModelComponent:
         size_bytes=component.size_bytes,
         data_type=DATA_TYPES.to_proto(component.data_type),
     )
+
+
+def update_from_proto(message: model_pb2.UpdateModelRequest) -> UpdateRequest:
+    """What to say of a model, as a client sent it."""
+    said = message.model
+    notes = ModelNotes(said.name, said.description, tuple(said.tags), tuple(said.trigger_words))
+    return UpdateRequest(said.model_id, notes, tuple(message.update_fields.paths))
 
 
 def refresh_from_proto(message: model_pb2.RefreshModelsRequest) -> RefreshRequest:

@@ -14,6 +14,7 @@ from domains.model.core.loading import Loads
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
 from domains.model.core.unloading import Unloads
+from domains.model.core.upkeep import Upkeep
 from domains.model.core.use import ModelUse
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "ModelStatuses",
     "ModelUse",
     "Unloads",
+    "Upkeep",
 ]
 
 
@@ -43,3 +45,4 @@ class ModelService:
     statuses: ModelStatuses
     benchmarks: Benchmarks
     imports: Imports
+    upkeep: Upkeep

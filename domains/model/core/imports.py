@@ -23,7 +23,8 @@ from domains.model.errors import (
     NoModelInFiles,
 )
 from domains.model.ports import ImportDisk, NewModel, NewModels
-from domains.model.types import ImportRequest, Model, ModelFilter, ModelFormat
+from domains.model.types import ImportRequest, Model, ModelFormat
+from domains.model.views import ModelFilter
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.types import Outcome, Phase, PhaseStarted, SessionKind, TransferProgress

@@ -169,9 +169,3 @@ async def test_search_finds_by_tag(stub: Stub) -> None:
     assert [match.model.model_id for match in answer.matches] == ["ink"]
     assert answer.matches[0].score == 1
     assert (refused.reason, refused.fields) == ("REQUIRED_FIELD_MISSING", ("query",))
-
-
-async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.UpdateModel(model_pb2.UpdateModelRequest()))
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")

@@ -45,8 +45,10 @@ class ModelServiceStub:
     ENUM_VALUE_UNKNOWN).
     """
     SearchModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.SearchModelsRequest, _model_pb2.SearchModelsResponse]
-    """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+    """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+    first.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+    PAGE_TOKEN_INVALID).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
     """Everything known about one model.
@@ -134,22 +136,26 @@ class ModelServiceStub:
     RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
     """
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]
-    """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-    model; its own files stay as they are.
+    """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+    file beside the model; its own files stay as they are, and say it again where a field is
+    made empty.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
     TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-    read-only).
+    read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     SetDefaultModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.SetDefaultModelRequest, _model_pb2.SetDefaultModelResponse]
     """Which model requests use that name none. Survives restarts, until the server's setting is
     changed.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]
-    """Delete a model from disk, after taking it out of memory.
+    """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+    alone.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+    UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
     """
 
 @_typing.type_check_only
@@ -167,8 +173,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ENUM_VALUE_UNKNOWN).
     """
     SearchModels: _aio.UnaryUnaryMultiCallable[_model_pb2.SearchModelsRequest, _model_pb2.SearchModelsResponse]  # type: ignore[assignment]
-    """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+    """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+    first.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+    PAGE_TOKEN_INVALID).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
     """Everything known about one model.
@@ -256,22 +264,26 @@ class ModelServiceAsyncStub(ModelServiceStub):
     RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
     """
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]  # type: ignore[assignment]
-    """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-    model; its own files stay as they are.
+    """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+    file beside the model; its own files stay as they are, and say it again where a field is
+    made empty.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
     TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-    read-only).
+    read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     SetDefaultModel: _aio.UnaryUnaryMultiCallable[_model_pb2.SetDefaultModelRequest, _model_pb2.SetDefaultModelResponse]  # type: ignore[assignment]
     """Which model requests use that name none. Survives restarts, until the server's setting is
     changed.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Delete a model from disk, after taking it out of memory.
+    """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+    alone.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+    UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
     """
 
 class ModelServiceServicer:
@@ -296,8 +308,10 @@ class ModelServiceServicer:
         request: _model_pb2.SearchModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.SearchModelsResponse, _abc.Awaitable[_model_pb2.SearchModelsResponse]]:
-        """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+        """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+        first.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+        PAGE_TOKEN_INVALID).
         """
 
     def GetModel(
@@ -470,11 +484,12 @@ class ModelServiceServicer:
         request: _model_pb2.UpdateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.UpdateModelResponse, _abc.Awaitable[_model_pb2.UpdateModelResponse]]:
-        """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-        model; its own files stay as they are.
+        """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+        file beside the model; its own files stay as they are, and say it again where a field is
+        made empty.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
         TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-        read-only).
+        read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
 
     def SetDefaultModel(
@@ -485,7 +500,8 @@ class ModelServiceServicer:
         """Which model requests use that name none. Survives restarts, until the server's setting is
         changed.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
         """
 
     def DeleteModel(
@@ -493,9 +509,11 @@ class ModelServiceServicer:
         request: _model_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.DeleteModelResponse, _abc.Awaitable[_model_pb2.DeleteModelResponse]]:
-        """Delete a model from disk, after taking it out of memory.
+        """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+        alone.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+        UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
