@@ -21,6 +21,7 @@ from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
 from server.system import Standing, SystemServicer, built_methods
+from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
 
@@ -53,6 +54,7 @@ class Composition:
         self._pool = pool = WorkerPool(
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
+        self._inspectors = Inspectors(InspectorOptions(settings.log_level))
         self._main_memory = memory.main_memory()
         self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
@@ -66,6 +68,7 @@ class Composition:
         self._model = model.build(
             settings,
             pool,
+            self._inspectors,
             self._session,
             place=lambda *work: self._device.placer.place(*work),
             now=clock.wall,
@@ -129,6 +132,7 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
+        await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
@@ -143,6 +147,7 @@ class Composition:
         await self._device.inventory.close()
         await self._model.catalogue.close()
         await self._memory.leases.close()
+        self._inspectors.stop()
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await asyncio.to_thread(self._journal.close)

@@ -129,6 +129,8 @@ class Settings(BaseModel):
     ] = Field(default_factory=_default_model_roots)
     default_model: str = ""
     """Empty: the first checkpoint of the catalogue."""
+    convert_pickles: bool = True
+    """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is ever run."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600

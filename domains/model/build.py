@@ -11,8 +11,9 @@ from typing import Protocol
 from domains.device.ports import Place
 from domains.loops import Loop
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.new_models import NewModels
 from domains.model.convert import REPORTS
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import Checks, Conversions, Loads, ModelCatalogue
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
@@ -29,6 +30,8 @@ class Settings(Protocol):
     def model_roots(self) -> Sequence[Path]: ...
     @property
     def default_model(self) -> str: ...
+    @property
+    def convert_pickles(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class Built:
     catalogue: ModelCatalogue
     servicer: ModelServicer
     loops: tuple[Loop, ...]
+    new_models: NewModels
 
 
 def build(
     settings: Settings,
     pool: JobRunner,
+    inspectors: JobRunner,
     session: session_build.Built,
     *,
     place: Place,
@@ -53,6 +58,7 @@ def build(
     Args:
         settings: What the operator chose.
         pool: The workers.
+        inspectors: Read files that nobody vouches for.
         session: Where loads wait, and what runs them.
         place: Chooses the device for a load.
         now: The wall clock, timezone-aware.
@@ -63,4 +69,9 @@ def build(
     # Files that have not changed are not read again.
     loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
     loads = Loads(place, catalogue, pool, now=now)
-    return Built(catalogue, ModelServicer(catalogue, loads, session.streams), loops)
+    new_models = NewModels(settings.model_roots)
+    checks = Checks(catalogue, inspectors)
+    pickles = settings.convert_pickles
+    conversions = Conversions(catalogue, inspectors, new_models, pickles=pickles)
+    servicer = ModelServicer(catalogue, loads, checks, conversions, session.streams)
+    return Built(catalogue, servicer, loops, new_models)

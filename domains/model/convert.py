@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.conversions import (
     DATA_TYPES,
     REASONS,
@@ -13,10 +13,13 @@ from domains.conversions import (
     timestamp,
 )
 from domains.device.convert import placement_from_proto
+from domains.model.core.checking import ValidationReport
 from domains.model.errors import ModelUnusable
+from domains.model.jobs import Finding
 from domains.model.types import (
     Architecture,
     Component,
+    ConversionRequest,
     LoadRequest,
     Model,
     ModelFilter,
@@ -27,6 +30,8 @@ from domains.model.types import (
     ModelType,
     PredictionType,
     Problem,
+    ValidationDepth,
+    ValidationRequest,
 )
 from domains.session.convert import Reports, options_from_proto
 from domains.values import ByteFigure, ModelOrigin, ModelPart, PartDataType
@@ -36,6 +41,7 @@ ARCHITECTURES = EnumMap(Architecture, model_info_pb2.ModelArchitecture, "MODEL_A
 FORMATS = EnumMap(ModelFormat, model_info_pb2.ModelFormat, "MODEL_FORMAT_")
 PREDICTIONS = EnumMap(PredictionType, model_info_pb2.PredictionType, "PREDICTION_TYPE_")
 ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
+DEPTHS = EnumMap(ValidationDepth, model_task_pb2.ValidationDepth, "VALIDATION_DEPTH_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 
 # Parts that compute, by the name of a model's component.
@@ -172,5 +178,52 @@ def loaded_to_proto(loaded: ModelOnDevice) -> model_info_pb2.LoadedModel:
     )
 
 
-REPORTS: Reports = {ModelOnDevice: loaded_to_proto}
+def validation_from_proto(message: model_task_pb2.ValidateModelRequest) -> ValidationRequest:
+    """What to check, as a client sent it."""
+    return ValidationRequest(
+        model_id=message.model_id,
+        depth=DEPTHS.from_proto(message.depth, ValidationDepth.HEADER, field="depth"),
+        device_id=message.device_id,
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+def conversion_from_proto(message: model_task_pb2.ConvertModelRequest) -> ConversionRequest:
+    """What to convert, as a client sent it."""
+    return ConversionRequest(
+        model_id=message.model_id,
+        target_model_id=message.target_model_id,
+        data_type=DATA_TYPES.optional_from_proto(message.data_type, field="data_type"),
+        format=FORMATS.from_proto(message.format, ModelFormat.SAFETENSORS, field="format"),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+def validation_to_proto(report: ValidationReport) -> model_info_pb2.ModelValidationReport:
+    """What a check found."""
+    return model_info_pb2.ModelValidationReport(
+        valid=report.valid,
+        findings=map(finding_to_proto, report.findings),
+        findings_omitted=report.findings_omitted,
+        sha256=report.sha256,
+    )
+
+
+def finding_to_proto(finding: Finding) -> model_info_pb2.ModelFinding:
+    """Something wrong with a model."""
+    return model_info_pb2.ModelFinding(
+        reason=REASONS.to_proto(finding.reason),
+        component=finding.component,
+        tensor=finding.tensor,
+        description=finding.description,
+    )
+
+
+REPORTS: Reports = {
+    Model: model_to_proto,
+    ModelOnDevice: loaded_to_proto,
+    ValidationReport: validation_to_proto,
+}
 """What sessions of this domain report, as their messages."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domains.errors import (
+    AlreadyExists,
     FailedPrecondition,
     FieldViolation,
     InvalidArgument,
@@ -80,3 +81,39 @@ class InvalidLoad(InvalidArgument):
 
 class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""
+
+
+class InvalidTask(InvalidArgument):
+    """A check, a conversion or an optimisation was asked for in a way that breaks a rule."""
+
+
+class NameTaken(AlreadyExists):
+    """A model of that id is there already."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"There is a model {model_id!r} already; choose another target_model_id.",
+            reason=Reason.NAME_TAKEN,
+            metadata={"model_id": model_id},
+        )
+
+
+class NoWritableRoot(PermissionDenied):
+    """No model folder can be written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "None of the server's model folders can be written; give the server one that can "
+            "(model_roots).",
+            reason=Reason.PATH_OUTSIDE_ROOT,
+        )
+
+
+class PicklesNotConverted(FailedPrecondition):
+    """The operator does not want pickles to be looked into."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Pickles are not converted on this server (convert_pickles); convert it elsewhere.",
+            reason=Reason.MODEL_UNSAFE_PICKLE,
+        )

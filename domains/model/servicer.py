@@ -7,9 +7,9 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import model_pb2, model_pb2_grpc
+from deviceops.v1 import model_pb2, model_pb2_grpc, model_task_pb2
 from domains.model import convert
-from domains.model.core import Loads, ModelCatalogue
+from domains.model.core import Checks, Conversions, Loads, ModelCatalogue
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
 
@@ -17,13 +17,20 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue and loads; the rest is answered by the generated base."""
+    """The catalogue, loads, checks and copies; the rest is answered by the generated base."""
 
     def __init__(
-        self, catalogue: ModelCatalogue, loads: Loads, streams: SessionStreams
+        self,
+        catalogue: ModelCatalogue,
+        loads: Loads,
+        checks: Checks,
+        conversions: Conversions,
+        streams: SessionStreams,
     ) -> None:
         self._catalogue = catalogue
         self._loads = loads
+        self._checks = checks
+        self._conversions = conversions
         self._streams = streams
 
     async def ListModels(
@@ -85,3 +92,17 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
         wanted = self._loads.load(convert.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def ValidateModel(
+        self, request: model_task_pb2.ValidateModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ValidateModelResponse]:
+        wanted = self._checks.check(convert.validation_from_proto(request))
+        response = model_task_pb2.ValidateModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
+
+    def ConvertModel(
+        self, request: model_task_pb2.ConvertModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ConvertModelResponse]:
+        wanted = self._conversions.convert(convert.conversion_from_proto(request))
+        response = model_task_pb2.ConvertModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)

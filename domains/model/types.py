@@ -184,6 +184,43 @@ class Scan:
     problems: tuple[str, ...] = ()
 
 
+class ValidationDepth(Enum):
+    """How closely a model is looked at."""
+
+    HEADER = "header"
+    FULL = "full"
+    DEEP = "deep"
+
+
+@dataclass(frozen=True)
+class ValidationRequest:
+    """Check a model; `device_id` empty leaves out whether it fits there.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    depth: ValidationDepth
+    device_id: str
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """Write a model anew as `target_model_id`; without a data type numbers keep theirs.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    target_model_id: str
+    data_type: TensorDataType | None
+    format: ModelFormat
+    options: WorkOptions
+    digest: bytes
+
+
 @dataclass(frozen=True)
 class LoadRequest:
     """Put a model on a device; an empty id means the default model.

@@ -39,7 +39,7 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
         DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
     )
     # Loads have tests over the whole server.
-    servicer = ModelServicer(catalogue, cast("Any", None), cast("Any", None))  # type: ignore[abstract]
+    servicer = ModelServicer(catalogue, *[cast("Any", None)] * 4)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield model_pb2_grpc.ModelServiceStub(channel)
