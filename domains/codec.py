@@ -30,6 +30,8 @@ Name = Annotated[str, Meta(max_length=128, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-
 Text = Annotated[str, Meta(max_length=_LONGEST_TEXT, pattern=_ONE_LINE)]
 """One line for people."""
 ModelId = Annotated[str, Meta(max_length=256, pattern=_ONE_LINE)]
+FilePath = Annotated[str, Meta(max_length=1_024, pattern=_ONE_LINE)]
+"""Where below a folder a file lies, with slashes."""
 FieldPath = Annotated[str, Meta(max_length=256, pattern=_ONE_LINE)]
 """Where in a request something stands: `settings.loras[1].weight`."""
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated
 
-from domains.codec import ByteCount, Count, Text, Value
+from msgspec import Meta
+
+from domains.codec import ByteCount, Count, FilePath, Text, Value
 from domains.limits import default_of
 
 
@@ -44,6 +49,31 @@ class ModelPlace(Value, frozen=True):
         return self.root / self.inside
 
 
+class CachedFile(Value, frozen=True):
+    """A file of a model whose bytes lie in the arena from `offset_bytes` on.
+
+    They are those of a file of this size and time of modification, and of no other. `name`
+    is its path below the model's place with slashes; empty where the model is one file.
+    """
+
+    name: FilePath
+    size_bytes: ByteCount
+    modified_ns: Annotated[int, Meta(ge=-(2**62), le=2**62)]
+    offset_bytes: ByteCount
+
+
+class CachedModel(Value, frozen=True):
+    """A model's weight files in the arena, which stay there while the job runs.
+
+    `arena` and `arena_bytes` are what `open_arena` takes. Whoever finds a file otherwise
+    than it is described here reads the disk.
+    """
+
+    arena: Annotated[str, Meta(max_length=256)]
+    arena_bytes: ByteCount
+    files: Annotated[tuple[CachedFile, ...], Meta(max_length=1_000)]
+
+
 class ModelPart(Enum):
     """A part of a model that has numbers of its own."""
 
@@ -52,6 +82,17 @@ class ModelPart(Enum):
     TEXT_ENCODER = "text-encoder"
     TEXT_ENCODER_2 = "text-encoder-2"
     TEXT_ENCODER_3 = "text-encoder-3"
+
+
+NETWORK_PARTS: Mapping[str, ModelPart] = MappingProxyType(
+    {
+        "unet": ModelPart.DENOISER,
+        "vae": ModelPart.VAE,
+        "text_encoder": ModelPart.TEXT_ENCODER,
+        "text_encoder_2": ModelPart.TEXT_ENCODER_2,
+    }
+)
+"""Parts that compute, by the name of the network among a model's components."""
 
 
 class PartDataType(Value, frozen=True):
@@ -167,5 +208,6 @@ class PlacementDecision:
 
     @classmethod
     def named(cls, device_id: str, expected_seconds: float | None = None) -> PlacementDecision:
-        """There was no choice: the work is for this device."""
-        return cls(device_id, PlacementReason.NAMED, expected_seconds, (device_id,))
+        """There was no choice: the work is for this device, or for none if it is empty."""
+        candidates = (device_id,) if device_id else ()
+        return cls(device_id, PlacementReason.NAMED, expected_seconds, candidates)

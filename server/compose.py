@@ -55,7 +55,7 @@ class Composition:
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
         self._inspectors = Inspectors(InspectorOptions(settings.log_level))
-        self._main_memory = memory.main_memory()
+        self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
         self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
             settings,
@@ -69,8 +69,13 @@ class Composition:
             settings,
             pool,
             self._inspectors,
+            journal,
             self._session,
+            self._main_memory.meter,
             place=lambda *work: self._device.placer.place(*work),
+            machine=lambda: model.Machine(
+                self._device.inventory, self._memory.models, self._memory.monitor
+            ),
             now=clock.wall,
         )
         self._device = device.build(
@@ -91,6 +96,7 @@ class Composition:
             self._session,
             self._device,
             self._artifact.uploads,
+            self._model.cached,
             find_model=self._model.catalogue.get,
             clock=clock,
         )
@@ -103,6 +109,7 @@ class Composition:
         self.postprocessing = postprocessing.build()
         self.inference = inference.build(
             pool,
+            self._model.runs,
             self._session,
             self._device.inventory,
             self._device.placer.place,
@@ -145,7 +152,7 @@ class Composition:
         await self._session.sessions.stop(grace_seconds)
         await self._background.stop()
         await self._device.inventory.close()
-        await self._model.catalogue.close()
+        await self._model.close()
         await self._memory.leases.close()
         self._inspectors.stop()
         await self._pool.stop(0)

@@ -127,6 +127,10 @@ class Settings(BaseModel):
     model_roots: Annotated[
         tuple[AbsolutePath, ...], BeforeValidator(_split_paths), Field(min_length=1)
     ] = Field(default_factory=_default_model_roots)
+    read_only_model_roots: Annotated[
+        tuple[AbsolutePath, ...], BeforeValidator(_split_paths)
+    ] = ()
+    """Model roots in which nothing is changed or deleted, whatever the system allows."""
     default_model: str = ""
     """Empty: the first checkpoint of the catalogue."""
     convert_pickles: bool = True
@@ -181,6 +185,9 @@ class Settings(BaseModel):
     artifact_retention_seconds: Seconds = 7 * 86_400
     allocation_quota_bytes: Annotated[int, Field(ge=0)] | None = None
     """Most bytes of one memory that one client may hold; empty: half of it, 0: no limit."""
+    model_cache_bytes: Annotated[int, Field(ge=0, le=2**50)] | None = None
+    """Main memory for models that are kept ready to load; empty: a quarter of it where a
+    device has memory of its own, else an eighth; 0: none."""
     pressure_elevated: Share = 0.80
     """Used share of a memory from which idle models are unloaded."""
     pressure_high: Share = 0.90
@@ -246,6 +253,9 @@ class Settings(BaseModel):
                 raise ValueError(f"worker_python: {kind} is none of {', '.join(DEVICE_KINDS)}")
             if not path.is_file():
                 raise ValueError(f"worker_python: no interpreter for {kind} at that path")
+        for path in self.read_only_model_roots:
+            if path not in self.model_roots:
+                raise ValueError(f"read_only_model_roots: {path} is none of model_roots")
         if "model_roots" in self.model_fields_set:
             missing = [str(root) for root in self.model_roots if not root.is_dir()]
             if missing:

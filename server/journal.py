@@ -100,6 +100,13 @@ class Journal:
         if error is not None:
             raise _not_written(error) from error
 
+    def forget(self, key: str) -> None:
+        """Have nothing under `key` any more; see the port. Returns at once."""
+        self._facts.pop(key, None)
+        self._put_here.add(key)  # what the file has of it is older
+        with contextlib.suppress(RuntimeError):  # closed
+            self._thread.submit(self._file.written, lambda: self._delete(key))
+
     # The history of memory.
 
     def record(self, moment: float, readings: Sequence[Reading]) -> Future[None] | None:
@@ -174,6 +181,12 @@ class Journal:
         assert connection is not None
         with transaction(connection):
             connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, value))
+
+    def _delete(self, key: str) -> None:
+        connection = self._file.connection
+        assert connection is not None
+        with transaction(connection):
+            connection.execute("DELETE FROM facts WHERE key = ?", (key,))
 
     def _keep(self, moment: float, readings: Sequence[Reading]) -> None:
         self._waiting.append((moment, readings))

@@ -7,9 +7,6 @@ import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-WAIT_SECONDS = 5.0
-"""What opens one of these without care waits for ever; no test waits longer for it."""
-
 
 def pipe(path: Path) -> None:
     """A named pipe that nobody writes to."""

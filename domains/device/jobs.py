@@ -21,7 +21,7 @@ from domains.codec import (
 )
 from domains.device.types import Components, OptimizationProfile
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ByteFigure, ModelPart, ModelPlace, TensorDataType
+from domains.values import ByteFigure, CachedModel, ModelPart, ModelPlace, TensorDataType
 
 
 class AttentionBackend(Enum):
@@ -119,6 +119,8 @@ class OptimizationJob(Job[OptimizationReport], frozen=True):
     profile: OptimizationProfile
     model_id: Annotated[str, Meta(max_length=256)] = ""
     place: ModelPlace | None = None
+    cached: CachedModel | None = None
+    """What main memory has of the model."""
 
     @property
     def image_count(self) -> int:

@@ -163,3 +163,8 @@ class FactsStore(Protocol):
                 from now on, and it is written as soon as that works.
         """
         ...
+
+    def forget(self, key: str) -> None:
+        """Have nothing under `key` any more. Returns at once; while the disk takes nothing,
+        the value may be there again when the server starts anew."""
+        ...

@@ -19,7 +19,7 @@ from domains.codec import (
     Value,
 )
 from domains.errors import Failure
-from domains.values import ByteFigure, TensorDataType
+from domains.values import ByteFigure, ModelOrigin, TensorDataType
 
 
 class DeviceKind(Enum):
@@ -215,7 +215,10 @@ class Load:
 
 
 class LoadedComponent(Value, frozen=True):
-    """One network of a model as a worker holds it; `data_type` is None where it has several."""
+    """One network of a model as a worker holds it; `data_type` is None where it has several.
+
+    `origin` is where the model was before it was loaded, at `load_time`.
+    """
 
     model_id: ModelId
     component: Name
@@ -223,6 +226,8 @@ class LoadedComponent(Value, frozen=True):
     data_type: TensorDataType | None
     last_use_time: Moment
     in_use: bool = False
+    load_time: Moment | None = None
+    origin: ModelOrigin = ModelOrigin.DISK
 
 
 Components = Annotated[tuple[LoadedComponent, ...], FEW]

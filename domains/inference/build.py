@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from typing import Protocol
 
 from domains.device.ports import Place, Workers
 from domains.inference.convert import REPORTS
@@ -19,12 +18,9 @@ from domains.session.ports import FaultReporter
 __all__ = ["REPORTS", "UNBUILT", "build"]
 
 
-class Pool(Workers, JobRunner, Protocol):
-    """The worker processes and what they do for this domain."""
-
-
 def build(
-    pool: Pool,
+    workers: Workers,
+    runs: JobRunner,
     session: session_build.Built,
     devices: Devices,
     place: Place,
@@ -36,7 +32,8 @@ def build(
     """The domain over what others offer.
 
     Args:
-        pool: The workers.
+        workers: The worker processes.
+        runs: What they do.
         session: Where generations wait, and what runs them.
         devices: The machine's devices.
         place: Chooses the device for a generation.
@@ -48,10 +45,10 @@ def build(
         session.sessions,
         place,
         models,
-        pool,
+        runs,
         artifacts,
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
-        software_versions=lambda device_id: pool.status(device_id).software_versions,
+        software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
     return InferenceServicer(generations, CapabilityInquiry(devices, models), session.streams)

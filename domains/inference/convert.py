@@ -176,7 +176,9 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
         data_types=part_data_types(facts.data_types),
         models=[
             event_pb2.ModelUse(
-                model_id=facts.settings.model_id, type=model_info_pb2.MODEL_TYPE_CHECKPOINT
+                model_id=facts.settings.model_id,
+                type=model_info_pb2.MODEL_TYPE_CHECKPOINT,
+                sha256=facts.sha256,
             )
         ],
         model_origin=ORIGINS.to_proto(facts.origin),

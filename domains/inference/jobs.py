@@ -18,6 +18,7 @@ from domains.session.types import (
     TransferProgress,
 )
 from domains.values import (
+    CachedModel,
     Degradation,
     ModelOrigin,
     ModelPlace,
@@ -49,7 +50,7 @@ class GenerationReport(Value, frozen=True):
 class GenerationJob(Job[GenerationReport], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
-    `previews` shows them while they form.
+    `previews` shows them while they form; `cached` is what main memory has of the model.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -64,6 +65,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     settings: GenerationSettings
     place: ModelPlace
     previews: PreviewSettings = PreviewSettings()
+    cached: CachedModel | None = None
 
     @property
     def image_count(self) -> int:

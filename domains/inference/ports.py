@@ -8,7 +8,7 @@ from typing import Protocol
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import Device, LoadedComponent
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.model.jobs import LoadJob, LoadReport
+from domains.model.jobs import BenchmarkJob, BenchmarkReport, LoadJob, LoadReport
 from domains.model.types import Model, ModelType
 from domains.session.jobs import JobContext
 
@@ -46,6 +46,14 @@ class Engine(Protocol):
 
         Raises:
             DomainError: As `generate`, as far as it is about loading.
+        """
+        ...
+
+    def benchmark(self, job: BenchmarkJob, context: JobContext) -> BenchmarkReport:
+        """Measure how fast a model is loaded and computes; it is held afterwards as before.
+
+        Raises:
+            DomainError: As `generate`.
         """
         ...
 
@@ -91,6 +99,11 @@ class Models(Protocol):
 
     def record_use(self, model_id: str) -> None:
         """Note that work with the model begins."""
+        ...
+
+    def sha256_of(self, model: Model) -> str:
+        """The model's hash as far as it is known by now; empty where it is not, or where the
+        model is no longer as it was."""
         ...
 
 

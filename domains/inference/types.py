@@ -176,9 +176,11 @@ def resolved(value: T | None) -> T:
 
 @dataclass(frozen=True)
 class GenerationFacts:
-    """What drew the pictures: settings with nothing left open, and what they ran on."""
+    """What drew the pictures: settings with nothing left open, and what they ran on. `sha256`
+    is the checkpoint's, empty where it is not known yet."""
 
     settings: GenerationSettings
+    sha256: str
     data_types: tuple[PartDataType, ...]
     channels_last: bool
     origin: ModelOrigin

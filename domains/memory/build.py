@@ -29,7 +29,7 @@ from domains.memory.core.pressure import thresholds
 from domains.memory.core.reactions import PressureReactions
 from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
-from domains.memory.ports import DeviceBuffers, DeviceMeter, HistoryStore
+from domains.memory.ports import CachedModels, DeviceBuffers, DeviceMeter, HistoryStore
 from domains.memory.servicer import MemoryServicer
 from domains.session import build as session_build
 from domains.uploads import Uploads
@@ -76,6 +76,8 @@ class MainMemory:
 class Built:
     """What other domains and the server need of it."""
 
+    monitor: MemoryMonitor
+    models: HeldModels
     reactions: PressureReactions
     leases: Leases
     held_by: Callable[[str], int]
@@ -84,10 +86,15 @@ class Built:
     loops: tuple[Loop, ...]
 
 
-def main_memory() -> MainMemory:
-    """The part that needs no device; devices are measured with it."""
+def main_memory(cached: Callable[[], int]) -> MainMemory:
+    """The part that needs no device; devices are measured with it.
+
+    Args:
+        cached: Bytes of models that main memory keeps to be loaded.
+    """
     segments = HostSegments()
-    return MainMemory(segments, HostMemoryMeter(segments.leased_bytes))
+    meter = HostMemoryMeter(lambda: segments.leased_bytes() + cached())
+    return MainMemory(segments, meter)
 
 
 def build(
@@ -98,6 +105,7 @@ def build(
     session: session_build.Built,
     device: device_build.Built,
     uploads: Uploads,
+    cached: CachedModels,
     *,
     find_model: Callable[[str], Awaitable[object]],
     clock: Clock,
@@ -112,6 +120,7 @@ def build(
         session: What runs copies and the like, and whose failures are counted.
         device: The machine's devices, what they can do and run with.
         uploads: Takes in what clients write into allocations.
+        cached: Models that main memory keeps to be loaded.
         find_model: Raises when there is no model of that id.
         clock: The time.
     """
@@ -134,9 +143,10 @@ def build(
         devices,
         store,
         host_leases=main.segments.leased_bytes,
+        cached=cached.components,
         now=lambda: clock.wall().timestamp(),
     )
-    models = HeldModels(devices, pool, evicted=recorder.count_eviction)
+    models = HeldModels(devices, pool, cached, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, models, clock=clock)
     space = AddressSpace(main.segments, pool, devices)
     ledger = Ledger(pool=monitor.pool, monotonic=clock.monotonic, now=clock.wall)
@@ -182,4 +192,4 @@ def build(
         Loop("history of memory", _HISTORY_SECONDS, record),
     )
     servicer = MemoryServicer(service, session.streams)
-    return Built(reactions, leases, ledger.held_by, servicer, loops)
+    return Built(monitor, models, reactions, leases, ledger.held_by, servicer, loops)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol
 
-from domains.device.types import DeviceFigures
+from domains.device.types import DeviceFigures, LoadedComponent
 from domains.memory.types import (
     Compare,
     History,
@@ -162,6 +162,22 @@ class HostBuffers(Protocol):
         self, first: SegmentRegion, second: SegmentRegion, length: int
     ) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
+        ...
+
+
+class CachedModels(Protocol):
+    """Models whose files are kept in main memory, to be loaded from there."""
+
+    def components(self) -> tuple[LoadedComponent, ...]:
+        """What is kept, one component for each model; in use while work loads from it."""
+        ...
+
+    def pinned(self, model_id: str) -> bool:
+        """Whether a model is to stay whatever the pressure."""
+        ...
+
+    async def evict(self, model_id: str) -> bool:
+        """Let a model go because memory is tight; False where work has begun to use it."""
         ...
 
 

@@ -256,7 +256,8 @@ class Compare(Value, frozen=True):
 
 @dataclass(frozen=True)
 class HeldComponent:
-    """A component of a model in a device's memory."""
+    """A component of a model in a device's memory; in main memory's cache where no device is
+    named."""
 
     device_id: str
     component: LoadedComponent

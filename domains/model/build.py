@@ -2,25 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from domains.device.ports import Place
+from domains.device.core.default import DefaultChoice
+from domains.device.ports import DeviceRuns, FactsStore, Place
+from domains.device.types import Device
 from domains.loops import Loop
+from domains.memory.ports import HostMemoryReader
+from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.file_hashes import DiskHasher
+from domains.model.backends.folder_watch import DiskWatch
 from domains.model.backends.new_models import NewModels
+from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
-from domains.model.core import Checks, Conversions, Loads, ModelCatalogue
+from domains.model.core import (
+    Benchmarks,
+    Caching,
+    Checks,
+    Conversions,
+    Estimates,
+    Loads,
+    ModelCatalogue,
+    ModelService,
+    ModelStatuses,
+    ModelUse,
+    Unloads,
+)
+from domains.model.core.cache import ModelCache
+from domains.model.core.cache_budget import CacheBudget
+from domains.model.core.cache_events import CacheEvents
+from domains.model.core.cache_memory import CacheMemory
+from domains.model.core.cached_residents import CachedResidents
+from domains.model.core.cached_runs import CachedRuns
+from domains.model.core.changes import ModelChanges
+from domains.model.core.contents import CatalogueContents
+from domains.model.core.hashes import KnownHashes
+from domains.model.core.hashing import Hashing
+from domains.model.core.looks import Looks
+from domains.model.core.refreshes import Refreshes
+from domains.model.core.residents import Resident, Residents
+from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
+from domains.session.types import SessionState
 
-__all__ = ["REPORTS", "Built", "build"]
+__all__ = ["REPORTS", "Built", "Machine", "build"]
 
-_LOOK_SECONDS = 10.0
+_PAUSE_SECONDS = 0.5
+_RESIDENTS_SECONDS = 0.5
+_REVISION_SECONDS = 2.0
 
 
 class Settings(Protocol):
@@ -29,9 +66,15 @@ class Settings(Protocol):
     @property
     def model_roots(self) -> Sequence[Path]: ...
     @property
+    def read_only_model_roots(self) -> Sequence[Path]: ...
+    @property
     def default_model(self) -> str: ...
     @property
     def convert_pickles(self) -> bool: ...
+    @property
+    def model_cache_bytes(self) -> int | None: ...
+    @property
+    def pressure_elevated(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -39,18 +82,27 @@ class Built:
     """What other domains and the server need of it."""
 
     catalogue: ModelCatalogue
+    cache: ModelCache
+    cached: CachedResidents
+    runs: JobRunner
+    """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
     new_models: NewModels
+    close: Callable[[], Awaitable[None]]
+    """Ends what goes on beside the loops."""
 
 
 def build(
     settings: Settings,
-    pool: JobRunner,
+    pool: DeviceRuns,
     inspectors: JobRunner,
+    facts: FactsStore,
     session: session_build.Built,
+    main: HostMemoryReader,
     *,
     place: Place,
+    machine: Callable[[], Machine],
     now: Callable[[], datetime],
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
@@ -59,19 +111,108 @@ def build(
         settings: What the operator chose.
         pool: The workers.
         inspectors: Read files that nobody vouches for.
+        facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
+        main: Reads main memory.
         place: Chooses the device for a load.
+        machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
     """
-    catalogue = ModelCatalogue(
-        DiskScanner(settings.model_roots), default_model=settings.default_model, clock=now
+    changes = ModelChanges(now=now)
+    hashes = KnownHashes(facts)
+    contents = CatalogueContents(
+        DiskScanner(settings.model_roots, read_only=settings.read_only_model_roots),
+        changes,
+        DefaultChoice(facts, "model.default", settings.default_model),
+        sha256_of=hashes.of,
     )
-    # Files that have not changed are not read again.
-    loops = (Loop("model catalogue", _LOOK_SECONDS, catalogue.refresh),)
-    loads = Loads(place, catalogue, pool, now=now)
+    catalogue = ModelCatalogue(contents, clock=now)
+    watch = DiskWatch()
+    hashing = Hashing(
+        contents,
+        hashes,
+        DiskHasher(),
+        working=lambda: any(
+            one.state is SessionState.RUNNING for one in session.sessions.all()
+        ),
+    )
+    cache = ModelCache(
+        ParallelReader(),
+        CacheMemory(
+            CacheBudget(
+                facts,
+                settings.model_cache_bytes,
+                has_cards=lambda: any(map(_has_own_memory, machine().devices.devices)),
+            ),
+            main,
+            lambda budget, total: Arena(arena_bytes(budget, total)),
+            # The cache alone never makes memory tight.
+            spared=1.0 - settings.pressure_elevated,
+        ),
+        now=now,
+        changed=CacheEvents(contents).tell,
+    )
+    caching = Caching(catalogue, cache)
+    runs = CachedRuns(
+        pool,
+        cache,
+        holds=lambda device_id, model_id: (device_id, model_id) in set(held()),
+        wants=lambda device_id: any(
+            _has_own_memory(device)
+            for device in machine().devices.devices
+            if device.device_id == device_id
+        ),
+    )
     new_models = NewModels(settings.model_roots)
-    checks = Checks(catalogue, inspectors)
-    pickles = settings.convert_pickles
-    conversions = Conversions(catalogue, inspectors, new_models, pickles=pickles)
-    servicer = ModelServicer(catalogue, loads, checks, conversions, session.streams)
-    return Built(catalogue, servicer, loops, new_models)
+    use = ModelUse(session.sessions)
+    estimates = Estimates(session.sessions.speeds)
+    service = ModelService(
+        catalogue=catalogue,
+        changes=changes,
+        refreshes=Refreshes(contents),
+        caching=caching,
+        loads=Loads(place, catalogue, machine, estimates, runs, now=now),
+        unloads=Unloads(catalogue, cache, machine, use, pool),
+        statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
+        benchmarks=Benchmarks(place, catalogue, runs),
+        checks=Checks(catalogue, inspectors),
+        conversions=Conversions(
+            catalogue, inspectors, new_models, pickles=settings.convert_pickles
+        ),
+    )
+
+    def held() -> Iterator[Resident]:
+        for device_id in (device.device_id for device in machine().devices.devices):
+            figures = pool.figures(device_id)
+            for component in figures.models if figures else ():
+                yield device_id, component.model_id
+
+    residents = Residents(contents, held)
+    pool.subscribe(residents.worker_changed)
+    # The first two wait in their own way.
+    loops = (
+        Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
+        Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
+        Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
+        Loop("cached models", _REVISION_SECONDS, caching.revise),
+    )
+
+    async def close() -> None:
+        await contents.close()
+        await asyncio.to_thread(watch.close)
+        await cache.close()
+
+    return Built(
+        catalogue,
+        cache,
+        CachedResidents(cache),
+        runs,
+        ModelServicer(service, session.streams),
+        loops,
+        new_models,
+        close,
+    )
+
+
+def _has_own_memory(device: Device) -> bool:
+    return not device.traits.in_main_memory

@@ -10,6 +10,7 @@ from domains.errors import (
     NotFound,
     PermissionDenied,
     Reason,
+    ResourceExhausted,
 )
 from domains.model.types import Model, ModelType, Problem
 
@@ -75,16 +76,29 @@ class ModelUnusable(FailedPrecondition):
         )
 
 
+class ModelInUse(FailedPrecondition):
+    """Work uses the model, which therefore cannot be taken away."""
+
+    def __init__(self, model_id: str, session_ids: tuple[str, ...]) -> None:
+        super().__init__(
+            f"Model {model_id!r} is still in use by {len(session_ids)} session(s); wait for"
+            " them or cancel them, or allow more time.",
+            reason=Reason.MODEL_IN_USE,
+            metadata={"model_id": model_id, "session_ids": ",".join(session_ids[:8])},
+            retry_after=5.0,
+        )
+
+
 class InvalidLoad(InvalidArgument):
-    """A load was asked for in a way that breaks a rule."""
+    """Loading, unloading or measuring was asked for in a way that breaks a rule."""
+
+
+class InvalidTask(InvalidArgument):
+    """A task about models was asked for in a way that breaks a rule."""
 
 
 class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""
-
-
-class InvalidTask(InvalidArgument):
-    """A check, a conversion or an optimisation was asked for in a way that breaks a rule."""
 
 
 class NameTaken(AlreadyExists):
@@ -116,4 +130,57 @@ class PicklesNotConverted(FailedPrecondition):
         super().__init__(
             "Pickles are not converted on this server (convert_pickles); convert it elsewhere.",
             reason=Reason.MODEL_UNSAFE_PICKLE,
+        )
+
+
+class InvalidCacheRequest(InvalidArgument):
+    """Something was asked of the cache in a way that breaks a rule."""
+
+
+class CacheFull(ResourceExhausted):
+    """A model has no room in main memory, even without all that may be evicted."""
+
+    def __init__(
+        self, model_id: str, needed: int, budget: int, limit: int, problem: str = ""
+    ) -> None:
+        why = problem
+        if not problem and needed > budget:
+            why = "SetCacheBudget, or the setting model_cache_bytes, allows more."
+        elif not problem:
+            why = "Evict what is pinned, wait for work that uses other models, or free memory."
+        super().__init__(
+            f"The model takes {needed} bytes. All cached models together may take {limit} now,"
+            f" within a budget of {budget}. {why}",
+            reason=Reason.HOST_OUT_OF_MEMORY,
+            metadata={
+                "model_id": model_id,
+                "needed_bytes": str(needed),
+                "free_bytes": str(limit),
+                "budget_bytes": str(budget),
+            },
+        )
+
+
+class CachedModelInUse(FailedPrecondition):
+    """Work reads the model out of main memory, or it is being read into it."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"Model {model_id!r} cannot leave main memory while work uses it; wait for the"
+            " work's end or cancel it.",
+            reason=Reason.MODEL_IN_USE,
+            metadata={"model_id": model_id},
+            retry_after=5.0,
+        )
+
+
+class BudgetTooSmall(FailedPrecondition):
+    """What is pinned or in use does not fit into the budget."""
+
+    def __init__(self, wanted: int, kept: int) -> None:
+        super().__init__(
+            f"Cached models that are pinned or in use take {kept} bytes, more than {wanted};"
+            " evict them first, or wait for the work that uses them.",
+            reason=Reason.STATE_CONFLICT,
+            metadata={"kept_bytes": str(kept), "budget_bytes": str(wanted)},
         )

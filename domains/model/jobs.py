@@ -7,34 +7,109 @@ from typing import Annotated, Self
 
 from msgspec import Meta
 
-from domains.codec import ByteCount, Count, FieldPath, ModelId, Text, Value, one_line
+from domains.codec import (
+    FEW,
+    ByteCount,
+    Count,
+    FieldPath,
+    ModelId,
+    Seconds,
+    Text,
+    Value,
+    one_line,
+)
 from domains.device.types import Components
 from domains.errors import DomainError, Reason
 from domains.model.types import ValidationDepth
 from domains.session.jobs import Job, ModelFiles
-from domains.values import ModelOrigin, ModelPlace, TensorDataType
+from domains.session.types import Edge
+from domains.values import (
+    ByteFigure,
+    CachedModel,
+    ModelOrigin,
+    ModelPlace,
+    PartDataType,
+    TensorDataType,
+)
 
 MAX_FINDINGS = 100
 _LONGEST_NAME = 256
 _MOST_LEFT_OUT = 64
+PartDataTypes = Annotated[tuple[PartDataType, ...], Meta(max_length=8)]
 
 
 class LoadReport(Value, frozen=True):
-    """What is on the device now, and where it was before."""
+    """The model on the device, where it was before, and which models made room for it."""
 
     loaded: Components
     origin: ModelOrigin
+    evicted_model_ids: Annotated[tuple[ModelId, ...], FEW] = ()
 
 
 class LoadJob(Job[LoadReport], frozen=True):
-    """Load a model as a generation that leaves its precision open would."""
+    """Load a model as a generation that leaves its precision open would.
+
+    `data_types` are those that a client chose, in the order of the parts; `warm_up` draws a
+    throw-away step with it. `cached` is what main memory has of it.
+    """
 
     model_id: ModelId
     place: ModelPlace
+    cached: CachedModel | None = None
+    data_types: PartDataTypes = ()
+    warm_up: bool = False
+
+    @property
+    def image_count(self) -> int:
+        """One where a throw-away step is drawn."""
+        return int(self.warm_up)
 
     @property
     def model(self) -> ModelFiles:
         """What is loaded."""
+        return ModelFiles(self.model_id, self.place.path)
+
+
+Times = Annotated[tuple[Seconds, ...], Meta(max_length=1_000)]
+
+
+class BenchmarkReport(Value, frozen=True):
+    """How long a model's work took each time, and the most memory of the device meanwhile.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    load: Times
+    switch: Times
+    encode: Times
+    step: Times
+    decode: Times
+    peak_memory: ByteFigure
+    data_types: PartDataTypes
+    channels_last: bool
+
+
+class BenchmarkJob(Job[BenchmarkReport], frozen=True):
+    """Measure a model; the device holds afterwards what it held before.
+
+    `width` and `height` are in pixels, `steps` are measured after one that is not.
+    """
+
+    model_id: ModelId
+    place: ModelPlace
+    width: Edge
+    height: Edge
+    steps: Annotated[int, Meta(ge=1, le=1_000)]
+    cached: CachedModel | None = None
+
+    @property
+    def image_count(self) -> int:
+        """One: the picture that it measures with."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles:
+        """What is measured."""
         return ModelFiles(self.model_id, self.place.path)
 
 

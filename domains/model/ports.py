@@ -2,20 +2,152 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from domains.model.types import Scan
+from domains.device.types import Device, DeviceReport
+from domains.memory.types import Extent, HeldComponent, Place
+from domains.model.types import Scan, WeightFile
+from domains.values import ModelPlace
 
 
 class ModelScanner(Protocol):
     """Looks through the configured roots."""
 
-    def scan(self) -> Scan:
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> Scan:
         """Every model in the roots, each with a unique id, usable or with its problem.
 
         Reads headers and small files only, but may take seconds: call it off the loop.
         Never raises for what it finds on disk. One call at a time.
+
+        Args:
+            full: Read the headers of unchanged files too.
+            quiet: Seconds that a new or changed model's files must not have changed for:
+                until then it stays as it was known, or unknown.
+        """
+        ...
+
+
+class FolderWatch(Protocol):
+    """Tells when something happens in folders, where the system tells that."""
+
+    def follow(
+        self, folders: Mapping[Path, tuple[Path, ...]], changed: Callable[[], None]
+    ) -> None:
+        """Watch these folders, by root, instead of those before.
+
+        Args:
+            folders: Of each root, the folders that matter.
+            changed: Called, in any thread, when something may have happened in one.
+        """
+        ...
+
+    def unwatched(self) -> Mapping[Path, str]:
+        """The roots of which nothing is told, and a clause that says why."""
+        ...
+
+    def close(self) -> None:
+        """End watching. Blocks for a moment; calling it twice is harmless."""
+        ...
+
+
+class FileReading(Protocol):
+    """The hash of one file in the making."""
+
+    def read_on(self) -> bool:
+        """Read the next piece, some tens of megabytes; False at the end. May block.
+
+        Raises:
+            OSError: It cannot be read at the moment.
+        """
+        ...
+
+    def sha256(self) -> str:
+        """Of what was read, in lower-case hexadecimal; empty where the file is no longer as it
+        was when the reading began."""
+        ...
+
+    def close(self) -> None:
+        """Close the file, after a piece that is being read."""
+        ...
+
+
+class FileHasher(Protocol):
+    """Reads files of models whole."""
+
+    def open(self, place: ModelPlace, file: WeightFile) -> FileReading:
+        """Begin with a file of the model at `place`.
+
+        Raises:
+            DomainError: It is gone, is another one by now, or leads outside its root.
+            OSError: It cannot be read at the moment.
+        """
+        ...
+
+
+class CacheArena(Protocol):
+    """A range of addresses that workers can read; memory is taken where it is written."""
+
+    @property
+    def name(self) -> str:
+        """What workers open it by."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+    @property
+    def memory(self) -> memoryview:
+        """All of it."""
+        ...
+
+    def give_back(self, offset: int, length: int) -> None:
+        """Return whole pages to the system."""
+        ...
+
+    def close(self) -> None:
+        """Give everything back; nothing may use it any more."""
+        ...
+
+
+class WeightReader(Protocol):
+    """Reads models' weight files. Everything blocks: call it off the loop."""
+
+    def files(self, place: ModelPlace) -> tuple[WeightFile, ...]:
+        """The files that hold the weights that work with the model loads.
+
+        Raises:
+            FailedPrecondition: The model cannot be used, with any MODEL_ reason.
+            PathOutsideRoot: A part of it is a link that leads outside its root.
+            OSError: The machine cannot read it at the moment.
+        """
+        ...
+
+    def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:
+        """Whether these files are on disk as they were."""
+        ...
+
+    def read(
+        self,
+        place: ModelPlace,
+        files: Sequence[tuple[WeightFile, memoryview]],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Read whole files, each to where it belongs.
+
+        Args:
+            place: The model.
+            files: What to read, and where to.
+            on_bytes: Called, in any thread, with the number of bytes after each read; what
+                it raises ends the reading and is raised when all has stopped.
+
+        Raises:
+            FailedPrecondition: MODEL_TRUNCATED, where a file is not as it was; or as `files`.
+            OSError: The machine cannot read it at the moment.
         """
         ...
 
@@ -53,3 +185,68 @@ class NewModels(Protocol):
             OSError: The folder cannot be made.
         """
         ...
+
+
+class Devices(Protocol):
+    """The machine's devices, as models see them."""
+
+    @property
+    def devices(self) -> Sequence[Device]:
+        """Every device known now."""
+        ...
+
+    async def get(self, name: str) -> DeviceReport:
+        """One device by id or alias.
+
+        Raises:
+            DeviceNotFound: There is none of that name.
+        """
+        ...
+
+
+class IdleModel(Protocol):
+    """A model in memory that no work uses."""
+
+    @property
+    def device_id(self) -> str:
+        """The device where it lies; empty for main memory's cache."""
+        ...
+
+    @property
+    def model_id(self) -> str:
+        """Its id."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """What is known of its size."""
+        ...
+
+
+class HeldModels(Protocol):
+    """The models in the devices' memory."""
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        """Every component there, as of its worker's last figures; those follow every load."""
+        ...
+
+    def idle(self, device_id: str) -> Sequence[IdleModel]:
+        """Models there that no work uses, the least recently used first."""
+        ...
+
+
+class Memory(Protocol):
+    """How much memory there is."""
+
+    async def extent(self, place: Place) -> Extent:
+        """How large the memory behind a place is, and how much could be taken there now."""
+        ...
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where models can be loaded, and what lies there."""
+
+    devices: Devices
+    models: HeldModels
+    memory: Memory

@@ -7,9 +7,12 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import model_pb2, model_pb2_grpc, model_task_pb2
+from deviceops.v1 import model_cache_pb2, model_pb2, model_pb2_grpc, model_task_pb2
+from domains.conversions import converted
+from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
-from domains.model.core import Checks, Conversions, Loads, ModelCatalogue
+from domains.model.convert import cache, device, tasks
+from domains.model.core import ModelService
 from domains.model.types import ModelOrder
 from domains.session.convert import SessionStreams
 
@@ -17,26 +20,16 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class ModelServicer(model_pb2_grpc.ModelServiceServicer):
-    """The catalogue, loads, checks and copies; the rest is answered by the generated base."""
+    """What is built; the rest is answered by the generated base."""
 
-    def __init__(
-        self,
-        catalogue: ModelCatalogue,
-        loads: Loads,
-        checks: Checks,
-        conversions: Conversions,
-        streams: SessionStreams,
-    ) -> None:
-        self._catalogue = catalogue
-        self._loads = loads
-        self._checks = checks
-        self._conversions = conversions
+    def __init__(self, core: ModelService, streams: SessionStreams) -> None:
+        self._core = core
         self._streams = streams
 
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Context
     ) -> model_pb2.ListModelsResponse:
-        found = await self._catalogue.list(
+        found = await self._core.catalogue.list(
             convert.list_filter_from_proto(request),
             order=convert.ORDERS.from_proto(request.order, ModelOrder.NAME, field="order"),
             page_size=request.page_size,
@@ -47,14 +40,14 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             models=page.items,
             next_page_token=page.next_page_token,
             total_count=page.total_count,
-            revision=self._catalogue.revision,
-            problems=self._catalogue.problems,
+            revision=self._core.catalogue.revision,
+            problems=self._core.catalogue.problems,
         )
 
     async def SearchModels(
         self, request: model_pb2.SearchModelsRequest, context: Context
     ) -> model_pb2.SearchModelsResponse:
-        found = await self._catalogue.search(
+        found = await self._core.catalogue.search(
             request.query,
             convert.search_filter_from_proto(request),
             page_size=request.page_size,
@@ -68,17 +61,31 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def GetModel(
         self, request: model_pb2.GetModelRequest, context: Context
     ) -> model_pb2.GetModelResponse:
-        model = await self._catalogue.get(request.model_id)
+        model = await self._core.catalogue.get(request.model_id)
         return model_pb2.GetModelResponse(
             model=convert.model_to_proto(model),
             components=[convert.component_to_proto(part) for part in model.components],
         )
 
+    def RefreshModels(
+        self, request: model_pb2.RefreshModelsRequest, context: Context
+    ) -> AsyncIterator[model_pb2.RefreshModelsResponse]:
+        wanted = self._core.refreshes.refresh(convert.refresh_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_pb2.RefreshModelsResponse, request.delivery
+        )
+
+    def WatchModels(
+        self, request: model_pb2.WatchModelsRequest, context: Context
+    ) -> AsyncIterator[model_pb2.WatchModelsResponse]:
+        told = self._core.catalogue.watch(request.model_id, from_revision=request.from_revision)
+        return converted(told, convert.told_to_proto)
+
     async def GetModelComponents(
         self, request: model_pb2.GetModelComponentsRequest, context: Context
     ) -> model_pb2.GetModelComponentsResponse:
-        model = await self._catalogue.get(request.model_id)
-        fitting = await self._catalogue.fitting(model)
+        model = await self._core.catalogue.get(request.model_id)
+        fitting = await self._core.catalogue.fitting(model)
         return model_pb2.GetModelComponentsResponse(
             components=[convert.component_to_proto(part) for part in model.components],
             compatible_vae_model_ids=fitting.vaes,
@@ -87,22 +94,76 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             compatible_refiner_model_ids=fitting.refiners,
         )
 
+    def CacheModel(
+        self, request: model_cache_pb2.CacheModelRequest, context: Context
+    ) -> AsyncIterator[model_cache_pb2.CacheModelResponse]:
+        wanted = self._core.caching.cache(cache.cache_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_cache_pb2.CacheModelResponse, request.delivery
+        )
+
+    async def EvictModel(
+        self, request: model_cache_pb2.EvictModelRequest, context: Context
+    ) -> model_cache_pb2.EvictModelResponse:
+        freed = await self._core.caching.evict(request.model_id)
+        return model_cache_pb2.EvictModelResponse(freed_bytes=freed)
+
+    async def GetCacheStatus(
+        self, request: model_cache_pb2.GetCacheStatusRequest, context: Context
+    ) -> model_cache_pb2.GetCacheStatusResponse:
+        return cache.cache_to_proto(await self._core.caching.status())
+
+    async def SetCacheBudget(
+        self, request: model_cache_pb2.SetCacheBudgetRequest, context: Context
+    ) -> model_cache_pb2.SetCacheBudgetResponse:
+        wanted = request.budget_bytes if request.HasField("budget_bytes") else None
+        status = await self._core.caching.set_budget(wanted)
+        return model_cache_pb2.SetCacheBudgetResponse(cache=cache.cache_to_proto(status))
+
     def LoadModel(
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
-        wanted = self._loads.load(convert.load_from_proto(request))
+        wanted = self._core.loads.load(device.load_from_proto(request))
         return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+
+    def UnloadModel(
+        self, request: model_pb2.UnloadModelRequest, context: Context
+    ) -> AsyncIterator[model_pb2.UnloadModelResponse]:
+        wanted = self._core.unloads.unload(device.unload_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_pb2.UnloadModelResponse, request.delivery
+        )
+
+    def BenchmarkModel(
+        self, request: model_task_pb2.BenchmarkModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.BenchmarkModelResponse]:
+        wanted = self._core.benchmarks.benchmark(device.benchmark_from_proto(request))
+        return self._streams.run(
+            wanted, context, model_task_pb2.BenchmarkModelResponse, request.delivery
+        )
+
+    async def GetModelStatus(
+        self, request: model_pb2.GetModelStatusRequest, context: Context
+    ) -> model_pb2.GetModelStatusResponse:
+        found = await self._core.statuses.status(request.model_id)
+        return model_pb2.GetModelStatusResponse(
+            model=convert.model_to_proto(found.model),
+            cached=None if found.cached is None else cache.entry_to_proto(found.cached),
+            loaded=[device.loaded_to_proto(one) for one in found.loaded],
+            components=[component_to_proto(one) for one in found.components],
+            estimates=[device.estimate_to_proto(one) for one in found.estimates],
+        )
 
     def ValidateModel(
         self, request: model_task_pb2.ValidateModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.ValidateModelResponse]:
-        wanted = self._checks.check(convert.validation_from_proto(request))
+        wanted = self._core.checks.check(tasks.validation_from_proto(request))
         response = model_task_pb2.ValidateModelResponse
         return self._streams.run(wanted, context, response, request.delivery)
 
     def ConvertModel(
         self, request: model_task_pb2.ConvertModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.ConvertModelResponse]:
-        wanted = self._conversions.convert(convert.conversion_from_proto(request))
+        wanted = self._core.conversions.convert(tasks.conversion_from_proto(request))
         response = model_task_pb2.ConvertModelResponse
         return self._streams.run(wanted, context, response, request.delivery)

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
+from typing import NamedTuple
 
-from domains.codec import ModelId, Moment, Name, Value
 from domains.device.types import Components, Placement
 from domains.errors import Reason
+from domains.memory.types import HeldComponent
 from domains.session.types import WorkOptions
-from domains.values import ModelOrigin, ModelPlace, TensorDataType
+from domains.values import (
+    ByteFigure,
+    ModelOrigin,
+    ModelPlace,
+    PartDataType,
+    TensorDataType,
+)
 
 
 class ModelType(Enum):
@@ -27,6 +36,10 @@ class ModelType(Enum):
     EMBEDDING = "embedding"
     UPSCALER = "upscaler"
     SAFETY_CLASSIFIER = "safety-classifier"
+    FACE_RESTORER = "face-restorer"
+    IMAGE_ENCODER = "image-encoder"
+    IMAGE_PROMPT_ADAPTER = "image-prompt-adapter"
+    CONTROL_PREPROCESSOR = "control-preprocessor"
 
 
 class ModelFormat(Enum):
@@ -35,6 +48,8 @@ class ModelFormat(Enum):
     DIFFUSERS_FOLDER = "diffusers-folder"
     SAFETENSORS = "safetensors"
     PICKLE = "pickle"
+    ONNX = "onnx"
+    GGUF = "gguf"
 
 
 class Architecture(Enum):
@@ -42,6 +57,9 @@ class Architecture(Enum):
 
     SDXL = "sdxl"
     SD1 = "sd1"
+    SD2 = "sd2"
+    SD3 = "sd3"
+    FLUX = "flux"
 
 
 class PredictionType(Enum):
@@ -50,6 +68,7 @@ class PredictionType(Enum):
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
     SAMPLE = "sample"
+    FLOW = "flow"
 
 
 @dataclass(frozen=True)
@@ -77,6 +96,31 @@ class Problem:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
+class WeightFile(NamedTuple):
+    """A file with weights as it was found: its path below the model's place with slashes, ""
+    for a model of one file, its size, and when it was last changed, since 1970."""
+
+    name: str
+    size_bytes: int
+    modified_ns: int
+
+
+def weights_sha256(hashes: Mapping[str, str]) -> str:
+    """A model's hash from those of its weight files, by their names as in `WeightFile`.
+
+    That of the file for a model of one file. For a folder that of the list which
+    `LC_ALL=C sha256sum` prints for them in order of path: 64 digits, two spaces, the path in
+    the folder, a line break. Empty where there are none.
+    """
+    if set(hashes) <= {""}:
+        return hashes.get("", "")
+    lines = (
+        f"{sha256}  {name}\n".encode(errors="surrogateescape")
+        for name, sha256 in sorted(hashes.items(), key=lambda pair: os.fsencode(pair[0]))
+    )
+    return hashlib.sha256(b"".join(lines)).hexdigest()
+
+
 @dataclass(frozen=True)
 class Model:
     """A file or folder in a model root, as its headers describe it.
@@ -85,7 +129,10 @@ class Model:
     name in the model's own scheduler configuration. `type` and `architecture` are None
     where the headers do not say; `metadata` is the header's own, shortened.
     `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
-    mask and picture as further channels; `lora_rank` is 0 for all but LoRAs.
+    mask and picture as further channels; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
+    the alpha also where its layers have several. `kind` is what people call its kind
+    ("LoKr"), `remarks` what to know before it is used, a sentence each. `weights` are in
+    order of path; `sha256` is over them, empty while it is not known.
     """
 
     model_id: str
@@ -104,7 +151,11 @@ class Model:
     default_scheduler: str = ""
     zero_terminal_snr: bool = False
     inpainting: bool = False
+    distilled_steps: int = 0
     lora_rank: int = 0
+    lora_alpha: float = 0.0
+    kind: str = ""
+    remarks: tuple[str, ...] = ()
     components: tuple[Component, ...] = ()
     tags: tuple[str, ...] = ()
     trigger_words: tuple[str, ...] = ()
@@ -113,6 +164,10 @@ class Model:
     is_default: bool = False
     problem: Problem | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    weights: tuple[WeightFile, ...] = ()
+    sha256: str = ""
+    aliases: tuple[str, ...] = ()
+    read_only: bool = False
 
     @property
     def path(self) -> Path:
@@ -177,11 +232,69 @@ class FittingModels:
 class Scan:
     """What looking through the roots found.
 
-    `problems` says what was left out and why, without paths, one sentence each.
+    `problems` says what was left out and why, without paths, one sentence each. `folders` are
+    those that were looked into, by the root they lie in. `unsettled` says that something was
+    being written, on which nothing was said yet.
     """
 
     models: tuple[Model, ...]
     problems: tuple[str, ...] = ()
+    folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
+    unsettled: bool = False
+
+
+@dataclass(frozen=True)
+class RefreshRequest:
+    """Look through the roots, with `full` read headers of unchanged files too; `digest`
+    stands for the whole request."""
+
+    full: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class RefreshReport:
+    """What a refresh changed: ids of models, and what was left out and why."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    total_count: int
+    problems: tuple[str, ...]
+
+
+class EvictionCause(Enum):
+    """Why a model left memory."""
+
+    REQUESTED = "requested"
+    ROOM = "room"
+    PRESSURE = "pressure"
+    WORKER_LOST = "worker-lost"
+    FILE_CHANGED = "file-changed"
+
+
+class ModelEventKind(Enum):
+    """What happened to a model."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    CACHED = "cached"
+    EVICTED = "evicted"
+    LOADED = "loaded"
+    UNLOADED = "unloaded"
+
+
+@dataclass(frozen=True)
+class ModelEvent:
+    """Something happened to a model, which is as it is now; `device_id` for LOADED and
+    UNLOADED, `cause` for EVICTED and UNLOADED."""
+
+    kind: ModelEventKind
+    model: Model
+    device_id: str = ""
+    cause: EvictionCause | None = None
 
 
 class ValidationDepth(Enum):
@@ -225,23 +338,159 @@ class ConversionRequest:
 class LoadRequest:
     """Put a model on a device; an empty id means the default model.
 
-    `digest` stands for the whole request; `unbuilt` names the fields that are set although
-    this version does nothing with them.
+    `data_types` are those of parts for which the client chose one. A `dry_run` only says what
+    would be. `digest` stands for the whole request.
     """
 
     model_id: str
     placement: Placement
     options: WorkOptions
     digest: bytes
-    unbuilt: tuple[str, ...] = ()
+    data_types: tuple[PartDataType, ...] = ()
+    warm_up: bool = False
+    dry_run: bool = False
 
 
-class ModelOnDevice(Value, frozen=True):
-    """A model's components on a device, and where they were before; `load_time` is None
-    where they lay there already."""
+@dataclass(frozen=True)
+class CachedModelInfo:
+    """A model in main memory, as clients see it."""
 
-    model_id: ModelId
-    device_id: Name
+    model_id: str
+    size_bytes: int
+    last_use_time: datetime
+    pinned: bool
+    hit_count: int
+    in_use: bool = False
+
+
+@dataclass(frozen=True)
+class CacheStatus:
+    """What the cache holds, next to be evicted last, and how well it works.
+
+    `remark` says why workers do not read its memory itself, or cannot fetch from it at full
+    speed.
+    """
+
+    entries: tuple[CachedModelInfo, ...]
+    used_bytes: int
+    budget_bytes: int
+    hit_count: int
+    miss_count: int
+    eviction_count: int
+    shared: bool
+    page_locked: bool
+    remark: str
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Read a model into main memory; `digest` stands for the whole request."""
+
+    model_id: str
+    pinned: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class UnloadRequest:
+    """Take a model off devices, all of them where none is named.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    device_ids: tuple[str, ...]
+    keep_cached: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelEstimate:
+    """What a model needs on a device; seconds are None while nothing comparable was measured.
+
+    `weights` and `peak` are memory of the device; `fits` counts what can be evicted as free.
+    """
+
+    device_id: str
+    weights: ByteFigure
+    peak: ByteFigure
+    fits: bool
+    step_seconds: float | None = None
+    load_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelOnDevice:
+    """A model's components on a device, and where they were before.
+
+    `load_time` is None where this load found them there. `session_ids` are those that use it
+    now; `evicted_model_ids` left the device for it, or would. A dry run has no components,
+    and its `estimate` is what it found.
+    """
+
+    model_id: str
+    device_id: str
     components: Components
-    origin: ModelOrigin
-    load_time: Moment | None = None
+    origin: ModelOrigin | None
+    load_time: datetime | None = None
+    session_ids: tuple[str, ...] = ()
+    evicted_model_ids: tuple[str, ...] = ()
+    estimate: ModelEstimate | None = None
+
+
+@dataclass(frozen=True)
+class UnloadReport:
+    """Devices that a model left, and how much memory that freed; `cached` says whether it is in
+    main memory now."""
+
+    device_ids: tuple[str, ...]
+    freed: ByteFigure
+    cached: bool
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model everywhere, at one moment."""
+
+    model: Model
+    cached: CachedModelInfo | None
+    loaded: tuple[ModelOnDevice, ...]
+    components: tuple[HeldComponent, ...]
+    estimates: tuple[ModelEstimate, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """Measure a model on a device; sizes are in pixels, None means native.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    placement: Placement
+    width: int | None
+    height: int | None
+    steps: int
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """Figures of a model on a device; times are seconds, one for each time.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    model_id: str
+    device_id: str
+    load: tuple[float, ...]
+    switch: tuple[float, ...]
+    encode: tuple[float, ...]
+    step: tuple[float, ...]
+    decode: tuple[float, ...]
+    peak_memory: ByteFigure
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool

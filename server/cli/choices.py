@@ -43,6 +43,7 @@ PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
 _ENDINGS = re.compile("_(DISCRETE|MULTISTEP|SINGLESTEP)$")
 PRIORITIES: Mapping[str, str] = {"low": "LOW", "normal": "NORMAL", "high": "HIGH"}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|h|d)?")
+_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?) ?(?:([kmgt])i?)?b?", re.IGNORECASE)
 _UNIT_SECONDS = {None: 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -116,3 +117,16 @@ def _short_names(enum: _EnumTypeWrapper[V], prefix: str) -> dict[str, str]:
 
 def _plain(word: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", word.lower())
+
+
+def bytes_of(text: str) -> int:
+    """`16GiB`, `512m` or a number of bytes; the units are binary ones, as they are shown.
+
+    Raises:
+        UnusableOptions: It is no such text.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise UnusableOptions(f"{text!r} is no size; write 16GiB, 512MiB or a number of bytes")
+    number, unit = found.groups()
+    return int(float(number) * 1024 ** ("kmgt".index(unit.lower()) + 1 if unit else 0))

@@ -9,6 +9,7 @@ from deviceops.v1 import (
     device_info_pb2,
     device_pb2,
     event_pb2,
+    model_cache_pb2,
     model_info_pb2,
     model_pb2,
 )
@@ -30,6 +31,16 @@ _WHENCE = {
 def load(client: Client, request: model_pb2.LoadModelRequest, *, as_json: bool) -> Exit:
     """Put a model on a device and show what it takes there; the exit code."""
     return _run(client, lambda: client.models.LoadModel(request), as_json=as_json)
+
+
+def unload(client: Client, request: model_pb2.UnloadModelRequest, *, as_json: bool) -> Exit:
+    """Take a model off devices and show what that freed; the exit code."""
+    return _run(client, lambda: client.models.UnloadModel(request), as_json=as_json)
+
+
+def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json: bool) -> Exit:
+    """Read a model into main memory and show how far it is; the exit code."""
+    return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
 
 
 def optimize(
@@ -70,14 +81,29 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
     match completed.WhichOneof("report"):
         case "loaded_model":
             return _place(completed.loaded_model)
+        case "model_unload":
+            return _left(completed.model_unload)
         case "optimization":
             return _effect(completed.optimization)
     return []
 
 
 def _place(loaded: model_info_pb2.LoadedModel) -> list[str]:
+    device = printable(loaded.device_id)
+    gone = ", ".join(map(printable, loaded.evicted_model_ids))
+    if loaded.HasField("estimate"):
+        fits = "fits" if loaded.estimate.fits else "does not fit"
+        lines = [f"  {fits} on {device}: {byte_figure(loaded.estimate.peak)} with a picture"]
+        return lines + ([f"  would leave: {gone}"] if gone else [])
     whence = _WHENCE.get(loaded.origin, "")
-    return [f"  on {printable(loaded.device_id)}{whence}: {byte_figure(loaded.size)}"]
+    lines = [f"  on {device}{whence}: {byte_figure(loaded.size)}"]
+    return lines + ([f"  left for it: {gone}"] if gone else [])
+
+
+def _left(report: model_info_pb2.ModelUnloadReport) -> list[str]:
+    devices = ", ".join(map(printable, report.device_ids)) or "no device any more"
+    kept = ", stays in main memory" if report.cached else ""
+    return [f"  left {devices}{kept}: {byte_figure(report.freed)} freed"]
 
 
 def _effect(report: device_info_pb2.OptimizationReport) -> list[str]:

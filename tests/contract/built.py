@@ -11,7 +11,7 @@ from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from deviceops.v1 import generation_pb2, inference_pb2, model_pb2, sampling_pb2
+from deviceops.v1 import generation_pb2, inference_pb2, sampling_pb2
 from domains.artifact.servicer import ArtifactServicer
 from domains.device.servicer import DeviceServicer
 from domains.inference.convert import SCHEDULERS
@@ -19,7 +19,6 @@ from domains.inference.core.capabilities import UNBUILT
 from domains.inference.servicer import InferenceServicer
 from domains.inference.types import Scheduler
 from domains.memory.servicer import MemoryServicer
-from domains.model.convert import UNBUILT_LOAD
 from domains.model.servicer import ModelServicer
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.processing.servicer import ProcessingServicer
@@ -39,7 +38,6 @@ SERVICERS: Mapping[str, type] = {
 _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     generation_pb2.GenerationSettings.DESCRIPTOR: tuple(UNBUILT),
     inference_pb2.GenerateRequest.DESCRIPTOR: ("postprocessing",),
-    model_pb2.LoadModelRequest.DESCRIPTOR: UNBUILT_LOAD,
 }
 
 

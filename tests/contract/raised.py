@@ -26,6 +26,7 @@ LISTED = "violations"
 CARRIERS = {
     VIOLATION: 3,
     ("domains.model.types", "Problem"): 9,
+    ("domains.model.backends.lora.file", "Finding"): 9,
 }
 # They only hand on what they were made with.
 _TRANSPARENT = {("msgspec.structs", "replace")}

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from demo.measure.pictures import MODELS
 from domains.errors import Reason
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.core.catalogue import ModelCatalogue
 from domains.model.types import Architecture, Model, ModelFilter, ModelFormat, ModelType
+from tests.fakes.model import catalogue_of
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_no_artefact_is_there_that_the_catalogue_does_not_know(models):
 
 async def test_who_names_no_model_gets_the_base():
     """Also once other checkpoints can be drawn with: the first picture must not change."""
-    catalogue = ModelCatalogue(DiskScanner([MODELS]), clock=lambda: datetime.now(UTC))
+    catalogue = catalogue_of(DiskScanner([MODELS]), clock=lambda: datetime.now(UTC))
     assert (await catalogue.get("")).model_id == "emoji-xl"
     page = await catalogue.list(ModelFilter())
     assert [model.model_id for model in page.items if model.is_default] == ["emoji-xl"]

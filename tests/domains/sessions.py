@@ -56,7 +56,7 @@ def follow(sessions: Sessions, request: SessionRequest) -> AsyncGenerator[Sessio
 
 async def until_final(session: Session) -> None:
     """The session has ended, which is soon."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not session.state.final:
             change = session.log.change()
             if not session.state.final:

@@ -24,7 +24,7 @@ def told(revision: int, what: str | Signal) -> Told[str]:
 
 
 async def read(watch: Watch, count: int) -> list[Told[str]]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [await anext(watch) for _ in range(count)]
 
 

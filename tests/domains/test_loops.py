@@ -24,7 +24,7 @@ async def test_what_fails_is_reported_and_begun_again(
             raise MemoryError
 
     with caplog.at_level(logging.ERROR):
-        await asyncio.wait_for(kept("the queue", work), 10)
+        await asyncio.wait_for(kept("the queue", work), 30)
     assert begun == 3
     assert [record.getMessage() for record in caplog.records] == [
         "the queue failed and is begun again"

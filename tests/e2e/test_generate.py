@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import io
 import json
-import time
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -380,13 +379,11 @@ async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_l
 async def test_a_session_past_its_timeout_fails_as_such(client: Client) -> None:
     request = small_request(steps=150)
     request.options.run_timeout.CopyFrom(Duration(nanos=700_000_000))
-    started = time.monotonic()
 
     refusal = await refusal_of(client.draw(request))
 
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refusal.reason == "DEADLINE_EXPIRED"
-    assert time.monotonic() - started < 30
 
 
 async def test_sessions_are_listed_with_their_tags(client: Client) -> None:

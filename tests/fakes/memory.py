@@ -246,6 +246,36 @@ class FakeModels:
         yield ReleaseReport(tuple(one.component for one in going))
 
 
+class FakeCached:
+    """Models that main memory keeps."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, LoadedComponent] = {}
+        self.pins: set[str] = set()
+        self.evicted: list[str] = []
+        self.busy: set[str] = set()  # work begins to use them when they are to go
+        self.on_evict: Callable[[str], None] = lambda model_id: None
+
+    def keep(self, model_id: str, size: int, *, used: datetime, in_use: bool = False) -> None:
+        """Main memory keeps a model."""
+        part = LoadedComponent(model_id, "files", measured(size), None, used, in_use)
+        self.kept[model_id] = part
+
+    def components(self) -> tuple[LoadedComponent, ...]:
+        return tuple(self.kept.values())
+
+    def pinned(self, model_id: str) -> bool:
+        return model_id in self.pins
+
+    async def evict(self, model_id: str) -> bool:
+        if model_id in self.busy:
+            return False
+        del self.kept[model_id]
+        self.evicted.append(model_id)
+        self.on_evict(model_id)
+        return True
+
+
 class FakeHistory:
     """The history in the journal's own tables, without its threads and its file."""
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from domains.device.core.default import DefaultChoice
+from domains.device.core.facts import TransientFacts
+from domains.device.ports import FactsStore
 from domains.errors import Reason
+from domains.model.core import ModelCatalogue
+from domains.model.core.changes import ModelChanges
+from domains.model.core.contents import CatalogueContents
+from domains.model.ports import ModelScanner
 from domains.model.types import (
     Architecture,
     Model,
@@ -36,6 +44,26 @@ def model(model_id: str, *, days: int = 0, **values: Any) -> Model:
     return Model(model_id, **(defaults | values))
 
 
+def contents_of(
+    scanner: ModelScanner,
+    *,
+    clock: Callable[[], datetime],
+    default: str = "",
+    facts: FactsStore | None = None,
+    sha256_of: Callable[[Model], str] = lambda model: "",
+) -> CatalogueContents:
+    """What a scanner finds, with changes of its own."""
+    choice = DefaultChoice(facts or TransientFacts(), "model.default", default)
+    return CatalogueContents(scanner, ModelChanges(now=clock), choice, sha256_of=sha256_of)
+
+
+def catalogue_of(
+    scanner: ModelScanner, *, clock: Callable[[], datetime], default: str = ""
+) -> ModelCatalogue:
+    """A catalogue of what a scanner finds."""
+    return ModelCatalogue(contents_of(scanner, clock=clock, default=default), clock=clock)
+
+
 class FakeScanner:
     """Finds what it is told to. A held one waits, in its thread, for `release`."""
 
@@ -48,7 +76,7 @@ class FakeScanner:
         self.started = threading.Event()
         self.threads: set[int] = set()
 
-    def scan(self) -> Scan:
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> Scan:
         self.scans += 1
         self.threads.add(threading.get_ident())
         models = tuple(self.models)

@@ -172,11 +172,11 @@ class ScriptedEngine:
     def _pause(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
-        """Steps of a tenth of a second, and one of seven tenths."""
+        """Steps of a tenth of a second, and one of two seconds."""
         for step in range(1, 6):
             emit(StepFinished(0, step, 6))
             time.sleep(0.1)
-        time.sleep(0.6)
+        time.sleep(1.9)
         emit(StepFinished(0, 6, 6))
 
     def _hang(

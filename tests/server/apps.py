@@ -98,7 +98,7 @@ class Running:
     async def stopped(self) -> int:
         """Ask it to stop and wait for its exit code."""
         self.ready.stop()
-        return await asyncio.wait_for(self.exit_code, 20)
+        return await asyncio.wait_for(self.exit_code, 30)
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,7 @@ async def test_a_round_that_raises_is_reported_and_the_next_one_comes(
 
     background = Background()
     background.start([Loop("looking", 0, work)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert [await rounds.get() for _ in range(3)] == [1, 2, 3]
     await background.stop()
 
@@ -49,7 +49,7 @@ async def test_what_fails_again_and_again_is_reported_once_each_time_it_changes(
 
     background = Background()
     background.start([Loop("looking", 0, work)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await over.wait()
     await background.stop()
 
@@ -70,7 +70,7 @@ async def test_a_round_that_waits_for_what_was_cancelled_ends_no_loop() -> None:
 
     background = Background()
     background.start([Loop("looking", 0, work)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         for _ in range(3):
             await rounds.get()
     await background.stop()
@@ -93,7 +93,7 @@ async def test_a_loop_that_waits_keeps_no_other_waiting_and_ends_with_all() -> N
     background = Background()
     background.start([Loop("waiting", 0, wait)])
     background.start([Loop("other", 0, go_on)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await begun.wait()
         for _ in range(3):
             await others.get()
@@ -114,7 +114,7 @@ async def test_between_rounds_it_rests() -> None:
 
     background = Background()
     background.start([Loop("resting", 3600, work)])
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await first.wait()
     for _ in range(10):
         await asyncio.sleep(0)

@@ -80,6 +80,7 @@ def test_config_flag_names_the_file(tmp_path: Path) -> None:
         ("worker_python = {vulkan = '.'}", "vulkan is none of cpu"),
         ("worker_python = {cpu = 'no-such-python'}", "no interpreter for cpu"),
         ("model_roots = []", "model_roots"),
+        ("read_only_model_roots = ['/elsewhere']", "none of model_roots"),
         ("model_roots = ['no-such-folder']", "no such folder"),
         ("tls_certificate = 'missing.pem'", "tls_certificate: there is no such file"),
         ("log_format = 'xml'", "log_format"),

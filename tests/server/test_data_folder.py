@@ -38,7 +38,7 @@ def settings(tmp_path: Path) -> Settings:
 
 async def refusal(settings: Settings, log_lines: list[dict[str, Any]]) -> str:
     """The sentence that a server ends with that does not start, with code 2."""
-    code = await asyncio.wait_for(serve.run(settings, compose=lambda _: SteeredApp()), 20)
+    code = await asyncio.wait_for(serve.run(settings, compose=lambda _: SteeredApp()), 30)
     assert code == 2
     [line] = log_lines
     assert "exc_info" not in line
@@ -50,7 +50,7 @@ async def refusal(settings: Settings, log_lines: list[dict[str, Any]]) -> str:
 
 async def written(settings: Settings) -> None:
     """Return when there is a port file."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while portfile.read(settings.runtime_dir) is None:  # noqa: ASYNC110  # a file
             await asyncio.sleep(0.01)
 
@@ -241,7 +241,7 @@ async def test_a_port_file_that_cannot_be_written_is_logged_once_and_calls_are_a
         disk.setattr(portfile, "write", full)
         async with running(settings, SteeredApp()) as server:
             for _ in range(3):
-                await asyncio.wait_for(tried.acquire(), 20)
+                await asyncio.wait_for(tried.acquire(), 30)
             disk.undo()
             await written(settings)
     lines = [line for line in caplog.messages if "server.json cannot be written" in line]

@@ -57,7 +57,7 @@ def write(journal: Journal, moment: float, *readings: Reading) -> None:
     """Record, and wait until it is on disk or was refused there."""
     written = journal.record(moment, readings)
     assert written is not None
-    written.result(10)
+    written.result(60)
 
 
 def history(journal: Journal, since: float = NOW - 1000) -> dict[Place, History]:
@@ -374,7 +374,7 @@ def test_a_killed_server_loses_nothing_that_was_written(path: Path, reopened: Re
         assert child.stdout.readline() == b"written\n"
         time.sleep(0.1)
         child.send_signal(signal.SIGKILL)
-        child.wait(10)
+        child.wait(60)
     journal = reopened()
     assert journal.get("key") == b"value"
     assert history(journal)[Place()].peak_bytes == 5

@@ -49,7 +49,7 @@ def path(tmp_path: Path) -> Path:
                 NOW - age, [Reading(CARD, 1 << 30, 0.5, {"emoji": 5}), Reading(Place(), 7)]
             )
         assert written is not None
-        written.result(10)
+        written.result(60)
     return path
 
 
@@ -286,7 +286,7 @@ def test_without_file_handles_it_is_left_and_taken_up_later(path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     written = journal.record(NOW, [Reading(CARD, 1)])
     assert written is not None
-    written.result(10)
+    written.result(60)
     assert journal.get("key") == b"value"
     assert samples(journal)["cuda:0"] == 31
     journal.close()
@@ -364,6 +364,6 @@ def test_whatever_bytes_are_damaged_it_serves(
             samples(journal)
             written = journal.record(NOW, [Reading(CARD, 1)])
             assert written is not None
-            written.result(10)
+            written.result(60)
         with opened(path) as journal:
             assert journal.get("mine") == b"kept", seed

@@ -22,7 +22,7 @@ from tests.server.echo import ARITIES, failing, serving
 
 async def scrape(address: str) -> dict[str, float]:
     def read() -> str:
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as response:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as response:
             return str(response.read().decode())
 
     text = await asyncio.to_thread(read)
@@ -74,7 +74,7 @@ async def test_port_is_on_loopback_and_free_again_after_close() -> None:
 
 def connect(address: str, data: bytes = b"") -> socket.socket:
     host, _, port = address.partition(":")
-    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection = socket.create_connection((host, int(port)), timeout=30)
     connection.sendall(data)
     return connection
 

@@ -175,7 +175,7 @@ def test_a_signal_ends_a_start_that_hangs(tmp_path: Path) -> None:
         while b"starting" not in child.stderr.readline():
             pass
         child.send_signal(signal.SIGTERM)
-        assert child.wait(10) == 0
+        assert child.wait(60) == 0
     assert portfile.read(tmp_path / "data" / "runtime") is None
 
 

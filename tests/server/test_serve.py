@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from typing import Any
 
 import grpc
@@ -37,7 +36,7 @@ async def health(server: Running, service: str = "") -> Any:
 
 async def exit_code(settings: Settings, app: SteeredApp) -> int:
     """Of a server that is expected not to start."""
-    return await asyncio.wait_for(serve.run(settings, compose=lambda _: app), 20)
+    return await asyncio.wait_for(serve.run(settings, compose=lambda _: app), 30)
 
 
 def test_the_contract_has_eight_services() -> None:
@@ -114,7 +113,7 @@ async def test_message_over_the_limit_is_refused(
     async with running(settings, SteeredApp()) as server:
         request = device_pb2.GetDeviceRequest(device_id="x" * 2**16 * times)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await server.devices.GetDevice(request, metadata=server.metadata, timeout=10)
+            await server.devices.GetDevice(request, metadata=server.metadata, timeout=30)
         assert told(caught.value).code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert told(caught.value).reason == reason
         assert await health(server) == SERVING
@@ -294,7 +293,7 @@ async def test_drain_lets_a_call_end_and_refuses_new_ones(settings: Settings) ->
         assert app.log == ["start"]
         app.device.released.set()
         assert await held == device_pb2.GetDeviceResponse()
-        assert await asyncio.wait_for(server.exit_code, 20) == 0
+        assert await asyncio.wait_for(server.exit_code, 30) == 0
     assert app.log == ["start", "stop"]
     assert 0 < app.graces[0] <= settings.drain_seconds
 
@@ -316,12 +315,11 @@ async def test_health_watcher_sees_the_drain(settings: Settings) -> None:
 
 async def test_watches_end_after_the_app_has_stopped(settings: Settings) -> None:
     app = SteeredApp()
+    settings = settings.model_copy(update={"drain_seconds": 3600})  # watches do not get them
     async with running(settings, app) as server:
         watch = server.devices.WatchDevices(WATCH, metadata=server.metadata)
         await watch.read()
-        started = time.monotonic()
         assert await server.stopped() == 0
-        assert time.monotonic() - started < settings.drain_seconds  # no wait for watches
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await watch.read()
         assert told(caught.value).reason == "SHUTTING_DOWN"
@@ -348,7 +346,7 @@ async def test_second_request_to_stop_cuts_the_drain_short(settings: Settings) -
         await app.device.held.wait()
         server.ready.stop()
         server.ready.stop()
-        assert await asyncio.wait_for(server.exit_code, 20) == 0
+        assert await asyncio.wait_for(server.exit_code, 30) == 0
         with pytest.raises(grpc.aio.AioRpcError):
             await held
     assert app.graces == [0]
@@ -361,7 +359,7 @@ async def test_second_request_cuts_the_app_s_own_stop_short(settings: Settings) 
         server.ready.stop()
         await app.stopping.wait()
         server.ready.stop()
-        assert await asyncio.wait_for(server.exit_code, 20) == 0
+        assert await asyncio.wait_for(server.exit_code, 30) == 0
     assert app.graces[1:] == [0]
 
 
@@ -388,5 +386,5 @@ async def test_signals_ask_it_to_stop_and_are_given_back(
     before = signal.getsignal(number)
     async with running(settings, SteeredApp()) as server:
         os.kill(os.getpid(), number)
-        assert await asyncio.wait_for(server.exit_code, 20) == 0
+        assert await asyncio.wait_for(server.exit_code, 30) == 0
     assert signal.getsignal(number) is before

@@ -98,7 +98,7 @@ def channel(
 async def check(server: Running, authority: Authority, *pair: Any) -> Any:
     async with channel(server, authority, *pair) as secure:
         stub = health_pb2_grpc.HealthStub(secure)
-        return (await stub.Check(CHECK, timeout=10)).status
+        return (await stub.Check(CHECK, timeout=30)).status
 
 
 async def test_encrypted_call_with_token(settings: Settings, authority: Authority) -> None:
@@ -107,13 +107,13 @@ async def test_encrypted_call_with_token(settings: Settings, authority: Authorit
         async with channel(server, authority) as secure:
             stub: Any = device_pb2_grpc.DeviceServiceStub(secure)
             request = device_pb2.ListDevicesRequest()
-            answer = await stub.ListDevices(request, metadata=server.metadata, timeout=10)
+            answer = await stub.ListDevices(request, metadata=server.metadata, timeout=30)
             assert answer.default_device_id == "cpu:0"
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stub.ListDevices(request, timeout=10)
+                await stub.ListDevices(request, timeout=30)
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         with pytest.raises(grpc.aio.AioRpcError) as caught:  # plaintext on the same port
-            await server.devices.ListDevices(request, timeout=10)
+            await server.devices.ListDevices(request, timeout=30)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
 
 
@@ -198,7 +198,7 @@ def replace(target: tuple[Path, Path], source: tuple[Path, Path]) -> None:
 
 def served(server: Running) -> str:
     host, _, port = server.ready.address.rpartition(":")
-    return ssl.get_server_certificate((host, int(port)), timeout=10)
+    return ssl.get_server_certificate((host, int(port)), timeout=30)
 
 
 async def test_renewed_certificate_is_used_without_a_restart(
@@ -256,6 +256,6 @@ async def test_an_encrypted_key_is_refused_in_a_sentence_and_asks_nobody(
         tls_certificate=certificate,
         tls_key=locked,
     )
-    code = await asyncio.wait_for(serve.run(encrypted, compose=lambda _: SteeredApp()), 20)
+    code = await asyncio.wait_for(serve.run(encrypted, compose=lambda _: SteeredApp()), 30)
     assert code == 2
     assert "locked.key: the key is encrypted" in log_lines[-1]["event"]

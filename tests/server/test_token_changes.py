@@ -28,7 +28,7 @@ def bearing(secret: str) -> list[tuple[str, str]]:
 
 
 def listing(server: Running, secret: str) -> Any:
-    return server.devices.ListDevices(ASK, metadata=bearing(secret), timeout=10)
+    return server.devices.ListDevices(ASK, metadata=bearing(secret), timeout=30)
 
 
 async def until_accepted(server: Running, secret: str) -> None:
@@ -66,7 +66,7 @@ async def test_a_running_server_takes_tokens_up_and_ends_the_calls_of_revoked_on
         began = loop.time()
         for end in (watch.read, lambda: held, lambda: listing(server, secret)):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await asyncio.wait_for(end(), 10)
+                await asyncio.wait_for(end(), 30)
             assert told(caught.value).reason == "TOKEN_INVALID"
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert loop.time() - began < 3

@@ -29,6 +29,10 @@ class TransientFacts:
         """Keep `value` under `key`."""
         self._values[key] = value
 
+    def forget(self, key: str) -> None:
+        """Have nothing under `key` any more."""
+        self._values.pop(key, None)
+
 
 def keep(facts: FactsStore, key: str, value: object) -> None:
     """Put a codec value under `key`; raises what the store does when it cannot be written."""

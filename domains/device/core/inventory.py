@@ -64,7 +64,7 @@ class DeviceInventory:
         self._probe = probe
         self._workers = workers
         facts = facts or TransientFacts()
-        self._choice = DefaultChoice(facts, default_device)
+        self._choice = DefaultChoice(facts, "device.default", default_device)
         self._known = KnownDevices(facts, now)
         self._patience = patience
         self._devices = name_devices([probe.processor()], ())

@@ -1,4 +1,4 @@
-"""The engine: one device, one model at a time, one picture after another."""
+"""The engine: one device, the models that fit on it, one picture after another."""
 
 from __future__ import annotations
 
@@ -16,26 +16,19 @@ from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
+from domains.inference.backends.benchmark import Benchmark
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.model_loading import (
-    PreparedModel,
-    load_weights,
-    prepare_model,
-    state_of,
-)
+from domains.inference.backends.loader import Loader, ReadyModel, WantedModel
 from domains.inference.backends.optimization import Optimization
-from domains.inference.backends.profiles import ProfileSettings, bring_into
-from domains.inference.backends.room import fits_beside
-from domains.inference.backends.second_try import with_room
+from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
-from domains.model.jobs import LoadJob, LoadReport
+from domains.model.jobs import BenchmarkJob, BenchmarkReport, LoadJob, LoadReport
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
-from domains.values import ModelOrigin, ModelPlace
 
 # What to do when memory ran out.
 _ADVICE = "draw a smaller picture, or unload other models"
@@ -45,8 +38,7 @@ Result = TypeVar("Result")
 class Engine:
     """Draws pictures on one device; see the port of the same name.
 
-    The model of the last call stays loaded. Only `held` is safe for use from another
-    thread.
+    Models stay loaded while there is room. Only `held` is safe for use from another thread.
 
     Args:
         device: As torch names it: `cpu`, `cuda:0`, `mps`, `xpu:0`, `privateuseone:0`.
@@ -55,34 +47,40 @@ class Engine:
     def __init__(self, device: str) -> None:
         settle_libraries()
         self._device = torch.device(device)
-        self._model: LoadedModel | None = None
-        self._settings = ProfileSettings()
-        self._loads = 0
+        self._loader = Loader(self._device, self._count)
         self._components: tuple[LoadedComponent, ...] = ()
-        self._working = False
+        self._used = ""  # id of the model that work uses
+
+    @property
+    def _model(self) -> LoadedModel | None:
+        """The model used last."""
+        return self._loader.models.newest
 
     @property
     def loaded_path(self) -> Path | None:
-        """The folder of the model that is loaded."""
+        """Where the model used last lies."""
         return None if self._model is None else self._model.place.path
 
     def held(self) -> tuple[LoadedComponent, ...]:
         """The networks that are loaded, as of now; see the port."""
         # Each is read once: the main thread may replace them meanwhile.
-        components, working = self._components, self._working
-        if not working:
+        components, used = self._components, self._used
+        if not used:
             return components
         now = datetime.now(UTC)
         return tuple(
-            structs.replace(part, in_use=True, last_use_time=now) for part in components
+            structs.replace(part, in_use=True, last_use_time=now)
+            if part.model_id == used
+            else part
+            for part in components
         )
 
     def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
         """Draw every picture of `job`; see the port for errors.
 
-        When memory runs out, what can be computed again is dropped and the one call that
-        failed is made once more; a decoding that still fails is done in tiles, unless the
-        request asks for EXACT.
+        When memory runs out, what can be had again is dropped, other models too, and the one
+        call that failed is made once more; a decoding that still fails is done in tiles,
+        unless the request asks for EXACT.
 
         Raises:
             InvalidArgument: The scheduler's spacing, `steps` or `clip_skip` do not go with
@@ -94,51 +92,71 @@ class Engine:
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
-        settings = job.settings
-        may_tile = settings.precision is not PrecisionMode.EXACT
-        if settings.precision is PrecisionMode.OPEN:
-            settings = structs.replace(settings, precision=self._settings.open_precision)
+        wanted = WantedModel(
+            job.settings.model_id, job.place, job.settings.precision, cached=job.cached
+        )
 
         def draw() -> GenerationReport:
-            loads = self._loads
-            model = self._loaded(
-                settings.model_id, job.place, settings.precision, context, clock
-            )
-            origin = ModelOrigin.LOADED if self._loads == loads else ModelOrigin.DISK
+            found = self._loader.ready(wanted, context, clock)
+            model = self._using(found.model)
+            may_tile = job.settings.precision is not PrecisionMode.EXACT
+            settings = structs.replace(job.settings, precision=model.precision)
+            self._loader.make_room_for_picture(model, *settings.size)
             return Drawing(
-                model, settings, context, clock, job.previews, origin, may_tile
+                model, settings, context, clock, job.previews, found.origin, may_tile
             ).run()
 
         return self._guarded(draw)
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""
-        clock = Clock()
-        precision = self._settings.open_precision
-        self._guarded(lambda: self._loaded(job.model_id, job.place, precision, context, clock))
-        origin = ModelOrigin.DISK if clock.timings().load else ModelOrigin.LOADED
-        return LoadReport(self._components, origin)
+        wanted = WantedModel(
+            job.model_id, job.place, data_types=job.data_types, cached=job.cached
+        )
+        before = {model.model_id for model in self._loader.models}
+
+        def load() -> ReadyModel:
+            found = self._loader.ready(wanted, context, Clock())
+            self._using(found.model)
+            if job.warm_up:
+                warm_up(found.model, context)
+            return found
+
+        found = self._guarded(load)
+        left = before - {model.model_id for model in self._loader.models}
+        return LoadReport(found.model.components(), found.origin, tuple(sorted(left)))
 
     def unload(self) -> None:
-        """Let the loaded model go and give its memory back."""
-        self._model = None
-        self._components = ()
-        release_memory(self._device)
+        """Let every model go and give its memory back."""
+        self._loader.let_go()
 
     def release(self, job: ReleaseJob, context: JobContext) -> ReleaseReport:
         """Let loaded models go; see the port. A stop leaves nothing half loaded."""
-        model = self._model
-        if model is None or (job.model_ids and model.model_id not in job.model_ids):
+        models = self._loader.models
+
+        def leaves(model: LoadedModel) -> bool:
+            return not job.model_ids or model.model_id in job.model_ids
+
+        again = [
+            WantedModel(one.model_id, one.place, one.precision, one.chosen)
+            for one in models
+            if leaves(one)
+        ]
+        if not again:
             return ReleaseReport(())
         context.emit(PhaseStarted(Phase.RELEASING))
         context.check_stop()
-        released = self._components
-        again = (model.model_id, model.place, model.precision)
-        del model
-        self.unload()
+        released = tuple(part for one in models if leaves(one) for part in one.components())
+        models.let_go(leaves)
+        self._count()
         if not job.reload:
             return ReleaseReport(released)
-        self._guarded(lambda: self._loaded(*again, context, Clock()))
+
+        def reload() -> None:
+            for wanted in again:
+                self._loader.ready(wanted, context, Clock())
+
+        self._guarded(reload)
         return ReleaseReport(released, self._components)
 
     def optimize(self, job: OptimizationJob, context: JobContext) -> OptimizationReport:
@@ -146,74 +164,37 @@ class Engine:
 
         def loaded(precision: PrecisionMode) -> LoadedModel:
             assert job.place is not None
-            return self._loaded(job.model_id, job.place, precision, context, Clock())
+            wanted = WantedModel(job.model_id, job.place, precision, cached=job.cached)
+            return self._using(self._loader.ready(wanted, context, Clock()).model)
 
-        optimization = Optimization(job, self._settings, self._set, context)
+        optimization = Optimization(job, self._loader.settings, self._loader.apply, context)
         return self._guarded(lambda: optimization.run(lambda: self._model, loaded))
 
-    def _set(self, settings: ProfileSettings) -> None:
-        self._settings = settings
-        if self._model is not None:
-            bring_into(self._model, settings)
+    def benchmark(self, job: BenchmarkJob, context: JobContext) -> BenchmarkReport:
+        """Measure a model; see the port."""
+        return self._guarded(Benchmark(self._loader, job, context).run)
 
-    def _loaded(
-        self,
-        model_id: str,
-        place: ModelPlace,
-        precision: PrecisionMode,
-        context: JobContext,
-        clock: Clock,
-    ) -> LoadedModel:
-        model = self._model
-        if (
-            model is not None
-            and (model.place, model.precision) == (place, precision)
-            and model.fingerprint == state_of(model_id, place)
-        ):
-            return model
-        del model
-        context.emit(PhaseStarted(Phase.LOADING_MODEL))
-        with clock.time("load"):
-            prepared = prepare_model(
-                model_id, place, precision, self._device, check_stop=context.check_stop
-            )
-            fresh = self._replacement(prepared, context)
-            bring_into(fresh, self._settings)
-            self._model = fresh
-            self._loads += 1
-        release_memory(self._device)
+    def _using(self, model: LoadedModel) -> LoadedModel:
+        """Tell that work uses this model from here on."""
+        self._used = model.model_id
         self._count()
-        return fresh
-
-    def _replacement(self, prepared: PreparedModel, context: JobContext) -> LoadedModel:
-        """Read a model's weights, beside those of the model before where there is room.
-
-        That one then stays if reading fails or is stopped.
-        """
-
-        def load() -> LoadedModel:
-            return load_weights(prepared, emit=context.emit, check_stop=context.check_stop)
-
-        if self._model is None or not fits_beside(prepared.needed_bytes, self._device):
-            self.unload()
-            return load()
-        return with_room(load, self.unload)
+        return model
 
     def _count(self) -> None:
-        """Note what is loaded; its last use is now."""
-        model = self._model
-        self._components = () if model is None else model.components(datetime.now(UTC))
+        """Note what is loaded."""
+        self._components = self._loader.models.components()
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        self._working = True
         try:
             # Not inference mode: tensors made in it cannot be used outside it.
             with torch.no_grad():
                 yield
         finally:
+            if self._model is not None and self._model.model_id == self._used:
+                self._loader.models.use(self._model)
             self._count()
-            self._working = False
+            self._used = ""
 
     def _guarded(self, act: Callable[[], Result]) -> Result:
         """Run `act` without gradients, turning torch's errors into the domain's."""
@@ -234,6 +215,6 @@ class Engine:
         # Out here nothing refers to the failed call's tensors any more.
         release_memory(self._device)
         if isinstance(fault, ResourceExhausted):
-            # The work had everything to itself: the model it needs is all that is held.
+            # Others made room before: the model it needs is all that is held.
             fault.metadata |= {"evictable_bytes": "0", "evictable_model_ids": ""}
         raise fault

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import torch
@@ -20,15 +21,18 @@ from domains.inference.backends.device import (
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import Fingerprint
-from domains.model.backends.diffusers_folder import FolderPlan
+from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.sizes import pixels_per_latent
-from domains.values import ByteFigure, ModelPart, ModelPlace, PartDataType
+from domains.values import (
+    NETWORK_PARTS,
+    ByteFigure,
+    ModelOrigin,
+    ModelPart,
+    ModelPlace,
+    PartDataType,
+)
 
 _KEPT_EMBEDDINGS = 32
-_TEXT_ENCODERS = {
-    "text_encoder": ModelPart.TEXT_ENCODER,
-    "text_encoder_2": ModelPart.TEXT_ENCODER_2,
-}
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,10 @@ class TextEmbedding:
     hidden_states: torch.Tensor
     pooled: torch.Tensor | None
     lost_tokens: int = 0
+
+
+def _nothing() -> None:
+    """There is nobody else to make room."""
 
 
 class EmbeddingCache:
@@ -75,15 +83,18 @@ class LoadedModel:
 
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
-    that overflows is replaced by its float32 copy. A profile changes the last three.
-    `plain_attention` is what slicing has replaced.
+    that overflows is replaced by its float32 copy. A profile changes `vae_tiling`,
+    `plain_attention` (what slicing has replaced) and `compiled`.
+
+    `chosen` are the data types that whoever loaded it asked for; `origin` is where it was
+    before. `others_make_room` lets go of what else its device holds.
     """
 
     model_id: str
     place: ModelPlace
     precision: PrecisionMode
     fingerprint: Fingerprint
-    plan: FolderPlan
+    plan: ModelPlan
     device: torch.device
     networks: dict[str, nn.Module]
     tokenizers: dict[str, Tokenizer]
@@ -96,6 +107,11 @@ class LoadedModel:
     vae_tiling: bool = False
     plain_attention: dict[str, Any] | None = None
     compiled: bool = False
+    chosen: tuple[PartDataType, ...] = ()
+    origin: ModelOrigin = ModelOrigin.DISK
+    load_time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    last_use: datetime = field(default_factory=lambda: datetime.now(UTC))
+    others_make_room: Callable[[], None] = _nothing
 
     @property
     def pixels_per_latent(self) -> int:
@@ -109,12 +125,12 @@ class LoadedModel:
             PartDataType(ModelPart.VAE, data_type_of(self.vae_numerics.data_type)),
             *(
                 PartDataType(part, data_type_of(next(self.networks[name].parameters()).dtype))
-                for name, part in _TEXT_ENCODERS.items()
-                if name in self.networks
+                for name, part in NETWORK_PARTS.items()
+                if name in self.networks and part not in (ModelPart.DENOISER, ModelPart.VAE)
             ),
         )
 
-    def components(self, last_use: datetime) -> tuple[LoadedComponent, ...]:
+    def components(self) -> tuple[LoadedComponent, ...]:
         """Its networks, with the bytes and the element type of their tensors."""
         found = []
         for name, network in self.networks.items():
@@ -127,14 +143,22 @@ class LoadedModel:
                     component=name,
                     size=ByteFigure.measured(size, "sum of torch.Tensor.nbytes"),
                     data_type=DATA_TYPES.get(types.pop()) if len(types) == 1 else None,
-                    last_use_time=last_use,
+                    last_use_time=self.last_use,
+                    load_time=self.load_time,
+                    origin=self.origin,
                 )
             )
         return tuple(found)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its tensors."""
+        return sum(part.size.value or 0 for part in self.components())
+
     def make_room(self) -> None:
-        """Let go of what can be computed again, and of what the allocator keeps."""
+        """Let go of what can be had again, and of what the allocator keeps."""
         self.embeddings.clear()
+        self.others_make_room()
         release_memory(self.device)
 
     def plan_config(self, network: str) -> dict[str, Any]:

@@ -12,17 +12,25 @@ from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_networks
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.precision import vae_numerics
-from domains.inference.backends.room import check_possible
+from domains.inference.backends.precision import (
+    check_supported,
+    chosen_numerics,
+    chosen_type,
+    vae_numerics,
+)
+from domains.inference.backends.room import check_possible, picture_bytes
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
+from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.diffusers_folder import FolderPlan, fingerprint, inspect_folder
+from domains.model.backends.diffusers_folder import fingerprint, inspect_folder
+from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.backends.sizes import latent_size, pixels_per_latent
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
 from domains.shortages import shortage_of
-from domains.values import ModelPlace
+from domains.values import NETWORK_PARTS, ModelPart, ModelPlace, PartDataType
 
 # At most so many progress events per model; a stop is looked for as often.
 _REPORTS = 100
@@ -31,7 +39,7 @@ _LEAST_REPORT_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class PreparedModel:
-    """A model of which everything is checked but its weights' numbers; it takes no memory.
+    """A model whose files are checked by their headers; it takes no memory.
 
     `needed_bytes` is what its weights will take on the device.
     """
@@ -41,11 +49,11 @@ class PreparedModel:
     precision: PrecisionMode
     device: torch.device
     fingerprint: Fingerprint
-    plan: FolderPlan
-    networks: tuple[EmptyNetwork, ...]
+    plan: ModelPlan
     tokenizers: dict[str, Tokenizer]
     unet_numerics: Numerics
     vae_numerics: Numerics
+    chosen: tuple[PartDataType, ...] = ()
 
     def data_type(self, network: str) -> torch.dtype:
         """What a network's weights are converted to."""
@@ -53,15 +61,25 @@ class PreparedModel:
             "unet": self.unet_numerics.data_type,
             "vae": self.vae_numerics.data_type,
         }
-        return types.get(network, traits_of(self.device).text_data_type)
+        text = chosen_type(self.chosen, NETWORK_PARTS[network])
+        return types.get(network, text or traits_of(self.device).text_data_type)
+
+    @property
+    def picture_bytes(self) -> int:
+        """What one picture of its native size will take beside its weights: an estimate."""
+        configs = {network.name: network.config for network in self.plan.networks}
+        height, width = (
+            int(edge) * pixels_per_latent(configs["vae"])
+            for edge in latent_size(configs["unet"])
+        )
+        return picture_bytes(configs["vae"], width, height, self.vae_numerics.data_type)
 
     @property
     def needed_bytes(self) -> int:
         """See the class."""
         return sum(
-            tensor.numel() * self.data_type(network.plan.name).itemsize
-            for network in self.networks
-            for tensor in network.module.state_dict().values()
+            network.parameter_count * self.data_type(network.name).itemsize
+            for network in self.plan.networks
         )
 
 
@@ -72,6 +90,7 @@ def prepare_model(
     device: torch.device,
     *,
     check_stop: Callable[[], None],
+    data_types: tuple[PartDataType, ...] = (),
 ) -> PreparedModel:
     """Check everything of the model folder at `place` that can be checked without weights.
 
@@ -84,15 +103,18 @@ def prepare_model(
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks will go.
         check_stop: Called around each component.
+        data_types: Of the parts for which somebody chose one.
 
     Raises:
         ModelNotFound: It is no longer there.
-        FailedPrecondition: As `inspect_folder`, `build_empty`, `build_tokenizer` and
-            `try_networks`; MODEL_INCOMPLETE also where the machine cannot read a file.
+        FailedPrecondition: As `inspect_folder` and `build_tokenizer`; MODEL_INCOMPLETE also
+            where the machine cannot read a file;
+            DEVICE_UNSUPPORTED for a data type that the device does not compute in.
         PathOutsideRoot: A part of it is a link that leads outside its root.
         ResourceExhausted: No such device could ever hold it.
     """
     check_stop()
+    check_supported(data_types, device)
     state = state_of(model_id, place)
     with _read_by_the_machine():
         plan = inspect_folder(ConfinedFiles(place))
@@ -101,12 +123,7 @@ def prepare_model(
         name: build_tokenizer(tokenizer, configs[tokenizer.encoder])
         for name, tokenizer in plan.tokenizers.items()
     }
-    empty = []
-    for network in plan.networks:
-        check_stop()
-        empty.append(build_empty(network))
     check_stop()
-    try_networks({network.plan.name: network.module for network in empty}, configs)
     traits = traits_of(device)
     prepared = PreparedModel(
         model_id=model_id,
@@ -115,17 +132,42 @@ def prepare_model(
         device=device,
         fingerprint=state,
         plan=replace(plan, tokenizers={}),
-        networks=tuple(empty),
         tokenizers=tokenizers,
-        unet_numerics=traits.exact,
-        vae_numerics=vae_numerics(traits, configs["vae"]),
+        unet_numerics=chosen_numerics(data_types, ModelPart.DENOISER) or traits.exact,
+        vae_numerics=chosen_numerics(data_types, ModelPart.VAE)
+        or vae_numerics(traits, configs["vae"]),
+        chosen=data_types,
     )
     check_possible(prepared.needed_bytes, device)
     return prepared
 
 
+def build_networks(
+    prepared: PreparedModel, *, check_stop: Callable[[], None]
+) -> tuple[EmptyNetwork, ...]:
+    """The networks of a prepared model, without weights; tried once without numbers.
+
+    Args:
+        prepared: From `prepare_model`.
+        check_stop: Called around each component.
+
+    Raises:
+        FailedPrecondition: As `build_empty` and `try_networks`.
+    """
+    empty = []
+    for network in prepared.plan.networks:
+        check_stop()
+        empty.append(build_empty(network))
+    check_stop()
+    configs = {network.name: network.config for network in prepared.plan.networks}
+    try_networks({network.plan.name: network.module for network in empty}, configs)
+    return tuple(empty)
+
+
 def load_weights(
     prepared: PreparedModel,
+    empty: tuple[EmptyNetwork, ...],
+    source: WeightSource,
     *,
     emit: Callable[[TransferProgress], None],
     check_stop: Callable[[], None],
@@ -133,16 +175,18 @@ def load_weights(
     """Read the weights of a prepared model onto its device.
 
     Args:
-        prepared: From `prepare_model`; its networks become the model's.
+        prepared: From `prepare_model`.
+        empty: Its networks, from `build_networks`; they become the model's.
+        source: Where its files' bytes are.
         emit: Called with `TransferProgress`.
         check_stop: Called before each component and while reading large ones.
 
     Raises:
         FailedPrecondition: As `fill`.
     """
-    progress = _Progress(prepared.plan, emit, check_stop)
+    progress = LoadProgress(prepared.plan, emit, check_stop)
     networks = {}
-    for network in prepared.networks:
+    for network in empty:
         name = network.plan.name
         progress.start(name)
         with _read_by_the_machine():
@@ -151,6 +195,7 @@ def load_weights(
                 data_type=prepared.data_type(name),
                 device=prepared.device,
                 on_bytes=progress.add,
+                open_bytes=source.open,
             )
         progress.report()
     return LoadedModel(
@@ -164,6 +209,8 @@ def load_weights(
         tokenizers=prepared.tokenizers,
         unet_numerics=prepared.unet_numerics,
         vae_numerics=prepared.vae_numerics,
+        chosen=prepared.chosen,
+        origin=source.origin,
     )
 
 
@@ -197,12 +244,12 @@ def _read_by_the_machine() -> Iterator[None]:
         ) from error
 
 
-class _Progress:
+class LoadProgress:
     """Counts bytes over the whole model and reports now and then."""
 
     def __init__(
         self,
-        plan: FolderPlan,
+        plan: ModelPlan,
         emit: Callable[[TransferProgress], None],
         check_stop: Callable[[], None],
     ) -> None:

@@ -14,7 +14,6 @@ from domains.inference.backends.profiles import (
     changes,
     describe,
 )
-from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.step_trial import StepCost, StepTrial
 from domains.inference.types import PrecisionMode
 from domains.session.jobs import JobContext
@@ -89,26 +88,15 @@ class Optimization:
 
     def _cost(self, model: LoadedModel) -> StepCost:
         trial = StepTrial(model)
-        self._settle_numerics(model, trial)
+        trial.settle_numerics(self.context)
         return trial.measure(self.context)
-
-    def _settle_numerics(self, model: LoadedModel, trial: StepTrial) -> None:
-        """As the first request with this precision would."""
-        if model.precision is PrecisionMode.FASTEST and not model.measured:
-            settle_numerics(
-                model,
-                trial.conditioning(),
-                width=trial.edge,
-                height=trial.edge,
-                check_stop=self.context.check_stop,
-            )
 
     def _settle_code(self, model: LoadedModel, settings: ProfileSettings) -> None:
         """Compile the UNet where that may be and pays."""
         if not settings.compiling or model.compiled:
             return
         trial = StepTrial(model)
-        self._settle_numerics(model, trial)
+        trial.settle_numerics(self.context)
         model.compiled = compilation.compile_if_it_pays(
             model.networks["unet"],
             trial.predictor(),

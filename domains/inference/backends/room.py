@@ -1,6 +1,8 @@
-"""Whether a model's weights fit into memory, before a byte of them is read."""
+"""Whether a model and the pictures it draws fit into memory, before a byte of it is read."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import psutil
 import torch
@@ -13,18 +15,38 @@ from domains.device.backends.torch_gauge import (
     in_main_memory,
 )
 from domains.errors import Reason, ResourceExhausted
-from domains.inference.backends.device import release_memory
+from domains.model.core import room
 
-# Left for one tensor on its way and for everything else that runs on the machine.
-_SPARE_BYTES = 512 << 20
+
+def picture_bytes(
+    vae_config: dict[str, Any], width: int, height: int, data_type: torch.dtype
+) -> int:
+    """What drawing one picture takes beside the weights; see the function of that name.
+
+    Args:
+        vae_config: The VAE's checked configuration.
+        width: Of the picture, in pixels.
+        height: Of the picture, in pixels.
+        data_type: In which the VAE computes.
+    """
+    channels = int(vae_config["block_out_channels"][:2][-1])
+    return room.picture_bytes(channels, width, height, data_type.itemsize)
 
 
 def fits_beside(needed_bytes: int, device: torch.device) -> bool:
-    """Whether that much fits beside what is held; no where the device does not say."""
-    if _fits(needed_bytes, device):
-        return True
-    release_memory(device)
-    return _fits(needed_bytes, device)
+    """Whether that much fits beside what is held; no where the device does not say.
+
+    What the allocator keeps unused counts as free.
+    """
+    missing = missing_beside(needed_bytes, device)
+    return missing is not None and missing <= 0
+
+
+def missing_beside(needed_bytes: int, device: torch.device) -> int | None:
+    """Bytes that would have to become free for that much to fit beside what is held; None where
+    the device does not say, 0 or less where it fits."""
+    free = free_host_bytes() if in_main_memory(device) else _free_on(device)
+    return None if free is None else needed_bytes + room.SPARE_BYTES - free
 
 
 def check_possible(needed_bytes: int, device: torch.device) -> None:
@@ -46,9 +68,11 @@ def check_possible(needed_bytes: int, device: torch.device) -> None:
     )
 
 
-def _fits(needed_bytes: int, device: torch.device) -> bool:
-    free = free_host_bytes() if in_main_memory(device) else free_bytes(device)
-    return free is not None and needed_bytes + _SPARE_BYTES <= free
+def _free_on(device: torch.device) -> int | None:
+    free, backend = free_bytes(device), backend_of(device)
+    if free is None or not hasattr(backend, "memory_reserved"):
+        return free
+    return free + int(backend.memory_reserved(device)) - int(backend.memory_allocated(device))
 
 
 def _host_bytes() -> int:

@@ -25,9 +25,11 @@ from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
+from domains.inference.backends.speed import settle_numerics
 from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
+    PrecisionMode,
     Scheduler,
     SchedulerSettings,
 )
@@ -43,29 +45,36 @@ _GUIDANCE = 6.0
 
 @dataclass(frozen=True)
 class StepCost:
-    """Seconds of one step, and the most memory of steps and decoding together."""
+    """Seconds of one step, and the most memory of steps and decoding together.
+
+    `steps` are all that counted, `decode` is the seconds of the decoding.
+    """
 
     seconds: float
     peak: ByteFigure
+    steps: tuple[float, ...]
+    decode: float
 
 
 class StepTrial:
-    """A square picture of the model's native size, drawn for its cost alone.
+    """A picture drawn for its cost alone; a square of the model's native size by default.
 
     Args:
         model: Loaded; its settings may change from one measurement to the next.
+        width: In pixels.
+        height: In pixels.
     """
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(
+        self, model: LoadedModel, width: int | None = None, height: int | None = None
+    ) -> None:
         self._model = model
-        latents = max(latent_size(model.plan_config("unet")))
-        self._edge = int(latents) * model.pixels_per_latent
+        edge = int(max(latent_size(model.plan_config("unet")))) * model.pixels_per_latent
+        self.width = width or edge
+        """In pixels."""
+        self.height = height or edge
+        """In pixels."""
         self._conditioning: Conditioning | None = None
-
-    @property
-    def edge(self) -> int:
-        """Width and height in pixels."""
-        return self._edge
 
     def conditioning(self) -> Conditioning:
         """Texts for it, in the type that the UNet has now."""
@@ -75,11 +84,24 @@ class StepTrial:
             self._conditioning = encoded.conditioning
         return self._conditioning.to(model.unet_numerics.data_type)
 
-    def measure(self, context: JobContext) -> StepCost:
+    def settle_numerics(self, context: JobContext) -> None:
+        """Measure numbers as the first request with the model's precision would."""
+        model = self._model
+        if model.precision is PrecisionMode.FASTEST and not model.measured:
+            settle_numerics(
+                model,
+                self.conditioning(),
+                width=self.width,
+                height=self.height,
+                check_stop=context.check_stop,
+            )
+
+    def measure(self, context: JobContext, steps: int = _STEPS) -> StepCost:
         """Draw it once.
 
         Args:
             context: Hears of each step and stops it.
+            steps: At least one; the first one's time counts where there is no other.
 
         Raises:
             Exception: As torch raises it; DomainError as `decode_pixels`.
@@ -98,11 +120,11 @@ class StepTrial:
 
         latents = denoise(
             model.networks["unet"],
-            build_scheduler(self._drawn().scheduler, model.plan.scheduler_config, steps=_STEPS),
+            build_scheduler(self._drawn().scheduler, model.plan.scheduler_config, steps=steps),
             self._noise(),
             conditioning,
             Guidance(_GUIDANCE),
-            steps=_STEPS,
+            steps=steps,
             numerics=model.unet_numerics,
             step_options={},
             on_step=on_step,
@@ -111,8 +133,21 @@ class StepTrial:
         )
         decode_pixels(model, latents, check_stop=context.check_stop, may_tile=False)
         synchronize(model.device)
+        decode = time.perf_counter() - moments[-1]
         seconds = [later - sooner for sooner, later in pairwise(moments)]
-        return StepCost(statistics.median(seconds[1:]), stretch.peak())
+        counted = tuple(seconds[1:] or seconds)
+        return StepCost(statistics.median(counted), stretch.peak(), counted, decode)
+
+    def encode(self) -> float:
+        """Encode its texts anew; the seconds that this took."""
+        model = self._model
+        model.embeddings.clear()
+        self._conditioning = None
+        synchronize(model.device)
+        began = time.perf_counter()
+        self.conditioning()
+        synchronize(model.device)
+        return time.perf_counter() - began
 
     def predictor(self) -> Callable[[], torch.Tensor]:
         """One call of the UNet on fixed input, as it computes when called.
@@ -135,8 +170,8 @@ class StepTrial:
         model = self._model
         noise = initial_noise(
             channels=model.plan_config("unet")["in_channels"],
-            height=self._edge,
-            width=self._edge,
+            height=self.height,
+            width=self.width,
             scale=model.pixels_per_latent,
             generator=seeded_generator(0),
         )
@@ -146,8 +181,8 @@ class StepTrial:
         return GenerationSettings(
             model_id=self._model.model_id,
             prompt="a red apple",
-            width=self._edge,
-            height=self._edge,
+            width=self.width,
+            height=self.height,
             steps=_STEPS,
             guidance=GuidanceSettings(_GUIDANCE),
             scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),

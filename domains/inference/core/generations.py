@@ -147,15 +147,16 @@ class Generations:
             expected_phases=expected_phases(),
             seeds=job.settings.seeds,
             steps=job.settings.steps,
-            work=partial(self._draw, job),
+            work=partial(self._draw, resolved.model, job),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
         )
 
-    async def _draw(self, job: GenerationJob, session: Session) -> Outcome:
+    async def _draw(self, model: Model, job: GenerationJob, session: Session) -> Outcome:
         self._models.record_use(job.settings.model_id)
         report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
-        return self._outcome(session, job.settings, report)
+        sha256 = self._models.sha256_of(model)
+        return self._outcome(session, job.settings, report, sha256)
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
@@ -165,7 +166,11 @@ class Generations:
         session.finish_image(image)
 
     def _outcome(
-        self, session: Session, settings: GenerationSettings, report: GenerationReport
+        self,
+        session: Session,
+        settings: GenerationSettings,
+        report: GenerationReport,
+        sha256: str,
     ) -> Outcome:
         times = report.timings
         return Outcome(
@@ -179,6 +184,7 @@ class Generations:
             },
             report=GenerationFacts(
                 settings=replace(settings, precision=report.precision),
+                sha256=sha256,
                 data_types=report.data_types,
                 channels_last=report.channels_last,
                 origin=report.origin,

@@ -24,20 +24,21 @@ _FAILED = ctypes.c_void_p(-1).value
 
 
 class FileMapping:
-    """All of a file of memory, for reading and writing; `address` is where it begins.
+    """All of a file of memory; `address` is where it begins.
 
     It keeps no handle.
 
     Args:
         handle: The file's.
         size: How many bytes of it.
+        writable: Whether to map it for writing too; the handle has to allow that.
 
     Raises:
         OSError: The system refuses.
         ValueError: The file is smaller.
     """
 
-    def __init__(self, handle: int, size: int) -> None:
+    def __init__(self, handle: int, size: int, *, writable: bool = True) -> None:
         if os.fstat(handle).st_size < size:
             raise ValueError("the file is smaller than what is to be mapped")
         self._libc = _libc()
@@ -46,7 +47,7 @@ class FileMapping:
         flags = _MAP_PRIVATE | _MAP_ANONYMOUS | _MAP_NORESERVE
         begin = self._map(None, reserved, 0, flags, -1)
         self.address = -(-begin // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES
-        access = mmap.PROT_READ | mmap.PROT_WRITE
+        access = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
         try:
             self._map(self.address, self._bytes, access, _MAP_SHARED | _MAP_FIXED, handle)
         except OSError:

@@ -26,7 +26,7 @@ class HostMemoryMeter:
     What this server uses is summed over its processes at most once a second.
 
     Args:
-        segments: Bytes of the server's shared segments, each counted once.
+        segments: Bytes of the server's shared memory, counted once.
         limits: Finds the limits that apply; replaced where there are none to find.
     """
 

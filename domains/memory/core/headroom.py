@@ -89,11 +89,7 @@ class Headroom:
         return max(0, extent.free - int(self._spared_share * (extent.total or 0)))
 
     def _idle(self, place: Place) -> list[IdleModel]:
-        pool = self._monitor.pool(place)
-        devices = {one.device_id for one in self._models.held()}
-        there = [one for one in devices if self._monitor.pool(Place(one)) == pool]
-        models = [model for device_id in there for model in self._models.idle(device_id)]
-        return sorted(models, key=lambda model: model.last_use_time)
+        return self._models.idle(place.device_id)
 
     def _evictable(self, place: Place) -> dict[str, int]:
         return {model.model_id: model.size_bytes for model in self._idle(place)}

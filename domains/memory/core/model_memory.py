@@ -152,11 +152,12 @@ class ModelsInMemory:
                 return chosen
             chosen.append(model)
             missing = None if missing is None else missing - model.size_bytes
-        idle = {model.model_id for model in chosen}
+        idle = {(model.device_id, model.model_id) for model in chosen}
+        places = self._models.sharing(device_id)
         used = [
             one.component
             for one in self._models.held()
-            if one.device_id == device_id and one.component.model_id not in idle
+            if one.device_id in places and (one.device_id, one.component.model_id) not in idle
         ]
         in_use = sum(part.size.value or 0 for part in used)
         if missing is not None and 0 < missing <= in_use:
@@ -182,7 +183,8 @@ class ModelsInMemory:
                 evicted += (
                     one
                     for one in self._models.held()
-                    if (one.device_id, one.component.model_id) == (device_id, model.model_id)
+                    if (one.device_id, one.component.model_id)
+                    == (model.device_id, model.model_id)
                 )
             free = None if before is None else before + total
             return _report(evicted, before, free, request.target_free, estimated=True)

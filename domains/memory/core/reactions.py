@@ -48,7 +48,7 @@ class PressureReactions:
         A worker that is lost or busy gets another chance at the next call.
         """
         gone: list[str] = []
-        for device_id in {held.device_id for held in self._models.held()}:
+        for device_id in self._memories():
             level = self._watch.level(Place(device_id))
             if level.value < PressureLevel.ELEVATED.value:
                 continue
@@ -60,6 +60,14 @@ class PressureReactions:
                     await self._models.evict(model, remaining=_EVICTION_SECONDS)
                     gone.append(model.model_id)
         return tuple(gone)
+
+    def _memories(self) -> list[str]:
+        """One device of each memory that holds models."""
+        found: list[str] = []
+        for device_id in sorted({held.device_id for held in self._models.held()}):
+            if not self._models.sharing(device_id).intersection(found):
+                found.append(device_id)
+        return found
 
     def _unused(self, model: IdleModel) -> float:
         """Seconds since its last use: by the wall clock once, then by the one that measures."""

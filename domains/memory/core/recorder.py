@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from domains import checks
 from domains.device.core import DeviceInventory
-from domains.device.types import Device, DeviceFigures, DeviceMemory
+from domains.device.types import Device, DeviceFigures, DeviceMemory, LoadedComponent
 from domains.limits import LIMITS
 from domains.memory.core.monitor import MemoryMonitor
 from domains.memory.errors import InvalidMemoryRequest
@@ -27,6 +27,7 @@ class MemoryRecorder:
         devices: Knows the devices, and finds the one that a request names.
         store: Keeps the history and sums it up.
         host_leases: Bytes of allocations in main memory.
+        cached: Models that main memory keeps to be loaded.
         now: The wall clock in Unix seconds.
     """
 
@@ -38,6 +39,7 @@ class MemoryRecorder:
         store: HistoryStore,
         *,
         host_leases: Callable[[], int],
+        cached: Callable[[], Iterable[LoadedComponent]],
         now: Callable[[], float],
     ) -> None:
         self._monitor = monitor
@@ -45,6 +47,7 @@ class MemoryRecorder:
         self._devices = devices
         self._store = store
         self._host_leases = host_leases
+        self._cached = cached
         self._now = now
 
     async def sample(self) -> None:
@@ -94,6 +97,7 @@ class MemoryRecorder:
             return None
         used = host.total.value - host.available.value
         holders: _Holders = {MemoryHolder.ALLOCATIONS: self._host_leases()}
+        _add_models(holders, self._cached())
         for device in self._devices.devices:
             if device.traits.in_main_memory:
                 _add_worker(holders, self._meter.figures(device.device_id))
@@ -137,7 +141,11 @@ def _add_worker(holders: _Holders, figures: DeviceFigures | None) -> None:
         return
     leased = MemoryHolder.ALLOCATIONS
     holders[leased] = holders.get(leased, 0) + figures.leased_bytes
-    for part in figures.models:
+    _add_models(holders, figures.models)
+
+
+def _add_models(holders: _Holders, components: Iterable[LoadedComponent]) -> None:
+    for part in components:
         holders[part.model_id] = holders.get(part.model_id, 0) + (part.size.value or 0)
 
 

@@ -6,10 +6,6 @@ because a file says so. Only safetensors weights are read.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from io import FileIO
 from typing import NoReturn
 
 from domains.errors import FailedPrecondition, Reason
@@ -17,74 +13,28 @@ from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import (
     check_config,
     read_config,
-    read_shard_names,
 )
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.family import INDEX, Family
+from domains.model.backends.families.formulations import check_formulation
 from domains.model.backends.families.registry import FAMILIES, PIPELINES
 from domains.model.backends.families.schedulers import SCHEDULER
+from domains.model.backends.folder_tensors import folder_tensors
 from domains.model.backends.model_card import one_line
-from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.backends.sizes import check_native_size
 from domains.model.backends.stored_weights import check_weights
-from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
-from domains.model.types import Architecture
+from domains.model.backends.tokenizer_files import check_ids, read_tokenizer
+from domains.model.backends.weight_files import weight_files
 
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 _LIBRARIES = frozenset({"diffusers", "transformers", None})
 _TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
-# Full precision first, then the halves; a training-only copy without EMA comes last.
-_VARIANTS = ("", "fp32", "fp16", "bf16")
 
 
-@dataclass(frozen=True)
-class WeightFile:
-    """One safetensors file and its checked header; `name` has slashes."""
-
-    files: ConfinedFiles
-    name: str
-    header: Header
-
-    def open(self) -> FileIO:
-        """The file anew; see `ConfinedFiles.open`."""
-        return self.files.open(self.name)
-
-
-@dataclass(frozen=True)
-class NetworkPlan:
-    """One network to build: its class, checked configuration and weight files."""
-
-    name: str
-    network_class: NetworkClass
-    config: Config
-    files: tuple[WeightFile, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of tensor data over all files."""
-        return sum(t.size_bytes for file in self.files for t in file.header.tensors)
-
-
-@dataclass(frozen=True)
-class FolderPlan:
-    """Everything of a model folder that generation needs, checked and not yet built."""
-
-    files: ConfinedFiles
-    architecture: Architecture
-    index: Config
-    networks: tuple[NetworkPlan, ...]
-    tokenizers: Mapping[str, TokenizerPlan]
-    scheduler_config: Config
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of tensor data over all networks."""
-        return sum(network.size_bytes for network in self.networks)
-
-
-def inspect_folder(files: ConfinedFiles) -> FolderPlan:
+def inspect_folder(files: ConfinedFiles) -> ModelPlan:
     """Check a model folder: index, configurations and weight headers, no tensor data.
 
     Raises:
@@ -111,6 +61,7 @@ def inspect_folder(files: ConfinedFiles) -> FolderPlan:
         for name, encoder in family.tokenizers.items()
     }
     scheduler = read_config(files, SCHEDULER_FILE)
+    check_formulation(scheduler)
     check_config(scheduler, SCHEDULER, called=SCHEDULER_FILE)
     networks = tuple(_plan_network(files, *network) for network in family.networks.items())
     configs = {network.name: network.config for network in networks}
@@ -122,11 +73,10 @@ def inspect_folder(files: ConfinedFiles) -> FolderPlan:
         )
     check_native_size(configs["unet"], configs["vae"])
     for network in networks:
-        headers = (file.header for file in network.files)
-        check_weights(network.name, network.network_class, network.config, headers)
+        check_weights(network)
     for tokenizer in tokenizers.values():
         check_ids(tokenizer, tokenizer.largest_id, configs[tokenizer.encoder]["vocab_size"])
-    return FolderPlan(
+    return ModelPlan(
         files,
         family.architecture,
         index,
@@ -209,48 +159,6 @@ def _plan_network(files: ConfinedFiles, name: str, network_class: NetworkClass) 
     defaults = dict(network_class.defaults)
     config = defaults | {k: v for k, v in given.items() if v is not None or k not in defaults}
     check_config(config, network_class.bounds, called=called)
-    weights = tuple(
-        WeightFile(files, file, read_header(files, file))
-        for file in _weight_files(files, name, network_class.weights_name)
-    )
-    return NetworkPlan(name, network_class, config, weights)
-
-
-def _weight_files(files: ConfinedFiles, component: str, stem: str) -> list[str]:
-    """The files of a component's best variant: one, or the shards an index lists."""
-    for variant in _variants(files.names(component), stem):
-        dotted = f".{variant}" if variant else ""
-        single = f"{component}/{stem}{dotted}.safetensors"
-        if files.has_file(single):
-            return [single]
-        for index_name in (
-            f"{component}/{stem}.safetensors.index{dotted}.json",
-            f"{component}/{stem}{dotted}.safetensors.index.json",
-        ):
-            if files.has_file(index_name):
-                return _shards(files, component, index_name)
-    raise FailedPrecondition(
-        f"The model's {component} has no safetensors weights.",
-        reason=Reason.MODEL_INCOMPLETE,
-        metadata={"component": component},
-    )
-
-
-def _variants(names: Iterable[str], stem: str) -> Iterator[str]:
-    yield from _VARIANTS
-    pattern = re.compile(re.escape(stem) + r"\.([A-Za-z0-9_-]{1,32})\.safetensors")
-    matches = map(pattern.fullmatch, names)
-    others = sorted(match[1] for match in matches if match and match[1] not in _VARIANTS)
-    yield from sorted(others, key=lambda variant: variant == "non_ema")
-
-
-def _shards(files: ConfinedFiles, component: str, index_name: str) -> list[str]:
-    names = read_shard_names(files, index_name)
-    for name in names:
-        if not files.has_file(f"{component}/{name}"):
-            raise FailedPrecondition(
-                f"The model's {component} misses a weight file that its index lists.",
-                reason=Reason.MODEL_INCOMPLETE,
-                metadata={"component": component, "missing": name},
-            )
-    return [f"{component}/{name}" for name in names]
+    weights = weight_files(files, name, network_class.weights_name)
+    tensors = folder_tensors(name, network_class, weights)
+    return NetworkPlan(name, network_class, config, tensors)

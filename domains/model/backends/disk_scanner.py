@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from domains.model.backends.folder_model import read_folder
-from domains.model.backends.model_ids import unique_ids
+from domains.model.backends.model_ids import fit, unique_ids
 from domains.model.backends.root_look import Remark
-from domains.model.backends.root_scan import KnownRoot
-from domains.model.backends.roots import SAFETENSORS, Found
-from domains.model.backends.single_file import describe_pickle, read_safetensors
+from domains.model.backends.root_scan import Judged, KnownRoot, RootScan
+from domains.model.backends.roots import PICKLES, SAFETENSORS, Found
+from domains.model.backends.single_file import describe_other, describe_pickle, read_safetensors
 from domains.model.backends.watched_root import WatchedRoot
 from domains.model.types import Model, Scan
 
@@ -26,30 +27,67 @@ class DiskScanner:
 
     Args:
         roots: Folders, the first has precedence where names are the same.
+        read_only: Those of them in which nothing may be changed; one that the system lets
+            nobody write is so by itself.
         patience: Seconds to wait for roots that are slow to answer.
     """
 
-    def __init__(self, roots: Sequence[Path], *, patience: float = _PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        roots: Sequence[Path],
+        *,
+        read_only: Collection[Path] = (),
+        patience: float = _PATIENCE_SECONDS,
+    ) -> None:
+        self._read_only = frozenset(read_only)
         self._roots = [WatchedRoot(KnownRoot(root, describe)) for root in roots]
         self._patience = patience
+        self._named: dict[tuple[int, str], tuple[Judged, Model]] = {}
         self._said: frozenset[Remark] = frozenset()
 
-    def scan(self) -> Scan:
-        """Every model in the roots, usable or with its problem. One call at a time."""
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> Scan:
+        """See `ModelScanner`."""
         for root in self._roots:
-            root.begin()
+            root.begin(full=full, quiet=quiet)
         deadline = time.monotonic() + self._patience
         scans = [root.result(deadline) for root in self._roots]
         found = [(one, number) for number, scan in enumerate(scans) for one in scan.models]
         found.sort(key=lambda pair: (_rank(pair[0].found), pair[1], pair[0].found.relative))
-        ids = unique_ids([(one.found.name, f"{n}/{one.found.relative}") for one, n in found])
+        names = _names([(one.found, number) for one, number in found])
+        places = [f"{number}/{one.found.relative}" for one, number in found]
+        ids = unique_ids(list(zip(names, places, strict=True)))
         remarks = [remark for scan in scans for remark in scan.remarks]
         self._log(remarks)
+        named = {}
+        for (one, number), model_id in zip(found, ids, strict=True):
+            model = self._as_named(number, one, model_id, scans[number])
+            named[number, one.found.relative] = (one, model)
+        self._named = named
         return Scan(
-            tuple(
-                replace(one.model, model_id=i) for i, (one, _) in zip(ids, found, strict=True)
-            ),
+            tuple(model for _, model in self._named.values()),
             tuple(remark.sentence for remark in remarks),
+            {root.path: scan.folders for root, scan in zip(self._roots, scans, strict=True)},
+            any(scan.unsettled for scan in scans),
+        )
+
+    def _as_named(self, number: int, one: Judged, model_id: str, scan: RootScan) -> Model:
+        """The model with its id; the very one of the last scan where nothing changed."""
+        read_only = scan.read_only or self._roots[number].path in self._read_only
+        before, named = self._named.get((number, one.found.relative), (None, None))
+        if (
+            before is one
+            and named is not None
+            and (named.model_id, named.read_only) == (model_id, read_only)
+        ):
+            return named
+        snapshot = one.found.snapshot
+        aliases = () if snapshot is None else (fit(snapshot.pinned(one.found.name)),)
+        return replace(
+            one.model,
+            model_id=model_id,
+            weights=one.found.weights,
+            aliases=aliases if aliases != (model_id,) else (),
+            read_only=read_only,
         )
 
     def _log(self, remarks: list[Remark]) -> None:
@@ -70,7 +108,7 @@ def describe(found: Found) -> Model:
         return read_folder(found)
     if found.ending == SAFETENSORS:
         return read_safetensors(found)
-    return describe_pickle(found)
+    return describe_pickle(found) if found.ending in PICKLES else describe_other(found)
 
 
 def _rank(found: Found) -> int:
@@ -78,3 +116,21 @@ def _rank(found: Found) -> int:
     if found.is_folder:
         return 0
     return 1 if found.ending == SAFETENSORS else 2
+
+
+def _names(found: Sequence[tuple[Found, int]]) -> list[str]:
+    """What each model is called. Of several revisions in Hugging Face's cache, the one that
+    the repository's name stands for has the name alone."""
+    revisions: defaultdict[tuple[int, str, str], set[str]] = defaultdict(set)
+    for one, number in found:
+        if one.snapshot is not None:
+            key = (number, one.snapshot.repository, one.name)
+            revisions[key].add(one.snapshot.revision)
+    names = []
+    for one, number in found:
+        name, snapshot = one.name, one.snapshot
+        if snapshot is not None and not one.is_main:
+            several = len(revisions[number, snapshot.repository, one.name]) > 1
+            name = snapshot.pinned(name) if several else name
+        names.append(name)
+    return names

@@ -11,16 +11,18 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.diffusers_folder import (
     INDEX_FILE,
     SCHEDULER_FILE,
-    FolderPlan,
-    NetworkPlan,
     inspect_folder,
 )
 from domains.model.backends.families.family import has_part
+from domains.model.backends.families.formulations import stand_in
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.families.unet import UNET
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, one_line, read_card
+from domains.model.backends.model_plan import ModelPlan, NetworkPlan
+from domains.model.backends.recognition import Tensors
+from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
@@ -76,12 +78,24 @@ def read_folder(found: Found) -> Model:
         default_scheduler=_text(scheduler, "_class_name"),
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=unet.get("in_channels") == _INPAINTING_CHANNELS,
+        kind=_kind(plan),
+        remarks=tuple(filter(None, [stand_in(_text(scheduler, "_class_name"))])),
         components=_components(index, plan),
         tags=card.tags,
         description=card.description,
         license=card.license,
         problem=problem,
     )
+
+
+def _kind(plan: ModelPlan | None) -> str:
+    """What people call its kind, by the tensors of its UNet."""
+    for network in _networks(plan):
+        if network.name == "unet":
+            shapes = {name: origin.shape for name, origin in network.tensors.items()}
+            found = denoiser(Tensors(shapes))
+            return found.kind if found else ""
+    return ""
 
 
 def _config(files: ConfinedFiles, name: str) -> Mapping[str, Any]:
@@ -100,12 +114,12 @@ def card_of(files: ConfinedFiles) -> ModelCard:
         return ModelCard()
 
 
-def _networks(plan: FolderPlan | None) -> tuple[NetworkPlan, ...]:
+def _networks(plan: ModelPlan | None) -> tuple[NetworkPlan, ...]:
     return plan.networks if plan else ()
 
 
 def _network_config(
-    plan: FolderPlan | None, files: ConfinedFiles, name: str
+    plan: ModelPlan | None, files: ConfinedFiles, name: str
 ) -> Mapping[str, Any]:
     for network in _networks(plan):
         if network.name == name:
@@ -149,7 +163,7 @@ def _native_size(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> tuple[int, 
     return native_size(unet, vae)
 
 
-def _components(index: Mapping[str, Any], plan: FolderPlan | None) -> tuple[Component, ...]:
+def _components(index: Mapping[str, Any], plan: ModelPlan | None) -> tuple[Component, ...]:
     networks = {network.name: network for network in _networks(plan)}
     return tuple(
         _component(name, class_name, networks.get(name))

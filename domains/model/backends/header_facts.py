@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from domains.model.backends.lora.endings import piece
+from domains.model.backends.lora.targets import RANK_AXES
 from domains.model.backends.safetensors_header import Header
 from domains.values import TensorDataType
 
@@ -19,21 +21,21 @@ _DATA_TYPES = {
     "U8": TensorDataType.UINT8,
 }
 
-# The matrix of a pair that makes few numbers of many, in the names of two trainers.
-_NARROW = ("lora_down.weight", "lora_A.weight")
-
 
 def parameter_count(headers: Iterable[Header]) -> int:
     """Numbers in all tensors."""
     return sum(tensor.parameter_count for header in headers for tensor in header.tensors)
 
 
-def lora_rank(header: Header) -> int:
-    """Rank of the first pair of a LoRA's matrices; 0 where there is none."""
+def lora_ranks(header: Header) -> Counter[int]:
+    """How many layers of a LoRA have which rank; empty where its kind has none."""
+    ranks: Counter[int] = Counter()
     for tensor in header.tensors:
-        if tensor.name.endswith(_NARROW) and tensor.shape:
-            return tensor.shape[0]
-    return 0
+        found = piece(tensor.name)
+        axis = RANK_AXES.get(found.part) if found is not None else None
+        if axis is not None and len(tensor.shape) >= 2:
+            ranks[tensor.shape[axis]] += 1
+    return +ranks
 
 
 def data_type(headers: Iterable[Header]) -> TensorDataType | None:

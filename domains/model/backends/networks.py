@@ -6,7 +6,8 @@ compared before the first byte of data is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +19,16 @@ from torch import nn
 
 from domains.errors import Internal
 from domains.model.backends.constructor import accepted_by
-from domains.model.backends.diffusers_folder import NetworkPlan
+from domains.model.backends.file_bytes import OpenBytes, open_file
 from domains.model.backends.library_errors import blamed_on
-from domains.model.backends.stored_weights import POSITION_IDS, incomplete, misshapen
-from domains.model.backends.weights import read_tensors
-
-# Names of the VAE's attention before diffusers 0.12, still found in files.
-_OLD_VAE_NAMES = {
-    ".query.": ".to_q.",
-    ".key.": ".to_k.",
-    ".value.": ".to_v.",
-    ".proj_attn.": ".to_out.0.",
-}
+from domains.model.backends.model_plan import NetworkPlan, Origin
+from domains.model.backends.stored_weights import incomplete, misshapen
+from domains.model.backends.weights import part_of, read_tensors
 
 
 @dataclass(frozen=True)
 class EmptyNetwork:
-    """A network on the meta device and where each stored tensor goes in it."""
+    """A network on the meta device, and what the module calls each tensor of its plan."""
 
     plan: NetworkPlan
     module: nn.Module
@@ -42,7 +36,7 @@ class EmptyNetwork:
 
 
 def build_empty(plan: NetworkPlan) -> EmptyNetwork:
-    """Build the network of `plan` without weights and match its files to it.
+    """Build the network of `plan` without weights and match its tensors to the module's.
 
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID when the parts do not fit each other;
@@ -53,24 +47,53 @@ def build_empty(plan: NetworkPlan) -> EmptyNetwork:
         module = _construct(plan)
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     names: dict[str, str] = {}
-    taken: set[str] = set()
     unexpected: list[str] = []
-    for file in plan.files:
-        for entry in file.header.tensors:
-            target = _target_name(entry.name, wanted)
-            if target is None and entry.name.endswith(POSITION_IDS):
-                continue
-            if target is None or target in taken:
-                unexpected.append(entry.name)
-            elif wanted[target] != entry.shape:
-                raise misshapen(plan.name, entry.name)
-            else:
-                names[entry.name] = target
-                taken.add(target)
-    missing = sorted(set(wanted) - taken)
+    for name, origin in plan.tensors.items():
+        # Versions of the library differ in where a text encoder's layers are.
+        known = next((each for each in (name, f"text_model.{name}") if each in wanted), None)
+        if known is None:
+            unexpected.append(origin.stored.name)
+        elif wanted[known] != origin.shape:
+            raise misshapen(plan.name, origin.stored.name)
+        else:
+            names[name] = known
+    missing = sorted(set(wanted) - set(names.values()))
     if missing or unexpected:
         raise incomplete(plan.name, missing, unexpected)
     return EmptyNetwork(plan, module, names)
+
+
+def stored_weights(
+    network: NetworkPlan,
+    *,
+    on_bytes: Callable[[int], None],
+    open_bytes: OpenBytes = open_file,
+) -> Iterator[tuple[str, Origin, torch.Tensor]]:
+    """Read what a network's weights come from, in the order of their files.
+
+    Args:
+        network: Its plan.
+        on_bytes: Called as bytes are read, with their number; may raise to stop.
+        open_bytes: Where a file's bytes come from.
+
+    Yields:
+        The plan's name of a tensor, its origin, and what is stored, on the CPU; see
+        `read_tensors`.
+
+    Raises:
+        FailedPrecondition: As `read_tensors`.
+    """
+    for file in network.files:
+        wanted: dict[str, list[tuple[str, Origin]]] = defaultdict(list)
+        for name, origin in network.tensors.items():
+            if origin.file.name == file.name:
+                wanted[origin.stored.name].append((name, origin))
+        entries = sorted(network.entries(file).values(), key=lambda entry: entry.offset)
+        for entry, tensor in read_tensors(
+            file, entries, on_bytes=on_bytes, open_bytes=open_bytes
+        ):
+            for name, origin in wanted[entry.name]:
+                yield name, origin, tensor
 
 
 def fill(
@@ -79,27 +102,27 @@ def fill(
     data_type: torch.dtype,
     device: torch.device,
     on_bytes: Callable[[int], None],
+    open_bytes: OpenBytes = open_file,
 ) -> nn.Module:
     """Read the weights, convert them to `data_type` and place them on `device`.
 
     Args:
         network: From `build_empty`; its module is filled and returned, ready to run.
         data_type: For the floating-point tensors.
-        device: Where the weights go, after conversion on the CPU.
+        device: Where the weights go, after conversion on the CPU; what `open_bytes` lends must
+            not stay theirs, so it lends nothing for the processor.
         on_bytes: Called as bytes are read, with their number; may raise to stop.
+        open_bytes: Where a file's bytes come from.
 
     Raises:
         FailedPrecondition: As `read_tensors`.
     """
     module = network.module
-    for file in network.plan.files:
-        for stored, tensor in read_tensors(file, on_bytes=on_bytes):
-            target = network.names.get(stored)
-            if target is None:
-                continue
-            if tensor.is_floating_point():
-                tensor = tensor.to(data_type)
-            _place(module, target, tensor.to(device))
+    for name, origin, stored in stored_weights(
+        network.plan, on_bytes=on_bytes, open_bytes=open_bytes
+    ):
+        tensor = part_of(stored, origin).to(data_type).to(device)
+        _place(module, network.names[name], tensor)
     # Constants that are not stored were computed on the CPU while building.
     module.to(device)
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
@@ -120,15 +143,6 @@ def _construct(plan: NetworkPlan) -> nn.Module:
         network = cls(cls.config_class(**accepted_by(cls.config_class, known)))
     assert isinstance(network, nn.Module)
     return network
-
-
-def _target_name(stored: str, wanted: dict[str, tuple[int, ...]]) -> str | None:
-    """Where a stored tensor goes; library versions differ in prefixes and old names."""
-    candidates = [stored, stored.removeprefix("text_model."), f"text_model.{stored}"]
-    for old, new in _OLD_VAE_NAMES.items():
-        if old in stored:
-            candidates.append(stored.replace(old, new))
-    return next((name for name in candidates if name in wanted), None)
 
 
 def _place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:

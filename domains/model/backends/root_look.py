@@ -47,22 +47,29 @@ class Item(NamedTuple):
 class RootLook:
     """The looks of one walk through one root, and what they came upon.
 
+    Args:
+        root: What links may not leave.
+        start: Where in it the walk begins.
+
     Attributes:
         remarks: What was left out.
         unread: What the machine could not read, as a place in the root with slashes, the
             root itself as "". What was known to lie there may lie there still.
+        folders: Those that were looked into, where they really lie.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, start: tuple[str, ...] = ()) -> None:
         self._root = root
+        self._start = start
         self._entries = 0
         self.remarks: list[Remark] = []
         self.unread: list[str] = []
+        self.folders: list[Path] = []
 
     def start(self) -> Item | None:
         """The root, if it can be looked at."""
         try:
-            return Item((), self._root.find())
+            return Item((), self._root.find(*self._start))
         except OSError:
             self.unread.append("")
             self.leave_out((), "A configured model folder is not there.")
@@ -108,6 +115,7 @@ class RootLook:
             return None
         if len(found) > _MAX_FOLDER_ENTRIES:
             raise self.refuse(folder.shown, f"Folder {folder.name!r}: too many files.")
+        self.folders.append(self._root.path.joinpath(*folder.spot.inside))
         self._entries += len(found)
         if self._entries > _MAX_ENTRIES:
             why = f"Folder {folder.name!r} and others: too many files."
@@ -116,7 +124,7 @@ class RootLook:
 
     def leave_out(self, shown: tuple[str, ...], why: str) -> None:
         """Make a remark: the operator's log names the place, clients see the sentence."""
-        self.remarks.append(Remark(why, self._root.path.joinpath(*shown)))
+        self.remarks.append(Remark(why, self._root.path.joinpath(*self._start, *shown)))
 
     def refuse(self, shown: tuple[str, ...], why: str) -> Refused:
         """Make a remark; the caller raises what it gets."""

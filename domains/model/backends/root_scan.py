@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ from pathlib import Path
 
 from domains.errors import Reason
 from domains.model.backends.confinement import open_root
+from domains.model.backends.hub_layout import home
 from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk
 from domains.model.backends.single_file import unusable
@@ -33,6 +36,9 @@ class RootScan:
 
     models: tuple[Judged, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    folders: tuple[Path, ...] = ()
+    unsettled: bool = False
+    read_only: bool = False
 
 
 class KnownRoot:
@@ -51,19 +57,36 @@ class KnownRoot:
         self.path = path
         self._describe = describe
         self._known: dict[str, Judged] = {}
+        self._looked = False
+        self._read_only = False
 
     def known(self) -> tuple[Judged, ...]:
         """What is known at the moment, also while a scan is under way."""
         return tuple(self._known.copy().values())
 
-    def scan(self) -> RootScan:
-        """Every model of the root. Never raises for what lies there."""
-        walk = RootWalk(open_root(self.path))
+    def scan(self, *, full: bool = False, quiet: float = 0.0) -> RootScan:
+        """Every model of the root. Never raises for what lies there.
+
+        Args:
+            full: Judge what has not changed again too.
+            quiet: Seconds that what is new or has changed must not have changed for, to be
+                judged: it may be being written. It does not hold for the first scan.
+        """
+        outermost, start = home(self.path)
+        walk = RootWalk(open_root(outermost), start)
         look = walk.look
         there: set[str] = set()
+        writing = False
         for found in walk.find():
+            before = self._known.get(found.relative)
+            known = before is not None and before.found == found
+            if quiet and self._looked and not known and _is_fresh(found, quiet):
+                writing = True
+                look.unread.append(found.relative)
+                continue
             try:
-                self._known[found.relative] = Judged(found, self._judge(found))
+                if before is None or not known or full:
+                    self._known[found.relative] = Judged(found, self._judge(found))
                 there.add(found.relative)
             except PathOutsideRoot:
                 why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
@@ -75,12 +98,18 @@ class KnownRoot:
         for relative in self._known.keys() - there:
             if not any(_touches(relative, unread) for unread in look.unread):
                 del self._known[relative]
-        return RootScan(self.known(), tuple(look.remarks))
+        self._looked = True
+        if self.path.is_dir():
+            self._read_only = not os.access(self.path, os.W_OK)
+        return RootScan(
+            self.known(),
+            tuple(look.remarks),
+            tuple(look.folders),
+            unsettled=writing,
+            read_only=self._read_only,
+        )
 
     def _judge(self, found: Found) -> Model:
-        before = self._known.get(found.relative)
-        if before is not None and before.found == found:
-            return before.model
         try:
             return self._describe(found)
         except (PathOutsideRoot, OSError, MemoryError):
@@ -101,10 +130,16 @@ class KnownRoot:
             )
 
 
+def _is_fresh(found: Found, seconds: float) -> bool:
+    """Whether a file of it changed in the last seconds. One of the future did not."""
+    return 0 <= time.time() - found.modified < seconds
+
+
 def _touches(relative: str, unread: str) -> bool:
     """Whether a place that could not be read lies above a model, is it, or lies in it."""
     return (
         not unread
+        or not relative  # the model is the root itself
         or relative == unread
         or relative.startswith(f"{unread}/")
         or unread.startswith(f"{relative}/")

@@ -12,34 +12,63 @@ import stat
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.file_names import unfit
+from domains.model.backends.hub_layout import (
+    Snapshot,
+    holds_no_models,
+    main_revision,
+    snapshot_of,
+)
+from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
+from domains.model.types import ModelFormat, WeightFile
 from domains.values import ModelPlace
 
 SAFETENSORS = ".safetensors"
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
+FORMATS = {
+    "": ModelFormat.DIFFUSERS_FOLDER,
+    SAFETENSORS: ModelFormat.SAFETENSORS,
+    **dict.fromkeys(PICKLES, ModelFormat.PICKLE),
+    ".onnx": ModelFormat.ONNX,
+    ".gguf": ModelFormat.GGUF,
+}
+"""By the ending of a name; folders have none."""
 MAX_DEPTH = 6
 _MAX_MODEL_ENTRIES = 5_000
+
+
+class Beside(NamedTuple):
+    """A configuration beside a model file, of the same name with another ending: where it
+    really lies, and its state."""
+
+    place: ModelPlace
+    state: Fingerprint
 
 
 @dataclass(frozen=True)
 class Found:
     """A model folder or model file. `place` is where it really lies, `relative` its place
     in the root with slashes, `name` its name without `ending`, which folders have none of.
-    The real place may lack the ending: links decide what things are called."""
+    The real place may lack the ending: links decide what things are called. `snapshot` is what
+    it is of in Hugging Face's cache, `is_main` whether the repository's name stands for it."""
 
     place: ModelPlace
     relative: str
     name: str
     ending: str
     files: Fingerprint
+    snapshot: Snapshot | None = None
+    is_main: bool = False
+    beside: Beside | None = None
 
     @property
     def is_folder(self) -> bool:
@@ -54,19 +83,38 @@ class Found:
     @property
     def modified_at(self) -> datetime:
         """When the newest file changed."""
-        newest = max((file[2] for file in self.files), default=0)
         # A clock that was never set is no reason to leave a model out.
-        return datetime.fromtimestamp(min(max(newest / 1e9, 0), _LATEST), UTC)
+        return datetime.fromtimestamp(min(max(self.modified, 0), _LATEST), UTC)
+
+    @property
+    def modified(self) -> float:
+        """When the newest file changed, in seconds since 1970."""
+        return max((file[2] for file in self.files), default=0) / 1e9
+
+    @property
+    def weights(self) -> tuple[WeightFile, ...]:
+        """Its files with weights, in order of path."""
+        if not self.is_folder:
+            return tuple(WeightFile("", *file[1:3]) for file in self.files)
+        found = (WeightFile(*file[:3]) for file in self.files if _ending(file[0]))
+        return tuple(sorted(found, key=lambda file: os.fsencode(file.name)))
 
 
 class RootWalk:
-    """One walk through one root; `look` has what it came upon."""
+    """One walk through one root; `look` has what it came upon.
 
-    def __init__(self, root: Root) -> None:
+    Args:
+        root: What links may not leave.
+        start: Where in it the walk begins.
+    """
+
+    def __init__(self, root: Root, start: tuple[str, ...] = ()) -> None:
         self._root = root
+        self._start = start
         self._walked: set[tuple[int, int]] = set()
         self._models: dict[tuple[int, int], Fingerprint | None] = {}
-        self.look = RootLook(root)
+        self._main: dict[tuple[str, ...], str] = {}
+        self.look = RootLook(root, start)
 
     def find(self) -> Iterator[Found]:
         """Every model folder and model file."""
@@ -84,7 +132,7 @@ class RootWalk:
             entries = self.look.list(folder)
             if entries is None:
                 return
-            if not folder.shown or all(name != INDEX_FILE for name, _ in entries):
+            if all(name != INDEX_FILE for name, _ in entries):
                 yield from self._walk(folder, entries, folders)
                 return
             # Another link to a model is not looked through again.
@@ -100,12 +148,20 @@ class RootWalk:
         if len(folder.shown) > MAX_DEPTH:
             self.look.leave_out(folder.shown, f"Folder {folder.name!r} lies too deep.")
             return
+        configs = {
+            PurePath(name).stem: (name, state)
+            for name, state in entries
+            if name.lower().endswith(CONFIG_ENDINGS)
+        }
         for name, state in entries:
-            if name.startswith("."):
+            if name.startswith(".") or holds_no_models(self._path(folder)[-1], name):
                 continue
             with suppress(Refused):
                 if stat.S_ISDIR(state.st_mode) or stat.S_ISLNK(state.st_mode) or _ending(name):
-                    yield from self._entry(folder, name, state, folders)
+                    for found in self._entry(folder, name, state, folders):
+                        config = configs.get(PurePath(name).stem)
+                        beside = self._beside(folder, *config) if config else None
+                        yield replace(found, beside=beside)
 
     def _entry(
         self, folder: Item, name: str, state: os.stat_result, folders: deque[Item]
@@ -129,14 +185,46 @@ class RootWalk:
     def _file(self, file: Item) -> Found:
         stem = PurePath(file.name).stem
         # Libraries save every network under the same few names; the folder distinguishes it.
-        if stem.partition(".")[0] in _GENERIC_NAMES and len(file.shown) > 1:
-            stem = file.shown[-2]
+        if stem.partition(".")[0] in _GENERIC_NAMES and len(self._path(file)) > 1:
+            snapshot = snapshot_of(self._path(file))
+            if snapshot is not None and len(snapshot.rest) == 1:
+                stem = snapshot.repository
+            elif len(file.shown) > 1:
+                stem = file.shown[-2]
         files = (file_state(file.name, file.spot.state),)
         return self._found(file, stem, _ending(file.name), files)
 
+    def _beside(self, folder: Item, name: str, state: os.stat_result) -> Beside | None:
+        try:
+            seen = self.look.follow(folder, name, state, matters=False)
+        except Refused:
+            return None
+        if seen is None or not stat.S_ISREG(seen.spot.state.st_mode):
+            return None
+        place = ModelPlace(self._root.path, Path(*seen.spot.inside))
+        return Beside(place, (file_state(name, seen.spot.state),))
+
     def _found(self, at: Item, name: str, ending: str, files: Fingerprint) -> Found:
         place = ModelPlace(self._root.path, Path(*at.spot.inside))
-        return Found(place, "/".join(at.shown), name, ending, files)
+        snapshot = snapshot_of(self._path(at))
+        if not name or (snapshot is not None and not snapshot.rest):
+            name = self._path(at)[-1] if snapshot is None else snapshot.repository
+        is_main = snapshot is not None and self._main_of(snapshot, at) == snapshot.revision
+        relative = "/".join(at.shown)
+        return Found(place, relative, name, ending, files, snapshot=snapshot, is_main=is_main)
+
+    def _path(self, at: Item) -> tuple[str, ...]:
+        """The whole path by which one came to something."""
+        return (*self._root.path.parts, *self._start, *at.shown)
+
+    def _main_of(self, snapshot: Snapshot, at: Item) -> str:
+        above = len(self._root.path.parts)
+        if snapshot.at + 1 < above:
+            return ""  # The repository is not in the root.
+        repository = self._path(at)[above : snapshot.at + 1]
+        if repository not in self._main:
+            self._main[repository] = main_revision(self._root, *repository)
+        return self._main[repository]
 
 
 def contents(look: RootLook, model: Item, entries: Entries) -> Fingerprint:
@@ -175,7 +263,7 @@ def contents(look: RootLook, model: Item, entries: Entries) -> Fingerprint:
 def _ending(name: str) -> str:
     """The ending of a name that a model file may have; empty for others."""
     ending = PurePath(name).suffix.lower()
-    return ending if ending == SAFETENSORS or ending in PICKLES else ""
+    return ending if ending in FORMATS else ""
 
 
 _GENERIC_NAMES = frozenset(

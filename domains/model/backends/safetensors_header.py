@@ -8,6 +8,7 @@ and says only in its own words what is wrong. Plain Python, so any process may u
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import re
@@ -64,11 +65,15 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """What a file holds, in the order of its bytes."""
+    """What a file of `size_bytes` bytes holds, in the order of its bytes.
+
+    `digest` tells whether another file begins with the same header.
+    """
 
     tensors: tuple[TensorEntry, ...]
     metadata: dict[str, str]
     size_bytes: int
+    digest: bytes
 
 
 def read_header(files: ConfinedFiles, name: str = "") -> Header:
@@ -123,7 +128,12 @@ def parse_header(file: BinaryIO, file_bytes: int) -> Header:
         _refuse(Reason.MODEL_TRUNCATED, "ends before its tensors do")
     if position < file_bytes:
         _refuse(Reason.MODEL_SHAPE_INVALID, "has bytes that belong to no tensor")
-    return Header(tuple(tensors), metadata, file_bytes)
+    return Header(tuple(tensors), metadata, file_bytes, digest(start + raw))
+
+
+def digest(raw: bytes | bytearray) -> bytes:
+    """Stands for the bytes of a file before its tensors' data."""
+    return hashlib.blake2b(raw, digest_size=16).digest()
 
 
 def _refuse(reason: Reason, what: str) -> NoReturn:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from domains.errors import DomainError, FailedPrecondition, Reason
+from domains.model.backends import spoken_metadata
 from domains.model.backends.confined_files import ConfinedFiles
-from domains.model.backends.families.registry import FAMILIES
-from domains.model.backends.header_facts import data_type, lora_rank, parameter_count
+from domains.model.backends.header_facts import data_type, lora_ranks, parameter_count
 from domains.model.backends.model_card import one_line, tags
-from domains.model.backends.recognition import recognise
-from domains.model.backends.roots import SAFETENSORS, Found
-from domains.model.backends.safetensors_header import read_header
+from domains.model.backends.original_config import (
+    MAX_CONFIG_BYTES,
+    OriginalConfig,
+    read_original_config,
+)
+from domains.model.backends.recognition import Recognised, Tensors, recognise
+from domains.model.backends.roots import FORMATS, Found
+from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.usability import usability
 from domains.model.types import (
     Architecture,
     Model,
@@ -25,17 +31,12 @@ from domains.model.types import (
 _MAX_ENTRIES = 128
 _MAX_KEY = 128
 _MAX_VALUE = 512
-_PREDICTIONS = {
-    "epsilon": PredictionType.EPSILON,
-    "v": PredictionType.V_PREDICTION,
-    "v_prediction": PredictionType.V_PREDICTION,
-    "sample": PredictionType.SAMPLE,
-}
-_RESOLUTION = re.compile(r"(\d{2,5})x(\d{2,5})")
+_NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
 
 
 def read_safetensors(found: Found) -> Model:
-    """Describe a .safetensors file from its header. The model has no id yet.
+    """Describe a .safetensors file from its header, and the .yaml beside it if there is one.
+    The model has no id yet.
 
     Raises:
         PathOutsideRoot: It has become a link that leads outside its root.
@@ -45,31 +46,97 @@ def read_safetensors(found: Found) -> Model:
         header = read_header(ConfinedFiles(found.place))
     except FailedPrecondition as error:
         return unusable(found, problem_of(error))
-    recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
     metadata = header.metadata
-    width, height = _resolution(metadata.get("modelspec.resolution", ""))
+    beside = _beside(found)
+    recognised = _with_words(recognise(Tensors.of(header)), metadata, beside)
+    usable = usability(recognised)
+    remarks = usable.remarks
+    if beside.prediction is not None and recognised.type in _DRAWING:
+        remarks += ("What it predicts is told by the .yaml beside it.",)
+    width, height = spoken_metadata.resolution(metadata)
+    size = recognised.native_size
+    ranks = lora_ranks(header) if recognised.type is ModelType.LORA else {}
+    if len(ranks) > 1:
+        remarks += (f"Its layers have ranks from {min(ranks)} to {max(ranks)}.",)
     return Model(
         model_id="",
         name=one_line(metadata.get("modelspec.title", ""), 128) or shown_name(found),
         type=recognised.type,
-        architecture=recognised.architecture or _architecture(metadata),
+        architecture=recognised.architecture,
         format=ModelFormat.SAFETENSORS,
         place=found.place,
         size_bytes=found.size_bytes,
         modified_at=found.modified_at,
-        prediction_type=_PREDICTIONS.get(metadata.get("modelspec.prediction_type", "")),
-        native_width=width,
-        native_height=height,
+        prediction_type=recognised.prediction,
+        native_width=width or size,
+        native_height=height or size,
         data_type=data_type([header]),
         parameter_count=parameter_count([header]),
-        lora_rank=lora_rank(header) if recognised.type is ModelType.LORA else 0,
+        zero_terminal_snr=recognised.zero_terminal_snr,
+        inpainting=recognised.inpainting,
+        distilled_steps=recognised.distilled_steps,
+        lora_rank=max(ranks, key=lambda rank: ranks[rank], default=0),
+        lora_alpha=_alpha(header, ranks),
+        kind=recognised.kind,
+        remarks=remarks,
         tags=tags(metadata.get("modelspec.tags", "").split(",")),
-        trigger_words=tags(metadata.get("modelspec.trigger_phrase", "").split(",")),
+        trigger_words=recognised.trigger_words or spoken_metadata.trigger_words(metadata),
         description=one_line(metadata.get("modelspec.description", ""), 1024),
         license=one_line(metadata.get("modelspec.license", ""), 64),
-        problem=Problem(Reason.MODEL_FORMAT_UNSUPPORTED, _why_not(recognised.type)),
+        problem=usable.problem,
         metadata=_shown(metadata),
     )
+
+
+_DRAWING = (ModelType.CHECKPOINT, ModelType.REFINER)
+
+
+def _with_words(
+    found: Recognised, metadata: Mapping[str, str], beside: OriginalConfig
+) -> Recognised:
+    """What the tensors leave open, from the .yaml beside the file and its own metadata.
+
+    Marker tensors come first: they were put there to be believed.
+    """
+    if not found.family and found.type is not None:
+        said = found.architecture or spoken_metadata.architecture(metadata)
+        found = replace(found, architecture=said)
+    if found.formulation or found.prediction is PredictionType.FLOW:
+        return found
+    # Of these two the commoner one is no mark, but what is left without one.
+    marked = found.prediction is not PredictionType.EPSILON
+    told = spoken_metadata.prediction(metadata)
+    prediction = (found.prediction if marked else None) or beside.prediction or told
+    found = replace(
+        found,
+        prediction=prediction or found.prediction,
+        zero_terminal_snr=found.zero_terminal_snr or beside.zero_terminal_snr,
+    )
+    if found.architecture is Architecture.SD2 and not found.native_size and prediction:
+        of_v = prediction is PredictionType.V_PREDICTION
+        found = replace(found, native_size=_NATIVE_SIZE_OF_V if of_v else 512)
+    return found
+
+
+def _beside(found: Found) -> OriginalConfig:
+    """The configuration beside a file; one that cannot be read says nothing."""
+    if found.beside is None:
+        return OriginalConfig()
+    try:
+        content = ConfinedFiles(found.beside.place).read("", MAX_CONFIG_BYTES)
+        return read_original_config(content)
+    except FailedPrecondition:
+        return OriginalConfig()
+
+
+def _alpha(header: Header, ranks: Mapping[int, int]) -> float:
+    """A LoRA's alpha; its rank where no layer has one (kohya-ss, diffusers). Numbers of tensors
+    are not read for it: without a word of the trainer it is not known."""
+    if not ranks:
+        return 0.0
+    if any(tensor.name.endswith(".alpha") for tensor in header.tensors):
+        return spoken_metadata.alpha(header.metadata)
+    return float(next(iter(ranks))) if len(ranks) == 1 else 0.0
 
 
 def describe_pickle(found: Found) -> Model:
@@ -84,54 +151,44 @@ def describe_pickle(found: Found) -> Model:
     )
 
 
+def describe_other(found: Found) -> Model:
+    """List a file of a format that is known and not opened."""
+    kind = FORMATS[found.ending].value.upper()
+    return unusable(
+        found,
+        Problem(
+            Reason.MODEL_FORMAT_UNSUPPORTED,
+            f"{kind} files are not opened here; use the model's safetensors file.",
+        ),
+    )
+
+
 def problem_of(error: DomainError) -> Problem:
     """An error of a check as the model's problem."""
     return Problem(error.reason, error.message, error.metadata)
 
 
 def shown_name(found: Found) -> str:
-    """The name on disk, fit to be shown."""
+    """The name on disk, or of the repository that it is of, fit to be shown."""
+    snapshot = found.snapshot
+    if snapshot is not None and snapshot.repository == found.name:
+        return one_line(snapshot.title, 128)
     return one_line(found.name, 128)
 
 
 def unusable(found: Found, problem: Problem) -> Model:
     """A model of which nothing is known but its files and why it cannot be used."""
-    formats = {"": ModelFormat.DIFFUSERS_FOLDER, SAFETENSORS: ModelFormat.SAFETENSORS}
     return Model(
         model_id="",
         name=shown_name(found),
         type=None,
         architecture=None,
-        format=formats.get(found.ending, ModelFormat.PICKLE),
+        format=FORMATS.get(found.ending, ModelFormat.PICKLE),
         place=found.place,
         size_bytes=found.size_bytes,
         modified_at=found.modified_at,
         problem=problem,
     )
-
-
-def _why_not(type: ModelType | None) -> str:
-    if type is None:
-        return "The file's tensors are of no kind of model that is known here."
-    if type is ModelType.CHECKPOINT:
-        return (
-            "This version draws from diffusers folders, not from single files; "
-            "use the model's diffusers folder."
-        )
-    return f"This version does not use models of type {type.value} yet."
-
-
-def _architecture(metadata: Mapping[str, str]) -> Architecture | None:
-    """What the file says of itself, where its tensors leave it open."""
-    # What stands after a slash is the kind.
-    said = metadata.get("modelspec.architecture", "").partition("/")[0]
-    fitting = (family.architecture for family in FAMILIES if said in family.standard_names)
-    return next(fitting, None)
-
-
-def _resolution(text: str) -> tuple[int, int]:
-    match = _RESOLUTION.fullmatch(text)
-    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _shown(metadata: Mapping[str, str]) -> dict[str, str]:

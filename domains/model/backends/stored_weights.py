@@ -6,33 +6,21 @@ for: the first layer that is not stored ends it. So nothing hostile is ever buil
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.bounds import Config
-from domains.model.backends.families.components import NetworkClass
-from domains.model.backends.safetensors_header import MAX_TENSORS, Header, TensorEntry
+from domains.model.backends.model_plan import NetworkPlan
+from domains.model.backends.safetensors_header import MAX_TENSORS, TensorEntry
 
 # Networks are computed in floating point; quantised ones would need code of their own.
-WEIGHT_TYPES = ("F32", "F16", "BF16", "F64")
-# A constant that older versions stored.
-POSITION_IDS = "position_ids"
+WEIGHT_TYPES = ("F32", "F16", "BF16", "F64", "F8_E4M3", "F8_E5M2")
 _KEYS_SHOWN = 3
-# Text encoders come with and without it.
-_PREFIX = "text_model."
 
 
-def check_weights(
-    component: str, network: NetworkClass, config: Config, headers: Iterable[Header]
-) -> None:
-    """Refuse weights that no network of a checked configuration can be filled from.
+def check_weights(network: NetworkPlan) -> None:
+    """Refuse a network that cannot be filled from what is stored.
 
-    Args:
-        component: The network's folder, for messages.
-        network: Its class.
-        config: Within the bounds of its class.
-        headers: Of all its files, each checked.
+    Its configuration is within the bounds of its class.
 
     Raises:
         FailedPrecondition: MODEL_DTYPE_UNSUPPORTED when a weight is not a floating-point
@@ -40,24 +28,20 @@ def check_weights(
             it has another shape, MODEL_HEADER_TOO_LARGE for more tensors than a network
             has.
     """
-    stored: dict[str, TensorEntry] = {}
-    for header in headers:
-        for entry in header.tensors:
-            if not entry.name.endswith(POSITION_IDS):
-                _check_type(component, entry)
-                stored[entry.name.removeprefix(_PREFIX)] = entry
-        if len(stored) > MAX_TENSORS:
-            raise FailedPrecondition(
-                f"The model's {component} has more than {MAX_TENSORS} tensors.",
-                reason=Reason.MODEL_HEADER_TOO_LARGE,
-                metadata={"component": component},
-            )
-    for name, shape in network.tensors(config):
-        entry_or_none = stored.get(name)
-        if entry_or_none is None:
-            raise incomplete(component, [name], [])
-        if not _fits(entry_or_none.shape, shape):
-            raise misshapen(component, entry_or_none.name)
+    if len(network.tensors) > MAX_TENSORS:
+        raise FailedPrecondition(
+            f"The model's {network.name} has more than {MAX_TENSORS} tensors.",
+            reason=Reason.MODEL_HEADER_TOO_LARGE,
+            metadata={"component": network.name},
+        )
+    for origin in network.tensors.values():
+        _check_type(network.name, origin.stored)
+    for name, shape in network.network_class.tensors(network.config):
+        found = network.tensors.get(name)
+        if found is None:
+            raise incomplete(network.name, [name], [])
+        if not _fits(found.shape, shape):
+            raise misshapen(network.name, found.stored.name)
 
 
 def misshapen(component: str, tensor: str) -> FailedPrecondition:

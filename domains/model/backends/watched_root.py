@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from dataclasses import replace
+from pathlib import Path
 
 from domains.model.backends.root_look import Remark
 from domains.model.backends.root_scan import KnownRoot, RootScan
@@ -33,13 +35,20 @@ class WatchedRoot:
         self._late = False
         self._failed = False
 
-    def begin(self) -> None:
-        """Begin a look, unless one is still under way."""
+    @property
+    def path(self) -> Path:
+        """Where the root lies."""
+        return self._root.path
+
+    def begin(self, *, full: bool = False, quiet: float = 0.0) -> None:
+        """Begin a look, as `KnownRoot.scan` says, unless one is still under way."""
         self._late = not self._ended.is_set()
         if self._late:
             return
         self._ended.clear()
-        thread = threading.Thread(target=self._look, name="model-root", daemon=True)
+        thread = threading.Thread(
+            target=self._look, args=(full, quiet), name="model-root", daemon=True
+        )
         try:
             thread.start()
         except RuntimeError:  # The machine has no more threads.
@@ -60,11 +69,12 @@ class WatchedRoot:
 
     def _kept(self, why: str) -> RootScan:
         remark = Remark(why, self._root.path)
-        return RootScan(self._root.known(), (*self._last.remarks, remark))
+        last = self._last
+        return replace(last, models=self._root.known(), remarks=(*last.remarks, remark))
 
-    def _look(self) -> None:
+    def _look(self, full: bool, quiet: float) -> None:
         try:
-            self._last = self._root.scan()
+            self._last = self._root.scan(full=full, quiet=quiet)
             self._failed = False
         except Exception:
             if not self._failed:

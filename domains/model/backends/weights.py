@@ -6,15 +6,15 @@ instead of a crash of the process, and the header that was checked is the one th
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
-from io import FileIO
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.diffusers_folder import WeightFile
-from domains.model.backends.safetensors_header import TensorEntry, parse_header
+from domains.model.backends.file_bytes import FileBytes, OpenBytes, open_file
+from domains.model.backends.model_plan import Origin, WeightFile
+from domains.model.backends.safetensors_header import Header, TensorEntry, digest
 
 TORCH_TYPES = {
     "BOOL": torch.bool,
@@ -35,13 +35,22 @@ _READ_BYTES = 32 << 20
 
 
 def read_tensors(
-    file: WeightFile, *, on_bytes: Callable[[int], None]
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield every tensor of a file in file order, on the CPU and in its stored type.
+    file: WeightFile,
+    entries: Iterable[TensorEntry],
+    *,
+    on_bytes: Callable[[int], None],
+    open_bytes: OpenBytes = open_file,
+) -> Iterator[tuple[TensorEntry, torch.Tensor]]:
+    """Read tensors of a file, in the order given, onto the CPU and in their stored type.
+
+    What `open_bytes` lends is not copied: such a tensor is for reading, and only until the next
+    one is asked for.
 
     Args:
         file: With its header as it was checked; the file must still have it.
+        entries: Of that header.
         on_bytes: Called after each read with its number of bytes; may raise to stop.
+        open_bytes: Where the file's bytes come from.
 
     Raises:
         FailedPrecondition: MODEL_TRUNCATED when the file changed since it was checked,
@@ -49,31 +58,68 @@ def read_tensors(
         PathOutsideRoot: It has become a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
-    with file.open() as opened:
-        if parse_header(opened, os.fstat(opened.fileno()).st_size) != file.header:
-            raise _changed()
-        for entry in file.header.tensors:
-            yield entry.name, _read(opened, entry, on_bytes)
+    with open_bytes(file) as opened:
+        _check_same(opened, file.header)
+        for entry in entries:
+            yield entry, _read(opened, entry, on_bytes)
 
 
-def _read(file: FileIO, entry: TensorEntry, on_bytes: Callable[[int], None]) -> torch.Tensor:
+def part_of(tensor: torch.Tensor, origin: Origin) -> torch.Tensor:
+    """What a network takes of a stored tensor, contiguous; see `Origin`."""
+    if origin.rows is not None:
+        # Its own memory: how a tensor is aligned can decide the last bit of a product.
+        tensor = tensor[slice(*origin.rows)].clone()
+    if origin.transposed:
+        tensor = tensor.t()
+    return tensor.reshape(origin.shape).contiguous()
+
+
+def _check_same(opened: FileBytes, header: Header) -> None:
+    length = header.tensors[0].offset
+    if opened.size_bytes != header.size_bytes:
+        raise _changed()
+    raw = bytearray(length)
+    _read_all(opened, 0, memoryview(raw), lambda _count: None)
+    if digest(raw) != header.digest:
+        raise _changed()
+
+
+def _read(
+    opened: FileBytes, entry: TensorEntry, on_bytes: Callable[[int], None]
+) -> torch.Tensor:
     data_type = TORCH_TYPES.get(entry.data_type)
     if data_type is None:
         raise FailedPrecondition(
             f"The model holds tensors of type {entry.data_type}, which cannot be used.",
             reason=Reason.MODEL_DTYPE_UNSUPPORTED,
         )
+    lent = opened.lend(entry.offset, entry.size_bytes) if entry.size_bytes else None
+    if lent is not None:
+        on_bytes(entry.size_bytes)
+        return _borrowed(lent).view(data_type).reshape(entry.shape)
     flat = torch.empty(entry.size_bytes, dtype=torch.uint8)
     target = memoryview(flat.numpy())  # type: ignore[arg-type]
-    file.seek(entry.offset)
+    _read_all(opened, entry.offset, target, on_bytes)
+    return flat.view(data_type).reshape(entry.shape)
+
+
+def _borrowed(lent: memoryview) -> torch.Tensor:
+    with warnings.catch_warnings():
+        # Torch cannot mark a tensor as read-only; nobody writes to this one.
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.frombuffer(lent, dtype=torch.uint8)
+
+
+def _read_all(
+    opened: FileBytes, offset: int, target: memoryview, on_bytes: Callable[[int], None]
+) -> None:
     done = 0
-    while done < entry.size_bytes:
-        count = file.readinto(target[done : done + _READ_BYTES])
+    while done < len(target):
+        count = opened.read_into(offset + done, target[done : done + _READ_BYTES])
         if not count:
             raise _changed()
         done += count
         on_bytes(count)
-    return flat.view(data_type).reshape(entry.shape)
 
 
 def _changed() -> FailedPrecondition:

@@ -1,17 +1,15 @@
-"""The catalogue: what the last look through the roots found, all at once or not at all."""
+"""The catalogue: what is asked of the models that the last look found."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from datetime import datetime
-from types import MappingProxyType
 
 from domains import checks
-from domains.changes import first_revision
+from domains.changes import Told
 from domains.limits import LIMITS
+from domains.model.core.contents import CatalogueContents
 from domains.model.core.naming import check_model_id
 from domains.model.core.selection import (
     best_first,
@@ -21,31 +19,20 @@ from domains.model.core.selection import (
     search,
 )
 from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
-from domains.model.ports import ModelScanner
 from domains.model.types import (
     FittingModels,
     Model,
+    ModelEvent,
+    ModelEventKind,
     ModelFilter,
     ModelMatch,
     ModelOrder,
     ModelType,
-    Scan,
+    RefreshReport,
 )
 from domains.paging import Page, paginate_ordered
 
-_MOST_PROBLEMS = 64
 _MOST_FITTING = 256
-
-
-@dataclass(frozen=True)
-class Refresh:
-    """What a refresh changed: ids of models, and what was left out and why."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-    total_count: int
-    problems: tuple[str, ...]
 
 
 class ModelCatalogue:
@@ -55,56 +42,51 @@ class ModelCatalogue:
     catalogue, which answers until the new one takes its place at once.
 
     Args:
-        scanner: Looks through the roots.
-        default_model: Id of the model used where a request names none; empty means the
-            first usable checkpoint by name.
+        contents: The models.
         clock: The wall clock, timezone-aware.
     """
 
-    def __init__(
-        self,
-        scanner: ModelScanner,
-        *,
-        default_model: str = "",
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._scanner = scanner
-        self._configured = default_model
+    def __init__(self, contents: CatalogueContents, *, clock: Callable[[], datetime]) -> None:
+        self._contents = contents
         self._clock = clock
-        self._models: MappingProxyType[str, Model] | None = None
-        self._problems: tuple[str, ...] = ()
-        self._revision = first_revision(clock())
         self._last_uses: dict[str, datetime] = {}
-        self._running: asyncio.Task[Refresh] | None = None
+        contents.changes.subscribe(self._changed)
 
     @property
     def revision(self) -> int:
-        """Number of the newest change: of each model that came, went or became another.
-
-        Numbers begin with the microseconds of the clock, so that those of an earlier life of
-        the server are not taken for this one's.
-        """
-        return self._revision
+        """Number of the newest change of any model, which this catalogue shows."""
+        return self._contents.changes.revision
 
     @property
     def problems(self) -> tuple[str, ...]:
         """What the last look left out and why, a sentence each: the first of many."""
-        return self._problems
+        return self._contents.problems
 
-    async def refresh(self) -> Refresh:
-        """Look through the roots; joins a look that is under way."""
-        if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._refresh())
-        # A caller that gives up does not end what others wait for.
-        return await asyncio.shield(self._running)
+    async def refresh(self, *, full: bool = False) -> RefreshReport:
+        """Look through the roots from now on; see `CatalogueContents.refresh`."""
+        return await self._contents.refresh(full=full)
 
-    async def close(self) -> None:
-        """Stop waiting for a look that is under way. Its thread ends when the disk answers,
-        or with the process."""
-        if self._running is not None:
-            self._running.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._running
+    async def watch(
+        self, model_id: str = "", *, from_revision: int = 0
+    ) -> AsyncGenerator[Told[ModelEvent]]:
+        """What happens to models; see `ModelChanges.watch`.
+
+        Args:
+            model_id: The one to watch; empty means all.
+            from_revision: Tell the changes after this one instead of how things are.
+
+        Raises:
+            ChangesExpired: The changes after `from_revision` are not kept.
+            DomainError: What `get` raises.
+        """
+        if model_id:
+            model_id = (await self.get(model_id)).model_id
+        else:
+            await self._contents.known()
+        told = self._contents.changes.watch(model_id, from_revision=from_revision)
+        async with aclosing(told):
+            async for one in told:
+                yield one
 
     async def list(
         self,
@@ -123,7 +105,7 @@ class ModelCatalogue:
         """
         limit = LIMITS["ListModelsRequest.tags"]
         SearchInvalid.check(*checks.lines("tags", wanted.tags, limit))
-        models = await self._known()
+        models = await self._contents.known()
         chosen = [model for model in models.values() if matches(model, wanted)]
         if wanted.goes_with:
             checkpoint = await self.get(wanted.goes_with, field="compatible_with_model_id")
@@ -154,7 +136,7 @@ class ModelCatalogue:
             checks.required("query", query.strip()),
             checks.line("query", query, LIMITS["SearchModelsRequest.query"]),
         )
-        models = await self._known()
+        models = await self._contents.known()
         found = search((m for m in models.values() if matches(m, wanted)), query)
         return paginate_ordered(
             found,
@@ -176,12 +158,10 @@ class ModelCatalogue:
         """
         if model_id:
             check_model_id(model_id, field=field)
-        models = await self._known()
-        model = models.get(model_id) if model_id else self._default(models.values())
-        if model is None and model_id:
-            raise ModelNotFound(model_id, "ListModels lists the models of this server.")
+        await self._contents.known()
+        model = self._contents.find(model_id) if model_id else self._default()
         if model is None:
-            raise ModelNotFound(self._configured, self._why_no_default())
+            raise ModelNotFound(model_id, "ListModels lists the models of this server.")
         if type is not None and model.type is not type:
             raise ModelNotFound.of_type(model, type)
         return model
@@ -200,7 +180,7 @@ class ModelCatalogue:
 
     async def fitting(self, model: Model) -> FittingModels:
         """Usable models that go with `model`, by architecture."""
-        fitting = [m for m in (await self._known()).values() if goes_with(m, model)]
+        fitting = [m for m in (await self._contents.known()).values() if goes_with(m, model)]
         newest_first = order_key(ModelOrder.MODIFY_TIME, {})
 
         def ids(type: ModelType) -> tuple[str, ...]:
@@ -218,46 +198,25 @@ class ModelCatalogue:
         """Remember that work used a model now, for the order by last use."""
         self._last_uses[model_id] = self._clock()
 
-    async def _known(self) -> MappingProxyType[str, Model]:
-        if self._models is None:
-            await self.refresh()
-        assert self._models is not None
-        return self._models
+    def sha256_of(self, model: Model) -> str:
+        """A model's hash as far as it is known by now; empty where it is not, or where the
+        model is no longer as it was."""
+        now = self._contents.now().get(model.model_id)
+        return now.sha256 if now is not None and now.weights == model.weights else ""
 
-    async def _refresh(self) -> Refresh:
-        scan = await asyncio.to_thread(self._scanner.scan)
-        before: Mapping[str, Model] = self._models or {}
-        after = self._marked(scan)
-        self._models = MappingProxyType(after)
-        self._problems = scan.problems[:_MOST_PROBLEMS]
-        self._last_uses = {k: v for k, v in self._last_uses.items() if k in after}
-        found = Refresh(
-            added=tuple(sorted(after.keys() - before.keys())),
-            changed=tuple(
-                sorted(i for i in after.keys() & before.keys() if after[i] != before[i])
-            ),
-            removed=tuple(sorted(before.keys() - after.keys())),
-            total_count=len(after),
-            problems=scan.problems,
+    def _changed(self, event: ModelEvent) -> None:
+        if event.kind is ModelEventKind.REMOVED:
+            self._last_uses.pop(event.model.model_id, None)
+
+    def _default(self) -> Model:
+        model = next((m for m in self._contents.now().values() if m.is_default), None)
+        if model is not None:
+            return model
+        if chosen := self._contents.default.name:
+            raise ModelNotFound(
+                chosen,
+                "it is configured or chosen as the default model and is in no model folder.",
+            )
+        raise ModelNotFound(
+            "", "No model was named, and the model folders hold no usable checkpoint."
         )
-        self._revision += len(found.added) + len(found.changed) + len(found.removed)
-        return found
-
-    def _marked(self, scan: Scan) -> dict[str, Model]:
-        models = {model.model_id: model for model in scan.models}
-        default = self._default(models.values())
-        if default is not None:
-            models[default.model_id] = replace(default, is_default=True)
-        return models
-
-    def _default(self, models: Iterable[Model]) -> Model | None:
-        if self._configured:
-            return next((m for m in models if m.model_id == self._configured), None)
-        wanted = ModelFilter(type=ModelType.CHECKPOINT, usable_only=True)
-        usable = (model for model in models if matches(model, wanted))
-        return min(usable, key=order_key(ModelOrder.NAME, {}), default=None)
-
-    def _why_no_default(self) -> str:
-        if self._configured:
-            return "it is configured as the default model and is in no model folder."
-        return "No model was named, and the model folders hold no usable checkpoint."

@@ -51,6 +51,12 @@ def order_key(order: ModelOrder, last_uses: Mapping[str, datetime]) -> Callable[
             return by_use
 
 
+def first_usable_checkpoint(models: Iterable[Model]) -> Model | None:
+    """The model that requests use which name none, where nobody chose one."""
+    wanted = ModelFilter(type=ModelType.CHECKPOINT, usable_only=True)
+    return min((m for m in models if matches(m, wanted)), key=_by_name, default=None)
+
+
 def best_first(match: ModelMatch) -> Key:
     """What matches of a search are sorted by; equals by name."""
     return (-match.score, *_by_name(match.model))

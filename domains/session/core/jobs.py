@@ -20,14 +20,16 @@ async def run_job(
     session: Session,
     job: Job[Report],
     *,
+    device_id: str = "",
     keep: Callable[[SpooledImage], Awaitable[None]] | None = None,
 ) -> Report:
-    """Do a job on the session's device: its progress is the session's, its report is returned.
+    """Do a job on a device: its progress is the session's, its report is returned.
 
     Args:
         runner: The workers.
         session: Whose work it is.
         job: What to do.
+        device_id: Where, if not on the session's device.
         keep: Takes a finished picture; None for jobs without pictures.
 
     Raises:
@@ -36,7 +38,10 @@ async def run_job(
     """
     report: Any = None
     events: AsyncGenerator[Any] = runner.run(
-        session.device_id, session.session_id, job, remaining=session.run_left()
+        device_id or session.device_id,
+        session.session_id,
+        job,
+        remaining=session.run_left(),
     )
     try:
         async with aclosing(events):

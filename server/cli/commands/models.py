@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands.options import AnyOf, AsJson, Devices, connected
-from server.cli.reporting import leave, reported
+from server.cli.commands import model_cache, models_on_device
+from server.cli.commands.options import AsJson, connected
+from server.cli.reporting import reported
 
 if TYPE_CHECKING:
     from deviceops.v1 import model_info_pb2
 
-app = typer.Typer(help="List the models of the catalogue, show or load one.")
+app = typer.Typer(help="List the models of the catalogue; show, load, unload one.")
+models_on_device.add_to(app)
+app.add_typer(model_cache.app, name="cache")
 
 
 @app.callback(invoke_without_command=True)
@@ -130,26 +133,6 @@ def show(
             ("usable", "yes" if model.usable else f"no: {model.problem.message}"),
         )
     )
-
-
-@app.command("load")
-@reported
-def load(
-    context: typer.Context,
-    model_id: Annotated[str, typer.Argument(help="Model id; empty for the default one.")] = "",
-    device: Devices = None,
-    any_of: AnyOf = "",
-    as_json: AsJson = False,
-) -> None:
-    """Put a model on a device, so that the first picture need not wait for it."""
-    from deviceops.v1 import model_pb2
-    from server.cli import device_tasks
-    from server.cli.placing import placement
-
-    where = placement(device or (), any_of)
-    request = model_pb2.LoadModelRequest(model_id=model_id, placement=where)
-    with connected(context) as client:
-        leave(device_tasks.load(client, request, as_json=as_json))
 
 
 def _architecture(model: model_info_pb2.ModelInfo) -> str:

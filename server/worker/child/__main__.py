@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.inference.jobs import GenerationJob
-from domains.model.jobs import LoadJob
+from domains.model.jobs import BenchmarkJob, LoadJob
 from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
 
@@ -29,6 +29,7 @@ def build_parts(torch_device: str) -> Parts:
     buffers: Buffers = ProcessBuffers() if in_main_memory(device) else TorchBuffers(device)
     return Parts(
         handlers={
+            BenchmarkJob: engine.benchmark,
             GenerationJob: engine.generate,
             LoadJob: engine.load,
             OptimizationJob: engine.optimize,

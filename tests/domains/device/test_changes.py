@@ -36,7 +36,7 @@ class Watcher:
 
     async def told(self) -> Told[DeviceEvent]:
         """The next message."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await anext(self.events)
 
 

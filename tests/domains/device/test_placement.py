@@ -122,7 +122,7 @@ def machine(sessions: Sessions) -> Machine:
 
 
 async def _started(session: Session) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while session.state is SessionState.QUEUED:
             change = session.log.change()
             if session.state is SessionState.QUEUED:
@@ -149,7 +149,7 @@ async def test_a_named_device_is_kept_whatever_is_better(machine: Machine) -> No
 async def test_a_known_device_is_not_kept_waiting_by_discovery(sessions: Sessions) -> None:
     machine = Machine(sessions, FakeProbe(card(0), held=True))
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await machine.place(NamedDevice("cpu:0"))).device_id == "cpu:0"
 
 

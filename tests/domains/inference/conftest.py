@@ -147,6 +147,9 @@ class FakeModels:
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
         return self.model
 
+    def sha256_of(self, model: Model) -> str:
+        return "5" * 64
+
     def record_use(self, model_id: str) -> None:
         self.used.append(model_id)
 

@@ -38,6 +38,7 @@ from tests.domains.sessions import changes_of
 from tests.fakes.device import FakeProbe, FakeWorkers, card
 from tests.fakes.memory import (
     FakeBuffers,
+    FakeCached,
     FakeHistory,
     FakeHost,
     FakeMeter,
@@ -76,6 +77,7 @@ class System:
     buffers: FakeBuffers
     meter: FakeMeter
     models: FakeModels
+    cached: FakeCached
     time: SteeredTime
     probe: FakeProbe
     workers: FakeWorkers
@@ -106,6 +108,7 @@ def build(quota_bytes: int | None = 0) -> System:
     inventory = DeviceInventory(probe, workers)
     for device_id in ("cuda:0", "cuda:1"):
         meter.tell(device_id, 1 << 30, 1 << 30)
+    cached = FakeCached()
     segments = HostSegments()
     buffers = FakeBuffers(segments)
     monitor = MemoryMonitor(host, inventory, meter, clock=time.clock.wall)
@@ -118,9 +121,10 @@ def build(quota_bytes: int | None = 0) -> System:
         inventory,
         FakeHistory(),
         host_leases=segments.leased_bytes,
+        cached=cached.components,
         now=lambda: time.moment.timestamp(),
     )
-    held = HeldModels(inventory, models, evicted=recorder.count_eviction)
+    held = HeldModels(inventory, models, cached, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, held, clock=time.clock)
     sessions = Sessions(
         describe=describe_failure,
@@ -174,6 +178,7 @@ def build(quota_bytes: int | None = 0) -> System:
         buffers,
         meter,
         models,
+        cached,
         time,
         probe,
         workers,

@@ -42,7 +42,7 @@ class Work:
             self.begun.append((offset, size))
             self.threads.add(threading.current_thread().name)
         if first:
-            self._together.wait(10)
+            self._together.wait(60)
         else:
             time.sleep(0.001)
         return self.wrong is None or not offset <= self.wrong < offset + size

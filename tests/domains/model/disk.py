@@ -28,15 +28,17 @@ def write_safetensors(
     shapes: Mapping[str, Sequence[int]],
     *,
     data_type: str = "F16",
+    data_types: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """A whole and valid file with these tensors."""
+    """A whole and valid file with these tensors; of `data_type` but for `data_types`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name, shape in shapes.items():
-        start, end = end, end + math.prod(shape) * _BYTES[data_type]
-        header[name] = {"dtype": data_type, "shape": list(shape), "data_offsets": [start, end]}
+        own = (data_types or {}).get(name, data_type)
+        start, end = end, end + math.prod(shape) * _BYTES[own]
+        header[name] = {"dtype": own, "shape": list(shape), "data_offsets": [start, end]}
     raw = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(raw)) + raw)
     os.truncate(path, 8 + len(raw) + end)

@@ -20,7 +20,7 @@ from domains.model.types import (
     ModelOrder,
     ModelType,
 )
-from tests.fakes.model import PICKLED, START, FakeScanner, model
+from tests.fakes.model import PICKLED, START, FakeScanner, catalogue_of, contents_of, model
 
 ANY = ModelFilter()
 
@@ -37,7 +37,7 @@ class Clock:
 
 
 def catalogue(*models: Model, default: str = "") -> ModelCatalogue:
-    return ModelCatalogue(FakeScanner(*models), default_model=default, clock=Clock())
+    return catalogue_of(FakeScanner(*models), default=default, clock=Clock())
 
 
 async def ids(
@@ -49,7 +49,7 @@ async def ids(
 async def test_the_first_list_waits_for_the_first_scan_which_runs_beside_the_loop() -> None:
     scanner = FakeScanner(model("a"))
     scanner.release.clear()
-    source = ModelCatalogue(scanner, clock=Clock())
+    source = catalogue_of(scanner, clock=Clock())
     first, second = (asyncio.create_task(source.list(ANY)) for _ in range(2))
     await asyncio.to_thread(scanner.started.wait)
     assert not first.done()
@@ -62,7 +62,7 @@ async def test_the_first_list_waits_for_the_first_scan_which_runs_beside_the_loo
 
 async def test_during_a_refresh_the_old_catalogue_answers_and_then_the_new_one() -> None:
     scanner = FakeScanner(model("old"))
-    source = ModelCatalogue(scanner, clock=Clock())
+    source = catalogue_of(scanner, clock=Clock())
     await source.refresh()
     scanner.models = [model("new")]
     scanner.release.clear()
@@ -80,7 +80,7 @@ async def test_during_a_refresh_the_old_catalogue_answers_and_then_the_new_one()
 
 async def test_a_refresh_tells_what_changed() -> None:
     scanner = FakeScanner(model("a"), model("b"), problems=("One was left out.",))
-    source = ModelCatalogue(scanner, clock=Clock())
+    source = catalogue_of(scanner, clock=Clock())
     await source.refresh()
     scanner.models = [model("b", size_bytes=5), model("c")]
 
@@ -93,12 +93,13 @@ async def test_a_refresh_tells_what_changed() -> None:
 
 async def test_a_scan_that_fails_is_told_and_tried_again() -> None:
     scanner = FakeScanner(model("a"))
-    source = ModelCatalogue(scanner, clock=Clock())
+    contents = contents_of(scanner, clock=Clock())
+    source = ModelCatalogue(contents, clock=Clock())
     scan = scanner.scan
-    scanner.scan = lambda: 1 / 0  # type: ignore[method-assign,assignment,return-value]
+    scanner.scan = lambda **_: 1 / 0  # type: ignore[method-assign,assignment,return-value]
     with pytest.raises(ZeroDivisionError):
         await source.list(ANY)
-    await source.close()
+    await contents.close()
     scanner.scan = scan  # type: ignore[method-assign]
 
     assert await ids(source) == ["a"]
@@ -107,12 +108,13 @@ async def test_a_scan_that_fails_is_told_and_tried_again() -> None:
 async def test_an_end_does_not_wait_for_a_scan_that_hangs() -> None:
     scanner = FakeScanner(model("a"))
     scanner.release.clear()
-    source = ModelCatalogue(scanner, clock=Clock())
+    contents = contents_of(scanner, clock=Clock())
+    source = ModelCatalogue(contents, clock=Clock())
     listing = asyncio.create_task(source.list(ANY))
     await asyncio.to_thread(scanner.started.wait)
 
-    async with asyncio.timeout(5):
-        await source.close()
+    async with asyncio.timeout(30):
+        await contents.close()
         await asyncio.gather(listing, return_exceptions=True)
 
     assert listing.cancelled()
@@ -330,7 +332,7 @@ async def test_names_that_are_no_models_are_refused_in_kind(
 async def test_a_hostile_name_is_refused_without_looking_at_the_disk() -> None:
     scanner = FakeScanner()
     with pytest.raises(InvalidArgument):
-        await ModelCatalogue(scanner, clock=Clock()).get("../etc")
+        await catalogue_of(scanner, clock=Clock()).get("../etc")
 
     assert scanner.scans == 0
 
@@ -389,7 +391,7 @@ async def test_a_list_is_asked_for_what_goes_with_a_checkpoint() -> None:
 
 async def test_the_revision_counts_what_changes() -> None:
     scanner = FakeScanner(model("a"), model("b"))
-    source = ModelCatalogue(scanner, clock=Clock())
+    source = catalogue_of(scanner, clock=Clock())
     before = source.revision
     assert before > 1_000_000_000_000_000
     await source.list(ANY)
@@ -404,7 +406,7 @@ async def test_the_revision_counts_what_changes() -> None:
     again = source.revision
     await source.refresh()
     assert source.revision == again
-    assert ModelCatalogue(scanner, clock=Clock()).revision >= before
+    assert catalogue_of(scanner, clock=Clock()).revision >= before
 
 
 @pytest.mark.parametrize("order", ModelOrder)
@@ -413,7 +415,7 @@ async def test_pages_repeat_and_leave_out_nothing_whatever_comes_and_goes(
 ) -> None:
     models = [model(f"m{number}", days=-number, size_bytes=100 - number) for number in range(6)]
     scanner = FakeScanner(*models)
-    source = ModelCatalogue(scanner, clock=Clock())
+    source = catalogue_of(scanner, clock=Clock())
     first = await source.list(ANY, order=order, page_size=2)
     scanner.models = [model("a", days=9, size_bytes=999), *models[:1], *models[2:]]
     await source.refresh()
@@ -427,7 +429,7 @@ async def test_pages_repeat_and_leave_out_nothing_whatever_comes_and_goes(
 async def test_pages_of_a_search_go_on_after_the_last_match() -> None:
     models = [model(f"ink-{number}") for number in range(4)]
     scanner = FakeScanner(*models)
-    source = ModelCatalogue(scanner, clock=Clock())
+    source = catalogue_of(scanner, clock=Clock())
     first = await source.search("ink", ANY, page_size=2)
     scanner.models = [model("ink"), *models]
     await source.refresh()

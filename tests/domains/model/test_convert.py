@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, timedelta
 
 import grpc
-import pytest
 
 from deviceops.v1 import common_pb2, errors_pb2, model_info_pb2, model_pb2
 from domains.device.types import LoadedComponent
-from domains.errors import FeatureNotBuilt
 from domains.model import convert
+from domains.model.convert import device
 from domains.model.types import (
     Architecture,
     Component,
@@ -22,7 +21,7 @@ from domains.model.types import (
     ModelType,
     PredictionType,
 )
-from domains.values import ByteFigure, ModelOrigin, TensorDataType
+from domains.values import ByteFigure, ModelOrigin, ModelPart, PartDataType, TensorDataType
 from tests.fakes.model import PICKLED, START, model
 
 FULL = model(
@@ -154,19 +153,7 @@ def test_filters_are_read_whole_and_nothing_set_is_any() -> None:
     assert convert.list_filter_from_proto(model_pb2.ListModelsRequest()) == ModelFilter()
 
 
-NOT_BUILT = {
-    *(
-        "MODEL_TYPE_FACE_RESTORER",
-        "MODEL_TYPE_IMAGE_ENCODER",
-        "MODEL_TYPE_IMAGE_PROMPT_ADAPTER",
-    ),
-    *("MODEL_TYPE_CONTROL_PREPROCESSOR", "MODEL_FORMAT_ONNX", "MODEL_FORMAT_GGUF"),
-    *("MODEL_ARCHITECTURE_SD2", "MODEL_ARCHITECTURE_SD3", "MODEL_ARCHITECTURE_FLUX"),
-    "PREDICTION_TYPE_FLOW",
-}
-
-
-def test_enums_map_completely_but_for_what_is_not_recognised() -> None:
+def test_enums_map_completely() -> None:
     unmapped = set()
     for numbers, wire in (
         ({convert.TYPES.to_proto(m) for m in ModelType}, model_info_pb2.ModelType),
@@ -180,20 +167,10 @@ def test_enums_map_completely_but_for_what_is_not_recognised() -> None:
             model_info_pb2.PredictionType,
         ),
         ({convert.ORDERS.to_proto(m) for m in ModelOrder}, model_pb2.ModelOrder),
-        ({convert.ORIGINS.to_proto(m) for m in ModelOrigin}, model_info_pb2.ModelOrigin),
+        ({device.ORIGINS.to_proto(m) for m in ModelOrigin}, model_info_pb2.ModelOrigin),
     ):
         unmapped |= {wire.Name(n) for n in set(wire.values()) - {0} - numbers}
-    assert unmapped == NOT_BUILT
-
-
-def test_a_filter_that_finds_nothing_yet_is_not_built() -> None:
-    for field, value in (
-        ("type", model_info_pb2.MODEL_TYPE_IMAGE_ENCODER),
-        ("architecture", model_info_pb2.MODEL_ARCHITECTURE_FLUX),
-        ("format", model_info_pb2.MODEL_FORMAT_GGUF),
-    ):
-        with pytest.raises(FeatureNotBuilt):
-            convert.list_filter_from_proto(model_pb2.ListModelsRequest(**{field: value}))
+    assert unmapped == set()
 
 
 def test_a_loaded_model_arrives_whole() -> None:
@@ -207,7 +184,7 @@ def test_a_loaded_model_arrives_whole() -> None:
             ("text_encoder_2", None),
         )
     )
-    message = convert.loaded_to_proto(
+    message = device.loaded_to_proto(
         ModelOnDevice("xl", "cuda:0", parts, ModelOrigin.DISK, START)
     )
 
@@ -223,11 +200,16 @@ def test_a_loaded_model_arrives_whole() -> None:
     ]
 
 
-def test_what_a_load_cannot_do_yet_is_named() -> None:
+def test_a_load_arrives_whole() -> None:
     request = model_pb2.LoadModelRequest(
-        data_types=[common_pb2.PartDataType(data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT16)],
+        data_types=[
+            common_pb2.PartDataType(
+                part=common_pb2.MODEL_PART_VAE, data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT16
+            )
+        ],
         warm_up=True,
         dry_run=True,
     )
-    assert convert.load_from_proto(request).unbuilt == ("data_types", "warm_up", "dry_run")
-    assert convert.load_from_proto(model_pb2.LoadModelRequest()).unbuilt == ()
+    load = device.load_from_proto(request)
+    assert load.data_types == (PartDataType(ModelPart.VAE, TensorDataType.FLOAT16),)
+    assert (load.warm_up, load.dry_run) == (True, True)

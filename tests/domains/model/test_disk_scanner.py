@@ -124,7 +124,7 @@ def test_sd1_and_sd2_are_listed_with_what_they_lack(root: Path) -> None:
     models = scan(root)
 
     assert models["sd1"].architecture is Architecture.SD1
-    assert models["sd2"].architecture is None
+    assert models["sd2"].architecture is Architecture.SD2
     for model in models.values():
         assert model.type is ModelType.CHECKPOINT
         assert model.problem is not None
@@ -201,9 +201,12 @@ def test_single_files_are_listed_and_say_why_they_are_not_used(root: Path) -> No
     )
     write_safetensors(
         root / "xl.safetensors",
-        {"model.diffusion_model.b.attn2.to_k.weight": (640, 2048)},
+        {
+            "model.diffusion_model.b.attn2.to_k.weight": (640, 2048),
+            "conditioner.embedders.1.model.ln_final.weight": (1280,),
+        },
     )
-    write_safetensors(root / "language.safetensors", {"lm_head.weight": (4, 4), "x": (1,)})
+    write_safetensors(root / "unknown.safetensors", {"lm_head.weight": (4, 4), "x": (1,)})
 
     models = scan(root)
 
@@ -225,9 +228,10 @@ def test_single_files_are_listed_and_say_why_they_are_not_used(root: Path) -> No
         Reason.MODEL_FORMAT_UNSUPPORTED
     }
     assert "diffusers folders" in _message(models["xl"])
-    assert "type lora yet" in _message(style)
-    assert "no kind of model" in _message(models["language"])
-    assert models["language"].type is None
+    assert style.usable
+    assert "comes later" in style.remarks[0]
+    assert "no kind of model" in _message(models["unknown"])
+    assert models["unknown"].type is None
 
 
 def test_a_file_that_is_no_safetensors_is_listed_with_its_problem(root: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domains.model.backends.recognition import Recognised, recognise
+from domains.model.backends.recognition import Tensors, recognise
 from domains.model.backends.safetensors_header import read_header
 from domains.model.types import Architecture, ModelType
 from tests.domains.model.disk import DEMO, files_at
@@ -21,7 +21,7 @@ CONTROL = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
     [
         ({KOHYA: (8, 2048)}, ModelType.LORA, SDXL),
         ({KOHYA: (8, 768)}, ModelType.LORA, SD1),
-        ({KOHYA: (8, 1024)}, ModelType.LORA, None),
+        ({KOHYA: (8, 1024)}, ModelType.LORA, Architecture.SD2),
         ({PEFT: (4, 2048)}, ModelType.LORA, SDXL),
         ({"lora_te2_text_model_layers_0.lora_up.weight": (8, 8)}, ModelType.LORA, SDXL),
         ({"lora_unet_mid.hada_w1_a": (8, 8)}, ModelType.LORA, None),
@@ -65,7 +65,7 @@ CONTROL = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
         ({"first_stage_model.decoder.conv_out.weight": (3, 128, 3, 3)}, ModelType.VAE, None),
         ({"clip_l": (2, 768), "clip_g": (2, 1280)}, ModelType.EMBEDDING, SDXL),
         ({"emb_params": (2, 768)}, ModelType.EMBEDDING, SD1),
-        ({"<my-word>": (1, 1024)}, ModelType.EMBEDDING, None),
+        ({"<my-word>": (1, 1024)}, ModelType.EMBEDDING, Architecture.SD2),
         (
             {"conv_first.weight": (64, 3, 3, 3), "body.0.rdb1.conv1.weight": (1,)},
             ModelType.UPSCALER,
@@ -92,7 +92,9 @@ def test_tensors_tell_what_a_file_is(
     type: ModelType | None,
     architecture: Architecture | None,
 ) -> None:
-    assert recognise(shapes) == Recognised(type, architecture)
+    found = recognise(Tensors(shapes))
+
+    assert (found.type, found.architecture) == (type, architecture)
 
 
 @pytest.mark.parametrize(
@@ -101,12 +103,12 @@ def test_tensors_tell_what_a_file_is(
         ("vae/diffusion_pytorch_model", ModelType.VAE),
         ("text_encoder/model", ModelType.TEXT_ENCODER),
         ("text_encoder_2/model", ModelType.TEXT_ENCODER),
-        ("unet/diffusion_pytorch_model", None),
+        ("unet/diffusion_pytorch_model", ModelType.CHECKPOINT),
     ],
 )
-def test_the_parts_of_the_demo_model_are_recognised(part: str, type: ModelType | None) -> None:
+def test_the_parts_of_the_demo_model_are_recognised(part: str, type: ModelType) -> None:
     header = read_header(files_at(DEMO / f"{part}.fp16.safetensors"))
 
-    recognised = recognise({tensor.name: tensor.shape for tensor in header.tensors})
+    recognised = recognise(Tensors.of(header))
 
     assert recognised.type is type

@@ -10,12 +10,19 @@ from typing import Any, TypeAlias, cast
 import grpc
 import pytest
 
-from deviceops.v1 import common_pb2, errors_pb2, model_info_pb2, model_pb2, model_pb2_grpc
+from deviceops.v1 import (
+    common_pb2,
+    errors_pb2,
+    model_info_pb2,
+    model_pb2,
+    model_pb2_grpc,
+)
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.core import ModelCatalogue
+from domains.model.core import ModelCatalogue, ModelService
 from domains.model.servicer import ModelServicer
 from tests.domains.model.disk import copy_demo, write_safetensors
 from tests.domains.wire import channel_to, refusal
+from tests.fakes.model import contents_of
 
 Stub: TypeAlias = "model_pb2_grpc.ModelServiceAsyncStub"
 
@@ -35,11 +42,12 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
     )
     (tmp_path / "old.ckpt").write_bytes(b"\x80\x04")
     (tmp_path / "away.safetensors").symlink_to("/away")
-    catalogue = ModelCatalogue(
-        DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC)
-    )
-    # Loads have tests over the whole server.
-    servicer = ModelServicer(catalogue, *[cast("Any", None)] * 4)  # type: ignore[abstract]
+    contents = contents_of(DiskScanner([demo_root, tmp_path]), clock=lambda: datetime.now(UTC))
+    catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
+    # Sessions have tests over the whole server.
+    elsewhere = cast("Any", None)
+    core = ModelService(catalogue, contents.changes, *[elsewhere] * 8)
+    servicer = ModelServicer(core, elsewhere)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield model_pb2_grpc.ModelServiceStub(channel)
@@ -55,7 +63,8 @@ async def test_list_models_tells_the_usable_and_the_unusable(stub: Stub) -> None
     demo, ink, old = answer.models
     assert demo.usable
     assert demo.is_default
-    assert ink.problem.reason == errors_pb2.ERROR_REASON_MODEL_FORMAT_UNSUPPORTED
+    assert ink.usable
+    assert (ink.kind, len(ink.remarks)) == ("LoRA", 1)
     assert dict(ink.header_metadata) == {}
     assert old.problem.reason == errors_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE
     (left_out,) = answer.problems
@@ -74,7 +83,7 @@ async def test_list_models_filters_orders_and_pages(stub: Stub) -> None:
     usable = await stub.ListModels(model_pb2.ListModelsRequest(usable_only=True))
 
     assert seen == ["emoji-xl", "ink", "old"]
-    assert [m.model_id for m in usable.models] == ["emoji-xl"]
+    assert [m.model_id for m in usable.models] == ["emoji-xl", "ink"]
 
 
 async def test_pages_of_models_end_by_bytes_too(
@@ -150,8 +159,7 @@ async def test_components_come_with_what_could_replace_them(stub: Stub) -> None:
     unet = next(part for part in answer.components if part.name == "unet")
     assert unet.data_type == common_pb2.TENSOR_DATA_TYPE_FLOAT16
     assert unet.parameter_count > 1_000_000
-    # The LoRA would fit, and this version cannot use it.
-    assert list(answer.compatible_lora_model_ids) == []
+    assert list(answer.compatible_lora_model_ids) == ["ink"]
 
 
 async def test_search_finds_by_tag(stub: Stub) -> None:
@@ -164,6 +172,6 @@ async def test_search_finds_by_tag(stub: Stub) -> None:
 
 
 async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetCacheStatus(model_pb2.GetCacheStatusRequest()))
+    refused = await refusal(stub.UpdateModel(model_pb2.UpdateModelRequest()))
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")

@@ -158,12 +158,12 @@ async def started(sessions: Sessions, options: WorkOptions | None = None) -> Ses
 
 async def until_started(session: Session) -> None:
     """Its turn has come."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while session.state is SessionState.QUEUED:
             await session.log.change().wait()
 
 
 async def collect(events: AsyncIterator[SessionEvent]) -> list[SessionEvent]:
     """All of them, soon."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return [event async for event in events]

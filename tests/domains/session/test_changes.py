@@ -42,7 +42,7 @@ class Only:
 async def news(watch: AsyncGenerator[SessionChange]) -> list[SessionChange]:
     """Everything up to the first heartbeat."""
     found = []
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         async for change in watch:
             if change.kind is HEARTBEAT:
                 return found
@@ -269,7 +269,7 @@ async def _follow(seed: int, breaks: list[int]) -> None:
         count = left.pop() if left else 30
         try:
             for _ in range(count):
-                async with asyncio.timeout(2):
+                async with asyncio.timeout(30):
                     change = await anext(watch)
                 take(change)
                 if change.kind is HEARTBEAT and not moves.randrange(2):

@@ -64,7 +64,7 @@ async def run(
 
 
 async def until(session: Session, state: SessionState) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while session.state is not state:
             await session.log.change().wait()
 

@@ -64,7 +64,7 @@ async def test_devices_do_not_wait_for_each_other(sessions: Sessions) -> None:
     submit(sessions, one.work, device_id="cpu:0")
     submit(sessions, two.work, device_id="cuda:0")
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await one.started.wait()
         await two.started.wait()
     one.release.set()
@@ -233,7 +233,7 @@ async def test_a_queue_whose_runner_fails_goes_on(
     monkeypatch.setattr(DeviceQueue, "_note_turn", fail_once)
     device = Device()
     session = submit(sessions, device.work)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await device.started.wait()
     assert failed.is_set()
     assert session.state is SessionState.RUNNING

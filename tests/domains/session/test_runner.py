@@ -123,7 +123,7 @@ async def test_stopping_waits_for_the_clean_up(
     if way == "timeout":
         assert isinstance(end.value, SessionFailed)
         assert end.value.reason is Reason.DEADLINE_EXPIRED
-    await asyncio.wait_for(work.cleaned.wait(), 5)
+    await asyncio.wait_for(work.cleaned.wait(), 30)
     await until_final(sessions.all()[0])
 
 
@@ -275,4 +275,4 @@ async def test_ending_the_queue_ends_what_runs(
 
     assert work.cleaned.is_set()
     with pytest.raises(SessionCancelled):
-        await asyncio.wait_for(call, 5)
+        await asyncio.wait_for(call, 30)

@@ -16,6 +16,7 @@ from deviceops.v1 import (
     event_pb2,
     inference_pb2,
     memory_pb2,
+    model_cache_pb2,
     model_info_pb2,
     processing_pb2,
     session_pb2,
@@ -52,6 +53,7 @@ class ScriptedServer:
         self.loading: list[event_pb2.SessionEvent] = []
         self.restart: list[event_pb2.SessionEvent] = []
         self.models: list[model_info_pb2.ModelInfo] = []
+        self.cache = model_cache_pb2.GetCacheStatusResponse()
         self.left_out: list[str] = []
         self.sessions: list[session_pb2.Session] = []
         self.others_waiting = 0  # sessions in the queue that the caller may not see

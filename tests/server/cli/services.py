@@ -16,6 +16,7 @@ from deviceops.v1 import (
     inference_pb2_grpc,
     memory_pb2,
     memory_pb2_grpc,
+    model_cache_pb2,
     model_pb2,
     model_pb2_grpc,
     processing_pb2,
@@ -230,6 +231,24 @@ class Models(model_pb2_grpc.ModelServiceServicer):
         self._script.came(request, context)
         for entry in self._script.loading:
             yield model_pb2.LoadModelResponse(event=entry)
+
+    def CacheModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield model_cache_pb2.CacheModelResponse(event=entry)
+
+    def EvictModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        cached = {entry.model_id: entry.size_bytes for entry in self._script.cache.entries}
+        return model_cache_pb2.EvictModelResponse(freed_bytes=cached.get(request.model_id, 0))
+
+    def GetCacheStatus(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.cache
+
+    def SetCacheBudget(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return model_cache_pb2.SetCacheBudgetResponse(cache=self._script.cache)
 
 
 class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):

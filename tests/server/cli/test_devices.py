@@ -136,7 +136,7 @@ def test_in_a_terminal_watching_is_a_table_also_of_a_server_that_ends(
 
         def start(self) -> None:
             super().start()
-            self.join(5)
+            self.join(60)
 
     threads = SimpleNamespace(Event=threading.Event, Thread=Listener)
     monkeypatch.setattr(device_watch, "threading", threads)

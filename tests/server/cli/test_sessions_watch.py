@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from deviceops.v1 import processing_pb2, session_pb2
-from server.cli import patience
+from server.cli import patience, sessions_watch
 from tests.server.cli.conftest import Run
 from tests.server.cli.messages import drop, refuse
 from tests.server.cli.scripted import ScriptedServer
@@ -160,15 +160,24 @@ def test_a_refused_watch_is_not_tried_again(against: Run, scripted: ScriptedServ
     assert "deviceops server info" in done.stderr
 
 
-def test_ctrl_c_ends_it_well(against: Run, scripted: ScriptedServer) -> None:
-    dropped = threading.Event()
+def test_ctrl_c_ends_it_well(
+    against: Run, scripted: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown, dropped = threading.Event(), threading.Event()
+    plain = sessions_watch.plain
+
+    def show(line: Any) -> None:
+        plain(line)
+        shown.set()
 
     def changes(request: Any, context: Any) -> Changes:
         context.add_callback(dropped.set)
         yield change(ADDED, 1, "s1")
+        assert shown.wait(WAIT)
         os.kill(os.getpid(), signal.SIGINT)
         assert dropped.wait(WAIT)
 
+    monkeypatch.setattr(sessions_watch, "plain", show)
     scripted.on_changes = changes
     done = against("sessions", "watch")
 

@@ -130,7 +130,7 @@ async def test_a_cancelled_call_gives_its_place_back() -> None:
         call = echo.start("ServerStream")
         await gate.begun.get()
         call.cancel()
-        await asyncio.wait_for(admission.idle(), 10)
+        await asyncio.wait_for(admission.idle(), 30)
         gate.opened.set()
         assert await echo.call("ServerStream") == ["through"]
 
@@ -146,7 +146,7 @@ async def test_draining_refuses_new_calls_and_lets_open_ones_end(arity: str) -> 
         idle = asyncio.ensure_future(admission.idle())
         gate.opened.set()
         assert await held == ["through"]
-        await asyncio.wait_for(idle, 10)
+        await asyncio.wait_for(idle, 30)
     assert (what.code, what.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
     assert what.retry_seconds == 5
 
@@ -162,7 +162,7 @@ async def test_a_drain_waits_for_every_call_that_has_an_end(counted: CallClass) 
     await asyncio.sleep(0)
     assert not idle.done()
     admission.finish(counted, first)
-    await asyncio.wait_for(idle, 10)
+    await asyncio.wait_for(idle, 30)
 
 
 async def test_open_watches_do_not_keep_the_server_busy() -> None:
@@ -170,7 +170,7 @@ async def test_open_watches_do_not_keep_the_server_busy() -> None:
     async with serving(around(admission), gate.behaviours, SERVICE) as echo:
         watch = asyncio.ensure_future(echo.call("WatchSession"))
         await gate.begun.get()
-        await asyncio.wait_for(admission.idle(), 10)
+        await asyncio.wait_for(admission.idle(), 30)
         gate.opened.set()
         await watch
 
@@ -183,7 +183,7 @@ async def test_end_all_tells_clients_that_the_server_stops(method: str) -> None:
         await gate.begun.get()
         admission.end_all()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asyncio.wait_for(held, 10)
+            await asyncio.wait_for(held, 30)
     what = told(caught.value)
     assert (what.code, what.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
 
@@ -214,7 +214,7 @@ async def test_what_lies_around_an_ended_call_is_not_cancelled_with_it() -> None
         await gate.begun.get()
         admission.end_all()
         with pytest.raises(grpc.aio.AioRpcError):
-            await asyncio.wait_for(held, 10)
+            await asyncio.wait_for(held, 30)
     assert still_cancelled == [0]
 
 
@@ -302,7 +302,7 @@ async def test_a_call_ends_when_it_was_open_for_as_long_as_its_kind_may_be(
             "DEADLINE_EXPIRED",
         )
         assert what.metadata["maximum_seconds"] == "0.1"
-        await asyncio.wait_for(admission.idle(), 10)
+        await asyncio.wait_for(admission.idle(), 30)
     assert [streams for _, streams in asked] == [method != "Unary"]
 
 

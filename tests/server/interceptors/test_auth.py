@@ -56,7 +56,7 @@ def door(tmp_path: Path) -> Door:
 
 async def refused(call: Any) -> Any:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await asyncio.wait_for(call, 20)
+        await asyncio.wait_for(call, 30)
     return told(caught.value)
 
 
@@ -260,7 +260,7 @@ async def test_a_stream_that_is_not_read_ends_too_when_its_token_is_revoked(
         unread = aiter(echo.start("ServerStream", metadata=door.metadata()))
         await anext(unread)
         await door.revoke(Role.ADMIN)
-        await asyncio.wait_for(ended.wait(), 20)
+        await asyncio.wait_for(ended.wait(), 30)
 
         async def rest() -> None:
             async for _ in unread:

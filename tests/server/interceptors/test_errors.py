@@ -92,7 +92,7 @@ async def test_a_clients_own_retry_policy_waits_as_long_as_it_is_told() -> None:
 
     options = [("grpc.enable_retries", 1), ("grpc.service_config", json.dumps(RETRIES))]
     async with serving([ErrorInterceptor()], {"Unary": recovering}, options=options) as echo:
-        assert await asyncio.wait_for(echo.call("Unary"), 20) == ["hi"]
+        assert await asyncio.wait_for(echo.call("Unary"), 30) == ["hi"]
     first, second = calls
     assert 0.25 <= second - first < 10
 
@@ -203,7 +203,7 @@ async def test_cancelled_by_the_client_is_no_error(
         call = echo.start(arity)
         await running.wait()
         call.cancel()
-        await asyncio.wait_for(cancelled.wait(), 10)
+        await asyncio.wait_for(cancelled.wait(), 30)
     assert log_lines == []
 
 
@@ -224,7 +224,7 @@ async def test_client_that_leaves_during_a_write_closes_the_generator(
             call = echo.start("ServerStream")
             await call.read()  # and no more: the next writes wait for the window
             call.cancel()
-            await asyncio.wait_for(closed.wait(), 10)
+            await asyncio.wait_for(closed.wait(), 30)
     assert log_lines == []
     assert caplog.records == []
 

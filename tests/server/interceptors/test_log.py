@@ -75,7 +75,7 @@ async def test_call_without_an_answer_is_logged_with_why(
         await running.wait()
         if deadline_seconds is None:
             call.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
     [line] = log_lines
     assert line["code"] == code
 

@@ -69,7 +69,7 @@ async def test_a_call_without_its_message_ends_after_a_while(arity: str) -> None
     async with serving(around) as echo:
         silent = echo.channel.stream_stream(f"/test.Echo/{arity}")()
         with pytest.raises(grpc.aio.AioRpcError) as ended:
-            await asyncio.wait_for(anext(aiter(silent)), 10)
+            await asyncio.wait_for(anext(aiter(silent)), 30)
         what = told(ended.value)
         assert (what.code, what.reason) == (
             grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -90,11 +90,11 @@ async def test_a_call_that_ends_before_its_message_is_told_so(arity: str) -> Non
 
 
 async def test_a_client_that_goes_on_sending_may_take_its_time() -> None:
-    around = [ErrorInterceptor(), RequestInterceptor(idle_seconds=0.5)]
+    around = [ErrorInterceptor(), RequestInterceptor(idle_seconds=2)]
 
     async def slowly() -> AsyncIterator[bytes]:
         for _ in range(4):
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.6)
             yield StringValue(value="hi").SerializeToString()
 
     async with serving(around) as echo:
@@ -117,10 +117,10 @@ async def test_a_call_has_its_place_before_its_message_is_asked_for() -> None:
     async with serving(around) as echo:
         silent = echo.channel.stream_stream("/test.Echo/Unary")()
         await silent.wait_for_connection()
-        await asyncio.wait_for(admission.begun.wait(), 10)
+        await asyncio.wait_for(admission.begun.wait(), 30)
         assert (await refused(echo, "Unary")).reason == "TOO_MANY_STREAMS"
         silent.cancel()
-        await asyncio.wait_for(admission.idle(), 10)
+        await asyncio.wait_for(admission.idle(), 30)
         assert await echo.call("Unary") == ["hi"]
 
 

@@ -61,7 +61,7 @@ def linked(offer: LinkOffer) -> Iterator[tuple[Link, Link]]:
     with ThreadPoolExecutor(1) as threads:
         accepting = threads.submit(offer.accept)
         worker = connect(inherited(offer), offer.key)
-        front = accepting.result(timeout=10)
+        front = accepting.result(timeout=60)
     try:
         yield front, worker
     finally:
@@ -120,7 +120,7 @@ def test_strangers_are_turned_away_and_the_worker_is_not(listener: LinkListener)
         impostor.send_bytes(b"not an answer")
         impostor.close()
         worker = connect(listener.address, listener.key)
-        front = accepting.result(timeout=10)
+        front = accepting.result(timeout=60)
     worker.send(b"me")
     assert front.receive() == b"me"
     worker.close()
@@ -132,7 +132,7 @@ def test_waiting_for_a_worker_can_be_given_up(listener: LinkListener) -> None:
         accepting = threads.submit(listener.accept)
         listener.abandon()
         with pytest.raises(LinkClosed):
-            accepting.result(timeout=10)
+            accepting.result(timeout=60)
     listener.close()
     listener.abandon()  # nobody listens any more, which is no matter
 
@@ -167,7 +167,7 @@ def test_a_pair_turns_away_who_does_not_know_the_key(pair: LinkPair) -> None:
         with pytest.raises(LinkClosed):
             connect(inherited(pair), bytes(32))
         with pytest.raises(LinkClosed):
-            accepting.result(timeout=10)
+            accepting.result(timeout=60)
 
 
 def test_a_worker_that_never_came_ends_the_wait(pair: LinkPair) -> None:
@@ -175,7 +175,7 @@ def test_a_worker_that_never_came_ends_the_wait(pair: LinkPair) -> None:
         accepting = threads.submit(pair.accept)
         pair.hand_over()
         with pytest.raises(LinkClosed):
-            accepting.result(timeout=10)
+            accepting.result(timeout=60)
 
 
 def test_a_link_ends_although_somebody_else_holds_its_other_end(pair: LinkPair) -> None:
@@ -187,7 +187,7 @@ def test_a_link_ends_although_somebody_else_holds_its_other_end(pair: LinkPair) 
         receiving = threads.submit(front.receive)
         pair.abandon()
         with pytest.raises(LinkClosed):
-            receiving.result(timeout=10)
+            receiving.result(timeout=60)
     os.close(held)
 
 

@@ -26,7 +26,9 @@ from server.worker.front.restart import RestartRules
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import (
     DEVICE,
+    PATIENCE,
     SECOND,
+    SOON,
     accepted,
     eventually,
     lives,
@@ -151,7 +153,7 @@ async def test_five_deaths_put_a_device_out_of_use_until_an_operator_helps(
         assert error.reason is Reason.DEVICE_QUARANTINED
         assert error.metadata == {"device_id": "cpu:0"}
         assert error.retry_after == pytest.approx(900, abs=5)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < SOON  # it waits for no worker
 
         with pytest.raises(Unavailable) as again:
             await pool.restart("cpu:0")
@@ -268,8 +270,8 @@ async def test_stopping_ends_workers_that_are_still_starting(tmp_path: Path) -> 
         await eventually(lambda: pool.status("cpu:0").process_id != 0)
         process_id = pool.status("cpu:0").process_id
         started = time.monotonic()
-        await pool.stop(20.0)
-        assert time.monotonic() - started < 5
+        await pool.stop(PATIENCE)
+        assert time.monotonic() - started < SOON
         assert not lives(process_id)
 
 

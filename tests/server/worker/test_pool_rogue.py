@@ -180,28 +180,25 @@ async def test_frames_about_a_run_that_is_over_are_dropped(tmp_path: Path) -> No
 
 
 async def test_a_worker_that_stops_reading_holds_up_nobody(tmp_path: Path) -> None:
-    timing = WorkerTiming(send=0.5)
+    timing = WorkerTiming(send=1.0)
     async with running(tmp_path, rogue("stop-reading"), timing=timing) as pool:
         process_id = (await ready(pool)).process_id
-        started = time.monotonic()
         # More than the system keeps for a reader that does not come.
         large = work("x" * 900_000)
-        slowest = 0.0
+        turns = 0
 
-        async def measure() -> None:
-            nonlocal slowest
+        async def count_turns() -> None:
+            nonlocal turns
             while True:
-                before = time.monotonic()
                 await asyncio.sleep(0.01)
-                slowest = max(slowest, time.monotonic() - before)
+                turns += 1
 
-        measuring = asyncio.create_task(measure())
+        counting = asyncio.create_task(count_turns())
         error = (await outcome(pool, large)).raised(DeadlineExceeded)
-        measuring.cancel()
+        counting.cancel()
         assert error.reason is Reason.WORKER_HUNG
         assert "took no order" in error.message
-        assert time.monotonic() - started < 5
-        assert slowest < 0.25
+        assert turns >= 10  # of about a hundred; none while the loop waits itself
         assert not lives(process_id)
 
 

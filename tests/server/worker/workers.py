@@ -30,6 +30,10 @@ PATIENCE = 120.0  # never waited for, except on a machine that is very busy
 DEVICE = Device("cpu:0", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unknown("a test"))
 SECOND = Device("cpu:1", DeviceKind.CPU, "CPU", "Maker", "cpu", ByteFigure.unknown("a test"))
 QUICK = WorkerTiming(cancel_grace=0.3, exit=2.0)
+# Takes a fraction of a second on an idle machine; whatever waits for a worker's silence to
+# be noticed takes longer.
+SOON = 20.0
+assert min(QUICK.beat, QUICK.hang) > SOON
 # Deaths do not add up to a quarantine unless a test is about that.
 LENIENT = RestartRules(
     first_delay=0.05, longest_delay=0.05, deaths=100, poison_deaths=100, model_deaths=100

@@ -27,3 +27,13 @@ def marked(type: ModelType, names: Iterable[str]) -> Architecture | None:
         if mark is not None and any(map(mark.search, names)):
             return family.architecture
     return None
+
+
+def of_attention_width(width: int) -> Architecture | None:
+    """The family whose UNets attend to text embeddings of this width."""
+    return next((f.architecture for f in FAMILIES if width in f.attention_widths), None)
+
+
+def of_embedding_width(width: int) -> Architecture | None:
+    """The family that textual inversions of this width alone are made for."""
+    return next((f.architecture for f in FAMILIES if f.embedding_width == width), None)

@@ -16,7 +16,7 @@ from domains.model.types import Architecture, ModelType
 
 _TEXT_WIDTH = 768
 _SD2_TEXT_WIDTH = 1024
-_PIPELINES = re.compile("StableDiffusion(?!XL)")
+_PIPELINES = re.compile("StableDiffusion(?!XL|3)")
 # UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
 _FOREIGN_INPUTS = (
     "addition_embed_type",

@@ -112,7 +112,14 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_more: Any) -> P
 
 
 def _typed_tensor(
-    storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, kind: Any, *_m: Any
+    storage: Any,
+    offset: Any,
+    size: Any,
+    stride: Any,
+    _grad: Any,
+    _hooks: Any,
+    kind: Any,
+    *_m: Any,
 ) -> PickledTensor:
     named = isinstance(kind, Named) and kind.module == "torch"
     data_type = _DATA_TYPES.get(kind.name) if named else None
@@ -127,7 +134,9 @@ def _typed_tensor(
 def _window(
     storage: Storage, data_type: str, offset: Any, size: Any, stride: Any
 ) -> PickledTensor:
-    numbers = (*size, *stride) if isinstance(size, tuple) and isinstance(stride, tuple) else (-1,)
+    numbers = (
+        (*size, *stride) if isinstance(size, tuple) and isinstance(stride, tuple) else (-1,)
+    )
     if any(type(n) is not int or n < 0 for n in (offset, *numbers)) or len(size) != len(stride):
         raise bad_structure("has a tensor of impossible shape")
     return PickledTensor(storage, data_type, offset, size, stride)

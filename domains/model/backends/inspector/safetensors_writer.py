@@ -14,10 +14,10 @@ import numpy as np
 
 from domains.codec import one_line
 from domains.errors import DataLoss, FailedPrecondition, Reason
+from domains.model.backends.header_json import METADATA
 from domains.model.backends.inspector.number_types import FLOATS, Array, converted
 from domains.model.backends.inspector.progress import Progress
 from domains.model.backends.inspector.stored import StoredTensor, numbers
-from domains.model.backends.header_json import METADATA
 from domains.model.backends.safetensors_header import ELEMENT_BITS, parse_header
 from domains.values import TensorDataType
 

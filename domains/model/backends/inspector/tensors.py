@@ -13,7 +13,15 @@ from domains.model.backends.safetensors_header import MAX_TENSORS
 _DEPTH = 8
 _MOST_SHOWN = 16
 # What trainers wrap weights in; the first one that is there (spandrel/__helpers/canonicalize.py).
-_WRAPPERS = ("state_dict", "params_ema", "params-ema", "params", "model_state_dict", "model", "net")
+_WRAPPERS = (
+    "state_dict",
+    "params_ema",
+    "params-ema",
+    "params",
+    "model_state_dict",
+    "model",
+    "net",
+)
 _EMBEDDING = "string_to_param"
 _EMBEDDING_NAME = "emb_params"  # as safetensors of textual inversions call it
 

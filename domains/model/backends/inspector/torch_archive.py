@@ -130,4 +130,3 @@ def _folder(spans: Spans) -> str:
     if len(programs) != 1:
         raise unsupported("is an archive, and not one of weights")
     return programs[0].partition("/")[0]
-

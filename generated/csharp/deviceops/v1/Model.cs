@@ -4334,7 +4334,7 @@ namespace DeviceOperations.V1 {
     private bool dryRun_;
     /// <summary>
     /// Only say whether it would fit and what would be evicted: the completed event has the
-    /// figures, nothing is loaded.
+    /// estimate and the models, nothing is loaded, nothing waits for the device.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

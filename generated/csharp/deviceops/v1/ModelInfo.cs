@@ -56,72 +56,74 @@ namespace DeviceOperations.V1 {
             "ZUZpZ3VyZRImCgRwZWFrGAMgASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1",
             "cmUSDAoEZml0cxgEIAEoCBInCgRzdGVwGAUgASgLMhkuZ29vZ2xlLnByb3Rv",
             "YnVmLkR1cmF0aW9uEicKBGxvYWQYBiABKAsyGS5nb29nbGUucHJvdG9idWYu",
-            "RHVyYXRpb24irAIKC0xvYWRlZE1vZGVsEhAKCG1vZGVsX2lkGAEgASgJEhEK",
+            "RHVyYXRpb24i9gIKC0xvYWRlZE1vZGVsEhAKCG1vZGVsX2lkGAEgASgJEhEK",
             "CWRldmljZV9pZBgCIAEoCRImCgRzaXplGAMgASgLMhguZGV2aWNlb3BzLnYx",
             "LkJ5dGVGaWd1cmUSLgoKZGF0YV90eXBlcxgEIAMoCzIaLmRldmljZW9wcy52",
             "MS5QYXJ0RGF0YVR5cGUSLQoJbG9hZF90aW1lGAUgASgLMhouZ29vZ2xlLnBy",
             "b3RvYnVmLlRpbWVzdGFtcBIxCg1sYXN0X3VzZV90aW1lGAYgASgLMhouZ29v",
             "Z2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtzZXNzaW9uX2lkcxgHIAMoCRIp",
-            "CgZvcmlnaW4YCCABKA4yGS5kZXZpY2VvcHMudjEuTW9kZWxPcmlnaW4iYAoR",
-            "TW9kZWxVbmxvYWRSZXBvcnQSEgoKZGV2aWNlX2lkcxgBIAMoCRInCgVmcmVl",
-            "ZBgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEg4KBmNhY2hlZBgD",
-            "IAEoCCKaAQoNUmVmcmVzaFJlcG9ydBIXCg9hZGRlZF9tb2RlbF9pZHMYASAD",
-            "KAkSGQoRY2hhbmdlZF9tb2RlbF9pZHMYAiADKAkSGQoRcmVtb3ZlZF9tb2Rl",
-            "bF9pZHMYAyADKAkSEwoLdG90YWxfY291bnQYBCABKAUSEAoIcHJvYmxlbXMY",
-            "BSADKAkSEwoLaWRzX29taXR0ZWQYBiABKAUicQoMTW9kZWxGaW5kaW5nEikK",
-            "BnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbhIRCglj",
-            "b21wb25lbnQYAiABKAkSDgoGdGVuc29yGAMgASgJEhMKC2Rlc2NyaXB0aW9u",
-            "GAQgASgJIq0BChVNb2RlbFZhbGlkYXRpb25SZXBvcnQSDQoFdmFsaWQYASAB",
-            "KAgSLAoIZmluZGluZ3MYAiADKAsyGi5kZXZpY2VvcHMudjEuTW9kZWxGaW5k",
-            "aW5nEhgKEGZpbmRpbmdzX29taXR0ZWQYAyABKAUSDgoGc2hhMjU2GAQgASgJ",
-            "Ei0KCGVzdGltYXRlGAUgASgLMhsuZGV2aWNlb3BzLnYxLk1vZGVsRXN0aW1h",
-            "dGUioQMKDk1vZGVsQmVuY2htYXJrEhAKCG1vZGVsX2lkGAEgASgJEhEKCWRl",
-            "dmljZV9pZBgCIAEoCRIuCgRsb2FkGAMgASgLMiAuZGV2aWNlb3BzLnYxLkR1",
-            "cmF0aW9uU3RhdGlzdGljcxIuCgRzdGVwGAQgASgLMiAuZGV2aWNlb3BzLnYx",
-            "LkR1cmF0aW9uU3RhdGlzdGljcxIwCgZkZWNvZGUYBSABKAsyIC5kZXZpY2Vv",
-            "cHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi0KC3BlYWtfbWVtb3J5GAYgASgL",
-            "MhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSLgoKZGF0YV90eXBlcxgHIAMo",
-            "CzIaLmRldmljZW9wcy52MS5QYXJ0RGF0YVR5cGUSMAoGc3dpdGNoGAggASgL",
-            "MiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZlbmNvZGUY",
-            "CSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhUKDWNo",
-            "YW5uZWxzX2xhc3QYCiABKAgigAIKF01vZGVsT3B0aW1pemF0aW9uUmVwb3J0",
-            "EiYKBW1vZGVsGAEgASgLMhcuZGV2aWNlb3BzLnYxLk1vZGVsSW5mbxIZChFz",
-            "aXplX2JlZm9yZV9ieXRlcxgCIAEoAxIYChBzaXplX2FmdGVyX2J5dGVzGAMg",
-            "ASgDEiwKBmJlZm9yZRgEIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNo",
-            "bWFyaxIrCgVhZnRlchgFIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNo",
-            "bWFyaxIVCg1zaW1pbGFyaXR5X2RiGAYgASgBEhYKDnRlbnNvcnNfcHJ1bmVk",
-            "GAcgASgFKpcDCglNb2RlbFR5cGUSGgoWTU9ERUxfVFlQRV9VTlNQRUNJRklF",
-            "RBAAEhkKFU1PREVMX1RZUEVfQ0hFQ0tQT0lOVBABEhYKEk1PREVMX1RZUEVf",
-            "UkVGSU5FUhACEhIKDk1PREVMX1RZUEVfVkFFEAMSEwoPTU9ERUxfVFlQRV9M",
-            "T1JBEAQSGgoWTU9ERUxfVFlQRV9DT05UUk9MX05FVBAFEhsKF01PREVMX1RZ",
-            "UEVfVEVYVF9FTkNPREVSEAYSGAoUTU9ERUxfVFlQRV9FTUJFRERJTkcQBxIX",
-            "ChNNT0RFTF9UWVBFX1VQU0NBTEVSEAgSIAocTU9ERUxfVFlQRV9TQUZFVFlf",
-            "Q0xBU1NJRklFUhAJEhwKGE1PREVMX1RZUEVfRkFDRV9SRVNUT1JFUhAKEhwK",
-            "GE1PREVMX1RZUEVfSU1BR0VfRU5DT0RFUhALEiMKH01PREVMX1RZUEVfSU1B",
-            "R0VfUFJPTVBUX0FEQVBURVIQDBIjCh9NT0RFTF9UWVBFX0NPTlRST0xfUFJF",
-            "UFJPQ0VTU09SEA0qxQEKEU1vZGVsQXJjaGl0ZWN0dXJlEiIKHk1PREVMX0FS",
-            "Q0hJVEVDVFVSRV9VTlNQRUNJRklFRBAAEhsKF01PREVMX0FSQ0hJVEVDVFVS",
-            "RV9TRFhMEAESGgoWTU9ERUxfQVJDSElURUNUVVJFX1NEMRACEhoKFk1PREVM",
-            "X0FSQ0hJVEVDVFVSRV9TRDIQAxIaChZNT0RFTF9BUkNISVRFQ1RVUkVfU0Qz",
-            "EAQSGwoXTU9ERUxfQVJDSElURUNUVVJFX0ZMVVgQBSqzAQoLTW9kZWxGb3Jt",
-            "YXQSHAoYTU9ERUxfRk9STUFUX1VOU1BFQ0lGSUVEEAASIQodTU9ERUxfRk9S",
-            "TUFUX0RJRkZVU0VSU19GT0xERVIQARIcChhNT0RFTF9GT1JNQVRfU0FGRVRF",
-            "TlNPUlMQAhIXChNNT0RFTF9GT1JNQVRfUElDS0xFEAMSFQoRTU9ERUxfRk9S",
-            "TUFUX09OTlgQBBIVChFNT0RFTF9GT1JNQVRfR0dVRhAFKqYBCg5QcmVkaWN0",
-            "aW9uVHlwZRIfChtQUkVESUNUSU9OX1RZUEVfVU5TUEVDSUZJRUQQABIbChdQ",
-            "UkVESUNUSU9OX1RZUEVfRVBTSUxPThABEiAKHFBSRURJQ1RJT05fVFlQRV9W",
-            "X1BSRURJQ1RJT04QAhIaChZQUkVESUNUSU9OX1RZUEVfU0FNUExFEAMSGAoU",
-            "UFJFRElDVElPTl9UWVBFX0ZMT1cQBCp0CgtNb2RlbE9yaWdpbhIcChhNT0RF",
-            "TF9PUklHSU5fVU5TUEVDSUZJRUQQABIXChNNT0RFTF9PUklHSU5fTE9BREVE",
-            "EAESFwoTTU9ERUxfT1JJR0lOX0NBQ0hFRBACEhUKEU1PREVMX09SSUdJTl9E",
-            "SVNLEANCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "CgZvcmlnaW4YCCABKA4yGS5kZXZpY2VvcHMudjEuTW9kZWxPcmlnaW4SGQoR",
+            "ZXZpY3RlZF9tb2RlbF9pZHMYCSADKAkSLQoIZXN0aW1hdGUYCiABKAsyGy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxFc3RpbWF0ZSJgChFNb2RlbFVubG9hZFJlcG9y",
+            "dBISCgpkZXZpY2VfaWRzGAEgAygJEicKBWZyZWVkGAIgASgLMhguZGV2aWNl",
+            "b3BzLnYxLkJ5dGVGaWd1cmUSDgoGY2FjaGVkGAMgASgIIpoBCg1SZWZyZXNo",
+            "UmVwb3J0EhcKD2FkZGVkX21vZGVsX2lkcxgBIAMoCRIZChFjaGFuZ2VkX21v",
+            "ZGVsX2lkcxgCIAMoCRIZChFyZW1vdmVkX21vZGVsX2lkcxgDIAMoCRITCgt0",
+            "b3RhbF9jb3VudBgEIAEoBRIQCghwcm9ibGVtcxgFIAMoCRITCgtpZHNfb21p",
+            "dHRlZBgGIAEoBSJxCgxNb2RlbEZpbmRpbmcSKQoGcmVhc29uGAEgASgOMhku",
+            "ZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhEKCWNvbXBvbmVudBgCIAEoCRIO",
+            "CgZ0ZW5zb3IYAyABKAkSEwoLZGVzY3JpcHRpb24YBCABKAkirQEKFU1vZGVs",
+            "VmFsaWRhdGlvblJlcG9ydBINCgV2YWxpZBgBIAEoCBIsCghmaW5kaW5ncxgC",
+            "IAMoCzIaLmRldmljZW9wcy52MS5Nb2RlbEZpbmRpbmcSGAoQZmluZGluZ3Nf",
+            "b21pdHRlZBgDIAEoBRIOCgZzaGEyNTYYBCABKAkSLQoIZXN0aW1hdGUYBSAB",
+            "KAsyGy5kZXZpY2VvcHMudjEuTW9kZWxFc3RpbWF0ZSKhAwoOTW9kZWxCZW5j",
+            "aG1hcmsSEAoIbW9kZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJEi4K",
+            "BGxvYWQYAyABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNz",
+            "Ei4KBHN0ZXAYBCABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0",
+            "aWNzEjAKBmRlY29kZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0",
+            "YXRpc3RpY3MSLQoLcGVha19tZW1vcnkYBiABKAsyGC5kZXZpY2VvcHMudjEu",
+            "Qnl0ZUZpZ3VyZRIuCgpkYXRhX3R5cGVzGAcgAygLMhouZGV2aWNlb3BzLnYx",
+            "LlBhcnREYXRhVHlwZRIwCgZzd2l0Y2gYCCABKAsyIC5kZXZpY2VvcHMudjEu",
+            "RHVyYXRpb25TdGF0aXN0aWNzEjAKBmVuY29kZRgJIAEoCzIgLmRldmljZW9w",
+            "cy52MS5EdXJhdGlvblN0YXRpc3RpY3MSFQoNY2hhbm5lbHNfbGFzdBgKIAEo",
+            "CCKAAgoXTW9kZWxPcHRpbWl6YXRpb25SZXBvcnQSJgoFbW9kZWwYASABKAsy",
+            "Fy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvEhkKEXNpemVfYmVmb3JlX2J5dGVz",
+            "GAIgASgDEhgKEHNpemVfYWZ0ZXJfYnl0ZXMYAyABKAMSLAoGYmVmb3JlGAQg",
+            "ASgLMhwuZGV2aWNlb3BzLnYxLk1vZGVsQmVuY2htYXJrEisKBWFmdGVyGAUg",
+            "ASgLMhwuZGV2aWNlb3BzLnYxLk1vZGVsQmVuY2htYXJrEhUKDXNpbWlsYXJp",
+            "dHlfZGIYBiABKAESFgoOdGVuc29yc19wcnVuZWQYByABKAUqlwMKCU1vZGVs",
+            "VHlwZRIaChZNT0RFTF9UWVBFX1VOU1BFQ0lGSUVEEAASGQoVTU9ERUxfVFlQ",
+            "RV9DSEVDS1BPSU5UEAESFgoSTU9ERUxfVFlQRV9SRUZJTkVSEAISEgoOTU9E",
+            "RUxfVFlQRV9WQUUQAxITCg9NT0RFTF9UWVBFX0xPUkEQBBIaChZNT0RFTF9U",
+            "WVBFX0NPTlRST0xfTkVUEAUSGwoXTU9ERUxfVFlQRV9URVhUX0VOQ09ERVIQ",
+            "BhIYChRNT0RFTF9UWVBFX0VNQkVERElORxAHEhcKE01PREVMX1RZUEVfVVBT",
+            "Q0FMRVIQCBIgChxNT0RFTF9UWVBFX1NBRkVUWV9DTEFTU0lGSUVSEAkSHAoY",
+            "TU9ERUxfVFlQRV9GQUNFX1JFU1RPUkVSEAoSHAoYTU9ERUxfVFlQRV9JTUFH",
+            "RV9FTkNPREVSEAsSIwofTU9ERUxfVFlQRV9JTUFHRV9QUk9NUFRfQURBUFRF",
+            "UhAMEiMKH01PREVMX1RZUEVfQ09OVFJPTF9QUkVQUk9DRVNTT1IQDSrFAQoR",
+            "TW9kZWxBcmNoaXRlY3R1cmUSIgoeTU9ERUxfQVJDSElURUNUVVJFX1VOU1BF",
+            "Q0lGSUVEEAASGwoXTU9ERUxfQVJDSElURUNUVVJFX1NEWEwQARIaChZNT0RF",
+            "TF9BUkNISVRFQ1RVUkVfU0QxEAISGgoWTU9ERUxfQVJDSElURUNUVVJFX1NE",
+            "MhADEhoKFk1PREVMX0FSQ0hJVEVDVFVSRV9TRDMQBBIbChdNT0RFTF9BUkNI",
+            "SVRFQ1RVUkVfRkxVWBAFKrMBCgtNb2RlbEZvcm1hdBIcChhNT0RFTF9GT1JN",
+            "QVRfVU5TUEVDSUZJRUQQABIhCh1NT0RFTF9GT1JNQVRfRElGRlVTRVJTX0ZP",
+            "TERFUhABEhwKGE1PREVMX0ZPUk1BVF9TQUZFVEVOU09SUxACEhcKE01PREVM",
+            "X0ZPUk1BVF9QSUNLTEUQAxIVChFNT0RFTF9GT1JNQVRfT05OWBAEEhUKEU1P",
+            "REVMX0ZPUk1BVF9HR1VGEAUqpgEKDlByZWRpY3Rpb25UeXBlEh8KG1BSRURJ",
+            "Q1RJT05fVFlQRV9VTlNQRUNJRklFRBAAEhsKF1BSRURJQ1RJT05fVFlQRV9F",
+            "UFNJTE9OEAESIAocUFJFRElDVElPTl9UWVBFX1ZfUFJFRElDVElPThACEhoK",
+            "FlBSRURJQ1RJT05fVFlQRV9TQU1QTEUQAxIYChRQUkVESUNUSU9OX1RZUEVf",
+            "RkxPVxAEKnQKC01vZGVsT3JpZ2luEhwKGE1PREVMX09SSUdJTl9VTlNQRUNJ",
+            "RklFRBAAEhcKE01PREVMX09SSUdJTl9MT0FERUQQARIXChNNT0RFTF9PUklH",
+            "SU5fQ0FDSEVEEAISFQoRTU9ERUxfT1JJR0lOX0RJU0sQA0IWqgITRGV2aWNl",
+            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ModelType), typeof(global::DeviceOperations.V1.ModelArchitecture), typeof(global::DeviceOperations.V1.ModelFormat), typeof(global::DeviceOperations.V1.PredictionType), typeof(global::DeviceOperations.V1.ModelOrigin), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelInfo), global::DeviceOperations.V1.ModelInfo.Parser, new[]{ "ModelId", "Name", "Type", "Architecture", "Format", "PredictionType", "NativeWidth", "NativeHeight", "DataType", "ParameterCount", "SizeBytes", "ModifyTime", "Sha256", "Description", "License", "Tags", "TriggerWords", "HeaderMetadata", "SchedulerClass", "IsDefault", "Usable", "Problem", "ZeroTerminalSnr", "Inpainting", "DistilledSteps", "LoraRank", "Aliases", "LoraAlpha", "Kind", "ReadOnly", "Remarks" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelComponent), global::DeviceOperations.V1.ModelComponent.Parser, new[]{ "Name", "ClassName", "ParameterCount", "SizeBytes", "DataType" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelEstimate), global::DeviceOperations.V1.ModelEstimate.Parser, new[]{ "DeviceId", "Weights", "Peak", "Fits", "Step", "Load" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadedModel), global::DeviceOperations.V1.LoadedModel.Parser, new[]{ "ModelId", "DeviceId", "Size", "DataTypes", "LoadTime", "LastUseTime", "SessionIds", "Origin" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LoadedModel), global::DeviceOperations.V1.LoadedModel.Parser, new[]{ "ModelId", "DeviceId", "Size", "DataTypes", "LoadTime", "LastUseTime", "SessionIds", "Origin", "EvictedModelIds", "Estimate" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUnloadReport), global::DeviceOperations.V1.ModelUnloadReport.Parser, new[]{ "DeviceIds", "Freed", "Cached" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RefreshReport), global::DeviceOperations.V1.RefreshReport.Parser, new[]{ "AddedModelIds", "ChangedModelIds", "RemovedModelIds", "TotalCount", "Problems", "IdsOmitted" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelFinding), global::DeviceOperations.V1.ModelFinding.Parser, new[]{ "Reason", "Component", "Tensor", "Description" }, null, null, null, null),
@@ -2527,6 +2529,8 @@ namespace DeviceOperations.V1 {
       lastUseTime_ = other.lastUseTime_ != null ? other.lastUseTime_.Clone() : null;
       sessionIds_ = other.sessionIds_.Clone();
       origin_ = other.origin_;
+      evictedModelIds_ = other.evictedModelIds_.Clone();
+      estimate_ = other.estimate_ != null ? other.estimate_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2637,7 +2641,7 @@ namespace DeviceOperations.V1 {
     public const int OriginFieldNumber = 8;
     private global::DeviceOperations.V1.ModelOrigin origin_ = global::DeviceOperations.V1.ModelOrigin.Unspecified;
     /// <summary>
-    /// Where it was before this load.
+    /// Where it was before this load; UNSPECIFIED for a dry run.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2645,6 +2649,36 @@ namespace DeviceOperations.V1 {
       get { return origin_; }
       set {
         origin_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "evicted_model_ids" field.</summary>
+    public const int EvictedModelIdsFieldNumber = 9;
+    private static readonly pb::FieldCodec<string> _repeated_evictedModelIds_codec
+        = pb::FieldCodec.ForString(74);
+    private readonly pbc::RepeatedField<string> evictedModelIds_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Models that left the device for it, or would (LoadModelRequest.dry_run). At most 64
+    /// elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> EvictedModelIds {
+      get { return evictedModelIds_; }
+    }
+
+    /// <summary>Field number for the "estimate" field.</summary>
+    public const int EstimateFieldNumber = 10;
+    private global::DeviceOperations.V1.ModelEstimate estimate_;
+    /// <summary>
+    /// What it would need; for a dry run only.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ModelEstimate Estimate {
+      get { return estimate_; }
+      set {
+        estimate_ = value;
       }
     }
 
@@ -2671,6 +2705,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(LastUseTime, other.LastUseTime)) return false;
       if(!sessionIds_.Equals(other.sessionIds_)) return false;
       if (Origin != other.Origin) return false;
+      if(!evictedModelIds_.Equals(other.evictedModelIds_)) return false;
+      if (!object.Equals(Estimate, other.Estimate)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2686,6 +2722,8 @@ namespace DeviceOperations.V1 {
       if (lastUseTime_ != null) hash ^= LastUseTime.GetHashCode();
       hash ^= sessionIds_.GetHashCode();
       if (Origin != global::DeviceOperations.V1.ModelOrigin.Unspecified) hash ^= Origin.GetHashCode();
+      hash ^= evictedModelIds_.GetHashCode();
+      if (estimate_ != null) hash ^= Estimate.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2730,6 +2768,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(64);
         output.WriteEnum((int) Origin);
       }
+      evictedModelIds_.WriteTo(output, _repeated_evictedModelIds_codec);
+      if (estimate_ != null) {
+        output.WriteRawTag(82);
+        output.WriteMessage(Estimate);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2766,6 +2809,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(64);
         output.WriteEnum((int) Origin);
       }
+      evictedModelIds_.WriteTo(ref output, _repeated_evictedModelIds_codec);
+      if (estimate_ != null) {
+        output.WriteRawTag(82);
+        output.WriteMessage(Estimate);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2795,6 +2843,10 @@ namespace DeviceOperations.V1 {
       size += sessionIds_.CalculateSize(_repeated_sessionIds_codec);
       if (Origin != global::DeviceOperations.V1.ModelOrigin.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Origin);
+      }
+      size += evictedModelIds_.CalculateSize(_repeated_evictedModelIds_codec);
+      if (estimate_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Estimate);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2836,6 +2888,13 @@ namespace DeviceOperations.V1 {
       sessionIds_.Add(other.sessionIds_);
       if (other.Origin != global::DeviceOperations.V1.ModelOrigin.Unspecified) {
         Origin = other.Origin;
+      }
+      evictedModelIds_.Add(other.evictedModelIds_);
+      if (other.estimate_ != null) {
+        if (estimate_ == null) {
+          Estimate = new global::DeviceOperations.V1.ModelEstimate();
+        }
+        Estimate.MergeFrom(other.Estimate);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2897,6 +2956,17 @@ namespace DeviceOperations.V1 {
             Origin = (global::DeviceOperations.V1.ModelOrigin) input.ReadEnum();
             break;
           }
+          case 74: {
+            evictedModelIds_.AddEntriesFrom(input, _repeated_evictedModelIds_codec);
+            break;
+          }
+          case 82: {
+            if (estimate_ == null) {
+              Estimate = new global::DeviceOperations.V1.ModelEstimate();
+            }
+            input.ReadMessage(Estimate);
+            break;
+          }
         }
       }
     #endif
@@ -2955,6 +3025,17 @@ namespace DeviceOperations.V1 {
           }
           case 64: {
             Origin = (global::DeviceOperations.V1.ModelOrigin) input.ReadEnum();
+            break;
+          }
+          case 74: {
+            evictedModelIds_.AddEntriesFrom(ref input, _repeated_evictedModelIds_codec);
+            break;
+          }
+          case 82: {
+            if (estimate_ == null) {
+              Estimate = new global::DeviceOperations.V1.ModelEstimate();
+            }
+            input.ReadMessage(Estimate);
             break;
           }
         }

@@ -512,10 +512,12 @@ class LoadedModel(_message.Message):
     LAST_USE_TIME_FIELD_NUMBER: _builtins.int
     SESSION_IDS_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    EVICTED_MODEL_IDS_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     device_id: _builtins.str
     origin: Global___ModelOrigin.ValueType
-    """Where it was before this load."""
+    """Where it was before this load; UNSPECIFIED for a dry run."""
     @_builtins.property
     def size(self) -> _common_pb2.ByteFigure:
         """Device memory it takes."""
@@ -536,6 +538,16 @@ class LoadedModel(_message.Message):
     def session_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sessions that use it now. At most 64 elements."""
 
+    @_builtins.property
+    def evicted_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that left the device for it, or would (LoadModelRequest.dry_run). At most 64
+        elements.
+        """
+
+    @_builtins.property
+    def estimate(self) -> Global___ModelEstimate:
+        """What it would need; for a dry run only."""
+
     def __init__(
         self,
         *,
@@ -547,10 +559,12 @@ class LoadedModel(_message.Message):
         last_use_time: _timestamp_pb2.Timestamp | None = ...,
         session_ids: _abc.Iterable[_builtins.str] | None = ...,
         origin: Global___ModelOrigin.ValueType = ...,
+        evicted_model_ids: _abc.Iterable[_builtins.str] | None = ...,
+        estimate: Global___ModelEstimate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_use_time", b"last_use_time", "load_time", b"load_time", "size", b"size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate", "last_use_time", b"last_use_time", "load_time", b"load_time", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_types", b"data_types", "device_id", b"device_id", "last_use_time", b"last_use_time", "load_time", b"load_time", "model_id", b"model_id", "origin", b"origin", "session_ids", b"session_ids", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_types", b"data_types", "device_id", b"device_id", "estimate", b"estimate", "evicted_model_ids", b"evicted_model_ids", "last_use_time", b"last_use_time", "load_time", b"load_time", "model_id", b"model_id", "origin", b"origin", "session_ids", b"session_ids", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -620,7 +620,7 @@ class LoadModelRequest(_message.Message):
     """Draw one throw-away step so that the first request is as fast as the second."""
     dry_run: _builtins.bool
     """Only say whether it would fit and what would be evicted: the completed event has the
-    figures, nothing is loaded.
+    estimate and the models, nothing is loaded, nothing waits for the device.
     """
     @_builtins.property
     def placement(self) -> _device_info_pb2.DevicePlacement:

@@ -11,7 +11,7 @@ import torch
 from domains.device.jobs import OptimizationJob, OptimizationSetting, ReleaseJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Cancelled
-from domains.inference.backends import compilation, optimization, step_trial
+from domains.inference.backends import compilation, step_trial
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import PrecisionMode
@@ -148,7 +148,7 @@ def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch, compile
     def settle(model, *_arguments, **_options):
         model.measured = True  # which numbers are fastest has tests of its own
 
-    monkeypatch.setattr(optimization, "settle_numerics", settle)
+    monkeypatch.setattr(step_trial, "settle_numerics", settle)
     _, report = optimize(own, FAST, measured=True)
     assert changed(report)[OptimizationSetting.PRECISION] == ("exact", "fastest")
     assert compiler == ["compile"]
@@ -186,7 +186,7 @@ def test_a_native_size_by_height_and_width_is_tried_as_a_square(engine, work, mo
     draw(engine, work, precision=PrecisionMode.EXACT)
     model = engine._model
     monkeypatch.setitem(model.plan_config("unet"), "sample_size", [16, 32])
-    assert step_trial.StepTrial(model).edge == 32 * model.pixels_per_latent
+    assert step_trial.StepTrial(model).width == 32 * model.pixels_per_latent
 
 
 def test_compiled_code_is_kept_only_where_it_pays(engine, work, monkeypatch):

@@ -13,14 +13,15 @@ import psutil
 import pytest
 from safetensors.torch import load_file, save_file
 
+from domains.device.jobs import ReleaseJob
 from domains.errors import Cancelled, DomainError, FailedPrecondition, Reason
-from domains.inference.backends import engine as engines
+from domains.inference.backends import denoise, loader
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.room import check_possible, fits_beside
 from domains.inference.jobs import GenerationJob
 from domains.model.jobs import LoadJob
 from domains.session.types import Phase, PhaseStarted, TransferProgress
-from domains.values import ModelPlace
+from domains.values import ModelOrigin, ModelPlace
 from tests.domains.model.disk import DEMO, copy_demo, edit, sketch_demo
 from tests.fakes.jobs import Listener, changed
 
@@ -37,8 +38,11 @@ def one() -> Iterator[Engine]:
 
 @pytest.fixture
 def own(one: Engine) -> Engine:
-    """An engine with a model loaded."""
+    """An engine with that model loaded and no other."""
     one.load(GOOD, Listener())
+    others = {part.model_id for part in one.held()} - {"good"}
+    if others:
+        one.release(ReleaseJob(tuple(others)), Listener())
     return one
 
 
@@ -130,32 +134,127 @@ def test_a_load_that_breaks_off_leaves_the_old_one(
     assert_untouched(own, model, work, before)
 
 
-def test_a_sound_one_takes_its_place_and_the_old_one_goes(own: Engine, other: LoadJob) -> None:
-    before, old = resident(), weakref.ref(own._model)
+def test_with_room_for_both_both_stay(own: Engine, other: LoadJob, work: GenerationJob) -> None:
     report = own.load(other, Listener())
     assert {part.model_id for part in report.loaded} == {"other"}
-    assert own.loaded_path == other.place.path
-    assert old() is None
-    assert resident() < 1.05 * before
+    assert report.evicted_model_ids == ()
+    # The one used last comes first.
+    assert list(dict.fromkeys(part.model_id for part in own.held())) == ["other", "good"]
+    for job in (GOOD, other):
+        assert own.load(job, Listener()).origin is ModelOrigin.LOADED
+
+
+def test_only_the_one_that_work_uses_is_in_use(
+    own: Engine, other: LoadJob, work: GenerationJob
+) -> None:
+    own.load(other, Listener())
+    seen: list[tuple[str, bool]] = []
+
+    class Watching(Listener):
+        def emit(self, event: Any) -> None:
+            super().emit(event)
+            seen.extend((part.model_id, part.in_use) for part in own.held())
+
+    small = changed(work, steps=1, width=64, height=64, model_id="good", model_path=DEMO)
+    own.generate(small, Watching())
+    assert set(seen) == {("other", False), ("good", True)}
+    assert not any(part.in_use for part in own.held())
+
+
+def without_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader, "fits_beside", lambda *_: False)
 
 
 def test_without_room_for_both_the_old_one_goes_first(
     own: Engine, other: LoadJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "fits_beside", lambda *_: False)
+    without_room(monkeypatch)
+    before, old = resident(), weakref.ref(own._model)
     held: list[Any] = []
     heard = Listener(lambda: held.append(own.loaded_path))
-    own.load(other, heard)
+    report = own.load(other, heard)
     # It stays for as long as there is something to check.
     assert held[0] == DEMO
     assert held[-1] is None
     assert own.loaded_path == other.place.path
+    assert report.evicted_model_ids == ("good",)
+    assert old() is None
+    assert resident() < 1.05 * before
+
+
+def test_the_least_recently_used_gives_way(
+    one: Engine, other: LoadJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    third = LoadJob("third", ModelPlace.of(copy_demo(tmp_path / "third")))
+    one.unload()
+    for job in (GOOD, other, GOOD):
+        one.load(job, Listener())
+    free = [0]  # as soon as one has gone there is room
+
+    def fits(_needed: int, _device: Any) -> bool:
+        free[0] = 1 if len(one._loader.models) < 2 else free[0]
+        return bool(free[0])
+
+    monkeypatch.setattr(loader, "fits_beside", fits)
+    report = one.load(third, Listener())
+    assert report.evicted_model_ids == ("other",)
+    assert {part.model_id for part in one.held()} == {"good", "third"}
+
+
+def test_a_picture_too_large_beside_the_others_takes_their_room(
+    own: Engine, other: LoadJob, work: GenerationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.load(other, Listener())
+    without_room(monkeypatch)
+    small = changed(work, steps=1, width=64, height=64, model_id="good", model_path=DEMO)
+    assert own.generate(small, Listener()).origin is ModelOrigin.LOADED
+    assert {part.model_id for part in own.held()} == {"good"}
+
+
+def test_memory_that_runs_out_while_drawing_costs_the_others_first(
+    own: Engine, other: LoadJob, work: GenerationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.load(other, Listener())
+    real, calls = denoise.predict, []
+
+    def short_once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 1:
+            raise MemoryError
+        return real(*arguments)
+
+    monkeypatch.setattr(denoise, "predict", short_once)
+    small = changed(work, steps=1, width=64, height=64, model_id="good", model_path=DEMO)
+    own.generate(small, Listener())
+    assert len(calls) == 2
+    assert {part.model_id for part in own.held()} == {"good"}
+
+
+def test_releasing_one_leaves_the_others(own: Engine, other: LoadJob) -> None:
+    own.load(other, Listener())
+    report = own.release(ReleaseJob(("good",)), Listener())
+    assert {part.model_id for part in report.released} == {"good"}
+    assert {part.model_id for part in own.held()} == {"other"}
+    assert own.release(ReleaseJob(("good",)), Listener()).released == ()
+
+
+def test_many_loads_and_unloads_leave_no_memory_behind(one: Engine, other: LoadJob) -> None:
+    def cycle() -> None:
+        one.load(other, Listener())
+        one.unload()
+
+    for _ in range(2):  # libraries and the allocator have what they keep
+        cycle()
+    before = resident()
+    for _ in range(5):
+        cycle()
+    assert resident() < 1.05 * before
 
 
 def test_what_is_refused_without_room_for_both_leaves_the_old_one_too(
     own: Engine, other: LoadJob, work: GenerationJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "fits_beside", lambda *_: False)
+    without_room(monkeypatch)
     one_tensor_more(other.place.path)
     model, before = own._model, resident()
     with pytest.raises(FailedPrecondition):

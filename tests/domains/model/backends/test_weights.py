@@ -5,7 +5,7 @@ from __future__ import annotations
 import safetensors.torch
 import torch
 
-from domains.model.backends.diffusers_folder import WeightFile
+from domains.model.backends.model_plan import WeightFile
 from domains.model.backends.safetensors_header import read_header
 from domains.model.backends.weights import read_tensors
 from tests.domains.model.disk import files_at
@@ -22,7 +22,8 @@ def test_every_tensor_comes_out_empty_ones_too(tmp_path):
     counted = []
     files = files_at(path)
     file = WeightFile(files, "", read_header(files))
-    found = dict(read_tensors(file, on_bytes=counted.append))
+    read = read_tensors(file, file.header.tensors, on_bytes=counted.append)
+    found = {entry.name: tensor for entry, tensor in read}
     assert found.keys() == stored.keys()
     for name, tensor in stored.items():
         assert found[name].dtype is tensor.dtype

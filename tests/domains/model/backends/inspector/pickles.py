@@ -72,7 +72,11 @@ def tensor(key: str, shape: tuple[int, ...], **changes: Any) -> Reference:
 
 
 def archive(
-    path: Path, value: Any, storages: Mapping[str, bytes] = {}, *, extra: Mapping[str, bytes] = {}
+    path: Path,
+    value: Any,
+    storages: Mapping[str, bytes] = {},
+    *,
+    extra: Mapping[str, bytes] = {},
 ) -> Path:
     """A file of torch 1.6 and later."""
     described = value if isinstance(value, bytes) else program(value)
@@ -225,7 +229,9 @@ def _long_text(path: Path) -> Path:
 
 
 def _large_program(path: Path) -> Path:
-    return archive(path, b"\x80\x02X" + struct.pack("<I", 17 << 20) + bytes(17 << 20) + b".", {})
+    return archive(
+        path, b"\x80\x02X" + struct.pack("<I", 17 << 20) + bytes(17 << 20) + b".", {}
+    )
 
 
 def _endless_instructions(path: Path) -> Path:
@@ -253,7 +259,10 @@ BAD: Mapping[str, tuple[Reason, Callable[[Path], Path]]] = {
     "getattr": (Reason.MODEL_UNSAFE_PICKLE, _code("builtins", "getattr", 1, "x")),
     "subprocess": (Reason.MODEL_UNSAFE_PICKLE, _code("subprocess", "Popen", ["id"])),
     "nested pickle": (Reason.MODEL_UNSAFE_PICKLE, _code("pickle", "loads", b"N.")),
-    "nested torch file": (Reason.MODEL_UNSAFE_PICKLE, _code("torch.storage", "_load_from_bytes", b"")),
+    "nested torch file": (
+        Reason.MODEL_UNSAFE_PICKLE,
+        _code("torch.storage", "_load_from_bytes", b""),
+    ),
     "call of a callback": (
         Reason.MODEL_UNSAFE_PICKLE,
         _code("pytorch_lightning.callbacks.model_checkpoint", "ModelCheckpoint"),
@@ -302,17 +311,35 @@ BAD: Mapping[str, tuple[Reason, Callable[[Path], Path]]] = {
         ),
     ),
     "many copies": (Reason.MODEL_STRUCTURE_INVALID, _many_copies),
-    "tensor of a number": (Reason.MODEL_STRUCTURE_INVALID, lambda path: _weights(path, storage=4)),
-    "shape of texts": (Reason.MODEL_STRUCTURE_INVALID, lambda path: _weights(path, size=("a", "b"))),
+    "tensor of a number": (
+        Reason.MODEL_STRUCTURE_INVALID,
+        lambda path: _weights(path, storage=4),
+    ),
+    "shape of texts": (
+        Reason.MODEL_STRUCTURE_INVALID,
+        lambda path: _weights(path, size=("a", "b")),
+    ),
     "negative offset": (Reason.MODEL_STRUCTURE_INVALID, lambda path: _weights(path, offset=-5)),
     "key that is a list": (
         Reason.MODEL_STRUCTURE_INVALID,
         lambda path: archive(path, b"\x80\x02})Ns.", {"0": FOUR}),
     ),
-    "storage over its bytes": (Reason.MODEL_SHAPE_INVALID, lambda p: _weights(p, storage=_SIZES)),
-    "view over its bytes": (Reason.MODEL_SHAPE_INVALID, lambda path: _weights(path, storage=_VIEW)),
-    "offset behind the end": (Reason.MODEL_SHAPE_INVALID, lambda path: _weights(path, offset=1)),
-    "strides over the end": (Reason.MODEL_SHAPE_INVALID, lambda p: _weights(p, strides=(2**60, 1))),
+    "storage over its bytes": (
+        Reason.MODEL_SHAPE_INVALID,
+        lambda p: _weights(p, storage=_SIZES),
+    ),
+    "view over its bytes": (
+        Reason.MODEL_SHAPE_INVALID,
+        lambda path: _weights(path, storage=_VIEW),
+    ),
+    "offset behind the end": (
+        Reason.MODEL_SHAPE_INVALID,
+        lambda path: _weights(path, offset=1),
+    ),
+    "strides over the end": (
+        Reason.MODEL_SHAPE_INVALID,
+        lambda p: _weights(p, strides=(2**60, 1)),
+    ),
     "nine dimensions": (
         Reason.MODEL_SHAPE_INVALID,
         lambda path: _weights(path, size=(1,) * 9, strides=(1,) * 9),
@@ -347,7 +374,10 @@ BAD: Mapping[str, tuple[Reason, Callable[[Path], Path]]] = {
         Reason.MODEL_FORMAT_UNSUPPORTED,
         lambda path: _zip_of(path, {"word/document.xml": b"<a/>"}),
     ),
-    "login page": (Reason.MODEL_FORMAT_UNSUPPORTED, _text(b"\n<!DOCTYPE html><html>Log in</html>")),
+    "login page": (
+        Reason.MODEL_FORMAT_UNSUPPORTED,
+        _text(b"\n<!DOCTYPE html><html>Log in</html>"),
+    ),
     "LFS pointer": (
         Reason.MODEL_FORMAT_UNSUPPORTED,
         _text(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
@@ -361,7 +391,10 @@ BAD: Mapping[str, tuple[Reason, Callable[[Path], Path]]] = {
         Reason.MODEL_HEADER_INVALID,
         lambda path: archive(path, b"\x80\x02\xfe\xfe", {"0": FOUR}),
     ),
-    "empty stack": (Reason.MODEL_HEADER_INVALID, lambda p: archive(p, b"\x80\x020.", {"0": FOUR})),
+    "empty stack": (
+        Reason.MODEL_HEADER_INVALID,
+        lambda p: archive(p, b"\x80\x020.", {"0": FOUR}),
+    ),
     "unknown memo": (Reason.MODEL_HEADER_INVALID, lambda p: archive(p, b"\x80\x02h\x07.", {})),
     "large description": (Reason.MODEL_HEADER_TOO_LARGE, _large_program),
     "endless instructions": (Reason.MODEL_HEADER_TOO_LARGE, _endless_instructions),

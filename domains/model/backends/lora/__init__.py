@@ -1,0 +1,1 @@
+"""LoRAs and their relatives: what their tensors change in which layers, without torch."""

@@ -1,0 +1,123 @@
+"""LoRAs and their relatives: which algorithm, and which family they were trained on."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from domains.model.backends.families.registry import marked, of_attention_width
+from domains.model.backends.lora.endings import Algorithm, Piece, piece
+from domains.model.backends.recognition.recognised import Recognised
+from domains.model.backends.recognition.tensors import Tensors
+from domains.model.types import Architecture, ModelType
+
+_SDXL, _SD1, _SD2 = Architecture.SDXL, Architecture.SD1, Architecture.SD2
+_FLUX, _SD3 = Architecture.FLUX, Architecture.SD3
+_OF_ENCODER = {768: _SD1, 1024: _SD2, 1280: _SDXL}
+_REFINER_WIDTH = 1280
+# Of all tensors; trainers leave some of their own in the file.
+_LEAST_SHARE = 0.3
+
+# Layers of transformers, which are no UNet's: the first pattern that is found says whose.
+_FAMILIES: tuple[tuple[re.Pattern[str], Architecture | None, str], ...] = (
+    (re.compile(r"individual_token_refiner|double_blocks[._]19|single_blocks[._]39"), None,
+     "HunyuanVideo"),
+    (re.compile(r"single_transformer_blocks|single_blocks[._]|double_blocks[._]"), _FLUX, ""),
+    (re.compile(r"[._]img_mlp[._]|[._]txt_mlp[._]"), None, "Qwen-Image"),
+    (re.compile(r"joint_transformer_blocks|double_layers[._]"), None, "AuraFlow"),
+    (re.compile(r"joint_blocks[._]|attn[._]add_[kqv]_proj"), _SD3, ""),
+    (re.compile(r"(^|[._])blocks[._]\d+[._](self|cross)_attn[._][qkvo]([._]|$)"), None, "Wan"),
+    (re.compile(r"layers[._]\d+[._]attention[._](qkv|to_q|out)"), None, "Lumina or Z-Image"),
+    (re.compile(r"motion_modules|temporal_transformer"), None, "AnimateDiff"),
+    (re.compile(r"^lora_prior_unet_"), None, "Stable Cascade"),
+    (re.compile(r"^(transformer|diffusion_model)\.transformer_blocks\."), None,
+     "a transformer"),
+)  # fmt: skip
+_CROSS = re.compile(r"attn2([._]processor)?[._]to_[kv]$")
+_TEXT = re.compile(r"(^|[._])self_attn[._][kqv]_proj$")
+_ORIGINAL_BLOCKS = re.compile(r"^lora_unet_(input|output|middle)_block")
+_DEEP = re.compile(r"transformer_blocks[._][2-9]([._]|$)")
+# LyCORIS's transforms of SD 1.x and 2.x have as many layers as their text encoders.
+_DEEP_ENCODER = re.compile(r"^(lora_te_|text_encoder\.).*layers[._](1[2-9]|2\d)[._]")
+
+
+def adapter(tensors: Tensors) -> Recognised | None:
+    """What a LoRA is; None where the file is none."""
+    pieces = {name: found for name in tensors if (found := piece(name)) is not None}
+    told = [found for found in pieces.values() if found.algorithm is not None]
+    if not told or len(pieces) < _LEAST_SHARE * len(tensors):
+        return None
+    layers = sorted({found.layer for found in pieces.values()})
+    architecture, family, refines = _made_for(tensors, pieces, layers)
+    kind = _kind(pieces, tensors)
+    return Recognised(
+        ModelType.LORA,
+        architecture,
+        f"{kind} for the refiner" if refines else kind,
+        family,
+    )
+
+
+def _kind(pieces: dict[str, Piece], tensors: Tensors) -> str:
+    """The algorithm of most layers, with what belongs to its name."""
+    algorithms = Counter(p.algorithm for p in pieces.values() if p.algorithm is not None)
+    algorithm = algorithms.most_common(1)[0][0]
+    blocks = (len(tensors.shapes[n]) for n, p in pieces.items() if p.part == "blocks")
+    if algorithm is Algorithm.OFT and next(blocks, 0) == 4:
+        algorithm = Algorithm.BOFT  # one more dimension: factors
+    kind = algorithm.value
+    if algorithm is Algorithm.LORA and any(
+        p.part == "down" and len(tensors.shapes[n]) == 4 and tensors.shapes[n][2] > 1
+        for n, p in pieces.items()
+    ):
+        kind = "LoCon"
+    if any(p.part == "magnitude" for p in pieces.values()):
+        kind = "DoRA" if algorithm is Algorithm.LORA else f"{kind} with DoRA"
+    return kind
+
+
+def _made_for(
+    tensors: Tensors, pieces: dict[str, Piece], layers: list[str]
+) -> tuple[Architecture | None, str, bool]:
+    """Architecture, family where that is none of ours, whether it is for the refiner."""
+    for pattern, architecture, family in _FAMILIES:
+        if any(map(pattern.search, layers)):
+            return architecture, family, False
+    widths = _widths(tensors, pieces, _CROSS)
+    for width in widths:
+        architecture = of_attention_width(width)
+        if architecture is not None:
+            second = marked(ModelType.LORA, layers) is not None
+            return architecture, "", width == _REFINER_WIDTH and not second
+    if marked(ModelType.LORA, layers) or any(map(_ORIGINAL_BLOCKS.match, layers)):
+        return _SDXL, "", False
+    if any(map(_DEEP.search, layers)):
+        return _SDXL, "", False
+    if any(map(_DEEP_ENCODER.match, layers)):
+        return _SD2, "", False
+    fitting = (_OF_ENCODER[w] for w in _widths(tensors, pieces, _TEXT) if w in _OF_ENCODER)
+    return next(fitting, None), "", False
+
+
+def _widths(tensors: Tensors, pieces: dict[str, Piece], layer: re.Pattern[str]) -> list[int]:
+    """Input widths of the layers that fit a pattern, as their changes show them."""
+    shapes: dict[str, dict[str, tuple[int, ...]]] = {}
+    for name, found in pieces.items():
+        if layer.search(found.layer):
+            shapes.setdefault(found.layer, {})[found.part] = tensors.shapes[name]
+    return sorted({width for parts in shapes.values() if (width := input_width(parts))})
+
+
+def input_width(parts: dict[str, tuple[int, ...]]) -> int:
+    """How many numbers a layer takes, from the shapes of its change; 0 if they do not tell."""
+
+    def second(*names: str) -> int:
+        shapes = (parts.get(name, ()) for name in names)
+        return next((shape[1] for shape in shapes if len(shape) >= 2), 0)
+
+    factors = second("lokr_w1", "lokr_w1_b"), second("lokr_w2", "lokr_w2_b")
+    if all(factors):
+        return factors[0] * factors[1]
+    if "b1" in parts:
+        return max(parts["b1"][:2], default=0)
+    return second("down", "hada_w1_b", "diff")

@@ -1,0 +1,164 @@
+"""Whether a single file can be used, from what it is: its problem, or what to know of it.
+
+A problem is what no version will get over: another family, quantised weights, a part that is
+missing. A file that only waits for a feature is usable and says so in a remark.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from domains.errors import Reason
+from domains.model.backends.families.registry import FAMILIES
+from domains.model.backends.recognition import Recognised
+from domains.model.types import Architecture, ModelType, PredictionType, Problem
+
+LOADED_FROM_FILES: frozenset[tuple[ModelType, Architecture]] = frozenset()
+"""Types and architectures of checkpoints that are loaded from one file."""
+
+_DRAWN = "This version draws with SDXL, SD 1.x and 2.x"
+_OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
+_TITLES = {family.architecture: family.title for family in FAMILIES}
+_WAITS = {
+    ModelType.LORA: "LoRAs are listed and checked; applying them in a generation comes later.",
+    ModelType.VAE: "VAEs are listed and checked; choosing one for a generation comes later.",
+    ModelType.CONTROL_NET: (
+        "ControlNets are listed and checked; following a control picture comes later."
+    ),
+    ModelType.EMBEDDING: (
+        "Textual inversions are listed and checked; using their words in a prompt comes later."
+    ),
+    ModelType.REFINER: "Refiners are listed and checked; refining a picture comes later.",
+    ModelType.UPSCALER: "Upscalers are listed; enlarging waits for postprocessing.",
+    ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
+    ModelType.SAFETY_CLASSIFIER: (
+        "Classifiers are listed; scoring pictures waits for safety checks."
+    ),
+    ModelType.TEXT_ENCODER: (
+        "Text encoders are listed; a checkpoint's own is used, another cannot be chosen yet."
+    ),
+    ModelType.IMAGE_ENCODER: "Image encoders are listed; they wait for picture prompts.",
+    ModelType.IMAGE_PROMPT_ADAPTER: "IP-Adapters are listed; they wait for picture prompts.",
+    ModelType.CONTROL_PREPROCESSOR: (
+        "Preprocessors are listed; they wait for the making of control pictures."
+    ),
+}
+# What goes for a ControlNet and is another network.
+_OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
+# Numbers of eight bits are read like others, times their scale where they have one.
+_READ_AS_THEY_ARE = ("", "fp8", "scaled fp8")
+_NO_TYPE = Reason.MODEL_FORMAT_UNSUPPORTED
+
+
+class Usability(NamedTuple):
+    """Why a file cannot be used, if so, and what to know before it is."""
+
+    problem: Problem | None
+    remarks: tuple[str, ...] = ()
+
+
+def usability(found: Recognised) -> Usability:
+    """Judge a file by what it was recognised as."""
+    problem = _problem(found)
+    if problem is not None:
+        return Usability(problem)
+    remarks = [_WAITS[found.type]] if found.type in _WAITS else []
+    if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
+        remarks.append("It holds several kinds of control; which one is meant is to be named.")
+    if "VAE" in found.lacks:
+        remarks.append("The file holds no VAE.")
+    if found.type is ModelType.CHECKPOINT and found.prediction is None:
+        remarks.append(
+            "The file does not say whether it predicts noise or velocity; put its .yaml beside "
+            "it if pictures come out grey or glaring."
+        )
+    return Usability(None, tuple(remarks))
+
+
+def _problem(found: Recognised) -> Problem | None:
+    if found.type is None:
+        return _of_no_type(found)
+    named = _foreign(found)
+    if named:
+        return Problem(
+            _NO_TYPE, f"{_DRAWN}; this is {_called(found.type)} {named}, which it cannot use."
+        )
+    if found.quantisation not in _READ_AS_THEY_ARE:
+        return Problem(
+            Reason.MODEL_DTYPE_UNSUPPORTED,
+            f"The weights are quantised: {found.quantisation}. Use the model's copy in float16 "
+            "or bfloat16.",
+        )
+    if found.type is ModelType.CONTROL_NET and found.kind in _OTHER_CONTROLS:
+        return Problem(
+            _NO_TYPE,
+            f"This is a {found.kind}; this version uses ControlNets of the usual kind.",
+        )
+    if found.type in (ModelType.CHECKPOINT, ModelType.REFINER):
+        return _of_checkpoint(found)
+    return None
+
+
+def _of_no_type(found: Recognised) -> Problem:
+    if found.kind:
+        whose = f" of {found.family}" if found.family else ""
+        said = f"The file is a {found.kind}{whose}, which this version does nothing with."
+    else:
+        said = "The file's tensors are of no kind of model that is known here."
+    return Problem(_NO_TYPE, said)
+
+
+def _foreign(found: Recognised) -> str:
+    """The family that a file is of or for, where it is none that is drawn with."""
+    if found.family:
+        return found.family
+    if found.architecture is None or found.architecture in _OURS:
+        return ""
+    return _TITLES[found.architecture]
+
+
+def _called(type: ModelType) -> str:
+    """With an article, and with what follows before the family's name."""
+    if type in (ModelType.CHECKPOINT, ModelType.REFINER):
+        return "a model of"
+    name = {ModelType.LORA: "LoRA", ModelType.VAE: "VAE", ModelType.CONTROL_NET: "ControlNet"}
+    return f"a {name.get(type, type.value.replace('-', ' '))} for"
+
+
+def _of_checkpoint(found: Recognised) -> Problem | None:
+    """Why a checkpoint or refiner cannot be drawn with, if so."""
+    if found.formulation:
+        return Problem(
+            Reason.MODEL_INCOMPATIBLE,
+            f"The model adds noise by {found.formulation} ({found.kind}), which this version "
+            "does not; drawn as anything else it gives noise.",
+        )
+    if found.prediction is PredictionType.FLOW:
+        return Problem(
+            Reason.MODEL_INCOMPATIBLE,
+            "The model was trained on flow matching, which this version does not draw with.",
+        )
+    if "text encoder" in found.lacks:
+        return Problem(
+            Reason.MODEL_INCOMPLETE,
+            f"The file holds a denoiser and no {' and no '.join(reversed(found.lacks))}; use "
+            "the whole checkpoint.",
+            {"component": "text_encoder"},
+        )
+    if found.extra_input:
+        return Problem(
+            Reason.MODEL_INCOMPATIBLE,
+            f"The model also takes {found.extra_input}; this version draws from text alone.",
+        )
+    if found.architecture is None:
+        return Problem(
+            _NO_TYPE, f"{_DRAWN}; of which family this checkpoint is, its tensors do not tell."
+        )
+    assert found.type is not None
+    if (found.type, found.architecture) not in LOADED_FROM_FILES:
+        return Problem(
+            _NO_TYPE,
+            "This version draws from diffusers folders, not from single files; use the model's "
+            "diffusers folder.",
+        )
+    return None

@@ -1,0 +1,135 @@
+"""Models' weight files read whole, in several threads at once: disks and page caches give far
+more to several readers than to one."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
+from io import FileIO
+
+from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.diffusers_folder import inspect_folder
+from domains.model.types import WeightFile
+from domains.values import ModelPlace
+
+# A read this long takes a fraction of a second, so a stop is noticed soon.
+_READ_BYTES = 8 << 20
+_HAS_PREADV = hasattr(os, "preadv")
+_THREADS = min(8, max(2, os.cpu_count() or 2))
+
+
+class ParallelReader:
+    """See the port `WeightReader`."""
+
+    def files(self, place: ModelPlace) -> tuple[WeightFile, ...]:
+        """The files that hold a model's weights."""
+        files = ConfinedFiles(place)
+        names = [""]
+        if files.has_folder():
+            plan = inspect_folder(files)
+            names = [file.name for network in plan.networks for file in network.files]
+        return tuple(_state(files, name) for name in dict.fromkeys(names))
+
+    def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:
+        """Whether these files are on disk as they were."""
+        on_disk = ConfinedFiles(place)
+        try:
+            return all(_state(on_disk, file.name) == file for file in files)
+        except (FailedPrecondition, OSError):
+            return False
+
+    def read(
+        self,
+        place: ModelPlace,
+        files: Sequence[tuple[WeightFile, memoryview]],
+        on_bytes: Callable[[int], None],
+    ) -> None:
+        """Read whole files, each to where it belongs."""
+        on_disk = ConfinedFiles(place)
+        ended = threading.Event()
+        with ExitStack() as stack:
+            opened = [
+                (stack.enter_context(on_disk.open(state.name)), state, target)
+                for state, target in files
+            ]
+
+            def read(piece: tuple[FileIO, WeightFile, memoryview, int]) -> None:
+                if ended.is_set():
+                    return
+                file, state, target, begin = piece
+                try:
+                    if _HAS_PREADV:
+                        _read(partial(_read_at, file), target, begin, on_bytes)
+                        return
+                    with on_disk.open(state.name) as own:
+                        _check(own, state)
+                        _read(partial(_read_there, own), target, begin, on_bytes)
+                except BaseException:
+                    ended.set()
+                    raise
+
+            pieces = [
+                (file, state, target[begin : begin + _READ_BYTES], begin)
+                for file, state, target in opened
+                for begin in range(0, len(target), _READ_BYTES)
+            ]
+            for file, state, _ in opened:
+                _check(file, state)
+            with ThreadPoolExecutor(_THREADS, "weights") as threads:
+                # The list raises what a piece raised, once all have ended.
+                list(threads.map(read, pieces))
+            for file, state, _ in opened:
+                _check(file, state)
+
+
+def _read(
+    read_at: Callable[[memoryview, int], int],
+    target: memoryview,
+    begin: int,
+    on_bytes: Callable[[int], None],
+) -> None:
+    done = 0
+    while done < len(target):
+        count = read_at(target[done:], begin + done)
+        if not count:
+            raise _changed()
+        done += count
+        on_bytes(count)
+
+
+def _read_at(file: FileIO, target: memoryview, offset: int) -> int:
+    """Several threads may read one file so."""
+    return os.preadv(file.fileno(), [target], offset)
+
+
+def _read_there(file: FileIO, target: memoryview, offset: int) -> int:
+    """A file's position is the file's: each thread needs a file of its own."""
+    file.seek(offset)
+    return file.readinto(target) or 0
+
+
+def _state(files: ConfinedFiles, name: str) -> WeightFile:
+    with files.open(name) as file:
+        return _state_of(file, name)
+
+
+def _state_of(file: FileIO, name: str) -> WeightFile:
+    state = os.fstat(file.fileno())
+    return WeightFile(name, state.st_size, state.st_mtime_ns)
+
+
+def _check(file: FileIO, state: WeightFile) -> None:
+    if _state_of(file, state.name) != state:
+        raise _changed()
+
+
+def _changed() -> FailedPrecondition:
+    return FailedPrecondition(
+        "A weight file changed while it was being read; try again once it is complete.",
+        reason=Reason.MODEL_TRUNCATED,
+    )

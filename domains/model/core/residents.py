@@ -1,0 +1,84 @@
+"""Which models lie on devices, as their workers tell, and what watchers are told of that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from domains.device.types import DeviceState, WorkerStatus
+from domains.model.core.contents import CatalogueContents
+from domains.model.types import EvictionCause, Model, ModelEvent, ModelEventKind
+
+Resident = tuple[str, str]
+"""A device's id and that of a model that lies there, in whole or in part."""
+
+
+class Residents:
+    """Compares what lies on devices with what lay there before, and tells the difference.
+
+    Args:
+        contents: The models.
+        held: What workers hold now, as far as they told.
+    """
+
+    def __init__(
+        self, contents: CatalogueContents, held: Callable[[], Iterable[Resident]]
+    ) -> None:
+        self._contents = contents
+        self._held = held
+        self._known: dict[Resident, Model] = {}
+        self._causes: dict[Resident, EvictionCause] = {}
+        self._lost: set[str] = set()
+        contents.changes.add_state(self._state)
+
+    def expect(self, model_id: str, device_id: str, cause: EvictionCause) -> None:
+        """Say why a model is about to leave a device, which only whoever takes it off knows."""
+        self._causes[device_id, model_id] = cause
+
+    def worker_changed(self, device_id: str, status: WorkerStatus) -> None:
+        """A device's worker is in another state: with a worker goes what it held."""
+        if status.state is not DeviceState.READY:
+            self._lost.add(device_id)
+
+    async def look(self) -> None:
+        """Tell what came and what left. To be called again and again."""
+        known = await self._contents.known()
+        held = set(self._held())
+        for resident in self._known.keys() - held:
+            model = self._known.pop(resident)
+            self._tell(ModelEventKind.UNLOADED, model, resident, self._why(resident, model))
+        for resident in held - self._known.keys():
+            # One that has gone from disk can still be held, and is no model any more.
+            if (found := known.get(resident[1])) is not None:
+                self._known[resident] = found
+                self._tell(ModelEventKind.LOADED, found, resident)
+        self._causes = {r: why for r, why in self._causes.items() if r in self._known}
+        self._lost.clear()
+
+    def _why(self, resident: Resident, model: Model) -> EvictionCause:
+        device_id, model_id = resident
+        if resident in self._causes:
+            return self._causes[resident]
+        if device_id in self._lost:
+            return EvictionCause.WORKER_LOST
+        now = self._contents.now().get(model_id)
+        if now is None or now.weights != model.weights:
+            return EvictionCause.FILE_CHANGED
+        return EvictionCause.ROOM
+
+    def _tell(
+        self,
+        kind: ModelEventKind,
+        model: Model,
+        resident: Resident,
+        cause: EvictionCause | None = None,
+    ) -> None:
+        device_id, model_id = resident
+        now = self._contents.now().get(model_id, model)
+        self._contents.changes.record(ModelEvent(kind, now, device_id, cause))
+
+    def _state(self) -> list[ModelEvent]:
+        now = self._contents.now()
+        return [
+            ModelEvent(ModelEventKind.LOADED, now.get(model.model_id, model), device_id)
+            for (device_id, _), model in self._known.items()
+        ]

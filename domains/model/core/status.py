@@ -1,0 +1,94 @@
+"""One model everywhere: on disk, in main memory, on each device, at one moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable
+
+from domains.device.types import LoadedComponent
+from domains.memory.types import Place
+from domains.model.core.cache import ModelCache
+from domains.model.core.catalogue import ModelCatalogue
+from domains.model.core.estimates import Estimates
+from domains.model.core.use import ModelUse
+from domains.model.ports import Machine
+from domains.model.types import ModelOnDevice, ModelStatus
+
+_MOST_SESSIONS = 64
+
+
+class ModelStatuses:
+    """Says where a model is and what it needs.
+
+    Args:
+        catalogue: Finds it.
+        cache: Knows whether main memory has it.
+        machine: The devices and what lies there.
+        use: Knows who uses it.
+        estimates: Knows what it needs.
+    """
+
+    def __init__(
+        self,
+        catalogue: ModelCatalogue,
+        cache: ModelCache,
+        machine: Callable[[], Machine],
+        use: ModelUse,
+        estimates: Estimates,
+    ) -> None:
+        self._catalogue = catalogue
+        self._cache = cache
+        self._machine = machine
+        self._use = use
+        self._estimates = estimates
+
+    async def status(self, model_id: str) -> ModelStatus:
+        """The model everywhere; empty means the default one.
+
+        Raises:
+            DomainError: What the catalogue raises for an id.
+        """
+        model = await self._catalogue.get(model_id)
+        machine = self._machine()
+        devices = machine.devices.devices
+        extents = await asyncio.gather(
+            *(machine.memory.extent(Place(device.device_id)) for device in devices)
+        )
+        # Nothing takes time from here on: what follows is of one moment.
+        model = await self._catalogue.get(model.model_id)
+        held = tuple(
+            one for one in machine.models.held() if one.component.model_id == model.model_id
+        )
+        by_device: dict[str, list[LoadedComponent]] = defaultdict(list)
+        for one in held:
+            if not one.device_id:
+                continue  # in main memory, to be loaded
+            by_device[one.device_id].append(one.component)
+        return ModelStatus(
+            model,
+            self._cache.find(model.model_id),
+            tuple(
+                self._loaded(model.model_id, device_id, tuple(parts))
+                for device_id, parts in by_device.items()
+            ),
+            held,
+            tuple(
+                self._estimates.at(model, device, machine, extent).estimate
+                for device, extent in zip(devices, extents, strict=True)
+                if not device.explanation and not device.lost
+            ),
+        )
+
+    def _loaded(
+        self, model_id: str, device_id: str, parts: tuple[LoadedComponent, ...]
+    ) -> ModelOnDevice:
+        users = self._use.running(model_id, device_id)
+        return ModelOnDevice(
+            model_id,
+            device_id,
+            parts,
+            parts[0].origin,
+            parts[0].load_time,
+            tuple(session.session_id for session in users[:_MOST_SESSIONS]),
+        )

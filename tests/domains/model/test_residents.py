@@ -1,0 +1,92 @@
+"""What watchers are told of models that come onto devices and leave them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from domains.device.types import DeviceState, WorkerStatus
+from domains.model.core.residents import Resident, Residents
+from domains.model.types import EvictionCause, ModelEvent, ModelEventKind, WeightFile
+from tests.fakes.model import FakeScanner, contents_of, model
+
+
+class Machine:
+    """Two models on disk, and what workers say that they hold."""
+
+    def __init__(self) -> None:
+        self.scanner = FakeScanner(model("a"), model("b"))
+        self.contents = contents_of(self.scanner, clock=lambda: datetime.now(UTC))
+        self.held: set[Resident] = set()
+        self.residents = Residents(self.contents, lambda: self.held)
+        self.told: list[ModelEvent] = []
+        self.contents.changes.subscribe(self.told.append)
+
+    async def told_after_a_look(self) -> list[tuple[str, str, str, str]]:
+        self.told.clear()
+        await self.residents.look()
+        return [
+            (e.kind.value, e.model.model_id, e.device_id, e.cause.value if e.cause else "")
+            for e in self.told
+            if e.device_id
+        ]
+
+
+@pytest.fixture
+async def machine() -> Machine:
+    made = Machine()
+    await made.contents.known()
+    return made
+
+
+async def test_what_comes_and_goes_is_told_once(machine: Machine) -> None:
+    machine.held = {("cuda:0", "a"), ("cpu:0", "a"), ("cpu:0", "gone")}
+    came = await machine.told_after_a_look()
+    same = await machine.told_after_a_look()
+    state = [event async for event in _state(machine)]
+    machine.held = {("cpu:0", "a")}
+
+    assert sorted(came) == [("loaded", "a", "cpu:0", ""), ("loaded", "a", "cuda:0", "")]
+    assert same == []
+    assert sorted(state) == ["cpu:0", "cuda:0"]
+    assert await machine.told_after_a_look() == [("unloaded", "a", "cuda:0", "room")]
+
+
+async def _state(machine: Machine):  # type: ignore[no-untyped-def]
+    async for told in machine.contents.changes.watch("a"):
+        if not isinstance(told.what, ModelEvent):
+            return
+        if told.what.kind is ModelEventKind.LOADED:
+            yield told.what.device_id
+
+
+@pytest.mark.parametrize("cause", EvictionCause)
+async def test_each_cause_is_told(machine: Machine, cause: EvictionCause) -> None:
+    machine.held = {("cuda:0", "a")}
+    await machine.residents.look()
+    machine.held = set()
+    match cause:
+        case EvictionCause.WORKER_LOST:
+            machine.residents.worker_changed("cuda:0", WorkerStatus(DeviceState.RECOVERING))
+        case EvictionCause.FILE_CHANGED:
+            machine.scanner.models = [model("a", weights=(WeightFile("", 1, 2),))]
+            await machine.contents.refresh()
+        case EvictionCause.REQUESTED | EvictionCause.PRESSURE:
+            machine.residents.expect("a", "cuda:0", cause)
+    machine.residents.worker_changed("cpu:0", WorkerStatus(DeviceState.RECOVERING))
+
+    assert await machine.told_after_a_look() == [("unloaded", "a", "cuda:0", cause.value)]
+
+
+async def test_a_cause_does_not_outlive_what_it_was_told_of(machine: Machine) -> None:
+    machine.held = {("cuda:0", "a")}
+    await machine.residents.look()
+    machine.residents.expect("a", "cuda:0", EvictionCause.PRESSURE)
+    for _ in range(2):
+        machine.held = set()
+        last = await machine.told_after_a_look()
+        machine.held = {("cuda:0", "a")}
+        await machine.residents.look()
+
+    assert last == [("unloaded", "a", "cuda:0", "room")]
