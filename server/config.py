@@ -134,7 +134,7 @@ class Settings(BaseModel):
     default_model: str = ""
     """Empty: the first checkpoint of the catalogue."""
     convert_pickles: bool = True
-    """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is ever run."""
+    """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is run."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600

@@ -163,8 +163,8 @@ class ConversionReport(Value, frozen=True):
 class ConvertJob(Job[ConversionReport], frozen=True):
     """Write a model as safetensors into an empty folder, in the inspector.
 
-    A model of one file becomes `file_name` in that folder, a folder becomes its content. Without
-    a data type every tensor keeps its own; `prune` leaves out what only training needs.
+    A model of one file becomes `file_name` in that folder, a folder becomes its content.
+    Without a data type every tensor keeps its own; `prune` leaves out what only training needs.
     """
 
     model_id: ModelId

@@ -60,7 +60,7 @@ class NewModels:
         self._roots = tuple(roots)
 
     def sweep(self) -> None:
-        """Remove what was left half written long ago; another server may write to a root too."""
+        """Remove what was left half written long ago; another server may write here too."""
         long_ago = time.time() - _ABANDONED_SECONDS
         for root in self._roots:
             with contextlib.suppress(OSError):

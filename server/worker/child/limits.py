@@ -1,8 +1,8 @@
 """What a process gives up before it reads what nobody vouches for.
 
-Its memory and its processor time are bounded where the system can do that (on Windows the front's
-job object does), it leaves no core behind, and it can neither reach the network nor start
-anything: Python asks before it does, and is told no.
+Its memory and its processor time are bounded where the system can do that (on Windows the
+front's job object does), it leaves no core behind, and it can neither reach the network nor
+start anything: Python asks before it does, and is told no.
 """
 
 from __future__ import annotations

@@ -43,5 +43,5 @@ def worker_command(python: Path | None = None) -> list[str]:
 
 
 def inspector_command() -> list[str]:
-    """Starts an inspector, always with this interpreter: it needs nothing that a device does."""
+    """Starts an inspector, always with this interpreter: it needs nothing that devices do."""
     return [sys.executable, "-P", "-m", "server.worker.child.inspector"]

@@ -28,6 +28,7 @@ from domains.errors import (
 )
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent
+from domains.session.types import ImageResult
 from server.worker.front.environment import child_environment, inspector_command
 from server.worker.front.process import WorkerProcess, describe_exit
 from server.worker.front.runs import Run
@@ -192,11 +193,12 @@ class _Inspector:
                 frame = frames.decode_from_worker(link.receive())
                 run.touch(time.monotonic())
                 match frame:
-                    case frames.Progress(event=None):
-                        continue
+                    case frames.Progress(event=ImageResult()):
+                        raise frames.ProtocolError("an inspector makes no pictures")
                     case frames.Progress(event=event):
-                        run.check(event)
-                        run.offer(event)
+                        if event is not None:
+                            run.check(event)
+                            run.offer(event)
                     case frames.Done(report=report):
                         return frames.decoded(run.job.report_type(), bytes(report))
                     case frames.Failed(failure=failure, traceback=told):

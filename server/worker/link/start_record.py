@@ -39,7 +39,7 @@ class StartRecord(Value, frozen=True):
 
 
 class InspectorRecord(Value, frozen=True):
-    """Where an inspector reports to, and what it may take: memory, and seconds of the processor."""
+    """Where an inspector reports to, and how much memory and processor time it may take."""
 
     address: Annotated[str, Meta(max_length=512)]
     key: Annotated[bytes, Meta(max_length=64)]

@@ -17,7 +17,7 @@ from domains.model.backends.inspector.progress import Progress
 from domains.model.backends.inspector.stored import StoredTensor, numbers, read_weights
 from domains.model.backends.inspector.weight_files import is_pickle, weight_files
 from domains.model.jobs import MAX_FINDINGS, Finding, InspectionReport, InspectJob
-from domains.model.types import ValidationDepth
+from domains.model.types import ValidationDepth, weights_sha256
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 
@@ -44,20 +44,13 @@ def inspect(job: InspectJob, context: JobContext) -> InspectionReport:
     digest = ""
     if full:
         context.emit(PhaseStarted(Phase.VERIFYING))
-        digest = combined([look.hash(name) for name in names])
+        digest = weights_sha256({name: look.hash(name) for name in names})
     if deep:
         for name, found in tensors.items():
             look.scan(name, found)
     if full:
         progress.end(shown(names[-1] if names else "", files))
     return InspectionReport(tuple(look.findings), look.omitted, digest)
-
-
-def combined(hashes: list[str]) -> str:
-    """The hash over a model's weight files: of the one, or of all hashes in order of path."""
-    if len(hashes) == 1:
-        return hashes[0]
-    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def shown(name: str, files: ConfinedFiles) -> str:

@@ -1,4 +1,4 @@
-"""Numbers of every stored type, with numpy alone: into another type, and whether they are finite.
+"""Numbers of every stored type, by numpy alone: into another type, and whether they are finite.
 
 numpy has no bfloat16 and no 8-bit floats, so numbers travel as the integers of their bits.
 Rounding is to the nearest, ties to even, as torch rounds.

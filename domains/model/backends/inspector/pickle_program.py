@@ -1,9 +1,9 @@
-"""Reads the program that a pickle is, and does none of what it says but for putting values together.
+"""Reads the program that a pickle is, and does none of what it says but put values together.
 
 A pickle is a list of instructions for a stack machine (Python's pickletools describes them).
-Python's own machine imports and calls what a pickle names. This one knows the names in `pickled`
-and gives a value of ours for each; every instruction costs a bounded amount of time and memory,
-and their number is bounded.
+Python's own machine imports and calls what a pickle names. This one knows the names in
+`pickled` and gives a value of ours for each; every instruction costs a bounded amount of time
+and memory, and their number is bounded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class _Program:
 
 
 def read_program(file: BinaryIO) -> Any:
-    """The value that the pickle at the file's position describes; the position is behind it then.
+    """The value that the pickle at the file's position describes; it is behind it then.
 
     Plain values are as they are; of the rest see `pickled`.
 

@@ -1,7 +1,7 @@
 """What a pickle of weights is made of: storages, tensors, and names that stand for themselves.
 
-The names are those that `torch.save` writes for tensors (torch/_utils.py, torch/storage.py), and
-a few that trainers leave beside them. A name becomes a value of ours; nothing is imported.
+The names are those that `torch.save` writes for tensors (torch/_utils.py, torch/storage.py),
+and a few that trainers leave beside them. A name becomes a value of ours; nothing is imported.
 """
 
 from __future__ import annotations

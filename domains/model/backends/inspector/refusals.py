@@ -12,8 +12,8 @@ def unsafe(name: str) -> FailedPrecondition:
     """MODEL_UNSAFE_PICKLE: a pickle asks for something that is not on the list."""
     shown = one_line(name, _LONGEST_NAME)
     return FailedPrecondition(
-        f"The pickle asks for {shown}, which no weights need; it is not opened. Get the model as "
-        "safetensors, or from somebody you trust.",
+        f"The pickle asks for {shown}, which no weights need; it is not opened. Get the model "
+        "as safetensors, or from somebody you trust.",
         reason=Reason.MODEL_UNSAFE_PICKLE,
         metadata={"global": shown},
     )

@@ -89,7 +89,7 @@ def write(
         file.write(header_of(tensors, metadata))
         for tensor in tensors:
             for piece, size in _pieces(source, tensor):
-                file.write(memoryview(piece).cast("B"))
+                file.write(memoryview(piece).cast("B"))  # type: ignore[arg-type]
                 progress.add(item, size)
         file.flush()
         os.fsync(file.fileno())

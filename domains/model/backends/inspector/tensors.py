@@ -12,7 +12,7 @@ from domains.model.backends.safetensors_header import MAX_TENSORS
 
 _DEPTH = 8
 _MOST_SHOWN = 16
-# What trainers wrap weights in; the first one that is there (spandrel/__helpers/canonicalize.py).
+# What trainers wrap weights in; the first that is there (spandrel/__helpers/canonicalize.py).
 _WRAPPERS = (
     "state_dict",
     "params_ema",

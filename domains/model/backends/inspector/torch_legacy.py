@@ -1,7 +1,7 @@
 """Files of `torch.save` before torch 1.6: pickles one after another, then raw numbers.
 
-A magic number, a protocol version, facts about the machine, the value, the list of storage keys,
-and for each key how many numbers there are (eight bytes) and the numbers
+A magic number, a protocol version, facts about the machine, the value, the list of storage
+keys, and for each key how many numbers there are (eight bytes) and the numbers
 (torch/serialization.py, `_legacy_save`).
 """
 

@@ -1,4 +1,4 @@
-"""Files as torch.save writes them, and as people with other intentions do; made without torch."""
+"""Files as torch.save writes them, and as people with other aims do; made without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pickles of every kind that is none of a model's: each refused with its reason, and none run."""
+"""Pickles of every kind that no model is: each refused with its reason, and none run."""
 
 from __future__ import annotations
 
@@ -53,9 +53,11 @@ def test_an_unsafe_pickle_is_refused_by_the_name_it_asks_for(
     name: str, asked_for: str, tmp_path: Path
 ) -> None:
     make: Callable[[Path], Path] = BAD[name][1]
-    with open(make(tmp_path / "model.ckpt"), "rb") as file:
-        with pytest.raises(FailedPrecondition) as refused:
-            read_weights(file, pickle=True)
+    with (
+        open(make(tmp_path / "model.ckpt"), "rb") as file,
+        pytest.raises(FailedPrecondition) as refused,
+    ):
+        read_weights(file, pickle=True)
 
     assert refused.value.metadata == {"global": asked_for}
     assert asked_for in refused.value.message
