@@ -135,6 +135,8 @@ class Settings(BaseModel):
     """Empty: the first checkpoint of the catalogue."""
     convert_pickles: bool = True
     """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is run."""
+    preload: bool = True
+    """Load the default model on the default device when the server starts, if it fits."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600

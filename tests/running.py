@@ -94,6 +94,8 @@ def launch(data_dir: Path, *flags: str, program: str = "server") -> subprocess.P
         program: The module that is run.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
+    if "--preload" not in flags:
+        flags = (*flags, "--no-preload")  # nothing that the test does not ask for
     with (data_dir / "server.log").open("ab") as log:
         return subprocess.Popen(
             [

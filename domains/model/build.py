@@ -45,6 +45,7 @@ from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.core.hashing import Hashing
 from domains.model.core.looks import Looks
+from domains.model.core.preloading import Preload
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
 from domains.model.ports import Machine
@@ -57,6 +58,7 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
+_PRELOAD_SECONDS = 5.0
 _REVISION_SECONDS = 2.0
 
 
@@ -71,6 +73,8 @@ class Settings(Protocol):
     def default_model(self) -> str: ...
     @property
     def convert_pickles(self) -> bool: ...
+    @property
+    def preload(self) -> bool: ...
     @property
     def model_cache_bytes(self) -> int | None: ...
     @property
@@ -163,7 +167,9 @@ def build(
             if device.device_id == device_id
         ),
     )
-    new_models = NewModels(settings.model_roots)
+    new_models = NewModels(
+        root for root in settings.model_roots if root not in settings.read_only_model_roots
+    )
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     service = ModelService(
@@ -172,7 +178,9 @@ def build(
         refreshes=Refreshes(contents),
         caching=caching,
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
-        unloads=Unloads(catalogue, cache, machine, use, pool),
+        unloads=Unloads(
+            catalogue, cache, machine, use, pool, expect=lambda *why: residents.expect(*why)
+        ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
         checks=Checks(catalogue, inspectors),
@@ -190,12 +198,15 @@ def build(
     residents = Residents(contents, held)
     pool.subscribe(residents.worker_changed)
     # The first two wait in their own way.
-    loops = (
+    loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
         Loop("cached models", _REVISION_SECONDS, caching.revise),
     )
+    if settings.preload:
+        preload = Preload(catalogue, machine, estimates, session.sessions, session.runner, runs)
+        loops = (*loops, Loop("the default model", _PRELOAD_SECONDS, preload.run))
 
     async def close() -> None:
         await contents.close()

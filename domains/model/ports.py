@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -201,6 +202,19 @@ class Devices(Protocol):
         Raises:
             DeviceNotFound: There is none of that name.
         """
+        ...
+
+    async def default(self) -> Device:
+        """The device where nothing else decides.
+
+        Raises:
+            DeviceNotFound: The configured default device is not there.
+            DiscoveryIncomplete: It may still be found.
+        """
+        ...
+
+    def preparing(self, device_id: str, why: str) -> AbstractContextManager[None]:
+        """Have a device that is ready count as starting meanwhile."""
         ...
 
 

@@ -11,15 +11,13 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
-from domains.device.types import Components, Placement
+from domains.device.types import Components
 from domains.errors import Reason
 from domains.memory.types import HeldComponent
-from domains.session.types import WorkOptions
 from domains.values import (
     ByteFigure,
     ModelOrigin,
     ModelPlace,
-    PartDataType,
     TensorDataType,
 )
 
@@ -243,27 +241,6 @@ class Scan:
     unsettled: bool = False
 
 
-@dataclass(frozen=True)
-class RefreshRequest:
-    """Look through the roots, with `full` read headers of unchanged files too; `digest`
-    stands for the whole request."""
-
-    full: bool
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class RefreshReport:
-    """What a refresh changed: ids of models, and what was left out and why."""
-
-    added: tuple[str, ...]
-    changed: tuple[str, ...]
-    removed: tuple[str, ...]
-    total_count: int
-    problems: tuple[str, ...]
-
-
 class EvictionCause(Enum):
     """Why a model left memory."""
 
@@ -297,60 +274,6 @@ class ModelEvent:
     cause: EvictionCause | None = None
 
 
-class ValidationDepth(Enum):
-    """How closely a model is looked at."""
-
-    HEADER = "header"
-    FULL = "full"
-    DEEP = "deep"
-
-
-@dataclass(frozen=True)
-class ValidationRequest:
-    """Check a model; `device_id` empty leaves out whether it fits there.
-
-    `digest` stands for the whole request.
-    """
-
-    model_id: str
-    depth: ValidationDepth
-    device_id: str
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class ConversionRequest:
-    """Write a model anew as `target_model_id`; without a data type numbers keep theirs.
-
-    `digest` stands for the whole request.
-    """
-
-    model_id: str
-    target_model_id: str
-    data_type: TensorDataType | None
-    format: ModelFormat
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class LoadRequest:
-    """Put a model on a device; an empty id means the default model.
-
-    `data_types` are those of parts for which the client chose one. A `dry_run` only says what
-    would be. `digest` stands for the whole request.
-    """
-
-    model_id: str
-    placement: Placement
-    options: WorkOptions
-    digest: bytes
-    data_types: tuple[PartDataType, ...] = ()
-    warm_up: bool = False
-    dry_run: bool = False
-
-
 @dataclass(frozen=True)
 class CachedModelInfo:
     """A model in main memory, as clients see it."""
@@ -380,30 +303,6 @@ class CacheStatus:
     shared: bool
     page_locked: bool
     remark: str
-
-
-@dataclass(frozen=True)
-class CacheRequest:
-    """Read a model into main memory; `digest` stands for the whole request."""
-
-    model_id: str
-    pinned: bool
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class UnloadRequest:
-    """Take a model off devices, all of them where none is named.
-
-    `digest` stands for the whole request.
-    """
-
-    model_id: str
-    device_ids: tuple[str, ...]
-    keep_cached: bool
-    options: WorkOptions
-    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -441,16 +340,6 @@ class ModelOnDevice:
 
 
 @dataclass(frozen=True)
-class UnloadReport:
-    """Devices that a model left, and how much memory that freed; `cached` says whether it is in
-    main memory now."""
-
-    device_ids: tuple[str, ...]
-    freed: ByteFigure
-    cached: bool
-
-
-@dataclass(frozen=True)
 class ModelStatus:
     """A model everywhere, at one moment."""
 
@@ -459,38 +348,3 @@ class ModelStatus:
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]
-
-
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """Measure a model on a device; sizes are in pixels, None means native.
-
-    `digest` stands for the whole request.
-    """
-
-    model_id: str
-    placement: Placement
-    width: int | None
-    height: int | None
-    steps: int
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class ModelBenchmark:
-    """Figures of a model on a device; times are seconds, one for each time.
-
-    `switch` is empty where main memory did not have the whole model.
-    """
-
-    model_id: str
-    device_id: str
-    load: tuple[float, ...]
-    switch: tuple[float, ...]
-    encode: tuple[float, ...]
-    step: tuple[float, ...]
-    decode: tuple[float, ...]
-    peak_memory: ByteFigure
-    data_types: tuple[PartDataType, ...]
-    channels_last: bool

@@ -12,6 +12,7 @@ from deviceops.v1 import (
     model_cache_pb2,
     model_info_pb2,
     model_pb2,
+    model_task_pb2,
 )
 from server.cli.client import Client
 from server.cli.endings import conclude
@@ -41,6 +42,13 @@ def unload(client: Client, request: model_pb2.UnloadModelRequest, *, as_json: bo
 def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json: bool) -> Exit:
     """Read a model into main memory and show how far it is; the exit code."""
     return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
+
+
+def benchmark(
+    client: Client, request: model_task_pb2.BenchmarkModelRequest, *, as_json: bool
+) -> Exit:
+    """Measure a model and show its times; the exit code."""
+    return _run(client, lambda: client.models.BenchmarkModel(request), as_json=as_json)
 
 
 def optimize(
@@ -83,6 +91,8 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
             return _place(completed.loaded_model)
         case "model_unload":
             return _left(completed.model_unload)
+        case "model_benchmark":
+            return _times(completed.model_benchmark)
         case "optimization":
             return _effect(completed.optimization)
     return []
@@ -104,6 +114,23 @@ def _left(report: model_info_pb2.ModelUnloadReport) -> list[str]:
     devices = ", ".join(map(printable, report.device_ids)) or "no device any more"
     kept = ", stays in main memory" if report.cached else ""
     return [f"  left {devices}{kept}: {byte_figure(report.freed)} freed"]
+
+
+def _times(found: model_info_pb2.ModelBenchmark) -> list[str]:
+    named = (
+        ("from disk", found.load),
+        ("from main memory", found.switch),
+        ("prompt", found.encode),
+        ("step", found.step),
+        ("decoding", found.decode),
+    )
+    lines = [
+        f"  {words}: {duration(each.p50_ms / 1_000)},"
+        f" 99 % within {duration(each.p99_ms / 1_000)} ({each.count} times)"
+        for words, each in named
+        if each.count
+    ]
+    return [*lines, f"  peak memory: {byte_figure(found.peak_memory)}"]
 
 
 def _effect(report: device_info_pb2.OptimizationReport) -> list[str]:

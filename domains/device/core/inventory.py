@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from domains import checks
@@ -74,6 +75,7 @@ class DeviceInventory:
         self._complete = False
         self._running: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._preparing: dict[str, str] = {}
 
     @property
     def devices(self) -> tuple[Device, ...]:
@@ -272,5 +274,20 @@ class DeviceInventory:
             return state is DeviceState.READY
         return state is not DeviceState.UNAVAILABLE
 
+    @contextlib.contextmanager
+    def preparing(self, device_id: str, why: str) -> Iterator[None]:
+        """Have a device that is ready count as starting meanwhile; `why` is its explanation."""
+        self._preparing[device_id] = why
+        self._tell()
+        try:
+            yield
+        finally:
+            del self._preparing[device_id]
+            self._tell()
+
     def _report(self, device: Device, default_id: str) -> DeviceReport:
-        return report_of(device, self._workers.status(device.device_id), default_id)
+        report = report_of(device, self._workers.status(device.device_id), default_id)
+        why = self._preparing.get(device.device_id)
+        if why is None or report.state is not DeviceState.READY:
+            return report
+        return replace(report, state=DeviceState.STARTING, explanation=why)

@@ -23,9 +23,9 @@ from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.diffusers_folder import fingerprint, inspect_folder
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.backends.plans import fingerprint, plan_to_draw
 from domains.model.backends.sizes import latent_size, pixels_per_latent
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
@@ -92,14 +92,14 @@ def prepare_model(
     check_stop: Callable[[], None],
     data_types: tuple[PartDataType, ...] = (),
 ) -> PreparedModel:
-    """Check everything of the model folder at `place` that can be checked without weights.
+    """Check everything of the model at `place` that can be checked without weights.
 
     A model that cannot be used is refused here, in a second or two at most.
 
     Args:
         model_id: What it is called elsewhere.
-        place: A folder in the diffusers layout. Every file is judged when it is opened:
-            the scan that found it may be seconds old.
+        place: A folder in the diffusers layout or a checkpoint in one file. Every file is
+            judged when it is opened: the scan that found it may be seconds old.
         precision: Both start from the same exact numbers; speed is measured later.
         device: Where the networks will go.
         check_stop: Called around each component.
@@ -107,7 +107,7 @@ def prepare_model(
 
     Raises:
         ModelNotFound: It is no longer there.
-        FailedPrecondition: As `inspect_folder` and `build_tokenizer`; MODEL_INCOMPLETE also
+        FailedPrecondition: As `plan_to_draw` and `build_tokenizer`; MODEL_INCOMPLETE also
             where the machine cannot read a file;
             DEVICE_UNSUPPORTED for a data type that the device does not compute in.
         PathOutsideRoot: A part of it is a link that leads outside its root.
@@ -117,7 +117,7 @@ def prepare_model(
     check_supported(data_types, device)
     state = state_of(model_id, place)
     with _read_by_the_machine():
-        plan = inspect_folder(ConfinedFiles(place))
+        plan = plan_to_draw(ConfinedFiles(place))
     configs = {network.name: network.config for network in plan.networks}
     tokenizers = {
         name: build_tokenizer(tokenizer, configs[tokenizer.encoder])

@@ -94,14 +94,22 @@ class ConfinedFiles:
 
         Raises: As `names`.
         """
-        found = []
-        for folder in folders:
-            for name in self.names(folder):
-                path = f"{folder}/{name}".lstrip("/")
-                spot = self._find(path)
-                if spot is not None and stat.S_ISREG(spot.state.st_mode):
-                    found.append(file_state(path, spot.state))
-        return tuple(found)
+        return self.states(
+            f"{folder}/{name}".lstrip("/") for folder in folders for name in self.names(folder)
+        )
+
+    def states(self, names: Iterable[str]) -> Fingerprint:
+        """Those of `names` that are files; see `fingerprint`.
+
+        Raises:
+            PathOutsideRoot: One is a link that leads outside the root.
+        """
+        spots = ((name, self._find(name)) for name in names)
+        return tuple(
+            file_state(name, spot.state)
+            for name, spot in spots
+            if spot is not None and stat.S_ISREG(spot.state.st_mode)
+        )
 
     def _inside(self, name: str) -> tuple[str, ...]:
         return (*self.place.inside.parts, *filter(None, name.split("/")))

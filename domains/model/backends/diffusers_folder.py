@@ -14,15 +14,15 @@ from domains.model.backends.component_config import (
     check_config,
     read_config,
 )
-from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
+from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.family import INDEX, Family
 from domains.model.backends.families.formulations import check_formulation
-from domains.model.backends.families.registry import FAMILIES, PIPELINES
+from domains.model.backends.families.registry import PIPELINES, family_of
 from domains.model.backends.families.schedulers import SCHEDULER
-from domains.model.backends.folder_tensors import folder_tensors
 from domains.model.backends.model_card import one_line
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
+from domains.model.backends.network_tensors import folder_tensors
 from domains.model.backends.sizes import check_native_size
 from domains.model.backends.stored_weights import check_weights
 from domains.model.backends.tokenizer_files import check_ids, read_tokenizer
@@ -30,6 +30,7 @@ from domains.model.backends.weight_files import weight_files
 
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
+_UNET_CONFIG = "unet/config.json"
 _LIBRARIES = frozenset({"diffusers", "transformers", None})
 _TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
 
@@ -52,7 +53,7 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
     index = read_config(files, INDEX_FILE)
-    family = _family(index)
+    family = _family(files, index)
     check_config(index, INDEX, called=INDEX_FILE)
     _check_index(index, family)
     _refuse_code(files, family)
@@ -86,26 +87,17 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
     )
 
 
-def fingerprint(files: ConfinedFiles) -> Fingerprint:
-    """The state of every file that a model may be made of.
-
-    Two equal fingerprints mean that nothing was changed on disk in between.
-
-    Raises: As `ConfinedFiles.names`.
-    """
-    parts = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
-    return files.fingerprint(["", *sorted(parts | {"scheduler"})])
-
-
-def _family(index: Config) -> Family:
+def _family(files: ConfinedFiles, index: Config) -> Family:
     class_name = index.get("_class_name")
-    family = PIPELINES.get(class_name) if isinstance(class_name, str) else None
-    if family is None:
+    if not isinstance(class_name, str) or class_name not in PIPELINES:
         raise FailedPrecondition(
             "The model's pipeline class is not one this server runs: "
             f"{', '.join(sorted(PIPELINES))}.",
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
+    has_unet = files.has_file(_UNET_CONFIG)
+    family = family_of(index, read_config(files, _UNET_CONFIG) if has_unet else {})
+    assert family is not None
     return family
 
 
@@ -153,12 +145,21 @@ def _refuse_code(files: ConfinedFiles, family: Family) -> None:
 
 
 def _plan_network(files: ConfinedFiles, name: str, network_class: NetworkClass) -> NetworkPlan:
-    called = f"{name}/config.json"
+    config = network_config(files, f"{name}/config.json", network_class)
+    weights = weight_files(files, name, network_class.weights_name)
+    tensors = folder_tensors(name, network_class, weights)
+    return NetworkPlan(name, network_class, config, tensors)
+
+
+def network_config(files: ConfinedFiles, called: str, network_class: NetworkClass) -> Config:
+    """The configuration of a network, checked; `called` is its file.
+
+    Raises:
+        FailedPrecondition: MODEL_INCOMPLETE or MODEL_CONFIG_INVALID.
+    """
     given = read_config(files, called)
     # Null means the default where the library would otherwise work one out.
     defaults = dict(network_class.defaults)
     config = defaults | {k: v for k, v in given.items() if v is not None or k not in defaults}
     check_config(config, network_class.bounds, called=called)
-    weights = weight_files(files, name, network_class.weights_name)
-    tensors = folder_tensors(name, network_class, weights)
-    return NetworkPlan(name, network_class, config, tensors)
+    return config

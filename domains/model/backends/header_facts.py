@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from domains.model.backends.lora.endings import piece
 from domains.model.backends.lora.targets import RANK_AXES
-from domains.model.backends.safetensors_header import Header
+from domains.model.backends.safetensors_header import Header, TensorEntry
 from domains.values import TensorDataType
 
 _DATA_TYPES = {
@@ -21,6 +21,9 @@ _DATA_TYPES = {
     "U8": TensorDataType.UINT8,
 }
 
+# A tensor without numbers may say that it has any.
+_MOST_RANK = 1 << 16
+
 
 def parameter_count(headers: Iterable[Header]) -> int:
     """Numbers in all tensors."""
@@ -33,15 +36,19 @@ def lora_ranks(header: Header) -> Counter[int]:
     for tensor in header.tensors:
         found = piece(tensor.name)
         axis = RANK_AXES.get(found.part) if found is not None else None
-        if axis is not None and len(tensor.shape) >= 2:
+        if axis is not None and len(tensor.shape) >= 2 and tensor.shape[axis] <= _MOST_RANK:
             ranks[tensor.shape[axis]] += 1
     return +ranks
 
 
 def data_type(headers: Iterable[Header]) -> TensorDataType | None:
     """The element type of most numbers; None when it is none that networks are kept in."""
+    return data_type_of(tensor for header in headers for tensor in header.tensors)
+
+
+def data_type_of(tensors: Iterable[TensorEntry]) -> TensorDataType | None:
+    """See `data_type`."""
     counts: Counter[str] = Counter()
-    for header in headers:
-        for tensor in header.tensors:
-            counts[tensor.data_type] += tensor.parameter_count
+    for tensor in tensors:
+        counts[tensor.data_type] += tensor.parameter_count
     return _DATA_TYPES.get(counts.most_common(1)[0][0]) if counts else None

@@ -16,7 +16,7 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.safetensors_header import Header, TensorEntry
 from domains.model.backends.tokenizer_files import TokenizerPlan
-from domains.model.types import Architecture
+from domains.model.types import Architecture, ModelType
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,14 @@ class NetworkPlan:
         return found
 
     @property
+    def stored(self) -> tuple[TensorEntry, ...]:
+        """Every stored tensor that is read for it."""
+        return tuple(entry for file in self.files for entry in self.entries(file).values())
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of tensor data that are read for it."""
-        return sum(
-            entry.size_bytes for file in self.files for entry in self.entries(file).values()
-        )
+        return sum(entry.size_bytes for entry in self.stored)
 
     @property
     def parameter_count(self) -> int:
@@ -100,7 +103,7 @@ class NetworkPlan:
 class ModelPlan:
     """Everything of a model that generation needs, checked and not yet built.
 
-    `index` says what a folder's `model_index.json` says.
+    `index` says what a folder's `model_index.json` says; `type` is CHECKPOINT or REFINER.
     """
 
     files: ConfinedFiles
@@ -109,6 +112,7 @@ class ModelPlan:
     networks: tuple[NetworkPlan, ...]
     tokenizers: Mapping[str, TokenizerPlan]
     scheduler_config: Config
+    type: ModelType = ModelType.CHECKPOINT
 
     @property
     def size_bytes(self) -> int:

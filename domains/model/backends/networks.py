@@ -77,8 +77,8 @@ def stored_weights(
         open_bytes: Where a file's bytes come from.
 
     Yields:
-        The plan's name of a tensor, its origin, and what is stored, on the CPU; see
-        `read_tensors`.
+        The plan's name of a tensor, its origin, and what is stored, times its scale where it
+        has one, on the CPU; see `read_tensors`.
 
     Raises:
         FailedPrecondition: As `read_tensors`.
@@ -88,12 +88,23 @@ def stored_weights(
         for name, origin in network.tensors.items():
             if origin.file.name == file.name:
                 wanted[origin.stored.name].append((name, origin))
-        entries = sorted(network.entries(file).values(), key=lambda entry: entry.offset)
+        scales: dict[str, torch.Tensor] = {}
+        # What is in no tensor's place is a scale, which is needed before what it scales.
+        entries = sorted(
+            network.entries(file).values(),
+            key=lambda entry: (entry.name in wanted, entry.offset),
+        )
         for entry, tensor in read_tensors(
             file, entries, on_bytes=on_bytes, open_bytes=open_bytes
         ):
+            if entry.name not in wanted:
+                scales[entry.name] = tensor.float()
+                continue
             for name, origin in wanted[entry.name]:
-                yield name, origin, tensor
+                scaled = tensor
+                if origin.scale is not None:
+                    scaled = tensor.float() * scales[origin.scale.name]
+                yield name, origin, scaled
 
 
 def fill(

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from domains.model.errors import NameTaken, NoWritableRoot
@@ -53,10 +53,10 @@ class NewModels:
     """See the port.
 
     Args:
-        roots: Folders of models, the first has precedence.
+        roots: Folders of models that may be written to, the first has precedence.
     """
 
-    def __init__(self, roots: Sequence[Path]) -> None:
+    def __init__(self, roots: Iterable[Path]) -> None:
         self._roots = tuple(roots)
 
     def sweep(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from domains.errors import DomainError, FailedPrecondition, Reason
 from domains.model.backends import spoken_metadata
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.file_recognition import recognise_file
 from domains.model.backends.header_facts import data_type, lora_ranks, parameter_count
 from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.original_config import (
@@ -15,23 +15,20 @@ from domains.model.backends.original_config import (
     OriginalConfig,
     read_original_config,
 )
-from domains.model.backends.recognition import Recognised, Tensors, recognise
+from domains.model.backends.planned import planned
 from domains.model.backends.roots import FORMATS, Found
 from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.backends.usability import usability
 from domains.model.types import (
-    Architecture,
     Model,
     ModelFormat,
     ModelType,
-    PredictionType,
     Problem,
 )
 
 _MAX_ENTRIES = 128
 _MAX_KEY = 128
 _MAX_VALUE = 512
-_NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
 
 
 def read_safetensors(found: Found) -> Model:
@@ -48,7 +45,7 @@ def read_safetensors(found: Found) -> Model:
         return unusable(found, problem_of(error))
     metadata = header.metadata
     beside = _beside(found)
-    recognised = _with_words(recognise(Tensors.of(header)), metadata, beside)
+    recognised = recognise_file(header, beside)
     usable = usability(recognised)
     remarks = usable.remarks
     if beside.prediction is not None and recognised.type in _DRAWING:
@@ -58,7 +55,7 @@ def read_safetensors(found: Found) -> Model:
     ranks = lora_ranks(header) if recognised.type is ModelType.LORA else {}
     if len(ranks) > 1:
         remarks += (f"Its layers have ranks from {min(ranks)} to {max(ranks)}.",)
-    return Model(
+    model = Model(
         model_id="",
         name=one_line(metadata.get("modelspec.title", ""), 128) or shown_name(found),
         type=recognised.type,
@@ -86,36 +83,10 @@ def read_safetensors(found: Found) -> Model:
         problem=usable.problem,
         metadata=_shown(metadata),
     )
+    return planned(model, recognised) if usable.problem is None else model
 
 
 _DRAWING = (ModelType.CHECKPOINT, ModelType.REFINER)
-
-
-def _with_words(
-    found: Recognised, metadata: Mapping[str, str], beside: OriginalConfig
-) -> Recognised:
-    """What the tensors leave open, from the .yaml beside the file and its own metadata.
-
-    Marker tensors come first: they were put there to be believed.
-    """
-    if not found.family and found.type is not None:
-        said = found.architecture or spoken_metadata.architecture(metadata)
-        found = replace(found, architecture=said)
-    if found.formulation or found.prediction is PredictionType.FLOW:
-        return found
-    # Of these two the commoner one is no mark, but what is left without one.
-    marked = found.prediction is not PredictionType.EPSILON
-    told = spoken_metadata.prediction(metadata)
-    prediction = (found.prediction if marked else None) or beside.prediction or told
-    found = replace(
-        found,
-        prediction=prediction or found.prediction,
-        zero_terminal_snr=found.zero_terminal_snr or beside.zero_terminal_snr,
-    )
-    if found.architecture is Architecture.SD2 and not found.native_size and prediction:
-        of_v = prediction is PredictionType.V_PREDICTION
-        found = replace(found, native_size=_NATIVE_SIZE_OF_V if of_v else 512)
-    return found
 
 
 def _beside(found: Found) -> OriginalConfig:

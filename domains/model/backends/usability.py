@@ -13,9 +13,6 @@ from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.recognition import Recognised
 from domains.model.types import Architecture, ModelType, PredictionType, Problem
 
-LOADED_FROM_FILES: frozenset[tuple[ModelType, Architecture]] = frozenset()
-"""Types and architectures of checkpoints that are loaded from one file."""
-
 _DRAWN = "This version draws with SDXL, SD 1.x and 2.x"
 _OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
 _TITLES = {family.architecture: family.title for family in FAMILIES}
@@ -45,7 +42,7 @@ _WAITS = {
 }
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
-# Numbers of eight bits are read like others, times their scale where they have one.
+# Numbers of eight bits are read like others, multiplied by their scale where they have one.
 _READ_AS_THEY_ARE = ("", "fp8", "scaled fp8")
 _NO_TYPE = Reason.MODEL_FORMAT_UNSUPPORTED
 
@@ -153,12 +150,5 @@ def _of_checkpoint(found: Recognised) -> Problem | None:
     if found.architecture is None:
         return Problem(
             _NO_TYPE, f"{_DRAWN}; of which family this checkpoint is, its tensors do not tell."
-        )
-    assert found.type is not None
-    if (found.type, found.architecture) not in LOADED_FROM_FILES:
-        return Problem(
-            _NO_TYPE,
-            "This version draws from diffusers folders, not from single files; use the model's "
-            "diffusers folder.",
         )
     return None

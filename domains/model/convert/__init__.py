@@ -9,6 +9,7 @@ from domains.model.convert.device import REPORTS as ON_DEVICE
 from domains.model.convert.tasks import FORMATS
 from domains.model.convert.tasks import REPORTS as OF_TASKS
 from domains.model.errors import ModelUnusable
+from domains.model.tasks import RefreshReport, RefreshRequest
 from domains.model.types import (
     Architecture,
     Component,
@@ -22,8 +23,6 @@ from domains.model.types import (
     ModelType,
     PredictionType,
     Problem,
-    RefreshReport,
-    RefreshRequest,
 )
 from domains.session.convert import Reports, options_from_proto
 

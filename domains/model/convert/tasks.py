@@ -6,12 +6,8 @@ from deviceops.v1 import model_info_pb2, model_task_pb2
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest
 from domains.model.core.checking import ValidationReport
 from domains.model.jobs import Finding
-from domains.model.types import (
-    ConversionRequest,
-    ModelFormat,
-    ValidationDepth,
-    ValidationRequest,
-)
+from domains.model.tasks import ConversionRequest, ValidationDepth, ValidationRequest
+from domains.model.types import ModelFormat
 from domains.session.convert import Reports, options_from_proto
 
 FORMATS = EnumMap(ModelFormat, model_info_pb2.ModelFormat, "MODEL_FORMAT_")

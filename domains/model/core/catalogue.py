@@ -19,6 +19,7 @@ from domains.model.core.selection import (
     search,
 )
 from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
+from domains.model.tasks import RefreshReport
 from domains.model.types import (
     FittingModels,
     Model,
@@ -28,7 +29,6 @@ from domains.model.types import (
     ModelMatch,
     ModelOrder,
     ModelType,
-    RefreshReport,
 )
 from domains.paging import Page, paginate_ordered
 

@@ -12,7 +12,8 @@ from domains.device.core.default import DefaultChoice
 from domains.model.core.changes import ModelChanges
 from domains.model.core.selection import first_usable_checkpoint
 from domains.model.ports import ModelScanner
-from domains.model.types import Model, ModelEvent, ModelEventKind, RefreshReport, Scan
+from domains.model.tasks import RefreshReport
+from domains.model.types import Model, ModelEvent, ModelEventKind, Scan
 
 _MOST_PROBLEMS = 64
 
@@ -29,7 +30,7 @@ class CatalogueContents:
         scanner: Looks through the roots.
         changes: Told what came, changed and went.
         default: Which model requests use that name none; where nobody chose, the first
-            usable checkpoint by name.
+            usable checkpoint, as `first_usable_checkpoint`.
         sha256_of: A model's hash, empty while it is not known.
     """
 

@@ -11,7 +11,8 @@ from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidTask, ModelNotFound, NameTaken, PicklesNotConverted
 from domains.model.jobs import ConversionReport, ConvertJob
 from domains.model.ports import NewModel, NewModels
-from domains.model.types import ConversionRequest, Model, ModelFormat
+from domains.model.tasks import ConversionRequest
+from domains.model.types import Model, ModelFormat
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, Work

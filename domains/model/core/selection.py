@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from domains.model.types import Model, ModelFilter, ModelMatch, ModelOrder, ModelType
+from domains.model.types import (
+    Model,
+    ModelFilter,
+    ModelFormat,
+    ModelMatch,
+    ModelOrder,
+    ModelType,
+)
 
 _COMPANIONS = frozenset(
     {ModelType.VAE, ModelType.LORA, ModelType.CONTROL_NET, ModelType.REFINER}
@@ -52,9 +59,14 @@ def order_key(order: ModelOrder, last_uses: Mapping[str, datetime]) -> Callable[
 
 
 def first_usable_checkpoint(models: Iterable[Model]) -> Model | None:
-    """The model that requests use which name none, where nobody chose one."""
+    """The model that requests use which name none, where nobody chose one: a folder before a
+    single file, as what a shape does not tell is known of a folder; then by name."""
     wanted = ModelFilter(type=ModelType.CHECKPOINT, usable_only=True)
-    return min((m for m in models if matches(m, wanted)), key=_by_name, default=None)
+
+    def key(model: Model) -> Key:
+        return (model.format is not ModelFormat.DIFFUSERS_FOLDER, *_by_name(model))
+
+    return min((m for m in models if matches(m, wanted)), key=key, default=None)
 
 
 def best_first(match: ModelMatch) -> Key:

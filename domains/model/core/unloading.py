@@ -17,7 +17,8 @@ from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.use import ModelUse
 from domains.model.errors import CacheFull, InvalidLoad, ModelInUse
 from domains.model.ports import Machine
-from domains.model.types import Model, UnloadReport, UnloadRequest
+from domains.model.tasks import UnloadReport, UnloadRequest
+from domains.model.types import EvictionCause, Model
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -41,6 +42,7 @@ class Unloads:
         machine: The devices and what lies there.
         use: Knows who uses a model.
         pool: The devices' workers.
+        expect: Told which model is about to leave which device, and why.
     """
 
     def __init__(
@@ -50,12 +52,15 @@ class Unloads:
         machine: Callable[[], Machine],
         use: ModelUse,
         pool: JobRunner,
+        *,
+        expect: Callable[[str, str, EvictionCause], None],
     ) -> None:
         self._catalogue = catalogue
         self._cache = cache
         self._machine = machine
         self._use = use
         self._pool = pool
+        self._expect = expect
 
     def unload(self, request: UnloadRequest) -> SessionRequest:
         """The unload as a session, which reports an `UnloadReport`.
@@ -168,6 +173,7 @@ class Unloads:
         """Have the model leave one device; what was let go."""
         session.record(PhaseStarted(Phase.DRAINING))
         await self._use.ended(self._use.due(model_id, device_id))
+        self._expect(model_id, device_id, EvictionCause.REQUESTED)
         job = ReleaseJob((model_id,))
         return (await run_job(self._pool, session, job, device_id=device_id)).released
 

@@ -74,6 +74,7 @@ class DeviceQueue:
         self._last_turns: dict[str, int] = {}
         self._served: dict[tuple[str, Priority], float] = {}
         self._wake = asyncio.Event()
+        self._submitted = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self.running: Session | None = None
 
@@ -115,6 +116,12 @@ class DeviceQueue:
             name = f"queue {self.device_id}"
             self._runner = asyncio.create_task(kept(name, self._run), name=name)
         self._wake.set()
+        submitted, self._submitted = self._submitted, asyncio.Event()
+        submitted.set()
+
+    def submission(self) -> asyncio.Event:
+        """An event that is set when the next session comes; take it before looking."""
+        return self._submitted
 
     def reorder(self) -> None:
         """Look again at who comes when: a session was paused, resumed or made more urgent."""

@@ -75,13 +75,20 @@ def models(
                 f"{model.native_width}x{model.native_height}" if model.native_width else "",
                 count(model.parameter_count) if model.parameter_count else "",
                 size(model.size_bytes),
-                "" if model.usable else model.problem.message or "not usable",
+                _remark(model),
             )
             for model in whole.models
         ),
     )
     for sentence in whole.problems:
         typer.echo(f"left out: {sentence}", err=True)
+
+
+def _remark(model: model_info_pb2.ModelInfo) -> str:
+    """Why it cannot be used, else what it is waiting for."""
+    if not model.usable:
+        return model.problem.message or "not usable"
+    return model.remarks[0] if model.remarks else ""
 
 
 @app.command("show")
@@ -109,6 +116,7 @@ def show(
             ("name", model.name if model.name != model.model_id else ""),
             ("type", enum_word(model_info_pb2.ModelType, model.type, "MODEL_TYPE_")),
             ("architecture", _architecture(model)),
+            ("kind", model.kind),
             ("format", enum_word(model_info_pb2.ModelFormat, model.format, "MODEL_FORMAT_")),
             (
                 "native size",
@@ -121,6 +129,9 @@ def show(
                 if model.data_type
                 else "",
             ),
+            ("predicts", _predicts(model)),
+            ("steps", f"made for {model.distilled_steps}" if model.distilled_steps else ""),
+            ("rank", _rank(model)),
             ("scheduler", model.scheduler_class),
             ("on disk", size(model.size_bytes)),
             ("changed", moment(model.modify_time)),
@@ -131,8 +142,29 @@ def show(
             ("description", model.description),
             ("components", ", ".join(component.name for component in found.components)),
             ("usable", "yes" if model.usable else f"no: {model.problem.message}"),
+            *(("remark", remark) for remark in model.remarks),
         )
     )
+
+
+def _predicts(model: model_info_pb2.ModelInfo) -> str:
+    from deviceops.v1 import model_info_pb2
+    from server.cli.wording import enum_word
+
+    said = []
+    if model.prediction_type:
+        kinds = model_info_pb2.PredictionType
+        said.append(enum_word(kinds, model.prediction_type, "PREDICTION_TYPE_"))
+    if model.zero_terminal_snr:
+        said.append("zero terminal SNR")
+    if model.inpainting:
+        said.append("inpainting")
+    return ", ".join(said)
+
+
+def _rank(model: model_info_pb2.ModelInfo) -> str:
+    alpha = f", alpha {model.lora_alpha:g}" if model.lora_alpha else ""
+    return f"{model.lora_rank}{alpha}" if model.lora_rank else ""
 
 
 def _architecture(model: model_info_pb2.ModelInfo) -> str:

@@ -1,4 +1,4 @@
-"""`deviceops models load`, `unload` and `status`."""
+"""`deviceops models load`, `unload`, `status` and `bench`."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("load")(load)
     app.command("unload")(unload)
     app.command("status")(status)
+    app.command("bench")(bench)
 
 
 @reported
@@ -107,6 +108,33 @@ def status(context: typer.Context, model_id: ModelId = "", as_json: AsJson = Fal
         )
     )
     table(("device", "weights", "with a picture", "fits", "step", "load"), _estimates(found))
+
+
+@reported
+def bench(
+    context: typer.Context,
+    model_id: Annotated[str, typer.Argument(help="Model id.")],
+    device: Devices = None,
+    any_of: AnyOf = "",
+    width: Annotated[int | None, typer.Option(help="Pixels; native by default.")] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; native by default.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Measured steps.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast a model is loaded and draws on a device."""
+    from deviceops.v1 import model_task_pb2
+    from server.cli import device_tasks
+    from server.cli.placing import placement
+
+    request = model_task_pb2.BenchmarkModelRequest(
+        model_id=model_id,
+        placement=placement(device or (), any_of),
+        width=width,
+        height=height,
+        steps=steps,
+    )
+    with connected(context) as client:
+        leave(device_tasks.benchmark(client, request, as_json=as_json))
 
 
 def _estimates(found: model_pb2.GetModelStatusResponse) -> list[tuple[str, ...]]:

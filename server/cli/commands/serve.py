@@ -20,6 +20,14 @@ def serve(
     ] = None,
     default_model: Annotated[str | None, typer.Option(help="Model id.")] = None,
     default_device: Annotated[str | None, typer.Option(help="Device id or alias.")] = None,
+    preload: Annotated[
+        bool | None,
+        typer.Option(
+            "--preload/--no-preload",
+            help="Load the default model at the start.",
+            show_default=False,
+        ),
+    ] = None,
     no_auth: Annotated[
         bool, typer.Option("--no-auth", help="Let any program on this machine call.")
     ] = False,
@@ -44,6 +52,7 @@ def serve(
         "model_roots": tuple(model_root) if model_root else None,
         "default_model": default_model,
         "default_device": default_device,
+        "preload": preload,
         "auth": False if no_auth else None,
         "metrics_port": metrics_port,
         "data_dir": data_dir,

@@ -193,9 +193,9 @@ class _Inspector:
                 frame = frames.decode_from_worker(link.receive())
                 run.touch(time.monotonic())
                 match frame:
-                    case frames.Progress(event=ImageResult()):
-                        raise frames.ProtocolError("an inspector makes no pictures")
                     case frames.Progress(event=event):
+                        if isinstance(event, ImageResult):
+                            raise frames.ProtocolError("an inspector makes no pictures")
                         if event is not None:
                             run.check(event)
                             run.offer(event)

@@ -224,10 +224,12 @@ def test_single_files_are_listed_and_say_why_they_are_not_used(root: Path) -> No
     assert (style.data_type, style.parameter_count) == (TensorDataType.BFLOAT16, 8 * 2048)
     assert (style.lora_rank, models["xl"].lora_rank) == (8, 0)
     assert len(style.metadata["log"]) == 512
-    assert {model.problem.reason for model in models.values() if model.problem} == {
-        Reason.MODEL_FORMAT_UNSUPPORTED
+    reasons = {name: model.problem.reason for name, model in models.items() if model.problem}
+    assert reasons == {
+        "xl": Reason.MODEL_INCOMPLETE,
+        "unknown": Reason.MODEL_FORMAT_UNSUPPORTED,
     }
-    assert "diffusers folders" in _message(models["xl"])
+    assert "no text_encoder" in _message(models["xl"])
     assert style.usable
     assert "comes later" in style.remarks[0]
     assert "no kind of model" in _message(models["unknown"])

@@ -14,6 +14,7 @@ from domains.inference.types import Scheduler
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.families.formulations import DRAWN_WITH, stand_in
 from domains.model.backends.safetensors_header import read_header
+from domains.model.convert import model_to_proto
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
 from domains.values import TensorDataType
 from tests.domains.model.corpus.kinds import kinds, write
@@ -238,7 +239,9 @@ def test_a_configuration_outside_the_root_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "model.yaml").write_text(CONFIG)
     (root / "model.yaml").symlink_to(tmp_path / "model.yaml")
 
-    assert scan(root)["model"].prediction_type is EPSILON
+    model = scan(root).get("model")
+
+    assert model is None or model.prediction_type is EPSILON
 
 
 def test_what_sd2_predicts_is_told_by_its_words_or_left_open(tmp_path: Path) -> None:
@@ -317,6 +320,16 @@ def test_without_alphas_it_is_the_rank_and_ranks_may_differ(tmp_path: Path) -> N
     assert "ranks from 8 to 32" in models["several"].remarks[-1]
 
 
+def test_a_rank_that_cannot_be_is_none(tmp_path: Path) -> None:
+    pair: dict[str, tuple[int, ...]] = {"lora_unet_a.lora_down.weight": (1 << 31, 0)}
+    write_safetensors(tmp_path / "model.safetensors", pair)
+
+    model = scan(tmp_path)["model"]
+
+    assert (model.lora_rank, model.lora_alpha) == (0, 0.0)
+    assert model_to_proto(model).lora_rank == 0
+
+
 def test_files_of_other_formats_are_listed_and_refused(tmp_path: Path) -> None:
     (tmp_path / "flux.gguf").write_bytes(b"GGUF" + bytes(60))
     (tmp_path / "net.onnx").write_bytes(b"\x08\x07" + bytes(60))
@@ -348,6 +361,21 @@ def test_a_folder_of_another_formulation_is_refused_by_name(
     assert model.problem is not None
     assert named in model.problem.message
     assert change["_class_name"] in model.problem.message
+
+
+@pytest.mark.parametrize(
+    "change", [{"in_channels": 9}, {"in_channels": 8}, {"time_cond_proj_dim": 256}]
+)
+def test_a_folder_whose_unet_takes_more_than_text_is_listed_with_the_reason(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    folder = sketch_demo(tmp_path / "model")
+    edit(folder / "unet" / "config.json", **change)
+
+    (model,) = scan(tmp_path).values()
+
+    assert reason(model) is Reason.MODEL_INCOMPATIBLE
+    assert model.inpainting is (change.get("in_channels") == 9)
 
 
 @pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler", "PNDMScheduler", "Strange"])

@@ -18,6 +18,7 @@ from deviceops.v1 import (
     memory_pb2,
     model_cache_pb2,
     model_info_pb2,
+    model_pb2,
     processing_pb2,
     session_pb2,
     system_pb2,
@@ -54,6 +55,7 @@ class ScriptedServer:
         self.restart: list[event_pb2.SessionEvent] = []
         self.models: list[model_info_pb2.ModelInfo] = []
         self.cache = model_cache_pb2.GetCacheStatusResponse()
+        self.model_status = model_pb2.GetModelStatusResponse()
         self.left_out: list[str] = []
         self.sessions: list[session_pb2.Session] = []
         self.others_waiting = 0  # sessions in the queue that the caller may not see

@@ -19,6 +19,7 @@ from deviceops.v1 import (
     model_cache_pb2,
     model_pb2,
     model_pb2_grpc,
+    model_task_pb2,
     processing_pb2,
     processing_pb2_grpc,
     session_pb2,
@@ -231,6 +232,20 @@ class Models(model_pb2_grpc.ModelServiceServicer):
         self._script.came(request, context)
         for entry in self._script.loading:
             yield model_pb2.LoadModelResponse(event=entry)
+
+    def UnloadModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield model_pb2.UnloadModelResponse(event=entry)
+
+    def BenchmarkModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield model_task_pb2.BenchmarkModelResponse(event=entry)
+
+    def GetModelStatus(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.model_status
 
     def CacheModel(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)

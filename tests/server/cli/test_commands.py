@@ -123,6 +123,39 @@ def test_token_before_the_first_start(deviceops: Run, own_settings: Path) -> Non
     assert "deviceops serve" in done.stderr
 
 
+def test_what_a_file_is_for_and_waits_for_is_shown(
+    against: Run, machine: ScriptedServer
+) -> None:
+    machine.models.append(
+        model_info_pb2.ModelInfo(
+            model_id="ink",
+            type=model_info_pb2.MODEL_TYPE_LORA,
+            kind="LoKr",
+            prediction_type=model_info_pb2.PREDICTION_TYPE_V_PREDICTION,
+            zero_terminal_snr=True,
+            distilled_steps=4,
+            lora_rank=8,
+            lora_alpha=4.5,
+            usable=True,
+            remarks=["It waits."],
+        )
+    )
+
+    shown = against("models", "show", "ink").stdout
+    row = next(line for line in against("models").stdout.splitlines() if line.startswith("ink"))
+
+    told = dict(line.split(":", 1) for line in shown.splitlines())
+    assert {name: text.strip() for name, text in told.items()} | {
+        "kind": "LoKr",
+        "predicts": "v-prediction, zero terminal SNR",
+        "steps": "made for 4",
+        "rank": "8, alpha 4.5",
+        "usable": "yes",
+        "remark": "It waits.",
+    } == {name: text.strip() for name, text in told.items()}
+    assert row.endswith("It waits.")
+
+
 def test_config_shows_each_value_and_its_source(
     deviceops: Run, own_settings: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from typing import Any
 
 from domains.model.backends.families.family import Family
 from domains.model.types import Architecture, ModelType
@@ -16,8 +17,21 @@ def _family(architecture: Architecture) -> Family:
 
 FAMILIES = tuple(map(_family, Architecture))
 
-PIPELINES = {name: family for family in FAMILIES for name in family.pipelines}
-"""The families that can be drawn with, by the classes that an index names."""
+PIPELINES = frozenset(name for family in FAMILIES for name in family.pipelines)
+"""Classes that an index of a model names that can be drawn with."""
+
+
+def family_of(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Family | None:
+    """The family of a folder; None where its index names no class of `PIPELINES`.
+
+    Args:
+        index: The folder's.
+        unet: The configuration of its UNet, which tells families with the same classes apart.
+    """
+    name = index.get("_class_name")
+    named = [family for family in FAMILIES if name in family.pipelines]
+    known = (family for family in named if family.recognise_folder(index, unet))
+    return next(known, named[0] if named else None)
 
 
 def marked(type: ModelType, names: Iterable[str]) -> Architecture | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,6 @@ from domains.model.backends.families.vae import VAE
 from domains.model.types import Architecture, ModelType
 
 _TEXT_WIDTH = 768
-_SD2_TEXT_WIDTH = 1024
 _PIPELINES = re.compile("StableDiffusion(?!XL|3)")
 # UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
 _FOREIGN_INPUTS = (
@@ -39,27 +38,28 @@ def _recognise_folder(index: Mapping[str, Any], unet: Mapping[str, Any]) -> Mode
     return ModelType.CHECKPOINT if unet.get("cross_attention_dim") == _TEXT_WIDTH else None
 
 
-def _incompatible(configs: Mapping[str, Config]) -> str:
-    unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
-    if unet.get("cross_attention_dim") == _SD2_TEXT_WIDTH:
-        return "its UNet is one of SD 2.x"
-    if unet.get("cross_attention_dim") != text["hidden_size"]:
-        return "its UNet and text encoder are of different widths"
-    if any(unet.get(key) is not None for key in _FOREIGN_INPUTS):
-        return "its UNet needs inputs that SD 1.x does not have"
-    if text.get("use_attention_mask"):
-        return "its text encoder needs a mask, which SD 1.x does not have"
-    if (
-        vae["latent_channels"] != unet["in_channels"]
-        or unet["in_channels"] != (unet["out_channels"])
-    ):
-        return "its UNet and VAE disagree about the latents"
-    if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
-        return "its VAE shifts latents, which SD 1.x does not"
-    return ""
+def incompatible(title: str) -> Callable[[Mapping[str, Config]], str]:
+    """Why parts make no model of SD 1.x, or of a family that is built like it; see `Family`."""
+
+    def why(configs: Mapping[str, Config]) -> str:
+        unet, vae, text = configs["unet"], configs["vae"], configs["text_encoder"]
+        if unet.get("cross_attention_dim") != text["hidden_size"]:
+            return "its UNet and text encoder are of different widths"
+        if any(unet.get(key) is not None for key in _FOREIGN_INPUTS):
+            return f"its UNet needs inputs that {title} does not have"
+        if text.get("use_attention_mask"):
+            return f"its text encoder needs a mask, which {title} does not have"
+        latents = vae["latent_channels"]
+        if unet["in_channels"] != latents or unet["out_channels"] != latents:
+            return "its UNet and VAE disagree about the latents"
+        if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
+            return f"its VAE shifts latents, which {title} does not"
+        return ""
+
+    return why
 
 
-def _mend_scheduler(config: Config) -> Config:
+def mend_scheduler(config: Config) -> Config:
     """As `StableDiffusionPipeline` mends configurations older than these two settings."""
     own, mended = config.get("_class_name"), dict(config)
     if config.get("steps_offset", int(own in _WITHOUT_OFFSET)) != 1:
@@ -69,6 +69,22 @@ def _mend_scheduler(config: Config) -> Config:
     return mended
 
 
+PIPELINES = frozenset(
+    {
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        # They add parts to those that text needs, or ask for other inputs beside it.
+        "StableDiffusionControlNetImg2ImgPipeline",
+        "StableDiffusionControlNetInpaintPipeline",
+        "StableDiffusionControlNetPipeline",
+        "StableDiffusionInpaintPipeline",
+        "StableDiffusionPAGInpaintPipeline",
+        "StableDiffusionPAGImg2ImgPipeline",
+        "StableDiffusionPAGPipeline",
+    }
+)
+"""Classes of the index, of this family and of those that are built like it."""
+
 FAMILY = Family(
     Architecture.SD1,
     "SD 1.x",
@@ -77,7 +93,7 @@ FAMILY = Family(
     attention_widths=frozenset({_TEXT_WIDTH}),
     embedding_width=_TEXT_WIDTH,
     standard_names=frozenset({"stable-diffusion-v1"}),
-    pipelines=frozenset({"StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"}),
+    pipelines=PIPELINES,
     libraries=frozenset({"stable_diffusion"}),
     networks={
         "text_encoder": CLIP_TEXT,
@@ -85,6 +101,6 @@ FAMILY = Family(
         "vae": VAE,
     },
     tokenizers={"tokenizer": "text_encoder"},
-    incompatible=_incompatible,
-    mend_scheduler=_mend_scheduler,
+    incompatible=incompatible("SD 1.x"),
+    mend_scheduler=mend_scheduler,
 )

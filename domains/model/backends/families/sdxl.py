@@ -16,6 +16,8 @@ from domains.model.types import Architecture, ModelType
 
 TIME_IDS = 6
 """Numbers that tell the UNet the sizes of the original and of the picture, and the crop."""
+REFINER_TIME_IDS = 5
+"""Those of a refiner, told how good a picture is to look and not how large it is to be."""
 # UNet inputs of other models; a UNet that needs one would fail or draw nonsense here.
 _FOREIGN_INPUTS = (
     "class_embed_type",
@@ -39,12 +41,21 @@ def _recognise_folder(index: Mapping[str, Any], _unet: Mapping[str, Any]) -> Mod
 
 
 def _incompatible(configs: Mapping[str, Config]) -> str:
-    unet, pooled = configs["unet"], configs["text_encoder_2"]["projection_dim"]
     width = sum(configs[name]["hidden_size"] for name in ("text_encoder", "text_encoder_2"))
+    return _unfit(configs, width, TIME_IDS)
+
+
+def incompatible_refiner(configs: Mapping[str, Config]) -> str:
+    """Why parts make no refiner; see `Family.incompatible`. It has the second encoder alone."""
+    return _unfit(configs, configs["text_encoder_2"]["hidden_size"], REFINER_TIME_IDS)
+
+
+def _unfit(configs: Mapping[str, Config], width: int, time_ids: int) -> str:
+    unet, pooled = configs["unet"], configs["text_encoder_2"]["projection_dim"]
     time_dim = unet.get("addition_time_embed_dim")
     if unet.get("addition_embed_type") != "text_time" or not isinstance(time_dim, int):
         return "its UNet takes no size and pooled text"
-    if unet.get("projection_class_embeddings_input_dim") != TIME_IDS * time_dim + pooled:
+    if unet.get("projection_class_embeddings_input_dim") != time_ids * time_dim + pooled:
         return "its UNet expects another pooled text or size"
     if unet.get("cross_attention_dim") != width:
         return "its UNet and text encoders are of different widths"
@@ -71,7 +82,20 @@ FAMILY = Family(
     },
     attention_widths=frozenset({2048, 1280}),
     standard_names=frozenset({"stable-diffusion-xl-v1-base", "stable-diffusion-xl-v1-refiner"}),
-    pipelines=frozenset({"StableDiffusionXLPipeline", "StableDiffusionXLImg2ImgPipeline"}),
+    pipelines=frozenset(
+        {
+            "StableDiffusionXLPipeline",
+            "StableDiffusionXLImg2ImgPipeline",
+            # They add parts to those that text needs, or ask for other inputs beside it.
+            "StableDiffusionXLControlNetImg2ImgPipeline",
+            "StableDiffusionXLControlNetInpaintPipeline",
+            "StableDiffusionXLControlNetPipeline",
+            "StableDiffusionXLInpaintPipeline",
+            "StableDiffusionXLPAGImg2ImgPipeline",
+            "StableDiffusionXLPAGInpaintPipeline",
+            "StableDiffusionXLPAGPipeline",
+        }
+    ),
     libraries=frozenset({"stable_diffusion", "stable_diffusion_xl"}),
     networks={
         "text_encoder": CLIP_TEXT,

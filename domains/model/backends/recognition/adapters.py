@@ -17,6 +17,9 @@ _OF_ENCODER = {768: _SD1, 1024: _SD2, 1280: _SDXL}
 _REFINER_WIDTH = 1280
 # Of all tensors; trainers leave some of their own in the file.
 _LEAST_SHARE = 0.3
+# More than any honest one has; the rest of a file that has more is not looked through.
+_MOST_LAYERS = 4_096
+_LONGEST_NAME = 256
 
 # Layers of transformers, which are no UNet's: the first pattern that is found says whose.
 _FAMILIES: tuple[tuple[re.Pattern[str], Architecture | None, str], ...] = (
@@ -47,7 +50,8 @@ def adapter(tensors: Tensors) -> Recognised | None:
     told = [found for found in pieces.values() if found.algorithm is not None]
     if not told or len(pieces) < _LEAST_SHARE * len(tensors):
         return None
-    layers = sorted({found.layer for found in pieces.values()})
+    own = {p.layer for p in pieces.values() if len(p.layer) <= _LONGEST_NAME}
+    layers = sorted(own)[:_MOST_LAYERS]
     architecture, family, refines = _made_for(tensors, pieces, layers)
     kind = _kind(pieces, tensors)
     return Recognised(

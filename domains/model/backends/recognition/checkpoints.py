@@ -82,13 +82,14 @@ def _marked(found: Recognised, tensors: Tensors) -> Recognised:
 
 
 def _distilled(found: Recognised, tensors: Tensors) -> Recognised:
+    """By the title that the file has inside; a description speaks of other models, too."""
     said = " ".join(
-        tensors.metadata.get(f"modelspec.{key}", "")[:1024]
-        for key in ("architecture", "title", "description", "usage_hint")
+        tensors.metadata.get(f"modelspec.{key}", "")[:512] for key in ("architecture", "title")
     )
     kind = _DISTILLED.search(said)
     if kind is None or found.distilled_steps:
         return found
-    steps = _STEPS.search(said)
+    hints = f"{said} {tensors.metadata.get('modelspec.usage_hint', '')[:512]}"
+    steps = _STEPS.search(hints)
     called = found.kind or kind[1].capitalize()
     return replace(found, kind=called, distilled_steps=int(steps[1]) if steps else 0)

@@ -90,7 +90,7 @@ _MARKS: tuple[Mark, ...] = (
     _upscaler("PLKSR", "feats.0.", "feats.1.lk.conv.", "feats.1.channe_mixer.0."),
     _upscaler("RRDB", "conv_first.", some=("body.0.rdb1.", "RRDB_trunk.0.", "body.0.RDB1.")),
     _upscaler("RRDB", "model.0.", "model.1.sub.0.", some=("model.1.sub.0.RDB1.",)),
-    _upscaler("RCAN", "head.0.", "body.0.body.0.body.0.", "tail.0."),
+    _upscaler("RCAN", "head.", "body.0.body.0.body.3.conv_du.0.", "tail.1."),
     _restorer("SCUNet", "m_head.0.", "m_tail.0.", "m_down1.0."),
     _restorer("NAFNet", "intro.", "ending.", "middle_blks.0.beta"),
     _restorer(

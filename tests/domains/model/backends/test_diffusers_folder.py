@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.diffusers_folder import fingerprint, inspect_folder
+from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.networks import build_empty, fill
+from domains.model.backends.plans import fingerprint
 from domains.model.types import Architecture
 from tests.domains.model.disk import files_at
 

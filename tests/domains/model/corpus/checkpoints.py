@@ -96,7 +96,10 @@ def samples() -> Iterator[tuple[str, Sample]]:
             SDXL,
             "Lightning",
             {"distilled_steps": 4},
-            metadata={"modelspec.description": "Merged with the lightning 4-step LoRA"},
+            metadata={
+                "modelspec.title": "Some style, Lightning",
+                "modelspec.usage_hint": "4-step sampling",
+            },
         ),
     )
     yield (

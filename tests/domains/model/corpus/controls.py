@@ -105,6 +105,9 @@ def samples() -> Iterator[tuple[str, Sample]]:
         yield f"t2i-{name}-diffusers", Sample(adapter, CONTROL, architecture, "T2I-Adapter")
         original = _sketch_adapter(channels)
         yield f"t2i-{name}", Sample(original, CONTROL, architecture, "T2I-Adapter")
+    light = {f"body.{n}.in_conv.weight": (320, 192, 1, 1) for n in range(4)}
+    light |= {f"body.{n}.body.0.block1.weight": (320, 320, 3, 3) for n in range(4)}
+    yield "t2i-light-sd1", Sample(light, CONTROL, SD1, "T2I-Adapter")
     flux = {f"controlnet_blocks.{n}.weight": (3072, 3072) for n in range(5)}
     flux |= part("flux-dev") | {"controlnet_x_embedder.weight": (3072, 64)}
     yield "control-flux", Sample(flux, CONTROL, Architecture.FLUX, "Flux ControlNet")

@@ -205,6 +205,17 @@ _OTHERS: tuple[tuple[str, ModelType, Shapes], ...] = (
         },
     ),
     (
+        "RCAN",
+        UPSCALER,
+        {
+            "head.0.weight": (64, 3, 3, 3),
+            "body.0.body.0.body.0.weight": (64, 64, 3, 3),
+            "body.0.body.0.body.3.conv_du.0.weight": (4, 64, 1, 1),
+            "tail.0.0.weight": (256, 64, 3, 3),
+            "tail.1.weight": (3, 64, 3, 3),
+        },
+    ),
+    (
         "SCUNet, restores",
         UPSCALER,
         {
@@ -272,6 +283,16 @@ _OTHERS: tuple[tuple[str, ModelType, Shapes], ...] = (
             "pretrained.blocks.0.attn.qkv.weight": (3072, 1024),
             "depth_head.projects.0.weight": (256, 1024, 1, 1),
             "depth_head.scratch.layer1_rn.weight": (256, 256, 3, 3),
+        },
+    ),
+    (
+        "PiDiNet",  # zhuoinoulu/pidinet, table5_pidinet
+        PREPROCESSOR,
+        {
+            "init_block.weight": (60, 3, 3, 3),
+            "block1_1.conv1.weight": (60, 1, 3, 3),
+            "block1_1.conv2.weight": (60, 60, 1, 1),
+            "conv_reduces.0.conv.weight": (1, 24, 1, 1),
         },
     ),
     (

@@ -114,6 +114,23 @@ _ORIGINAL = (
         flux(guided=False) | _marks("distilled_guidance_layer.in_proj.bias"),
     ),
     (
+        "flux-2",
+        None,
+        "Flux 2",
+        _marks(
+            "img_in.weight",
+            "double_stream_modulation_img.lin.weight",
+            "single_stream_modulation.lin.weight",
+            "double_blocks.0.img_attn.norm.key_norm.scale",
+        ),
+    ),
+    (
+        "hidream",
+        None,
+        "HiDream",
+        _marks("double_stream_blocks.0.block.adaLN_modulation.1.bias"),
+    ),
+    (
         "auraflow",
         None,
         "AuraFlow",

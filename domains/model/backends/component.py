@@ -1,0 +1,153 @@
+"""One network that is a model of its own: a VAE, a ControlNet or a text encoder.
+
+It lies in a file of either layout, with or without the configuration that folders have, or in
+a folder of its own.
+"""
+
+from __future__ import annotations
+
+from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.bounds import Config
+from domains.model.backends.companion import beside, companion_of
+from domains.model.backends.component_config import read_config
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.derived.config import derived_config
+from domains.model.backends.diffusers_folder import network_config
+from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
+from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.control_net import CONTROL_NET
+from domains.model.backends.families.vae import VAE
+from domains.model.backends.file_recognition import config_beside, recognise_file
+from domains.model.backends.layouts.stored import Stored
+from domains.model.backends.model_plan import NetworkPlan, WeightFile
+from domains.model.backends.network_tensors import folder_tensors, network_tensors
+from domains.model.backends.recognition import Recognised
+from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.stored_weights import check_weights
+from domains.model.backends.usability import usability
+from domains.model.backends.weight_files import weight_files
+from domains.model.types import Architecture, ModelType
+
+_CONFIG = "config.json"
+_CLASSES = {each.name: each for each in (VAE, CONTROL_NET, CLIP_TEXT, CLIP_TEXT_PROJECTION)}
+_NAMES = {"ControlNetModel": "controlnet", "AutoencoderKL": "vae"}
+_PREFIXES = ("first_stage_model.", "control_model.", "cond_stage_model.transformer.")
+_SDXL_SCALE, _SCALE = 0.13025, 0.18215
+
+
+def loads_alone(found: Recognised) -> bool:
+    """Whether a file is a network of a class that is loaded on its own."""
+    if found.type in (ModelType.VAE, ModelType.CONTROL_NET):
+        return not found.kind and not found.family
+    whole = found.type is ModelType.TEXT_ENCODER and "images" not in found.kind
+    return whole and found.kind.startswith(("CLIP", "OpenCLIP"))
+
+
+def plan_component(files: ConfinedFiles) -> NetworkPlan:
+    """Check a network that is a model of its own: header and shapes, no tensor data.
+
+    Args:
+        files: A file, or a folder with a `config.json` and weights.
+
+    Raises:
+        FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (no such network), MODEL_INCOMPLETE,
+            MODEL_CONFIG_INVALID, or what `check_weights` or `read_header` raises.
+        PathOutsideRoot: A part of it is a link that leads outside the root.
+        OSError: The machine cannot read it at the moment.
+    """
+    plan = _of_folder(files) if files.has_folder() else _of_file(files)
+    check_weights(plan)
+    return plan
+
+
+def _of_folder(files: ConfinedFiles) -> NetworkPlan:
+    network_class = _named_class(read_config(files, _CONFIG))
+    if network_class is None:
+        raise _unsupported()
+    name = _name(network_class)
+    config = network_config(files, _CONFIG, network_class)
+    weights = weight_files(files, "", network_class.weights_name)
+    return NetworkPlan(
+        name, network_class, config, folder_tensors(name, network_class, weights)
+    )
+
+
+def _of_file(files: ConfinedFiles) -> NetworkPlan:
+    header = read_header(files)
+    found = recognise_file(header, config_beside(files))
+    problem = usability(found).problem
+    if problem is not None:
+        raise FailedPrecondition(
+            problem.message, reason=problem.reason, metadata=dict(problem.metadata)
+        )
+    if not loads_alone(found):
+        raise _unsupported()
+    network_class = _class_of(found, header)
+    name = _name(network_class)
+    stored = _stored(WeightFile(files, "", header))
+    tensors = network_tensors(name, network_class, stored)
+    config = _given(files, header, network_class)
+    if config is None:
+        settings = _settings(found, network_class, stored)
+        config = derived_config(name, network_class, tensors, settings)
+    return NetworkPlan(name, network_class, config, tensors)
+
+
+def _stored(file: WeightFile) -> Stored:
+    """The network in a file, which may have the names that it has in a checkpoint."""
+    entries = file.header.tensors
+    for prefix in _PREFIXES:
+        inner = [entry for entry in entries if entry.name.startswith(prefix)]
+        if inner:
+            return Stored(file, inner, prefix)
+    return Stored(file, entries)
+
+
+def _class_of(found: Recognised, header: Header) -> NetworkClass:
+    if found.type is ModelType.VAE:
+        return VAE
+    if found.type is ModelType.CONTROL_NET:
+        return CONTROL_NET
+    projected = any("text_projection" in entry.name for entry in header.tensors)
+    return CLIP_TEXT_PROJECTION if projected else CLIP_TEXT
+
+
+def _given(files: ConfinedFiles, header: Header, network_class: NetworkClass) -> Config | None:
+    """The configuration that a file names, or that lies beside it and is of its class."""
+    folder = companion_of(files, header.metadata) or beside(files)
+    if not folder.has_file(_CONFIG):
+        return None
+    if _named_class(read_config(folder, _CONFIG)) is not network_class:
+        return None
+    return network_config(folder, _CONFIG, network_class)
+
+
+def _settings(found: Recognised, network_class: NetworkClass, stored: Stored) -> Config:
+    """What shapes do not tell of a network of its class."""
+    if network_class is VAE:
+        of_sdxl = found.architecture is Architecture.SDXL
+        return {"scaling_factor": _SDXL_SCALE if of_sdxl else _SCALE, "force_upcast": True}
+    if network_class is CONTROL_NET:
+        return {}
+    fused = any("resblocks." in name for name in stored.entries)
+    opened = fused or found.kind.startswith("OpenCLIP")
+    return {"hidden_act": "gelu" if opened else "quick_gelu"}
+
+
+def _named_class(config: Config) -> NetworkClass | None:
+    listed = config.get("architectures")
+    named = config.get("_class_name") or (
+        listed[0] if isinstance(listed, list) and listed else ""
+    )
+    return _CLASSES.get(named) if isinstance(named, str) else None
+
+
+def _name(network_class: NetworkClass) -> str:
+    return _NAMES.get(network_class.name, "text_encoder")
+
+
+def _unsupported() -> FailedPrecondition:
+    return FailedPrecondition(
+        "This is no VAE, ControlNet or text encoder of a class that this version loads.",
+        reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+    )

@@ -1,0 +1,69 @@
+"""What a safetensors file is, by its tensors and by what is said of it.
+
+One answer for the catalogue and for loading: what is listed is what is drawn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from domains.errors import FailedPrecondition
+from domains.model.backends import spoken_metadata
+from domains.model.backends.companion import beside
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.original_config import (
+    ENDINGS,
+    MAX_CONFIG_BYTES,
+    OriginalConfig,
+    read_original_config,
+)
+from domains.model.backends.recognition import Recognised, Tensors, recognise
+from domains.model.backends.safetensors_header import Header
+from domains.model.types import Architecture, PredictionType
+
+_NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
+
+
+def config_beside(files: ConfinedFiles) -> OriginalConfig:
+    """The configuration that lies beside a file under its name; one that cannot be read says
+    nothing.
+
+    Raises:
+        PathOutsideRoot: It is a link that leads outside the root.
+        OSError: The machine cannot read it at the moment.
+    """
+    around = beside(files)
+    for ending in ENDINGS:
+        name = files.place.inside.with_suffix(ending).name
+        if around.has_file(name):
+            try:
+                return read_original_config(around.read(name, MAX_CONFIG_BYTES))
+            except FailedPrecondition:
+                break
+    return OriginalConfig()
+
+
+def recognise_file(header: Header, original: OriginalConfig) -> Recognised:
+    """What a file is; what its tensors leave open, from `original` and its own metadata.
+
+    Marker tensors come first: they were put there to be believed.
+    """
+    found, metadata = recognise(Tensors.of(header)), header.metadata
+    if not found.family and found.type is not None:
+        said = found.architecture or spoken_metadata.architecture(metadata)
+        found = replace(found, architecture=said)
+    if found.formulation or found.prediction is PredictionType.FLOW:
+        return found
+    # Of these two the commoner one is no mark, but what is left without one.
+    marked = found.prediction is not PredictionType.EPSILON
+    told = spoken_metadata.prediction(metadata)
+    prediction = (found.prediction if marked else None) or original.prediction or told
+    found = replace(
+        found,
+        prediction=prediction or found.prediction,
+        zero_terminal_snr=found.zero_terminal_snr or original.zero_terminal_snr,
+    )
+    if found.architecture is Architecture.SD2 and not found.native_size and prediction:
+        of_v = prediction is PredictionType.V_PREDICTION
+        found = replace(found, native_size=_NATIVE_SIZE_OF_V if of_v else 512)
+    return found

@@ -1,0 +1,79 @@
+"""What a plan tells of a model that is one file, for the catalogue."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from domains.errors import FailedPrecondition
+from domains.model.backends.component import loads_alone, plan_component
+from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.header_facts import data_type_of
+from domains.model.backends.model_plan import ModelPlan, NetworkPlan
+from domains.model.backends.plans import plan_model
+from domains.model.backends.recognition import Recognised
+from domains.model.backends.sizes import native_size
+from domains.model.types import Component, Model, ModelType, PredictionType, Problem
+
+_PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
+
+
+def planned(model: Model, found: Recognised) -> Model:
+    """A model in one file that is usable by what it is: with its plan's facts, or with the
+    reason that there is no plan.
+
+    Raises:
+        PathOutsideRoot: It, or what it names, is a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
+    """
+    files = ConfinedFiles(model.place)
+    try:
+        if loads_alone(found):
+            return _as_component(model, plan_component(files))
+        if found.type not in (ModelType.CHECKPOINT, ModelType.REFINER):
+            return model
+        plan = plan_model(files)
+    except FailedPrecondition as error:
+        return replace(model, problem=Problem(error.reason, error.message, error.metadata))
+    configs = {network.name: network.config for network in plan.networks}
+    width, height = native_size(configs["unet"], configs["vae"])
+    schedule = plan.scheduler_config
+    return replace(
+        model,
+        native_width=width,
+        native_height=height,
+        prediction_type=_PREDICTIONS.get(schedule.get("prediction_type", "")),
+        zero_terminal_snr=schedule.get("rescale_betas_zero_snr") is True,
+        default_scheduler=schedule.get("_class_name", ""),
+        parameter_count=sum(network.parameter_count for network in plan.networks),
+        data_type=data_type_of(entry for network in plan.networks for entry in network.stored),
+        components=components(plan),
+    )
+
+
+def _as_component(model: Model, network: NetworkPlan) -> Model:
+    return replace(
+        model,
+        parameter_count=network.parameter_count,
+        data_type=data_type_of(network.stored),
+        components=(_component(network),),
+    )
+
+
+def components(plan: ModelPlan) -> tuple[Component, ...]:
+    """A plan's networks and tokenizers, in order of name."""
+    parts = [_component(network) for network in plan.networks]
+    parts += [Component(name, "CLIPTokenizer") for name in plan.tokenizers]
+    scheduler = plan.scheduler_config.get("_class_name", "")
+    return tuple(
+        sorted([*parts, Component("scheduler", scheduler)], key=lambda part: part.name)
+    )
+
+
+def _component(network: NetworkPlan) -> Component:
+    return Component(
+        network.name,
+        network.network_class.name,
+        network.parameter_count,
+        network.size_bytes,
+        data_type_of(network.stored),
+    )

@@ -1,0 +1,150 @@
+"""Two models that are loaded, unloaded, cached, evicted, looked for and drawn with at once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from deviceops.v1 import model_cache_pb2, model_pb2, processing_pb2, session_pb2
+from tests.domains.model.disk import copy_demo
+from tests.e2e.errors import Refusal, read
+from tests.running import Client, small_request, start_server
+
+SEED = 23
+ROUNDS = 6
+CLIENTS = 6
+MODELS = ("one", "two")
+# Not loaded or not cached, in use, or the client's own cancel.
+EXPECTED = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.CANCELLED}
+
+
+async def drain(answers: AsyncIterator[object]) -> None:
+    """Read a stream to its end."""
+    async for _ in answers:
+        pass
+
+
+async def draw(client: Client, model_id: str, rng: random.Random) -> None:
+    steps = rng.randrange(1, 3)
+    await client.draw(small_request(steps=steps, width=256, height=256, model_id=model_id))
+
+
+async def leave(client: Client, model_id: str, rng: random.Random) -> None:
+    call = client.generate(small_request(steps=50, model_id=model_id))
+    async for answer in call:
+        if answer.event.HasField("phase_started"):
+            break
+    call.cancel()
+
+
+async def load(client: Client, model_id: str, rng: random.Random) -> None:
+    request = model_pb2.LoadModelRequest(model_id=model_id, dry_run=rng.random() < 0.3)
+    await drain(client.model.LoadModel(request, metadata=client.metadata))
+
+
+async def break_off(client: Client, model_id: str, rng: random.Random) -> None:
+    request = model_pb2.LoadModelRequest(model_id=model_id)
+    call = client.model.LoadModel(request, metadata=client.metadata)
+    async for answer in call:
+        if answer.event.HasField("transfer_progress"):
+            break
+    call.cancel()
+
+
+async def unload(client: Client, model_id: str, rng: random.Random) -> None:
+    request = model_pb2.UnloadModelRequest(model_id=model_id, keep_cached=rng.random() < 0.5)
+    await drain(client.model.UnloadModel(request, metadata=client.metadata))
+
+
+async def cache(client: Client, model_id: str, rng: random.Random) -> None:
+    request = model_cache_pb2.CacheModelRequest(model_id=model_id)
+    await drain(client.model.CacheModel(request, metadata=client.metadata))
+
+
+async def evict(client: Client, model_id: str, rng: random.Random) -> None:
+    request = model_cache_pb2.EvictModelRequest(model_id=model_id)
+    await client.model.EvictModel(request, metadata=client.metadata)
+
+
+async def refresh(client: Client, model_id: str, rng: random.Random) -> None:
+    request = model_pb2.RefreshModelsRequest(full=rng.random() < 0.5)
+    await drain(client.model.RefreshModels(request, metadata=client.metadata))
+
+
+async def look(client: Client, model_id: str, rng: random.Random) -> None:
+    found = await status(client, model_id)
+    # One view: what lies on the device is there with its parts, and with no others.
+    assert bool(found.loaded) is bool(found.components)
+    assert {one.model_id for one in found.components} <= {model_id}
+
+
+async def status(client: Client, model_id: str) -> model_pb2.GetModelStatusResponse:
+    request = model_pb2.GetModelStatusRequest(model_id=model_id)
+    found: model_pb2.GetModelStatusResponse = await client.model.GetModelStatus(
+        request, metadata=client.metadata
+    )
+    return found
+
+
+ACTS: list[Callable[[Client, str, random.Random], Awaitable[None]]] = [
+    *(draw, leave, load, break_off, unload, cache, evict, refresh, look),
+]
+
+
+async def test_models_come_to_rest_whatever_happens_at_once(tmp_path: Path) -> None:
+    print(f"seeds {SEED} to {SEED + CLIENTS - 1}")
+    root = tmp_path / "models"
+    for name in MODELS:
+        copy_demo(root / name)
+    refused: list[Refusal] = []
+
+    async def work(client: Client, rng: random.Random) -> None:
+        for _ in range(ROUNDS):
+            try:
+                await rng.choice(ACTS)(client, rng.choice(MODELS), rng)
+            except asyncio.CancelledError:
+                current = asyncio.current_task()
+                if current is None or current.cancelling():
+                    raise
+            except grpc.aio.AioRpcError as error:
+                refused.append(read(error))
+
+    flags = ("--log-level", "warning", "--model-root", str(root))
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            first = small_request(steps=1, model_id="one")
+            _, before = await client.draw(first)
+            async with asyncio.timeout(300), asyncio.TaskGroup() as group:
+                for number in range(CLIENTS):
+                    group.create_task(work(client, random.Random(SEED + number)))
+            events, after = await client.draw(first)
+            for model_id in MODELS:
+                await load(client, model_id, random.Random(SEED))
+                await drain(
+                    client.model.LoadModel(
+                        model_pb2.LoadModelRequest(model_id=model_id),
+                        metadata=client.metadata,
+                    )
+                )
+                assert (await status(client, model_id)).loaded
+                await unload(client, model_id, random.Random(SEED))
+                assert not (await status(client, model_id)).loaded
+            request = processing_pb2.ListSessionsRequest(page_size=500)
+            listed = await client.processing.ListSessions(request, metadata=client.metadata)
+        log = running.log()
+
+    assert events[-1].HasField("completed")
+    assert after == before
+    assert [one for one in refused if one.code not in EXPECTED] == []
+    assert {one.state for one in listed.sessions} <= {
+        session_pb2.SESSION_STATE_COMPLETED,
+        session_pb2.SESSION_STATE_CANCELLED,
+        session_pb2.SESSION_STATE_FAILED,
+    }
+    assert "incident" not in log
+    assert "background_work_failed" not in log
