@@ -133,10 +133,10 @@ class Settings(BaseModel):
     """Model roots in which nothing is changed or deleted, whatever the system allows."""
     default_model: str = ""
     """Empty: the first checkpoint of the catalogue."""
-    convert_pickles: bool = True
-    """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is run."""
     preload: bool = True
     """Load the default model on the default device when the server starts, if it fits."""
+    convert_pickles: bool = True
+    """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is run."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600

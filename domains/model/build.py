@@ -26,12 +26,14 @@ from domains.model.core import (
     Caching,
     Checks,
     Conversions,
+    Copies,
     Estimates,
     Loads,
     ModelCatalogue,
     ModelService,
     ModelStatuses,
     ModelUse,
+    Optimizing,
     Unloads,
 )
 from domains.model.core.cache import ModelCache
@@ -170,6 +172,7 @@ def build(
     new_models = NewModels(
         root for root in settings.model_roots if root not in settings.read_only_model_roots
     )
+    copies = Copies(catalogue, inspectors, new_models, pickles=settings.convert_pickles)
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     service = ModelService(
@@ -184,9 +187,8 @@ def build(
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
         checks=Checks(catalogue, inspectors),
-        conversions=Conversions(
-            catalogue, inspectors, new_models, pickles=settings.convert_pickles
-        ),
+        conversions=Conversions(copies),
+        optimizing=Optimizing(copies),
     )
 
     def held() -> Iterator[Resident]:

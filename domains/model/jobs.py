@@ -20,7 +20,7 @@ from domains.codec import (
 )
 from domains.device.types import Components
 from domains.errors import DomainError, Reason
-from domains.model.tasks import ValidationDepth
+from domains.model.types.tasks import ValidationDepth
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge
 from domains.values import (

@@ -161,6 +161,13 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         response = model_task_pb2.ValidateModelResponse
         return self._streams.run(wanted, context, response, request.delivery)
 
+    def OptimizeModel(
+        self, request: model_task_pb2.OptimizeModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.OptimizeModelResponse]:
+        wanted = self._core.optimizing.optimize(tasks.optimization_from_proto(request))
+        response = model_task_pb2.OptimizeModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
+
     def ConvertModel(
         self, request: model_task_pb2.ConvertModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.ConvertModelResponse]:

@@ -9,7 +9,6 @@ from domains.model.convert.device import REPORTS as ON_DEVICE
 from domains.model.convert.tasks import FORMATS
 from domains.model.convert.tasks import REPORTS as OF_TASKS
 from domains.model.errors import ModelUnusable
-from domains.model.tasks import RefreshReport, RefreshRequest
 from domains.model.types import (
     Architecture,
     Component,
@@ -24,6 +23,7 @@ from domains.model.types import (
     PredictionType,
     Problem,
 )
+from domains.model.types.tasks import ModelOptimization, RefreshReport, RefreshRequest
 from domains.session.convert import Reports, options_from_proto
 
 TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
@@ -170,10 +170,21 @@ def told_to_proto(told: Told[ModelEvent]) -> model_pb2.WatchModelsResponse:
     return message
 
 
+def optimization_to_proto(done: ModelOptimization) -> model_info_pb2.ModelOptimizationReport:
+    """A smaller copy beside what it was made of."""
+    return model_info_pb2.ModelOptimizationReport(
+        model=model_to_proto(done.model),
+        size_before_bytes=done.size_before_bytes,
+        size_after_bytes=done.size_after_bytes,
+        tensors_pruned=done.tensors_pruned,
+    )
+
+
 REPORTS: Reports = {
     **ON_DEVICE,
     **OF_TASKS,
     Model: model_to_proto,
+    ModelOptimization: optimization_to_proto,
     RefreshReport: refreshed_to_proto,
 }
 """What sessions of this domain report, as their messages."""

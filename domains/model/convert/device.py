@@ -20,14 +20,14 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import FieldViolation, Reason
 from domains.model.errors import InvalidLoad
-from domains.model.tasks import (
+from domains.model.types import ModelEstimate, ModelOnDevice
+from domains.model.types.tasks import (
     BenchmarkRequest,
     LoadRequest,
     ModelBenchmark,
     UnloadReport,
     UnloadRequest,
 )
-from domains.model.types import ModelEstimate, ModelOnDevice
 from domains.session.convert import Reports, options_from_proto
 from domains.values import NETWORK_PARTS, ByteFigure, ModelOrigin, PartDataType
 

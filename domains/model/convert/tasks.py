@@ -6,9 +6,15 @@ from deviceops.v1 import model_info_pb2, model_task_pb2
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest
 from domains.model.core.checking import ValidationReport
 from domains.model.jobs import Finding
-from domains.model.tasks import ConversionRequest, ValidationDepth, ValidationRequest
 from domains.model.types import ModelFormat
+from domains.model.types.tasks import (
+    ConversionRequest,
+    OptimizationRequest,
+    ValidationDepth,
+    ValidationRequest,
+)
 from domains.session.convert import Reports, options_from_proto
+from domains.values import TensorDataType
 
 FORMATS = EnumMap(ModelFormat, model_info_pb2.ModelFormat, "MODEL_FORMAT_")
 DEPTHS = EnumMap(ValidationDepth, model_task_pb2.ValidationDepth, "VALIDATION_DEPTH_")
@@ -32,6 +38,26 @@ def conversion_from_proto(message: model_task_pb2.ConvertModelRequest) -> Conver
         target_model_id=message.target_model_id,
         data_type=DATA_TYPES.optional_from_proto(message.data_type, field="data_type"),
         format=FORMATS.from_proto(message.format, ModelFormat.SAFETENSORS, field="format"),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+def optimization_from_proto(
+    message: model_task_pb2.OptimizeModelRequest,
+) -> OptimizationRequest:
+    """What copy to make, as a client sent it."""
+    return OptimizationRequest(
+        model_id=message.model_id,
+        target_model_id=message.target_model_id,
+        data_type=DATA_TYPES.from_proto(
+            message.data_type, TensorDataType.FLOAT16, field="data_type"
+        ),
+        vae_data_type=DATA_TYPES.optional_from_proto(
+            message.vae_data_type, field="vae_data_type"
+        ),
+        prune=message.prune,
+        measured=message.HasField("placement"),
         options=options_from_proto(message.options),
         digest=digest(message),
     )

@@ -10,8 +10,10 @@ from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
 from domains.model.core.checking import Checks
 from domains.model.core.conversions import Conversions
+from domains.model.core.copies import Copies
 from domains.model.core.estimates import Estimates
 from domains.model.core.loading import Loads
+from domains.model.core.optimizing import Optimizing
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
 from domains.model.core.unloading import Unloads
@@ -22,12 +24,14 @@ __all__ = [
     "Caching",
     "Checks",
     "Conversions",
+    "Copies",
     "Estimates",
     "Loads",
     "ModelCatalogue",
     "ModelService",
     "ModelStatuses",
     "ModelUse",
+    "Optimizing",
     "Unloads",
 ]
 
@@ -46,3 +50,4 @@ class ModelService:
     benchmarks: Benchmarks
     checks: Checks
     conversions: Conversions
+    optimizing: Optimizing

@@ -19,7 +19,6 @@ from domains.model.core.selection import (
     search,
 )
 from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
-from domains.model.tasks import RefreshReport
 from domains.model.types import (
     FittingModels,
     Model,
@@ -30,6 +29,7 @@ from domains.model.types import (
     ModelOrder,
     ModelType,
 )
+from domains.model.types.tasks import RefreshReport
 from domains.paging import Page, paginate_ordered
 
 _MOST_FITTING = 256

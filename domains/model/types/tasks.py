@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from domains.device.types import Placement
-from domains.model.types import ModelFormat
+from domains.model.types import Model, ModelFormat
 from domains.session.types import WorkOptions
 from domains.values import ByteFigure, PartDataType, TensorDataType
 
@@ -153,3 +153,30 @@ class ModelBenchmark:
     peak_memory: ByteFigure
     data_types: tuple[PartDataType, ...]
     channels_last: bool
+
+
+@dataclass(frozen=True)
+class OptimizationRequest:
+    """Write a smaller copy as `target_model_id`; `vae_data_type` is that of the VAE alone.
+
+    `measured` asks for figures of both. `digest` stands for the whole request.
+    """
+
+    model_id: str
+    target_model_id: str
+    data_type: TensorDataType
+    vae_data_type: TensorDataType | None
+    prune: bool
+    measured: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelOptimization:
+    """A smaller copy, and sizes on disk in bytes before and after."""
+
+    model: Model
+    size_before_bytes: int
+    size_after_bytes: int
+    tensors_pruned: int
