@@ -263,14 +263,15 @@ def main(arguments: list[str]) -> int:
         theirs = json.loads(peer.stdout.splitlines()[-1])
         run.say(card=theirs["card"], full_shape=given.full_shape)
 
-        async def measure() -> None:
-            await from_disk(run, theirs)
-            await switches(run, theirs)
-            await from_start(run)
-
-        asyncio.run(measure())
+        failed = False
+        for stage in (from_disk(run, theirs), switches(run, theirs), from_start(run)):
+            try:
+                asyncio.run(stage)
+            except Exception as error:  # what the other stages find is worth having
+                failed = True
+                run.say(**{f"{stage.__name__}_failed": f"{type(error).__name__}: {error}"})
     print(json.dumps(run.found, indent=2))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable
 from typing import TypeVar
 
@@ -22,6 +23,15 @@ async def finished(work: Awaitable[T]) -> T:
         if not task.cancelled():
             task.exception()  # It is known; nobody waits for it any more.
         raise asyncio.CancelledError
+    return task.result()
+
+
+async def unstoppable(work: Awaitable[T]) -> T:
+    """The result of `work`, which is never broken off: a cancellation comes too late."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.wait({task})
     return task.result()
 
 

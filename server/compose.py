@@ -72,6 +72,7 @@ class Composition:
             journal,
             self._session,
             self._main_memory.meter,
+            self._artifact.store,
             place=lambda *work: self._device.placer.place(*work),
             machine=lambda: model.Machine(
                 self._device.inventory, self._memory.models, self._memory.monitor

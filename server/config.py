@@ -136,7 +136,8 @@ class Settings(BaseModel):
     preload: bool = True
     """Load the default model on the default device when the server starts, if it fits."""
     convert_pickles: bool = True
-    """Whether ConvertModel opens .ckpt, .pt, .pth and .bin files; nothing in them is run."""
+    """Whether .ckpt, .pt, .pth and .bin files are imported and converted; nothing in them is
+    ever run."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600

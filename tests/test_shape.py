@@ -14,7 +14,7 @@ DOMAINS = (
     *("processing", "inference", "postprocessing"),
 )
 NEEDED = {"__init__", "types", "core", "convert", "servicer", "build"}
-WHERE_NEEDED = {"errors", "jobs", "ports", "backends"}
+WHERE_NEEDED = {"errors", "jobs", "ports", "views", "backends"}
 GENERATED_BY_TOOLS = {"__pycache__"}
 
 

@@ -57,6 +57,11 @@ class ArtifactFiles(Protocol):
         """
         ...
 
+    def link(self, artifact_id: str, target: Path) -> bool:
+        """Give the content, which was opened before, a second name; False where the disk
+        cannot, or where the name stands for other content by now."""
+        ...
+
     def settle(self, artifact_id: str) -> bool:
         """Set a damaged file aside; whether a whole one is there."""
         ...

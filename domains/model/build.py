@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from domains.artifact.core import ArtifactStore
 from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
 from domains.device.types import Device
@@ -18,7 +19,10 @@ from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
 from domains.model.backends.folder_watch import DiskWatch
+from domains.model.backends.import_disk import LocalDisk
+from domains.model.backends.model_notes import NoteFiles
 from domains.model.backends.new_models import NewModels
+from domains.model.backends.removal import DiskRemover
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.convert import REPORTS
 from domains.model.core import (
@@ -28,6 +32,7 @@ from domains.model.core import (
     Conversions,
     Copies,
     Estimates,
+    Imports,
     Loads,
     ModelCatalogue,
     ModelService,
@@ -35,6 +40,7 @@ from domains.model.core import (
     ModelUse,
     Optimizing,
     Unloads,
+    Upkeep,
 )
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
@@ -60,6 +66,7 @@ __all__ = ["REPORTS", "Built", "Machine", "build"]
 
 _PAUSE_SECONDS = 0.5
 _RESIDENTS_SECONDS = 0.5
+_SWEEP_SECONDS = 86_400.0
 _PRELOAD_SECONDS = 5.0
 _REVISION_SECONDS = 2.0
 
@@ -74,9 +81,9 @@ class Settings(Protocol):
     @property
     def default_model(self) -> str: ...
     @property
-    def convert_pickles(self) -> bool: ...
-    @property
     def preload(self) -> bool: ...
+    @property
+    def convert_pickles(self) -> bool: ...
     @property
     def model_cache_bytes(self) -> int | None: ...
     @property
@@ -106,6 +113,7 @@ def build(
     facts: FactsStore,
     session: session_build.Built,
     main: HostMemoryReader,
+    artifacts: ArtifactStore,
     *,
     place: Place,
     machine: Callable[[], Machine],
@@ -120,6 +128,7 @@ def build(
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
         main: Reads main memory.
+        artifacts: Has the files of models that come in.
         place: Chooses the device for a load.
         machine: The devices and what lies there; asked once the system runs.
         now: The wall clock, timezone-aware.
@@ -170,11 +179,15 @@ def build(
         ),
     )
     new_models = NewModels(
-        root for root in settings.model_roots if root not in settings.read_only_model_roots
+        [root for root in settings.model_roots if root not in settings.read_only_model_roots]
     )
     copies = Copies(catalogue, inspectors, new_models, pickles=settings.convert_pickles)
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
+    upkeep = Upkeep(
+        *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
+        read_only=settings.read_only_model_roots,
+    )
     service = ModelService(
         catalogue=catalogue,
         changes=changes,
@@ -189,6 +202,14 @@ def build(
         checks=Checks(catalogue, inspectors),
         conversions=Conversions(copies),
         optimizing=Optimizing(copies),
+        imports=Imports(
+            catalogue,
+            artifacts,
+            new_models,
+            LocalDisk(),
+            pickles=settings.convert_pickles,
+        ),
+        upkeep=upkeep,
     )
 
     def held() -> Iterator[Resident]:
@@ -203,6 +224,7 @@ def build(
     loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
         Loop("hashes of models", _PAUSE_SECONDS, hashing.run),
+        Loop("models deleted in part", _SWEEP_SECONDS, upkeep.sweep),
         Loop("models on devices", _RESIDENTS_SECONDS, residents.look),
         Loop("cached models", _REVISION_SECONDS, caching.revise),
     )

@@ -65,6 +65,38 @@ class PathOutsideRoot(PermissionDenied):
         )
 
 
+class ReadOnlyModel(PermissionDenied):
+    """The model's place may not be changed: by the settings, by the system, or because it is a
+    model root itself."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"Model {name!r} lies where this server may change nothing: its model folder is "
+            "read-only, or is the model itself. Change it there, or ask the server's operator.",
+            reason=Reason.PATH_OUTSIDE_ROOT,
+            metadata={"model_id": name},
+        )
+
+
+class ModelChanged(FailedPrecondition):
+    """The model is not the one that the caller saw."""
+
+    def __init__(self, model_id: str, sha256: str) -> None:
+        why = (
+            "has another hash"
+            if sha256
+            else "has no hash yet; it is computed in the background"
+        )
+        super().__init__(
+            f"Model {model_id!r} {why}. Look at it again with GetModel.",
+            metadata={"model_id": model_id, "sha256": sha256},
+        )
+
+
+class InvalidUpdate(InvalidArgument):
+    """A model cannot be described that way."""
+
+
 class ModelUnusable(FailedPrecondition):
     """The model is in the catalogue with a problem."""
 
@@ -99,28 +131,6 @@ class InvalidTask(InvalidArgument):
 
 class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""
-
-
-class NameTaken(AlreadyExists):
-    """A model of that id is there already."""
-
-    def __init__(self, model_id: str) -> None:
-        super().__init__(
-            f"There is a model {model_id!r} already; choose another target_model_id.",
-            reason=Reason.NAME_TAKEN,
-            metadata={"model_id": model_id},
-        )
-
-
-class NoWritableRoot(PermissionDenied):
-    """No model folder can be written."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "None of the server's model folders can be written; give the server one that can "
-            "(model_roots).",
-            reason=Reason.PATH_OUTSIDE_ROOT,
-        )
 
 
 class PicklesNotConverted(FailedPrecondition):
@@ -183,4 +193,58 @@ class BudgetTooSmall(FailedPrecondition):
             " evict them first, or wait for the work that uses them.",
             reason=Reason.STATE_CONFLICT,
             metadata={"kept_bytes": str(kept), "budget_bytes": str(wanted)},
+        )
+
+
+class NameTaken(AlreadyExists):
+    """A model of that id is there already."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"There is a model or a file {model_id!r} already; choose another id.",
+            reason=Reason.NAME_TAKEN,
+            metadata={"model_id": model_id},
+        )
+
+
+class NoWritableRoot(PermissionDenied):
+    """No model folder can be written."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "None of the server's model folders can be written; give the server one that can "
+            "(model_roots).",
+            reason=Reason.PATH_OUTSIDE_ROOT,
+        )
+
+
+class PicklesNotTaken(FailedPrecondition):
+    """The operator does not want pickles to be brought in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Pickles are not taken by this server (convert_pickles); bring a safetensors file.",
+            reason=Reason.MODEL_UNSAFE_PICKLE,
+        )
+
+
+class NoModelInFiles(FailedPrecondition):
+    """Files that were to become a model are none, or are several."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"The files are not a model of the format that was named. {why}".rstrip(),
+            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+        )
+
+
+class ImportTooLarge(ResourceExhausted):
+    """There is less room on the disk than a model needs."""
+
+    def __init__(self, needed_bytes: int, free_bytes: int) -> None:
+        super().__init__(
+            f"The model needs {needed_bytes} bytes on the disk of the model folders, and "
+            f"{free_bytes} are free; free some space there.",
+            reason=Reason.DISK_FULL,
+            metadata={"needed_bytes": str(needed_bytes), "free_bytes": str(free_bytes)},
         )

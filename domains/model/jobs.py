@@ -20,7 +20,7 @@ from domains.codec import (
 )
 from domains.device.types import Components
 from domains.errors import DomainError, Reason
-from domains.model.types.tasks import ValidationDepth
+from domains.model.views import ValidationDepth
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge
 from domains.values import (
@@ -44,6 +44,9 @@ class LoadReport(Value, frozen=True):
     loaded: Components
     origin: ModelOrigin
     evicted_model_ids: Annotated[tuple[ModelId, ...], FEW] = ()
+    lock_problem: Text | None = None
+    """Why the cache is not page-locked for the device; empty where it is, None where nobody
+    tried."""
 
 
 class LoadJob(Job[LoadReport], frozen=True):

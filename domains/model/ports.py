@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from domains.device.types import Device, DeviceReport
 from domains.memory.types import Extent, HeldComponent, Place
-from domains.model.types import Scan, WeightFile
+from domains.model.types import ModelNotes, WeightFile
+from domains.model.views import Scan
 from domains.values import ModelPlace
 
 
@@ -153,41 +154,6 @@ class WeightReader(Protocol):
         ...
 
 
-class NewModel(Protocol):
-    """A model in the making: a hidden folder in a root, until it is published."""
-
-    @property
-    def folder(self) -> Path:
-        """Where its files are written."""
-        ...
-
-    def publish(self, name: str) -> None:
-        """Give the file of that name in the folder, or else the folder, its place at once.
-
-        Raises:
-            NameTaken: Something of that name lies there.
-            OSError: It cannot be moved.
-        """
-        ...
-
-    def discard(self) -> None:
-        """Remove what is left of it; never raises."""
-        ...
-
-
-class NewModels(Protocol):
-    """Begins models in the roots. Every method blocks on the disk."""
-
-    def begin(self, near: Path) -> NewModel:
-        """Begin a model in the root `near`, or in the first that can be written.
-
-        Raises:
-            NoWritableRoot: There is none.
-            OSError: The folder cannot be made.
-        """
-        ...
-
-
 class Devices(Protocol):
     """The machine's devices, as models see them."""
 
@@ -264,3 +230,114 @@ class Machine:
     devices: Devices
     models: HeldModels
     memory: Memory
+
+
+class NewModel(Protocol):
+    """A model in the making: a hidden folder in a root, until it is published."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are written."""
+        ...
+
+    def publish(self, name: str) -> None:
+        """Give what has that name in the folder, or else the folder, its place at once.
+
+        Raises:
+            NameTaken: Something of that name lies there.
+            OSError: It cannot be moved.
+        """
+        ...
+
+    def discard(self) -> None:
+        """Remove what is left of it; never raises."""
+        ...
+
+
+class NewModels(Protocol):
+    """Begins models in the roots. Every method blocks on the disk."""
+
+    def begin(self, near: Path | None = None) -> NewModel:
+        """Begin a model in the root `near`, or in the first that can be written.
+
+        Raises:
+            NoWritableRoot: There is none.
+            OSError: The folder cannot be made.
+        """
+        ...
+
+
+class ImportDisk(Protocol):
+    """What an import does on the disk. Every method blocks on it but `id_of`."""
+
+    def id_of(self, name: str) -> str:
+        """The id of a model that is called so, where it is the only one."""
+        ...
+
+    def free_bytes(self, folder: Path) -> int:
+        """What is free there, as far as this user may fill it."""
+        ...
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder, and those it lies in; one that is there is fine."""
+        ...
+
+    def create(self, path: Path) -> BinaryIO:
+        """An empty file of that name, which is not there yet."""
+        ...
+
+    def settle(self, file: BinaryIO) -> None:
+        """Have a file's bytes on the disk."""
+        ...
+
+    def sync(self, folder: Path) -> None:
+        """Have the names in a folder and below on the disk."""
+        ...
+
+    def look(self, folder: Path) -> Scan:
+        """What the catalogue would list if this folder were a root."""
+        ...
+
+
+class NoteKeeper(Protocol):
+    """Keeps what clients say of models, beside them."""
+
+    def read(self, entry: ModelPlace) -> ModelNotes:
+        """What was said of the model whose name lies at `entry`. May block.
+
+        Raises:
+            OSError: It cannot be read at the moment.
+        """
+        ...
+
+    def write(self, entry: ModelPlace, notes: ModelNotes) -> None:
+        """Keep this instead, whole or not at all. May block.
+
+        Raises:
+            ReadOnlyModel: Nothing may be written there.
+            OSError: It cannot be written for another reason.
+        """
+        ...
+
+
+class ModelRemover(Protocol):
+    """Deletes models from disk."""
+
+    def remove(self, entry: ModelPlace) -> int:
+        """Delete the model whose name lies at `entry`, and what is kept of it beside; a link
+        alone where that is one. May block.
+
+        Wherever it ends, there is the whole model or none.
+
+        Returns:
+            Bytes that are free now.
+
+        Raises:
+            ReadOnlyModel: Nothing may be deleted there.
+            OSError: It cannot be deleted for another reason.
+        """
+        ...
+
+    def sweep(self, folders: Iterable[Path]) -> None:
+        """Delete what removals left in these folders that were broken off. May block."""
+        ...

@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import model_cache_pb2, model_pb2, model_pb2_grpc, model_task_pb2
+from domains.clients import caller
 from domains.conversions import converted
 from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
 from domains.model.convert import cache, device, tasks
 from domains.model.core import ModelService
-from domains.model.types import ModelOrder
+from domains.model.views import ModelOrder
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -174,3 +175,28 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
         wanted = self._core.conversions.convert(tasks.conversion_from_proto(request))
         response = model_task_pb2.ConvertModelResponse
         return self._streams.run(wanted, context, response, request.delivery)
+
+    def ImportModel(
+        self, request: model_task_pb2.ImportModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ImportModelResponse]:
+        wanted = self._core.imports.import_model(caller(), convert.import_from_proto(request))
+        response = model_task_pb2.ImportModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
+
+    async def UpdateModel(
+        self, request: model_pb2.UpdateModelRequest, context: Context
+    ) -> model_pb2.UpdateModelResponse:
+        model = await self._core.upkeep.update(convert.update_from_proto(request))
+        return model_pb2.UpdateModelResponse(model=convert.model_to_proto(model))
+
+    async def SetDefaultModel(
+        self, request: model_pb2.SetDefaultModelRequest, context: Context
+    ) -> model_pb2.SetDefaultModelResponse:
+        model = await self._core.upkeep.choose_default(request.model_id)
+        return model_pb2.SetDefaultModelResponse(model=convert.model_to_proto(model))
+
+    async def DeleteModel(
+        self, request: model_pb2.DeleteModelRequest, context: Context
+    ) -> model_pb2.DeleteModelResponse:
+        freed = await self._core.upkeep.delete(request.model_id, request.expected_sha256)
+        return model_pb2.DeleteModelResponse(freed_bytes=freed)

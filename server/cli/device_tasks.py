@@ -44,6 +44,13 @@ def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json
     return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
 
 
+def import_model(
+    client: Client, request: model_task_pb2.ImportModelRequest, *, as_json: bool
+) -> Exit:
+    """Have artifacts become a model and show how far it is; the exit code."""
+    return _run(client, lambda: client.models.ImportModel(request), as_json=as_json)
+
+
 def benchmark(
     client: Client, request: model_task_pb2.BenchmarkModelRequest, *, as_json: bool
 ) -> Exit:

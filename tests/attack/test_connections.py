@@ -8,6 +8,7 @@ import socket
 
 import psutil
 
+from tests.attack.test_machine_faults import READY, until_state
 from tests.running import RunningServer, small_request
 
 LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")
@@ -44,6 +45,7 @@ async def test_a_generation_opens_no_connection(server: RunningServer) -> None:
 
     async with server.client() as client, asyncio.TaskGroup() as group:
         group.create_task(look())
+        await until_state(client, READY)
         events, _ = await client.draw(small_request(steps=6))
         done.set()
     assert events[-1].HasField("completed")

@@ -40,7 +40,7 @@ def limited(server: RunningServer, which: int, amount: int) -> Iterator[None]:
 async def device(client: Client) -> device_info_pb2.DeviceInfo:
     """The processor as it stands."""
     answer = await client.device.GetDevice(
-        device_pb2.GetDeviceRequest(device_id="cpu:0"), metadata=client.metadata, timeout=30
+        device_pb2.GetDeviceRequest(device_id="cpu:0"), metadata=client.metadata, timeout=120
     )
     return answer.device
 
@@ -49,7 +49,7 @@ async def until_state(
     client: Client, state: int, words: str = ""
 ) -> device_info_pb2.DeviceInfo:
     """Wait until the processor is in that state."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while True:
             seen = await device(client)
             if seen.state == state and words in seen.explanation:
@@ -59,7 +59,7 @@ async def until_state(
 
 async def drawn_in_the_end(client: Client) -> dict[int, bytes]:
     """Draw; while memory is short new work is refused for a moment."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while True:
             try:
                 return (await client.draw(small_request(steps=2)))[1]
@@ -115,6 +115,7 @@ async def test_temporary_folders_are_not_needed(
     monkeypatch.setenv("TMPDIR", str(temporary))
     with start_server(tmp_path / "data") as server:
         async with server.client() as client:
+            await until_state(client, READY)
             _, files = await client.draw(small_request(steps=1))
             assert files
         # Libraries may leave theirs.
@@ -133,4 +134,4 @@ async def test_without_anything_a_stop_is_quick(tmp_path: Path) -> None:
             os.kill(worker_of(server.process.pid), signal.SIGKILL)
             await asyncio.sleep(2)
             server.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(server.process.wait, 10) == 0
+            assert await asyncio.to_thread(server.process.wait, 60) == 0

@@ -19,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
 
 from deviceops.v1 import model_info_pb2, model_pb2
+from tests.attack.test_machine_faults import READY, until_state
 from tests.domains.model.disk import copy_demo, edit
 from tests.e2e.errors import read
 from tests.running import Client, RunningServer, small_request, start_server
@@ -144,14 +145,14 @@ async def health_of(client: Client) -> AsyncIterator[list[float]]:
 
 async def models_of(client: Client) -> dict[str, model_info_pb2.ModelInfo]:
     request = model_pb2.ListModelsRequest(page_size=1000)
-    answer = await client.model.ListModels(request, metadata=client.metadata, timeout=30)
+    answer = await client.model.ListModels(request, metadata=client.metadata, timeout=120)
     return {model.model_id: model for model in answer.models}
 
 
 async def draw(client: Client, model_id: str) -> str:
     """The reason of a generation's failure; empty where it drew."""
     try:
-        await asyncio.wait_for(client.draw(small_request(model_id=model_id, steps=1)), 60)
+        await asyncio.wait_for(client.draw(small_request(model_id=model_id, steps=1)), 240)
     except grpc.aio.AioRpcError as error:
         return read(error).reason
     return ""
@@ -193,6 +194,7 @@ async def test_a_good_model_draws_beside_everything(root: Path, tmp_path: Path) 
         copy_demo(root / name)
     with start_server(tmp_path / "data", "--model-root", str(root)) as server:
         async with server.client() as client:
+            await until_state(client, READY)
             listed = await models_of(client)
             usable = {model_id for model_id, model in listed.items() if model.usable}
             assert usable >= {"good", *SWAPS}
@@ -240,6 +242,7 @@ async def test_a_root_that_does_not_answer_holds_up_nothing(
     roots = ("--model-root", str(hanging), "--model-root", str(root))
     with start_server(tmp_path / "data", *roots) as server:
         async with server.client() as client:
+            await until_state(client, READY)
             assert set(await models_of(client)) == {"good"}
             assert await draw(client, "good") == ""
         end(server)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from demo.measure.pictures import MODELS
 from domains.errors import Reason
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.types import Architecture, Model, ModelFilter, ModelFormat, ModelType
+from domains.model.types import Architecture, Model, ModelFormat, ModelType
+from domains.model.views import ModelFilter
 from tests.fakes.model import catalogue_of
 
 

@@ -13,7 +13,7 @@ import grpc.aio
 import psutil
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from deviceops.v1 import (
     common_pb2,
@@ -43,6 +43,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with damaged.open("r+b") as file:
         file.truncate(damaged.stat().st_size - 1)
     write_safetensors(folder / "huge.safetensors", {**LORA, "filler": (1 << 30,)})
+    save_file(
+        {
+            "conditioner.bias": torch.ones(300),
+            "first_stage_model.decoder.bias": torch.full((300,), 1e6),
+            "model_ema.decay": torch.ones(300),
+        },
+        folder / "trained.safetensors",
+    )
     torch.save(weights(), folder / "new.ckpt")
     torch.save(weights(), folder / "old.pt", _use_new_zipfile_serialization=False)
     torch.save({"a.weight": torch.nn.Linear(1, 1)}, folder / "unsafe.bin")
@@ -250,6 +258,36 @@ async def test_a_cancelled_conversion_leaves_nothing(client: Client, root: Path)
     assert (await refused(call)).code is grpc.StatusCode.CANCELLED
     assert not found(root, ".new-*")
     assert not found(root, "copy*")
+
+
+async def test_a_smaller_copy_has_what_drawing_needs(client: Client, root: Path) -> None:
+    request = model_task_pb2.OptimizeModelRequest(
+        model_id="trained",
+        target_model_id="small",
+        prune=True,
+        vae_data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT32,
+    )
+    call = client.model.OptimizeModel(request, metadata=client.metadata)
+    report = (await end(call)).completed.model_optimization
+
+    written = load_file(root / "small.safetensors")
+    assert {name: tensor.dtype for name, tensor in written.items()} == {
+        "conditioner.bias": torch.float16,
+        "first_stage_model.decoder.bias": torch.float32,
+    }
+    assert report.model.model_id == "small"
+    assert report.tensors_pruned == 1
+    assert report.size_before_bytes == (root / "trained.safetensors").stat().st_size
+    assert report.size_after_bytes == (root / "small.safetensors").stat().st_size
+
+
+async def test_copies_are_not_measured_by_this_version(client: Client) -> None:
+    request = model_task_pb2.OptimizeModelRequest(
+        model_id="ink", target_model_id="small-ink", placement={}
+    )
+    failed = await refused(client.model.OptimizeModel(request, metadata=client.metadata))
+
+    assert (failed.reason, failed.metadata["fields"]) == ("NOT_BUILT", "placement")
 
 
 @pytest.mark.parametrize("name", ["", "../up", "con", "a/b"])

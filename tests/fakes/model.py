@@ -16,14 +16,8 @@ from domains.model.core import ModelCatalogue
 from domains.model.core.changes import ModelChanges
 from domains.model.core.contents import CatalogueContents
 from domains.model.ports import ModelScanner
-from domains.model.types import (
-    Architecture,
-    Model,
-    ModelFormat,
-    ModelType,
-    Problem,
-    Scan,
-)
+from domains.model.types import Architecture, Model, ModelFormat, ModelType, Problem
+from domains.model.views import Scan
 from domains.values import ModelPlace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

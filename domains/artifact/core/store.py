@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import BinaryIO
 import msgspec
 
 from domains import checks
+from domains.artifact.core.arriving import discard, size_of
 from domains.artifact.core.entries import Entry, Retention
 from domains.artifact.core.listing import page_of
 from domains.artifact.core.quota import Quota
@@ -112,7 +113,7 @@ class ArtifactStore:
         try:
             async with self._changing:
                 if sha256 not in self._entries:
-                    size = await asyncio.to_thread(_size, path)
+                    size = await asyncio.to_thread(size_of, path)
                     self._quota.check_size(self._entries.values(), size)
                     await self._check_room()
                 stored = await asyncio.to_thread(self._files.adopt, path, sha256, claim)
@@ -123,7 +124,7 @@ class ArtifactStore:
                 await self._make_room()
             return entry.artifact(owner)
         finally:
-            await asyncio.to_thread(_discard, path)
+            await asyncio.to_thread(discard, path)
 
     async def check_room_for(self, size_bytes: int) -> None:
         """Refuse what would not be kept when it is here.
@@ -339,26 +340,42 @@ class ArtifactStore:
         size = entry.size_bytes
         if not 0 <= offset <= size:
             raise OffsetPastEnd(size)
-        entry.use(owner, self._retention)
-        self._move_to_end(entry)
-        entry.readers += 1
-        try:
-            file = await self._open(artifact_id)
-            wanted = min(length if length > 0 else size, size - offset)
-            try:
-                async with aclosing(chunks_of(file, offset, wanted, artifact_id)) as chunks:
-                    async for data in chunks:
-                        yield data
-            finally:
-                file.close()
-        finally:
-            entry.readers -= 1
+        wanted = min(length if length > 0 else size, size - offset)
+        with (
+            self._reading(entry, owner),
+            contextlib.closing(await self._open(artifact_id)) as file,
+        ):
+            async with aclosing(chunks_of(file, offset, wanted, artifact_id)) as chunks:
+                async for data in chunks:
+                    yield data
+
+    async def link(self, caller: Caller, artifact_id: str, target: Path) -> bool:
+        """Give its bytes a second name at `target`, which outlives the artifact.
+
+        False where `target` is on another disk, or on one without links: `read` it then.
+
+        Raises: As `read`.
+        """
+        with self._reading(*self._found(caller, artifact_id)):
+            (await self._open(artifact_id)).close()
+            return await asyncio.to_thread(self._files.link, artifact_id, target)
 
     def read_of(
         self, owner: str, artifact_id: str, *, offset: int = 0, length: int = 0
     ) -> AsyncGenerator[bytes]:
         """As `read`, of what a client has, whoever looks at its work."""
         return self.read(Caller(owner, Role.RUN), artifact_id, offset=offset, length=length)
+
+    @contextlib.contextmanager
+    def _reading(self, entry: Entry, owner: str) -> Iterator[None]:
+        """Use it, and keep it from being deleted meanwhile."""
+        entry.use(owner, self._retention)
+        self._move_to_end(entry)
+        entry.readers += 1
+        try:
+            yield
+        finally:
+            entry.readers -= 1
 
     async def _open(self, artifact_id: str) -> BinaryIO:
         """Its file; one that is gone or damaged is an artifact no more."""
@@ -374,15 +391,3 @@ class ArtifactStore:
     def _move_to_end(self, entry: Entry) -> None:
         if self._entries.pop(entry.artifact_id, None) is entry:
             self._entries[entry.artifact_id] = entry
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise StorageUnavailable from error
-
-
-def _discard(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink()

@@ -22,6 +22,7 @@ from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loader import Loader, ReadyModel, WantedModel
 from domains.inference.backends.optimization import Optimization
+from domains.inference.backends.page_locks import lock_problem
 from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
@@ -124,7 +125,9 @@ class Engine:
 
         found = self._guarded(load)
         left = before - {model.model_id for model in self._loader.models}
-        return LoadReport(found.model.components(), found.origin, tuple(sorted(left)))
+        return LoadReport(
+            found.model.components(), found.origin, tuple(sorted(left)), lock_problem()
+        )
 
     def unload(self) -> None:
         """Let every model go and give its memory back."""

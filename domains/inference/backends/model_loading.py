@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -18,15 +18,18 @@ from domains.inference.backends.precision import (
     chosen_type,
     vae_numerics,
 )
+from domains.inference.backends.recent import Recent
 from domains.inference.backends.room import check_possible, picture_bytes
 from domains.inference.backends.tokenizing import Tokenizer, build_tokenizer
 from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
+from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, fill
 from domains.model.backends.plans import fingerprint, plan_to_draw
 from domains.model.backends.sizes import latent_size, pixels_per_latent
+from domains.model.backends.tokenizer_files import TokenizerPlan
 from domains.model.errors import ModelNotFound
 from domains.session.types import TransferProgress
 from domains.shortages import shortage_of
@@ -35,6 +38,8 @@ from domains.values import NETWORK_PARTS, ModelPart, ModelPlace, PartDataType
 # At most so many progress events per model; a stop is looked for as often.
 _REPORTS = 100
 _LEAST_REPORT_BYTES = 1 << 20
+_TOKENIZERS: Recent[tuple[TokenizerPlan, Config], Tokenizer] = Recent(4)
+_TRIED: Recent[Mapping[str, Config], None] = Recent(8)
 
 
 @dataclass(frozen=True)
@@ -120,7 +125,7 @@ def prepare_model(
         plan = plan_to_draw(ConfinedFiles(place))
     configs = {network.name: network.config for network in plan.networks}
     tokenizers = {
-        name: build_tokenizer(tokenizer, configs[tokenizer.encoder])
+        name: _tokenizer(tokenizer, configs[tokenizer.encoder])
         for name, tokenizer in plan.tokenizers.items()
     }
     check_stop()
@@ -160,8 +165,15 @@ def build_networks(
         empty.append(build_empty(network))
     check_stop()
     configs = {network.name: network.config for network in prepared.plan.networks}
-    try_networks({network.plan.name: network.module for network in empty}, configs)
+    modules = {network.plan.name: network.module for network in empty}
+    # Of the same configurations comes the same.
+    _TRIED.get(configs, lambda: try_networks(modules, configs))
     return tuple(empty)
+
+
+def _tokenizer(plan: TokenizerPlan, encoder: Config) -> Tokenizer:
+    """A tokenizer; models of one family mostly share theirs."""
+    return _TOKENIZERS.get((plan, encoder), lambda: build_tokenizer(plan, encoder))
 
 
 def load_weights(

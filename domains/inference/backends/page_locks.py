@@ -2,14 +2,17 @@
 
 What the front keeps of a model is locked once and stays so: locking takes longer than the copy.
 A range is known by the files in it, and one that is used for other files is given up before:
-a driver would fetch from the pages that were there when it was locked.
+a driver would fetch from the pages that were there when it was locked. What the front has
+evicted is given up as well: until then its pages are the driver's, and nobody else's.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -25,6 +28,9 @@ _MOST_LOCKED = 32
 
 _log = logging.getLogger("deviceops.page_locks")
 _locked: dict[tuple[str, CachedFile], int] = {}
+# Jobs lock and give up; the thread of the signs of life gives up as well.
+_changing = threading.Lock()
+_problem: str | None = None
 
 
 @contextmanager
@@ -38,12 +44,47 @@ def page_locked(device: torch.device, source: WeightSource) -> Iterator[None]:
         source: Of the model's bytes.
     """
     if device.type == "cuda" and source.cached is not None:
-        runtime: Any = torch.cuda
-        _lock(source, runtime.cudart())
+        with _changing:
+            _lock(source, _runtime(), lambda: _forget_error(device))
     yield
 
 
-def _lock(source: WeightSource, runtime: Any) -> None:
+def lock_problem() -> str | None:
+    """Why the last range could not be locked, empty where it could; None where nobody tried."""
+    return _problem
+
+
+def give_up_evicted() -> None:
+    """Unlock what the front does not keep any more. From any thread, and often: it costs one
+    call of the system for each range."""
+    if not _locked or not hasattr(os, "SEEK_DATA"):
+        return
+    with _changing:
+        for key in [key for key in _locked if not _is_kept(*key)]:
+            _runtime().cudaHostUnregister(_locked.pop(key))
+
+
+def _is_kept(arena: str, file: CachedFile) -> bool:
+    """Whether the arena still has a file's first page: evicting takes all of them."""
+    try:
+        handle = os.open(arena, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return True  # the front has ended, and this worker ends with it
+    try:
+        return os.lseek(handle, file.offset_bytes, os.SEEK_DATA) == file.offset_bytes
+    except OSError:  # there is no data at all from there on
+        return False
+    finally:
+        os.close(handle)
+
+
+def _runtime() -> Any:
+    cuda: Any = torch.cuda
+    return cuda.cudart()
+
+
+def _lock(source: WeightSource, runtime: Any, forget_error: Callable[[], None]) -> None:
+    global _problem
     cached = source.cached
     assert cached is not None
     try:
@@ -61,9 +102,18 @@ def _lock(source: WeightSource, runtime: Any) -> None:
             code = int(runtime.cudaHostRegister(address, file.size_bytes, flags))
             if code == 0:
                 _locked[key] = address
+                _problem = ""
                 break
+            forget_error()
         else:
+            _problem = f"The driver does not page-lock it: error {code}."
             _log.info("main memory cannot be page-locked for the device: error %d", code)
+
+
+def _forget_error(device: torch.device) -> None:
+    """A refusal stays the driver's last error, and the next kernel would be blamed for it."""
+    with suppress(RuntimeError):
+        torch.zeros(1, device=device).add_(1)
 
 
 def _give_up(arena: str, file: CachedFile, runtime: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from domains.inference.backends.read_ahead import read_ahead
 from domains.model.backends.arena import open_arena
 from domains.model.backends.file_bytes import FileBytes, open_file
 from domains.model.backends.model_plan import ModelPlan, WeightFile
@@ -29,6 +30,9 @@ class _InArena:
         target[: len(piece)] = piece
         return len(piece)
 
+    def announce(self, pieces: Sequence[tuple[int, int]]) -> None:
+        return None
+
     def lend(self, offset: int, length: int) -> memoryview | None:
         return self._kept[offset : offset + length] if self._lends else None
 
@@ -41,7 +45,8 @@ class WeightSource:
 
     Attributes:
         cached: What main memory has; None for nothing.
-        lends: Whether bytes there are lent out: what is made of them must not keep them.
+        lends: Whether bytes are lent out, from there or from what is read ahead of a file:
+            what is made of them must not keep them.
     """
 
     cached: CachedModel | None = None
@@ -68,7 +73,7 @@ class WeightSource:
             yield _InArena(kept, lends=self.lends)
             return
         self._used.add(ModelOrigin.DISK)
-        with open_file(file) as opened:
+        with read_ahead(file) if self.lends else open_file(file) as opened:
             yield opened
 
     def _kept(self, file: WeightFile) -> memoryview | None:

@@ -16,7 +16,8 @@ from domains.model.backends.root_scan import Judged, KnownRoot, RootScan
 from domains.model.backends.roots import PICKLES, SAFETENSORS, Found
 from domains.model.backends.single_file import describe_other, describe_pickle, read_safetensors
 from domains.model.backends.watched_root import WatchedRoot
-from domains.model.types import Model, Scan
+from domains.model.types import Model
+from domains.model.views import Scan
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 20.0
@@ -72,7 +73,11 @@ class DiskScanner:
 
     def _as_named(self, number: int, one: Judged, model_id: str, scan: RootScan) -> Model:
         """The model with its id; the very one of the last scan where nothing changed."""
-        read_only = scan.read_only or self._roots[number].path in self._read_only
+        read_only = (
+            scan.read_only
+            or self._roots[number].path in self._read_only
+            or one.found.entry is None
+        )
         before, named = self._named.get((number, one.found.relative), (None, None))
         if (
             before is one
@@ -88,6 +93,7 @@ class DiskScanner:
             weights=one.found.weights,
             aliases=aliases if aliases != (model_id,) else (),
             read_only=read_only,
+            entry=one.found.entry,
         )
 
     def _log(self, remarks: list[Remark]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
 from typing import Protocol
@@ -27,9 +27,13 @@ class FileBytes(Protocol):
         """
         ...
 
+    def announce(self, pieces: Sequence[tuple[int, int]]) -> None:
+        """Say what will be asked for next: offset and length of each, in that order."""
+        ...
+
     def lend(self, offset: int, length: int) -> memoryview | None:
-        """What stands at `offset` without a copy, to be read while the file is open; None where
-        it has to be read."""
+        """What stands at `offset` without a copy, to be read until the next is asked for; None
+        where it has to be read."""
         ...
 
 
@@ -48,6 +52,9 @@ class _OnDisk:
     def read_into(self, offset: int, target: memoryview) -> int:
         self._file.seek(offset)
         return self._file.readinto(target) or 0
+
+    def announce(self, pieces: Sequence[tuple[int, int]]) -> None:
+        return None
 
     def lend(self, offset: int, length: int) -> memoryview | None:
         return None

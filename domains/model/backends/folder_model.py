@@ -26,6 +26,7 @@ from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
+from domains.model.backends.usability import waits_for
 from domains.model.types import (
     Architecture,
     Component,
@@ -79,13 +80,17 @@ def read_folder(found: Found) -> Model:
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=unet.get("in_channels") == _INPAINTING_CHANNELS,
         kind=_kind(plan),
-        remarks=tuple(filter(None, [stand_in(_text(scheduler, "_class_name"))])),
+        remarks=_remarks(type, _text(scheduler, "_class_name")),
         components=_components(index, plan),
         tags=card.tags,
         description=card.description,
         license=card.license,
         problem=problem,
     )
+
+
+def _remarks(type: ModelType | None, scheduler_class: str) -> tuple[str, ...]:
+    return tuple(filter(None, [waits_for(type), stand_in(scheduler_class)]))
 
 
 def _kind(plan: ModelPlan | None) -> str:

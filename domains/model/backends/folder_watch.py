@@ -29,6 +29,7 @@ class DiskWatch:
     def __init__(self) -> None:
         self._watched: dict[Path, _WatchedFolders] = {}
         self._closed = False
+        self._changing = threading.Lock()
         # The library logs every change.
         logging.getLogger("watchfiles").setLevel(logging.WARNING)
 
@@ -36,30 +37,34 @@ class DiskWatch:
         self, folders: Mapping[Path, tuple[Path, ...]], changed: Callable[[], None]
     ) -> None:
         """See `FolderWatch`."""
-        if self._closed:
-            return
-        for root in self._watched.keys() - folders.keys():
-            self._watched.pop(root).end()
-        for root, below in folders.items():
-            wanted = below if _LINUX else (root,)
-            before = self._watched.get(root)
-            if before is None or not before.does(wanted):
-                if before is not None:
-                    before.end()
-                self._watched[root] = _WatchedFolders(root, wanted, changed)
+        with self._changing:
+            if self._closed:
+                return
+            for root in self._watched.keys() - folders.keys():
+                self._watched.pop(root).end()
+            for root, below in folders.items():
+                wanted = below if _LINUX else (root,)
+                before = self._watched.get(root)
+                if before is None or not before.does(wanted):
+                    if before is not None:
+                        before.end()
+                    self._watched[root] = _WatchedFolders(root, wanted, changed)
 
     def unwatched(self) -> Mapping[Path, str]:
         """See `FolderWatch`."""
-        return {root: one.why_not for root, one in self._watched.items() if one.why_not}
+        with self._changing:
+            return {root: one.why_not for root, one in self._watched.items() if one.why_not}
 
     def close(self) -> None:
         """See `FolderWatch`."""
-        self._closed = True
-        for one in self._watched.values():
+        with self._changing:
+            self._closed = True
+            watched = tuple(self._watched.values())
+            self._watched.clear()
+        for one in watched:
             one.end()
-        for one in self._watched.values():
+        for one in watched:
             one.wait()
-        self._watched.clear()
 
 
 class _WatchedFolders:

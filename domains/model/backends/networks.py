@@ -120,8 +120,8 @@ def fill(
     Args:
         network: From `build_empty`; its module is filled and returned, ready to run.
         data_type: For the floating-point tensors.
-        device: Where the weights go, after conversion on the CPU; what `open_bytes` lends must
-            not stay theirs, so it lends nothing for the processor.
+        device: Where the weights go, and are converted; what `open_bytes` lends must not stay
+            theirs, so it lends nothing for the processor.
         on_bytes: Called as bytes are read, with their number; may raise to stop.
         open_bytes: Where a file's bytes come from.
 
@@ -132,7 +132,7 @@ def fill(
     for name, origin, stored in stored_weights(
         network.plan, on_bytes=on_bytes, open_bytes=open_bytes
     ):
-        tensor = part_of(stored, origin).to(data_type).to(device)
+        tensor = part_of(stored, origin, device).to(data_type)
         _place(module, network.names[name], tensor)
     # Constants that are not stored were computed on the CPU while building.
     module.to(device)

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from domains.model.errors import NameTaken, NoWritableRoot
@@ -36,12 +36,12 @@ class NewModel:
     def publish(self, name: str) -> None:
         """See the port."""
         target = self._root / name
-        # No other program is expected to write here, and links keep even that from a loss.
+        # No other program is expected to write here.
         with _PUBLISHING:
             if os.path.lexists(target):
                 raise NameTaken(name)
             written = self.folder / name
-            os.rename(written if written.is_file() else self.folder, target)
+            os.rename(written if os.path.lexists(written) else self.folder, target)
             _sync(self._root)
 
     def discard(self) -> None:
@@ -53,14 +53,14 @@ class NewModels:
     """See the port.
 
     Args:
-        roots: Folders of models that may be written to, the first has precedence.
+        roots: Folders of models, the first has precedence.
     """
 
-    def __init__(self, roots: Iterable[Path]) -> None:
+    def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = tuple(roots)
 
     def sweep(self) -> None:
-        """Remove what was left half written long ago; another server may write here too."""
+        """Remove what was left half written long ago: other servers may write there too."""
         long_ago = time.time() - _ABANDONED_SECONDS
         for root in self._roots:
             with contextlib.suppress(OSError):
@@ -70,9 +70,9 @@ class NewModels:
                     _log.warning("removing a model that was never finished: %s", folder.name)
                     shutil.rmtree(folder, ignore_errors=True)
 
-    def begin(self, near: Path) -> NewModel:
+    def begin(self, near: Path | None = None) -> NewModel:
         """See the port."""
-        nearest_first = sorted(self._roots, key=lambda root: root.resolve() != near)
+        nearest_first = sorted(self._roots, key=lambda one: one.resolve() != near)
         for root in nearest_first:
             if root.is_dir() and os.access(root, os.W_OK | os.X_OK):
                 return NewModel(root)

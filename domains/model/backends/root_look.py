@@ -28,10 +28,12 @@ class Refused(Exception):
 
 
 class Item(NamedTuple):
-    """Something in a root: its names as one came there, and where it really lies."""
+    """Something in a root: its names as one came there, where it really lies, and where the
+    name lies by which one came, which may be a link's."""
 
     shown: tuple[str, ...]
     spot: Spot
+    entry: tuple[str, ...] = ()
 
     @property
     def key(self) -> tuple[int, int]:
@@ -86,9 +88,9 @@ class RootLook:
         """
         shown, inside = (*folder.shown, name), (*folder.spot.inside, name)
         if not stat.S_ISLNK(state.st_mode):
-            return Item(shown, Spot(inside, state))
+            return Item(shown, Spot(inside, state), inside)
         try:
-            return Item(shown, self._root.find(*inside))
+            return Item(shown, self._root.find(*inside), inside)
         except PathOutsideRoot:
             raise self._outside(shown) from None
         except OSError as error:

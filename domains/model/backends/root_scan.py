@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domains.errors import Reason
+from domains.model.backends.companion import CONFIGURATION
 from domains.model.backends.confinement import open_root
 from domains.model.backends.hub_layout import home
+from domains.model.backends.model_notes import with_notes
 from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk
 from domains.model.backends.single_file import unusable
@@ -79,7 +81,7 @@ class KnownRoot:
         writing = False
         for found in walk.find():
             before = self._known.get(found.relative)
-            known = before is not None and before.found == found
+            known = before is not None and before.found == found and not _waits(before)
             if quiet and self._looked and not known and _is_fresh(found, quiet):
                 writing = True
                 look.unread.append(found.relative)
@@ -111,7 +113,7 @@ class KnownRoot:
 
     def _judge(self, found: Found) -> Model:
         try:
-            return self._describe(found)
+            return with_notes(self._describe(found), found)
         except (PathOutsideRoot, OSError, MemoryError):
             raise
         except Exception:
@@ -133,6 +135,11 @@ class KnownRoot:
 def _is_fresh(found: Found, seconds: float) -> bool:
     """Whether a file of it changed in the last seconds. One of the future did not."""
     return 0 <= time.time() - found.modified < seconds
+
+
+def _waits(before: Judged) -> bool:
+    """Whether a file names a folder that was not there, which shows in no state of the file."""
+    return not before.model.usable and CONFIGURATION in before.model.metadata
 
 
 def _touches(relative: str, unread: str) -> bool:

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from domains.file_names import unfit
 from domains.model.backends.confined_files import Fingerprint, file_state
 from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import INDEX_FILE
-from domains.model.backends.file_names import unfit
 from domains.model.backends.hub_layout import (
     Snapshot,
     holds_no_models,
@@ -32,6 +32,8 @@ from domains.model.backends.root_look import Entries, Item, Refused, RootLook
 from domains.model.types import ModelFormat, WeightFile
 from domains.values import ModelPlace
 
+NOTES_ENDING = ".deviceops.json"
+"""After a model's whole name: what clients say of it."""
 SAFETENSORS = ".safetensors"
 PICKLES = frozenset({".ckpt", ".pt", ".pth", ".bin"})
 FORMATS = {
@@ -56,10 +58,14 @@ class Beside(NamedTuple):
 
 @dataclass(frozen=True)
 class Found:
-    """A model folder or model file. `place` is where it really lies, `relative` its place
-    in the root with slashes, `name` its name without `ending`, which folders have none of.
-    The real place may lack the ending: links decide what things are called. `snapshot` is what
-    it is of in Hugging Face's cache, `is_main` whether the repository's name stands for it."""
+    """A model folder or model file.
+
+    `place` is where it really lies, `relative` its place in the root with slashes, `name` its
+    name without `ending`, which folders have none of. The real place may lack the ending: links
+    decide what things are called. `entry` is where its name lies, None for a root that is a
+    model; `notes` is what is kept beside that. `snapshot` is what it is of in Hugging Face's
+    cache, `is_main` whether the repository's name stands for it.
+    """
 
     place: ModelPlace
     relative: str
@@ -69,6 +75,8 @@ class Found:
     snapshot: Snapshot | None = None
     is_main: bool = False
     beside: Beside | None = None
+    entry: ModelPlace | None = None
+    notes: Fingerprint = ()
 
     @property
     def is_folder(self) -> bool:
@@ -114,6 +122,7 @@ class RootWalk:
         self._walked: set[tuple[int, int]] = set()
         self._models: dict[tuple[int, int], Fingerprint | None] = {}
         self._main: dict[tuple[str, ...], str] = {}
+        self._notes: dict[tuple[str, ...], Fingerprint] = {}
         self.look = RootLook(root, start)
 
     def find(self) -> Iterator[Found]:
@@ -148,6 +157,11 @@ class RootWalk:
         if len(folder.shown) > MAX_DEPTH:
             self.look.leave_out(folder.shown, f"Folder {folder.name!r} lies too deep.")
             return
+        self._notes |= {
+            (*folder.spot.inside, name.removesuffix(NOTES_ENDING)): (file_state(name, state),)
+            for name, state in entries
+            if name.endswith(NOTES_ENDING) and stat.S_ISREG(state.st_mode)
+        }
         configs = {
             PurePath(name).stem: (name, state)
             for name, state in entries
@@ -211,7 +225,17 @@ class RootWalk:
             name = self._path(at)[-1] if snapshot is None else snapshot.repository
         is_main = snapshot is not None and self._main_of(snapshot, at) == snapshot.revision
         relative = "/".join(at.shown)
-        return Found(place, relative, name, ending, files, snapshot=snapshot, is_main=is_main)
+        return Found(
+            place,
+            relative,
+            name,
+            ending,
+            files,
+            snapshot=snapshot,
+            is_main=is_main,
+            entry=ModelPlace(self._root.path, Path(*at.entry)) if at.entry else None,
+            notes=self._notes.get(at.entry, ()),
+        )
 
     def _path(self, at: Item) -> tuple[str, ...]:
         """The whole path by which one came to something."""

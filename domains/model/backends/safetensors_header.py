@@ -44,6 +44,7 @@ ELEMENT_BITS = {
     "U64": 64,
 }
 _KNOWN_BUT_UNSUPPORTED = re.compile(r"[A-Z][A-Z0-9_]{0,15}")
+_A_FILE = "A weight file"
 _NAME = re.compile(r"[\x21-\x7e]{1,512}")
 
 
@@ -80,12 +81,19 @@ def read_header(files: ConfinedFiles, name: str = "") -> Header:
     """Open a file of a model, or the model that is a file, and check its header.
 
     Raises:
-        FailedPrecondition: As `parse_header` and `ConfinedFiles.open`.
+        FailedPrecondition: As `parse_header`, naming the file, and `ConfinedFiles.open`.
         PathOutsideRoot: It is a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
     with files.open(name) as file:
-        return parse_header(file, os.fstat(file.fileno()).st_size)
+        try:
+            return parse_header(file, os.fstat(file.fileno()).st_size)
+        except FailedPrecondition as error:
+            if not name:
+                raise
+            message = error.message.replace(_A_FILE, f"The model's {name}", 1)
+            named = error.metadata | {"file": name}
+            raise FailedPrecondition(message, reason=error.reason, metadata=named) from None
 
 
 def parse_header(file: BinaryIO, file_bytes: int) -> Header:
@@ -136,13 +144,19 @@ def digest(raw: bytes | bytearray) -> bytes:
     return hashlib.blake2b(raw, digest_size=16).digest()
 
 
-def _refuse(reason: Reason, what: str) -> NoReturn:
-    raise FailedPrecondition(f"A weight file {what}; fetch the model again.", reason=reason)
+def _refuse(reason: Reason, what: str, advice: str = "fetch the model again") -> NoReturn:
+    raise FailedPrecondition(f"{_A_FILE} {what}; {advice}.", reason=reason)
 
 
 def _refuse_other_formats(start: bytes) -> None:
     """Name the common mistakes: a pickle, an archive, a web page, an unfetched LFS file."""
-    if start.startswith((b"PK\x03\x04", b"GGUF", b"<!DOCTYP", b"<html", b"version ")) or (
+    if start.startswith(b"version "):
+        _refuse(
+            Reason.MODEL_FORMAT_UNSUPPORTED,
+            "is a Git LFS pointer and no weights",
+            "run git lfs pull where it was cloned",
+        )
+    if start.startswith((b"PK\x03\x04", b"GGUF", b"<!DOCTYP", b"<html")) or (
         start[:1] == b"\x80"
         and start[1:2] in {b"\x02", b"\x03", b"\x04", b"\x05"}
         and start[2:8] != bytes(6)

@@ -19,12 +19,7 @@ from domains.model.backends.planned import planned
 from domains.model.backends.roots import FORMATS, Found
 from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.backends.usability import usability
-from domains.model.types import (
-    Model,
-    ModelFormat,
-    ModelType,
-    Problem,
-)
+from domains.model.types import Model, ModelFormat, ModelType, Problem
 
 _MAX_ENTRIES = 128
 _MAX_KEY = 128

@@ -59,7 +59,8 @@ def usability(found: Recognised) -> Usability:
     problem = _problem(found)
     if problem is not None:
         return Usability(problem)
-    remarks = [_WAITS[found.type]] if found.type in _WAITS else []
+    waiting = waits_for(found.type)
+    remarks = [waiting] if waiting else []
     if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
         remarks.append("It holds several kinds of control; which one is meant is to be named.")
     if "VAE" in found.lacks:
@@ -70,6 +71,11 @@ def usability(found: Recognised) -> Usability:
             "it if pictures come out grey or glaring."
         )
     return Usability(None, tuple(remarks))
+
+
+def waits_for(type: ModelType | None) -> str:
+    """A sentence on the feature that models of a type wait for; empty for those that draw."""
+    return "" if type is None else _WAITS.get(type, "")
 
 
 def _problem(found: Recognised) -> Problem | None:

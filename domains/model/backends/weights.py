@@ -60,18 +60,22 @@ def read_tensors(
     """
     with open_bytes(file) as opened:
         _check_same(opened, file.header)
-        for entry in entries:
+        wanted = tuple(entries)
+        opened.announce([(each.offset, each.size_bytes) for each in wanted if each.size_bytes])
+        for entry in wanted:
             yield entry, _read(opened, entry, on_bytes)
 
 
-def part_of(tensor: torch.Tensor, origin: Origin) -> torch.Tensor:
-    """What a network takes of a stored tensor, contiguous; see `Origin`."""
-    if origin.rows is not None:
+def part_of(tensor: torch.Tensor, origin: Origin, device: torch.device) -> torch.Tensor:
+    """What a network takes of a stored tensor, contiguous and on its device; see `Origin`."""
+    taken = tensor if origin.rows is None else tensor[slice(*origin.rows)]
+    part = taken.to(device)
+    if part is taken and origin.rows is not None:
         # Its own memory: how a tensor is aligned can decide the last bit of a product.
-        tensor = tensor[slice(*origin.rows)].clone()
+        part = taken.clone()
     if origin.transposed:
-        tensor = tensor.t()
-    return tensor.reshape(origin.shape).contiguous()
+        part = part.t()
+    return part.reshape(origin.shape).contiguous()
 
 
 def _check_same(opened: FileBytes, header: Header) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.changes import Signal, Told
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest, timestamp
 from domains.model.convert.device import REPORTS as ON_DEVICE
@@ -12,18 +12,26 @@ from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
     Component,
-    EvictionCause,
+    ImportedFile,
+    ImportRequest,
     Model,
-    ModelEvent,
-    ModelEventKind,
-    ModelFilter,
-    ModelMatch,
-    ModelOrder,
+    ModelNotes,
     ModelType,
     PredictionType,
     Problem,
 )
-from domains.model.types.tasks import ModelOptimization, RefreshReport, RefreshRequest
+from domains.model.views import (
+    EvictionCause,
+    ModelEvent,
+    ModelEventKind,
+    ModelFilter,
+    ModelMatch,
+    ModelOptimization,
+    ModelOrder,
+    RefreshReport,
+    RefreshRequest,
+    UpdateRequest,
+)
 from domains.session.convert import Reports, options_from_proto
 
 TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
@@ -58,6 +66,7 @@ def search_filter_from_proto(message: model_pb2.SearchModelsRequest) -> ModelFil
         architecture=ARCHITECTURES.optional_from_proto(
             message.architecture, field="architecture"
         ),
+        tags=tuple(message.tags),
     )
 
 
@@ -133,6 +142,13 @@ def component_to_proto(component: Component) -> model_info_pb2.ModelComponent:
     )
 
 
+def update_from_proto(message: model_pb2.UpdateModelRequest) -> UpdateRequest:
+    """What to say of a model, as a client sent it."""
+    said = message.model
+    notes = ModelNotes(said.name, said.description, tuple(said.tags), tuple(said.trigger_words))
+    return UpdateRequest(said.model_id, notes, tuple(message.update_fields.paths))
+
+
 def refresh_from_proto(message: model_pb2.RefreshModelsRequest) -> RefreshRequest:
     """How to look through the roots, as a client sent it."""
     return RefreshRequest(message.full, options_from_proto(message.options), digest(message))
@@ -177,6 +193,17 @@ def optimization_to_proto(done: ModelOptimization) -> model_info_pb2.ModelOptimi
         size_before_bytes=done.size_before_bytes,
         size_after_bytes=done.size_after_bytes,
         tensors_pruned=done.tensors_pruned,
+    )
+
+
+def import_from_proto(message: model_task_pb2.ImportModelRequest) -> ImportRequest:
+    """What to import, as a client sent it."""
+    return ImportRequest(
+        model_id=message.model_id,
+        format=FORMATS.optional_from_proto(message.format, field="format"),
+        files=tuple(ImportedFile(f.relative_path, f.artifact_id) for f in message.files),
+        options=options_from_proto(message.options),
+        digest=digest(message),
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from deviceops.v1 import model_cache_pb2
 from domains.conversions import digest, timestamp
-from domains.model.types import CachedModelInfo, CacheStatus
-from domains.model.types.tasks import CacheRequest
+from domains.model.types import CachedModelInfo, CacheRequest, CacheStatus
 from domains.session.convert import options_from_proto
 
 _MOST_ENTRIES = 1000

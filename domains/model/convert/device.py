@@ -20,11 +20,12 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import FieldViolation, Reason
 from domains.model.errors import InvalidLoad
-from domains.model.types import ModelEstimate, ModelOnDevice
-from domains.model.types.tasks import (
+from domains.model.types import (
     BenchmarkRequest,
     LoadRequest,
     ModelBenchmark,
+    ModelEstimate,
+    ModelOnDevice,
     UnloadReport,
     UnloadRequest,
 )

@@ -7,7 +7,7 @@ from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest
 from domains.model.core.checking import ValidationReport
 from domains.model.jobs import Finding
 from domains.model.types import ModelFormat
-from domains.model.types.tasks import (
+from domains.model.views import (
     ConversionRequest,
     OptimizationRequest,
     ValidationDepth,

@@ -12,11 +12,13 @@ from domains.model.core.checking import Checks
 from domains.model.core.conversions import Conversions
 from domains.model.core.copies import Copies
 from domains.model.core.estimates import Estimates
+from domains.model.core.imports import Imports
 from domains.model.core.loading import Loads
 from domains.model.core.optimizing import Optimizing
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
 from domains.model.core.unloading import Unloads
+from domains.model.core.upkeep import Upkeep
 from domains.model.core.use import ModelUse
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Conversions",
     "Copies",
     "Estimates",
+    "Imports",
     "Loads",
     "ModelCatalogue",
     "ModelService",
@@ -33,6 +36,7 @@ __all__ = [
     "ModelUse",
     "Optimizing",
     "Unloads",
+    "Upkeep",
 ]
 
 
@@ -51,3 +55,5 @@ class ModelService:
     checks: Checks
     conversions: Conversions
     optimizing: Optimizing
+    imports: Imports
+    upkeep: Upkeep

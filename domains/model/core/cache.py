@@ -12,7 +12,8 @@ from domains.model.core.cache_memory import CacheMemory
 from domains.model.core.filling import Filling
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
 from domains.model.ports import CacheArena, WeightReader
-from domains.model.types import CachedModelInfo, CacheStatus, EvictionCause
+from domains.model.types import CachedModelInfo, CacheStatus
+from domains.model.views import EvictionCause
 from domains.values import ModelPlace
 
 _MOST_FILES = 1_000

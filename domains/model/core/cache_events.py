@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from domains.model.core.contents import CatalogueContents
-from domains.model.types import EvictionCause, Model, ModelEvent, ModelEventKind
+from domains.model.types import Model
+from domains.model.views import EvictionCause, ModelEvent, ModelEventKind
 
 
 class CacheEvents:

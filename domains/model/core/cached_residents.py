@@ -5,7 +5,7 @@ from __future__ import annotations
 from domains.device.types import LoadedComponent
 from domains.model.core.cache import ModelCache
 from domains.model.errors import CachedModelInUse
-from domains.model.types import EvictionCause
+from domains.model.views import EvictionCause
 from domains.values import ByteFigure
 
 _SOURCE = "pages of the cache that hold its files"

@@ -13,6 +13,7 @@ from msgspec import structs
 from domains.errors import Cancelled, DeadlineExceeded, DomainError
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_lease import CacheLease
+from domains.model.jobs import LoadReport
 from domains.session.jobs import Job, JobEvent, JobRunner, Report
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPlace
@@ -121,6 +122,9 @@ class CachedRuns:
         yield lease
 
     def _count(self, job: Job[Any], event: object) -> None:
+        """Note what a report says of the cache."""
+        if isinstance(event, LoadReport) and event.lock_problem is not None:
+            self._cache.note_page_lock(event.lock_problem)
         origin = getattr(event, "origin", None)
         if job.model is not None and origin in (ModelOrigin.CACHED, ModelOrigin.DISK):
             cached = origin is ModelOrigin.CACHED

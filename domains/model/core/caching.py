@@ -11,8 +11,7 @@ from domains.limits import LIMITS
 from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidCacheRequest, ModelNotFound, ModelUnusable
-from domains.model.types import CacheStatus, Model
-from domains.model.types.tasks import CacheRequest
+from domains.model.types import CacheRequest, CacheStatus, Model
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session

@@ -19,17 +19,16 @@ from domains.model.core.selection import (
     search,
 )
 from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
-from domains.model.types import (
+from domains.model.types import Model, ModelType
+from domains.model.views import (
     FittingModels,
-    Model,
     ModelEvent,
     ModelEventKind,
     ModelFilter,
     ModelMatch,
     ModelOrder,
-    ModelType,
+    RefreshReport,
 )
-from domains.model.types.tasks import RefreshReport
 from domains.paging import Page, paginate_ordered
 
 _MOST_FITTING = 256
@@ -130,11 +129,12 @@ class ModelCatalogue:
 
         Raises:
             InvalidArgument: REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TEXT_INVALID,
-                FIELD_OUT_OF_RANGE or PAGE_TOKEN_INVALID.
+                TOO_MANY_ELEMENTS, FIELD_OUT_OF_RANGE or PAGE_TOKEN_INVALID.
         """
         SearchInvalid.check(
             checks.required("query", query.strip()),
             checks.line("query", query, LIMITS["SearchModelsRequest.query"]),
+            *checks.lines("tags", wanted.tags, LIMITS["SearchModelsRequest.tags"]),
         )
         models = await self._contents.known()
         found = search((m for m in models.values() if matches(m, wanted)), query)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from domains.changes import HEARTBEAT_SECONDS, Changes, Told
-from domains.model.types import ModelEvent, ModelEventKind
+from domains.model.views import ModelEvent, ModelEventKind
 
 _KEPT = 20_000
 """Changes that are kept for clients that come back: a folder of ten thousand may appear."""

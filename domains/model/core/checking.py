@@ -11,7 +11,7 @@ from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidTask, ModelUnusable
 from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob
 from domains.model.types import Model
-from domains.model.types.tasks import ValidationDepth, ValidationRequest
+from domains.model.views import ValidationDepth, ValidationRequest
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest

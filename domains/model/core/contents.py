@@ -12,8 +12,8 @@ from domains.device.core.default import DefaultChoice
 from domains.model.core.changes import ModelChanges
 from domains.model.core.selection import first_usable_checkpoint
 from domains.model.ports import ModelScanner
-from domains.model.types import Model, ModelEvent, ModelEventKind, Scan
-from domains.model.types.tasks import RefreshReport
+from domains.model.types import Model
+from domains.model.views import ModelEvent, ModelEventKind, RefreshReport, Scan
 
 _MOST_PROBLEMS = 64
 

@@ -8,7 +8,7 @@ from domains.errors import FeatureNotBuilt
 from domains.model.core.copies import Copies, check_copy, check_data_type
 from domains.model.errors import InvalidTask
 from domains.model.types import Model, ModelFormat
-from domains.model.types.tasks import ConversionRequest
+from domains.model.views import ConversionRequest
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.types import Outcome

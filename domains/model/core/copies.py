@@ -6,6 +6,7 @@ import asyncio
 
 from domains import checks
 from domains.errors import FieldViolation, Reason
+from domains.finishing import finished, unstoppable
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidTask, ModelNotFound, NameTaken, PicklesNotConverted
 from domains.model.jobs import ConversionReport, ConvertJob
@@ -103,11 +104,18 @@ class Copies:
                 prune=prune,
             )
             report = await run_job(self._inspectors, session, job)
-            await _published(new, name, target_model_id)
+            # From here on it is there: a cancel that comes now comes too late.
+            return await unstoppable(self._arrive(new, name, target_model_id)), report
         finally:
-            await asyncio.shield(asyncio.to_thread(new.discard))
+            await finished(asyncio.to_thread(new.discard))
+
+    async def _arrive(self, new: NewModel, name: str, model_id: str) -> Model:
+        try:
+            await asyncio.to_thread(new.publish, name)
+        except NameTaken:
+            raise NameTaken(model_id) from None
         await self._catalogue.refresh()
-        return await self._catalogue.get(target_model_id), report
+        return await self._catalogue.get(model_id)
 
 
 def check_copy(model_id: str, target_model_id: str, options: WorkOptions) -> None:
@@ -131,14 +139,3 @@ def check_data_type(path: str, data_type: TensorDataType | None) -> FieldViolati
     return FieldViolation(
         path, Reason.ENUM_VALUE_UNKNOWN, "Must be FLOAT32, FLOAT16 or BFLOAT16."
     )
-
-
-async def _published(new: NewModel, name: str, model_id: str) -> None:
-    """Make the copy appear; a cancel that comes now comes too late."""
-    moving = asyncio.ensure_future(asyncio.to_thread(new.publish, name))
-    try:
-        await asyncio.shield(moving)
-    except asyncio.CancelledError:
-        await moving
-    except NameTaken:
-        raise NameTaken(model_id) from None

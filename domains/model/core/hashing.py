@@ -11,7 +11,8 @@ from domains.errors import DomainError
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.ports import FileHasher
-from domains.model.types import Model, ModelEvent, ModelEventKind, WeightFile
+from domains.model.types import Model, WeightFile
+from domains.model.views import ModelEvent, ModelEventKind
 
 _LOG = logging.getLogger(__name__)
 _BESIDE_WORK_SECONDS = 1.0

@@ -18,8 +18,7 @@ from domains.model.core.estimates import Estimates
 from domains.model.errors import InvalidLoad
 from domains.model.jobs import LoadJob
 from domains.model.ports import Machine
-from domains.model.types import Model, ModelOnDevice
-from domains.model.types.tasks import LoadRequest
+from domains.model.types import LoadRequest, Model, ModelOnDevice
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest

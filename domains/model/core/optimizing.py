@@ -7,7 +7,7 @@ from functools import partial
 from domains.errors import FeatureNotBuilt
 from domains.model.core.copies import Copies, check_copy, check_data_type
 from domains.model.errors import InvalidTask
-from domains.model.types.tasks import ModelOptimization, OptimizationRequest
+from domains.model.views import ModelOptimization, OptimizationRequest
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.types import Outcome

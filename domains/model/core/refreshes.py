@@ -6,7 +6,7 @@ from functools import partial
 
 from domains.model.core.contents import CatalogueContents
 from domains.model.errors import InvalidTask
-from domains.model.types.tasks import RefreshRequest
+from domains.model.views import RefreshRequest
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 
 from domains.device.types import DeviceState, WorkerStatus
 from domains.model.core.contents import CatalogueContents
-from domains.model.types import EvictionCause, Model, ModelEvent, ModelEventKind
+from domains.model.types import Model
+from domains.model.views import EvictionCause, ModelEvent, ModelEventKind
 
 Resident = tuple[str, str]
 """A device's id and that of a model that lies there, in whole or in part."""

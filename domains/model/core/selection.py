@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 
-from domains.model.types import (
-    Model,
-    ModelFilter,
-    ModelFormat,
-    ModelMatch,
-    ModelOrder,
-    ModelType,
-)
+from domains.model.types import Model, ModelFormat, ModelType
+from domains.model.views import ModelFilter, ModelMatch, ModelOrder
 
 _COMPANIONS = frozenset(
     {ModelType.VAE, ModelType.LORA, ModelType.CONTROL_NET, ModelType.REFINER}
@@ -20,6 +15,7 @@ _COMPANIONS = frozenset(
 # How much a word counts by where it is found, and by how well it fits there.
 _NAME, _TAG, _DESCRIPTION = 1.0, 0.7, 0.4
 _WHOLE, _START, _PART = 1.0, 0.8, 0.6
+_HASH = re.compile(r"[0-9a-f]{8,64}")
 
 
 def matches(model: Model, wanted: ModelFilter) -> bool:
@@ -97,11 +93,24 @@ def _by_name(model: Model) -> tuple[str, str]:
 
 def _score(model: Model, words: list[str]) -> float:
     """The mean over the words of the best place each was found at; 0 when one was not."""
-    places = [(_NAME, model.name.casefold()), (_NAME, model.model_id.casefold())]
-    places += [(_TAG, tag.casefold()) for tag in (*model.tags, *model.trigger_words)]
-    places.append((_DESCRIPTION, model.description.casefold()))
-    scores = [max(weight * _fit(word, text) for weight, text in places) for word in words]
+    places = [(_NAME, name) for name in (model.name, model.model_id, *model.aliases)]
+    kinds = (kind.value for kind in (model.type, model.architecture) if kind is not None)
+    places += [(_TAG, tag) for tag in (*model.tags, *model.trigger_words, *kinds, model.kind)]
+    places.append((_DESCRIPTION, model.description))
+    shown = [(weight, text.casefold()) for weight, text in places]
+    scores = [
+        _NAME * _WHOLE
+        if _is_hash_of(model, word)
+        else max(weight * _fit(word, text) for weight, text in shown)
+        for word in words
+    ]
     return sum(scores) / len(scores) if all(scores) else 0.0
+
+
+def _is_hash_of(model: Model, word: str) -> bool:
+    """Whether a word is the beginning of the model's hash, long enough to mean it. The first
+    ten digits are what AUTOMATIC1111's web UI calls a model's hash."""
+    return _HASH.fullmatch(word) is not None and model.sha256.startswith(word)
 
 
 def _fit(word: str, text: str) -> float:

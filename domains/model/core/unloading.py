@@ -17,8 +17,8 @@ from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.use import ModelUse
 from domains.model.errors import CacheFull, InvalidLoad, ModelInUse
 from domains.model.ports import Machine
-from domains.model.types import EvictionCause, Model
-from domains.model.types.tasks import UnloadReport, UnloadRequest
+from domains.model.types import Model, UnloadReport, UnloadRequest
+from domains.model.views import EvictionCause
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest

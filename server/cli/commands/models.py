@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands import model_cache, models_on_device
+from server.cli.commands import model_bringing, model_cache, models_on_device
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import reported
 
 if TYPE_CHECKING:
     from deviceops.v1 import model_info_pb2
 
-app = typer.Typer(help="List the models of the catalogue; show, load, unload one.")
+app = typer.Typer(
+    help="List the models of the catalogue; show, load, unload one; bring one in."
+)
 models_on_device.add_to(app)
+model_bringing.add_to(app)
 app.add_typer(model_cache.app, name="cache")
 
 

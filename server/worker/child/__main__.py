@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
+from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob
 from domains.model.jobs import BenchmarkJob, LoadJob
 from server.worker.child.loop import main
@@ -20,12 +21,18 @@ def build_parts(torch_device: str) -> Parts:
         single_threaded,
         stretch_on,
     )
+    from domains.inference.backends import page_locks
     from domains.inference.backends.engine import Engine
     from domains.memory.backends.process_buffers import ProcessBuffers
     from domains.memory.backends.torch_buffers import TorchBuffers
 
     device = device_named(torch_device)
     engine = Engine(torch_device)
+
+    def held() -> tuple[LoadedComponent, ...]:
+        page_locks.give_up_evicted()
+        return engine.held()
+
     buffers: Buffers = ProcessBuffers() if in_main_memory(device) else TorchBuffers(device)
     return Parts(
         handlers={
@@ -36,7 +43,7 @@ def build_parts(torch_device: str) -> Parts:
             ReleaseJob: engine.release,
             SelfTestJob: SelfTest(device),
         },
-        held=engine.held,
+        held=held,
         buffers=buffers,
         gauge=gauge_for(device),
         stretch=lambda: stretch_on(device),

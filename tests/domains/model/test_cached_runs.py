@@ -31,6 +31,7 @@ class FakeWorkers:
     """Reports at once what it is told to; waits for `go` before that."""
 
     origin: ModelOrigin = ModelOrigin.CACHED
+    lock_problem: str | None = None
     error: Exception | None = None
     jobs: list[Job[Any]] = field(default_factory=list)
     left: list[float] = field(default_factory=list)
@@ -46,7 +47,10 @@ class FakeWorkers:
         await self.go.wait()
         if self.error is not None:
             raise self.error
-        yield LoadReport((), self.origin) if isinstance(job, LoadJob) else ReleaseReport(())
+        if isinstance(job, LoadJob):
+            yield LoadReport((), self.origin, lock_problem=self.lock_problem)
+        else:
+            yield ReleaseReport(())
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.append(session_id)
@@ -101,6 +105,17 @@ async def test_a_model_is_read_first_where_its_device_has_memory_of_its_own(
     assert system.given.files[0].size_bytes == 3 * MIB
     status = await system.kept.cache.status()
     assert (status.hit_count, status.miss_count) == (1, 0)
+
+
+async def test_the_cache_counts_as_page_locked_once_a_worker_says_so(system: System) -> None:
+    job, cache = system.job(), system.kept.cache
+    for problem, locked in ((None, False), ("", True), (None, True), ("It cannot.", False)):
+        system.workers.lock_problem = problem
+        await system.done(job)
+        found = await cache.status()
+        assert found.page_locked is locked
+        assert bool(found.remark) is not locked
+    assert found.remark == "It cannot."
 
 
 async def test_what_is_cached_is_not_read_again(system: System) -> None:

@@ -12,14 +12,8 @@ import pytest
 from domains.errors import DomainError, InvalidArgument, NotFound, PermissionDenied, Reason
 from domains.model.core import ModelCatalogue
 from domains.model.errors import ModelNotFound, ModelUnusable
-from domains.model.types import (
-    Architecture,
-    Model,
-    ModelFilter,
-    ModelFormat,
-    ModelOrder,
-    ModelType,
-)
+from domains.model.types import Architecture, Model, ModelFormat, ModelType
+from domains.model.views import ModelFilter, ModelOrder
 from tests.fakes.model import PICKLED, START, FakeScanner, catalogue_of, contents_of, model
 
 ANY = ModelFilter()

@@ -14,7 +14,8 @@ from domains.device.core.facts import TransientFacts
 from domains.errors import Reason
 from domains.model.core import ModelCatalogue
 from domains.model.errors import ModelNotFound
-from domains.model.types import ModelEvent, ModelEventKind, ModelFilter, WeightFile
+from domains.model.types import WeightFile
+from domains.model.views import ModelEvent, ModelEventKind, ModelFilter
 from tests.fakes.model import FakeScanner, contents_of, model
 
 PATIENCE_SECONDS = 20.0

@@ -13,14 +13,12 @@ from domains.model.convert import device
 from domains.model.types import (
     Architecture,
     Component,
-    ModelFilter,
     ModelFormat,
-    ModelMatch,
     ModelOnDevice,
-    ModelOrder,
     ModelType,
     PredictionType,
 )
+from domains.model.views import ModelFilter, ModelMatch, ModelOrder
 from domains.values import ByteFigure, ModelOrigin, ModelPart, PartDataType, TensorDataType
 from tests.fakes.model import PICKLED, START, model
 

@@ -20,7 +20,8 @@ from domains.model.core import hashing
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.core.hashing import Hashing
-from domains.model.types import ModelEvent, WeightFile, weights_sha256
+from domains.model.types import WeightFile, weights_sha256
+from domains.model.views import ModelEvent
 from domains.values import ModelPlace
 from tests.domains.model.disk import write_safetensors
 from tests.fakes.model import contents_of

@@ -18,7 +18,7 @@ from domains.errors import Reason
 from domains.model.backends import disk_scanner, root_look, roots
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.root_scan import KnownRoot, RootScan
-from domains.model.types import Scan
+from domains.model.views import Scan
 from tests.domains.model.disk import copy_demo, edit, write_safetensors
 
 LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}

@@ -11,7 +11,8 @@ import pytest
 
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.disk_scanner import DiskScanner
-from domains.model.types import Model, Scan
+from domains.model.types import Model
+from domains.model.views import Scan
 from tests.domains.model.disk import copy_demo, sketch_demo, write_safetensors
 
 LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}

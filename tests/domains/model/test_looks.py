@@ -19,7 +19,7 @@ from domains.model.backends.folder_watch import DiskWatch
 from domains.model.backends.network_drives import network_drive
 from domains.model.core import looks
 from domains.model.core.looks import Looks
-from domains.model.types import ModelEvent
+from domains.model.views import ModelEvent
 from tests.domains.model.disk import write_safetensors
 from tests.fakes.model import FakeScanner, contents_of, model
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from domains.errors import Reason
+from domains.model.backends.companion_check import check_companion
 from domains.model.backends.embedding_file import parse_embedding
 from domains.model.backends.lora.endings import Algorithm
 from domains.model.backends.lora.file import Sizes, check_fit, check_lora, parse_lora
@@ -266,3 +267,20 @@ def test_a_name_of_many_words_costs_no_time() -> None:
     read: Callable[[str], Layer | None] = layer
 
     assert read(name) is None
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_nothing_is_wrong_with_a_whole_file_of_any_kind(name: str) -> None:
+    assert check_companion(kinds()[name].shapes) == ()
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ({f"{KOHYA}.lora_down.weight": (4, 8)}, Reason.MODEL_INCOMPLETE),
+        (PAIR | {f"{KOHYA}.lora_up.weight": (8, 5)}, Reason.MODEL_SHAPE_INVALID),
+        ({"clip_g": (4, 1280)}, Reason.MODEL_INCOMPLETE),
+    ],
+)
+def test_what_is_wrong_with_a_companion_is_found(shapes: Shapes, reason: Reason) -> None:
+    assert [finding.reason for finding in check_companion(shapes)] == [reason]

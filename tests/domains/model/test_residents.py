@@ -8,7 +8,8 @@ import pytest
 
 from domains.device.types import DeviceState, WorkerStatus
 from domains.model.core.residents import Resident, Residents
-from domains.model.types import EvictionCause, ModelEvent, ModelEventKind, WeightFile
+from domains.model.types import WeightFile
+from domains.model.views import EvictionCause, ModelEvent, ModelEventKind
 from tests.fakes.model import FakeScanner, contents_of, model
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted, Unavailable
 from domains.model.jobs import InspectionReport, InspectJob
-from domains.model.types.tasks import ValidationDepth
+from domains.model.views import ValidationDepth
 from domains.session.errors import ShuttingDown
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace

@@ -25,7 +25,7 @@ def unet_config(component: str, shapes: Shapes) -> Config:
     depths = config.pop("depths")
     up = _depths(told, "up_blocks")
     back = _back(depths, up)
-    types = ["CrossAttnUpBlock2D" if any(counts) else "UpBlock2D" for counts in up]
+    types = ["CrossAttnUpBlock2D" if _attends(counts) else "UpBlock2D" for counts in up]
     return config | {
         "out_channels": told.size("conv_out.weight", 0),
         "up_block_types": types,
@@ -56,14 +56,14 @@ def _common(told: Told) -> Config:
         told.size(f"down_blocks.{level}.resnets.0.conv1.weight", 0)
         for level in range(len(depths))
     ]
-    middle = told.count(f"{_MIDDLE}transformer_blocks.")
+    middle = _layers(told, _MIDDLE)
     linear = len(told.shapes.get(_projection(told), ())) == 2
     config: Config = {
         "in_channels": told.size("conv_in.weight", 1),
         "block_out_channels": channels,
         "layers_per_block": one_or_all([len(counts) for counts in depths]),
         "down_block_types": [
-            "CrossAttnDownBlock2D" if any(counts) else "DownBlock2D" for counts in depths
+            "CrossAttnDownBlock2D" if _attends(counts) else "DownBlock2D" for counts in depths
         ],
         "transformer_layers_per_block": one_or_all(_wanted(depths, middle)),
         "use_linear_projection": linear,
@@ -72,7 +72,7 @@ def _common(told: Told) -> Config:
         ),
         "depths": depths,
     }
-    if not middle:
+    if middle is None:
         has_middle = told.has("mid_block.")
         config["mid_block_type"] = "UNetMidBlock2D" if has_middle else None
     context = next((shape for name, shape in told.shapes.items() if _reads_text(name)), None)
@@ -89,29 +89,41 @@ def _common(told: Told) -> Config:
     return config
 
 
-def _depths(told: Told, side: str) -> list[list[int]]:
-    """Transformer layers behind each resnet of each level."""
+_Depths = list[list[int | None]]
+"""Transformer layers behind each resnet of each level; None where there is no attention."""
+
+
+def _depths(told: Told, side: str) -> _Depths:
     return [
         [
-            told.count(f"{side}.{level}.attentions.{layer}.transformer_blocks.")
+            _layers(told, f"{side}.{level}.attentions.{layer}.")
             for layer in range(told.count(f"{side}.{level}.resnets."))
         ]
         for level in range(told.count(f"{side}."))
     ]
 
 
-def _wanted(depths: list[list[int]], middle: int) -> list[Any]:
+def _layers(told: Told, place: str) -> int | None:
+    """Small ControlNets have attention without a single transformer layer."""
+    return told.count(f"{place}transformer_blocks.") if told.has(place) else None
+
+
+def _attends(counts: list[int | None]) -> bool:
+    return any(count is not None for count in counts)
+
+
+def _wanted(depths: _Depths, middle: int | None) -> list[Any]:
     """A count for each level; the last one's is the middle's too."""
-    wanted = [one_or_all(counts) or 1 for counts in depths]
-    if not any(depths[-1]):
-        wanted[-1] = middle or 1
-    return [1 if value == [] else value for value in wanted]
+    wanted = [one_or_all(counts) if _attends(counts) else 1 for counts in depths]
+    if not _attends(depths[-1]) and middle is not None:
+        wanted[-1] = middle
+    return wanted
 
 
-def _back(down: list[list[int]], up: list[list[int]]) -> list[Any] | None:
+def _back(down: _Depths, up: _Depths) -> list[Any] | None:
     """The levels on the way up, where they are no mirror of those on the way down."""
-    counts = [one_or_all(level) or 1 for level in up]
-    mirrored = [one_or_all(level) or 1 for level in down[::-1]]
+    counts = [one_or_all(level) if _attends(level) else 1 for level in up]
+    mirrored = [one_or_all(level) if _attends(level) else 1 for level in down[::-1]]
     return None if counts == mirrored or len(up) != len(down) else counts
 
 

@@ -18,7 +18,7 @@ from domains.model.backends.inspector.stored import StoredTensor, numbers, read_
 from domains.model.backends.inspector.weight_files import is_pickle, weight_files
 from domains.model.jobs import MAX_FINDINGS, Finding, InspectionReport, InspectJob
 from domains.model.types import weights_sha256
-from domains.model.types.tasks import ValidationDepth
+from domains.model.views import ValidationDepth
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 

@@ -396,8 +396,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListModels, null, options, request);
       }
       /// <summary>
-      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+      /// Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+      /// first.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+      /// PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -410,8 +412,10 @@ namespace DeviceOperations.V1 {
         return SearchModels(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+      /// Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+      /// first.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+      /// PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -422,8 +426,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_SearchModels, null, options, request);
       }
       /// <summary>
-      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+      /// Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+      /// first.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+      /// PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -436,8 +442,10 @@ namespace DeviceOperations.V1 {
         return SearchModelsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+      /// Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+      /// first.
+      /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+      /// PAGE_TOKEN_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1064,11 +1072,12 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_ImportModel, null, options, request);
       }
       /// <summary>
-      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
-      /// model; its own files stay as they are.
+      /// Change what is said of a model: name, description, tags, trigger words. Kept in a small
+      /// file beside the model; its own files stay as they are, and say it again where a field is
+      /// made empty.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
       /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-      /// read-only).
+      /// read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1081,11 +1090,12 @@ namespace DeviceOperations.V1 {
         return UpdateModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
-      /// model; its own files stay as they are.
+      /// Change what is said of a model: name, description, tags, trigger words. Kept in a small
+      /// file beside the model; its own files stay as they are, and say it again where a field is
+      /// made empty.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
       /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-      /// read-only).
+      /// read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1096,11 +1106,12 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_UpdateModel, null, options, request);
       }
       /// <summary>
-      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
-      /// model; its own files stay as they are.
+      /// Change what is said of a model: name, description, tags, trigger words. Kept in a small
+      /// file beside the model; its own files stay as they are, and say it again where a field is
+      /// made empty.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
       /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-      /// read-only).
+      /// read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1113,11 +1124,12 @@ namespace DeviceOperations.V1 {
         return UpdateModelAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Change what is said of a model: name, description, tags, trigger words. Kept beside the
-      /// model; its own files stay as they are.
+      /// Change what is said of a model: name, description, tags, trigger words. Kept in a small
+      /// file beside the model; its own files stay as they are, and say it again where a field is
+      /// made empty.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
       /// TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-      /// read-only).
+      /// read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1131,7 +1143,8 @@ namespace DeviceOperations.V1 {
       /// Which model requests use that name none. Survives restarts, until the server's setting is
       /// changed.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1147,7 +1160,8 @@ namespace DeviceOperations.V1 {
       /// Which model requests use that name none. Survives restarts, until the server's setting is
       /// changed.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1161,7 +1175,8 @@ namespace DeviceOperations.V1 {
       /// Which model requests use that name none. Survives restarts, until the server's setting is
       /// changed.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1177,7 +1192,8 @@ namespace DeviceOperations.V1 {
       /// Which model requests use that name none. Survives restarts, until the server's setting is
       /// changed.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+      /// INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1188,9 +1204,11 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_SetDefaultModel, null, options, request);
       }
       /// <summary>
-      /// Delete a model from disk, after taking it out of memory.
+      /// Delete a model from disk, after taking it out of memory. A link to a model is deleted
+      /// alone.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1203,9 +1221,11 @@ namespace DeviceOperations.V1 {
         return DeleteModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Delete a model from disk, after taking it out of memory.
+      /// Delete a model from disk, after taking it out of memory. A link to a model is deleted
+      /// alone.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1216,9 +1236,11 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_DeleteModel, null, options, request);
       }
       /// <summary>
-      /// Delete a model from disk, after taking it out of memory.
+      /// Delete a model from disk, after taking it out of memory. A link to a model is deleted
+      /// alone.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1231,9 +1253,11 @@ namespace DeviceOperations.V1 {
         return DeleteModelAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Delete a model from disk, after taking it out of memory.
+      /// Delete a model from disk, after taking it out of memory. A link to a model is deleted
+      /// alone.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+      /// STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+      /// UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -572,8 +572,9 @@ namespace DeviceOperations.V1 {
     public const int Sha256FieldNumber = 13;
     private string sha256_ = "";
     /// <summary>
-    /// SHA-256 over its weight files, lower-case hexadecimal; empty until computed in the
-    /// background.
+    /// SHA-256 in lower-case hexadecimal; empty until computed in the background. That of the
+    /// file for a model of one file; for a folder that of what `LC_ALL=C sha256sum` prints for its
+    /// weight files in order of their paths in it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

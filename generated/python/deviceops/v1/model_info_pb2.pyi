@@ -305,8 +305,9 @@ class ModelInfo(_message.Message):
     size_bytes: _builtins.int
     """Size on disk."""
     sha256: _builtins.str
-    """SHA-256 over its weight files, lower-case hexadecimal; empty until computed in the
-    background.
+    """SHA-256 in lower-case hexadecimal; empty until computed in the background. That of the
+    file for a model of one file; for a folder that of what `LC_ALL=C sha256sum` prints for its
+    weight files in order of their paths in it.
     """
     description: _builtins.str
     """From UpdateModel, its card or its header. At most 1024 characters."""

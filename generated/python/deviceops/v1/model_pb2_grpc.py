@@ -164,8 +164,10 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchModels(self, request, context):
-        """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+        """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+        first.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+        PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -310,21 +312,23 @@ class ModelServiceServicer:
     def ImportModel(self, request, context):
         """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
         that were uploaded before. They are checked before the model becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-        NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+        FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+        DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
         (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateModel(self, request, context):
-        """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-        model; its own files stay as they are.
+        """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+        file beside the model; its own files stay as they are, and say it again where a field is
+        made empty.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
         TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-        read-only).
+        read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -334,16 +338,19 @@ class ModelServiceServicer:
         """Which model requests use that name none. Survives restarts, until the server's setting is
         changed.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Delete a model from disk, after taking it out of memory.
+        """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+        alone.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+        UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

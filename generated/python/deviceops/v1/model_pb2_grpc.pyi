@@ -45,8 +45,10 @@ class ModelServiceStub:
     ENUM_VALUE_UNKNOWN).
     """
     SearchModels: _grpc.UnaryUnaryMultiCallable[_model_pb2.SearchModelsRequest, _model_pb2.SearchModelsResponse]
-    """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+    """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+    first.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+    PAGE_TOKEN_INVALID).
     """
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]
     """Everything known about one model.
@@ -127,28 +129,33 @@ class ModelServiceStub:
     ImportModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.ImportModelRequest, _model_task_pb2.ImportModelResponse]
     """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
     that were uploaded before. They are checked before the model becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-    NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+    FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+    DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
     (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
     """
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]
-    """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-    model; its own files stay as they are.
+    """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+    file beside the model; its own files stay as they are, and say it again where a field is
+    made empty.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
     TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-    read-only).
+    read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     SetDefaultModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.SetDefaultModelRequest, _model_pb2.SetDefaultModelResponse]
     """Which model requests use that name none. Survives restarts, until the server's setting is
     changed.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]
-    """Delete a model from disk, after taking it out of memory.
+    """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+    alone.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+    UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
     """
 
 @_typing.type_check_only
@@ -166,8 +173,10 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ENUM_VALUE_UNKNOWN).
     """
     SearchModels: _aio.UnaryUnaryMultiCallable[_model_pb2.SearchModelsRequest, _model_pb2.SearchModelsResponse]  # type: ignore[assignment]
-    """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+    """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+    first.
+    Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+    PAGE_TOKEN_INVALID).
     """
     GetModel: _aio.UnaryUnaryMultiCallable[_model_pb2.GetModelRequest, _model_pb2.GetModelResponse]  # type: ignore[assignment]
     """Everything known about one model.
@@ -248,28 +257,33 @@ class ModelServiceAsyncStub(ModelServiceStub):
     ImportModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.ImportModelRequest, _model_task_pb2.ImportModelResponse]  # type: ignore[assignment]
     """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
     that were uploaded before. They are checked before the model becomes visible.
-    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-    NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+    Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+    FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+    DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
     (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-    RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+    RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
     """
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_pb2.UpdateModelRequest, _model_pb2.UpdateModelResponse]  # type: ignore[assignment]
-    """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-    model; its own files stay as they are.
+    """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+    file beside the model; its own files stay as they are, and say it again where a field is
+    made empty.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
     TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-    read-only).
+    read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     SetDefaultModel: _aio.UnaryUnaryMultiCallable[_model_pb2.SetDefaultModelRequest, _model_pb2.SetDefaultModelResponse]  # type: ignore[assignment]
     """Which model requests use that name none. Survives restarts, until the server's setting is
     changed.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+    INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_pb2.DeleteModelRequest, _model_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Delete a model from disk, after taking it out of memory.
+    """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+    alone.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+    STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+    UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
     """
 
 class ModelServiceServicer:
@@ -294,8 +308,10 @@ class ModelServiceServicer:
         request: _model_pb2.SearchModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.SearchModelsResponse, _abc.Awaitable[_model_pb2.SearchModelsResponse]]:
-        """Models whose name, tags, trigger words, description or SHA-256 match words, best first.
-        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, PAGE_TOKEN_INVALID).
+        """Models whose name, tags, trigger words, type, description or SHA-256 match words, best
+        first.
+        Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, TEXT_TOO_LONG, TOO_MANY_ELEMENTS,
+        PAGE_TOKEN_INVALID).
         """
 
     def GetModel(
@@ -456,10 +472,11 @@ class ModelServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_model_task_pb2.ImportModelResponse], _abc.AsyncIterator[_model_task_pb2.ImportModelResponse]]:
         """Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
         that were uploaded before. They are checked before the model becomes visible.
-        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-        NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+        Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+        FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+        DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
         (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-        RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+        RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
         """
 
     def UpdateModel(
@@ -467,11 +484,12 @@ class ModelServiceServicer:
         request: _model_pb2.UpdateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.UpdateModelResponse, _abc.Awaitable[_model_pb2.UpdateModelResponse]]:
-        """Change what is said of a model: name, description, tags, trigger words. Kept beside the
-        model; its own files stay as they are.
+        """Change what is said of a model: name, description, tags, trigger words. Kept in a small
+        file beside the model; its own files stay as they are, and say it again where a field is
+        made empty.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), INVALID_ARGUMENT (FIELDS_CONFLICT: no such field,
         TEXT_TOO_LONG, TOO_MANY_ELEMENTS), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is
-        read-only).
+        read-only), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
 
     def SetDefaultModel(
@@ -482,7 +500,8 @@ class ModelServiceServicer:
         """Which model requests use that name none. Survives restarts, until the server's setting is
         changed.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason),
-        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING).
+        INVALID_ARGUMENT (REQUIRED_FIELD_MISSING), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE). After the last two it holds until the server ends.
         """
 
     def DeleteModel(
@@ -490,9 +509,11 @@ class ModelServiceServicer:
         request: _model_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_pb2.DeleteModelResponse, _abc.Awaitable[_model_pb2.DeleteModelResponse]]:
-        """Delete a model from disk, after taking it out of memory.
+        """Delete a model from disk, after taking it out of memory. A link to a model is deleted
+        alone.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (MODEL_IN_USE,
-        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only).
+        STATE_CONFLICT), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: its root is read-only),
+        UNAVAILABLE (STORAGE_UNAVAILABLE, WORKER_LOST).
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from domains.device.types import OptimizationProfile
-from domains.inference.backends import loader, switching
+from domains.inference.backends import loader, page_locks, switching
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.page_locks import _give_up, _lock, _locked
@@ -248,15 +248,45 @@ def test_ranges_are_locked_once_and_given_up_for_other_files(
     one = CachedFile("a", 2 * _PAGE, 1, 0)
     two = CachedFile("b", _PAGE, 1, 2 * _PAGE)
     first = WeightSource(CachedModel(arena.name, arena.size, (one, two)))
-    _lock(first, runtime)
-    _lock(first, runtime)
+    forgotten: list[int] = []
+
+    def lock(source: WeightSource) -> None:
+        _lock(source, runtime, lambda: forgotten.append(1))
+
+    lock(first)
+    lock(first)
+    assert len(forgotten) == (2 if refused else 0)
     assert sorted(runtime.locked.values()) == [_PAGE, 2 * _PAGE]
     # Another file lies where the first one lay: the old pages must not be fetched.
     later = CachedFile("a", _PAGE, 2, _PAGE)
-    _lock(WeightSource(CachedModel(arena.name, arena.size, (later,))), runtime)
+    lock(WeightSource(CachedModel(arena.name, arena.size, (later,))))
     assert sorted(key[1].name for key in _locked) == ["a", "b"]
     assert sorted(runtime.locked.values()) == [_PAGE, _PAGE]
     _give_up("another arena", later, runtime)
+    assert not runtime.locked
+
+
+def test_what_the_front_has_evicted_is_given_up(
+    arena: Arena, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _locked.clear()
+    runtime = Runtime(0)
+    monkeypatch.setattr(page_locks, "_runtime", lambda: runtime)
+    begin = 64 * _PAGE
+    one, two = (CachedFile(n, 2 * _PAGE, 1, begin + k * 2 * _PAGE) for k, n in enumerate("ab"))
+    arena.memory[begin : begin + 4 * _PAGE] = bytes([1]) * 4 * _PAGE
+    _lock(WeightSource(CachedModel(arena.name, arena.size, (one, two))), runtime, lambda: None)
+    assert page_locks.lock_problem() == ""
+
+    page_locks.give_up_evicted()
+    assert [key[1].name for key in _locked] == ["a", "b"]
+    arena.give_back(one.offset_bytes, 2 * _PAGE)
+    page_locks.give_up_evicted()
+    assert [key[1].name for key in _locked] == ["b"]
+    arena.give_back(two.offset_bytes, 2 * _PAGE)
+    page_locks.give_up_evicted()
+
+    assert not _locked
     assert not runtime.locked
 
 
@@ -264,7 +294,7 @@ def test_a_driver_that_cannot_lock_changes_nothing(arena: Arena) -> None:
     _locked.clear()
     runtime = Runtime(refused=1)
     kept = CachedModel(arena.name, arena.size, (CachedFile("a", _PAGE, 1, 0),))
-    _lock(WeightSource(kept), runtime)
+    _lock(WeightSource(kept), runtime, lambda: None)
     assert not _locked
 
 

@@ -325,6 +325,19 @@ def test_the_folder_beside_a_file_comes_before_the_one_that_came_with_the_progra
     assert plan.networks[-1].config["scaling_factor"] == 0.25
 
 
+def test_a_folder_that_comes_later_makes_the_file_usable(tensors, tmp_path):
+    named = {"deviceops_configuration": "mine"}
+    written(tmp_path / "own.safetensors", tensors, named)
+    scanner = DiskScanner([tmp_path])
+    (model,) = scanner.scan().models
+    assert model.problem is not None
+    assert model.problem.metadata["missing"] == "mine"
+    ignored = shutil.ignore_patterns("*.safetensors", "model_index.json")
+    shutil.copytree(DEMO, tmp_path / "mine", ignore=ignored)
+    (model,) = scanner.scan().models
+    assert model.usable, model.problem
+
+
 def test_a_refiner_is_planned_and_not_drawn_with(tmp_path):
     torch.manual_seed(2)
     refiner = UNet2DConditionModel(

@@ -16,7 +16,7 @@ from domains.model.backends.inspector import conversion, safetensors_writer
 from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConversionReport, ConvertJob, InspectJob
-from domains.model.types.tasks import ValidationDepth
+from domains.model.views import ValidationDepth
 from domains.session.types import TransferProgress
 from domains.values import ModelPlace, TensorDataType
 from tests.domains.model.backends.inspector.context import Told

@@ -9,15 +9,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from domains.device.types import Components
+from msgspec import Meta
+
+from domains.codec import Value
+from domains.device.types import Components, Placement
 from domains.errors import Reason
 from domains.memory.types import HeldComponent
+from domains.session.types import WorkOptions
 from domains.values import (
     ByteFigure,
     ModelOrigin,
     ModelPlace,
+    PartDataType,
     TensorDataType,
 )
 
@@ -119,6 +124,21 @@ def weights_sha256(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
+_Name = Annotated[str, Meta(max_length=256)]
+_Description = Annotated[str, Meta(max_length=1024)]
+_Words = Annotated[tuple[Annotated[str, Meta(max_length=64)], ...], Meta(max_length=64)]
+
+
+class ModelNotes(Value, frozen=True):
+    """What clients say of a model, in place of what its own files say; empty where they say
+    nothing."""
+
+    name: _Name = ""
+    description: _Description = ""
+    tags: _Words = ()
+    trigger_words: _Words = ()
+
+
 @dataclass(frozen=True)
 class Model:
     """A file or folder in a model root, as its headers describe it.
@@ -166,6 +186,7 @@ class Model:
     sha256: str = ""
     aliases: tuple[str, ...] = ()
     read_only: bool = False
+    entry: ModelPlace | None = None
 
     @property
     def path(self) -> Path:
@@ -183,95 +204,43 @@ class Model:
         return any(part.name == "text_encoder_2" for part in self.components)
 
 
-class ModelOrder(Enum):
-    """What lists are ordered by."""
+@dataclass(frozen=True)
+class ImportedFile:
+    """A file of a model that comes in: where in the model, with slashes, and which artifact."""
 
-    NAME = "name"
-    MODIFY_TIME = "modify-time"
-    SIZE = "size"
-    LAST_USE = "last-use"
+    relative_path: str
+    artifact_id: str
 
 
 @dataclass(frozen=True)
-class ModelFilter:
-    """Which models to list; None and empty mean any.
+class ImportRequest:
+    """Put artifacts into the catalogue as a model; a format of None was not named.
 
-    `goes_with` is the id of a checkpoint that they go with.
+    `digest` stands for the whole request.
     """
 
-    type: ModelType | None = None
-    architecture: Architecture | None = None
-    format: ModelFormat | None = None
-    tags: tuple[str, ...] = ()
-    usable_only: bool = False
-    goes_with: str = ""
+    model_id: str
+    format: ModelFormat | None
+    files: tuple[ImportedFile, ...]
+    options: WorkOptions
+    digest: bytes
 
 
 @dataclass(frozen=True)
-class ModelMatch:
-    """A model that a search found and how well it matches, from 0 to 1."""
+class LoadRequest:
+    """Put a model on a device; an empty id means the default model.
 
-    model: Model
-    score: float
-
-
-@dataclass(frozen=True)
-class FittingModels:
-    """Ids of usable models that go with a model, by what they would be to it; the newest ones
-    of very many."""
-
-    vaes: tuple[str, ...] = ()
-    loras: tuple[str, ...] = ()
-    control_nets: tuple[str, ...] = ()
-    refiners: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What looking through the roots found.
-
-    `problems` says what was left out and why, without paths, one sentence each. `folders` are
-    those that were looked into, by the root they lie in. `unsettled` says that something was
-    being written, on which nothing was said yet.
+    `data_types` are those of parts for which the client chose one. A `dry_run` only says what
+    would be. `digest` stands for the whole request.
     """
 
-    models: tuple[Model, ...]
-    problems: tuple[str, ...] = ()
-    folders: Mapping[Path, tuple[Path, ...]] = field(default_factory=dict)
-    unsettled: bool = False
-
-
-class EvictionCause(Enum):
-    """Why a model left memory."""
-
-    REQUESTED = "requested"
-    ROOM = "room"
-    PRESSURE = "pressure"
-    WORKER_LOST = "worker-lost"
-    FILE_CHANGED = "file-changed"
-
-
-class ModelEventKind(Enum):
-    """What happened to a model."""
-
-    ADDED = "added"
-    CHANGED = "changed"
-    REMOVED = "removed"
-    CACHED = "cached"
-    EVICTED = "evicted"
-    LOADED = "loaded"
-    UNLOADED = "unloaded"
-
-
-@dataclass(frozen=True)
-class ModelEvent:
-    """Something happened to a model, which is as it is now; `device_id` for LOADED and
-    UNLOADED, `cause` for EVICTED and UNLOADED."""
-
-    kind: ModelEventKind
-    model: Model
-    device_id: str = ""
-    cause: EvictionCause | None = None
+    model_id: str
+    placement: Placement
+    options: WorkOptions
+    digest: bytes
+    data_types: tuple[PartDataType, ...] = ()
+    warm_up: bool = False
+    dry_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -303,6 +272,30 @@ class CacheStatus:
     shared: bool
     page_locked: bool
     remark: str
+
+
+@dataclass(frozen=True)
+class CacheRequest:
+    """Read a model into main memory; `digest` stands for the whole request."""
+
+    model_id: str
+    pinned: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class UnloadRequest:
+    """Take a model off devices, all of them where none is named.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    device_ids: tuple[str, ...]
+    keep_cached: bool
+    options: WorkOptions
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -340,6 +333,16 @@ class ModelOnDevice:
 
 
 @dataclass(frozen=True)
+class UnloadReport:
+    """Devices that a model left, and how much memory that freed; `cached` says whether it is in
+    main memory now."""
+
+    device_ids: tuple[str, ...]
+    freed: ByteFigure
+    cached: bool
+
+
+@dataclass(frozen=True)
 class ModelStatus:
     """A model everywhere, at one moment."""
 
@@ -348,3 +351,38 @@ class ModelStatus:
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """Measure a model on a device; sizes are in pixels, None means native.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    placement: Placement
+    width: int | None
+    height: int | None
+    steps: int
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """Figures of a model on a device; times are seconds, one for each time.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    model_id: str
+    device_id: str
+    load: tuple[float, ...]
+    switch: tuple[float, ...]
+    encode: tuple[float, ...]
+    step: tuple[float, ...]
+    decode: tuple[float, ...]
+    peak_memory: ByteFigure
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool

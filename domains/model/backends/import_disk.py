@@ -1,0 +1,44 @@
+"""The disk, as an import uses it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.model_ids import fit
+from domains.model.views import Scan
+
+
+class LocalDisk:
+    """Implements `ImportDisk`."""
+
+    def id_of(self, name: str) -> str:
+        return fit(name)
+
+    def free_bytes(self, folder: Path) -> int:
+        return shutil.disk_usage(folder).free
+
+    def make_folder(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def create(self, path: Path) -> BinaryIO:
+        return path.open("xb", buffering=0)
+
+    def settle(self, file: BinaryIO) -> None:
+        os.fsync(file.fileno())
+
+    def sync(self, folder: Path) -> None:
+        if os.name != "posix":
+            return  # a folder cannot be opened there
+        for path, _, _ in os.walk(folder):
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+    def look(self, folder: Path) -> Scan:
+        return DiskScanner([folder]).scan()
