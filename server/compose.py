@@ -21,6 +21,7 @@ from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
 from server.system import Standing, SystemServicer, built_methods
+from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
 
@@ -53,6 +54,7 @@ class Composition:
         self._pool = pool = WorkerPool(
             workers, profile_of=lambda device_id: self._device.profiles.of(device_id)
         )
+        self._inspectors = Inspectors(InspectorOptions(settings.log_level))
         self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
         self._artifact = artifact.build(settings, clock=clock)
         self._session = session.build(
@@ -66,6 +68,7 @@ class Composition:
         self._model = model.build(
             settings,
             pool,
+            self._inspectors,
             journal,
             self._session,
             self._main_memory.meter,
@@ -153,6 +156,7 @@ class Composition:
         await self._device.inventory.close()
         await self._model.close()
         await self._memory.leases.close()
+        self._inspectors.stop()
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await asyncio.to_thread(self._journal.close)

@@ -28,6 +28,9 @@ from domains.model.convert import REPORTS
 from domains.model.core import (
     Benchmarks,
     Caching,
+    Checks,
+    Conversions,
+    Copies,
     Estimates,
     Imports,
     Loads,
@@ -35,6 +38,7 @@ from domains.model.core import (
     ModelService,
     ModelStatuses,
     ModelUse,
+    Optimizing,
     Unloads,
     Upkeep,
 )
@@ -105,6 +109,7 @@ class Built:
 def build(
     settings: Settings,
     pool: DeviceRuns,
+    inspectors: JobRunner,
     facts: FactsStore,
     session: session_build.Built,
     main: HostMemoryReader,
@@ -119,6 +124,7 @@ def build(
     Args:
         settings: What the operator chose.
         pool: The workers.
+        inspectors: Read files that nobody vouches for.
         facts: What is known about models from one start of the server to the next.
         session: Where loads wait, and what runs them.
         main: Reads main memory.
@@ -175,6 +181,7 @@ def build(
     new_models = NewModels(
         [root for root in settings.model_roots if root not in settings.read_only_model_roots]
     )
+    copies = Copies(catalogue, inspectors, new_models, pickles=settings.convert_pickles)
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
     upkeep = Upkeep(
@@ -192,6 +199,9 @@ def build(
         ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
+        checks=Checks(catalogue, inspectors),
+        conversions=Conversions(copies),
+        optimizing=Optimizing(copies),
         imports=Imports(
             catalogue,
             artifacts,

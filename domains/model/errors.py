@@ -133,6 +133,16 @@ class SearchInvalid(InvalidArgument):
     """A list or search was asked for in a way that breaks a rule."""
 
 
+class PicklesNotConverted(FailedPrecondition):
+    """The operator does not want pickles to be looked into."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Pickles are not converted on this server (convert_pickles); convert it elsewhere.",
+            reason=Reason.MODEL_UNSAFE_PICKLE,
+        )
+
+
 class InvalidCacheRequest(InvalidArgument):
     """Something was asked of the cache in a way that breaks a rule."""
 

@@ -12,7 +12,7 @@ from domains.clients import caller
 from domains.conversions import converted
 from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
-from domains.model.convert import cache, device
+from domains.model.convert import cache, device, tasks
 from domains.model.core import ModelService
 from domains.model.views import ModelOrder
 from domains.session.convert import SessionStreams
@@ -154,6 +154,27 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
             components=[component_to_proto(one) for one in found.components],
             estimates=[device.estimate_to_proto(one) for one in found.estimates],
         )
+
+    def ValidateModel(
+        self, request: model_task_pb2.ValidateModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ValidateModelResponse]:
+        wanted = self._core.checks.check(tasks.validation_from_proto(request))
+        response = model_task_pb2.ValidateModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
+
+    def OptimizeModel(
+        self, request: model_task_pb2.OptimizeModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.OptimizeModelResponse]:
+        wanted = self._core.optimizing.optimize(tasks.optimization_from_proto(request))
+        response = model_task_pb2.OptimizeModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
+
+    def ConvertModel(
+        self, request: model_task_pb2.ConvertModelRequest, context: Context
+    ) -> AsyncIterator[model_task_pb2.ConvertModelResponse]:
+        wanted = self._core.conversions.convert(tasks.conversion_from_proto(request))
+        response = model_task_pb2.ConvertModelResponse
+        return self._streams.run(wanted, context, response, request.delivery)
 
     def ImportModel(
         self, request: model_task_pb2.ImportModelRequest, context: Context

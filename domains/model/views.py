@@ -1,4 +1,4 @@
-"""Values of the catalogue as a whole: what is asked of it, what a look finds, what changes."""
+"""What is asked of the catalogue and of work on its models, what is found, what changes."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from domains.model.types import Architecture, Model, ModelFormat, ModelNotes, ModelType
 from domains.session.types import WorkOptions
+from domains.values import TensorDataType
 
 
 class ModelOrder(Enum):
@@ -131,3 +132,67 @@ class ModelEvent:
     model: Model
     device_id: str = ""
     cause: EvictionCause | None = None
+
+
+class ValidationDepth(Enum):
+    """How closely a model is looked at."""
+
+    HEADER = "header"
+    FULL = "full"
+    DEEP = "deep"
+
+
+@dataclass(frozen=True)
+class ValidationRequest:
+    """Check a model; `device_id` empty leaves out whether it fits there.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    depth: ValidationDepth
+    device_id: str
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ConversionRequest:
+    """Write a model anew as `target_model_id`; without a data type numbers keep theirs.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    target_model_id: str
+    data_type: TensorDataType | None
+    format: ModelFormat
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class OptimizationRequest:
+    """Write a smaller copy as `target_model_id`; `vae_data_type` is that of the VAE alone.
+
+    `measured` asks for figures of both. `digest` stands for the whole request.
+    """
+
+    model_id: str
+    target_model_id: str
+    data_type: TensorDataType
+    vae_data_type: TensorDataType | None
+    prune: bool
+    measured: bool
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelOptimization:
+    """A smaller copy, and sizes on disk in bytes before and after."""
+
+    model: Model
+    size_before_bytes: int
+    size_after_bytes: int
+    tensors_pruned: int

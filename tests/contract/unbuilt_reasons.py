@@ -14,8 +14,4 @@ UNBUILT_REASONS = {
     "BATCH_NOT_FOUND": "batches",
     "POLICY_NOT_FOUND": "safety policies",
     "POSTPROCESSOR_NOT_FOUND": "postprocessing",
-    "MODEL_ARCHIVE_INVALID": "pickles",
-    "MODEL_STRUCTURE_INVALID": "pickles",
-    "MODEL_NON_FINITE": "ValidateModel in depth DEEP",
-    "MODEL_CHECKSUM_MISMATCH": "hashes of the catalogue",
 }

@@ -6,6 +6,8 @@ from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.changes import Signal, Told
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest, timestamp
 from domains.model.convert.device import REPORTS as ON_DEVICE
+from domains.model.convert.tasks import FORMATS
+from domains.model.convert.tasks import REPORTS as OF_TASKS
 from domains.model.errors import ModelUnusable
 from domains.model.types import (
     Architecture,
@@ -13,7 +15,6 @@ from domains.model.types import (
     ImportedFile,
     ImportRequest,
     Model,
-    ModelFormat,
     ModelNotes,
     ModelType,
     PredictionType,
@@ -25,6 +26,7 @@ from domains.model.views import (
     ModelEventKind,
     ModelFilter,
     ModelMatch,
+    ModelOptimization,
     ModelOrder,
     RefreshReport,
     RefreshRequest,
@@ -34,7 +36,6 @@ from domains.session.convert import Reports, options_from_proto
 
 TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
 ARCHITECTURES = EnumMap(Architecture, model_info_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
-FORMATS = EnumMap(ModelFormat, model_info_pb2.ModelFormat, "MODEL_FORMAT_")
 PREDICTIONS = EnumMap(PredictionType, model_info_pb2.PredictionType, "PREDICTION_TYPE_")
 ORDERS = EnumMap(ModelOrder, model_pb2.ModelOrder, "MODEL_ORDER_")
 EVENTS = EnumMap(ModelEventKind, model_pb2.ModelEventKind, "MODEL_EVENT_KIND_")
@@ -185,6 +186,16 @@ def told_to_proto(told: Told[ModelEvent]) -> model_pb2.WatchModelsResponse:
     return message
 
 
+def optimization_to_proto(done: ModelOptimization) -> model_info_pb2.ModelOptimizationReport:
+    """A smaller copy beside what it was made of."""
+    return model_info_pb2.ModelOptimizationReport(
+        model=model_to_proto(done.model),
+        size_before_bytes=done.size_before_bytes,
+        size_after_bytes=done.size_after_bytes,
+        tensors_pruned=done.tensors_pruned,
+    )
+
+
 def import_from_proto(message: model_task_pb2.ImportModelRequest) -> ImportRequest:
     """What to import, as a client sent it."""
     return ImportRequest(
@@ -198,7 +209,9 @@ def import_from_proto(message: model_task_pb2.ImportModelRequest) -> ImportReque
 
 REPORTS: Reports = {
     **ON_DEVICE,
+    **OF_TASKS,
     Model: model_to_proto,
+    ModelOptimization: optimization_to_proto,
     RefreshReport: refreshed_to_proto,
 }
 """What sessions of this domain report, as their messages."""

@@ -8,9 +8,13 @@ from domains.model.core.benchmarks import Benchmarks
 from domains.model.core.caching import Caching
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.changes import ModelChanges
+from domains.model.core.checking import Checks
+from domains.model.core.conversions import Conversions
+from domains.model.core.copies import Copies
 from domains.model.core.estimates import Estimates
 from domains.model.core.imports import Imports
 from domains.model.core.loading import Loads
+from domains.model.core.optimizing import Optimizing
 from domains.model.core.refreshes import Refreshes
 from domains.model.core.status import ModelStatuses
 from domains.model.core.unloading import Unloads
@@ -20,6 +24,9 @@ from domains.model.core.use import ModelUse
 __all__ = [
     "Benchmarks",
     "Caching",
+    "Checks",
+    "Conversions",
+    "Copies",
     "Estimates",
     "Imports",
     "Loads",
@@ -27,6 +34,7 @@ __all__ = [
     "ModelService",
     "ModelStatuses",
     "ModelUse",
+    "Optimizing",
     "Unloads",
     "Upkeep",
 ]
@@ -44,5 +52,8 @@ class ModelService:
     unloads: Unloads
     statuses: ModelStatuses
     benchmarks: Benchmarks
+    checks: Checks
+    conversions: Conversions
+    optimizing: Optimizing
     imports: Imports
     upkeep: Upkeep

@@ -40,3 +40,8 @@ def worker_command(python: Path | None = None) -> list[str]:
     `-P`: what lies in the current folder must not stand in for a library.
     """
     return [str(python or sys.executable), "-P", "-m", "server.worker.child"]
+
+
+def inspector_command() -> list[str]:
+    """Starts an inspector, always with this interpreter: it needs nothing that devices do."""
+    return [sys.executable, "-P", "-m", "server.worker.child.inspector"]

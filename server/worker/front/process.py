@@ -30,6 +30,7 @@ class WorkerProcess:
         on_line: Called in a thread with each line it prints, cut and printable.
         on_exit: Called in a thread when it has ended.
         descriptors: What it inherits beside its standard streams.
+        job: Holds it together where the system has such a thing; one of its own if None.
 
     Raises:
         OSError: The program cannot be started.
@@ -45,6 +46,7 @@ class WorkerProcess:
         on_line: Callable[[str], None],
         on_exit: Callable[[], None],
         descriptors: Sequence[int] = (),
+        job: KillOnCloseJob | None = None,
     ) -> None:
         self._on_exit = on_exit
         self._gone = threading.Event()
@@ -53,7 +55,7 @@ class WorkerProcess:
         self._reaping = threading.Lock()
         # Before the child: it does nothing until it has its record, so nothing it starts
         # can be outside the job.
-        self._job = KillOnCloseJob()
+        self._job = job or KillOnCloseJob()
         with contextlib.ExitStack() as undo:
             undo.callback(self._job.close)
             self._process: subprocess.Popen[bytes] = subprocess.Popen(

@@ -15,6 +15,9 @@ if sys.platform == "win32":
 
     _EXTENDED_LIMIT_INFORMATION = 9
     _KILL_ON_JOB_CLOSE = 0x2000
+    _PROCESS_TIME = 0x2
+    _PROCESS_MEMORY = 0x100
+    _TICKS_PER_SECOND = 10_000_000
 
     class _BasicLimits(ctypes.Structure):
         _fields_ = (
@@ -74,17 +77,29 @@ if sys.platform == "win32":
     class KillOnCloseJob:
         """A job whose processes end when its only handle is closed: with the front.
 
+        Args:
+            memory_bytes: The most that each of them may commit; 0: no limit.
+            cpu_seconds: The most that each may compute; 0: no limit.
+
         Raises:
             OSError: Windows refuses.
         """
 
-        def __init__(self) -> None:
+        def __init__(self, memory_bytes: int = 0, cpu_seconds: int = 0) -> None:
             self._kernel = _kernel()
             self._handle: int | None = self._kernel.CreateJobObjectW(None, None)
             if not self._handle:
                 raise ctypes.WinError(ctypes.get_last_error())
             limits = _ExtendedLimits()
-            limits.BasicLimitInformation.LimitFlags = _KILL_ON_JOB_CLOSE
+            flags = _KILL_ON_JOB_CLOSE
+            if memory_bytes:
+                flags |= _PROCESS_MEMORY
+                limits.ProcessMemoryLimit = memory_bytes
+            if cpu_seconds:
+                flags |= _PROCESS_TIME
+                ticks = cpu_seconds * _TICKS_PER_SECOND
+                limits.BasicLimitInformation.PerProcessUserTimeLimit = ticks
+            limits.BasicLimitInformation.LimitFlags = flags
             if not self._kernel.SetInformationJobObject(
                 self._handle,
                 _EXTENDED_LIMIT_INFORMATION,
@@ -118,6 +133,9 @@ else:
 
     class KillOnCloseJob:
         """Nothing: other systems have other means."""
+
+        def __init__(self, memory_bytes: int = 0, cpu_seconds: int = 0) -> None:
+            """Nothing to do: a process limits itself there."""
 
         def assign(self, process: subprocess.Popen[bytes]) -> None:
             """Nothing to do."""

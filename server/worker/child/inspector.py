@@ -1,0 +1,110 @@
+"""`python -m server.worker.child.inspector`: does one job on untrusted files, and ends.
+
+It has a link like a worker, on which it gets one order and says how that goes. It imports no
+torch, and is ended from outside whenever nobody wants its answer any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any, Union
+
+from domains.codec import encode
+from domains.errors import DomainError, Internal
+from domains.model.backends.inspector.conversion import convert
+from domains.model.backends.inspector.inspection import inspect
+from domains.model.jobs import ConvertJob, InspectJob
+from domains.session.jobs import EncodedImage, Handler
+from domains.session.types import ProgressEvent
+from domains.shortages import shortage_of
+from domains.values import ByteFigure
+from server.worker.child.environment import settle_environment
+from server.worker.child.limits import close_the_doors, limit_to
+from server.worker.child.parent_death import die_with_parent
+from server.worker.link import frames
+from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
+from server.worker.link.start_record import InspectorRecord
+
+HANDLERS: Mapping[type, Handler] = {InspectJob: inspect, ConvertJob: convert}
+
+_SIGN_SECONDS = 2.0
+_NO_DEVICE = ByteFigure.unknown("the work needs no device")
+
+
+def main(handlers: Mapping[type, Handler]) -> None:
+    """Read the start record from standard input, do one job, and wait to be ended."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    faulthandler.enable()
+    record = InspectorRecord.from_bytes(sys.stdin.buffer.readline())
+    die_with_parent(record.parent_process_id)
+    logging.basicConfig(
+        level=record.log_level.upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
+    settle_environment()
+    with contextlib.suppress(LinkClosed, OversizedFrame):
+        link = connect(record.address, record.key)
+        limit_to(record)
+        close_the_doors()
+        order = frames.decode_to_worker(link.receive())
+        if isinstance(order, frames.RunOrder):
+            link.send(encode(_answer(order, link, handlers)))
+            link.receive()  # until the front is done with it
+    logging.shutdown()
+    os._exit(0)
+
+
+def _answer(
+    order: frames.RunOrder, link: Link, handlers: Mapping[type, Handler]
+) -> frames.Done | frames.Failed:
+    kinds: Any = Union[tuple(handlers)]  # noqa: UP007 - it is known at run time only
+    told = ""
+    try:
+        job = frames.decoded(kinds, bytes(order.job))
+        report = handlers[type(job)](job, _Context(order, link))
+        return frames.Done(order.session_id, order.epoch, frames.raw(report), _NO_DEVICE)
+    except DomainError as error:
+        known: DomainError | None = error
+    except Exception as error:
+        known = shortage_of(error)
+        told = traceback.format_exc()[-frames.LONGEST_TRACEBACK :]
+    failure = (known or Internal("The inspector failed on this file.")).failure()
+    return frames.Failed(order.session_id, order.epoch, failure, traceback=told)
+
+
+class _Context:
+    """How the handler speaks to the front; see the port `JobContext`."""
+
+    def __init__(self, order: frames.RunOrder, link: Link) -> None:
+        self._order = order
+        self._link = link
+        self._sent_at = time.monotonic()
+
+    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+        """Say what happened."""
+        if isinstance(event, EncodedImage):
+            raise TypeError("an inspector makes no pictures")
+        self._send(event)
+
+    def check_stop(self) -> None:
+        """A process that is to stop is ended; this only says that it moves on."""
+        if time.monotonic() - self._sent_at >= _SIGN_SECONDS:
+            self._send(None)
+
+    def _send(self, event: ProgressEvent | None) -> None:
+        order = self._order
+        self._link.send(encode(frames.Progress(order.session_id, order.epoch, event)))
+        self._sent_at = time.monotonic()
+
+
+if __name__ == "__main__":
+    main(HANDLERS)

@@ -1,0 +1,305 @@
+"""Checks and conversions of models by a real server, with inspectors of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from deviceops.v1 import (
+    common_pb2,
+    errors_pb2,
+    event_pb2,
+    model_info_pb2,
+    model_pb2,
+    model_task_pb2,
+    processing_pb2,
+)
+from tests.domains.model.disk import sketch_demo, write_safetensors
+from tests.e2e.errors import read
+from tests.running import Client, RunningServer, start_server
+
+PATIENCE_SECONDS = 120.0
+LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}
+INSPECTOR = "server.worker.child.inspector"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder: good, damaged, and pickled ones, and one that takes long to read."""
+    folder = tmp_path_factory.mktemp("models")
+    sketch_demo(folder / "whole")
+    write_safetensors(folder / "ink.safetensors", LORA)
+    damaged = write_safetensors(folder / "damaged.safetensors", LORA)
+    with damaged.open("r+b") as file:
+        file.truncate(damaged.stat().st_size - 1)
+    write_safetensors(folder / "huge.safetensors", {**LORA, "filler": (1 << 30,)})
+    save_file(
+        {
+            "conditioner.bias": torch.ones(300),
+            "first_stage_model.decoder.bias": torch.full((300,), 1e6),
+            "model_ema.decay": torch.ones(300),
+        },
+        folder / "trained.safetensors",
+    )
+    torch.save(weights(), folder / "new.ckpt")
+    torch.save(weights(), folder / "old.pt", _use_new_zipfile_serialization=False)
+    torch.save({"a.weight": torch.nn.Linear(1, 1)}, folder / "unsafe.bin")
+    return folder
+
+
+def weights() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    down = torch.randn(8, 2048)
+    down[0, 0] = 1e6  # no number of 16 bits but for bfloat16
+    return {
+        "lora_unet_x_attn2_to_k.lora_down.weight": down,
+        "lora_unet_x_attn2_to_k.lora_up.weight": torch.randn(640, 8).half(),
+    }
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
+    """A server over that folder."""
+    with start_server(tmp_path_factory.mktemp("data"), "--model-root", str(root)) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(running: RunningServer) -> AsyncIterator[Client]:
+    async with asyncio.timeout(PATIENCE_SECONDS), running.client() as connected:
+        yield connected
+
+
+def checking(client: Client, model_id: str, depth: str = "HEADER", **more: Any) -> Any:
+    request = model_task_pb2.ValidateModelRequest(
+        model_id=model_id,
+        depth=model_task_pb2.ValidationDepth.Value(f"VALIDATION_DEPTH_{depth}"),
+        **more,
+    )
+    return client.model.ValidateModel(request, metadata=client.metadata)
+
+
+async def end(call: Any) -> event_pb2.SessionEvent:
+    """The last event of a session."""
+    events = [answer.event async for answer in call]
+    assert events[0].HasField("accepted")
+    return events[-1]
+
+
+async def check(client: Client, *wanted: str, **more: Any) -> Any:
+    return (await end(checking(client, *wanted, **more))).completed.model_validation
+
+
+def converting(client: Client, model_id: str, target: str, **more: Any) -> Any:
+    request = model_task_pb2.ConvertModelRequest(
+        model_id=model_id, target_model_id=target, **more
+    )
+    return client.model.ConvertModel(request, metadata=client.metadata)
+
+
+async def refused(call: Any) -> Any:
+    """Why a call ends, whatever it said before."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        async for _ in call:
+            pass
+    return read(error.value)
+
+
+def found(root: Path, pattern: str) -> list[Path]:
+    return list(root.glob(pattern))
+
+
+def reason(value: int) -> str:
+    return errors_pb2.ErrorReason.Name(value).removeprefix("ERROR_REASON_")
+
+
+async def started(call: Any) -> str:
+    """Wait until bytes move; the session's id."""
+    session_id = ""
+    async for answer in call:
+        session_id = session_id or answer.event.session_id
+        if answer.event.HasField("transfer_progress"):
+            return session_id
+    raise AssertionError("it ended first")
+
+
+async def test_what_is_whole_has_no_findings(client: Client, root: Path) -> None:
+    folder = await check(client, "whole")
+    file = await check(client, "ink", "FULL")
+
+    assert (folder.valid, list(folder.findings), folder.sha256) == (True, [], "")
+    assert (file.valid, list(file.findings)) == (True, [])
+    digest = hashlib.sha256((root / "ink.safetensors").read_bytes()).hexdigest()
+    assert file.sha256 == digest
+
+
+async def test_the_hash_of_a_check_is_the_catalogues(client: Client) -> None:
+    checked = await check(client, "whole", "FULL")
+    request = model_pb2.GetModelRequest(model_id="whole")
+    while True:
+        answer = await client.model.GetModel(request, metadata=client.metadata)
+        if answer.model.sha256:
+            break
+        await asyncio.sleep(0.1)
+
+    assert checked.valid
+    assert checked.sha256 == answer.model.sha256
+
+
+async def test_what_is_wrong_is_found_by_file(client: Client) -> None:
+    report = await check(client, "damaged")
+    pickle = await check(client, "unsafe")
+
+    assert not report.valid
+    assert [reason(one.reason) for one in report.findings] == ["MODEL_TRUNCATED"]
+    assert report.findings[0].component == "damaged.safetensors"
+    assert report.findings[0].description.endswith(".")
+    assert "MODEL_UNSAFE_PICKLE" in {reason(one.reason) for one in pickle.findings}
+    assert not pickle.valid
+
+
+async def test_a_check_of_nothing_is_refused(client: Client) -> None:
+    assert (await refused(checking(client, "nothing"))).reason == "MODEL_NOT_FOUND"
+
+
+async def test_a_check_is_cancelled_in_the_middle(
+    client: Client, running: RunningServer
+) -> None:
+    call = checking(client, "huge", "FULL")
+    session_id = await started(call)
+    await client.processing.CancelSession(
+        processing_pb2.CancelSessionRequest(session_id=session_id), metadata=client.metadata
+    )
+    assert (await refused(call)).code is grpc.StatusCode.CANCELLED
+    assert not inspectors(running)
+
+
+async def test_an_inspector_that_dies_ends_its_session_alone(
+    client: Client, running: RunningServer
+) -> None:
+    call = checking(client, "huge", "FULL")
+    await started(call)
+    (inspector,) = inspectors(running)
+    inspector.kill()
+    assert (await refused(call)).reason == "WORKER_LOST"
+    assert (await check(client, "ink")).valid
+
+
+def inspectors(running: RunningServer) -> list[psutil.Process]:
+    children = psutil.Process(running.process.pid).children()
+    return [child for child in children if INSPECTOR in child.cmdline()]
+
+
+@pytest.mark.parametrize("source", ["new", "old"])
+async def test_a_pickle_becomes_safetensors_with_the_same_tensors(
+    client: Client, root: Path, source: str
+) -> None:
+    original = found(root, f"{source}.*")[0]
+    before = original.read_bytes()
+
+    made = (await end(converting(client, source, f"{source}-safe"))).completed.model
+
+    assert made.model_id == f"{source}-safe"
+    assert made.format == model_info_pb2.MODEL_FORMAT_SAFETENSORS
+    assert made.type == model_info_pb2.MODEL_TYPE_LORA
+    assert original.read_bytes() == before
+    written = load_file(root / f"{source}-safe.safetensors")
+    assert written.keys() == weights().keys()
+    for name, tensor in weights().items():
+        assert written[name].dtype == tensor.dtype
+        assert torch.equal(written[name], tensor)
+    assert (await check(client, f"{source}-safe", "FULL")).valid
+    taken = await refused(converting(client, source, f"{source}-safe"))
+    assert taken.reason == "NAME_TAKEN"
+
+
+async def test_numbers_get_another_type_unless_they_would_be_infinite(
+    client: Client, root: Path
+) -> None:
+    half = common_pb2.TENSOR_DATA_TYPE_FLOAT16
+    brain = common_pb2.TENSOR_DATA_TYPE_BFLOAT16
+    failed = await refused(converting(client, "new", "half", data_type=half))
+    await end(converting(client, "new", "brain", data_type=brain))
+
+    assert failed.reason == "MODEL_NON_FINITE"
+    written = load_file(root / "brain.safetensors")
+    for name, tensor in weights().items():
+        assert torch.equal(written[name], tensor.bfloat16())
+    assert not found(root, "half*")
+    assert not found(root, ".new-*")
+
+
+async def test_a_pickle_that_asks_for_more_is_not_converted(client: Client, root: Path) -> None:
+    failed = await refused(converting(client, "unsafe", "safe"))
+
+    assert failed.reason == "MODEL_UNSAFE_PICKLE"
+    assert failed.metadata == {"global": "torch.nn.modules.linear.Linear"}
+    assert not found(root, "safe*")
+
+
+async def test_a_cancelled_conversion_leaves_nothing(client: Client, root: Path) -> None:
+    brain = common_pb2.TENSOR_DATA_TYPE_BFLOAT16
+    call = converting(client, "huge", "copy", data_type=brain)
+    session_id = await started(call)
+    assert found(root, ".new-*")
+    await client.processing.CancelSession(
+        processing_pb2.CancelSessionRequest(session_id=session_id), metadata=client.metadata
+    )
+    assert (await refused(call)).code is grpc.StatusCode.CANCELLED
+    assert not found(root, ".new-*")
+    assert not found(root, "copy*")
+
+
+async def test_a_smaller_copy_has_what_drawing_needs(client: Client, root: Path) -> None:
+    request = model_task_pb2.OptimizeModelRequest(
+        model_id="trained",
+        target_model_id="small",
+        prune=True,
+        vae_data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT32,
+    )
+    call = client.model.OptimizeModel(request, metadata=client.metadata)
+    report = (await end(call)).completed.model_optimization
+
+    written = load_file(root / "small.safetensors")
+    assert {name: tensor.dtype for name, tensor in written.items()} == {
+        "conditioner.bias": torch.float16,
+        "first_stage_model.decoder.bias": torch.float32,
+    }
+    assert report.model.model_id == "small"
+    assert report.tensors_pruned == 1
+    assert report.size_before_bytes == (root / "trained.safetensors").stat().st_size
+    assert report.size_after_bytes == (root / "small.safetensors").stat().st_size
+
+
+async def test_copies_are_not_measured_by_this_version(client: Client) -> None:
+    request = model_task_pb2.OptimizeModelRequest(
+        model_id="ink", target_model_id="small-ink", placement={}
+    )
+    failed = await refused(client.model.OptimizeModel(request, metadata=client.metadata))
+
+    assert (failed.reason, failed.metadata["fields"]) == ("NOT_BUILT", "placement")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "con", "a/b"])
+async def test_the_copys_name_must_be_one(client: Client, name: str) -> None:
+    failure = await refused(converting(client, "new", name))
+
+    assert failure.fields == ["target_model_id"]
+
+
+async def test_formats_that_are_not_written_are_refused(client: Client) -> None:
+    folder = model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
+    whole = await refused(converting(client, "whole", "copy"))
+    file = await refused(converting(client, "ink", "copy", format=folder))
+
+    assert whole.reason == file.reason == "NOT_BUILT"
