@@ -150,6 +150,11 @@ def cases() -> Iterator[Case]:
 
 
 CASES = {case.name: case for case in cases()}
+# Of a model that is sent back whole, only what may be changed is looked at.
+_CHANGED = ("model_id", "name", "description", "tags", "trigger_words")
+for _name in [name for name in CASES if name.startswith("UpdateModel.model.")]:
+    if not _name.removeprefix("UpdateModel.model.").startswith(_CHANGED):
+        del CASES[_name]
 # Only the second message of a stream can hold it; the last test sends it.
 IN_MID_STREAM = [
     CASES.pop(name) for name in ("WriteAllocation.data-bytes", "UploadArtifact.data-bytes")

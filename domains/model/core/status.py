@@ -6,8 +6,10 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from domains.device.types import LoadedComponent
-from domains.memory.types import Place
+from domains.memory.types import HeldComponent, Place
 from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
@@ -58,7 +60,9 @@ class ModelStatuses:
         # Nothing takes time from here on: what follows is of one moment.
         model = await self._catalogue.get(model.model_id)
         held = tuple(
-            one for one in machine.models.held() if one.component.model_id == model.model_id
+            self._as_used(one)
+            for one in machine.models.held()
+            if one.component.model_id == model.model_id
         )
         by_device: dict[str, list[LoadedComponent]] = defaultdict(list)
         for one in held:
@@ -79,6 +83,12 @@ class ModelStatuses:
                 if not device.explanation and not device.lost
             ),
         )
+
+    def _as_used(self, one: HeldComponent) -> HeldComponent:
+        """A component as sessions use it now: a worker's figures are older than its work."""
+        if not one.device_id or not self._use.running(one.component.model_id, one.device_id):
+            return one
+        return HeldComponent(one.device_id, replace(one.component, in_use=True))
 
     def _loaded(
         self, model_id: str, device_id: str, parts: tuple[LoadedComponent, ...]
