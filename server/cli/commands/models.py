@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands import model_bringing, model_cache, models_on_device
+from server.cli.commands import model_bringing, model_cache, model_tasks, models_on_device
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import reported
 
@@ -17,6 +17,7 @@ app = typer.Typer(
     help="List the models of the catalogue; show, load, unload one; bring one in."
 )
 models_on_device.add_to(app)
+model_tasks.add_to(app)
 model_bringing.add_to(app)
 app.add_typer(model_cache.app, name="cache")
 
