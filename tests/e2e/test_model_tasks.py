@@ -23,6 +23,7 @@ from deviceops.v1 import (
     model_pb2,
     model_task_pb2,
     processing_pb2,
+    session_pb2,
 )
 from tests.domains.model.disk import sketch_demo, write_safetensors
 from tests.e2e.errors import read
@@ -51,6 +52,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         folder / "trained.safetensors",
     )
+    broken = weights()
+    broken["lora_unet_x_attn2_to_k.lora_down.weight"][3, 3] = float("nan")
+    save_file(broken, folder / "broken.safetensors")
     torch.save(weights(), folder / "new.ckpt")
     torch.save(weights(), folder / "old.pt", _use_new_zipfile_serialization=False)
     torch.save({"a.weight": torch.nn.Linear(1, 1)}, folder / "unsafe.bin")
@@ -166,6 +170,32 @@ async def test_what_is_wrong_is_found_by_file(client: Client) -> None:
     assert report.findings[0].description.endswith(".")
     assert "MODEL_UNSAFE_PICKLE" in {reason(one.reason) for one in pickle.findings}
     assert not pickle.valid
+
+
+async def test_a_checkpoint_is_run_when_it_is_checked_deeply(client: Client) -> None:
+    call = checking(client, "whole", "DEEP", device_id="cpu")
+    events = [answer.event async for answer in call]
+    report = events[-1].completed.model_validation
+
+    assert report.valid, report.findings
+    assert report.estimate.device_id == "cpu:0"
+    assert report.estimate.fits
+    assert report.estimate.weights.value_bytes > 0
+    phases = [one.phase_started.phase for one in events if one.HasField("phase_started")]
+    assert session_pb2.PHASE_LOADING_MODEL in phases
+
+
+async def test_numbers_that_are_none_are_found(client: Client) -> None:
+    deep = await check(client, "broken", "DEEP")
+    full = await check(client, "broken", "FULL", device_id="cpu")
+
+    assert [(reason(one.reason), one.tensor) for one in deep.findings] == [
+        ("MODEL_NON_FINITE", "lora_unet_x_attn2_to_k.lora_down.weight")
+    ]
+    assert full.valid
+    assert full.estimate.device_id == "cpu:0"
+    missing = await refused(checking(client, "ink", device_id="cuda:99"))
+    assert missing.reason == "DEVICE_NOT_FOUND"
 
 
 async def test_a_check_of_nothing_is_refused(client: Client) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import leave, reported
+
+if TYPE_CHECKING:
+    from deviceops.v1 import common_pb2
 
 ModelId = Annotated[str, typer.Argument(metavar="MODEL")]
 TargetId = Annotated[str, typer.Argument(metavar="COPY", help="Id of the copy.")]
@@ -99,7 +102,7 @@ def optimize(
         leave(device_tasks.optimize_model(client, request, as_json=as_json))
 
 
-def _data_type(text: str) -> int:
+def _data_type(text: str) -> common_pb2.TensorDataType.ValueType:
     from deviceops.v1 import common_pb2
     from server.cli.choices import choose
 
