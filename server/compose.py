@@ -87,6 +87,7 @@ class Composition:
             self._session,
             self._model.catalogue,
             self._main_memory.meter,
+            self._model.runs,
             now=clock.wall,
         )
         self._memory = memory.build(

@@ -36,7 +36,11 @@ async def serving_cards(
     """From its start to its end; the processor is there beside the cards."""
     monkeypatch.setattr(device_build, "ProbeProcesses", lambda _: CardsProbe(*cards))
     settings = Settings(
-        port=0, metrics_port=0, data_dir=folder / "data", runtime_dir=folder / "runtime"
+        port=0,
+        metrics_port=0,
+        data_dir=folder / "data",
+        runtime_dir=folder / "runtime",
+        preload=False,
     )
     composed: list[Composition] = []
 

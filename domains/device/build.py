@@ -25,6 +25,7 @@ from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
 from domains.loops import Loop
 from domains.session import build as session_build
+from domains.session.jobs import JobRunner
 
 __all__ = ["REPORTS", "Built", "build"]
 
@@ -64,6 +65,7 @@ def build(
     session: session_build.Built,
     models: Models,
     main_memory: MainMemoryReader,
+    loads: JobRunner,
     *,
     now: Callable[[], datetime],
 ) -> Built:
@@ -77,6 +79,7 @@ def build(
         session: Where work on devices waits, and what runs it.
         models: What a device is measured with.
         main_memory: Main memory, of which a processor's is a part.
+        loads: The workers, whose jobs get their models where they are to be had fastest.
         now: The wall clock, timezone-aware.
     """
     profiles = DeviceProfiles(facts)
@@ -101,7 +104,7 @@ def build(
         ),
         self_tests,
         DeviceChanges(inventory, pool, now=now),
-        Optimizations(inventory, models, pool, profiles),
+        Optimizations(inventory, models, pool, loads, profiles),
         Restarts(inventory, pool, pool),
     )
     rediscovery = Rediscovery(

@@ -44,6 +44,11 @@ def cache(client: Client, request: model_cache_pb2.CacheModelRequest, *, as_json
     return _run(client, lambda: client.models.CacheModel(request), as_json=as_json)
 
 
+def refresh(client: Client, request: model_pb2.RefreshModelsRequest, *, as_json: bool) -> Exit:
+    """Look through the model folders and show what changed; the exit code."""
+    return _run(client, lambda: client.models.RefreshModels(request), as_json=as_json)
+
+
 def import_model(
     client: Client, request: model_task_pb2.ImportModelRequest, *, as_json: bool
 ) -> Exit:
@@ -119,6 +124,8 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
             return _place(completed.loaded_model)
         case "model_unload":
             return _left(completed.model_unload)
+        case "refresh":
+            return _found(completed.refresh)
         case "model_benchmark":
             return _times(completed.model_benchmark)
         case "model_validation":
@@ -128,6 +135,17 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
         case "optimization":
             return _effect(completed.optimization)
     return []
+
+
+def _found(report: model_info_pb2.RefreshReport) -> list[str]:
+    ids = (
+        ("new", report.added_model_ids),
+        ("changed", report.changed_model_ids),
+        ("gone", report.removed_model_ids),
+    )
+    lines = [f"{word}\t{printable(', '.join(some))}" for word, some in ids if some]
+    left_out = [f"left out\t{printable(problem)}" for problem in report.problems]
+    return [*lines, f"{report.total_count} models", *left_out]
 
 
 def _place(loaded: model_info_pb2.LoadedModel) -> list[str]:

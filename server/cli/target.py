@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from server.cli.client import Target, is_local
 from server.cli.failures import CallFailed, CallFailure
+from server.cli.wording import printable
 
 if TYPE_CHECKING:
     from server.config import Settings
@@ -33,7 +34,7 @@ def resolve(options: ServerOptions) -> Target:
 
     Raises:
         server.config.ConfigError: A setting is wrong.
-        CallFailed: A file that an option names, or the token file, cannot be used.
+        CallFailed: The address, a file that an option names, or the token file cannot be used.
     """
     from server import config
 
@@ -47,7 +48,7 @@ def resolve(options: ServerOptions) -> Target:
     token = client.token.get_secret_value()
     if not token and options.token_file is not None:
         token = read_token(options.token_file)
-    address, remark = client.address, ""
+    address, remark = without_scheme(client.address), ""
     if not address or (not token and is_local(address)):
         settings = config.load()
         if not address:
@@ -59,6 +60,22 @@ def resolve(options: ServerOptions) -> Target:
     if client.client_certificate is not None and client.client_key is not None:
         pair = _read(client.client_certificate), _read(client.client_key)
     return Target(address, token, authority, pair, remark)
+
+
+def without_scheme(address: str) -> str:
+    """HOST:PORT of an address as browsers write it.
+
+    Raises:
+        CallFailed: It has another scheme than http.
+    """
+    scheme, separator, rest = address.partition("://")
+    if not separator:
+        return address
+    if scheme.lower() != "http":
+        message = f"A server's address is HOST:PORT without a scheme, not {printable(address)}."
+        advice = "For TLS name the server's certificate authority with --tls-ca."
+        raise CallFailed(CallFailure(status="LOCAL", message=message, advice=advice))
+    return rest.rstrip("/")
 
 
 def reachable(address: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,3 +161,36 @@ async def test_hashes_come_by_themselves_and_say_what_they_are_over(
     assert known["emoji-xl"] == hashlib.sha256(lines.encode()).hexdigest()
     ink = hashlib.sha256((root / "ink.safetensors").read_bytes()).hexdigest()
     assert known["ink"] == ink == (await get(client, "ink")).sha256
+
+
+def command(running: RunningServer, *words: str) -> str:
+    """What a command about models writes."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "server.cli", "--server", running.address),
+            *("--token-file", str(running.data_dir / "runtime" / "token"), "models", *words),
+        ],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=True,
+    )
+    return done.stdout + done.stderr
+
+
+def test_the_command_line_finds_describes_chooses_and_deletes(
+    running: RunningServer, root: Path
+) -> None:
+    write_safetensors(root / "墨.safetensors", LORA)
+    assert "3 models" in command(running, "refresh")
+    (new,) = (line.split("\t")[0] for line in command(running).splitlines() if "墨" in line)
+    command(running, "update", new, "--name", "Black Tusche", "--tag", "wet", "--tag", "dark")
+    assert new in command(running, "search", "tusche", "--tag", "wet")
+    assert command(running, "default").strip() == "emoji-xl"
+    assert command(running, "default", "emoji-xl").strip() == "emoji-xl"
+    assert "is deleted" in command(running, "delete", new, "--yes")
+
+    assert not (root / "墨.safetensors").exists()
+    assert not (root / "墨.safetensors.deviceops.json").exists()
+    assert "Black Tusche" not in command(running)

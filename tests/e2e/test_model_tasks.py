@@ -30,7 +30,10 @@ from tests.e2e.errors import read
 from tests.running import Client, RunningServer, start_server
 
 PATIENCE_SECONDS = 120.0
-LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}
+LORA = {
+    "lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048),
+    "lora_unet_x_attn2_to_k.lora_up.weight": (640, 8),
+}
 INSPECTOR = "server.worker.child.inspector"
 
 

@@ -42,7 +42,11 @@ async def machine(
     """A client of a server in this process, on a machine with those cards."""
     monkeypatch.setattr(device_build, "ProbeProcesses", lambda _: CardsProbe(*cards))
     settings = Settings(
-        port=0, metrics_port=0, data_dir=folder / "data", runtime_dir=folder / "runtime"
+        port=0,
+        metrics_port=0,
+        data_dir=folder / "data",
+        runtime_dir=folder / "runtime",
+        preload=False,
     )
     bound: asyncio.Future[serve.Ready] = asyncio.get_running_loop().create_future()
     server = asyncio.ensure_future(serve.run(settings, ready=bound.set_result))

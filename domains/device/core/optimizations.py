@@ -16,6 +16,7 @@ from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
+from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 
 
@@ -39,7 +40,8 @@ class Optimizations:
     Args:
         inventory: Finds the device a request names.
         models: Finds the model a request names.
-        runs: Does it on the device's worker.
+        runs: Know what the devices' workers hold.
+        jobs: Does it on the device's worker.
         profiles: Remembers what was applied.
     """
 
@@ -48,11 +50,13 @@ class Optimizations:
         inventory: DeviceInventory,
         models: Models,
         runs: DeviceRuns,
+        jobs: JobRunner,
         profiles: DeviceProfiles,
     ) -> None:
         self._inventory = inventory
         self._models = models
         self._runs = runs
+        self._jobs = jobs
         self._profiles = profiles
 
     def optimize(self, request: OptimizationRequest) -> SessionRequest:
@@ -80,6 +84,6 @@ class Optimizations:
         )
 
     async def _run(self, job: OptimizationJob, session: Session) -> Outcome:
-        report = await run_job(self._runs, session, job)
+        report = await run_job(self._jobs, session, job)
         self._profiles.remember(session.device_id, job.profile)
         return Outcome(report=report)

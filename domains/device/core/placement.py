@@ -131,8 +131,7 @@ class Placer:
         queue = self._sessions.queue(device_id)
         before = queue.before(priority)
         models = [session.model_id for session in before if session.model_id]
-        # Those before it may need its room, but mostly there is room for several.
-        loaded = effort.model_id in {*models, *self._held(device_id)}
+        loaded = effort.model_id in (models[-1:] or self._held(device_id))
         work = self._work_seconds(device_id, effort)
         load = self._sessions.speeds.load_seconds(device_id, effort.model_id)
         return Candidate(
@@ -169,7 +168,7 @@ class Placer:
             if session.model_id and session.model_id not in held:
                 load = self._sessions.speeds.load_seconds(device_id, session.model_id)
                 takes += load or 0.0
-                held |= {session.model_id}
+                held = {session.model_id}
             total += takes * (1.0 - session.progress)
         return total
 

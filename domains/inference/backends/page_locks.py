@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from domains.device.backends.torch_gauge import backend_of
 from domains.inference.backends.weight_source import WeightSource
 from domains.model.backends.arena import open_arena
 from domains.values import CachedFile
@@ -43,7 +44,8 @@ def page_locked(device: torch.device, source: WeightSource) -> Iterator[None]:
         device: That fetches.
         source: Of the model's bytes.
     """
-    if device.type == "cuda" and source.cached is not None:
+    # Of torch's modules only those that speak CUDA's interface have this.
+    if hasattr(backend_of(device), "cudart") and source.cached is not None:
         with _changing:
             _lock(source, _runtime(), lambda: _forget_error(device))
     yield

@@ -19,7 +19,7 @@ def plan_model(files: ConfinedFiles) -> ModelPlan:
 
     Raises: As `inspect_folder` and `inspect_checkpoint`.
     """
-    return inspect_folder(files) if files.has_folder() else inspect_checkpoint(files)
+    return inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
 
 
 def plan_to_draw(files: ConfinedFiles) -> ModelPlan:

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands import model_bringing, model_cache, model_tasks, models_on_device
+from server.cli.commands import (
+    model_bringing,
+    model_cache,
+    model_tasks,
+    model_upkeep,
+    models_on_device,
+)
 from server.cli.commands.options import AsJson, connected
 from server.cli.reporting import reported
 
@@ -18,6 +24,7 @@ app = typer.Typer(
 )
 models_on_device.add_to(app)
 model_tasks.add_to(app)
+model_upkeep.add_to(app)
 model_bringing.add_to(app)
 app.add_typer(model_cache.app, name="cache")
 
@@ -70,10 +77,11 @@ def models(
         write_message(whole)
         return
     table(
-        ("model", "type", "architecture", "size px", "parameters", "on disk", "remark"),
+        ("model", "name", "type", "architecture", "size px", "parameters", "on disk", "remark"),
         (
             (
                 model.model_id + (" *" if model.is_default else ""),
+                model.name if model.name != model.model_id else "",
                 enum_word(model_info_pb2.ModelType, model.type, "MODEL_TYPE_"),
                 _architecture(model),
                 f"{model.native_width}x{model.native_height}" if model.native_width else "",
@@ -139,7 +147,9 @@ def show(
             ("scheduler", model.scheduler_class),
             ("on disk", size(model.size_bytes)),
             ("changed", moment(model.modify_time)),
-            ("sha256", model.sha256),
+            ("sha256", model.sha256 or "pending"),
+            ("also called", ", ".join(model.aliases)),
+            ("read-only", "yes" if model.read_only else ""),
             ("licence", model.license),
             ("tags", ", ".join(model.tags)),
             ("trigger words", ", ".join(model.trigger_words)),

@@ -100,7 +100,7 @@ class Domain:
             ),
             SelfTests(inventory, runner, runs, workers, self.facts),
             DeviceChanges(inventory, runs, now=_now, heartbeat_seconds=self.heartbeat_seconds),
-            Optimizations(inventory, FakeModels(), runs, profiles),
+            Optimizations(inventory, FakeModels(), runs, runs, profiles),
             Restarts(inventory, runs, workers),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -46,7 +47,8 @@ async def stub(tmp_path: Path, demo_root: Path) -> AsyncIterator[Stub]:
     catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
     # Sessions have tests over the whole server.
     elsewhere = cast("Any", None)
-    core = ModelService(catalogue, contents.changes, *[elsewhere] * 11)
+    others = [elsewhere] * (len(fields(ModelService)) - 2)
+    core = ModelService(catalogue, contents.changes, *others)
     servicer = ModelServicer(core, elsewhere)  # type: ignore[abstract]
     add = model_pb2_grpc.add_ModelServiceServicer_to_server
     async with channel_to(add, servicer) as channel:

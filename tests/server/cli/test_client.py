@@ -19,6 +19,7 @@ from deviceops.v1 import device_pb2
 from server import portfile
 from server.cli.client import Target, is_local, over
 from server.cli.failures import CallFailed
+from server.cli.target import without_scheme
 from tests.server.cli.conftest import Run
 from tests.server.cli.scripted import ScriptedServer
 
@@ -251,3 +252,22 @@ def test_another_program_on_the_port_is_suspected() -> None:
     failure = _failing(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", ()).failure
 
     assert "Another program, or an older device-operations" in failure.advice
+
+
+@pytest.mark.parametrize(
+    ("address", "plain"),
+    [
+        ("127.0.0.1:50051", "127.0.0.1:50051"),
+        ("http://127.0.0.1:50051", "127.0.0.1:50051"),
+        ("HTTP://[::1]:50051/", "[::1]:50051"),
+        ("", ""),
+    ],
+)
+def test_an_address_may_be_as_browsers_write_it(address: str, plain: str) -> None:
+    assert without_scheme(address) == plain
+
+
+@pytest.mark.parametrize("address", ["https://gpu:50051", "dns:///gpu:50051"])
+def test_another_scheme_is_told_and_what_to_write(address: str) -> None:
+    with pytest.raises(CallFailed, match="HOST:PORT"):
+        without_scheme(address)

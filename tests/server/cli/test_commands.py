@@ -56,8 +56,8 @@ def test_models_lists_every_page(against: Run, machine: ScriptedServer) -> None:
 
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert [row[0] for row in rows] == ["model", "emoji-xl *", "style", "torn"]
-    assert rows[1][1:6] == ["checkpoint", "sdxl", "256x256", "28.0 M", "1.0 MiB"]
-    assert rows[3][6] == "It is shorter than its header says."
+    assert rows[1][2:7] == ["checkpoint", "sdxl", "256x256", "28.0 M", "1.0 MiB"]
+    assert rows[3][7] == "It is shorter than its header says."
     assert len(json.loads(against("models", "--json").stdout)["models"]) == 3
 
 
@@ -99,7 +99,7 @@ def test_one_model_is_shown_and_a_missing_one_is_not_found(
 
     assert "model:        emoji-xl (default)\n" in shown.stdout
     assert "tags:         demo\n" in shown.stdout
-    assert "sha256" not in shown.stdout
+    assert "sha256:       pending\n" in shown.stdout
     assert missing.exit_code == 4
     assert "reason: MODEL_NOT_FOUND (NOT_FOUND)" in missing.stderr
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from domains.codec import one_line
 from domains.errors import DomainError, FailedPrecondition, Reason
+from domains.model.backends.companion_check import check_companion
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.inspector.number_types import finite
 from domains.model.backends.inspector.progress import Progress
@@ -42,6 +43,8 @@ def inspect(job: InspectJob, context: JobContext) -> InspectionReport:
     look = _Look(files, progress)
     context.emit(PhaseStarted(Phase.READING))
     tensors = {name: look.header(name) for name in names}
+    for name, found in tensors.items():
+        look.parts(name, found)
     digest = ""
     if full:
         context.emit(PhaseStarted(Phase.VERIFYING))
@@ -76,6 +79,13 @@ class _Look:
         except FailedPrecondition as error:
             self._note(name, error)
             return ()
+
+    def parts(self, name: str, tensors: tuple[StoredTensor, ...]) -> None:
+        """Look whether what goes with a checkpoint is whole: a LoRA, an embedding."""
+        for wrong in check_companion({tensor.name: tensor.shape for tensor in tensors}):
+            about = {"tensor": wrong.tensor}
+            error = FailedPrecondition(wrong.description, reason=wrong.reason, metadata=about)
+            self._note(name, error)
 
     def hash(self, name: str) -> str:
         """The SHA-256 of a file's bytes; of none where it cannot be opened."""

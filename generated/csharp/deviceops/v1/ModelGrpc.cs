@@ -1040,10 +1040,11 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
       /// that were uploaded before. They are checked before the model becomes visible.
-      /// Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-      /// NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+      /// Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+      /// FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+      /// DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
       /// (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-      /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+      /// RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1058,10 +1059,11 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Put a model into the catalogue: a file, or a folder of several. Its files are artifacts
       /// that were uploaded before. They are checked before the model becomes visible.
-      /// Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS),
-      /// NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
+      /// Errors: INVALID_ARGUMENT (NAME_INVALID, REQUIRED_FIELD_MISSING, TOO_MANY_ELEMENTS,
+      /// FIELDS_CONFLICT: the files are no model of that format), NOT_FOUND (ARTIFACT_NOT_FOUND),
+      /// DATA_LOSS (DATA_CORRUPTED), FAILED_PRECONDITION (any MODEL_ reason), ALREADY_EXISTS
       /// (NAME_TAKEN), PERMISSION_DENIED (PATH_OUTSIDE_ROOT: no root can be written),
-      /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
+      /// RESOURCE_EXHAUSTED (DISK_FULL, QUEUE_FULL), CANCELLED.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
