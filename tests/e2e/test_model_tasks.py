@@ -30,9 +30,10 @@ from tests.e2e.errors import read
 from tests.running import Client, RunningServer, start_server
 
 PATIENCE_SECONDS = 120.0
+LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 LORA = {
-    "lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048),
-    "lora_unet_x_attn2_to_k.lora_up.weight": (640, 8),
+    f"{LAYER}.lora_down.weight": (8, 2048),
+    f"{LAYER}.lora_up.weight": (640, 8),
 }
 INSPECTOR = "server.worker.child.inspector"
 
@@ -56,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "trained.safetensors",
     )
     broken = weights()
-    broken["lora_unet_x_attn2_to_k.lora_down.weight"][3, 3] = float("nan")
+    broken[f"{LAYER}.lora_down.weight"][3, 3] = float("nan")
     save_file(broken, folder / "broken.safetensors")
     torch.save(weights(), folder / "new.ckpt")
     torch.save(weights(), folder / "old.pt", _use_new_zipfile_serialization=False)
@@ -69,8 +70,8 @@ def weights() -> dict[str, torch.Tensor]:
     down = torch.randn(8, 2048)
     down[0, 0] = 1e6  # no number of 16 bits but for bfloat16
     return {
-        "lora_unet_x_attn2_to_k.lora_down.weight": down,
-        "lora_unet_x_attn2_to_k.lora_up.weight": torch.randn(640, 8).half(),
+        f"{LAYER}.lora_down.weight": down,
+        f"{LAYER}.lora_up.weight": torch.randn(640, 8).half(),
     }
 
 
@@ -193,7 +194,7 @@ async def test_numbers_that_are_none_are_found(client: Client) -> None:
     full = await check(client, "broken", "FULL", device_id="cpu")
 
     assert [(reason(one.reason), one.tensor) for one in deep.findings] == [
-        ("MODEL_NON_FINITE", "lora_unet_x_attn2_to_k.lora_down.weight")
+        ("MODEL_NON_FINITE", f"{LAYER}.lora_down.weight")
     ]
     assert full.valid
     assert full.estimate.device_id == "cpu:0"
