@@ -315,6 +315,37 @@ async def test_a_smaller_copy_has_what_drawing_needs(client: Client, root: Path)
     assert report.size_after_bytes == (root / "small.safetensors").stat().st_size
 
 
+async def test_a_smaller_copy_of_a_folder_is_a_folder(client: Client, root: Path) -> None:
+    request = model_task_pb2.OptimizeModelRequest(
+        model_id="whole",
+        target_model_id="whole-small",
+        data_type=common_pb2.TENSOR_DATA_TYPE_BFLOAT16,
+        vae_data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT32,
+        prune=True,
+    )
+    call = client.model.OptimizeModel(request, metadata=client.metadata)
+    report = (await end(call)).completed.model_optimization
+
+    assert report.model.usable, report.model
+    assert report.model.format == model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
+    parts = {path.parent.name: path for path in found(root, "whole-small/*/*.safetensors")}
+    assert {part: data_types(path) for part, path in parts.items()} == {
+        "unet": {torch.bfloat16},
+        "text_encoder": {torch.bfloat16},
+        "text_encoder_2": {torch.bfloat16},
+        "vae": {torch.float32},
+    }
+    assert names_below(root / "whole-small") == names_below(root / "whole")
+
+
+def data_types(path: Path) -> set[torch.dtype]:
+    return {tensor.dtype for tensor in load_file(path).values()}
+
+
+def names_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
 async def test_copies_are_not_measured_by_this_version(client: Client) -> None:
     request = model_task_pb2.OptimizeModelRequest(
         model_id="ink", target_model_id="small-ink", placement={}
