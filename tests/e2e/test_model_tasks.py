@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ INSPECTOR = "server.worker.child.inspector"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder: good, damaged, and pickled ones, and one that takes long to read."""
     folder = tmp_path_factory.mktemp("models")
-    sketch_demo(folder / "whole")
+    vae = sketch_demo(folder / "whole") / "vae" / "config.json"
+    vae.write_text(json.dumps({**json.loads(vae.read_text()), "force_upcast": True}))
     write_safetensors(folder / "ink.safetensors", LORA)
     damaged = write_safetensors(folder / "damaged.safetensors", LORA)
     with damaged.open("r+b") as file:
@@ -320,7 +322,6 @@ async def test_a_smaller_copy_of_a_folder_is_a_folder(client: Client, root: Path
         model_id="whole",
         target_model_id="whole-small",
         data_type=common_pb2.TENSOR_DATA_TYPE_BFLOAT16,
-        vae_data_type=common_pb2.TENSOR_DATA_TYPE_FLOAT32,
         prune=True,
     )
     call = client.model.OptimizeModel(request, metadata=client.metadata)
@@ -344,6 +345,18 @@ def data_types(path: Path) -> set[torch.dtype]:
 
 def names_below(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_a_copy_of_a_folder_keeps_every_number(client: Client, root: Path) -> None:
+    folder = model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
+    made = (await end(converting(client, "whole", "whole-copy", format=folder))).completed.model
+
+    assert made.usable
+    assert names_below(root / "whole-copy") == names_below(root / "whole")
+    (before,) = found(root, "whole/unet/*.safetensors")
+    (after,) = found(root, "whole-copy/unet/*.safetensors")
+    assert data_types(before) == data_types(after)
+    assert load_file(before).keys() == load_file(after).keys()
 
 
 async def test_copies_are_not_measured_by_this_version(client: Client) -> None:
