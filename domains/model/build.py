@@ -199,7 +199,7 @@ def build(
         ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
-        checks=Checks(catalogue, inspectors),
+        checks=Checks(catalogue, inspectors, place, machine, estimates, runs),
         conversions=Conversions(copies),
         optimizing=Optimizing(copies),
         imports=Imports(

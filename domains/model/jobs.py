@@ -167,7 +167,9 @@ class ConvertJob(Job[ConversionReport], frozen=True):
     """Write a model as safetensors into an empty folder, in the inspector.
 
     A model of one file becomes `file_name` in that folder, a folder becomes its content.
-    Without a data type every tensor keeps its own; `prune` leaves out what only training needs.
+    Without a data type every tensor keeps its own; `prune` leaves out what only training needs
+    from a model of one file. With `spare_vae` a folder's VAE that overflows in 16 bits gets 32,
+    unless `vae_data_type` is given.
     """
 
     model_id: ModelId
@@ -177,3 +179,4 @@ class ConvertJob(Job[ConversionReport], frozen=True):
     data_type: TensorDataType | None = None
     vae_data_type: TensorDataType | None = None
     prune: bool = False
+    spare_vae: bool = False

@@ -20,7 +20,7 @@ from server.cli.exits import Exit
 from server.cli.following import Ending, EventCall, Follower, Manner
 from server.cli.narration import sentence
 from server.cli.views import chosen, message_facts
-from server.cli.wording import byte_figure, duration, enum_word, printable, seconds_of
+from server.cli.wording import byte_figure, duration, enum_word, printable, seconds_of, size
 
 _WHENCE = {
     model_info_pb2.MODEL_ORIGIN_LOADED: ", and was already",
@@ -61,6 +61,27 @@ def benchmark(
 ) -> Exit:
     """Measure a model and show its times; the exit code."""
     return _run(client, lambda: client.models.BenchmarkModel(request), as_json=as_json)
+
+
+def validate(
+    client: Client, request: model_task_pb2.ValidateModelRequest, *, as_json: bool
+) -> Exit:
+    """Check a model and show what is wrong with it; the exit code."""
+    return _run(client, lambda: client.models.ValidateModel(request), as_json=as_json)
+
+
+def convert(
+    client: Client, request: model_task_pb2.ConvertModelRequest, *, as_json: bool
+) -> Exit:
+    """Write a copy of a model; the exit code."""
+    return _run(client, lambda: client.models.ConvertModel(request), as_json=as_json)
+
+
+def optimize_model(
+    client: Client, request: model_task_pb2.OptimizeModelRequest, *, as_json: bool
+) -> Exit:
+    """Write a smaller copy of a model and show what that saved; the exit code."""
+    return _run(client, lambda: client.models.OptimizeModel(request), as_json=as_json)
 
 
 def optimize(
@@ -107,6 +128,10 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
             return _found(completed.refresh)
         case "model_benchmark":
             return _times(completed.model_benchmark)
+        case "model_validation":
+            return _findings(completed.model_validation)
+        case "model_optimization":
+            return _saved(completed.model_optimization)
         case "optimization":
             return _effect(completed.optimization)
     return []
@@ -139,6 +164,29 @@ def _left(report: model_info_pb2.ModelUnloadReport) -> list[str]:
     devices = ", ".join(map(printable, report.device_ids)) or "no device any more"
     kept = ", stays in main memory" if report.cached else ""
     return [f"  left {devices}{kept}: {byte_figure(report.freed)} freed"]
+
+
+def _findings(report: model_info_pb2.ModelValidationReport) -> list[str]:
+    lines = [
+        f"  {printable(': '.join(filter(None, (one.component, one.tensor, one.description))))}"
+        for one in report.findings
+    ]
+    if report.findings_omitted:
+        lines.append(f"  and {report.findings_omitted} more")
+    if report.sha256:
+        lines.append(f"  SHA-256 {report.sha256}")
+    if report.HasField("estimate"):
+        fits = "fits" if report.estimate.fits else "does not fit"
+        device = printable(report.estimate.device_id)
+        lines.append(
+            f"  {fits} on {device}: {byte_figure(report.estimate.peak)} with a picture"
+        )
+    return [*lines, "  nothing is wrong with it"] if report.valid else lines
+
+
+def _saved(report: model_info_pb2.ModelOptimizationReport) -> list[str]:
+    before, after = size(report.size_before_bytes), size(report.size_after_bytes)
+    return [f"  {before} -> {after}, {report.tensors_pruned} tensors left out"]
 
 
 def _times(found: model_info_pb2.ModelBenchmark) -> list[str]:

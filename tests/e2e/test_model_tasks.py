@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,18 @@ from deviceops.v1 import (
     model_pb2,
     model_task_pb2,
     processing_pb2,
+    session_pb2,
 )
 from tests.domains.model.disk import sketch_demo, write_safetensors
 from tests.e2e.errors import read
 from tests.running import Client, RunningServer, start_server
 
 PATIENCE_SECONDS = 120.0
-LORA = {"lora_unet_x_attn2_to_k.lora_down.weight": (8, 2048)}
+LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+LORA = {
+    f"{LAYER}.lora_down.weight": (8, 2048),
+    f"{LAYER}.lora_up.weight": (640, 8),
+}
 INSPECTOR = "server.worker.child.inspector"
 
 
@@ -37,7 +43,8 @@ INSPECTOR = "server.worker.child.inspector"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder: good, damaged, and pickled ones, and one that takes long to read."""
     folder = tmp_path_factory.mktemp("models")
-    sketch_demo(folder / "whole")
+    vae = sketch_demo(folder / "whole") / "vae" / "config.json"
+    vae.write_text(json.dumps({**json.loads(vae.read_text()), "force_upcast": True}))
     write_safetensors(folder / "ink.safetensors", LORA)
     damaged = write_safetensors(folder / "damaged.safetensors", LORA)
     with damaged.open("r+b") as file:
@@ -51,6 +58,9 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         folder / "trained.safetensors",
     )
+    broken = weights()
+    broken[f"{LAYER}.lora_down.weight"][3, 3] = float("nan")
+    save_file(broken, folder / "broken.safetensors")
     torch.save(weights(), folder / "new.ckpt")
     torch.save(weights(), folder / "old.pt", _use_new_zipfile_serialization=False)
     torch.save({"a.weight": torch.nn.Linear(1, 1)}, folder / "unsafe.bin")
@@ -62,8 +72,8 @@ def weights() -> dict[str, torch.Tensor]:
     down = torch.randn(8, 2048)
     down[0, 0] = 1e6  # no number of 16 bits but for bfloat16
     return {
-        "lora_unet_x_attn2_to_k.lora_down.weight": down,
-        "lora_unet_x_attn2_to_k.lora_up.weight": torch.randn(640, 8).half(),
+        f"{LAYER}.lora_down.weight": down,
+        f"{LAYER}.lora_up.weight": torch.randn(640, 8).half(),
     }
 
 
@@ -166,6 +176,32 @@ async def test_what_is_wrong_is_found_by_file(client: Client) -> None:
     assert report.findings[0].description.endswith(".")
     assert "MODEL_UNSAFE_PICKLE" in {reason(one.reason) for one in pickle.findings}
     assert not pickle.valid
+
+
+async def test_a_checkpoint_is_run_when_it_is_checked_deeply(client: Client) -> None:
+    call = checking(client, "whole", "DEEP", device_id="cpu")
+    events = [answer.event async for answer in call]
+    report = events[-1].completed.model_validation
+
+    assert report.valid, report.findings
+    assert report.estimate.device_id == "cpu:0"
+    assert report.estimate.fits
+    assert report.estimate.weights.value_bytes > 0
+    phases = [one.phase_started.phase for one in events if one.HasField("phase_started")]
+    assert session_pb2.PHASE_LOADING_MODEL in phases
+
+
+async def test_numbers_that_are_none_are_found(client: Client) -> None:
+    deep = await check(client, "broken", "DEEP")
+    full = await check(client, "broken", "FULL", device_id="cpu")
+
+    assert [(reason(one.reason), one.tensor) for one in deep.findings] == [
+        ("MODEL_NON_FINITE", f"{LAYER}.lora_down.weight")
+    ]
+    assert full.valid
+    assert full.estimate.device_id == "cpu:0"
+    missing = await refused(checking(client, "ink", device_id="cuda:99"))
+    assert missing.reason == "DEVICE_NOT_FOUND"
 
 
 async def test_a_check_of_nothing_is_refused(client: Client) -> None:
@@ -279,6 +315,48 @@ async def test_a_smaller_copy_has_what_drawing_needs(client: Client, root: Path)
     assert report.tensors_pruned == 1
     assert report.size_before_bytes == (root / "trained.safetensors").stat().st_size
     assert report.size_after_bytes == (root / "small.safetensors").stat().st_size
+
+
+async def test_a_smaller_copy_of_a_folder_is_a_folder(client: Client, root: Path) -> None:
+    request = model_task_pb2.OptimizeModelRequest(
+        model_id="whole",
+        target_model_id="whole-small",
+        data_type=common_pb2.TENSOR_DATA_TYPE_BFLOAT16,
+        prune=True,
+    )
+    call = client.model.OptimizeModel(request, metadata=client.metadata)
+    report = (await end(call)).completed.model_optimization
+
+    assert report.model.usable, report.model
+    assert report.model.format == model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
+    parts = {path.parent.name: path for path in found(root, "whole-small/*/*.safetensors")}
+    assert {part: data_types(path) for part, path in parts.items()} == {
+        "unet": {torch.bfloat16},
+        "text_encoder": {torch.bfloat16},
+        "text_encoder_2": {torch.bfloat16},
+        "vae": {torch.float32},
+    }
+    assert names_below(root / "whole-small") == names_below(root / "whole")
+
+
+def data_types(path: Path) -> set[torch.dtype]:
+    return {tensor.dtype for tensor in load_file(path).values()}
+
+
+def names_below(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_a_copy_of_a_folder_keeps_every_number(client: Client, root: Path) -> None:
+    folder = model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
+    made = (await end(converting(client, "whole", "whole-copy", format=folder))).completed.model
+
+    assert made.usable
+    assert names_below(root / "whole-copy") == names_below(root / "whole")
+    (before,) = found(root, "whole/unet/*.safetensors")
+    (after,) = found(root, "whole-copy/unet/*.safetensors")
+    assert data_types(before) == data_types(after)
+    assert load_file(before).keys() == load_file(after).keys()
 
 
 async def test_copies_are_not_measured_by_this_version(client: Client) -> None:

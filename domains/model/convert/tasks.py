@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deviceops.v1 import model_info_pb2, model_task_pb2
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest
+from domains.model.convert.device import estimate_to_proto
 from domains.model.core.checking import ValidationReport
 from domains.model.jobs import Finding
 from domains.model.types import ModelFormat
@@ -70,6 +71,7 @@ def validation_to_proto(report: ValidationReport) -> model_info_pb2.ModelValidat
         findings=map(finding_to_proto, report.findings),
         findings_omitted=report.findings_omitted,
         sha256=report.sha256,
+        estimate=None if report.estimate is None else estimate_to_proto(report.estimate),
     )
 
 

@@ -2,55 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from domains import checks
-from domains.errors import FeatureNotBuilt
+from domains.device.ports import Place
+from domains.device.types import DeviceChoice, DeviceKind, NamedDevice
+from domains.errors import FailedPrecondition
 from domains.model.core.catalogue import ModelCatalogue
+from domains.model.core.estimates import Estimates
 from domains.model.errors import InvalidTask, ModelUnusable
-from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob
-from domains.model.types import Model
+from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob, LoadJob
+from domains.model.ports import Machine
+from domains.model.types import Model, ModelEstimate, ModelType
 from domains.model.views import ValidationDepth, ValidationRequest
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
+from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind
 
 QUEUE = "model checks"
+_PHASES = (Phase.QUEUED, Phase.READING, Phase.VERIFYING)
 
 
 @dataclass(frozen=True)
 class ValidationReport:
-    """What a check found; `sha256` is over the weight files, empty unless they were read."""
+    """What a check found; `sha256` is over the weight files, empty unless they were read.
+
+    `estimate` is for the device that was named, None where none was.
+    """
 
     valid: bool
     findings: tuple[Finding, ...]
     findings_omitted: int
     sha256: str = ""
+    estimate: ModelEstimate | None = None
 
 
 class Checks:
-    """Checks models one after another, beside what devices do.
+    """Checks models one after another, beside what devices do unless they are run there.
 
     Args:
         catalogue: Finds the model a request names.
         inspectors: Read its files.
+        place: Chooses the device where it is run.
+        machine: The devices and what lies there.
+        estimates: Says what it needs there.
+        pool: Runs it.
     """
 
-    def __init__(self, catalogue: ModelCatalogue, inspectors: JobRunner) -> None:
+    def __init__(
+        self,
+        catalogue: ModelCatalogue,
+        inspectors: JobRunner,
+        place: Place,
+        machine: Callable[[], Machine],
+        estimates: Estimates,
+        pool: JobRunner,
+    ) -> None:
         self._catalogue = catalogue
         self._inspectors = inspectors
+        self._place = place
+        self._machine = machine
+        self._estimates = estimates
+        self._pool = pool
 
     def check(self, request: ValidationRequest) -> SessionRequest:
         """The check as a session, which reports a `ValidationReport`.
 
         Preparing it raises:
             InvalidTask: The request breaks rules.
-            FeatureNotBuilt: It uses what this version does not do.
             ModelNotFound: There is no such model.
+            DomainError: The device cannot be used.
         """
         prepare = partial(self._prepare, request)
         return SessionRequest(request.options, request.digest, prepare)
@@ -60,18 +87,33 @@ class Checks:
             checks.required("model_id", request.model_id),
             *check_options(request.options, "options"),
         )
-        if request.device_id or request.depth is ValidationDepth.DEEP:
-            raise FeatureNotBuilt(("device_id", "depth"))
         model = await self._catalogue.get(request.model_id)
-        phases = (Phase.QUEUED, Phase.READING, Phase.VERIFYING)
+        if request.device_id:
+            await self._machine().devices.get(request.device_id)
+        if request.depth is ValidationDepth.DEEP and _runs(model):
+            return await self._on_device(request, model)
         shallow = request.depth is ValidationDepth.HEADER
         return SessionPlan(
             kind=SessionKind.MODEL_TASK,
             device_id="",
             model_id=model.model_id,
-            expected_phases=phases[:2] if shallow else phases,
+            expected_phases=_PHASES[:2] if shallow else _PHASES,
             work=partial(self._run, request),
             queue=QUEUE,
+        )
+
+    async def _on_device(self, request: ValidationRequest, model: Model) -> SessionPlan:
+        """Where it is run as well, it waits for that device."""
+        named = request.device_id
+        where = NamedDevice(named) if named else DeviceChoice(kinds=(DeviceKind.CPU,))
+        placed = await self._place(where, Effort(model.model_id), request.options.priority)
+        return SessionPlan(
+            kind=SessionKind.MODEL_TASK,
+            device_id=placed.decision.device_id,
+            placed=placed,
+            model_id=model.model_id,
+            expected_phases=(*_PHASES, Phase.LOADING_MODEL, Phase.MEASURING),
+            work=partial(self._run, request),
         )
 
     async def _run(self, request: ValidationRequest, session: Session) -> Outcome:
@@ -80,9 +122,36 @@ class Checks:
         job = InspectJob(model.model_id, model.place, request.depth)
         report = await run_job(self._inspectors, session, job)
         found = _merged(_of_catalogue(model), report.findings)
+        if session.device_id and not found:
+            found = await self._try(model, session)
         omitted = report.findings_omitted + max(len(found) - MAX_FINDINGS, 0)
         shown = found[:MAX_FINDINGS]
-        return Outcome(report=ValidationReport(not found, shown, omitted, report.sha256))
+        estimate = await self._estimate(model, request.device_id)
+        done = ValidationReport(not found, shown, omitted, report.sha256, estimate)
+        return Outcome(report=done)
+
+    async def _try(self, model: Model, session: Session) -> tuple[Finding, ...]:
+        """Load it and draw a throw-away step; what is wrong with the model is a finding."""
+        job = LoadJob(model.model_id, model.place, warm_up=True)
+        try:
+            await run_job(self._pool, session, job)
+        except FailedPrecondition as error:
+            if not error.reason.value.startswith("MODEL_"):
+                raise
+            return (Finding.of(error),)
+        return ()
+
+    async def _estimate(self, model: Model, device_id: str) -> ModelEstimate | None:
+        if not device_id:
+            return None
+        machine = self._machine()
+        device = (await machine.devices.get(device_id)).device
+        return (await self._estimates.of(model, device, machine)).estimate
+
+
+def _runs(model: Model) -> bool:
+    """Whether a device can draw with it alone."""
+    return model.usable and model.type is ModelType.CHECKPOINT
 
 
 def _of_catalogue(model: Model) -> tuple[Finding, ...]:

@@ -84,6 +84,7 @@ class Copies:
         data_type: TensorDataType | None = None,
         vae_data_type: TensorDataType | None = None,
         prune: bool = False,
+        spare_vae: bool = False,
     ) -> tuple[Model, ConversionReport]:
         """Write a copy; when this raises or is cancelled nothing of it stays.
 
@@ -102,6 +103,7 @@ class Copies:
                 data_type=data_type,
                 vae_data_type=vae_data_type,
                 prune=prune,
+                spare_vae=spare_vae,
             )
             report = await run_job(self._inspectors, session, job)
             # From here on it is there: a cancel that comes now comes too late.

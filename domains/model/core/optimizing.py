@@ -54,6 +54,7 @@ class Optimizing:
             data_type=request.data_type,
             vae_data_type=request.vae_data_type,
             prune=request.prune,
+            spare_vae=True,
         )
         before, after = model.size_bytes, copy.size_bytes
         return Outcome(report=ModelOptimization(copy, before, after, report.tensors_pruned))

@@ -9,6 +9,7 @@ import typer
 from server.cli.commands import (
     model_bringing,
     model_cache,
+    model_tasks,
     model_upkeep,
     models_on_device,
 )
@@ -22,6 +23,7 @@ app = typer.Typer(
     help="List the models of the catalogue; show, load, unload one; bring one in."
 )
 models_on_device.add_to(app)
+model_tasks.add_to(app)
 model_upkeep.add_to(app)
 model_bringing.add_to(app)
 app.add_typer(model_cache.app, name="cache")

@@ -238,6 +238,21 @@ class Models(model_pb2_grpc.ModelServiceServicer):
         for entry in self._script.loading:
             yield model_pb2.UnloadModelResponse(event=entry)
 
+    def ValidateModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield model_task_pb2.ValidateModelResponse(event=entry)
+
+    def ConvertModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield model_task_pb2.ConvertModelResponse(event=entry)
+
+    def OptimizeModel(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield model_task_pb2.OptimizeModelResponse(event=entry)
+
     def BenchmarkModel(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         for entry in self._script.loading:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
@@ -20,10 +23,11 @@ from domains.model.backends.inspector.safetensors_writer import (
     write,
 )
 from domains.model.backends.inspector.stored import StoredTensor, Weights, read_weights
-from domains.model.backends.inspector.weight_files import is_pickle
+from domains.model.backends.inspector.weight_files import every_file, holds_tensors, is_pickle
 from domains.model.jobs import ConversionReport, ConvertJob
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
+from domains.values import TensorDataType
 
 # Room that is left for the journal, logs and other programs.
 _LEAST_FREE_BYTES = 1 << 28
@@ -33,7 +37,28 @@ _PRUNED = re.compile(
     r"|(log_|sqrt_)?(one_minus_)?(recip_|recipm1_)?alphas_cumprod(_prev)?\Z|betas\Z"
     r"|posterior_(variance|log_variance_clipped|mean_coef[12])\Z|lvlb_weights\Z|logvar\Z"
 )
+_VAE_FOLDER = "vae/"
+_LARGEST_CONFIG = 1 << 20
+_MOST_LEFT_OUT = 64
+_LONGEST = 200
 _VAE = ("first_stage_model.", "vae.")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A file of weights: its name in the model, where it goes, and what is written of it."""
+
+    name: str
+    target: Path
+    tensors: list[Copied]
+    pruned: int
+    left_out: tuple[str, ...]
+    metadata: Mapping[str, str]
+
+    @property
+    def source_bytes(self) -> int:
+        """What is read of it, once."""
+        return sum(tensor.source.size_bytes for tensor in self.tensors)
 
 
 def convert(job: ConvertJob, context: JobContext) -> ConversionReport:
@@ -46,28 +71,82 @@ def convert(job: ConvertJob, context: JobContext) -> ConversionReport:
         OSError: The machine cannot read or write at the moment.
     """
     files = ConfinedFiles(job.place)
-    if files.has_folder():
-        raise FailedPrecondition(
-            "A folder cannot be converted by this version; name a model of one file.",
-            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
-        )
     context.emit(PhaseStarted(Phase.READING))
-    name = files.place.inside.name
-    target = job.folder / job.file_name
-    with BufferedReader(files.open()) as file:
-        weights = read_weights(file, pickle=is_pickle(name))
-        kept = _kept(weights, prune=job.prune)
-        copies = in_file_order([_copied(job, tensor) for tensor in kept])
-        check_room(job.folder, sum(copy.size_bytes for copy in copies))
-        progress = Progress(context, 2 * sum(tensor.size_bytes for tensor in kept))
-        context.emit(PhaseStarted(Phase.WRITING))
-        write(file, target, copies, _metadata(weights), progress)
-        context.emit(PhaseStarted(Phase.VERIFYING))
-        compare(file, target, copies, progress)
-        progress.end(one_line(job.file_name))
+    names = every_file(files) if files.has_folder() else [""]
+    # Nothing of a folder that is loaded is a pickle: those beside the weights stay behind.
+    pickles = [name for name in names if name and is_pickle(name)]
+    weights = [name for name in names if not name or holds_tensors(name)]
+    plans = [_planned(job, files, name) for name in weights]
+    others = [name for name in names if name not in {*pickles, *weights}]
+    check_room(job.folder, sum(copy.size_bytes for plan in plans for copy in plan.tensors))
+    progress = Progress(context, 2 * sum(plan.source_bytes for plan in plans))
+    context.emit(PhaseStarted(Phase.WRITING))
+    for plan in plans:
+        plan.target.parent.mkdir(parents=True, exist_ok=True)
+        with BufferedReader(files.open(plan.name)) as file:
+            write(file, plan.target, plan.tensors, plan.metadata, progress)
+    for name in others:
+        _copy(files, name, job.folder / name)
+    context.emit(PhaseStarted(Phase.VERIFYING))
+    for plan in plans:
+        with BufferedReader(files.open(plan.name)) as file:
+            compare(file, plan.target, plan.tensors, progress)
+    progress.end(one_line(job.file_name))
+    left_out = (*pickles, *(text for plan in plans for text in plan.left_out))
     return ConversionReport(
-        os.path.getsize(target), len(weights.tensors) - len(kept), weights.left_out
+        sum(os.path.getsize(plan.target) for plan in plans),
+        sum(plan.pruned for plan in plans),
+        tuple(one_line(text, _LONGEST) for text in left_out[:_MOST_LEFT_OUT]),
     )
+
+
+def _planned(job: ConvertJob, files: ConfinedFiles, name: str) -> _Plan:
+    pickle = is_pickle(name or files.place.inside.name)
+    with BufferedReader(files.open(name)) as file:
+        weights = read_weights(file, pickle=pickle)
+    kept = _kept(weights, prune=job.prune and not name)
+    wanted = _data_type(job, files, name)
+    copies = in_file_order([_copied(job, tensor, wanted) for tensor in kept])
+    return _Plan(
+        name,
+        job.folder / (name or job.file_name),
+        copies,
+        len(weights.tensors) - len(kept),
+        tuple(weights.left_out),
+        _metadata(weights),
+    )
+
+
+def _data_type(job: ConvertJob, files: ConfinedFiles, name: str) -> TensorDataType | None:
+    """What a file's numbers become."""
+    if not name.startswith(_VAE_FOLDER):
+        return job.data_type
+    if job.vae_data_type is not None:
+        return job.vae_data_type
+    if job.spare_vae and _overflows(files):
+        return TensorDataType.FLOAT32
+    return job.data_type
+
+
+def _overflows(files: ConfinedFiles) -> bool:
+    """Whether the folder's VAE says that 16 bits are too few for it (diffusers'
+    AutoencoderKL, `force_upcast`)."""
+    name = f"{_VAE_FOLDER}config.json"
+    if not files.has_file(name):
+        return False
+    try:
+        said = json.loads(files.read(name, _LARGEST_CONFIG))
+    except ValueError:
+        return False
+    return isinstance(said, dict) and said.get("force_upcast") is True
+
+
+def _copy(files: ConfinedFiles, name: str, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with files.open(name) as source, open(target, "xb") as copy:
+        shutil.copyfileobj(source, copy)
+        copy.flush()
+        os.fsync(copy.fileno())
 
 
 def check_room(folder: Path, needed: int) -> None:
@@ -98,9 +177,9 @@ def _kept(weights: Weights, *, prune: bool) -> list[StoredTensor]:
     return kept
 
 
-def _copied(job: ConvertJob, tensor: StoredTensor) -> Copied:
-    of_vae = tensor.name.startswith(_VAE)
-    wanted = job.vae_data_type if of_vae and job.vae_data_type else job.data_type
+def _copied(job: ConvertJob, tensor: StoredTensor, wanted: TensorDataType | None) -> Copied:
+    if job.vae_data_type is not None and tensor.name.startswith(_VAE):
+        wanted = job.vae_data_type
     return Copied(tensor.name, tensor, code_of(tensor.data_type, wanted))
 
 

@@ -22,7 +22,7 @@ def weight_files(files: ConfinedFiles) -> list[str]:
     """
     if not files.has_folder():
         return [""]
-    return sorted(name for name in every_file(files) if _holds_weights(name))
+    return sorted(name for name in every_file(files) if holds_tensors(name) or is_pickle(name))
 
 
 def every_file(files: ConfinedFiles) -> list[str]:
@@ -46,5 +46,6 @@ def every_file(files: ConfinedFiles) -> list[str]:
     return found
 
 
-def _holds_weights(name: str) -> bool:
-    return PurePath(name).suffix.lower() == SAFETENSORS or is_pickle(name)
+def holds_tensors(name: str) -> bool:
+    """Whether a file is safetensors, by its name."""
+    return PurePath(name).suffix.lower() == SAFETENSORS

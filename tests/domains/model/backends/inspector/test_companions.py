@@ -9,7 +9,7 @@ import pytest
 from domains.errors import Reason
 from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import InspectJob
-from domains.model.tasks import ValidationDepth
+from domains.model.views import ValidationDepth
 from domains.values import ModelPlace
 from tests.domains.model.backends.inspector.context import Told
 from tests.domains.model.disk import DEMO, write_safetensors

@@ -1,0 +1,51 @@
+"""Copies that are refused before anything is read."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from domains.errors import Reason
+from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.new_models import NewModels
+from domains.model.core.catalogue import ModelCatalogue
+from domains.model.core.copies import Copies
+from domains.model.errors import ModelNotFound, NameTaken, NoWritableRoot, PicklesNotConverted
+from tests.domains.model.disk import write_safetensors
+from tests.fakes.model import contents_of
+
+NOBODY = cast("Any", None)
+
+
+def copies(root: Path, *, pickles: bool) -> Copies:
+    (root / "old.ckpt").write_bytes(b"\x80\x04")
+    write_safetensors(root / "ink.safetensors", {"lora_te2_x.lora_up.weight": (8, 8)})
+    contents = contents_of(DiskScanner([root]), clock=lambda: datetime.now(UTC))
+    catalogue = ModelCatalogue(contents, clock=lambda: datetime.now(UTC))
+    return Copies(catalogue, NOBODY, NewModels([root]), pickles=pickles)
+
+
+async def test_pickles_are_opened_where_the_operator_wants_it(tmp_path: Path) -> None:
+    allowed = await copies(tmp_path, pickles=True).source("old", "new")
+    with pytest.raises(PicklesNotConverted) as refused:
+        await copies(tmp_path, pickles=False).source("old", "new")
+
+    assert allowed.model_id == "old"
+    assert refused.value.reason is Reason.MODEL_UNSAFE_PICKLE
+    assert (await copies(tmp_path, pickles=False).source("ink", "new")).model_id == "ink"
+
+
+async def test_a_copys_id_is_free_and_its_source_is_there(tmp_path: Path) -> None:
+    made = copies(tmp_path, pickles=True)
+    with pytest.raises(NameTaken):
+        await made.source("ink", "old")
+    with pytest.raises(ModelNotFound):
+        await made.source("nothing", "new")
+
+
+def test_nothing_is_begun_where_no_root_can_be_written() -> None:
+    with pytest.raises(NoWritableRoot):
+        NewModels([]).begin()
