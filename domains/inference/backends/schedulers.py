@@ -12,7 +12,13 @@ import torch
 
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
-from domains.inference.types import DdimOptions, SchedulerSettings, SigmaSpacing, resolved
+from domains.inference.types import (
+    DdimOptions,
+    Scheduler,
+    SchedulerSettings,
+    SigmaSpacing,
+    resolved,
+)
 from domains.model.backends.bounds import Config
 from domains.model.backends.constructor import accepted_by
 
@@ -23,6 +29,9 @@ _SWITCHES = {
 }
 # Spacings that only a model's own configuration can ask for; a requested one replaces them.
 _OTHER_SWITCHES = ("use_lu_lambdas", "use_flow_sigmas")
+# DEIS writes what DPM-Solver reads as an algorithm of its own, and means this one by it.
+_DEIS, _DEIS_IN_DPM_SOLVERS = "deis", "dpmsolver++"
+_DPM_SOLVERS = frozenset({Scheduler.DPM_SOLVER_MULTISTEP, Scheduler.DPM_SOLVER_SINGLESTEP})
 # What every class takes where a configuration does not say.
 _USUAL_TIMESTEPS = 1000
 
@@ -64,8 +73,10 @@ def step_options(
 
 
 def _options(settings: SchedulerSettings, config: Config) -> Config:
-    """The model's configuration with the spacing that the request asks for."""
+    """The model's configuration as the class reads it, with the spacing that is asked for."""
     options = dict(config)
+    if options.get("algorithm_type") == _DEIS and resolved(settings.scheduler) in _DPM_SOLVERS:
+        options["algorithm_type"] = _DEIS_IN_DPM_SOLVERS
     if settings.spacing is not SigmaSpacing.MODEL:
         if settings.spacing not in resolved(settings.scheduler).facts.spacings:
             raise _unsupported(settings)

@@ -173,9 +173,12 @@ class ModelCatalogue:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
             DomainError: What `get` raises.
         """
-        model = await self.get(model_id, type=type)
-        if model.problem is not None:
+        model = await self.get(model_id)
+        # What is wrong with a model of unknown type is the reason why its type is unknown.
+        if model.problem is not None and model.type in (type, None):
             raise ModelUnusable(model.model_id, model.problem)
+        if model.type is not type:
+            raise ModelNotFound.of_type(model, type)
         return model
 
     async def fitting(self, model: Model) -> FittingModels:

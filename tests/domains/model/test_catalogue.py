@@ -285,6 +285,20 @@ async def test_a_model_of_another_type_is_not_found_and_says_so() -> None:
     assert (await source.get("ink", type=ModelType.LORA)).model_id == "ink"
 
 
+async def test_a_broken_model_of_unknown_type_is_refused_with_what_is_wrong_with_it() -> None:
+    source = catalogue(
+        model("cut", type=None, problem=PICKLED),
+        model("ink", type=ModelType.LORA, problem=PICKLED),
+    )
+
+    with pytest.raises(ModelUnusable, match="It is a pickle") as caught:
+        await source.resolve("cut")
+    assert caught.value.reason is Reason.MODEL_UNSAFE_PICKLE
+    assert caught.value.metadata == {"component": "all", "model_id": "cut"}
+    with pytest.raises(ModelNotFound, match="it is a lora"):
+        await source.resolve("ink")
+
+
 async def test_a_usable_model_is_resolved() -> None:
     assert (await catalogue(model("xl")).resolve("xl")).model_id == "xl"
 
