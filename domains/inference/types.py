@@ -35,7 +35,8 @@ class SchedulerFacts:
 
     `sampler_name` is what other programs call it. A `stochastic` one adds fresh noise at
     every step, one that `takes_eta` as much as it is asked to. `calls_per_step` counts UNet
-    calls in a step as the user counts them.
+    calls in a step as the user counts them. One that `reads_samples` works with models that
+    predict the picture itself.
     """
 
     sampler_name: str
@@ -43,6 +44,7 @@ class SchedulerFacts:
     stochastic: bool = False
     takes_eta: bool = False
     calls_per_step: int = 1
+    reads_samples: bool = True
 
 
 _PLAIN = frozenset({SigmaSpacing.MODEL, SigmaSpacing.EVEN})
@@ -59,12 +61,15 @@ class Scheduler(Enum):
     EULER_DISCRETE = "EulerDiscreteScheduler", SchedulerFacts("Euler")
     EULER_ANCESTRAL_DISCRETE = (
         "EulerAncestralDiscreteScheduler",
-        SchedulerFacts("Euler a", _PLAIN, stochastic=True),
+        SchedulerFacts("Euler a", _PLAIN, stochastic=True, reads_samples=False),
     )
-    KDPM2_DISCRETE = "KDPM2DiscreteScheduler", SchedulerFacts("DPM2", calls_per_step=2)
+    KDPM2_DISCRETE = (
+        "KDPM2DiscreteScheduler",
+        SchedulerFacts("DPM2", calls_per_step=2, reads_samples=False),
+    )
     KDPM2_ANCESTRAL_DISCRETE = (
         "KDPM2AncestralDiscreteScheduler",
-        SchedulerFacts("DPM2 a", stochastic=True, calls_per_step=2),
+        SchedulerFacts("DPM2 a", stochastic=True, calls_per_step=2, reads_samples=False),
     )
     HEUN_DISCRETE = "HeunDiscreteScheduler", SchedulerFacts("Heun", calls_per_step=2)
     LMS_DISCRETE = "LMSDiscreteScheduler", SchedulerFacts("LMS")

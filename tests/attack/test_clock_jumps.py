@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from deviceops.v1 import artifact_pb2, event_pb2, inference_pb2, processing_pb2
+from tests.attack.test_machine_faults import READY, until_state
 from tests.e2e.test_faults import until_step
 from tests.running import small_request, start_server
 
@@ -57,6 +58,7 @@ async def test_a_jump_ends_nothing_and_forgets_nothing(
     with start_server(tmp_path / "data") as server:
         async with server.client() as client:
             first = "00000000-0000-4000-8000-000000000001"
+            await until_state(client, READY)
             events, files = await client.draw(request(first, 2, 1))
             session_id = events[0].session_id
             running = client.generate(request("00000000-0000-4000-8000-000000000002", 40, 2))

@@ -46,10 +46,11 @@ async def test_a_generation_opens_no_connection(server: RunningServer) -> None:
     async with server.client() as client, asyncio.TaskGroup() as group:
         group.create_task(look())
         await until_state(client, READY)
-        events, _ = await client.draw(small_request(steps=6))
+        before = len(looks)
+        while len(looks) <= before + 5:
+            events, _ = await client.draw(small_request(steps=6))
         done.set()
     assert events[-1].HasField("completed")
-    assert len(looks) > 5
     assert [one for one in looks if one] == []
 
 

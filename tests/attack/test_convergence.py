@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from deviceops.v1 import device_info_pb2, device_pb2, memory_info_pb2, memory_pb2, model_pb2
+from tests.attack.test_machine_faults import READY, until_state
 from tests.e2e.errors import Refusal, read
 from tests.e2e.memory_calls import CPU, free, lend
 from tests.running import Client, RunningServer, small_request, start_server
@@ -109,6 +110,7 @@ async def test_everything_at_once_comes_to_rest_and_draws_the_same(
                 refused.append(read(error))
 
     async with alone.client() as client:
+        await until_state(client, READY)
         _, before = await client.draw(small_request(steps=2))
         async with asyncio.timeout(200), asyncio.TaskGroup() as group:
             for number in range(CLIENTS):

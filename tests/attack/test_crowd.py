@@ -272,7 +272,7 @@ async def test_readers_that_stall_cost_little_and_are_ended(
         await asyncio.gather(*(call.read() for call in calls))
         most = 0
         ended = False
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not ended:
                 most = max(most, front.memory_full_info().uss - before)
                 ended = impatient.log().count("slow_reader") >= readers
@@ -287,7 +287,7 @@ async def test_readers_that_stall_cost_little_and_are_ended(
         assert sum([len(chunk.data) async for chunk in chunks]) == MIB
         told = await asyncio.wait_for(end_of(calls[0]), 30)
         assert told.reason == "SLOW_READER"
-    async with asyncio.timeout(40):  # freed memory goes back every ten seconds
+    async with asyncio.timeout(120):  # freed memory goes back every ten seconds
         while front.memory_full_info().uss - before > 24 * MIB:  # noqa: ASYNC110 -- a process
             await asyncio.sleep(0.5)
 

@@ -28,6 +28,7 @@ import pytest
 
 from deviceops.v1 import artifact_pb2, device_info_pb2, device_pb2, memory_history_pb2
 from server import portfile, token
+from tests.attack.test_machine_faults import READY, until_state
 from tests.e2e.errors import read, refusal_of
 from tests.odd_files import ODD
 from tests.running import START_SECONDS, Client, launch, small_request, start_server
@@ -264,7 +265,7 @@ def free_port() -> int:
 async def until_ready(client: Client) -> None:
     """The processor's worker can draw."""
     wanted = device_pb2.GetDeviceRequest(device_id="cpu:0")
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while True:
             answer = await client.device.GetDevice(
                 wanted, metadata=client.metadata, wait_for_ready=True
@@ -281,6 +282,7 @@ async def test_a_server_that_starts_on_a_full_disk_works_when_there_is_room(
     folder = tmp_path / "data"
     with start_server(folder) as server:
         async with server.client() as client:
+            await until_state(client, READY)
             await client.draw(small_request(steps=1))
             await client.device.SetDefaultDevice(
                 device_pb2.SetDefaultDeviceRequest(device_id="cpu"), metadata=client.metadata
@@ -309,7 +311,7 @@ async def test_a_server_that_starts_on_a_full_disk_works_when_there_is_room(
             events, files = await client.draw(small_request(steps=1, seed=8))
             assert events[-1].WhichOneof("event") == "completed"
             assert len(files) == 1
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not (folder / "runtime" / "server.json").exists():  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
         assert ended(process) == 0

@@ -1,4 +1,4 @@
-"""Two models that are loaded, unloaded, cached, evicted, looked for and drawn with at once."""
+"""Models that are loaded, unloaded, cached, evicted, deleted and drawn with at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 
 from deviceops.v1 import model_cache_pb2, model_pb2, processing_pb2, session_pb2
+from tests.attack.test_machine_faults import READY, until_state
 from tests.domains.model.disk import copy_demo
 from tests.e2e.errors import Refusal, read
 from tests.running import Client, small_request, start_server
@@ -19,6 +20,7 @@ SEED = 23
 ROUNDS = 6
 CLIENTS = 6
 MODELS = ("one", "two")
+PASSING = "passing"  # somebody deletes it at some time
 # Not loaded or not cached, in use, or the client's own cancel.
 EXPECTED = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.CANCELLED}
 
@@ -71,6 +73,11 @@ async def evict(client: Client, model_id: str, rng: random.Random) -> None:
     await client.model.EvictModel(request, metadata=client.metadata)
 
 
+async def delete(client: Client, _: str, rng: random.Random) -> None:
+    request = model_pb2.DeleteModelRequest(model_id=PASSING)
+    await client.model.DeleteModel(request, metadata=client.metadata)
+
+
 async def refresh(client: Client, model_id: str, rng: random.Random) -> None:
     request = model_pb2.RefreshModelsRequest(full=rng.random() < 0.5)
     await drain(client.model.RefreshModels(request, metadata=client.metadata))
@@ -92,21 +99,21 @@ async def status(client: Client, model_id: str) -> model_pb2.GetModelStatusRespo
 
 
 ACTS: list[Callable[[Client, str, random.Random], Awaitable[None]]] = [
-    *(draw, leave, load, break_off, unload, cache, evict, refresh, look),
+    *(draw, leave, load, break_off, unload, cache, evict, delete, refresh, look),
 ]
 
 
 async def test_models_come_to_rest_whatever_happens_at_once(tmp_path: Path) -> None:
     print(f"seeds {SEED} to {SEED + CLIENTS - 1}")
     root = tmp_path / "models"
-    for name in MODELS:
+    for name in (*MODELS, PASSING):
         copy_demo(root / name)
     refused: list[Refusal] = []
 
     async def work(client: Client, rng: random.Random) -> None:
         for _ in range(ROUNDS):
             try:
-                await rng.choice(ACTS)(client, rng.choice(MODELS), rng)
+                await rng.choice(ACTS)(client, rng.choice((*MODELS, PASSING)), rng)
             except asyncio.CancelledError:
                 current = asyncio.current_task()
                 if current is None or current.cancelling():
@@ -117,6 +124,7 @@ async def test_models_come_to_rest_whatever_happens_at_once(tmp_path: Path) -> N
     flags = ("--log-level", "warning", "--model-root", str(root))
     with start_server(tmp_path / "data", *flags) as running:
         async with running.client() as client:
+            await until_state(client, READY)
             first = small_request(steps=1, model_id="one")
             _, before = await client.draw(first)
             async with asyncio.timeout(300), asyncio.TaskGroup() as group:
@@ -134,13 +142,22 @@ async def test_models_come_to_rest_whatever_happens_at_once(tmp_path: Path) -> N
                 assert (await status(client, model_id)).loaded
                 await unload(client, model_id, random.Random(SEED))
                 assert not (await status(client, model_id)).loaded
+            try:
+                await delete(client, "", random.Random(SEED))
+            except grpc.aio.AioRpcError as error:
+                refused.append(read(error))
+            assert not (root / PASSING).exists()
             request = processing_pb2.ListSessionsRequest(page_size=500)
             listed = await client.processing.ListSessions(request, metadata=client.metadata)
         log = running.log()
 
     assert events[-1].HasField("completed")
     assert after == before
-    assert [one for one in refused if one.code not in EXPECTED] == []
+    missing = {
+        one.metadata["model_id"] for one in refused if one.code is grpc.StatusCode.NOT_FOUND
+    }
+    assert missing <= {PASSING}
+    assert {one.code for one in refused} <= {*EXPECTED, grpc.StatusCode.NOT_FOUND}
     assert {one.state for one in listed.sessions} <= {
         session_pb2.SESSION_STATE_COMPLETED,
         session_pb2.SESSION_STATE_CANCELLED,

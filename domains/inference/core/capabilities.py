@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.inference.core.resolution import scheduler_of
-from domains.inference.core.validation import NOT_SDXL
+from domains.inference.core.validation import NOT_SDXL, schedulers_for
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -102,7 +102,7 @@ class CapabilityInquiry:
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
-            schedulers=tuple(Scheduler),
+            schedulers=schedulers_for(model),
             default_scheduler=scheduler_of(GenerationSettings(), model),
             native_width=model.native_width,
             native_height=model.native_height,

@@ -125,7 +125,7 @@ class Generations:
         model = await self._models.resolve(settings.model_id)
         violations = [
             *check_model(settings, model, "settings"),
-            *check_scheduler(settings, scheduler_of(settings, model), "settings"),
+            *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)

@@ -15,7 +15,7 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.limits import LIMITS
-from domains.model.types import Model
+from domains.model.types import Model, PredictionType
 from domains.session.core.options import check_delivery, check_options
 
 NOT_SDXL = "The model is no SDXL model."
@@ -44,11 +44,28 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
     ]
 
 
+def schedulers_for(model: Model) -> tuple[Scheduler, ...]:
+    """The schedulers that can draw with a model."""
+    samples = model.prediction_type is PredictionType.SAMPLE
+    return tuple(each for each in Scheduler if each.facts.reads_samples or not samples)
+
+
 def check_scheduler(
-    settings: GenerationSettings, scheduler: Scheduler, path: str
+    settings: GenerationSettings, scheduler: Scheduler, model: Model, path: str
 ) -> list[FieldViolation]:
-    """Rules that depend on which scheduler the request comes to use."""
+    """Rules that depend on which scheduler the request comes to use, and with which model."""
     violations = []
+    fitting = schedulers_for(model)
+    if scheduler not in fitting:
+        others = ", ".join(other.name for other in fitting)
+        violations.append(
+            FieldViolation(
+                f"{path}.scheduler.scheduler",
+                Reason.FIELDS_CONFLICT,
+                f"{scheduler.name} cannot draw with a model that predicts the picture itself;"
+                f" these can: {others}.",
+            )
+        )
     asked, spacings = settings.scheduler.spacing, scheduler.facts.spacings
     if asked not in spacings:
         has = ", ".join(spacing.name for spacing in SigmaSpacing if spacing in spacings)

@@ -58,7 +58,7 @@ def generate(
         float | None, typer.Option(metavar="X", help="Against over-exposure, 0 to 1.")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Seed of the first picture.")
+        int | None, typer.Option(metavar="N", help="Seed of the first picture; random without.")
     ] = None,
     seeds: Annotated[
         str, typer.Option(metavar="N,N,...", help="A seed for each picture.")

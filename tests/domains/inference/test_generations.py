@@ -32,6 +32,7 @@ from domains.inference.types import (
     SdxlSettings,
     SigmaSpacing,
 )
+from domains.model.types import PredictionType
 from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
 from domains.session.types import (
     Accepted,
@@ -227,6 +228,32 @@ async def test_what_only_sdxl_has_needs_an_sdxl_model(bench: Bench) -> None:
     ]
     assert verdict.violations == error.violations
     assert await draw(bench, request())
+
+
+async def test_a_model_that_predicts_the_picture_needs_a_scheduler_that_can(
+    bench: Bench,
+) -> None:
+    ancestral, plain = (
+        GenerationSettings(scheduler=SchedulerSettings(scheduler))
+        for scheduler in (Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.EULER_DISCRETE)
+    )
+    assert await draw(bench, request(ancestral))
+    bench.models.model = replace(MODEL, prediction_type=PredictionType.SAMPLE)
+    works = len(bench.pool.works)
+
+    _, error = await fate(bench, request(ancestral))
+    verdict = await bench.generations.validate(request(ancestral))
+
+    assert isinstance(error, InvalidGeneration)
+    assert [(each.field, each.reason) for each in error.violations] == [
+        ("settings.scheduler.scheduler", Reason.FIELDS_CONFLICT),
+    ]
+    assert verdict.violations == error.violations
+    assert len(bench.pool.works) == works
+    assert await draw(bench, request(plain))
+    told = await CapabilityInquiry(FakeDevices(), bench.models).describe("", "")
+    assert plain.scheduler.scheduler in told.schedulers
+    assert ancestral.scheduler.scheduler not in told.schedulers
 
 
 async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> None:

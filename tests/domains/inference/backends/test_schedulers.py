@@ -70,6 +70,19 @@ def test_noise_is_added_by_those_that_are_said_to(scheduler):
 
 
 @pytest.mark.parametrize("scheduler", Scheduler)
+def test_which_schedulers_read_samples(scheduler):
+    def build():
+        build_scheduler(SchedulerSettings(scheduler), {"prediction_type": "sample"}, steps=4)
+
+    if scheduler.facts.reads_samples:
+        build()
+    else:
+        with pytest.raises(FailedPrecondition) as caught:
+            build()
+        assert isinstance(caught.value.__cause__, NotImplementedError)
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
 def test_every_scheduler_has_a_name_of_its_own_for_other_programs(scheduler):
     name = scheduler.facts.sampler_name
     assert [other for other in Scheduler if other.facts.sampler_name == name] == [scheduler]
