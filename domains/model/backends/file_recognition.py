@@ -18,8 +18,9 @@ from domains.model.backends.original_config import (
     read_original_config,
 )
 from domains.model.backends.recognition import Recognised, Tensors, recognise
+from domains.model.backends.remembered import Remembered
 from domains.model.backends.safetensors_header import Header
-from domains.model.types import Architecture, PredictionType
+from domains.model.types import Architecture, ModelType, PredictionType
 
 _NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
 
@@ -43,12 +44,26 @@ def config_beside(files: ConfinedFiles) -> OriginalConfig:
     return OriginalConfig()
 
 
+# Of LoRAs people have thousands, in few layouts, and their metadata do not say what they are.
+_LORAS: Remembered[Recognised] = Remembered(1_024)
+
+
+def _by_tensors(header: Header) -> Recognised:
+    known = _LORAS.get(header.layout)
+    if known is not None:
+        return known
+    found = recognise(Tensors.of(header))
+    if header.layout and found.type is ModelType.LORA:
+        _LORAS.keep(header.layout, found)
+    return found
+
+
 def recognise_file(header: Header, original: OriginalConfig) -> Recognised:
     """What a file is; what its tensors leave open, from `original` and its own metadata.
 
     Marker tensors come first: they were put there to be believed.
     """
-    found, metadata = recognise(Tensors.of(header)), header.metadata
+    found, metadata = _by_tensors(header), header.metadata
     if not found.family and found.type is not None:
         said = found.architecture or spoken_metadata.architecture(metadata)
         found = replace(found, architecture=said)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from domains.model.backends.lora.endings import piece
 from domains.model.backends.lora.targets import RANK_AXES
+from domains.model.backends.remembered import Remembered
 from domains.model.backends.safetensors_header import Header, TensorEntry
 from domains.values import TensorDataType
 
@@ -52,3 +54,34 @@ def data_type_of(tensors: Iterable[TensorEntry]) -> TensorDataType | None:
     for tensor in tensors:
         counts[tensor.data_type] += tensor.parameter_count
     return _DATA_TYPES.get(counts.most_common(1)[0][0]) if counts else None
+
+
+class TensorFacts(NamedTuple):
+    """What follows from the names, types and shapes of a file's tensors alone.
+
+    `ranks` tells how many layers have which rank, if it is a LoRA; `scaled` whether any tensor
+    is a layer's alpha.
+    """
+
+    data_type: TensorDataType | None
+    parameter_count: int
+    ranks: Counter[int]
+    scaled: bool
+
+
+_FACTS: Remembered[TensorFacts] = Remembered(1_024)
+
+
+def tensor_facts(header: Header) -> TensorFacts:
+    """Those of a file, which files of the same layout share."""
+    known = _FACTS.get(header.layout)
+    if known is None:
+        known = TensorFacts(
+            data_type([header]),
+            parameter_count([header]),
+            lora_ranks(header),
+            any(tensor.name.endswith(".alpha") for tensor in header.tensors),
+        )
+        if header.layout:
+            _FACTS.keep(header.layout, known)
+    return known

@@ -67,6 +67,10 @@ class HeaderText:
         self._position += length
         return value
 
+    def rest(self) -> str:
+        """What was not read yet."""
+        return self._text[self._position :]
+
     def end(self) -> None:
         """Nothing but blanks comes now."""
         if self._next():

@@ -14,11 +14,12 @@ import os
 import re
 import struct
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.header_json import METADATA, HeaderText
+from domains.model.backends.remembered import Remembered
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 20_000
@@ -48,8 +49,7 @@ _A_FILE = "A weight file"
 _NAME = re.compile(r"[\x21-\x7e]{1,512}")
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """One tensor: `offset` is in bytes from the start of the file. A dimension may be 0."""
 
     name: str
@@ -68,13 +68,41 @@ class TensorEntry:
 class Header:
     """What a file of `size_bytes` bytes holds, in the order of its bytes.
 
-    `digest` tells whether another file begins with the same header.
+    `digest` tells whether another file begins with the same header; `layout` whether it has the
+    same tensors in the same order, whatever its metadata are, and is empty where that is not
+    known.
     """
 
     tensors: tuple[TensorEntry, ...]
     metadata: dict[str, str]
     size_bytes: int
     digest: bytes
+    layout: bytes = b""
+
+
+class _Table(NamedTuple):
+    """Checked tensors in the order of their bytes, for data from `start` to `end`."""
+
+    tensors: tuple[TensorEntry, ...]
+    start: int
+    end: int
+
+    def at(self, start: int) -> _Table:
+        """The same table in a file whose data begin elsewhere."""
+        if start == self.start:
+            return self
+        by = start - self.start
+        tensors = tuple(
+            TensorEntry(name, kind, shape, offset + by, size)
+            for name, kind, shape, offset, size in self.tensors
+        )
+        return _Table(tensors, start, self.end + by)
+
+
+# A folder of LoRAs has few layouts: what one trainer writes differs in metadata and numbers.
+# Larger tables are those of whole models, of which nobody has thousands.
+_MOST_REMEMBERED = 3_000
+_TABLES: Remembered[_Table] = Remembered(32)
 
 
 def read_header(files: ConfinedFiles, name: str = "") -> Header:
@@ -123,20 +151,12 @@ def parse_header(file: BinaryIO, file_bytes: int) -> Header:
     if raw.count(b"{") > MAX_TENSORS + 8 or raw.count(b"[") > 4 * MAX_TENSORS + 16:
         _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
     data_start = 8 + header_bytes
-    tensors, metadata = _parse(raw, data_start)
-    if not tensors:
-        _refuse(Reason.MODEL_HEADER_INVALID, "holds no tensors")
-    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
-    position = data_start
-    for tensor in tensors:
-        if tensor.offset != position:
-            _refuse(Reason.MODEL_SHAPE_INVALID, "has overlapping tensors or gaps")
-        position += tensor.size_bytes
-    if position > file_bytes:
+    table, metadata, layout = _parse(raw, data_start)
+    if table.end > file_bytes:
         _refuse(Reason.MODEL_TRUNCATED, "ends before its tensors do")
-    if position < file_bytes:
+    if table.end < file_bytes:
         _refuse(Reason.MODEL_SHAPE_INVALID, "has bytes that belong to no tensor")
-    return Header(tuple(tensors), metadata, file_bytes, digest(start + raw))
+    return Header(table.tensors, metadata, file_bytes, digest(start + raw), layout)
 
 
 def digest(raw: bytes | bytearray) -> bytes:
@@ -164,9 +184,13 @@ def _refuse_other_formats(start: bytes) -> None:
         _refuse(Reason.MODEL_FORMAT_UNSUPPORTED, "is not in the safetensors format")
 
 
-def _parse(raw: bytes, data_start: int) -> tuple[list[TensorEntry], dict[str, str]]:
+def _parse(raw: bytes, data_start: int) -> tuple[_Table, dict[str, str], bytes]:
+    """Tensors, metadata and the digest of the layout: of the text behind the metadata."""
     metadata: dict[str, str] = {}
     tensors: list[TensorEntry] = []
+    layout = digest(raw)
+    if (known := _TABLES.get(layout)) is not None:
+        return known.at(data_start), metadata, layout
     try:
         header = HeaderText(raw.decode("utf-8"))
 
@@ -181,6 +205,10 @@ def _parse(raw: bytes, data_start: int) -> tuple[list[TensorEntry], dict[str, st
 
         for name, value in header.members(read):
             if name == METADATA:
+                # Metadata amid the tensors: no text is that of the tensors alone.
+                layout = b"" if tensors else digest(header.rest().encode())
+                if (known := _TABLES.get(layout)) is not None:
+                    return known.at(data_start), metadata, layout
                 continue
             tensors.append(_entry(name, value, data_start))
             if len(tensors) > MAX_TENSORS:
@@ -188,7 +216,22 @@ def _parse(raw: bytes, data_start: int) -> tuple[list[TensorEntry], dict[str, st
         header.end()
     except (ValueError, RecursionError):
         _refuse(Reason.MODEL_HEADER_INVALID, "has a header that cannot be read")
-    return tensors, metadata
+    table = _checked(tensors, data_start)
+    if layout and len(tensors) <= _MOST_REMEMBERED:
+        _TABLES.keep(layout, table)
+    return table, metadata, layout
+
+
+def _checked(tensors: list[TensorEntry], data_start: int) -> _Table:
+    if not tensors:
+        _refuse(Reason.MODEL_HEADER_INVALID, "holds no tensors")
+    tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
+    position = data_start
+    for tensor in tensors:
+        if tensor.offset != position:
+            _refuse(Reason.MODEL_SHAPE_INVALID, "has overlapping tensors or gaps")
+        position += tensor.size_bytes
+    return _Table(tuple(tensors), data_start, position)
 
 
 def _entry(name: str, value: Any, data_start: int) -> TensorEntry:

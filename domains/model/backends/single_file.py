@@ -8,7 +8,7 @@ from domains.errors import DomainError, FailedPrecondition, Reason
 from domains.model.backends import spoken_metadata
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.file_recognition import recognise_file
-from domains.model.backends.header_facts import data_type, lora_ranks, parameter_count
+from domains.model.backends.header_facts import TensorFacts, tensor_facts
 from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.original_config import (
     MAX_CONFIG_BYTES,
@@ -17,7 +17,7 @@ from domains.model.backends.original_config import (
 )
 from domains.model.backends.planned import planned
 from domains.model.backends.roots import FORMATS, Found
-from domains.model.backends.safetensors_header import Header, read_header
+from domains.model.backends.safetensors_header import read_header
 from domains.model.backends.usability import usability
 from domains.model.types import Model, ModelFormat, ModelType, Problem
 
@@ -47,7 +47,8 @@ def read_safetensors(found: Found) -> Model:
         remarks += ("What it predicts is told by the .yaml beside it.",)
     width, height = spoken_metadata.resolution(metadata)
     size = recognised.native_size
-    ranks = lora_ranks(header) if recognised.type is ModelType.LORA else {}
+    facts = tensor_facts(header)
+    ranks = facts.ranks if recognised.type is ModelType.LORA else {}
     if len(ranks) > 1:
         remarks += (f"Its layers have ranks from {min(ranks)} to {max(ranks)}.",)
     model = Model(
@@ -62,13 +63,13 @@ def read_safetensors(found: Found) -> Model:
         prediction_type=recognised.prediction,
         native_width=width or size,
         native_height=height or size,
-        data_type=data_type([header]),
-        parameter_count=parameter_count([header]),
+        data_type=facts.data_type,
+        parameter_count=facts.parameter_count,
         zero_terminal_snr=recognised.zero_terminal_snr,
         inpainting=recognised.inpainting,
         distilled_steps=recognised.distilled_steps,
         lora_rank=max(ranks, key=lambda rank: ranks[rank], default=0),
-        lora_alpha=_alpha(header, ranks),
+        lora_alpha=_alpha(metadata, facts) if ranks else 0.0,
         kind=recognised.kind,
         remarks=remarks,
         tags=tags(metadata.get("modelspec.tags", "").split(",")),
@@ -95,14 +96,12 @@ def _beside(found: Found) -> OriginalConfig:
         return OriginalConfig()
 
 
-def _alpha(header: Header, ranks: Mapping[int, int]) -> float:
+def _alpha(metadata: Mapping[str, str], facts: TensorFacts) -> float:
     """A LoRA's alpha; its rank where no layer has one (kohya-ss, diffusers). Numbers of tensors
     are not read for it: without a word of the trainer it is not known."""
-    if not ranks:
-        return 0.0
-    if any(tensor.name.endswith(".alpha") for tensor in header.tensors):
-        return spoken_metadata.alpha(header.metadata)
-    return float(next(iter(ranks))) if len(ranks) == 1 else 0.0
+    if facts.scaled:
+        return spoken_metadata.alpha(metadata)
+    return float(next(iter(facts.ranks))) if len(facts.ranks) == 1 else 0.0
 
 
 def describe_pickle(found: Found) -> Model:

@@ -168,3 +168,52 @@ def test_a_missing_file(tmp_path):
         read_header(files_at(tmp_path / "none.safetensors"))
     assert caught.value.reason is Reason.MODEL_INCOMPLETE
     assert str(tmp_path) not in caught.value.message
+
+
+def test_the_same_tensors_are_known_again_wherever_their_data_begin():
+    table = {
+        f"layer.{number}": entry(start=12 * number, end=12 * number + 12) for number in (1, 0)
+    }
+    said = ({"a": "short"}, {"a": "much longer than before é"}, {"b": "x" * 300})
+    contents = [file_of({"__metadata__": one} | table, b"\0" * 24) for one in said]
+    headers = [parse(content) for content in contents]
+    bare = parse(file_of(table, b"\0" * 24))
+
+    assert [header.metadata for header in headers] == list(said)
+    assert len({header.layout for header in headers}) == 1
+    assert len({header.digest for header in headers}) == 3
+    for header, content in zip(headers, contents, strict=True):
+        starts = [tensor.offset for tensor in header.tensors]
+        assert starts == [len(content) - 24, len(content) - 12]
+    assert [tensor.name for tensor in bare.tensors] == ["layer.0", "layer.1"]
+    assert bare.metadata == {}
+
+
+@pytest.mark.parametrize("metadata", [{}, {"__metadata__": {"a": "b"}}])
+def test_known_tensors_excuse_nothing_else_of_a_file(metadata):
+    header = metadata | {"known.again": entry()}
+    assert parse(file_of(header)).layout
+    assert reason_of(file_of(header, b"\0" * 11)) is Reason.MODEL_TRUNCATED
+    assert reason_of(file_of(header, b"\0" * 13)) is Reason.MODEL_SHAPE_INVALID
+    wrong = {"__metadata__": {"a": 1}, "known.again": entry()}
+    assert reason_of(file_of(wrong)) is Reason.MODEL_HEADER_INVALID
+    twice = json.dumps({"__metadata__": {}, "known.again": entry()}).encode()
+    again = twice[:-1] + b', "__metadata__": {}}'
+    assert reason_of(file_of(again)) is Reason.MODEL_HEADER_INVALID
+
+
+def test_metadata_amid_tensors_are_read_each_time():
+    for word in ("one", "two"):
+        header = parse(
+            file_of(
+                {
+                    "a": entry(),
+                    "__metadata__": {"said": word},
+                    "b": entry(start=12, end=24),
+                },
+                b"\0" * 24,
+            )
+        )
+        assert header.metadata == {"said": word}
+        assert not header.layout
+        assert [tensor.name for tensor in header.tensors] == ["a", "b"]
