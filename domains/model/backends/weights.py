@@ -30,6 +30,11 @@ TORCH_TYPES = {
     "F64": torch.float64,
     "I64": torch.int64,
 }
+with warnings.catch_warnings():
+    # Torch cannot mark a tensor as read-only and says so, once; nobody writes to what is lent.
+    # Here, since silence around each of thousands of tensors would take as long as they do.
+    warnings.simplefilter("ignore", UserWarning)
+    torch.frombuffer(b"\0", dtype=torch.uint8)
 # A read this long takes a fraction of a second, so a stop is noticed soon.
 _READ_BYTES = 32 << 20
 
@@ -100,18 +105,12 @@ def _read(
     lent = opened.lend(entry.offset, entry.size_bytes) if entry.size_bytes else None
     if lent is not None:
         on_bytes(entry.size_bytes)
-        return _borrowed(lent).view(data_type).reshape(entry.shape)
+        borrowed = torch.frombuffer(lent, dtype=torch.uint8)
+        return borrowed.view(data_type).reshape(entry.shape)
     flat = torch.empty(entry.size_bytes, dtype=torch.uint8)
     target = memoryview(flat.numpy())  # type: ignore[arg-type]
     _read_all(opened, entry.offset, target, on_bytes)
     return flat.view(data_type).reshape(entry.shape)
-
-
-def _borrowed(lent: memoryview) -> torch.Tensor:
-    with warnings.catch_warnings():
-        # Torch cannot mark a tensor as read-only; nobody writes to this one.
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.frombuffer(lent, dtype=torch.uint8)
 
 
 def _read_all(
