@@ -135,11 +135,13 @@ def _refuse_index(what: str) -> NoReturn:
 
 
 def _refuse_code(files: ConfinedFiles, family: Family) -> None:
-    """A folder that brings Python with it expects it to run; it would draw otherwise here."""
-    for folder in ("", *family.networks):
+    """A part that brings Python with it expects it to run; it would draw otherwise here. What
+    lies beside the index is used only where that names it, which is refused as any class or
+    library that is not known."""
+    for folder in family.networks:
         if any(name.endswith(".py") for name in files.names(folder)):
             raise FailedPrecondition(
-                "The model folder holds Python code, which is never run.",
+                f"The model's {folder} folder holds Python code, which is never run.",
                 reason=Reason.MODEL_CONFIG_INVALID,
             )
 

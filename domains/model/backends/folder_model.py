@@ -80,7 +80,7 @@ def read_folder(found: Found) -> Model:
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=unet.get("in_channels") == _INPAINTING_CHANNELS,
         kind=_kind(plan),
-        remarks=_remarks(type, _text(scheduler, "_class_name")),
+        remarks=_remarks(files, type, _text(scheduler, "_class_name")),
         components=_components(index, plan),
         tags=card.tags,
         description=card.description,
@@ -89,8 +89,21 @@ def read_folder(found: Found) -> Model:
     )
 
 
-def _remarks(type: ModelType | None, scheduler_class: str) -> tuple[str, ...]:
-    return tuple(filter(None, [waits_for(type), stand_in(scheduler_class)]))
+def _remarks(
+    files: ConfinedFiles, type: ModelType | None, scheduler_class: str
+) -> tuple[str, ...]:
+    said = [waits_for(type), stand_in(scheduler_class), _scripts(files)]
+    return tuple(filter(None, said))
+
+
+def _scripts(files: ConfinedFiles) -> str:
+    """What is to be said of Python code beside the index, as of servers that run the model."""
+    try:
+        names = files.names("")
+    except FailedPrecondition:
+        return ""
+    has_code = any(name.endswith(".py") for name in names)
+    return "The Python code beside it is never run." if has_code else ""
 
 
 def _kind(plan: ModelPlan | None) -> str:

@@ -217,6 +217,25 @@ async def test_a_search_finds_every_word_somewhere_and_puts_names_first() -> Non
     assert (await source.search("nothing-like-it", ANY)).items == ()
 
 
+async def test_a_search_finds_a_model_by_the_beginning_of_its_hash() -> None:
+    sha256 = "6ce0161689b3853acaa03779ec93eafe75a02f4ced659bee03f50797806fa2fa"
+    hashes = {"ink": sha256, "other": "f" * 64, "unread": ""}
+    scanner = FakeScanner(*(model(name, tags=("fun",)) for name in hashes))
+    contents = contents_of(scanner, clock=Clock(), sha256_of=lambda one: hashes[one.model_id])
+    source = ModelCatalogue(contents, clock=Clock())
+
+    async def found(query: str, *tags: str) -> list[str]:
+        page = await source.search(query, ModelFilter(tags=tags))
+        return [match.model.model_id for match in page.items]
+
+    for digits in (8, 10, 12, 64):
+        assert await found(sha256[:digits]) == ["ink"]
+    assert await found(sha256[:10].upper(), "FUN") == ["ink"]
+    assert await found(sha256[:10], "none") == []
+    assert await found(sha256[:7]) == []
+    assert await found(sha256[1:11]) == []
+
+
 @pytest.mark.parametrize(
     ("query", "reason"),
     [

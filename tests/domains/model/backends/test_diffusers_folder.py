@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.diffusers_folder import inspect_folder
+from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.networks import build_empty, fill
 from domains.model.backends.plans import fingerprint
 from domains.model.types import Architecture
@@ -183,11 +184,34 @@ def test_what_a_configuration_leaves_out_is_the_classes_default(folder):
     assert plan_of(folder, "vae").config["scaling_factor"] == 0.18215
 
 
-def test_code_in_the_folder_is_refused_and_not_run(folder):
-    (folder / "pipeline.py").write_text("raise SystemExit")
-    assert (
-        refused(lambda: inspect_folder(files_at(folder))).reason is Reason.MODEL_CONFIG_INVALID
-    )
+def test_code_of_a_part_is_refused_and_not_run(folder):
+    (folder / "unet" / "layers.py").write_text("raise SystemExit")
+    error = refused(lambda: inspect_folder(files_at(folder)))
+    assert error.reason is Reason.MODEL_CONFIG_INVALID
+    assert "unet folder holds Python code" in error.message
+
+
+def test_code_beside_the_index_is_refused_only_where_that_names_it(folder):
+    (folder / "handler.py").write_text("raise SystemExit")
+    inspect_folder(files_at(folder))
+    index = folder / "model_index.json"
+    given = json.loads(index.read_text())
+    index.write_text(json.dumps(given | {"unet": ["handler", "UNet2DConditionModel"]}))
+    error = refused(lambda: inspect_folder(files_at(folder)))
+    assert error.reason is Reason.MODEL_CONFIG_INVALID
+    index.write_text(json.dumps(given | {"_class_name": ["handler", "Pipeline"]}))
+    error = refused(lambda: inspect_folder(files_at(folder)))
+    assert error.reason is Reason.MODEL_FORMAT_UNSUPPORTED
+
+
+def test_code_beside_the_index_is_remarked_on(folder):
+    (scanned,) = DiskScanner([folder.parent]).scan().models
+    (folder / "handler.py").write_text("raise SystemExit")
+    (again,) = DiskScanner([folder.parent]).scan(full=True).models
+    assert scanned.usable
+    assert again.usable
+    said = "The Python code beside it is never run."
+    assert (said in scanned.remarks, said in again.remarks) == (False, True)
 
 
 def test_plain_weights_come_before_half_ones(folder):
