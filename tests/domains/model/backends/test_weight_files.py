@@ -61,6 +61,7 @@ def test_a_pointer_says_how_to_fetch_what_it_points_to(folder):
     (folder / "unet" / HALF).write_bytes(BROKEN["pointer"](b""))
     error = refused(folder)
     assert error.reason is Reason.MODEL_FORMAT_UNSUPPORTED
+    assert f"unet/{HALF} is a Git LFS pointer" in error.message
     assert "git lfs pull" in error.message
 
 
