@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from demo.train import embedding
 from demo.train.parts.base import BASE
 from demo.train.parts.text import tokens
-from domains.model.backends.recognition import recognise
+from domains.model.backends.recognition import Tensors, recognise
 from domains.model.types import Architecture, ModelType
 
 
@@ -31,7 +31,9 @@ def test_rows_for_both_encoders_have_moved_apart(written):
     }
     for tensor in rows.values():
         assert not torch.equal(tensor[0], tensor[1]), "rows that start alike were not trained"
-    recognised = recognise({name: tuple(tensor.shape) for name, tensor in rows.items()})
+    recognised = recognise(
+        Tensors({name: tuple(tensor.shape) for name, tensor in rows.items()})
+    )
     assert recognised.type is ModelType.EMBEDDING
     assert recognised.architecture is Architecture.SDXL
 

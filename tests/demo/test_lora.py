@@ -15,7 +15,7 @@ from torch import Tensor
 from demo.train import style_lora
 from demo.train.layouts.lora import kohya_lora, peft_lora
 from demo.train.parts.base import BASE
-from domains.model.backends.recognition import recognise
+from domains.model.backends.recognition import Tensors, recognise
 from domains.model.types import ModelType
 
 
@@ -71,7 +71,9 @@ def test_every_layer_takes_effect_in_both_formats(kind, written, tmp_path):
     lora = peft_lora({"unet": raw})
     lora = lora if kind == "peft" else kohya_lora(lora)
     save_file(lora, tmp_path / "style.safetensors")
-    recognised = recognise({name: tuple(tensor.shape) for name, tensor in lora.items()})
+    recognised = recognise(
+        Tensors({name: tuple(tensor.shape) for name, tensor in lora.items()})
+    )
     assert recognised.type is ModelType.LORA
 
     pipeline = StableDiffusionXLPipeline.from_pretrained(BASE, variant="fp16", vae=None)
