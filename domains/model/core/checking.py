@@ -9,7 +9,7 @@ from functools import partial
 from domains import checks
 from domains.device.ports import Place
 from domains.device.types import DeviceChoice, DeviceKind, NamedDevice
-from domains.errors import FailedPrecondition
+from domains.errors import FailedPrecondition, Reason
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
 from domains.model.errors import InvalidTask, ModelUnusable
@@ -122,6 +122,7 @@ class Checks:
         job = InspectJob(model.model_id, model.place, request.depth)
         report = await run_job(self._inspectors, session, job)
         found = _merged(_of_catalogue(model), report.findings)
+        found += changed_since(model.sha256, report.sha256)
         if session.device_id and not found:
             found = await self._try(model, session)
         omitted = report.findings_omitted + max(len(found) - MAX_FINDINGS, 0)
@@ -152,6 +153,22 @@ class Checks:
 def _runs(model: Model) -> bool:
     """Whether a device can draw with it alone."""
     return model.usable and model.type is ModelType.CHECKPOINT
+
+
+def changed_since(known: str, read: str) -> tuple[Finding, ...]:
+    """What it says that files have another hash than before, though size and time are the same.
+
+    Args:
+        known: Of the files as they were, empty while it is not known.
+        read: Of the files as they are, empty where they were not read.
+    """
+    if not (known and read) or known == read:
+        return ()
+    said = (
+        "The files have other bytes than when they were hashed, with the same size and time: "
+        "the disk or a copy damaged them. Get the model again."
+    )
+    return (Finding(Reason.MODEL_CHECKSUM_MISMATCH, "", "", said),)
 
 
 def _of_catalogue(model: Model) -> tuple[Finding, ...]:

@@ -48,7 +48,8 @@ def inspect(job: InspectJob, context: JobContext) -> InspectionReport:
     digest = ""
     if full:
         context.emit(PhaseStarted(Phase.VERIFYING))
-        digest = weights_sha256({name: look.hash(name) for name in names})
+        hashes = {name: look.hash(name) for name in names}
+        digest = weights_sha256(hashes) if all(hashes.values()) else ""
     if deep:
         for name, found in tensors.items():
             look.scan(name, found)
@@ -88,7 +89,7 @@ class _Look:
             self._note(name, error)
 
     def hash(self, name: str) -> str:
-        """The SHA-256 of a file's bytes; of none where it cannot be opened."""
+        """The SHA-256 of a file's bytes; empty where it cannot be opened."""
         digest = hashlib.sha256()
         try:
             with self._open(name) as file:
@@ -97,6 +98,7 @@ class _Look:
                     self._progress.add(self._shown(name), len(piece))
         except FailedPrecondition as error:
             self._note(name, error)
+            return ""
         return digest.hexdigest()
 
     def scan(self, name: str, tensors: tuple[StoredTensor, ...]) -> None:

@@ -285,6 +285,8 @@ def put(table: dict[Any, Any], key: Any, value: Any) -> None:
     """
     if key is not None and not isinstance(key, str | bytes | int | float | Named):
         raise bad_structure("has a table whose keys are no names")
+    if isinstance(key, int) and abs(key) >= 2**64:
+        raise bad_structure("has a table with a number of thousands of digits as a key")
     table[key] = value
 
 

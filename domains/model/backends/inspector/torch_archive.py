@@ -99,6 +99,8 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 def _span(file: BinaryIO, entry: zipfile.ZipInfo, file_bytes: int) -> Span:
     """Where an entry's bytes lie, by its own header and not by the list alone."""
+    if not 0 <= entry.header_offset <= file_bytes:
+        raise bad_archive("has an entry outside the file")
     file.seek(entry.header_offset)
     header = file.read(_LOCAL_HEADER.size)
     if len(header) < _LOCAL_HEADER.size:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,9 @@ from typing import Any
 import pytest
 
 from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.inspector.pickled import put
 from domains.model.backends.inspector.stored import read_weights
+from domains.model.backends.inspector.torch_archive import _span
 from tests.domains.model.backends.inspector.pickles import BAD
 
 _RUNNING = ("os.system", "subprocess.", "os.exec", "os.fork", "pickle.find_class")
@@ -74,3 +78,18 @@ def test_every_reason_that_a_pickle_can_be_refused_with_is_among_them() -> None:
         Reason.MODEL_TRUNCATED,
         Reason.MODEL_UNSAFE_PICKLE,
     }
+
+
+@pytest.mark.parametrize("offset", [-1, 2**62, 2**63, 2**80])
+def test_an_entry_far_outside_the_file_is_refused(offset: int) -> None:
+    entry = zipfile.ZipInfo("model/data.pkl")
+    entry.header_offset = offset
+    with pytest.raises(FailedPrecondition) as refused:
+        _span(io.BytesIO(bytes(100)), entry, 100)
+    assert refused.value.reason is Reason.MODEL_ARCHIVE_INVALID
+
+
+def test_a_key_of_thousands_of_digits_is_refused() -> None:
+    with pytest.raises(FailedPrecondition) as refused:
+        put({}, 10**5_000, None)
+    assert refused.value.reason is Reason.MODEL_STRUCTURE_INVALID
