@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,8 @@ from tests.tiers import Tier
 
 # Tests of the engine run in this process, in the environment of a worker.
 settle_environment()
+# What a shell starts in the background ignores Ctrl-C, and so do its children: tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
