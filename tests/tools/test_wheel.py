@@ -64,3 +64,11 @@ def test_the_demo_model_lies_beside_the_server(shipped: set[str]) -> None:
     assert base
     # Its companions are for trying features out: they would triple what everybody installs.
     assert weights & shipped == base
+
+
+@pytest.mark.parametrize("folder", ["demo/configs", "domains/model/backends/bundled"])
+def test_what_single_files_need_beside_them_is_shipped(folder: str, shipped: set[str]) -> None:
+    """Tokenizers and configurations that a checkpoint of one file does not hold."""
+    files = set(_tracked(folder))
+    assert files
+    assert files - shipped == set()
