@@ -171,7 +171,7 @@ def build(
     runs = CachedRuns(
         pool,
         cache,
-        holds=lambda device_id, model_id: (device_id, model_id) in set(held()),
+        holds=lambda device_id, model_id: (device_id, model_id) in held(),
         wants=lambda device_id: any(
             _has_own_memory(device)
             for device in machine().devices.devices
@@ -213,10 +213,10 @@ def build(
     )
 
     def held() -> Iterator[Resident]:
-        for device_id in (device.device_id for device in machine().devices.devices):
-            figures = pool.figures(device_id)
+        for device in machine().devices.devices:
+            figures = pool.figures(device.device_id)
             for component in figures.models if figures else ():
-                yield device_id, component.model_id
+                yield device.device_id, component.model_id
 
     residents = Residents(contents, held)
     pool.subscribe(residents.worker_changed)

@@ -34,7 +34,7 @@ from domains.model.backends.schedule import schedule_of
 from domains.model.backends.sizes import check_native_size, sample_size
 from domains.model.backends.stored_weights import check_weights, incomplete
 from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
-from domains.model.backends.usability import usability
+from domains.model.backends.usability import check_usable
 
 # What training and merging leave in a file, beside its networks.
 _EXTRAS = re.compile(
@@ -58,11 +58,7 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
     """
     header = read_header(files)
     found = recognise_file(header, config_beside(files))
-    problem = usability(found).problem
-    if problem is not None:
-        raise FailedPrecondition(
-            problem.message, reason=problem.reason, metadata=dict(problem.metadata)
-        )
+    check_usable(found)
     kind = _kind(found)
     file = WeightFile(files, "", header)
     given = companion_of(files, header.metadata)

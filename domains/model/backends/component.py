@@ -24,7 +24,7 @@ from domains.model.backends.network_tensors import folder_tensors, network_tenso
 from domains.model.backends.recognition import Recognised
 from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.backends.stored_weights import check_weights
-from domains.model.backends.usability import usability
+from domains.model.backends.usability import check_usable
 from domains.model.backends.weight_files import weight_files
 from domains.model.types import Architecture, ModelType
 
@@ -75,11 +75,7 @@ def _of_folder(files: ConfinedFiles) -> NetworkPlan:
 def _of_file(files: ConfinedFiles) -> NetworkPlan:
     header = read_header(files)
     found = recognise_file(header, config_beside(files))
-    problem = usability(found).problem
-    if problem is not None:
-        raise FailedPrecondition(
-            problem.message, reason=problem.reason, metadata=dict(problem.metadata)
-        )
+    check_usable(found)
     if not loads_alone(found):
         raise _unsupported()
     network_class = _class_of(found, header)

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.model_ids import fit
 from domains.model.views import Scan
+from domains.whole_files import sync_folder
 
 
 class LocalDisk:
@@ -31,14 +32,8 @@ class LocalDisk:
         os.fsync(file.fileno())
 
     def sync(self, folder: Path) -> None:
-        if os.name != "posix":
-            return  # a folder cannot be opened there
         for path, _, _ in os.walk(folder):
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            sync_folder(Path(path))
 
     def look(self, folder: Path) -> Scan:
         return DiskScanner([folder]).scan()

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from domains.model.errors import NameTaken, NoWritableRoot
+from domains.whole_files import sync_folder
 
 _PREFIX = ".new-"  # what begins with a dot is in no catalogue
 _ABANDONED_SECONDS = 86_400.0
@@ -42,7 +43,7 @@ class NewModel:
                 raise NameTaken(name)
             written = self.folder / name
             os.rename(written if os.path.lexists(written) else self.folder, target)
-            _sync(self._root)
+            sync_folder(self._root)
 
     def discard(self) -> None:
         """See the port."""
@@ -77,14 +78,3 @@ class NewModels:
             if root.is_dir() and os.access(root, os.W_OK | os.X_OK):
                 return NewModel(root)
         raise NoWritableRoot
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

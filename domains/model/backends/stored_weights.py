@@ -44,6 +44,14 @@ def check_weights(network: NetworkPlan) -> None:
             raise misshapen(network.name, found.stored.name)
 
 
+def changed_meanwhile() -> FailedPrecondition:
+    """MODEL_TRUNCATED: a file is not as it was when it was checked."""
+    return FailedPrecondition(
+        "A weight file changed while it was being read; try again once it is complete.",
+        reason=Reason.MODEL_TRUNCATED,
+    )
+
+
 def misshapen(component: str, tensor: str) -> FailedPrecondition:
     """MODEL_SHAPE_INVALID: a tensor is not of the shape that the configuration says."""
     return FailedPrecondition(

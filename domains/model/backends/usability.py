@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from domains.errors import Reason
+from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.recognition import Recognised
 from domains.model.types import Architecture, ModelType, PredictionType, Problem
@@ -71,6 +71,19 @@ def usability(found: Recognised) -> Usability:
             "it if pictures come out grey or glaring."
         )
     return Usability(None, tuple(remarks))
+
+
+def check_usable(found: Recognised) -> None:
+    """Refuse what cannot be used, whatever else is right with it.
+
+    Raises:
+        FailedPrecondition: Its problem.
+    """
+    problem = usability(found).problem
+    if problem is not None:
+        raise FailedPrecondition(
+            problem.message, reason=problem.reason, metadata=dict(problem.metadata)
+        )
 
 
 def waits_for(type: ModelType | None) -> str:

@@ -11,9 +11,10 @@ from contextlib import ExitStack
 from functools import partial
 from io import FileIO
 
-from domains.errors import FailedPrecondition, Reason
+from domains.errors import FailedPrecondition
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.diffusers_folder import inspect_folder
+from domains.model.backends.stored_weights import changed_meanwhile
 from domains.model.types import WeightFile
 from domains.values import ModelPlace
 
@@ -97,7 +98,7 @@ def _read(
     while done < len(target):
         count = read_at(target[done:], begin + done)
         if not count:
-            raise _changed()
+            raise changed_meanwhile()
         done += count
         on_bytes(count)
 
@@ -125,11 +126,4 @@ def _state_of(file: FileIO, name: str) -> WeightFile:
 
 def _check(file: FileIO, state: WeightFile) -> None:
     if _state_of(file, state.name) != state:
-        raise _changed()
-
-
-def _changed() -> FailedPrecondition:
-    return FailedPrecondition(
-        "A weight file changed while it was being read; try again once it is complete.",
-        reason=Reason.MODEL_TRUNCATED,
-    )
+        raise changed_meanwhile()

@@ -15,6 +15,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.file_bytes import FileBytes, OpenBytes, open_file
 from domains.model.backends.model_plan import Origin, WeightFile
 from domains.model.backends.safetensors_header import Header, TensorEntry, digest
+from domains.model.backends.stored_weights import changed_meanwhile
 
 TORCH_TYPES = {
     "BOOL": torch.bool,
@@ -86,11 +87,11 @@ def part_of(tensor: torch.Tensor, origin: Origin, device: torch.device) -> torch
 def _check_same(opened: FileBytes, header: Header) -> None:
     length = header.tensors[0].offset
     if opened.size_bytes != header.size_bytes:
-        raise _changed()
+        raise changed_meanwhile()
     raw = bytearray(length)
     _read_all(opened, 0, memoryview(raw), lambda _count: None)
     if digest(raw) != header.digest:
-        raise _changed()
+        raise changed_meanwhile()
 
 
 def _read(
@@ -120,13 +121,6 @@ def _read_all(
     while done < len(target):
         count = opened.read_into(offset + done, target[done : done + _READ_BYTES])
         if not count:
-            raise _changed()
+            raise changed_meanwhile()
         done += count
         on_bytes(count)
-
-
-def _changed() -> FailedPrecondition:
-    return FailedPrecondition(
-        "A weight file changed while it was being read; try again once it is complete.",
-        reason=Reason.MODEL_TRUNCATED,
-    )

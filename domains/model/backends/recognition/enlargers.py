@@ -15,7 +15,6 @@ _WRAPPERS = (
     *("params_ema.", "params.", "params-ema.", "model_state_dict.", "state_dict."),
     *("module.", "model.netG.", "generator.", "net_g."),
 )
-_MAKERS = (ModelType.UPSCALER, ModelType.FACE_RESTORER, ModelType.CONTROL_PREPROCESSOR)
 
 
 def _upscaler(kind: str, *every: str, some: tuple[str, ...] = ()) -> Mark:
