@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from domains.errors import (
     AlreadyExists,
+    DataLoss,
     FailedPrecondition,
     FieldViolation,
     InvalidArgument,
@@ -247,4 +248,15 @@ class ImportTooLarge(ResourceExhausted):
             f"{free_bytes} are free; free some space there.",
             reason=Reason.DISK_FULL,
             metadata={"needed_bytes": str(needed_bytes), "free_bytes": str(free_bytes)},
+        )
+
+
+class ChecksumMismatch(DataLoss):
+    """A model's files have other bytes than when they were hashed, unseen by size and time."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The files have other bytes than when they were hashed, with the same size and "
+            "time: the disk or a copy damaged them. Get the model again.",
+            reason=Reason.MODEL_CHECKSUM_MISMATCH,
         )

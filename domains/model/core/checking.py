@@ -9,10 +9,10 @@ from functools import partial
 from domains import checks
 from domains.device.ports import Place
 from domains.device.types import DeviceChoice, DeviceKind, NamedDevice
-from domains.errors import FailedPrecondition, Reason
+from domains.errors import FailedPrecondition
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
-from domains.model.errors import InvalidTask, ModelUnusable
+from domains.model.errors import ChecksumMismatch, InvalidTask, ModelUnusable
 from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob, LoadJob
 from domains.model.ports import Machine
 from domains.model.types import Model, ModelEstimate, ModelType
@@ -164,11 +164,7 @@ def changed_since(known: str, read: str) -> tuple[Finding, ...]:
     """
     if not (known and read) or known == read:
         return ()
-    said = (
-        "The files have other bytes than when they were hashed, with the same size and time: "
-        "the disk or a copy damaged them. Get the model again."
-    )
-    return (Finding(Reason.MODEL_CHECKSUM_MISMATCH, "", "", said),)
+    return (Finding.of(ChecksumMismatch()),)
 
 
 def _of_catalogue(model: Model) -> tuple[Finding, ...]:
