@@ -93,8 +93,6 @@ class Unloads:
             turn = asyncio.current_task()
             assert turn is not None
             turns.append(turn)
-            if session.cancel_reason is not None:  # before its first step
-                raise asyncio.CancelledError
             if request.keep_cached:
                 await self._keep(session, model)
             return await self._run(session, model_id, chosen)

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from domains.errors import DeadlineExceeded, Reason
+from domains.errors import Cancelled, DeadlineExceeded, Reason
 from domains.session.core.session import Session
 from domains.session.errors import SessionTimedOut, TimeLimit
 from domains.session.jobs import Job, JobRunner, PeakMemory, SpooledImage
@@ -33,9 +33,12 @@ async def run_job(
         keep: Takes a finished picture; None for jobs without pictures.
 
     Raises:
+        Cancelled: The session is being cancelled.
         SessionTimedOut: The session's run_timeout is over.
         DomainError: What the port raises.
     """
+    if session.cancel_reason is not None:  # a runner stops what it has, not what is to come
+        raise Cancelled("The session was cancelled before this job began.")
     report: Any = None
     events: AsyncGenerator[Any] = runner.run(
         device_id or session.device_id,

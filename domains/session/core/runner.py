@@ -8,14 +8,22 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 
-from domains.errors import Reason
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.errors import Cancelled, Reason
+from domains.session.core.plan import SessionPlan, SessionRequest, WorkPaused
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Speeds
 from domains.session.errors import SessionTimedOut, TimeLimit
-from domains.session.types import ENTRIES, Accepted, Delivery, OnDisconnect, SessionEvent
+from domains.session.types import (
+    ENTRIES,
+    Accepted,
+    Delivery,
+    OnDisconnect,
+    Outcome,
+    SessionEvent,
+    SessionState,
+)
 
 
 def _never() -> bool:
@@ -85,9 +93,18 @@ class SessionRunner:
         return self._sessions.open(plan, turn, request), False
 
 
+async def _begun(plan: SessionPlan, session: Session) -> Outcome | None:
+    """The work, unless it was to stop before its first step, when nothing of it could hear."""
+    if session.cancel_reason is not None:
+        raise Cancelled("The session was cancelled before its work began.")
+    if session.state is SessionState.PAUSING:
+        raise WorkPaused
+    return await plan.work(session)
+
+
 async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> None:
     """The session's turn; its queue ends the session with what this raises."""
-    work = asyncio.ensure_future(plan.work(session))
+    work = asyncio.ensure_future(_begun(plan, session))
     pause = None if plan.pause is None else partial(plan.pause, session)
     if plan.stop is None:
         session.start(work.cancel, pause)

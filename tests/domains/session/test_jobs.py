@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from domains.errors import DeadlineExceeded, DomainError, Reason
+from domains.errors import Cancelled, DeadlineExceeded, DomainError, Reason
 from domains.session.core.jobs import run_job
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import Job, PeakMemory, SpooledImage
@@ -42,6 +42,14 @@ class Worker:
 
     def cancel(self, device_id: str, session_id: str) -> None:
         raise AssertionError("nobody cancels")
+
+
+async def test_a_session_that_is_to_stop_begins_no_job(sessions: Sessions) -> None:
+    session, worker = await started(sessions), Worker("done")
+    session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    with pytest.raises(Cancelled):
+        await run_job(worker, session, Task())
+    assert worker.asked == []
 
 
 async def test_its_progress_is_the_sessions_and_its_report_is_returned(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
@@ -149,6 +150,53 @@ async def test_work_with_a_stop_of_its_own_is_asked_and_not_interrupted(
 
     with pytest.raises(SessionCancelled):
         await call
+
+
+async def test_work_that_is_stopped_between_its_start_and_its_first_step_never_begins(
+    runner: SessionRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop of its own has nothing to stop yet: without more the request would be lost."""
+    start = Session.start
+    begun: list[Session] = []
+
+    def start_and_cancel(session: Session, *ways: Callable[[], object] | None) -> None:
+        start(session, *ways)  # type: ignore[arg-type]
+        session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+
+    async def work(session: Session) -> None:
+        begun.append(session)
+
+    monkeypatch.setattr(Session, "start", start_and_cancel)
+    with pytest.raises(SessionCancelled):
+        await collect(runner.run(asked(work, stop=lambda session: None)))
+    assert begun == []
+
+
+async def test_work_that_is_paused_before_its_first_step_begins_when_it_is_resumed(
+    runner: SessionRunner, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = Session.start
+    begun: list[Session] = []
+
+    def start_and_pause_once(session: Session, *ways: Callable[[], object] | None) -> None:
+        start(session, *ways)  # type: ignore[arg-type]
+        if not begun:
+            session.request_pause()
+
+    async def work(session: Session) -> None:
+        begun.append(session)
+
+    monkeypatch.setattr(Session, "start", start_and_pause_once)
+    request = asked(work, stop=lambda session: None, pause=lambda session: None)
+    call = asyncio.create_task(collect(runner.run(request)))
+    async with asyncio.timeout(30):
+        while not sessions.all() or sessions.all()[0].state is not SessionState.PAUSED:
+            await asyncio.sleep(0)
+    assert begun == []
+    begun.append(sessions.all()[0])
+    sessions.resume(sessions.all()[0], "")
+    await call
+    assert len(begun) == 2
 
 
 async def test_the_same_request_is_the_same_session(
