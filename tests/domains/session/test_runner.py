@@ -189,12 +189,14 @@ async def test_work_that_is_paused_before_its_first_step_begins_when_it_is_resum
     monkeypatch.setattr(Session, "start", start_and_pause_once)
     request = asked(work, stop=lambda session: None, pause=lambda session: None)
     call = asyncio.create_task(collect(runner.run(request)))
+    await asyncio.sleep(0)
+    (session,) = sessions.all()
     async with asyncio.timeout(30):
-        while not sessions.all() or sessions.all()[0].state is not SessionState.PAUSED:
-            await asyncio.sleep(0)
+        while session.state is not SessionState.PAUSED:
+            await session.log.change().wait()
     assert begun == []
-    begun.append(sessions.all()[0])
-    sessions.resume(sessions.all()[0], "")
+    begun.append(session)
+    sessions.resume(session, "")
     await call
     assert len(begun) == 2
 
