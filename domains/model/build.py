@@ -14,7 +14,7 @@ from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
 from domains.device.types import Device
 from domains.loops import Loop
-from domains.memory.ports import HostMemoryReader
+from domains.memory.ports import HostMemoryReader, Leaving
 from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
@@ -97,6 +97,8 @@ class Built:
     catalogue: ModelCatalogue
     cache: ModelCache
     cached: CachedResidents
+    leaving: Leaving
+    """Hears why a model leaves a device."""
     runs: JobRunner
     """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
@@ -142,6 +144,15 @@ def build(
         sha256_of=hashes.of,
     )
     catalogue = ModelCatalogue(contents, clock=now)
+
+    def held() -> Iterator[Resident]:
+        for device in machine().devices.devices:
+            figures = pool.figures(device.device_id)
+            for component in figures.models if figures else ():
+                yield device.device_id, component.model_id
+
+    residents = Residents(contents, held)
+    pool.subscribe(residents.worker_changed)
     watch = DiskWatch()
     hashing = Hashing(
         contents,
@@ -186,6 +197,7 @@ def build(
     estimates = Estimates(session.sessions.speeds)
     upkeep = Upkeep(
         *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
+        leaving=residents.leaving,
         read_only=settings.read_only_model_roots,
     )
     service = ModelService(
@@ -194,9 +206,7 @@ def build(
         refreshes=Refreshes(contents),
         caching=caching,
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
-        unloads=Unloads(
-            catalogue, cache, machine, use, pool, expect=lambda *why: residents.expect(*why)
-        ),
+        unloads=Unloads(catalogue, cache, machine, use, pool, leaving=residents.leaving),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
         checks=Checks(catalogue, inspectors, place, machine, estimates, runs),
@@ -212,14 +222,6 @@ def build(
         upkeep=upkeep,
     )
 
-    def held() -> Iterator[Resident]:
-        for device in machine().devices.devices:
-            figures = pool.figures(device.device_id)
-            for component in figures.models if figures else ():
-                yield device.device_id, component.model_id
-
-    residents = Residents(contents, held)
-    pool.subscribe(residents.worker_changed)
     # The first two wait in their own way.
     loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
@@ -241,6 +243,7 @@ def build(
         catalogue,
         cache,
         CachedResidents(cache),
+        residents.leaving,
         runs,
         ModelServicer(service, session.streams),
         loops,

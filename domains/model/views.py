@@ -9,7 +9,7 @@ from pathlib import Path
 
 from domains.model.types import Architecture, Model, ModelFormat, ModelNotes, ModelType
 from domains.session.types import WorkOptions
-from domains.values import TensorDataType
+from domains.values import EvictionCause, TensorDataType
 
 
 class ModelOrder(Enum):
@@ -99,16 +99,6 @@ class RefreshReport:
     removed: tuple[str, ...]
     total_count: int
     problems: tuple[str, ...]
-
-
-class EvictionCause(Enum):
-    """Why a model left memory."""
-
-    REQUESTED = "requested"
-    ROOM = "room"
-    PRESSURE = "pressure"
-    WORKER_LOST = "worker-lost"
-    FILE_CHANGED = "file-changed"
 
 
 class ModelEventKind(Enum):

@@ -13,8 +13,7 @@ from domains.model.core.filling import Filling
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
 from domains.model.ports import CacheArena, WeightReader
 from domains.model.types import CachedModelInfo, CacheStatus
-from domains.model.views import EvictionCause
-from domains.values import ModelPlace
+from domains.values import EvictionCause, ModelPlace
 
 _MOST_FILES = 1_000
 
