@@ -180,6 +180,7 @@ class DegradationKind(Enum):
     SLOW_ENCODER = "slow-encoder"
     PROMPT_TRUNCATED = "prompt-truncated"
     PARAMETERS_OMITTED = "parameters-omitted"
+    PROMPT_SYNTAX_LITERAL = "prompt-syntax-literal"
 
 
 class Degradation(Value, frozen=True):

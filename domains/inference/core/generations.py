@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
+from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
     effort_of,
@@ -31,7 +32,7 @@ from domains.session.core.sessions import Sessions
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
-from domains.values import PlacementDecision
+from domains.values import Degradation, PlacementDecision
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Verdict:
     phases: tuple[Phase, ...] = ()
     placement: PlacementDecision | None = None
     queue_position: int = 0
+    degradations: tuple[Degradation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,7 @@ class Generations:
             phases=expected_phases(),
             placement=placement,
             queue_position=queue.position_of_next(),
+            degradations=drawn_as_words(request.settings),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -148,6 +151,7 @@ class Generations:
             seeds=job.settings.seeds,
             steps=job.settings.steps,
             work=partial(self._draw, resolved.model, job),
+            degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
         )
@@ -174,7 +178,7 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         return Outcome(
-            degradations=report.degradations,
+            degradations=(*drawn_as_words(settings), *report.degradations),
             timings={
                 Phase.LOADING_MODEL: times.load,
                 Phase.ENCODING_TEXT: times.encode_text,

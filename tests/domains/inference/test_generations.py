@@ -49,7 +49,7 @@ from domains.session.types import (
     SessionState,
     WorkOptions,
 )
-from domains.values import OutputSettings
+from domains.values import DegradationKind, OutputSettings
 from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, request
 
 REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
@@ -254,6 +254,25 @@ async def test_a_model_that_predicts_the_picture_needs_a_scheduler_that_can(
     told = await CapabilityInquiry(FakeDevices(), bench.models).describe("", "")
     assert plain.scheduler.scheduler in told.schedulers
     assert ancestral.scheduler.scheduler not in told.schedulers
+
+
+async def test_commands_of_other_programs_in_a_prompt_are_told_from_the_beginning(
+    bench: Bench,
+) -> None:
+    wanted = request(GenerationSettings(prompt="a (red:1.4) cat", steps=2, seed=1))
+
+    verdict = await bench.generations.validate(wanted)
+    events = await draw(bench, wanted)
+    accepted, completed = events[0].event, events[-1].event
+
+    assert isinstance(accepted, Accepted)
+    assert isinstance(completed, Completed)
+    (told,) = accepted.degradations
+    assert told.kind is DegradationKind.PROMPT_SYNTAX_LITERAL
+    assert verdict.degradations == completed.degradations == (told,)
+    (plain, *_) = await draw(bench, request())
+    assert isinstance(plain.event, Accepted)
+    assert plain.event.degradations == ()
 
 
 async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> None:
