@@ -7,14 +7,16 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domains.errors import Reason
 from domains.model.backends.companion import CONFIGURATION
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.confinement import open_root
 from domains.model.backends.hub_layout import home
 from domains.model.backends.model_notes import with_notes
+from domains.model.backends.plans import companion_state
 from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk
 from domains.model.backends.single_file import unusable
@@ -26,10 +28,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judged:
-    """A model of a root as it was found, and what it is; it has no id yet."""
+    """A model of a root as it was found, and what it is; it has no id yet. `companion` is the
+    folder whose configuration it names, as it was."""
 
     found: Found
     model: Model
+    companion: Fingerprint = ()
 
 
 @dataclass(frozen=True)
@@ -81,14 +85,15 @@ class KnownRoot:
         writing = False
         for found in walk.find():
             before = self._known.get(found.relative)
-            known = before is not None and before.found == found and not _waits(before)
+            known = before is not None and before.found == found
             if quiet and self._looked and not known and _is_fresh(found, quiet):
                 writing = True
                 look.unread.append(found.relative)
                 continue
             try:
+                known = before is not None and known and before.companion == _companion(before)
                 if before is None or not known or full:
-                    self._known[found.relative] = Judged(found, self._judge(found))
+                    self._known[found.relative] = self._judged(found)
                 there.add(found.relative)
             except PathOutsideRoot:
                 why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
@@ -110,6 +115,11 @@ class KnownRoot:
             unsettled=writing,
             read_only=self._read_only,
         )
+
+    def _judged(self, found: Found) -> Judged:
+        judged = Judged(found, self._judge(found))
+        # What changes while it is judged shows at the next look.
+        return replace(judged, companion=_companion(judged))
 
     def _judge(self, found: Found) -> Model:
         try:
@@ -137,9 +147,14 @@ def _is_fresh(found: Found, seconds: float) -> bool:
     return 0 <= time.time() - found.modified < seconds
 
 
-def _waits(before: Judged) -> bool:
-    """Whether a file names a folder that was not there, which shows in no state of the file."""
-    return not before.model.usable and CONFIGURATION in before.model.metadata
+def _companion(judged: Judged) -> Fingerprint:
+    """The state of what a file names, which shows in no state of the file.
+
+    Raises: As `companion_state`.
+    """
+    if CONFIGURATION not in judged.model.metadata:
+        return ()
+    return companion_state(ConfinedFiles(judged.found.place), judged.model.metadata)
 
 
 def _touches(relative: str, unread: str) -> bool:
