@@ -58,8 +58,9 @@ from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
 from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
+from domains.model.types import Model
 from domains.session import build as session_build
-from domains.session.jobs import JobRunner
+from domains.session.jobs import JobRunner, ModelRunner
 from domains.session.types import SessionState
 
 __all__ = ["REPORTS", "Built", "Machine", "build"]
@@ -99,7 +100,7 @@ class Built:
     cached: CachedResidents
     leaving: Leaving
     """Hears why a model leaves a device."""
-    runs: JobRunner
+    runs: ModelRunner
     """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
@@ -188,6 +189,7 @@ def build(
             for device in machine().devices.devices
             if device.device_id == device_id
         ),
+        size_of=lambda model_id: _weights(contents.find(model_id)),
     )
     new_models = NewModels(
         [root for root in settings.model_roots if root not in settings.read_only_model_roots]
@@ -250,6 +252,10 @@ def build(
         new_models,
         close,
     )
+
+
+def _weights(model: Model | None) -> int:
+    return sum(part.size_bytes for part in model.components) if model else 0
 
 
 def _has_own_memory(device: Device) -> bool:

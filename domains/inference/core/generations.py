@@ -29,7 +29,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import JobRunner, SpooledImage
+from domains.session.jobs import ModelRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
@@ -74,7 +74,7 @@ class Generations:
         sessions: Sessions,
         place: Place,
         models: Models,
-        pool: JobRunner,
+        pool: ModelRunner,
         artifacts: ArtifactKeeper,
         *,
         describe: FaultReporter,
@@ -112,7 +112,7 @@ class Generations:
         queue = self._sessions.queue(placement.device_id)
         return Verdict(
             settings=effective(request.settings, resolved.job.settings),
-            phases=expected_phases(),
+            phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
             degradations=drawn_as_words(request.settings),
@@ -147,7 +147,7 @@ class Generations:
             device_id=resolved.placed.decision.device_id,
             placed=resolved.placed,
             model_id=resolved.model.model_id,
-            expected_phases=expected_phases(),
+            expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps,
             work=partial(self._draw, resolved.model, job),
@@ -155,6 +155,10 @@ class Generations:
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
         )
+
+    def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
+        device_id = resolved.placed.decision.device_id
+        return expected_phases(self._pool.loading(device_id, resolved.model.model_id))
 
     async def _draw(self, model: Model, job: GenerationJob, session: Session) -> Outcome:
         self._models.record_use(job.settings.model_id)

@@ -165,6 +165,13 @@ class ModelCache:
         entry = self._memory.ledger.find(model_id)
         return _info(entry) if entry is not None and entry.ready else None
 
+    def would_read(self, model_id: str, size_bytes: int) -> bool:
+        """Whether somebody who needs a model of that size waits until it is read, as far as
+        is known without asking the machine."""
+        if self.find(model_id) is not None:
+            return False
+        return size_bytes <= self._memory.largest - self._memory.ledger.kept_bytes
+
     async def status(self) -> CacheStatus:
         """What it holds and how well it works."""
         host = await self._memory.read()

@@ -97,11 +97,12 @@ class Unloads:
                 await self._keep(session, model)
             return await self._run(session, model_id, chosen)
 
+        reading = (Phase.READING,) if request.keep_cached else ()
         return SessionPlan(
             kind=SessionKind.MODEL_UNLOAD,
             device_id=chosen[0],
             model_id=model_id,
-            expected_phases=(Phase.QUEUED, Phase.DRAINING, Phase.RELEASING),
+            expected_phases=(Phase.QUEUED, *reading, Phase.DRAINING, Phase.RELEASING),
             work=work,
             # Its own time is over with MODEL_IN_USE where the model still is.
             stop=lambda _: _cancel(turns),

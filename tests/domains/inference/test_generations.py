@@ -88,6 +88,8 @@ async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     accepted, completed = events[0].event, events[-1].event
     assert isinstance(accepted, Accepted)
     assert accepted.seeds == (1,)
+    assert accepted.expected_phases[:3] == (Phase.QUEUED, Phase.READING, Phase.LOADING_MODEL)
+    assert (await bench.generations.validate(request())).phases == accepted.expected_phases
     assert isinstance(completed, Completed)
     assert completed.images[0].artifact_id == "a" * 64
     assert completed.timings[Phase.DENOISING] == 1.0
