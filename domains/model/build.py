@@ -211,7 +211,7 @@ def build(
         unloads=Unloads(catalogue, cache, machine, use, pool, leaving=residents.leaving),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=Benchmarks(place, catalogue, runs),
-        checks=Checks(catalogue, inspectors, place, machine, estimates, runs),
+        checks=Checks(catalogue, inspectors, place, machine, estimates, runs, session.runner),
         conversions=Conversions(copies),
         optimizing=Optimizing(copies),
         imports=Imports(

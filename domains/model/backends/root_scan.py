@@ -18,7 +18,7 @@ from domains.model.backends.hub_layout import home
 from domains.model.backends.model_notes import with_notes
 from domains.model.backends.plans import companion_state
 from domains.model.backends.root_look import Remark
-from domains.model.backends.roots import Found, RootWalk
+from domains.model.backends.roots import Found, RootWalk, found_again
 from domains.model.backends.single_file import unusable
 from domains.model.errors import PathOutsideRoot
 from domains.model.types import Model, Problem
@@ -115,6 +115,20 @@ class KnownRoot:
             unsettled=writing,
             read_only=self._read_only,
         )
+
+    def again(self, before: Judged) -> Judged | None:
+        """A model as its own files are now; the very one where nothing changed, and None where
+        only a scan can tell. Does not change what is known.
+
+        Raises:
+            PathOutsideRoot: A part of it has become a link that leads outside its root.
+            OSError: The machine cannot read it at the moment.
+        """
+        found = found_again(before.found)
+        if found is None:
+            return None
+        same = found == before.found and _companion(before) == before.companion
+        return before if same else self._judged(found)
 
     def _judged(self, found: Found) -> Judged:
         judged = Judged(found, self._judge(found))
