@@ -197,6 +197,7 @@ def build(
     copies = Copies(catalogue, inspectors, new_models, pickles=settings.convert_pickles)
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
+    benchmarks = Benchmarks(place, catalogue, runs)
     upkeep = Upkeep(
         *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
         leaving=residents.leaving,
@@ -210,10 +211,10 @@ def build(
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
         unloads=Unloads(catalogue, cache, machine, use, pool, leaving=residents.leaving),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
-        benchmarks=Benchmarks(place, catalogue, runs),
+        benchmarks=benchmarks,
         checks=Checks(catalogue, inspectors, place, machine, estimates, runs, session.runner),
         conversions=Conversions(copies),
-        optimizing=Optimizing(copies),
+        optimizing=Optimizing(copies, catalogue, place, benchmarks, runs),
         imports=Imports(
             catalogue,
             artifacts,
