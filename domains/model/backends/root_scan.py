@@ -12,7 +12,7 @@ from pathlib import Path
 
 from domains.errors import Reason
 from domains.model.backends.companion import CONFIGURATION
-from domains.model.backends.confinement import open_root
+from domains.model.backends.confinement import Root, open_root
 from domains.model.backends.hub_layout import home
 from domains.model.backends.model_notes import with_notes
 from domains.model.backends.root_look import Remark
@@ -51,11 +51,11 @@ class KnownRoot:
 
     Args:
         path: The root.
-        describe: Says what a model is, from its files; raises OSError where these cannot be
-            read at the moment.
+        describe: Says what a model is, from its files in the root; raises OSError where these
+            cannot be read at the moment.
     """
 
-    def __init__(self, path: Path, describe: Callable[[Found], Model]) -> None:
+    def __init__(self, path: Path, describe: Callable[[Found, Root], Model]) -> None:
         self.path = path
         self._describe = describe
         self._known: dict[str, Judged] = {}
@@ -75,7 +75,8 @@ class KnownRoot:
                 judged: it may be being written. It does not hold for the first scan.
         """
         outermost, start = home(self.path)
-        walk = RootWalk(open_root(outermost), start)
+        root = open_root(outermost)
+        walk = RootWalk(root, start)
         look = walk.look
         there: set[str] = set()
         writing = False
@@ -88,7 +89,7 @@ class KnownRoot:
                 continue
             try:
                 if before is None or not known or full:
-                    self._known[found.relative] = Judged(found, self._judge(found))
+                    self._known[found.relative] = Judged(found, self._judge(found, root))
                 there.add(found.relative)
             except PathOutsideRoot:
                 why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
@@ -111,9 +112,9 @@ class KnownRoot:
             read_only=self._read_only,
         )
 
-    def _judge(self, found: Found) -> Model:
+    def _judge(self, found: Found, root: Root) -> Model:
         try:
-            return with_notes(self._describe(found), found)
+            return with_notes(self._describe(found, root), found)
         except (PathOutsideRoot, OSError, MemoryError):
             raise
         except Exception:
