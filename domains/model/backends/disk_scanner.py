@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from domains.model.backends.confinement import Root
 from domains.model.backends.folder_model import read_folder
 from domains.model.backends.model_ids import fit, unique_ids
 from domains.model.backends.root_look import Remark
@@ -121,16 +122,16 @@ class DiskScanner:
         self._said = frozenset(remarks)
 
 
-def describe(found: Found) -> Model:
+def describe(found: Found, root: Root) -> Model:
     """What a model is by its files; it has no id yet.
 
     Raises:
         OSError: The machine cannot read them at the moment.
     """
     if found.is_folder:
-        return read_folder(found)
+        return read_folder(found, root)
     if found.ending == SAFETENSORS:
-        return read_safetensors(found)
+        return read_safetensors(found, root)
     return describe_pickle(found) if found.ending in PICKLES else describe_other(found)
 
 

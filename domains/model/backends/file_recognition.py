@@ -70,18 +70,18 @@ def recognise_file(header: Header, original: OriginalConfig) -> Recognised:
     found, metadata = _by_tensors(header), header.metadata
     if not found.family and found.type is not None:
         said = found.architecture or spoken_metadata.architecture(metadata)
-        found = replace(found, architecture=said)
+        if said is not found.architecture:
+            found = replace(found, architecture=said)
     if found.formulation or found.prediction is PredictionType.FLOW:
         return found
     # Of these two the commoner one is no mark, but what is left without one.
     marked = found.prediction is not PredictionType.EPSILON
     told = spoken_metadata.prediction(metadata)
     prediction = (found.prediction if marked else None) or original.prediction or told
-    found = replace(
-        found,
-        prediction=prediction or found.prediction,
-        zero_terminal_snr=found.zero_terminal_snr or original.zero_terminal_snr,
-    )
+    predicts = prediction or found.prediction
+    zero_snr = found.zero_terminal_snr or original.zero_terminal_snr
+    if (predicts, zero_snr) != (found.prediction, found.zero_terminal_snr):
+        found = replace(found, prediction=predicts, zero_terminal_snr=zero_snr)
     if found.architecture is Architecture.SD2 and not found.native_size and prediction:
         of_v = prediction is PredictionType.V_PREDICTION
         found = replace(found, native_size=_NATIVE_SIZE_OF_V if of_v else 512)

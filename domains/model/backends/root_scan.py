@@ -13,7 +13,7 @@ from pathlib import Path
 from domains.errors import Reason
 from domains.model.backends.companion import CONFIGURATION
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.confinement import open_root
+from domains.model.backends.confinement import Root, open_root
 from domains.model.backends.hub_layout import home
 from domains.model.backends.model_notes import with_notes
 from domains.model.backends.plans import companion_state
@@ -55,11 +55,11 @@ class KnownRoot:
 
     Args:
         path: The root.
-        describe: Says what a model is, from its files; raises OSError where these cannot be
-            read at the moment.
+        describe: Says what a model is, from its files in the root; raises OSError where these
+            cannot be read at the moment.
     """
 
-    def __init__(self, path: Path, describe: Callable[[Found], Model]) -> None:
+    def __init__(self, path: Path, describe: Callable[[Found, Root], Model]) -> None:
         self.path = path
         self._describe = describe
         self._known: dict[str, Judged] = {}
@@ -79,7 +79,8 @@ class KnownRoot:
                 judged: it may be being written. It does not hold for the first scan.
         """
         outermost, start = home(self.path)
-        walk = RootWalk(open_root(outermost), start)
+        root = open_root(outermost)
+        walk = RootWalk(root, start)
         look = walk.look
         there: set[str] = set()
         writing = False
@@ -91,9 +92,13 @@ class KnownRoot:
                 look.unread.append(found.relative)
                 continue
             try:
-                known = before is not None and known and before.companion == _companion(before)
-                if before is None or not known or full:
-                    self._known[found.relative] = self._judged(found)
+                if (
+                    before is None
+                    or not known
+                    or full
+                    or before.companion != _companion(before, root)
+                ):
+                    self._known[found.relative] = self._judged(found, root)
                 there.add(found.relative)
             except PathOutsideRoot:
                 why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
@@ -127,17 +132,18 @@ class KnownRoot:
         found = found_again(before.found)
         if found is None:
             return None
-        same = found == before.found and _companion(before) == before.companion
-        return before if same else self._judged(found)
+        root = open_root(found.place.root)
+        same = found == before.found and _companion(before, root) == before.companion
+        return before if same else self._judged(found, root)
 
-    def _judged(self, found: Found) -> Judged:
-        judged = Judged(found, self._judge(found))
+    def _judged(self, found: Found, root: Root) -> Judged:
+        judged = Judged(found, self._judge(found, root))
         # What changes while it is judged shows at the next look.
-        return replace(judged, companion=_companion(judged))
+        return replace(judged, companion=_companion(judged, root))
 
-    def _judge(self, found: Found) -> Model:
+    def _judge(self, found: Found, root: Root) -> Model:
         try:
-            return with_notes(self._describe(found), found)
+            return with_notes(self._describe(found, root), found)
         except (PathOutsideRoot, OSError, MemoryError):
             raise
         except Exception:
@@ -161,14 +167,14 @@ def _is_fresh(found: Found, seconds: float) -> bool:
     return 0 <= time.time() - found.modified < seconds
 
 
-def _companion(judged: Judged) -> Fingerprint:
+def _companion(judged: Judged, root: Root) -> Fingerprint:
     """The state of what a file names, which shows in no state of the file.
 
     Raises: As `companion_state`.
     """
     if CONFIGURATION not in judged.model.metadata:
         return ()
-    return companion_state(ConfinedFiles(judged.found.place), judged.model.metadata)
+    return companion_state(ConfinedFiles(judged.found.place, root), judged.model.metadata)
 
 
 def _touches(relative: str, unread: str) -> bool:
