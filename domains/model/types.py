@@ -110,7 +110,7 @@ class Problem:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class WeightFile(NamedTuple):
+class FileState(NamedTuple):
     """A file with weights as it was found: its path below the model's place with slashes, ""
     for a model of one file, its size, and when it was last changed, since 1970."""
 
@@ -120,7 +120,7 @@ class WeightFile(NamedTuple):
 
 
 def weights_sha256(hashes: Mapping[str, str]) -> str:
-    """A model's hash from those of its weight files, by their names as in `WeightFile`.
+    """A model's hash from those of its weight files, by their names as in `FileState`.
 
     That of the file for a model of one file. For a folder that of the list which
     `LC_ALL=C sha256sum` prints for them in order of path: 64 digits, two spaces, the path in
@@ -193,7 +193,7 @@ class Model:
     is_default: bool = False
     problem: Problem | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    weights: tuple[WeightFile, ...] = ()
+    weights: tuple[FileState, ...] = ()
     sha256: str = ""
     aliases: tuple[str, ...] = ()
     read_only: bool = False
