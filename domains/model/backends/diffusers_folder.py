@@ -11,6 +11,7 @@ from typing import NoReturn
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import (
+    ConfigFiles,
     check_config,
     read_config,
 )
@@ -153,7 +154,7 @@ def _plan_network(files: ConfinedFiles, name: str, network_class: NetworkClass) 
     return NetworkPlan(name, network_class, config, tensors)
 
 
-def network_config(files: ConfinedFiles, called: str, network_class: NetworkClass) -> Config:
+def network_config(files: ConfigFiles, called: str, network_class: NetworkClass) -> Config:
     """The configuration of a network, checked; `called` is its file.
 
     Raises:
