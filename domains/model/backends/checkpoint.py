@@ -81,7 +81,7 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
     return ModelPlan(
         files,
         kind.architecture,
-        _index(kind, given),
+        _index(kind, given, inpainting=found.inpainting),
         networks,
         tokenizers,
         scheduler,
@@ -99,13 +99,21 @@ def _kind(found: Recognised) -> CheckpointKind:
     )
 
 
-def _index(kind: CheckpointKind, given: ConfigFiles | None) -> Config:
+def _index(kind: CheckpointKind, given: ConfigFiles | None, *, inpainting: bool) -> Config:
     """What a folder's index would say beside naming the parts."""
     if given is None or not given.has_file(INDEX_FILE):
-        return kind.index
+        return _named(kind.index, inpainting=inpainting)
     index = read_config(given, INDEX_FILE)
     check_config(index, INDEX, called=INDEX_FILE)
     return {key: value for key, value in index.items() if not isinstance(value, list)}
+
+
+def _named(index: Config, *, inpainting: bool) -> Config:
+    """With the class that diffusers has for models that take a mask."""
+    name = index["_class_name"]
+    if inpainting:
+        name = f"{name.removesuffix('Pipeline')}InpaintPipeline"
+    return {**index, "_class_name": name}
 
 
 def _split(kind: CheckpointKind, header: Header) -> dict[str, list[TensorEntry]]:
