@@ -90,6 +90,7 @@ NETWORK_PARTS: Mapping[str, ModelPart] = MappingProxyType(
         "vae": ModelPart.VAE,
         "text_encoder": ModelPart.TEXT_ENCODER,
         "text_encoder_2": ModelPart.TEXT_ENCODER_2,
+        "controlnet": ModelPart.DENOISER,  # it is half of one
     }
 )
 """Parts that compute, by the name of the network among a model's components."""

@@ -20,6 +20,7 @@ from domains.codec import (
 )
 from domains.device.types import Components
 from domains.errors import DomainError, Reason
+from domains.model.types import ModelType
 from domains.model.views import ValidationDepth
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge
@@ -53,7 +54,8 @@ class LoadJob(Job[LoadReport], frozen=True):
     """Load a model as a generation that leaves its precision open would.
 
     `data_types` are those that a client chose, in the order of the parts; `warm_up` draws a
-    throw-away step with it. `cached` is what main memory has of it.
+    throw-away step with it, or runs once what cannot draw alone. `cached` is what main memory
+    has of it; `model_type` is one of `WHOLE_MODELS` or `LONE_NETWORKS`.
     """
 
     model_id: ModelId
@@ -61,6 +63,7 @@ class LoadJob(Job[LoadReport], frozen=True):
     cached: CachedModel | None = None
     data_types: PartDataTypes = ()
     warm_up: bool = False
+    model_type: ModelType = ModelType.CHECKPOINT
 
     @property
     def image_count(self) -> int:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.checkpoint import inspect_checkpoint
+from domains.model.backends.component import plan_component
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.diffusers_folder import inspect_folder
+from domains.model.backends.diffusers_folder import INDEX_FILE, inspect_folder
 from domains.model.backends.families.registry import FAMILIES
-from domains.model.backends.model_plan import ModelPlan
+from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.types import ModelType
+
+_TYPES = {
+    "vae": ModelType.VAE,
+    "controlnet": ModelType.CONTROL_NET,
+    "text_encoder": ModelType.TEXT_ENCODER,
+}
 
 
 def plan_model(files: ConfinedFiles) -> ModelPlan:
@@ -31,18 +38,44 @@ def plan_model(files: ConfinedFiles) -> ModelPlan:
     return plan
 
 
-def plan_to_draw(files: ConfinedFiles) -> ModelPlan:
-    """The plan of a model that draws from text on its own.
+def plan_whole(files: ConfinedFiles, type: ModelType) -> ModelPlan:
+    """The plan of a checkpoint, or of a refiner where that is wanted.
 
-    Raises: As `plan_model`; MODEL_INCOMPATIBLE for a refiner.
+    Raises: As `plan_model`; MODEL_INCOMPATIBLE for the other of the two.
     """
     plan = plan_model(files)
-    if plan.type is not ModelType.CHECKPOINT:
-        raise FailedPrecondition(
-            f"The model is a {plan.type.value}; it cannot draw from text on its own.",
-            reason=Reason.MODEL_INCOMPATIBLE,
-        )
+    if plan.type is not type:
+        raise _other(plan.type, type)
     return plan
+
+
+def plan_lone(files: ConfinedFiles, type: ModelType) -> NetworkPlan:
+    """The plan of a model that is one network, of the type that is wanted.
+
+    Raises: As `plan_component`; MODEL_INCOMPATIBLE for one of another type.
+    """
+    plan = plan_component(files)
+    if _TYPES[plan.name] is not type:
+        raise _other(_TYPES[plan.name], type)
+    return plan
+
+
+def networks_of(files: ConfinedFiles) -> tuple[NetworkPlan, ...]:
+    """The networks of a folder, whether it is a whole model or one network.
+
+    Raises: As `inspect_folder` and `plan_component`.
+    """
+    if files.has_file(INDEX_FILE):
+        return inspect_folder(files).networks
+    return (plan_component(files),)
+
+
+def _other(found: ModelType, wanted: ModelType) -> FailedPrecondition:
+    return FailedPrecondition(
+        f"The model's files are those of a {found.value}, and a {wanted.value} is needed here.",
+        reason=Reason.MODEL_INCOMPATIBLE,
+        metadata={"type": found.value},
+    )
 
 
 def fingerprint(files: ConfinedFiles) -> Fingerprint:

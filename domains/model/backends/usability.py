@@ -18,21 +18,26 @@ _OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
 _TITLES = {family.architecture: family.title for family in FAMILIES}
 _WAITS = {
     ModelType.LORA: "LoRAs are listed and checked; applying them in a generation comes later.",
-    ModelType.VAE: "VAEs are listed and checked; choosing one for a generation comes later.",
+    ModelType.VAE: (
+        "VAEs are listed, checked and loaded; choosing one for a generation comes later."
+    ),
     ModelType.CONTROL_NET: (
-        "ControlNets are listed and checked; following a control picture comes later."
+        "ControlNets are listed, checked and loaded; following a control picture comes later."
     ),
     ModelType.EMBEDDING: (
         "Textual inversions are listed and checked; using their words in a prompt comes later."
     ),
-    ModelType.REFINER: "Refiners are listed and checked; refining a picture comes later.",
+    ModelType.REFINER: (
+        "Refiners are listed, checked and loaded; refining a picture comes later."
+    ),
     ModelType.UPSCALER: "Upscalers are listed; enlarging waits for postprocessing.",
     ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
     ModelType.SAFETY_CLASSIFIER: (
         "Classifiers are listed; scoring pictures waits for safety checks."
     ),
     ModelType.TEXT_ENCODER: (
-        "Text encoders are listed; a checkpoint's own is used, another cannot be chosen yet."
+        "Text encoders are listed, checked and loaded; a checkpoint's own is used, another "
+        "cannot be chosen yet."
     ),
     ModelType.IMAGE_ENCODER: "Image encoders are listed; they wait for picture prompts.",
     ModelType.IMAGE_PROMPT_ADAPTER: "IP-Adapters are listed; they wait for picture prompts.",

@@ -18,8 +18,8 @@ from domains.model.core.selection import (
     order_key,
     search,
 )
-from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
-from domains.model.types import Model, ModelType
+from domains.model.errors import ModelNotFound, ModelUnusable, NotLoadedAlone, SearchInvalid
+from domains.model.types import Model, ModelType, loads
 from domains.model.views import (
     FittingModels,
     ModelEvent,
@@ -179,6 +179,22 @@ class ModelCatalogue:
             raise ModelUnusable(model.model_id, model.problem)
         if model.type is not type:
             raise ModelNotFound.of_type(model, type)
+        return model
+
+    async def loadable(self, model_id: str) -> Model:
+        """The model to put on a device: a whole one, or a network that work with one uses;
+        empty means the default checkpoint.
+
+        Raises:
+            ModelUnusable: It is there and cannot be used, with its problem's reason.
+            NotLoadedAlone: It is something else.
+            DomainError: What `get` raises.
+        """
+        model = await self.get(model_id)
+        if model.problem is not None and (model.type is None or loads(model.type)):
+            raise ModelUnusable(model.model_id, model.problem)
+        if not loads(model.type):
+            raise NotLoadedAlone(model)
         return model
 
     async def fitting(self, model: Model) -> FittingModels:

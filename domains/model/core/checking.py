@@ -9,13 +9,14 @@ from functools import partial
 from domains import checks
 from domains.device.ports import Place
 from domains.device.types import DeviceChoice, DeviceKind, NamedDevice
-from domains.errors import FailedPrecondition
+from domains.errors import FailedPrecondition, Reason
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
+from domains.model.core.loading import load_job
 from domains.model.errors import ChecksumMismatch, InvalidTask, ModelUnusable
-from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob, LoadJob
+from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob
 from domains.model.ports import Machine
-from domains.model.types import Model, ModelEstimate, ModelType
+from domains.model.types import Model, ModelEstimate, loads
 from domains.model.views import ValidationDepth, ValidationRequest
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
@@ -132,12 +133,13 @@ class Checks:
         return Outcome(report=done)
 
     async def _try(self, model: Model, session: Session) -> tuple[Finding, ...]:
-        """Load it and draw a throw-away step; what is wrong with the model is a finding."""
-        job = LoadJob(model.model_id, model.place, warm_up=True)
+        """Load it and draw a throw-away step, or run it once where it does not draw alone; what
+        is wrong with the model is a finding."""
         try:
-            await run_job(self._pool, session, job)
+            await run_job(self._pool, session, load_job(model, warm_up=True))
         except FailedPrecondition as error:
-            if not error.reason.value.startswith("MODEL_"):
+            of_the_model = error.reason.value.startswith("MODEL_")
+            if not of_the_model and error.reason is not Reason.NON_FINITE_OUTPUT:
                 raise
             return (Finding.of(error),)
         return ()
@@ -151,8 +153,8 @@ class Checks:
 
 
 def _runs(model: Model) -> bool:
-    """Whether a device can draw with it alone."""
-    return model.usable and model.type is ModelType.CHECKPOINT
+    """Whether a device can run it."""
+    return model.usable and loads(model.type)
 
 
 def changed_since(known: str, read: str) -> tuple[Finding, ...]:

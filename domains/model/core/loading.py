@@ -77,7 +77,7 @@ class Loads:
             *_check_data_types(request.data_types),
             *check_options(request.options, "options"),
         )
-        model = await self._catalogue.resolve(request.model_id)
+        model = await self._catalogue.loadable(request.model_id)
         InvalidLoad.check(*_check_parts(request.data_types, model))
         effort = Effort(model.model_id)
         placed = await self._place(request.placement, effort, request.options.priority)
@@ -94,7 +94,7 @@ class Loads:
             )
         measuring = (Phase.MEASURING,) if request.warm_up else ()
         chosen = tuple(sorted(request.data_types, key=lambda one: one.part.value))
-        job = LoadJob(model.model_id, model.place, data_types=chosen, warm_up=request.warm_up)
+        job = load_job(model, data_types=chosen, warm_up=request.warm_up)
         return SessionPlan(
             kind=SessionKind.MODEL_LOAD,
             device_id=device_id,
@@ -137,6 +137,20 @@ class Loads:
         )
         took = 0.0 if report.origin is ModelOrigin.LOADED else clock.time() - began
         return Outcome(timings={Phase.LOADING_MODEL: took}, report=loaded)
+
+
+def load_job(
+    model: Model, *, data_types: tuple[PartDataType, ...] = (), warm_up: bool = False
+) -> LoadJob:
+    """What has a worker load a model of a type that `loads`."""
+    assert model.type is not None
+    return LoadJob(
+        model.model_id,
+        model.place,
+        data_types=data_types,
+        warm_up=warm_up,
+        model_type=model.type,
+    )
 
 
 def _check_data_types(chosen: tuple[PartDataType, ...]) -> Iterator[FieldViolation]:
