@@ -30,9 +30,18 @@ def plan_model(files: ConfinedFiles) -> ModelPlan:
     Args:
         files: A folder in the diffusers layout, or a checkpoint in one file.
 
-    Raises: As `inspect_folder` and `inspect_checkpoint`.
+    Raises: As `inspect_folder` and `inspect_checkpoint`; MODEL_INCOMPATIBLE for a refiner that
+        is used with the networks of a checkpoint.
     """
-    return inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
+    plan = inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
+    if plan.borrowed:
+        raise FailedPrecondition(
+            f"The refiner has no {' and no '.join(plan.borrowed)} of its own: it takes those "
+            "of the checkpoint whose pictures it refines, which comes later.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+            metadata={"component": plan.borrowed[0]},
+        )
+    return plan
 
 
 def plan_whole(files: ConfinedFiles, type: ModelType) -> ModelPlan:
@@ -91,7 +100,8 @@ def fingerprint(files: ConfinedFiles) -> Fingerprint:
 
 
 def companion_state(files: ConfinedFiles, metadata: Mapping[str, str]) -> Fingerprint:
-    """The state of the folder whose configuration a file names; empty where there is none.
+    """The state of the folder whose configuration a file names; empty where there is none, and
+    for a configuration that the file holds itself.
 
     Args:
         files: The model that is one file.
@@ -103,7 +113,7 @@ def companion_state(files: ConfinedFiles, metadata: Mapping[str, str]) -> Finger
     """
     try:
         given = companion_of(files, metadata)
-        return () if given is None else _of_folder(given)
+        return _of_folder(given) if isinstance(given, ConfinedFiles) else ()
     except FailedPrecondition:
         return ()
 
