@@ -74,6 +74,16 @@ class CachedModel(Value, frozen=True):
     files: Annotated[tuple[CachedFile, ...], Meta(max_length=1_000)]
 
 
+class EvictionCause(Enum):
+    """Why a model left memory."""
+
+    REQUESTED = "requested"
+    ROOM = "room"
+    PRESSURE = "pressure"
+    WORKER_LOST = "worker-lost"
+    FILE_CHANGED = "file-changed"
+
+
 class ModelPart(Enum):
     """A part of a model that has numbers of its own."""
 
@@ -90,6 +100,7 @@ NETWORK_PARTS: Mapping[str, ModelPart] = MappingProxyType(
         "vae": ModelPart.VAE,
         "text_encoder": ModelPart.TEXT_ENCODER,
         "text_encoder_2": ModelPart.TEXT_ENCODER_2,
+        "controlnet": ModelPart.DENOISER,  # it is half of one
     }
 )
 """Parts that compute, by the name of the network among a model's components."""
@@ -170,6 +181,7 @@ class DegradationKind(Enum):
     SLOW_ENCODER = "slow-encoder"
     PROMPT_TRUNCATED = "prompt-truncated"
     PARAMETERS_OMITTED = "parameters-omitted"
+    PROMPT_SYNTAX_LITERAL = "prompt-syntax-literal"
 
 
 class Degradation(Value, frozen=True):

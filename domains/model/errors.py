@@ -109,6 +109,23 @@ class ModelUnusable(FailedPrecondition):
         )
 
 
+class NotLoadedAlone(FailedPrecondition):
+    """The model is nothing that lies on a device by itself."""
+
+    def __init__(self, model: Model) -> None:
+        kind = model.type.value if model.type else "model of unknown type"
+        what_to_do = (
+            "the generation that names it puts it into its checkpoint, so load that"
+            if model.type in (ModelType.LORA, ModelType.EMBEDDING)
+            else "this version has nothing that would run it"
+        )
+        super().__init__(
+            f"The model is a {kind}, which is not loaded by itself: {what_to_do}.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+            metadata={"model_id": model.model_id, "type": kind},
+        )
+
+
 class ModelInUse(FailedPrecondition):
     """Work uses the model, which therefore cannot be taken away."""
 
@@ -141,6 +158,17 @@ class PicklesNotConverted(FailedPrecondition):
         super().__init__(
             "Pickles are not converted on this server (convert_pickles); convert it elsewhere.",
             reason=Reason.MODEL_UNSAFE_PICKLE,
+        )
+
+
+class LayoutFixed(FailedPrecondition):
+    """The model cannot be written in the other layout."""
+
+    def __init__(self, model_id: str, why: str) -> None:
+        super().__init__(
+            f"Model {model_id!r} {why}.",
+            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+            metadata={"model_id": model_id},
         )
 
 

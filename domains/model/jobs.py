@@ -20,6 +20,7 @@ from domains.codec import (
 )
 from domains.device.types import Components
 from domains.errors import DomainError, Reason
+from domains.model.types import ModelType
 from domains.model.views import ValidationDepth
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge
@@ -33,6 +34,7 @@ from domains.values import (
 )
 
 MAX_FINDINGS = 100
+MOST_DB = 100.0
 _LONGEST_NAME = 256
 _MOST_LEFT_OUT = 64
 PartDataTypes = Annotated[tuple[PartDataType, ...], Meta(max_length=8)]
@@ -53,7 +55,8 @@ class LoadJob(Job[LoadReport], frozen=True):
     """Load a model as a generation that leaves its precision open would.
 
     `data_types` are those that a client chose, in the order of the parts; `warm_up` draws a
-    throw-away step with it. `cached` is what main memory has of it.
+    throw-away step with it, or runs once what cannot draw alone. `cached` is what main memory
+    has of it; `model_type` is one of `WHOLE_MODELS` or `LONE_NETWORKS`.
     """
 
     model_id: ModelId
@@ -61,6 +64,7 @@ class LoadJob(Job[LoadReport], frozen=True):
     cached: CachedModel | None = None
     data_types: PartDataTypes = ()
     warm_up: bool = False
+    model_type: ModelType = ModelType.CHECKPOINT
 
     @property
     def image_count(self) -> int:
@@ -116,6 +120,33 @@ class BenchmarkJob(Job[BenchmarkReport], frozen=True):
         return ModelFiles(self.model_id, self.place.path)
 
 
+class ComparisonReport(Value, frozen=True):
+    """How like each other two pictures are: their peak signal-to-noise ratio in decibels,
+    `MOST_DB` where every pixel is the same."""
+
+    similarity_db: Annotated[float, Meta(ge=0, le=MOST_DB)]
+
+
+class ComparisonJob(Job[ComparisonReport], frozen=True):
+    """Draw one picture with each of two models, with the same seed; the device holds afterwards
+    what it held before."""
+
+    model_id: ModelId
+    place: ModelPlace
+    other_model_id: ModelId
+    other_place: ModelPlace
+
+    @property
+    def image_count(self) -> int:
+        """One: they are the same picture."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles:
+        """What the other one was made of."""
+        return ModelFiles(self.model_id, self.place.path)
+
+
 class Finding(Value, frozen=True):
     """Something wrong with a model: in which component or file, and in which tensor."""
 
@@ -164,9 +195,10 @@ class ConversionReport(Value, frozen=True):
 
 
 class ConvertJob(Job[ConversionReport], frozen=True):
-    """Write a model as safetensors into an empty folder, in the inspector.
+    """Write a model as safetensors into a folder that is empty or to be made, in the inspector.
 
-    A model of one file becomes `file_name` in that folder, a folder becomes its content.
+    A model of one file becomes `file_name` in that folder, a folder becomes its content; with
+    `rearrange` a checkpoint of one file becomes a folder's content, and a folder `file_name`.
     Without a data type every tensor keeps its own; `prune` leaves out what only training needs
     from a model of one file. With `spare_vae` a folder's VAE that overflows in 16 bits gets 32,
     unless `vae_data_type` is given.
@@ -180,3 +212,4 @@ class ConvertJob(Job[ConversionReport], frozen=True):
     vae_data_type: TensorDataType | None = None
     prune: bool = False
     spare_vae: bool = False
+    rearrange: bool = False

@@ -45,6 +45,17 @@ class ModelType(Enum):
     CONTROL_PREPROCESSOR = "control-preprocessor"
 
 
+WHOLE_MODELS = frozenset({ModelType.CHECKPOINT, ModelType.REFINER})
+"""Types of models that have a denoiser and what goes with it."""
+LONE_NETWORKS = frozenset({ModelType.VAE, ModelType.CONTROL_NET, ModelType.TEXT_ENCODER})
+"""Types of models that are one network, which work with a checkpoint uses."""
+
+
+def loads(type: ModelType | None) -> bool:
+    """Whether models of a type are put on devices."""
+    return type in WHOLE_MODELS or type in LONE_NETWORKS
+
+
 class ModelFormat(Enum):
     """How a model lies on disk."""
 

@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from domains.model.types import Architecture, Model, ModelFormat, ModelNotes, ModelType
+from domains.device.types import Placement
+from domains.model.types import (
+    Architecture,
+    Model,
+    ModelBenchmark,
+    ModelFormat,
+    ModelNotes,
+    ModelType,
+)
 from domains.session.types import WorkOptions
-from domains.values import TensorDataType
+from domains.values import EvictionCause, TensorDataType
 
 
 class ModelOrder(Enum):
@@ -101,16 +109,6 @@ class RefreshReport:
     problems: tuple[str, ...]
 
 
-class EvictionCause(Enum):
-    """Why a model left memory."""
-
-    REQUESTED = "requested"
-    ROOM = "room"
-    PRESSURE = "pressure"
-    WORKER_LOST = "worker-lost"
-    FILE_CHANGED = "file-changed"
-
-
 class ModelEventKind(Enum):
     """What happened to a model."""
 
@@ -175,7 +173,8 @@ class ConversionRequest:
 class OptimizationRequest:
     """Write a smaller copy as `target_model_id`; `vae_data_type` is that of the VAE alone.
 
-    `measured` asks for figures of both. `digest` stands for the whole request.
+    `placement` says where both are measured, None leaves that out. `digest` stands for the
+    whole request.
     """
 
     model_id: str
@@ -183,16 +182,23 @@ class OptimizationRequest:
     data_type: TensorDataType
     vae_data_type: TensorDataType | None
     prune: bool
-    measured: bool
+    placement: Placement | None
     options: WorkOptions
     digest: bytes
 
 
 @dataclass(frozen=True)
 class ModelOptimization:
-    """A smaller copy, and sizes on disk in bytes before and after."""
+    """A smaller copy, and sizes on disk in bytes before and after.
+
+    Where they were measured: figures of the model and of the copy, and how like the pictures
+    of the two are, in decibels.
+    """
 
     model: Model
     size_before_bytes: int
     size_after_bytes: int
     tensors_pruned: int
+    before: ModelBenchmark | None = None
+    after: ModelBenchmark | None = None
+    similarity_db: float = 0.0

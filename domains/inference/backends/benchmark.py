@@ -9,8 +9,9 @@ from domains.device.backends.torch_gauge import stretch_on
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.drawing import Clock
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.loader import Loader, WantedModel
+from domains.inference.backends.loader import Loader
 from domains.inference.backends.step_trial import StepTrial
+from domains.inference.backends.wanted import WantedModel
 from domains.model.jobs import BenchmarkJob, BenchmarkReport
 from domains.session.jobs import JobContext
 

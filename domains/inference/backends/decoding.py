@@ -8,10 +8,8 @@ import torch
 
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.device import Numerics
 from domains.inference.backends.images import Pixels, to_pixels
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.precision import apply
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.tiled_decode import needs_tiles
 from domains.inference.backends.vae import decode, decode_in_tiles
@@ -62,10 +60,8 @@ def decode_pixels(
     """
     decoding = _Decoding(model, latents, check_stop, may_tile, tiling)
     image = decoding.run()
-    if not _finite(image) and model.vae_numerics.data_type is not torch.float32:
-        before = str(model.vae_numerics.data_type).removeprefix("torch.")
-        model.vae_numerics = Numerics(torch.float32)
-        apply(model.networks["vae"], model.vae_numerics)
+    before = str(model.vae_numerics.data_type).removeprefix("torch.")
+    if not _finite(image) and model.widen_vae():
         decoding.degradations.append(
             Degradation(
                 DegradationKind.DATA_TYPE,

@@ -1,7 +1,6 @@
 """Networks without weights, run once without numbers: do they take what they will be given?
 
-Torch's meta device works out shapes and nothing else, in a fraction of a second for the
-largest of them. What a configuration breaks, it breaks here, before any weight is read.
+What a configuration breaks, it breaks here, before any weight is read.
 """
 
 from __future__ import annotations
@@ -12,15 +11,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from domains.limits import LIMITS
+from domains.inference.backends import one_run
+from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import invalid
-from domains.model.backends.families.sdxl import TIME_IDS
 from domains.model.backends.library_errors import blamed_on
-from domains.model.backends.sizes import pixels_per_latent
 
-# Guidance has two texts in a batch; CLIP's window is 77 tokens.
-_BATCH = 2
-_TOKENS = 77
 _META = torch.device("meta")
 
 
@@ -35,38 +30,41 @@ def try_networks(networks: Mapping[str, nn.Module], configs: Mapping[str, Any]) 
         FailedPrecondition: MODEL_CONFIG_INVALID of the network that fails, or whose output
             is of another shape than the next one takes.
     """
-    unet, vae = configs["unet"], configs["vae"]
-    scale = pixels_per_latent(vae)
-    pixels = int(LIMITS["GenerationSettings.width"].minimum or 0)
-    latents = (vae["latent_channels"], pixels // scale, pixels // scale)
+    latents = one_run.latent_shape(configs["vae"])
     with torch.no_grad(), _META:
         with blamed_on("unet", "config.json"):
-            noise: Any = networks["unet"](
-                torch.empty(_BATCH, *latents),
-                torch.ones(()),
-                encoder_hidden_states=torch.empty(_BATCH, _TOKENS, unet["cross_attention_dim"]),
-                added_cond_kwargs=_added(unet),
-                return_dict=False,
-            )[0]
-        _check_shape("unet", noise, (_BATCH, *latents))
-        network: Any = networks["vae"]
+            noise = one_run.run_unet(networks["unet"], configs["unet"], latents)
+        _check_shape("unet", noise, (one_run.BATCH, *latents))
+    _try_vae(networks["vae"], configs["vae"])
+
+
+def try_network(name: str, network: nn.Module, config: Config) -> None:
+    """Run a VAE or ControlNet once; a text encoder takes what its configuration says.
+
+    Args:
+        name: What it is called in a folder.
+        network: On the meta device.
+        config: Its checked configuration.
+
+    Raises:
+        FailedPrecondition: MODEL_CONFIG_INVALID, where it fails or gives what is not wanted.
+    """
+    if name == "vae":
+        _try_vae(network, config)
+    if name == "controlnet":
+        with torch.no_grad(), _META, blamed_on(name, "config.json"):
+            one_run.run_control_net(network)
+
+
+def _try_vae(vae: nn.Module, config: Config) -> None:
+    latents = one_run.latent_shape(config)
+    with torch.no_grad(), _META:
         with blamed_on("vae", "config.json"):
-            image = network.decode(torch.empty(1, *latents), return_dict=False)[0]
-        _check_shape("vae", image, (1, 3, pixels, pixels))
+            image = one_run.decode_once(vae, config)
+        _check_shape("vae", image, (1, 3, one_run.PIXELS, one_run.PIXELS))
         with blamed_on("vae", "config.json"):
-            encoded = network.encode(image).latent_dist.mean
+            encoded = one_run.encode_once(vae, image)
         _check_shape("vae", encoded, (1, *latents))
-
-
-def _added(unet: Mapping[str, Any]) -> dict[str, torch.Tensor] | None:
-    if unet.get("addition_embed_type") is None:
-        return None
-    width = unet["projection_class_embeddings_input_dim"]
-    pooled = width - TIME_IDS * unet["addition_time_embed_dim"]
-    return {
-        "text_embeds": torch.empty(_BATCH, pooled),
-        "time_ids": torch.empty(_BATCH, TIME_IDS),
-    }
 
 
 def _check_shape(component: str, output: torch.Tensor, wanted: tuple[int, ...]) -> None:

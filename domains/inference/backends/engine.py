@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from msgspec import structs
@@ -17,17 +17,28 @@ from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob,
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.benchmark import Benchmark
+from domains.inference.backends.comparison import Comparison
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
+from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.loader import Loader, ReadyModel, WantedModel
+from domains.inference.backends.loader import Held, Loader, Ready
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.page_locks import lock_problem
+from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
-from domains.model.jobs import BenchmarkJob, BenchmarkReport, LoadJob, LoadReport
+from domains.model.jobs import (
+    BenchmarkJob,
+    BenchmarkReport,
+    ComparisonJob,
+    ComparisonReport,
+    LoadJob,
+    LoadReport,
+)
+from domains.model.types import LONE_NETWORKS
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 
@@ -50,16 +61,16 @@ class Engine:
         self._device = torch.device(device)
         self._loader = Loader(self._device, self._count)
         self._components: tuple[LoadedComponent, ...] = ()
-        self._used = ""  # id of the model that work uses
+        self._used: frozenset[str] = frozenset()  # ids of the models that work uses
 
     @property
     def _model(self) -> LoadedModel | None:
-        """The model used last."""
+        """The model used last of those that draw."""
         return self._loader.models.newest
 
     @property
     def loaded_path(self) -> Path | None:
-        """Where the model used last lies."""
+        """Where that model lies."""
         return None if self._model is None else self._model.place.path
 
     def held(self) -> tuple[LoadedComponent, ...]:
@@ -71,7 +82,7 @@ class Engine:
         now = datetime.now(UTC)
         return tuple(
             structs.replace(part, in_use=True, last_use_time=now)
-            if part.model_id == used
+            if part.model_id in used
             else part
             for part in components
         )
@@ -112,12 +123,16 @@ class Engine:
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""
         wanted = WantedModel(
-            job.model_id, job.place, data_types=job.data_types, cached=job.cached
+            job.model_id,
+            job.place,
+            data_types=job.data_types,
+            cached=job.cached,
+            type=job.model_type,
         )
         before = {model.model_id for model in self._loader.models}
 
-        def load() -> ReadyModel:
-            found = self._loader.ready(wanted, context, Clock())
+        def load() -> Ready[Any]:
+            found = self._load(wanted, context)
             self._using(found.model)
             if job.warm_up:
                 warm_up(found.model, context)
@@ -137,14 +152,10 @@ class Engine:
         """Let loaded models go; see the port. A stop leaves nothing half loaded."""
         models = self._loader.models
 
-        def leaves(model: LoadedModel) -> bool:
+        def leaves(model: Loaded) -> bool:
             return not job.model_ids or model.model_id in job.model_ids
 
-        again = [
-            WantedModel(one.model_id, one.place, one.precision, one.chosen)
-            for one in models
-            if leaves(one)
-        ]
+        again = [one.wanted() for one in models if leaves(one)]
         if not again:
             return ReleaseReport(())
         context.emit(PhaseStarted(Phase.RELEASING))
@@ -157,7 +168,8 @@ class Engine:
 
         def reload() -> None:
             for wanted in again:
-                self._loader.ready(wanted, context, Clock())
+                self._load(wanted, context)
+                self._loader.models.unclaim(wanted.place)
 
         self._guarded(reload)
         return ReleaseReport(released, self._components)
@@ -177,9 +189,19 @@ class Engine:
         """Measure a model; see the port."""
         return self._guarded(Benchmark(self._loader, job, context).run)
 
-    def _using(self, model: LoadedModel) -> LoadedModel:
-        """Tell that work uses this model from here on."""
-        self._used = model.model_id
+    def compare(self, job: ComparisonJob, context: JobContext) -> ComparisonReport:
+        """Draw with two models; see the port."""
+        return self._guarded(Comparison(self._loader, job, context).run)
+
+    def _load(self, wanted: WantedModel, context: JobContext) -> Ready[Any]:
+        """Have a model ready, a whole one or one network."""
+        if wanted.type in LONE_NETWORKS:
+            return self._loader.ready_network(wanted, context, Clock())
+        return self._loader.ready(wanted, context, Clock())
+
+    def _using(self, model: Held) -> Held:
+        """Tell that work uses this model too from here on."""
+        self._used |= {model.model_id}
         self._count()
         return model
 
@@ -194,10 +216,9 @@ class Engine:
             with torch.no_grad():
                 yield
         finally:
-            if self._model is not None and self._model.model_id == self._used:
-                self._loader.models.use(self._model)
+            self._loader.models.end_work()
             self._count()
-            self._used = ""
+            self._used = frozenset()
 
     def _guarded(self, act: Callable[[], Result]) -> Result:
         """Run `act` without gradients, turning torch's errors into the domain's."""

@@ -5,32 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import torch
-from torch import nn
 
-from domains.device.types import LoadedComponent
-from domains.inference.backends.device import (
-    DATA_TYPES,
-    Numerics,
-    data_type_of,
-    release_memory,
-)
+from domains.inference.backends.device import Numerics, data_type_of, release_memory
+from domains.inference.backends.loaded import Loaded
+from domains.inference.backends.precision import apply
 from domains.inference.backends.tokenizing import Tokenizer
+from domains.inference.backends.wanted import WantedModel
 from domains.inference.types import PrecisionMode
-from domains.model.backends.confined_files import Fingerprint
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.sizes import pixels_per_latent
-from domains.values import (
-    NETWORK_PARTS,
-    ByteFigure,
-    ModelOrigin,
-    ModelPart,
-    ModelPlace,
-    PartDataType,
-)
+from domains.values import NETWORK_PARTS, ModelPart, PartDataType
 
 _KEPT_EMBEDDINGS = 32
 
@@ -77,26 +64,20 @@ class EmbeddingCache:
             self._kept.popitem(last=False)
 
 
-@dataclass
-class LoadedModel:
-    """Networks and tokenizers of one model on one device.
+@dataclass(kw_only=True)
+class LoadedModel(Loaded):
+    """Networks and tokenizers of one checkpoint or refiner on one device.
 
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
     that overflows is replaced by its float32 copy. A profile changes `vae_tiling`,
     `plain_attention` (what slicing has replaced) and `compiled`.
 
-    `chosen` are the data types that whoever loaded it asked for; `origin` is where it was
-    before. `others_make_room` lets go of what else its device holds.
+    `others_make_room` lets go of what else its device holds.
     """
 
-    model_id: str
-    place: ModelPlace
     precision: PrecisionMode
-    fingerprint: Fingerprint
     plan: ModelPlan
-    device: torch.device
-    networks: dict[str, nn.Module]
     tokenizers: dict[str, Tokenizer]
     unet_numerics: Numerics
     vae_numerics: Numerics
@@ -107,10 +88,6 @@ class LoadedModel:
     vae_tiling: bool = False
     plain_attention: dict[str, Any] | None = None
     compiled: bool = False
-    chosen: tuple[PartDataType, ...] = ()
-    origin: ModelOrigin = ModelOrigin.DISK
-    load_time: datetime = field(default_factory=lambda: datetime.now(UTC))
-    last_use: datetime = field(default_factory=lambda: datetime.now(UTC))
     others_make_room: Callable[[], None] = _nothing
 
     @property
@@ -130,30 +107,24 @@ class LoadedModel:
             ),
         )
 
-    def components(self) -> tuple[LoadedComponent, ...]:
-        """Its networks, with the bytes and the element type of their tensors."""
-        found = []
-        for name, network in self.networks.items():
-            tensors = (*network.parameters(), *network.buffers())
-            size = sum(tensor.nbytes for tensor in tensors)
-            types = {tensor.dtype for tensor in network.parameters()}
-            found.append(
-                LoadedComponent(
-                    model_id=self.model_id,
-                    component=name,
-                    size=ByteFigure.measured(size, "sum of torch.Tensor.nbytes"),
-                    data_type=DATA_TYPES.get(types.pop()) if len(types) == 1 else None,
-                    last_use_time=self.last_use,
-                    load_time=self.load_time,
-                    origin=self.origin,
-                )
-            )
-        return tuple(found)
+    def serves(self, wanted: WantedModel, precision: PrecisionMode) -> bool:
+        """Whether it is the one, computing as is asked for.
 
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all its tensors."""
-        return sum(part.size.value or 0 for part in self.components())
+        One whose data types somebody chose serves whoever leaves them open.
+        """
+        if (self.place, self.plan.type) != (wanted.place, wanted.type):
+            return False
+        if wanted.data_types:
+            return self.chosen == wanted.data_types
+        if self.chosen:
+            return wanted.precision is PrecisionMode.OPEN
+        return self.precision is precision
+
+    def wanted(self) -> WantedModel:
+        """See `Loaded`."""
+        return WantedModel(
+            self.model_id, self.place, self.precision, self.chosen, type=self.plan.type
+        )
 
     def make_room(self) -> None:
         """Let go of what can be had again, and of what the allocator keeps."""
@@ -161,6 +132,14 @@ class LoadedModel:
         self.others_make_room()
         release_memory(self.device)
 
+    def widen_vae(self) -> bool:
+        """See `Loaded`."""
+        if self.vae_numerics.data_type is torch.float32:
+            return False
+        self.vae_numerics = Numerics(torch.float32)
+        apply(self.networks["vae"], self.vae_numerics)
+        return True
+
     def plan_config(self, network: str) -> dict[str, Any]:
-        """The checked configuration of one network."""
+        """See `Loaded`."""
         return next(plan.config for plan in self.plan.networks if plan.name == network)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 
 from domains.device.backends.torch_gauge import in_main_memory
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock
+from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_models import MOST_MODELS, LoadedModels
+from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.model_loading import (
     PreparedModel,
     build_networks,
@@ -19,53 +22,32 @@ from domains.inference.backends.model_loading import (
     prepare_model,
     state_of,
 )
+from domains.inference.backends.network_loading import (
+    build_network,
+    load_network,
+    prepare_network,
+)
 from domains.inference.backends.profiles import ProfileSettings, bring_into
 from domains.inference.backends.room import fits_beside, missing_beside, picture_bytes
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.switching import become, can_become
+from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
-from domains.values import CachedModel, ModelOrigin, ModelPlace, PartDataType
+from domains.values import ModelOrigin, ModelPlace
 
 # Models whose headers and tokenizers are kept, read and checked.
 _MOST_KNOWN = 8
+Held = TypeVar("Held", bound=Loaded)
 
 
 @dataclass(frozen=True)
-class WantedModel:
-    """A model that work needs.
-
-    `data_types` are those of its parts that somebody chose, `cached` is what main memory has
-    of it.
-    """
-
-    model_id: str
-    place: ModelPlace
-    precision: PrecisionMode = PrecisionMode.OPEN
-    data_types: tuple[PartDataType, ...] = ()
-    cached: CachedModel | None = None
-
-    def is_served_by(self, model: LoadedModel, precision: PrecisionMode) -> bool:
-        """Whether `model` is the one, computing as is asked for.
-
-        One whose data types somebody chose serves whoever leaves them open.
-        """
-        if model.place != self.place:
-            return False
-        if self.data_types:
-            return model.chosen == self.data_types
-        if model.chosen:
-            return self.precision is PrecisionMode.OPEN
-        return model.precision is precision
-
-
-@dataclass(frozen=True)
-class ReadyModel:
+class Ready(Generic[Held]):
     """A model that is loaded, and where it was when work asked for it."""
 
-    model: LoadedModel
+    model: Held
     origin: ModelOrigin
 
 
@@ -88,11 +70,13 @@ class Loader:
         self.settings = ProfileSettings()
         """What the device's profile decides for all of them."""
 
-    def ready(self, wanted: WantedModel, context: JobContext, clock: Clock) -> ReadyModel:
-        """The model, loaded if it is not there; its seconds are `clock`'s `load`.
+    def ready(
+        self, wanted: WantedModel, context: JobContext, clock: Clock
+    ) -> Ready[LoadedModel]:
+        """A checkpoint or refiner, loaded if it is not there; its seconds are `clock`'s `load`.
 
-        What cannot be loaded costs nothing: the others stay, unless memory did not suffice
-        for them beside it.
+        It stays until the work ends, whatever the work loads beside it. What cannot be loaded
+        costs nothing: the others stay, unless memory did not suffice for them beside it.
 
         Raises:
             DomainError: As `prepare_model` and `load_weights`.
@@ -101,26 +85,47 @@ class Loader:
         precision = wanted.precision
         if precision is PrecisionMode.OPEN:
             precision = self.settings.open_precision
-        there = self.models.at(wanted.place)
-        if (
-            there is not None
-            and wanted.is_served_by(there, precision)
-            and there.fingerprint == state_of(wanted.model_id, wanted.place)
-        ):
-            self.models.use(there)
-            return ReadyModel(there, ModelOrigin.LOADED)
+        there = self._unchanged(wanted)
+        if isinstance(there, LoadedModel) and there.serves(wanted, precision):
+            return Ready(self._claimed(there), ModelOrigin.LOADED)
         del there
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         with clock.time("load"):
             prepared = self._prepared(wanted, precision, context)
-            # What is made for the processor would go on using what is lent.
-            source = WeightSource(wanted.cached, lends=not in_main_memory(self.device))
+            source = self._source(wanted)
             fresh = self._switched(prepared, source, context)
             fresh = fresh or self._loaded(prepared, source, context)
-            # By its place: a model that knows itself would not go with its last user.
-            fresh.others_make_room = lambda: self.let_go(keep=self.models.at(wanted.place))
+            fresh.others_make_room = self.let_go
             bring_into(fresh, self.settings)
-        return ReadyModel(fresh, fresh.origin)
+        return Ready(self._claimed(fresh), fresh.origin)
+
+    def ready_network(
+        self, wanted: WantedModel, context: JobContext, clock: Clock
+    ) -> Ready[LoadedNetwork]:
+        """A model that is one network, likewise: beside what the work has ready already.
+
+        Raises:
+            DomainError: As `prepare_network` and `load_network`.
+            Exception: As torch raises it.
+        """
+        there = self._unchanged(wanted)
+        if isinstance(there, LoadedNetwork) and there.serves(wanted):
+            return Ready(self._claimed(there), ModelOrigin.LOADED)
+        del there
+        context.emit(PhaseStarted(Phase.LOADING_MODEL))
+        with clock.time("load"):
+            context.check_stop()
+            prepared = prepare_network(wanted, self.device)
+            context.check_stop()
+            empty, source = build_network(prepared), self._source(wanted)
+
+            def load() -> LoadedNetwork:
+                return load_network(
+                    prepared, empty, source, emit=context.emit, check_stop=context.check_stop
+                )
+
+            fresh = self._placed(wanted.place, prepared.needed_bytes, 0, load)
+        return Ready(self._claimed(fresh), fresh.origin)
 
     def switch_again(
         self, model: LoadedModel, wanted: WantedModel, context: JobContext
@@ -138,18 +143,19 @@ class Loader:
         return True
 
     def make_room_for_picture(self, model: LoadedModel, width: int, height: int) -> None:
-        """Let other models go, the least recently used first, until a picture fits."""
+        """Let models go that the work does not use, the least recently used first, until a
+        picture fits."""
         needed = picture_bytes(
             model.plan_config("vae"), width, height, model.vae_numerics.data_type
         )
         if len(self.models) > 1 and not fits_beside(needed, self.device):
             release_memory(self.device)
-            self.models.let_go_until(lambda: fits_beside(needed, self.device), keep=model)
+            self.models.let_go_until(lambda: fits_beside(needed, self.device))
             self._changed()
 
-    def let_go(self, *, keep: LoadedModel | None = None) -> None:
-        """Let every model go but one."""
-        self.models.let_go_until(lambda: False, keep=keep)
+    def let_go(self) -> None:
+        """Let every model go that no work needs."""
+        self.models.let_go_until(lambda: False)
         self._changed()
 
     def let_go_of(self, place: ModelPlace) -> None:
@@ -161,7 +167,26 @@ class Loader:
         """Run with these settings from here on."""
         self.settings = settings
         for model in self.models:
-            bring_into(model, settings)
+            if isinstance(model, LoadedModel):
+                bring_into(model, settings)
+
+    def _unchanged(self, wanted: WantedModel) -> Loaded | None:
+        """What was loaded from there, if its files are as they were; it may make room for
+        another version of itself until that is claimed."""
+        self.models.unclaim(wanted.place)
+        there = self.models.at(wanted.place)
+        if there is None or there.fingerprint != state_of(wanted.model_id, wanted.place):
+            return None
+        return there
+
+    def _claimed(self, model: Held) -> Held:
+        self.models.use(model)
+        self.models.claim(model.place)
+        return model
+
+    def _source(self, wanted: WantedModel) -> WeightSource:
+        # What is made for the processor would go on using what is lent.
+        return WeightSource(wanted.cached, lends=not in_main_memory(self.device))
 
     def _prepared(
         self, wanted: WantedModel, precision: PrecisionMode, context: JobContext
@@ -169,7 +194,7 @@ class Loader:
         """The model with everything checked that needs no weights; known ones are kept."""
         if wanted.data_types:
             precision = PrecisionMode.OPEN
-        key = (wanted.model_id, wanted.place, precision, wanted.data_types)
+        key = (wanted.model_id, wanted.place, wanted.type, precision, wanted.data_types)
         known = self._known.pop(key, None)
         if known is None or known.fingerprint != state_of(wanted.model_id, wanted.place):
             known = prepare_model(
@@ -179,6 +204,7 @@ class Loader:
                 self.device,
                 data_types=wanted.data_types,
                 check_stop=context.check_stop,
+                type=wanted.type,
             )
         self._known[key] = known
         while len(self._known) > _MOST_KNOWN:
@@ -190,14 +216,16 @@ class Loader:
     ) -> LoadedModel | None:
         """The model in the place of one that has to give way for it, if there is such a one."""
         wanted = prepared.needed_bytes + prepared.picture_bytes
-        candidates = []
+        candidates: list[Loaded] = []
         missing = missing_beside(wanted, self.device)
         for model in self.models:
             if missing is not None and missing <= 0:
                 break
-            candidates.append(model)
-            missing = None if missing is None else missing - model.size_bytes
-        chosen = next((one for one in candidates if can_become(one, prepared)), None)
+            if not self.models.is_claimed(model):
+                candidates.append(model)
+                missing = None if missing is None else missing - model.size_bytes
+        whole = (one for one in candidates if isinstance(one, LoadedModel))
+        chosen = next((one for one in whole if can_become(one, prepared)), None)
         if chosen is None or not source.has_all(prepared.plan):
             return None
         context.check_stop()
@@ -232,24 +260,35 @@ class Loader:
                 prepared, networks, source, emit=context.emit, check_stop=context.check_stop
             )
 
-        self._make_room(prepared)
+        return self._placed(prepared.place, prepared.needed_bytes, prepared.picture_bytes, load)
+
+    def _placed(
+        self, place: ModelPlace, needed: int, working: int, load: Callable[[], Held]
+    ) -> Held:
+        """What `load` gives, where there is room for it and, beside it, for what it works with.
+
+        Args:
+            place: From where it is loaded; it takes the place of what came from there before.
+            needed: Bytes of its weights.
+            working: Bytes that work with it takes beside them.
+            load: Reads the weights; must give the same result every time.
+        """
+        self._make_room(needed)
         fresh = with_room(load, self.let_go)
-        self.models.let_go(lambda one: one.place == prepared.place)
+        self.models.let_go(lambda one: one.place == place)
         self.models.use(fresh)
-        wanted = prepared.picture_bytes
+        self.models.claim(place)
         crowded = len(self.models) > MOST_MODELS
-        if crowded or not fits_beside(wanted, self.device):
+        if crowded or not fits_beside(working, self.device):
             release_memory(self.device)
             self.models.let_go_until(
-                lambda: len(self.models) <= MOST_MODELS and fits_beside(wanted, self.device),
-                keep=fresh,
+                lambda: len(self.models) <= MOST_MODELS and fits_beside(working, self.device)
             )
         self._changed()
         return fresh
 
-    def _make_room(self, prepared: PreparedModel) -> None:
+    def _make_room(self, needed: int) -> None:
         """Let models go until the weights fit; none where they fit beside all."""
-        needed = prepared.needed_bytes
         if len(self.models) and not fits_beside(needed, self.device):
             release_memory(self.device)
             self.models.let_go_until(lambda: fits_beside(needed, self.device))

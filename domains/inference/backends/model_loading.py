@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from domains import heap
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_networks
@@ -26,11 +27,12 @@ from domains.inference.types import PrecisionMode
 from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.model_plan import ModelPlan
-from domains.model.backends.networks import EmptyNetwork, build_empty, fill
-from domains.model.backends.plans import fingerprint, plan_to_draw
+from domains.model.backends.networks import EmptyNetwork, build_empty, class_of, fill
+from domains.model.backends.plans import fingerprint, plan_whole
 from domains.model.backends.sizes import latent_size, pixels_per_latent
 from domains.model.backends.tokenizer_files import TokenizerPlan
 from domains.model.errors import ModelNotFound
+from domains.model.types import ModelType
 from domains.session.types import TransferProgress
 from domains.shortages import shortage_of
 from domains.values import NETWORK_PARTS, ModelPart, ModelPlace, PartDataType
@@ -96,6 +98,7 @@ def prepare_model(
     *,
     check_stop: Callable[[], None],
     data_types: tuple[PartDataType, ...] = (),
+    type: ModelType = ModelType.CHECKPOINT,
 ) -> PreparedModel:
     """Check everything of the model at `place` that can be checked without weights.
 
@@ -109,10 +112,11 @@ def prepare_model(
         device: Where the networks will go.
         check_stop: Called around each component.
         data_types: Of the parts for which somebody chose one.
+        type: CHECKPOINT or REFINER.
 
     Raises:
         ModelNotFound: It is no longer there.
-        FailedPrecondition: As `plan_to_draw` and `build_tokenizer`; MODEL_INCOMPLETE also
+        FailedPrecondition: As `plan_whole` and `build_tokenizer`; MODEL_INCOMPLETE also
             where the machine cannot read a file;
             DEVICE_UNSUPPORTED for a data type that the device does not compute in.
         PathOutsideRoot: A part of it is a link that leads outside its root.
@@ -121,8 +125,8 @@ def prepare_model(
     check_stop()
     check_supported(data_types, device)
     state = state_of(model_id, place)
-    with _read_by_the_machine():
-        plan = plan_to_draw(ConfinedFiles(place))
+    with read_by_the_machine():
+        plan = plan_whole(ConfinedFiles(place), type)
     configs = {network.name: network.config for network in plan.networks}
     tokenizers = {
         name: _tokenizer(tokenizer, configs[tokenizer.encoder])
@@ -159,6 +163,9 @@ def build_networks(
     Raises:
         FailedPrecondition: As `build_empty` and `try_networks`.
     """
+    for network in prepared.plan.networks:
+        class_of(network)
+    heap.settle()  # before the first network, which will go again
     empty = []
     for network in prepared.plan.networks:
         check_stop()
@@ -196,12 +203,12 @@ def load_weights(
     Raises:
         FailedPrecondition: As `fill`.
     """
-    progress = LoadProgress(prepared.plan, emit, check_stop)
+    progress = LoadProgress(prepared.plan.size_bytes, emit, check_stop)
     networks = {}
     for network in empty:
         name = network.plan.name
         progress.start(name)
-        with _read_by_the_machine():
+        with read_by_the_machine():
             networks[name] = fill(
                 network,
                 data_type=prepared.data_type(name),
@@ -235,14 +242,14 @@ def state_of(model_id: str, place: ModelPlace) -> Fingerprint:
         PathOutsideRoot: A part of it is a link that leads outside its root.
     """
     files = ConfinedFiles(place)
-    with _read_by_the_machine():
+    with read_by_the_machine():
         if not files.exists():
             raise ModelNotFound(model_id, "its files are no longer in the model folder.")
         return fingerprint(files)
 
 
 @contextmanager
-def _read_by_the_machine() -> Iterator[None]:
+def read_by_the_machine() -> Iterator[None]:
     """A machine that cannot read a file of the model as the reason that there is none."""
     try:
         yield
@@ -257,17 +264,17 @@ def _read_by_the_machine() -> Iterator[None]:
 
 
 class LoadProgress:
-    """Counts bytes over the whole model and reports now and then."""
+    """Counts bytes of a whole model, `total` in all, and reports now and then."""
 
     def __init__(
         self,
-        plan: ModelPlan,
+        total: int,
         emit: Callable[[TransferProgress], None],
         check_stop: Callable[[], None],
     ) -> None:
         self._emit = emit
         self._check_stop = check_stop
-        self._total = plan.size_bytes
+        self._total = total
         self._interval = max(self._total // _REPORTS, _LEAST_REPORT_BYTES)
         self._component = ""
         self._done = 0

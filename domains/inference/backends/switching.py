@@ -67,7 +67,7 @@ def become(
         Exception: As torch raises it. The networks are of neither model then.
     """
     source.lends = True
-    progress = LoadProgress(prepared.plan, emit, lambda: None)
+    progress = LoadProgress(prepared.plan.size_bytes, emit, lambda: None)
     with page_locked(model.device, source):
         for network in prepared.plan.networks:
             progress.start(network.name)

@@ -72,6 +72,23 @@ class DiskScanner:
             any(scan.unsettled for scan in scans),
         )
 
+    def again(self, model: Model) -> Model | None:
+        """See `ModelScanner`."""
+        for (number, _), (one, named) in self._named.items():
+            if named.model_id == model.model_id:
+                judged = self._roots[number].again(one)
+                if judged is None or judged is one:
+                    return named if judged else None
+                return replace(
+                    judged.model,
+                    model_id=named.model_id,
+                    weights=judged.found.weights,
+                    aliases=named.aliases,
+                    read_only=named.read_only,
+                    entry=named.entry,
+                )
+        return None
+
     def _as_named(self, number: int, one: Judged, model_id: str, scan: RootScan) -> Model:
         """The model with its id; the very one of the last scan where nothing changed."""
         read_only = (

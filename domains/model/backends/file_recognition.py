@@ -25,6 +25,11 @@ from domains.model.types import Architecture, ModelType, PredictionType
 _NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
 
 
+def config_names(files: ConfinedFiles) -> list[str]:
+    """What the configuration beside a file may be called; the first that is there counts."""
+    return [files.place.inside.with_suffix(ending).name for ending in ENDINGS]
+
+
 def config_beside(files: ConfinedFiles) -> OriginalConfig:
     """The configuration that lies beside a file under its name; one that cannot be read says
     nothing.
@@ -34,8 +39,7 @@ def config_beside(files: ConfinedFiles) -> OriginalConfig:
         OSError: The machine cannot read it at the moment.
     """
     around = beside(files)
-    for ending in ENDINGS:
-        name = files.place.inside.with_suffix(ending).name
+    for name in config_names(files):
         if around.has_file(name):
             try:
                 return read_original_config(around.read(name, MAX_CONFIG_BYTES))

@@ -18,8 +18,8 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from domains.file_names import unfit
-from domains.model.backends.confined_files import Fingerprint, file_state
-from domains.model.backends.confinement import Root
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint, file_state
+from domains.model.backends.confinement import Root, open_root
 from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.hub_layout import (
     Snapshot,
@@ -29,6 +29,7 @@ from domains.model.backends.hub_layout import (
 )
 from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
+from domains.model.errors import PathOutsideRoot
 from domains.model.types import ModelFormat, WeightFile
 from domains.values import ModelPlace
 
@@ -108,6 +109,34 @@ class Found:
         return tuple(sorted(found, key=lambda file: os.fsencode(file.name)))
 
 
+def found_again(found: Found) -> Found | None:
+    """A model in the state that its own files have now; None where it is not there, or where
+    not all of it can be looked at.
+
+    Raises:
+        PathOutsideRoot: It has become a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
+    """
+    if found.is_folder:
+        walk = RootWalk(open_root(found.place.root), found.place.inside.parts)
+        files = next((one.files for one in walk.find() if one.place == found.place), ())
+        return replace(found, files=files) if files else None
+    states = ConfinedFiles(found.place).states([""])
+    files = tuple((found.files[0][0], *state[1:]) for state in states)
+    return replace(found, files=files, beside=_beside_again(found)) if files else None
+
+
+def _beside_again(found: Found) -> Beside | None:
+    at = found.entry or found.place
+    around = ConfinedFiles(ModelPlace(at.root, at.inside.parent))
+    for ending in CONFIG_ENDINGS:
+        name = at.inside.with_suffix(ending)
+        with suppress(PathOutsideRoot):
+            if state := around.states([name.name]):
+                return Beside(ModelPlace(at.root, name), state)
+    return None
+
+
 class RootWalk:
     """One walk through one root; `look` has what it came upon.
 
@@ -164,7 +193,7 @@ class RootWalk:
         }
         configs = {
             PurePath(name).stem: (name, state)
-            for name, state in entries
+            for name, state in reversed(entries)  # of several the first one counts
             if name.lower().endswith(CONFIG_ENDINGS)
         }
         path = self._path(folder)

@@ -18,21 +18,26 @@ _OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
 _TITLES = {family.architecture: family.title for family in FAMILIES}
 _WAITS = {
     ModelType.LORA: "LoRAs are listed and checked; applying them in a generation comes later.",
-    ModelType.VAE: "VAEs are listed and checked; choosing one for a generation comes later.",
+    ModelType.VAE: (
+        "VAEs are listed, checked and loaded; choosing one for a generation comes later."
+    ),
     ModelType.CONTROL_NET: (
-        "ControlNets are listed and checked; following a control picture comes later."
+        "ControlNets are listed, checked and loaded; following a control picture comes later."
     ),
     ModelType.EMBEDDING: (
         "Textual inversions are listed and checked; using their words in a prompt comes later."
     ),
-    ModelType.REFINER: "Refiners are listed and checked; refining a picture comes later.",
+    ModelType.REFINER: (
+        "Refiners are listed, checked and loaded; refining a picture comes later."
+    ),
     ModelType.UPSCALER: "Upscalers are listed; enlarging waits for postprocessing.",
     ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
     ModelType.SAFETY_CLASSIFIER: (
         "Classifiers are listed; scoring pictures waits for safety checks."
     ),
     ModelType.TEXT_ENCODER: (
-        "Text encoders are listed; a checkpoint's own is used, another cannot be chosen yet."
+        "Text encoders are listed, checked and loaded; a checkpoint's own is used, another "
+        "cannot be chosen yet."
     ),
     ModelType.IMAGE_ENCODER: "Image encoders are listed; they wait for picture prompts.",
     ModelType.IMAGE_PROMPT_ADAPTER: "IP-Adapters are listed; they wait for picture prompts.",
@@ -40,6 +45,10 @@ _WAITS = {
         "Preprocessors are listed; they wait for the making of control pictures."
     ),
 }
+WAITS_FOR_MASKS = (
+    "Inpainting models are listed, checked and loaded; filling in a masked part of a picture "
+    "comes later."
+)
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
 # Numbers of eight bits are read like others, multiplied by their scale where they have one.
@@ -61,6 +70,8 @@ def usability(found: Recognised) -> Usability:
         return Usability(problem)
     waiting = waits_for(found.type)
     remarks = [waiting] if waiting else []
+    if found.inpainting:
+        remarks.append(WAITS_FOR_MASKS)
     if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
         remarks.append("It holds several kinds of control; which one is meant is to be named.")
     if "VAE" in found.lacks:
@@ -161,7 +172,7 @@ def _of_checkpoint(found: Recognised) -> Problem | None:
             "the whole checkpoint.",
             {"component": "text_encoder"},
         )
-    if found.extra_input:
+    if found.extra_input and not found.inpainting:
         return Problem(
             Reason.MODEL_INCOMPATIBLE,
             f"The model also takes {found.extra_input}; this version draws from text alone.",

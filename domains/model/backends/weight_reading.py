@@ -13,7 +13,7 @@ from io import FileIO
 
 from domains.errors import FailedPrecondition
 from domains.model.backends.confined_files import ConfinedFiles
-from domains.model.backends.diffusers_folder import inspect_folder
+from domains.model.backends.plans import networks_of
 from domains.model.backends.stored_weights import changed_meanwhile
 from domains.model.types import WeightFile
 from domains.values import ModelPlace
@@ -32,8 +32,7 @@ class ParallelReader:
         files = ConfinedFiles(place)
         names = [""]
         if files.has_folder():
-            plan = inspect_folder(files)
-            names = [file.name for network in plan.networks for file in network.files]
+            names = [file.name for network in networks_of(files) for file in network.files]
         return tuple(_state(files, name) for name in dict.fromkeys(names))
 
     def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:

@@ -6,6 +6,7 @@ from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.changes import Signal, Told
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest, timestamp
 from domains.model.convert.device import REPORTS as ON_DEVICE
+from domains.model.convert.device import benchmark_to_proto
 from domains.model.convert.tasks import FORMATS
 from domains.model.convert.tasks import REPORTS as OF_TASKS
 from domains.model.errors import ModelUnusable
@@ -21,7 +22,6 @@ from domains.model.types import (
     Problem,
 )
 from domains.model.views import (
-    EvictionCause,
     ModelEvent,
     ModelEventKind,
     ModelFilter,
@@ -33,6 +33,7 @@ from domains.model.views import (
     UpdateRequest,
 )
 from domains.session.convert import Reports, options_from_proto
+from domains.values import EvictionCause
 
 TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
 ARCHITECTURES = EnumMap(Architecture, model_info_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")
@@ -193,6 +194,9 @@ def optimization_to_proto(done: ModelOptimization) -> model_info_pb2.ModelOptimi
         size_before_bytes=done.size_before_bytes,
         size_after_bytes=done.size_after_bytes,
         tensors_pruned=done.tensors_pruned,
+        before=None if done.before is None else benchmark_to_proto(done.before),
+        after=None if done.after is None else benchmark_to_proto(done.after),
+        similarity_db=done.similarity_db,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 
 from domains import checks
@@ -18,8 +18,8 @@ from domains.model.core.selection import (
     order_key,
     search,
 )
-from domains.model.errors import ModelNotFound, ModelUnusable, SearchInvalid
-from domains.model.types import Model, ModelType
+from domains.model.errors import ModelNotFound, ModelUnusable, NotLoadedAlone, SearchInvalid
+from domains.model.types import Model, ModelType, loads
 from domains.model.views import (
     FittingModels,
     ModelEvent,
@@ -64,6 +64,21 @@ class ModelCatalogue:
     async def refresh(self, *, full: bool = False) -> RefreshReport:
         """Look through the roots from now on; see `CatalogueContents.refresh`."""
         return await self._contents.refresh(full=full)
+
+    async def again(self, model_id: str) -> Model:
+        """A model as its own files are now, whatever the last look found: for what shall not
+        wait until every root was looked through.
+
+        Raises:
+            DomainError: What `get` raises; PATH_OUTSIDE_ROOT where a part of it has become a
+                link that leads outside its root.
+        """
+        known = await self.get(model_id)
+        with suppress(OSError):  # it stays as it was known
+            if (fresh := await self._contents.again(known)) is not None:
+                return fresh
+            await self.refresh()
+        return await self.get(model_id)
 
     async def watch(
         self, model_id: str = "", *, from_revision: int = 0
@@ -179,6 +194,22 @@ class ModelCatalogue:
             raise ModelUnusable(model.model_id, model.problem)
         if model.type is not type:
             raise ModelNotFound.of_type(model, type)
+        return model
+
+    async def loadable(self, model_id: str) -> Model:
+        """The model to put on a device: a whole one, or a network that work with one uses;
+        empty means the default checkpoint.
+
+        Raises:
+            ModelUnusable: It is there and cannot be used, with its problem's reason.
+            NotLoadedAlone: It is something else.
+            DomainError: What `get` raises.
+        """
+        model = await self.get(model_id)
+        if model.problem is not None and (model.type is None or loads(model.type)):
+            raise ModelUnusable(model.model_id, model.problem)
+        if not loads(model.type):
+            raise NotLoadedAlone(model)
         return model
 
     async def fitting(self, model: Model) -> FittingModels:

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
 from domains import checks
 from domains.device.ports import Place
 from domains.device.types import DeviceChoice, DeviceKind, NamedDevice
-from domains.errors import FailedPrecondition
+from domains.errors import FailedPrecondition, Reason
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
+from domains.model.core.loading import load_job
 from domains.model.errors import ChecksumMismatch, InvalidTask, ModelUnusable
-from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob, LoadJob
+from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob
 from domains.model.ports import Machine
-from domains.model.types import Model, ModelEstimate, ModelType
+from domains.model.types import Model, ModelEstimate, loads
 from domains.model.views import ValidationDepth, ValidationRequest
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
-from domains.session.jobs import JobRunner
-from domains.session.types import Outcome, Phase, SessionKind
+from domains.session.jobs import JobRunner, ModelRunner
+from domains.session.types import Outcome, Phase, ProgressEvent, SessionKind, WorkOptions
 
 QUEUE = "model checks"
 _PHASES = (Phase.QUEUED, Phase.READING, Phase.VERIFYING)
@@ -53,6 +56,7 @@ class Checks:
         machine: The devices and what lies there.
         estimates: Says what it needs there.
         pool: Runs it.
+        runner: Gives it its turn there.
     """
 
     def __init__(
@@ -62,7 +66,8 @@ class Checks:
         place: Place,
         machine: Callable[[], Machine],
         estimates: Estimates,
-        pool: JobRunner,
+        pool: ModelRunner,
+        runner: SessionRunner,
     ) -> None:
         self._catalogue = catalogue
         self._inspectors = inspectors
@@ -70,6 +75,7 @@ class Checks:
         self._machine = machine
         self._estimates = estimates
         self._pool = pool
+        self._runner = runner
 
     def check(self, request: ValidationRequest) -> SessionRequest:
         """The check as a session, which reports a `ValidationReport`.
@@ -103,7 +109,7 @@ class Checks:
         )
 
     async def _on_device(self, request: ValidationRequest, model: Model) -> SessionPlan:
-        """Where it is run as well, it waits for that device."""
+        """Where it is run as well, that waits for the device, once all else was in order."""
         named = request.device_id
         where = NamedDevice(named) if named else DeviceChoice(kinds=(DeviceKind.CPU,))
         placed = await self._place(where, Effort(model.model_id), request.options.priority)
@@ -114,30 +120,63 @@ class Checks:
             model_id=model.model_id,
             expected_phases=(*_PHASES, Phase.LOADING_MODEL, Phase.MEASURING),
             work=partial(self._run, request),
+            queue=f"{placed.decision.device_id} checks",
         )
 
     async def _run(self, request: ValidationRequest, session: Session) -> Outcome:
-        await self._catalogue.refresh()
-        model = await self._catalogue.get(request.model_id)
+        model = await self._catalogue.again(request.model_id)
         job = InspectJob(model.model_id, model.place, request.depth)
         report = await run_job(self._inspectors, session, job)
         found = _merged(_of_catalogue(model), report.findings)
         found += changed_since(model.sha256, report.sha256)
         if session.device_id and not found:
-            found = await self._try(model, session)
+            found = await self._tried(model, session)
         omitted = report.findings_omitted + max(len(found) - MAX_FINDINGS, 0)
         shown = found[:MAX_FINDINGS]
         estimate = await self._estimate(model, request.device_id)
         done = ValidationReport(not found, shown, omitted, report.sha256, estimate)
         return Outcome(report=done)
 
+    async def _tried(self, model: Model, session: Session) -> tuple[Finding, ...]:
+        """What is found when it is tried, by a session of the check's own in the device's
+        queue: until its turn comes the device is others'."""
+        found: list[Finding] = []
+
+        async def work(turn: Session) -> Outcome:
+            found.extend(await self._try(model, turn))
+            if turn.peak_memory is not None:
+                session.note_peak(turn.peak_memory)
+            return Outcome()
+
+        async def prepare() -> SessionPlan:
+            loading = self._pool.loading(session.device_id, model.model_id)
+            return SessionPlan(
+                kind=SessionKind.MODEL_TASK,
+                device_id=session.device_id,
+                model_id=model.model_id,
+                parent_session_id=session.session_id,
+                expected_phases=(Phase.QUEUED, *loading, Phase.MEASURING),
+                work=work,
+            )
+
+        options = WorkOptions(
+            priority=session.options.priority, run_timeout_seconds=session.run_left()
+        )
+        request = SessionRequest(options, b"", prepare, session.owner)
+        async with aclosing(self._runner.run(request)) as events:
+            async for event in events:
+                if isinstance(event.event, ProgressEvent):
+                    session.record(event.event)
+        return tuple(found)
+
     async def _try(self, model: Model, session: Session) -> tuple[Finding, ...]:
-        """Load it and draw a throw-away step; what is wrong with the model is a finding."""
-        job = LoadJob(model.model_id, model.place, warm_up=True)
+        """Load it and draw a throw-away step, or run it once where it does not draw alone; what
+        is wrong with the model is a finding."""
         try:
-            await run_job(self._pool, session, job)
+            await run_job(self._pool, session, load_job(model, warm_up=True))
         except FailedPrecondition as error:
-            if not error.reason.value.startswith("MODEL_"):
+            of_the_model = error.reason.value.startswith("MODEL_")
+            if not of_the_model and error.reason is not Reason.NON_FINITE_OUTPUT:
                 raise
             return (Finding.of(error),)
         return ()
@@ -151,8 +190,8 @@ class Checks:
 
 
 def _runs(model: Model) -> bool:
-    """Whether a device can draw with it alone."""
-    return model.usable and model.type is ModelType.CHECKPOINT
+    """Whether a device can run it."""
+    return model.usable and loads(model.type)
 
 
 def changed_since(known: str, read: str) -> tuple[Finding, ...]:

@@ -24,7 +24,7 @@ from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import NETWORK_PARTS, ModelOrigin, PartDataType, TensorDataType
 
@@ -50,7 +50,7 @@ class Loads:
         catalogue: ModelCatalogue,
         machine: Callable[[], Machine],
         estimates: Estimates,
-        pool: JobRunner,
+        pool: ModelRunner,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -77,7 +77,7 @@ class Loads:
             *_check_data_types(request.data_types),
             *check_options(request.options, "options"),
         )
-        model = await self._catalogue.resolve(request.model_id)
+        model = await self._catalogue.loadable(request.model_id)
         InvalidLoad.check(*_check_parts(request.data_types, model))
         effort = Effort(model.model_id)
         placed = await self._place(request.placement, effort, request.options.priority)
@@ -94,13 +94,17 @@ class Loads:
             )
         measuring = (Phase.MEASURING,) if request.warm_up else ()
         chosen = tuple(sorted(request.data_types, key=lambda one: one.part.value))
-        job = LoadJob(model.model_id, model.place, data_types=chosen, warm_up=request.warm_up)
+        job = load_job(model, data_types=chosen, warm_up=request.warm_up)
         return SessionPlan(
             kind=SessionKind.MODEL_LOAD,
             device_id=device_id,
             placed=placed,
             model_id=model.model_id,
-            expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, *measuring),
+            expected_phases=(
+                Phase.QUEUED,
+                *self._pool.loading(device_id, model.model_id),
+                *measuring,
+            ),
             work=partial(self._run, job),
         )
 
@@ -137,6 +141,20 @@ class Loads:
         )
         took = 0.0 if report.origin is ModelOrigin.LOADED else clock.time() - began
         return Outcome(timings={Phase.LOADING_MODEL: took}, report=loaded)
+
+
+def load_job(
+    model: Model, *, data_types: tuple[PartDataType, ...] = (), warm_up: bool = False
+) -> LoadJob:
+    """What has a worker load a model of a type that `loads`."""
+    assert model.type is not None
+    return LoadJob(
+        model.model_id,
+        model.place,
+        data_types=data_types,
+        warm_up=warm_up,
+        model_type=model.type,
+    )
 
 
 def _check_data_types(chosen: tuple[PartDataType, ...]) -> Iterator[FieldViolation]:

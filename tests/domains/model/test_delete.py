@@ -15,6 +15,7 @@ from domains.device.jobs import ReleaseJob
 from domains.errors import Reason
 from domains.model.backends import removal
 from domains.model.types import Model
+from domains.values import EvictionCause
 from tests.domains.model.disk import sketch_demo, write_safetensors
 from tests.domains.model.test_hub_layout import FIRST, SECOND, Hub
 from tests.domains.model.upkeep import (
@@ -92,6 +93,8 @@ async def test_a_model_leaves_devices_first_and_stays_for_who_came_meanwhile(
         ("cuda:0", ReleaseJob(("ink",))),
     ]
     assert catalogue.machine.evicted == ["ink"]
+    requested = EvictionCause.REQUESTED
+    assert catalogue.machine.left == [("cpu:0", "ink", requested), ("cuda:0", "ink", requested)]
     assert "ink" in catalogue.contents.now()
     catalogue.machine.user_comes = False
     catalogue.machine.use.users.clear()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from domains.model.backends.removal import DiskRemover
 from domains.model.core import ModelCatalogue, Upkeep
 from domains.model.types import Model, ModelNotes
 from domains.model.views import UpdateRequest
+from domains.values import EvictionCause
 from tests.domains.model.disk import sketch_demo, write_safetensors
 from tests.fakes.model import contents_of
 
@@ -41,7 +43,7 @@ class FakeUse:
 
     users: list[Session] = field(default_factory=list)
 
-    def due(self, model_id: str) -> list[Session]:
+    def open(self, model_id: str) -> list[Session]:
         return self.users
 
 
@@ -65,6 +67,7 @@ class FakeMachine:
     use: FakeUse = field(default_factory=FakeUse)
     user_comes: bool = False
     evicted: list[str] = field(default_factory=list)
+    left: list[tuple[str, str, EvictionCause]] = field(default_factory=list)
 
     async def evict(self, model_id: str) -> None:
         """From main memory."""
@@ -76,6 +79,13 @@ class FakeMachine:
 
     def held(self) -> list[Held]:
         return self.on
+
+    @contextmanager
+    def leaving(self, model_id: str, device_id: str, cause: EvictionCause) -> Iterator[None]:
+        jobs = len(self.jobs)
+        yield
+        assert len(self.jobs) > jobs, "told beside what takes the model off"
+        self.left.append((device_id, model_id, cause))
 
     async def run(
         self, device_id: str, session_id: str, job: ReleaseJob, *, remaining: float
@@ -109,6 +119,7 @@ class Catalogue:
             lambda: cast("Any", self.machine),
             cast("Any", self.machine.use),
             cast("Any", self.machine),
+            leaving=self.machine.leaving,
             read_only=read_only,
         )
 

@@ -13,13 +13,12 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 from demo.train.layouts.text import open_clip_text
-from demo.train.layouts.unet import original_unet_names
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.component import plan_component
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.networks import build_empty, fill
 from tests.domains.model.disk import DEMO, files_at
-from tests.domains.model.originals import parts_of
+from tests.domains.model.originals import original_control, parts_of
 
 MODELS = DEMO.parent
 CANNY = MODELS / "emoji-canny"
@@ -117,22 +116,6 @@ def test_a_control_net_in_the_original_layout(tmp_path, prefix):
     path = tmp_path / "control.safetensors"
     save_file(tensors, path)
     same(module_at(path), wanted)
-
-
-def original_control(name: str) -> str:
-    """By the numbers of the original code's `ControlNet`."""
-    if name.startswith("controlnet_down_blocks."):
-        _, number, leaf = name.split(".")
-        return f"zero_convs.{number}.0.{leaf}"
-    if name.startswith("controlnet_mid_block."):
-        return name.replace("controlnet_mid_block.", "middle_block_out.0.")
-    if name.startswith("controlnet_cond_embedding."):
-        _, part, *rest = name.split(".")
-        number = {"conv_in": 0, "conv_out": 14}.get(part)
-        if number is None:
-            number, rest = 2 * int(rest[0]) + 2, rest[1:]
-        return f"input_hint_block.{number}.{rest[-1]}"
-    return original_unet_names([name])[name]
 
 
 def test_text_encoders_in_both_layouts(tmp_path):
