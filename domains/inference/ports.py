@@ -8,7 +8,14 @@ from typing import Protocol
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import Device, LoadedComponent
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.model.jobs import BenchmarkJob, BenchmarkReport, LoadJob, LoadReport
+from domains.model.jobs import (
+    BenchmarkJob,
+    BenchmarkReport,
+    ComparisonJob,
+    ComparisonReport,
+    LoadJob,
+    LoadReport,
+)
 from domains.model.types import Model, ModelType
 from domains.session.jobs import JobContext
 
@@ -51,6 +58,15 @@ class Engine(Protocol):
 
     def benchmark(self, job: BenchmarkJob, context: JobContext) -> BenchmarkReport:
         """Measure how fast a model is loaded and computes; it is held afterwards as before.
+
+        Raises:
+            DomainError: As `generate`.
+        """
+        ...
+
+    def compare(self, job: ComparisonJob, context: JobContext) -> ComparisonReport:
+        """Draw a picture with each of two models and say how like they are; what is held
+        afterwards was held before.
 
         Raises:
             DomainError: As `generate`.

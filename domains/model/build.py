@@ -184,6 +184,7 @@ def build(
     copies = Copies(catalogue, inspectors, new_models, pickles=settings.convert_pickles)
     use = ModelUse(session.sessions)
     estimates = Estimates(session.sessions.speeds)
+    benchmarks = Benchmarks(place, catalogue, runs)
     upkeep = Upkeep(
         *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
         read_only=settings.read_only_model_roots,
@@ -198,10 +199,10 @@ def build(
             catalogue, cache, machine, use, pool, expect=lambda *why: residents.expect(*why)
         ),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
-        benchmarks=Benchmarks(place, catalogue, runs),
+        benchmarks=benchmarks,
         checks=Checks(catalogue, inspectors, place, machine, estimates, runs),
         conversions=Conversions(copies),
-        optimizing=Optimizing(copies),
+        optimizing=Optimizing(copies, catalogue, place, benchmarks, runs),
         imports=Imports(
             catalogue,
             artifacts,

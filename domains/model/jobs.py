@@ -34,6 +34,7 @@ from domains.values import (
 )
 
 MAX_FINDINGS = 100
+MOST_DB = 100.0
 _LONGEST_NAME = 256
 _MOST_LEFT_OUT = 64
 PartDataTypes = Annotated[tuple[PartDataType, ...], Meta(max_length=8)]
@@ -116,6 +117,33 @@ class BenchmarkJob(Job[BenchmarkReport], frozen=True):
     @property
     def model(self) -> ModelFiles:
         """What is measured."""
+        return ModelFiles(self.model_id, self.place.path)
+
+
+class ComparisonReport(Value, frozen=True):
+    """How like each other two pictures are: their peak signal-to-noise ratio in decibels,
+    `MOST_DB` where every pixel is the same."""
+
+    similarity_db: Annotated[float, Meta(ge=0, le=MOST_DB)]
+
+
+class ComparisonJob(Job[ComparisonReport], frozen=True):
+    """Draw one picture with each of two models, with the same seed; the device holds afterwards
+    what it held before."""
+
+    model_id: ModelId
+    place: ModelPlace
+    other_model_id: ModelId
+    other_place: ModelPlace
+
+    @property
+    def image_count(self) -> int:
+        """One: they are the same picture."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles:
+        """What the other one was made of."""
         return ModelFiles(self.model_id, self.place.path)
 
 

@@ -364,38 +364,3 @@ class ModelStatus:
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]
-
-
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """Measure a model on a device; sizes are in pixels, None means native.
-
-    `digest` stands for the whole request.
-    """
-
-    model_id: str
-    placement: Placement
-    width: int | None
-    height: int | None
-    steps: int
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class ModelBenchmark:
-    """Figures of a model on a device; times are seconds, one for each time.
-
-    `switch` is empty where main memory did not have the whole model.
-    """
-
-    model_id: str
-    device_id: str
-    load: tuple[float, ...]
-    switch: tuple[float, ...]
-    encode: tuple[float, ...]
-    step: tuple[float, ...]
-    decode: tuple[float, ...]
-    peak_memory: ByteFigure
-    data_types: tuple[PartDataType, ...]
-    channels_last: bool

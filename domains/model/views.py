@@ -7,9 +7,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from domains.model.types import Architecture, Model, ModelFormat, ModelNotes, ModelType
+from domains.device.types import Placement
+from domains.model.types import (
+    Architecture,
+    Model,
+    ModelFormat,
+    ModelNotes,
+    ModelType,
+)
 from domains.session.types import WorkOptions
-from domains.values import TensorDataType
+from domains.values import ByteFigure, PartDataType, TensorDataType
 
 
 class ModelOrder(Enum):
@@ -175,7 +182,8 @@ class ConversionRequest:
 class OptimizationRequest:
     """Write a smaller copy as `target_model_id`; `vae_data_type` is that of the VAE alone.
 
-    `measured` asks for figures of both. `digest` stands for the whole request.
+    `placement` says where both are measured, None leaves that out. `digest` stands for the
+    whole request.
     """
 
     model_id: str
@@ -183,16 +191,58 @@ class OptimizationRequest:
     data_type: TensorDataType
     vae_data_type: TensorDataType | None
     prune: bool
-    measured: bool
+    placement: Placement | None
     options: WorkOptions
     digest: bytes
 
 
 @dataclass(frozen=True)
+class BenchmarkRequest:
+    """Measure a model on a device; sizes are in pixels, None means native.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    placement: Placement
+    width: int | None
+    height: int | None
+    steps: int
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """Figures of a model on a device; times are seconds, one for each time.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    model_id: str
+    device_id: str
+    load: tuple[float, ...]
+    switch: tuple[float, ...]
+    encode: tuple[float, ...]
+    step: tuple[float, ...]
+    decode: tuple[float, ...]
+    peak_memory: ByteFigure
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool
+
+
+@dataclass(frozen=True)
 class ModelOptimization:
-    """A smaller copy, and sizes on disk in bytes before and after."""
+    """A smaller copy, and sizes on disk in bytes before and after.
+
+    Where they were measured: figures of the model and of the copy, and how like the pictures
+    of the two are, in decibels.
+    """
 
     model: Model
     size_before_bytes: int
     size_after_bytes: int
     tensors_pruned: int
+    before: ModelBenchmark | None = None
+    after: ModelBenchmark | None = None
+    similarity_db: float = 0.0

@@ -22,6 +22,7 @@ from server.cli.narration import sentence
 from server.cli.views import chosen, message_facts
 from server.cli.wording import byte_figure, duration, enum_word, printable, seconds_of, size
 
+_SAME_DB = 100.0  # the contract's word for equal pictures
 _WHENCE = {
     model_info_pb2.MODEL_ORIGIN_LOADED: ", and was already",
     model_info_pb2.MODEL_ORIGIN_CACHED: ", from main memory",
@@ -186,7 +187,29 @@ def _findings(report: model_info_pb2.ModelValidationReport) -> list[str]:
 
 def _saved(report: model_info_pb2.ModelOptimizationReport) -> list[str]:
     before, after = size(report.size_before_bytes), size(report.size_after_bytes)
-    return [f"  {before} -> {after}, {report.tensors_pruned} tensors left out"]
+    lines = [f"  {before} -> {after}, {report.tensors_pruned} tensors left out"]
+    if not report.HasField("after"):
+        return lines
+    measured = (("from disk", "load"), ("step", "step"), ("decoding", "decode"))
+    lines += [
+        f"  {words}: {_usual(report.before, name)} -> {_usual(report.after, name)}"
+        for words, name in measured
+    ]
+    return [
+        *lines,
+        f"  peak memory: {byte_figure(report.before.peak_memory)}"
+        f" -> {byte_figure(report.after.peak_memory)}",
+        f"  a picture of each: {_likeness(report.similarity_db)}",
+    ]
+
+
+def _usual(found: model_info_pb2.ModelBenchmark, name: str) -> str:
+    return duration(getattr(found, name).p50_ms / 1_000)
+
+
+def _likeness(decibels: float) -> str:
+    same = decibels >= _SAME_DB
+    return "the same to the pixel" if same else f"{decibels:.1f} dB alike"
 
 
 def _times(found: model_info_pb2.ModelBenchmark) -> list[str]:

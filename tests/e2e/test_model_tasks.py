@@ -359,15 +359,6 @@ async def test_a_copy_of_a_folder_keeps_every_number(client: Client, root: Path)
     assert load_file(before).keys() == load_file(after).keys()
 
 
-async def test_copies_are_not_measured_by_this_version(client: Client) -> None:
-    request = model_task_pb2.OptimizeModelRequest(
-        model_id="ink", target_model_id="small-ink", placement={}
-    )
-    failed = await refused(client.model.OptimizeModel(request, metadata=client.metadata))
-
-    assert (failed.reason, failed.metadata["fields"]) == ("NOT_BUILT", "placement")
-
-
 @pytest.mark.parametrize("name", ["", "../up", "con", "a/b"])
 async def test_the_copys_name_must_be_one(client: Client, name: str) -> None:
     failure = await refused(converting(client, "new", name))

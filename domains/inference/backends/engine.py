@@ -17,6 +17,7 @@ from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob,
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.benchmark import Benchmark
+from domains.inference.backends.comparison import Comparison
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded import Loaded
@@ -29,7 +30,14 @@ from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
-from domains.model.jobs import BenchmarkJob, BenchmarkReport, LoadJob, LoadReport
+from domains.model.jobs import (
+    BenchmarkJob,
+    BenchmarkReport,
+    ComparisonJob,
+    ComparisonReport,
+    LoadJob,
+    LoadReport,
+)
 from domains.model.types import LONE_NETWORKS
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
@@ -180,6 +188,10 @@ class Engine:
     def benchmark(self, job: BenchmarkJob, context: JobContext) -> BenchmarkReport:
         """Measure a model; see the port."""
         return self._guarded(Benchmark(self._loader, job, context).run)
+
+    def compare(self, job: ComparisonJob, context: JobContext) -> ComparisonReport:
+        """Draw with two models; see the port."""
+        return self._guarded(Comparison(self._loader, job, context).run)
 
     def _load(self, wanted: WantedModel, context: JobContext) -> Ready[Any]:
         """Have a model ready, a whole one or one network."""

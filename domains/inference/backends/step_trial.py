@@ -22,6 +22,7 @@ from domains.inference.backends.denoise import (
 )
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.families.registry import family_of
+from domains.inference.backends.images import Pixels
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
@@ -47,13 +48,15 @@ _GUIDANCE = 6.0
 class StepCost:
     """Seconds of one step, and the most memory of steps and decoding together.
 
-    `steps` are all that counted, `decode` is the seconds of the decoding.
+    `steps` are all that counted, `decode` is the seconds of the decoding; `picture` is
+    `uint8 [height, width, 3]`.
     """
 
     seconds: float
     peak: ByteFigure
     steps: tuple[float, ...]
     decode: float
+    picture: Pixels
 
 
 class StepTrial:
@@ -131,12 +134,14 @@ class StepTrial:
             check_stop=context.check_stop,
             make_room=model.make_room,
         )
-        decode_pixels(model, latents, check_stop=context.check_stop, may_tile=False)
+        picture, _ = decode_pixels(
+            model, latents, check_stop=context.check_stop, may_tile=False
+        )
         synchronize(model.device)
         decode = time.perf_counter() - moments[-1]
         seconds = [later - sooner for sooner, later in pairwise(moments)]
         counted = tuple(seconds[1:] or seconds)
-        return StepCost(statistics.median(counted), stretch.peak(), counted, decode)
+        return StepCost(statistics.median(counted), stretch.peak(), counted, decode, picture)
 
     def encode(self) -> float:
         """Encode its texts anew; the seconds that this took."""

@@ -6,6 +6,7 @@ from deviceops.v1 import errors_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.changes import Signal, Told
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest, timestamp
 from domains.model.convert.device import REPORTS as ON_DEVICE
+from domains.model.convert.device import benchmark_to_proto
 from domains.model.convert.tasks import FORMATS
 from domains.model.convert.tasks import REPORTS as OF_TASKS
 from domains.model.errors import ModelUnusable
@@ -193,6 +194,9 @@ def optimization_to_proto(done: ModelOptimization) -> model_info_pb2.ModelOptimi
         size_before_bytes=done.size_before_bytes,
         size_after_bytes=done.size_after_bytes,
         tensors_pruned=done.tensors_pruned,
+        before=None if done.before is None else benchmark_to_proto(done.before),
+        after=None if done.after is None else benchmark_to_proto(done.after),
+        similarity_db=done.similarity_db,
     )
 
 

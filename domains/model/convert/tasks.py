@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from deviceops.v1 import model_info_pb2, model_task_pb2
 from domains.conversions import DATA_TYPES, REASONS, EnumMap, digest
+from domains.device.convert import placement_from_proto
 from domains.model.convert.device import estimate_to_proto
 from domains.model.core.checking import ValidationReport
 from domains.model.jobs import Finding
@@ -58,7 +59,9 @@ def optimization_from_proto(
             message.vae_data_type, field="vae_data_type"
         ),
         prune=message.prune,
-        measured=message.HasField("placement"),
+        placement=placement_from_proto(message.placement)
+        if message.HasField("placement")
+        else None,
         options=options_from_proto(message.options),
         digest=digest(message),
     )

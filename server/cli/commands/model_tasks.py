@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from server.cli.commands.options import AsJson, connected
+from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
 if TYPE_CHECKING:
@@ -85,18 +85,32 @@ def optimize(
     prune: Annotated[
         bool, typer.Option("--prune", help="Leave out what only training needs.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Measure both where --device says, and compare a picture of each.",
+        ),
+    ] = False,
+    device: Devices = None,
+    any_of: AnyOf = "",
     as_json: AsJson = False,
 ) -> None:
     """Write a smaller copy of a model, in float16 by default."""
-    from deviceops.v1 import model_task_pb2
+    from deviceops.v1 import device_info_pb2, model_task_pb2
     from server.cli import device_tasks
+    from server.cli.placing import placement
 
+    where = placement(device or (), any_of)
+    if where is None and measure:
+        where = device_info_pb2.DevicePlacement()
     request = model_task_pb2.OptimizeModelRequest(
         model_id=model_id,
         target_model_id=copy_id,
         data_type=_data_type(data_type),
         vae_data_type=_data_type(vae_data_type),
         prune=prune,
+        placement=where,
     )
     with connected(context) as client:
         leave(device_tasks.optimize_model(client, request, as_json=as_json))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob
-from domains.model.jobs import BenchmarkJob, LoadJob
+from domains.model.jobs import BenchmarkJob, ComparisonJob, LoadJob
 from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
 
@@ -37,6 +37,7 @@ def build_parts(torch_device: str) -> Parts:
     return Parts(
         handlers={
             BenchmarkJob: engine.benchmark,
+            ComparisonJob: engine.compare,
             GenerationJob: engine.generate,
             LoadJob: engine.load,
             OptimizationJob: engine.optimize,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from deviceops.v1 import common_pb2, event_pb2, model_info_pb2, model_task_pb2
 from tests.server.cli.conftest import Run
 from tests.server.cli.messages import accepted, event
@@ -72,3 +74,38 @@ def test_optimize_says_what_it_saved(against: Run, scripted: ScriptedServer) -> 
     assert "4.0 GiB -> 2.0 GiB, 7 tensors left out" in done.stderr
     (asked,) = scripted.requests
     assert (asked.prune, asked.data_type) == (True, 0)
+    assert not asked.HasField("placement")
+
+
+@pytest.mark.parametrize(
+    ("options", "device_id", "similarity", "said"),
+    [
+        (["--measure"], "", 100.0, "a picture of each: the same to the pixel"),
+        (["--device", "gpu"], "gpu", 41.26, "a picture of each: 41.3 dB alike"),
+    ],
+)
+def test_optimize_tells_what_was_measured_of_both(
+    against: Run,
+    scripted: ScriptedServer,
+    options: list[str],
+    device_id: str,
+    similarity: float,
+    said: str,
+) -> None:
+    def measured(step_ms: float) -> model_info_pb2.ModelBenchmark:
+        times = common_pb2.DurationStatistics(count=1, p50_ms=step_ms)
+        return model_info_pb2.ModelBenchmark(step=times)
+
+    report = model_info_pb2.ModelOptimizationReport(
+        before=measured(2_000), after=measured(1_500), similarity_db=similarity
+    )
+    scripted.loading = [accepted(), completed(model_optimization=report)]
+
+    done = against("models", "optimize", "ink", "small", *options)
+
+    assert done.exit_code == 0, done.output
+    assert "step: 2.0 s -> 1.5 s" in done.stderr
+    assert said in done.stderr
+    (asked,) = scripted.requests
+    assert asked.HasField("placement")
+    assert asked.placement.device_id == device_id

@@ -153,7 +153,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("MODEL_PART_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// What denoises: the UNet of SD and SDXL, the transformer of later families.
+    /// What denoises: the UNet of SD and SDXL, the transformer of later families. Of a ControlNet,
+    /// its network.
     /// </summary>
     [pbr::OriginalName("MODEL_PART_DENOISER")] Denoiser = 1,
     /// <summary>

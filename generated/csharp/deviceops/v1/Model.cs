@@ -4288,7 +4288,8 @@ namespace DeviceOperations.V1 {
     public const int WarmUpFieldNumber = 4;
     private bool warmUp_;
     /// <summary>
-    /// Draw one throw-away step so that the first request is as fast as the second.
+    /// Draw one throw-away step so that the first request is as fast as the second; what cannot
+    /// draw alone is run once.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

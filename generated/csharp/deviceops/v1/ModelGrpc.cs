@@ -838,7 +838,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_SetCacheBudget, null, options, request);
       }
       /// <summary>
-      /// Put a model on a device, ready to run.
+      /// Put a model on a device, ready to run: a checkpoint, refiner, VAE, ControlNet or text
+      /// encoder. Others are MODEL_INCOMPATIBLE: the work that names them loads them.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
       /// MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
       /// RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
@@ -855,7 +856,8 @@ namespace DeviceOperations.V1 {
         return LoadModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Put a model on a device, ready to run.
+      /// Put a model on a device, ready to run: a checkpoint, refiner, VAE, ControlNet or text
+      /// encoder. Others are MODEL_INCOMPATIBLE: the work that names them loads them.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
       /// MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
       /// RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
@@ -954,7 +956,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Make a smaller or faster copy of a model in the catalogue (another data type, without
       /// unused tensors).
-      /// Errors: as ConvertModel.
+      /// Errors: as ConvertModel; with a placement also as BenchmarkModel.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -969,7 +971,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Make a smaller or faster copy of a model in the catalogue (another data type, without
       /// unused tensors).
-      /// Errors: as ConvertModel.
+      /// Errors: as ConvertModel; with a placement also as BenchmarkModel.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

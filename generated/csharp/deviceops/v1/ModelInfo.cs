@@ -5110,7 +5110,7 @@ namespace DeviceOperations.V1 {
     private double similarityDb_;
     /// <summary>
     /// Peak signal-to-noise ratio between one picture of each with the same seed, in decibels;
-    /// 0 when no device was named.
+    /// 100 where every pixel is the same, 0 when no device was named.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -873,7 +873,9 @@ namespace DeviceOperations.V1 {
     public const int PlacementFieldNumber = 8;
     private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// Measure both on this device and compare a picture of each; absent leaves that out.
+    /// Measure both on this device and compare a picture of each; absent leaves that out. For
+    /// checkpoints that can be drawn with. The copy stays where its measurement fails or is
+    /// cancelled.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

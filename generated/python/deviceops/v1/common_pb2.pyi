@@ -133,7 +133,9 @@ class _ModelPartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ModelPart.V
     MODEL_PART_UNSPECIFIED: _ModelPart.ValueType  # 0
     """Every part that is not named otherwise."""
     MODEL_PART_DENOISER: _ModelPart.ValueType  # 1
-    """What denoises: the UNet of SD and SDXL, the transformer of later families."""
+    """What denoises: the UNet of SD and SDXL, the transformer of later families. Of a ControlNet,
+    its network.
+    """
     MODEL_PART_VAE: _ModelPart.ValueType  # 2
     """Latents to pixels and back."""
     MODEL_PART_TEXT_ENCODER: _ModelPart.ValueType  # 3
@@ -149,7 +151,9 @@ class ModelPart(_ModelPart, metaclass=_ModelPartEnumTypeWrapper):
 MODEL_PART_UNSPECIFIED: ModelPart.ValueType  # 0
 """Every part that is not named otherwise."""
 MODEL_PART_DENOISER: ModelPart.ValueType  # 1
-"""What denoises: the UNet of SD and SDXL, the transformer of later families."""
+"""What denoises: the UNet of SD and SDXL, the transformer of later families. Of a ControlNet,
+its network.
+"""
 MODEL_PART_VAE: ModelPart.ValueType  # 2
 """Latents to pixels and back."""
 MODEL_PART_TEXT_ENCODER: ModelPart.ValueType  # 3

@@ -822,7 +822,7 @@ class ModelOptimizationReport(_message.Message):
     """Size on disk after."""
     similarity_db: _builtins.float
     """Peak signal-to-noise ratio between one picture of each with the same seed, in decibels;
-    0 when no device was named.
+    100 where every pixel is the same, 0 when no device was named.
     """
     tensors_pruned: _builtins.int
     """Tensors that were left out."""

@@ -617,7 +617,9 @@ class LoadModelRequest(_message.Message):
     model_id: _builtins.str
     """The model; empty means the configured default."""
     warm_up: _builtins.bool
-    """Draw one throw-away step so that the first request is as fast as the second."""
+    """Draw one throw-away step so that the first request is as fast as the second; what cannot
+    draw alone is run once.
+    """
     dry_run: _builtins.bool
     """Only say whether it would fit and what would be evicted: the completed event has the
     estimate and the models, nothing is loaded, nothing waits for the device.

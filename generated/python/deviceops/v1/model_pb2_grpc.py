@@ -253,7 +253,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Put a model on a device, ready to run.
+        """Put a model on a device, ready to run: a checkpoint, refiner, VAE, ControlNet or text
+        encoder. Others are MODEL_INCOMPATIBLE: the work that names them loads them.
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
         MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
         RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
@@ -284,7 +285,7 @@ class ModelServiceServicer:
     def OptimizeModel(self, request, context):
         """Make a smaller or faster copy of a model in the catalogue (another data type, without
         unused tensors).
-        Errors: as ConvertModel.
+        Errors: as ConvertModel; with a placement also as BenchmarkModel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

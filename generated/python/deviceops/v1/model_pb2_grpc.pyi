@@ -94,7 +94,8 @@ class ModelServiceStub:
     pinned or in use is more).
     """
     LoadModel: _grpc.UnaryStreamMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]
-    """Put a model on a device, ready to run.
+    """Put a model on a device, ready to run: a checkpoint, refiner, VAE, ControlNet or text
+    encoder. Others are MODEL_INCOMPATIBLE: the work that names them loads them.
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
     MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
     RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
@@ -113,7 +114,7 @@ class ModelServiceStub:
     OptimizeModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.OptimizeModelRequest, _model_task_pb2.OptimizeModelResponse]
     """Make a smaller or faster copy of a model in the catalogue (another data type, without
     unused tensors).
-    Errors: as ConvertModel.
+    Errors: as ConvertModel; with a placement also as BenchmarkModel.
     """
     BenchmarkModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.BenchmarkModelRequest, _model_task_pb2.BenchmarkModelResponse]
     """Measure load and step times of a model.
@@ -222,7 +223,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     pinned or in use is more).
     """
     LoadModel: _aio.UnaryStreamMultiCallable[_model_pb2.LoadModelRequest, _model_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """Put a model on a device, ready to run.
+    """Put a model on a device, ready to run: a checkpoint, refiner, VAE, ControlNet or text
+    encoder. Others are MODEL_INCOMPATIBLE: the work that names them loads them.
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
     MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
     RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
@@ -241,7 +243,7 @@ class ModelServiceAsyncStub(ModelServiceStub):
     OptimizeModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.OptimizeModelRequest, _model_task_pb2.OptimizeModelResponse]  # type: ignore[assignment]
     """Make a smaller or faster copy of a model in the catalogue (another data type, without
     unused tensors).
-    Errors: as ConvertModel.
+    Errors: as ConvertModel; with a placement also as BenchmarkModel.
     """
     BenchmarkModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.BenchmarkModelRequest, _model_task_pb2.BenchmarkModelResponse]  # type: ignore[assignment]
     """Measure load and step times of a model.
@@ -407,7 +409,8 @@ class ModelServiceServicer:
         request: _model_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_pb2.LoadModelResponse], _abc.AsyncIterator[_model_pb2.LoadModelResponse]]:
-        """Put a model on a device, ready to run.
+        """Put a model on a device, ready to run: a checkpoint, refiner, VAE, ControlNet or text
+        encoder. Others are MODEL_INCOMPATIBLE: the work that names them loads them.
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND), FAILED_PRECONDITION (any
         MODEL_ reason, DEVICE_UNSUPPORTED), DATA_LOSS (MODEL_CHECKSUM_MISMATCH),
         RESOURCE_EXHAUSTED (DEVICE_OUT_OF_MEMORY, HOST_OUT_OF_MEMORY, QUEUE_FULL), UNAVAILABLE (WORKER_LOST, DEVICE_UNAVAILABLE,
@@ -441,7 +444,7 @@ class ModelServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_model_task_pb2.OptimizeModelResponse], _abc.AsyncIterator[_model_task_pb2.OptimizeModelResponse]]:
         """Make a smaller or faster copy of a model in the catalogue (another data type, without
         unused tensors).
-        Errors: as ConvertModel.
+        Errors: as ConvertModel; with a placement also as BenchmarkModel.
         """
 
     def BenchmarkModel(

@@ -156,7 +156,10 @@ class OptimizeModelRequest(_message.Message):
 
     @_builtins.property
     def placement(self) -> _device_info_pb2.DevicePlacement:
-        """Measure both on this device and compare a picture of each; absent leaves that out."""
+        """Measure both on this device and compare a picture of each; absent leaves that out. For
+        checkpoints that can be drawn with. The copy stays where its measurement fails or is
+        cancelled.
+        """
 
     def __init__(
         self,
