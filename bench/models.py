@@ -211,15 +211,27 @@ async def from_start(run: Run) -> None:
             state = found.device.state
             await asyncio.sleep(0.01)
         warm = time.perf_counter() - began
-        times = []
-        for seed in range(3):
+        times, phases = [], []
+        for seed in range(4):
             start = time.perf_counter()
             drawn = small_request(seed=seed, width=1024, height=1024, model_id=run.one)
             if run.device == "cpu":
                 drawn.settings.width = drawn.settings.height = 256
-            await client.draw(drawn)
+            events, _ = await client.draw(drawn)
             times.append(time.perf_counter() - start)
-    run.say(start_to_warm_seconds=warm, first_to_second_picture=times[0] / times[1])
+            completed = next(one.completed for one in events if one.HasField("completed"))
+            phases.append(
+                {
+                    field.name: value.ToMilliseconds()
+                    for field, value in completed.timings.ListFields()
+                }
+            )
+    run.say(
+        start_to_warm_seconds=warm,
+        picture_seconds=times,
+        picture_milliseconds_by_phase=phases,
+        first_to_second_picture=times[0] / times[1],
+    )
 
 
 def prepare(run: Run, *, full_shape: bool) -> str:

@@ -161,6 +161,17 @@ class PicklesNotConverted(FailedPrecondition):
         )
 
 
+class LayoutFixed(FailedPrecondition):
+    """The model cannot be written in the other layout."""
+
+    def __init__(self, model_id: str, why: str) -> None:
+        super().__init__(
+            f"Model {model_id!r} {why}.",
+            reason=Reason.MODEL_FORMAT_UNSUPPORTED,
+            metadata={"model_id": model_id},
+        )
+
+
 class InvalidCacheRequest(InvalidArgument):
     """Something was asked of the cache in a way that breaks a rule."""
 

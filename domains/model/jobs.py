@@ -195,9 +195,10 @@ class ConversionReport(Value, frozen=True):
 
 
 class ConvertJob(Job[ConversionReport], frozen=True):
-    """Write a model as safetensors into an empty folder, in the inspector.
+    """Write a model as safetensors into a folder that is empty or to be made, in the inspector.
 
-    A model of one file becomes `file_name` in that folder, a folder becomes its content.
+    A model of one file becomes `file_name` in that folder, a folder becomes its content; with
+    `rearrange` a checkpoint of one file becomes a folder's content, and a folder `file_name`.
     Without a data type every tensor keeps its own; `prune` leaves out what only training needs
     from a model of one file. With `spare_vae` a folder's VAE that overflows in 16 bits gets 32,
     unless `vae_data_type` is given.
@@ -211,3 +212,4 @@ class ConvertJob(Job[ConversionReport], frozen=True):
     vae_data_type: TensorDataType | None = None
     prune: bool = False
     spare_vae: bool = False
+    rearrange: bool = False

@@ -366,9 +366,34 @@ async def test_the_copys_name_must_be_one(client: Client, name: str) -> None:
     assert failure.fields == ["target_model_id"]
 
 
-async def test_formats_that_are_not_written_are_refused(client: Client) -> None:
+async def test_a_folder_becomes_a_file_and_that_a_folder(client: Client, root: Path) -> None:
     folder = model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
-    whole = await refused(converting(client, "whole", "copy"))
-    file = await refused(converting(client, "ink", "copy", format=folder))
+    file = (await end(converting(client, "whole", "unet"))).completed.model
+    # A part of it has the name that it is to have itself.
+    call = converting(client, "unet", "vae", format=folder)
+    back = (await end(call)).completed.model
 
-    assert whole.reason == file.reason == "NOT_BUILT"
+    assert (file.model_id, file.format) == ("unet", model_info_pb2.MODEL_FORMAT_SAFETENSORS)
+    assert (back.model_id, back.format) == ("vae", folder)
+    assert file.usable, file
+    assert back.usable, back
+    assert (root / "unet.safetensors").is_file()
+    assert (root / "vae" / "vae" / "config.json").is_file()
+    assert not found(root, ".new-*")
+    again = await refused(converting(client, "whole", "unet"))
+    assert again.reason == "NAME_TAKEN"
+    for one in ("whole", "unet", "vae"):
+        assert (await check(client, one, "FULL")).valid
+
+
+async def test_only_checkpoints_have_two_layouts(client: Client, root: Path) -> None:
+    folder = model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
+    lora = await refused(converting(client, "ink", "copy", format=folder))
+    pickle = await refused(converting(client, "new", "copy", format=folder))
+    damaged = await refused(converting(client, "damaged", "copy", format=folder))
+
+    assert lora.reason == pickle.reason == "MODEL_FORMAT_UNSUPPORTED"
+    assert "is a lora" in lora.message
+    assert "is a pickle" in pickle.message
+    assert damaged.reason == "MODEL_TRUNCATED"
+    assert not found(root, "copy*")

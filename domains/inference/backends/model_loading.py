@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from domains import heap
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_networks
@@ -26,7 +27,7 @@ from domains.inference.types import PrecisionMode
 from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.model_plan import ModelPlan
-from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.backends.networks import EmptyNetwork, build_empty, class_of, fill
 from domains.model.backends.plans import fingerprint, plan_whole
 from domains.model.backends.sizes import latent_size, pixels_per_latent
 from domains.model.backends.tokenizer_files import TokenizerPlan
@@ -162,6 +163,9 @@ def build_networks(
     Raises:
         FailedPrecondition: As `build_empty` and `try_networks`.
     """
+    for network in prepared.plan.networks:
+        class_of(network)
+    heap.settle()  # before the first network, which will go again
     empty = []
     for network in prepared.plan.networks:
         check_stop()

@@ -19,7 +19,9 @@ import torch
 from domains.model.backends.model_plan import WeightFile
 
 _PIECE_BYTES = 64 << 20
-_BUFFERS = 4
+THREADS = min(8, max(2, (os.cpu_count() or 2) // 2))
+# A tensor larger than a piece is one: the buffers are fewer then.
+_MOST_BYTES = 512 << 20
 _READ_BYTES = 8 << 20
 _HAS_PREADV = hasattr(os, "preadv")
 
@@ -37,7 +39,7 @@ class ReadAhead:
         self._page_locked = page_locked
         self._positioning = threading.Lock()
         self._ended = threading.Event()
-        self._threads = ThreadPoolExecutor(_BUFFERS, "read-ahead")
+        self._threads = ThreadPoolExecutor(THREADS, "read-ahead")
         self._waiting: deque[tuple[int, int]] = deque()
         self._reading: deque[tuple[int, int, memoryview, Future[bool]]] = deque()
 
@@ -59,7 +61,8 @@ class ReadAhead:
         spans = _spans(pieces)
         size = max((end - begin for begin, end in spans), default=0)
         self._waiting.extend(spans)
-        for _ in range(min(_BUFFERS, len(spans))):
+        count = min(THREADS, max(2, _MOST_BYTES // max(1, size)))
+        for _ in range(min(count, len(spans))):
             buffer = torch.empty(size, dtype=torch.uint8, pin_memory=self._page_locked)
             self._read_next(memoryview(buffer.numpy()))  # type: ignore[arg-type]
 

@@ -19,10 +19,11 @@ from domains.model.backends.checkpoint_kinds import (
     Part,
 )
 from domains.model.backends.companion import CLIP_TOKENS, clip_tokenizer, companion_of
-from domains.model.backends.component_config import check_config
+from domains.model.backends.component_config import ConfigFiles, check_config, read_config
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.derived.config import derived_config
-from domains.model.backends.diffusers_folder import network_config
+from domains.model.backends.diffusers_folder import INDEX_FILE, network_config
+from domains.model.backends.families.family import INDEX
 from domains.model.backends.families.schedulers import SCHEDULER
 from domains.model.backends.file_recognition import config_beside, recognise_file
 from domains.model.backends.layouts.stored import Stored
@@ -80,7 +81,7 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
     return ModelPlan(
         files,
         kind.architecture,
-        kind.index,
+        _index(kind, given, inpainting=found.inpainting),
         networks,
         tokenizers,
         scheduler,
@@ -96,6 +97,23 @@ def _kind(found: Recognised) -> CheckpointKind:
         "The file is no checkpoint that this version loads; use the model's diffusers folder.",
         reason=Reason.MODEL_FORMAT_UNSUPPORTED,
     )
+
+
+def _index(kind: CheckpointKind, given: ConfigFiles | None, *, inpainting: bool) -> Config:
+    """What a folder's index would say beside naming the parts."""
+    if given is None or not given.has_file(INDEX_FILE):
+        return _named(kind.index, inpainting=inpainting)
+    index = read_config(given, INDEX_FILE)
+    check_config(index, INDEX, called=INDEX_FILE)
+    return {key: value for key, value in index.items() if not isinstance(value, list)}
+
+
+def _named(index: Config, *, inpainting: bool) -> Config:
+    """With the class that diffusers has for models that take a mask."""
+    name = index["_class_name"]
+    if inpainting:
+        name = f"{name.removesuffix('Pipeline')}InpaintPipeline"
+    return {**index, "_class_name": name}
 
 
 def _split(kind: CheckpointKind, header: Header) -> dict[str, list[TensorEntry]]:
@@ -130,7 +148,7 @@ def _missing(name: str, part: Part) -> FailedPrecondition:
     )
 
 
-def _network(name: str, part: Part, stored: Stored, given: ConfinedFiles | None) -> NetworkPlan:
+def _network(name: str, part: Part, stored: Stored, given: ConfigFiles | None) -> NetworkPlan:
     tensors = part.mend(network_tensors(name, part.network_class, stored))
     called = f"{name}/config.json"
     if given is not None and given.has_file(called):
@@ -170,7 +188,7 @@ def _check(
 
 
 def _tokenizer(
-    name: str, padded: Padded, encoder: Config, given: ConfinedFiles | None
+    name: str, padded: Padded, encoder: Config, given: ConfigFiles | None
 ) -> TokenizerPlan:
     known = encoder["vocab_size"]
     if given is not None and given.has_folder(name):

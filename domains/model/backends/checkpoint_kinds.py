@@ -5,7 +5,7 @@ What is said here is what the folders of the models say that a kind is named aft
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from domains.model.backends.bounds import Config
@@ -14,12 +14,20 @@ from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.unet import UNET
 from domains.model.backends.families.vae import VAE
-from domains.model.backends.layouts.open_clip import without_last_layer
+from domains.model.backends.layouts.open_clip import (
+    original_open_clip,
+    with_last_layer,
+    without_last_layer,
+)
+from domains.model.backends.layouts.unet import original_unet_names
+from domains.model.backends.layouts.vae import original_vae_names
 from domains.model.backends.model_plan import Origin
 from domains.model.types import Architecture, ModelType, PredictionType
 
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
+TEXT_MODEL = "text_model."
+"""In front of the names of a text encoder's tensors in folders, but for its projection."""
 _SCHEDULE = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -46,11 +54,14 @@ class Part:
         prefix: In front of its tensors' names.
         network_class: Its class.
         settings: What its configuration has beside what shapes tell.
+        names: Its tensors' names behind the prefix, each with the names in folders of those
+            that fill it, one below the other; given the names in folders.
         mend: Changes which tensors are used.
     """
 
     prefix: str
     network_class: NetworkClass
+    names: Callable[[Iterable[str]], Mapping[str, tuple[str, ...]]]
     settings: Config = field(default_factory=dict)
     mend: Callable[[Mapping[str, Origin]], Mapping[str, Origin]] = lambda tensors: tensors
 
@@ -74,6 +85,7 @@ class CheckpointKind:
         parts: Its networks by their folders' names, in the order in which they are loaded.
         tokenizers: By their folders' names.
         index: What the folder's `model_index.json` says.
+        standard_name: Its architecture in the model metadata standard (modelspec).
         scheduler: What the folder's scheduler configuration says.
         prediction: What its denoiser predicts, where a file does not say.
         settle: Adds to configurations what follows from several of them.
@@ -87,6 +99,7 @@ class CheckpointKind:
     parts: Mapping[str, Part]
     tokenizers: Mapping[str, Padded]
     index: Config
+    standard_name: str
     scheduler: Config
     incompatible: Callable[[Mapping[str, Config]], str]
     prediction: PredictionType = PredictionType.EPSILON
@@ -105,24 +118,53 @@ def _sized(time_ids: int) -> Callable[[Mapping[str, Config]], None]:
     return settle
 
 
-_SDXL_UNET = Part(UNET_PREFIX, UNET, {"sample_size": 128})
-_SDXL_VAE = Part(VAE_PREFIX, VAE, {"scaling_factor": 0.13025, "force_upcast": True})
-_SD_VAE = Part(VAE_PREFIX, VAE, {"scaling_factor": 0.18215, "force_upcast": True})
+def _unet(settings: Config) -> Part:
+    def names(folder: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        return {new: (name,) for name, new in original_unet_names(folder).items()}
+
+    return Part(UNET_PREFIX, UNET, names, settings)
+
+
+def _vae(scale: float) -> Part:
+    def names(folder: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        return {new: (name,) for name, new in original_vae_names(folder).items()}
+
+    return Part(VAE_PREFIX, VAE, names, {"scaling_factor": scale, "force_upcast": True})
+
+
+def _as_in_folders(folder: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """CLIP's own encoder has the same names in both."""
+    return {f"{TEXT_MODEL}{name}": (name,) for name in folder}
+
+
+def _openclip_h(folder: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    return with_last_layer(original_open_clip(folder))
+
+
+_SDXL_UNET = _unet({"sample_size": 128})
+_SDXL_VAE = _vae(0.13025)
+_SD_VAE = _vae(0.18215)
 
 SDXL = CheckpointKind(
     ModelType.CHECKPOINT,
     Architecture.SDXL,
     "SDXL",
     {
-        "text_encoder": Part("conditioner.embedders.0.transformer.", CLIP_TEXT, _CLIP_L),
+        "text_encoder": Part(
+            "conditioner.embedders.0.transformer.", CLIP_TEXT, _as_in_folders, _CLIP_L
+        ),
         "text_encoder_2": Part(
-            "conditioner.embedders.1.model.", CLIP_TEXT_PROJECTION, _OPEN_CLIP
+            "conditioner.embedders.1.model.",
+            CLIP_TEXT_PROJECTION,
+            original_open_clip,
+            _OPEN_CLIP,
         ),
         "unet": _SDXL_UNET,
         "vae": _SDXL_VAE,
     },
     {"tokenizer": Padded("text_encoder"), "tokenizer_2": Padded("text_encoder_2", "!")},
     {"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": True},
+    "stable-diffusion-xl-v1-base",
     _EULER,
     sdxl.FAMILY.incompatible,
     settle=_sized(sdxl.TIME_IDS),
@@ -133,7 +175,10 @@ REFINER = CheckpointKind(
     "SDXL refiner",
     {
         "text_encoder_2": Part(
-            "conditioner.embedders.0.model.", CLIP_TEXT_PROJECTION, _OPEN_CLIP
+            "conditioner.embedders.0.model.",
+            CLIP_TEXT_PROJECTION,
+            original_open_clip,
+            _OPEN_CLIP,
         ),
         "unet": _SDXL_UNET,
         "vae": _SDXL_VAE,
@@ -144,6 +189,7 @@ REFINER = CheckpointKind(
         "force_zeros_for_empty_prompt": False,
         "requires_aesthetics_score": True,
     },
+    "stable-diffusion-xl-v1-refiner",
     _EULER,
     sdxl.incompatible_refiner,
     settle=_sized(sdxl.REFINER_TIME_IDS),
@@ -153,12 +199,15 @@ SD1 = CheckpointKind(
     Architecture.SD1,
     "SD 1.x",
     {
-        "text_encoder": Part("cond_stage_model.transformer.", CLIP_TEXT, _CLIP_L),
-        "unet": Part(UNET_PREFIX, UNET, {"sample_size": 64}),
+        "text_encoder": Part(
+            "cond_stage_model.transformer.", CLIP_TEXT, _as_in_folders, _CLIP_L
+        ),
+        "unet": _unet({"sample_size": 64}),
         "vae": _SD_VAE,
     },
     {"tokenizer": Padded("text_encoder")},
     {"_class_name": "StableDiffusionPipeline"},
+    "stable-diffusion-v1",
     {
         "_class_name": "PNDMScheduler",
         "clip_sample": False,
@@ -174,13 +223,14 @@ SD2 = CheckpointKind(
     "SD 2.x",
     {
         "text_encoder": Part(
-            "cond_stage_model.model.", CLIP_TEXT, _OPEN_CLIP, without_last_layer
+            "cond_stage_model.model.", CLIP_TEXT, _openclip_h, _OPEN_CLIP, without_last_layer
         ),
-        "unet": Part(UNET_PREFIX, UNET, {"sample_size": 96, "upcast_attention": True}),
+        "unet": _unet({"sample_size": 96, "upcast_attention": True}),
         "vae": _SD_VAE,
     },
     {"tokenizer": Padded("text_encoder", "!")},
     {"_class_name": "StableDiffusionPipeline"},
+    "stable-diffusion-v2-512",
     {
         "_class_name": "DDIMScheduler",
         "clip_sample": False,

@@ -3,7 +3,8 @@
 Shapes do not tell everything, and a file holds no tokenizer. Most models have what all of their
 family have. A file of which that is not true names the folder that says it, by
 `deviceops.configuration` in its metadata: a folder in the diffusers layout, with or without
-weights, that lies beside the file or came with the program.
+weights, that lies beside the file or came with the program. One that was made of a folder holds
+that folder's configurations itself, see `held_files`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from domains.errors import FailedPrecondition, Reason
+from domains.model.backends.component_config import ConfigFiles
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.held_files import HELD_FILES, HeldFiles
 from domains.model.backends.tokenizer_files import TokenizerPlan, read_tokenizer
 from domains.model.errors import PathOutsideRoot
 from domains.values import ModelPlace
@@ -35,17 +38,21 @@ def beside(files: ConfinedFiles) -> ConfinedFiles:
     return ConfinedFiles(ModelPlace(files.place.root, files.place.inside.parent))
 
 
-def companion_of(files: ConfinedFiles, metadata: Mapping[str, str]) -> ConfinedFiles | None:
-    """The folder of the configuration that a file names; None if it names none.
+def companion_of(files: ConfinedFiles, metadata: Mapping[str, str]) -> ConfigFiles | None:
+    """The configuration that a file holds, or the folder of the one that it names; None if it
+    has neither.
 
     Args:
         files: The model that is one file.
         metadata: From its header.
 
     Raises:
-        FailedPrecondition: MODEL_CONFIG_INVALID for what is no name, MODEL_INCOMPLETE where
-            there is no such folder.
+        FailedPrecondition: MODEL_CONFIG_INVALID for what is no name or no configuration,
+            MODEL_INCOMPLETE where there is no such folder.
     """
+    held = metadata.get(HELD_FILES)
+    if held is not None:
+        return HeldFiles.of(held, clip_files())
     named = metadata.get(CONFIGURATION)
     if named is None:
         return None
@@ -72,10 +79,14 @@ def companion_of(files: ConfinedFiles, metadata: Mapping[str, str]) -> ConfinedF
     )
 
 
+def clip_files() -> ConfinedFiles:
+    """The files of CLIP's tokenizer, which come with the program."""
+    return ConfinedFiles(ModelPlace(_BUNDLED, Path("clip-tokenizer")))
+
+
 @lru_cache(maxsize=1)
 def _clip() -> TokenizerPlan:
-    place = ModelPlace(_BUNDLED, Path("."))
-    return read_tokenizer(ConfinedFiles(place), "clip-tokenizer", "")
+    return read_tokenizer(clip_files(), "", "")
 
 
 def clip_tokenizer(component: str, encoder: str, padding: str) -> TokenizerPlan:

@@ -10,11 +10,10 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config, ConfigBounds
-from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.schedulers import MAX_TRAIN_TIMESTEPS
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -29,7 +28,28 @@ _MAX_INTEGER = 1 << 24
 _ENDLESS = frozenset({"lambda_min_clipped", "max_len", "model_max_length"})
 
 
-def read_config(files: ConfinedFiles, called: str) -> Config:
+class ConfigFiles(Protocol):
+    """Configurations by the names that they have in a model folder: those of one that lies on
+    disk, or those that a single file has in its header."""
+
+    def has_file(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        ...
+
+    def has_folder(self, name: str = "") -> bool:
+        """Whether there is a folder of that name."""
+        ...
+
+    def read(self, name: str, most: int) -> bytes:
+        """A file's bytes; of one with more than `most`, as many and one more.
+
+        Raises:
+            FailedPrecondition: MODEL_INCOMPLETE, where there is no such file.
+        """
+        ...
+
+
+def read_config(files: ConfigFiles, called: str) -> Config:
     """Read one JSON object of at most 1 MiB.
 
     Raises:
@@ -42,7 +62,7 @@ def read_config(files: ConfinedFiles, called: str) -> Config:
     return parsed
 
 
-def read_shard_names(files: ConfinedFiles, called: str) -> list[str]:
+def read_shard_names(files: ConfigFiles, called: str) -> list[str]:
     """The weight files that an index of a sharded network lists, each a plain name.
 
     Raises:
@@ -68,7 +88,7 @@ def check_config(config: Mapping[str, Any], bounds: ConfigBounds, *, called: str
         raise invalid(called, problem)
 
 
-def read_limited(files: ConfinedFiles, called: str, limit: int) -> bytes:
+def read_limited(files: ConfigFiles, called: str, limit: int) -> bytes:
     """The bytes of a file of at most `limit` bytes.
 
     Raises:
@@ -90,7 +110,7 @@ def invalid(called: str, what: str) -> FailedPrecondition:
     )
 
 
-def _read_object(files: ConfinedFiles, called: str, limit: int) -> Config:
+def _read_object(files: ConfigFiles, called: str, limit: int) -> Config:
     try:
         parsed = json.loads(read_limited(files, called, limit).decode("utf-8"))
     except (ValueError, RecursionError):

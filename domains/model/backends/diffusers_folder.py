@@ -6,17 +6,19 @@ because a file says so. Only safetensors weights are read.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NoReturn
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import (
+    ConfigFiles,
     check_config,
     read_config,
 )
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.families.components import NetworkClass
-from domains.model.backends.families.family import INDEX, Family
+from domains.model.backends.families.family import INDEX, Family, has_part
 from domains.model.backends.families.formulations import check_formulation
 from domains.model.backends.families.registry import PIPELINES, family_of
 from domains.model.backends.families.schedulers import SCHEDULER
@@ -27,6 +29,7 @@ from domains.model.backends.sizes import check_native_size
 from domains.model.backends.stored_weights import check_weights
 from domains.model.backends.tokenizer_files import check_ids, read_tokenizer
 from domains.model.backends.weight_files import weight_files
+from domains.model.types import ModelType
 
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
@@ -41,7 +44,7 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
     Raises:
         FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (not such a folder, or a pipeline
             this server does not run), MODEL_INCOMPATIBLE (a part it needs is absent by
-            design, as in a refiner, or the parts make no model of the family),
+            design, or the parts make no model of the family),
             MODEL_INCOMPLETE (a file is missing or cannot be read), MODEL_CONFIG_INVALID,
             or what `read_header` raises.
         PathOutsideRoot: A part of it is a link that leads outside the root.
@@ -53,30 +56,33 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
     index = read_config(files, INDEX_FILE)
-    family = _family(files, index)
+    family, type = _family(files, index)
     check_config(index, INDEX, called=INDEX_FILE)
-    _check_index(index, family)
+    borrowed = _borrowed(index, family) if type is ModelType.REFINER else frozenset()
+    _check_index(index, family, borrowed)
     _refuse_code(files, family)
     tokenizers = {
         name: read_tokenizer(files, name, encoder)
         for name, encoder in family.tokenizers.items()
+        if name not in borrowed
     }
     scheduler = read_config(files, SCHEDULER_FILE)
     check_formulation(scheduler)
     check_config(scheduler, SCHEDULER, called=SCHEDULER_FILE)
-    networks = tuple(_plan_network(files, *network) for network in family.networks.items())
+    networks = tuple(
+        _plan_network(files, *network)
+        for network in family.networks.items()
+        if network[0] not in borrowed
+    )
     configs = {network.name: network.config for network in networks}
-    why = family.incompatible(configs)
-    if why:
-        raise FailedPrecondition(
-            f"The model is not a complete {family.title} model: {why}.",
-            reason=Reason.MODEL_INCOMPATIBLE,
-        )
-    check_native_size(configs["unet"], configs["vae"])
+    if not borrowed:
+        _check_together(family, configs)
     for network in networks:
         check_weights(network)
     for tokenizer in tokenizers.values():
-        check_ids(tokenizer, tokenizer.largest_id, configs[tokenizer.encoder]["vocab_size"])
+        if tokenizer.encoder in configs:
+            known = configs[tokenizer.encoder]["vocab_size"]
+            check_ids(tokenizer, tokenizer.largest_id, known)
     return ModelPlan(
         files,
         family.architecture,
@@ -84,10 +90,29 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
         networks,
         tokenizers,
         family.mend_scheduler(scheduler),
+        type,
+        tuple(name for name in family.networks if name in borrowed),
     )
 
 
-def _family(files: ConfinedFiles, index: Config) -> Family:
+def _check_together(family: Family, configs: Mapping[str, Config]) -> None:
+    why = family.incompatible(configs)
+    if why:
+        raise FailedPrecondition(
+            f"The model is not a complete {family.title} model: {why}.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+        )
+    check_native_size(configs["unet"], configs["vae"])
+
+
+def _borrowed(index: Config, family: Family) -> frozenset[str]:
+    """What a refiner that is told apart by its UNet has of the checkpoint it is used with."""
+    parts = {*family.networks, *family.tokenizers} - {"unet"}
+    return frozenset(name for name in parts if not has_part(index, name))
+
+
+def _family(files: ConfinedFiles, index: Config) -> tuple[Family, ModelType]:
+    """What is expected of the folder, and whether it is a checkpoint or a refiner."""
     class_name = index.get("_class_name")
     if not isinstance(class_name, str) or class_name not in PIPELINES:
         raise FailedPrecondition(
@@ -96,12 +121,15 @@ def _family(files: ConfinedFiles, index: Config) -> Family:
             reason=Reason.MODEL_FORMAT_UNSUPPORTED,
         )
     has_unet = files.has_file(_UNET_CONFIG)
-    family = family_of(index, read_config(files, _UNET_CONFIG) if has_unet else {})
+    unet = read_config(files, _UNET_CONFIG) if has_unet else {}
+    family = family_of(index, unet)
     assert family is not None
-    return family
+    if family.refiner and family.recognise_folder(index, unet) is ModelType.REFINER:
+        return family.refiner, ModelType.REFINER
+    return family, ModelType.CHECKPOINT
 
 
-def _check_index(index: Config, family: Family) -> None:
+def _check_index(index: Config, family: Family, borrowed: frozenset[str]) -> None:
     libraries = _LIBRARIES | family.libraries
     for name, value in index.items():
         if not isinstance(value, list):
@@ -110,10 +138,10 @@ def _check_index(index: Config, family: Family) -> None:
             _refuse_index(f"gives {one_line(name, 64)!r} no library and class")
         if value[0] not in libraries:
             _refuse_index(f"names an unknown library for {one_line(name, 64)!r}")
-    for name, network in family.networks.items():
-        _check_part(index, name, {network.name})
-    for name in family.tokenizers:
-        _check_part(index, name, _TOKENIZERS)
+    classes = {name: {network.name} for name, network in family.networks.items()}
+    classes |= dict.fromkeys(family.tokenizers, _TOKENIZERS)
+    for name in classes.keys() - borrowed:
+        _check_part(index, name, classes[name])
 
 
 def _check_part(index: Config, name: str, class_names: set[str]) -> None:
@@ -153,7 +181,7 @@ def _plan_network(files: ConfinedFiles, name: str, network_class: NetworkClass) 
     return NetworkPlan(name, network_class, config, tensors)
 
 
-def network_config(files: ConfinedFiles, called: str, network_class: NetworkClass) -> Config:
+def network_config(files: ConfigFiles, called: str, network_class: NetworkClass) -> Config:
     """The configuration of a network, checked; `called` is its file.
 
     Raises:

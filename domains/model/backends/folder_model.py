@@ -26,7 +26,7 @@ from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
-from domains.model.backends.usability import waits_for
+from domains.model.backends.usability import WAITS_FOR_MASKS, waits_for
 from domains.model.types import (
     Architecture,
     Component,
@@ -60,6 +60,7 @@ def read_folder(found: Found) -> Model:
     unet = _network_config(plan, files, "unet")
     width, height = _native_size(unet, _network_config(plan, files, "vae"))
     type, architecture = _recognised(index, unet)
+    inpainting = unet.get("in_channels") == _INPAINTING_CHANNELS
     headers = [file.header for network in _networks(plan) for file in network.files]
     card = card_of(files)
     return Model(
@@ -78,9 +79,11 @@ def read_folder(found: Found) -> Model:
         parameter_count=parameter_count(headers),
         default_scheduler=_text(scheduler, "_class_name"),
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
-        inpainting=unet.get("in_channels") == _INPAINTING_CHANNELS,
+        inpainting=inpainting,
         kind=_kind(plan),
-        remarks=_remarks(files, type, _text(scheduler, "_class_name")),
+        remarks=_remarks(
+            files, type, _text(scheduler, "_class_name"), plan, inpainting=inpainting
+        ),
         components=_components(index, plan),
         tags=card.tags,
         description=card.description,
@@ -90,10 +93,29 @@ def read_folder(found: Found) -> Model:
 
 
 def _remarks(
-    files: ConfinedFiles, type: ModelType | None, scheduler_class: str
+    files: ConfinedFiles,
+    type: ModelType | None,
+    scheduler_class: str,
+    plan: ModelPlan | None,
+    *,
+    inpainting: bool,
 ) -> tuple[str, ...]:
-    said = [waits_for(type), stand_in(scheduler_class), _scripts(files)]
+    said = [
+        waits_for(type),
+        _borrows(plan),
+        WAITS_FOR_MASKS if inpainting else "",
+        stand_in(scheduler_class),
+        _scripts(files),
+    ]
     return tuple(filter(None, said))
+
+
+def _borrows(plan: ModelPlan | None) -> str:
+    """What is to be said of a refiner that is used with the networks of a checkpoint."""
+    if plan is None or not plan.borrowed:
+        return ""
+    names = " and ".join(plan.borrowed)
+    return f"It has no {names} of its own and takes those of the checkpoint it is used with."
 
 
 def _scripts(files: ConfinedFiles) -> str:

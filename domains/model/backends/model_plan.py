@@ -104,6 +104,7 @@ class ModelPlan:
     """Everything of a model that generation needs, checked and not yet built.
 
     `index` says what a folder's `model_index.json` says; `type` is CHECKPOINT or REFINER.
+    `borrowed` names networks that a refiner's folder leaves to the checkpoint it is used with.
     """
 
     files: ConfinedFiles
@@ -113,6 +114,7 @@ class ModelPlan:
     tokenizers: Mapping[str, TokenizerPlan]
     scheduler_config: Config
     type: ModelType = ModelType.CHECKPOINT
+    borrowed: tuple[str, ...] = ()
 
     @property
     def size_bytes(self) -> int:

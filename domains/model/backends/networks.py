@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,18 +143,37 @@ def fill(
     return module.eval()
 
 
-def _construct(plan: NetworkPlan) -> nn.Module:
+def class_of(plan: NetworkPlan) -> Any:
+    """A network's class; the first time, the libraries import what it is made of."""
     # The name is a family's and never a file's.
     wanted = plan.network_class
+    library = diffusers if wanted.library == "diffusers" else transformers
+    return getattr(library, wanted.name)
+
+
+def _construct(plan: NetworkPlan) -> nn.Module:
+    wanted, cls = plan.network_class, class_of(plan)
     known = {key: plan.config[key] for key in wanted.bounds.keys if key in plan.config}
     if wanted.library == "diffusers":
-        cls: Any = getattr(diffusers, wanted.name)
         network = cls(**accepted_by(cls, known))
     else:
-        cls = getattr(transformers, wanted.name)
-        network = cls(cls.config_class(**accepted_by(cls.config_class, known)))
+        with _without_first_numbers():
+            network = cls(cls.config_class(**accepted_by(cls.config_class, known)))
     assert isinstance(network, nn.Module)
     return network
+
+
+@contextmanager
+def _without_first_numbers() -> Iterator[None]:
+    """Transformers draws random numbers for every weight, also where there is no memory for
+    them, which takes longer than building: here each weight comes from a file."""
+    base: Any = transformers.PreTrainedModel
+    drawing = base.init_weights
+    base.init_weights = lambda _network: None
+    try:
+        yield
+    finally:
+        base.init_weights = drawing
 
 
 def _place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:

@@ -24,9 +24,18 @@ def plan_model(files: ConfinedFiles) -> ModelPlan:
     Args:
         files: A folder in the diffusers layout, or a checkpoint in one file.
 
-    Raises: As `inspect_folder` and `inspect_checkpoint`.
+    Raises: As `inspect_folder` and `inspect_checkpoint`; MODEL_INCOMPATIBLE for a refiner that
+        is used with the networks of a checkpoint.
     """
-    return inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
+    plan = inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
+    if plan.borrowed:
+        raise FailedPrecondition(
+            f"The refiner has no {' and no '.join(plan.borrowed)} of its own: it takes those "
+            "of the checkpoint whose pictures it refines, which comes later.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+            metadata={"component": plan.borrowed[0]},
+        )
+    return plan
 
 
 def plan_whole(files: ConfinedFiles, type: ModelType) -> ModelPlan:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from domains.model.backends.bounds import Config
 from domains.model.backends.checkpoint_kinds import CheckpointKind
-from domains.model.backends.component_config import read_config
-from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.component_config import ConfigFiles, read_config
 from domains.model.backends.recognition import Recognised
 from domains.model.types import PredictionType
 
 _SCHEDULER_FILE = "scheduler/scheduler_config.json"
 
 
-def schedule_of(kind: CheckpointKind, found: Recognised, given: ConfinedFiles | None) -> Config:
+def schedule_of(kind: CheckpointKind, found: Recognised, given: ConfigFiles | None) -> Config:
     """The configuration of a checkpoint's scheduler, not yet checked.
 
     A terminal signal-to-noise ratio of zero makes steps trail as well: others never reach the
@@ -35,6 +34,6 @@ def schedule_of(kind: CheckpointKind, found: Recognised, given: ConfinedFiles | 
     # Noise is what is left where nothing is said, and the folder may say it.
     if said is not PredictionType.EPSILON or "prediction_type" not in config:
         config["prediction_type"] = said.value
-    if found.zero_terminal_snr:
+    if found.zero_terminal_snr and config.get("rescale_betas_zero_snr") is not True:
         config |= {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
     return config

@@ -9,6 +9,7 @@ from domains.model.backends import spoken_metadata
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.file_recognition import recognise_file
 from domains.model.backends.header_facts import TensorFacts, tensor_facts
+from domains.model.backends.held_files import HELD_FILES
 from domains.model.backends.model_card import one_line, tags
 from domains.model.backends.original_config import (
     MAX_CONFIG_BYTES,
@@ -157,6 +158,6 @@ def unusable(found: Found, problem: Problem) -> Model:
 
 
 def _shown(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Metadata of bounded size: training tools write whole logs into it."""
-    keys = sorted(metadata)[:_MAX_ENTRIES]
+    """Metadata of bounded size, without whole files: training tools write logs into it."""
+    keys = sorted(metadata.keys() - {HELD_FILES})[:_MAX_ENTRIES]
     return {one_line(key, _MAX_KEY): one_line(metadata[key], _MAX_VALUE) for key in keys}

@@ -16,13 +16,17 @@ from msgspec import Meta
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
-from domains.model.backends.component_config import check_config, invalid, read_limited
-from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.component_config import (
+    ConfigFiles,
+    check_config,
+    invalid,
+    read_limited,
+)
 from domains.model.backends.families.tokenizer import PIPELINE
 from domains.model.backends.tokenizer_options import TokenizerOptions, read_options
 from domains.model.backends.tokens import NumberedToken, Vocabulary
 
-_MAX_BYTES = 8 << 20
+MAX_BYTES = 8 << 20
 _MAX_ADDED = 256
 
 Pair = tuple[str, str]
@@ -98,7 +102,7 @@ class TokenizerPlan:
         return replace(self, vocabulary={}, merges=(), pipeline=b"")
 
 
-def read_tokenizer(files: ConfinedFiles, folder: str, encoder: str) -> TokenizerPlan:
+def read_tokenizer(files: ConfigFiles, folder: str, encoder: str) -> TokenizerPlan:
     """Read and check the files of a tokenizer's folder in a model.
 
     Raises:
@@ -133,18 +137,18 @@ def check_ids(plan: TokenizerPlan, largest: int, vocab_size: int) -> None:
         )
 
 
-def _read_whole(files: ConfinedFiles, folder: str) -> _Whole | None:
+def _read_whole(files: ConfigFiles, folder: str) -> _Whole | None:
     called = f"{folder}/tokenizer.json"
     if not files.has_file(called):
         return None
-    whole: _Whole = _decode(_Whole, read_limited(files, called, _MAX_BYTES), called)
+    whole: _Whole = _decode(_Whole, read_limited(files, called, MAX_BYTES), called)
     if whole.model.type not in (None, "BPE"):
         raise invalid(called, "is of another kind of tokenizer than CLIP's")
     check_config(whole.parts(), PIPELINE, called=called)
     return whole
 
 
-def _read_halves(files: ConfinedFiles, folder: str) -> tuple[Vocabulary, tuple[Pair, ...]]:
+def _read_halves(files: ConfigFiles, folder: str) -> tuple[Vocabulary, tuple[Pair, ...]]:
     vocabulary, merges = f"{folder}/vocab.json", f"{folder}/merges.txt"
     if not (files.has_file(vocabulary) and files.has_file(merges)):
         raise FailedPrecondition(
@@ -152,9 +156,9 @@ def _read_halves(files: ConfinedFiles, folder: str) -> tuple[Vocabulary, tuple[P
             reason=Reason.MODEL_INCOMPLETE,
             metadata={"component": folder},
         )
-    words = _decode(Vocabulary, read_limited(files, vocabulary, _MAX_BYTES), vocabulary)
+    words = _decode(Vocabulary, read_limited(files, vocabulary, MAX_BYTES), vocabulary)
     try:
-        text = read_limited(files, merges, _MAX_BYTES).decode("utf-8")
+        text = read_limited(files, merges, MAX_BYTES).decode("utf-8")
     except UnicodeDecodeError:
         raise invalid(merges, "is not text") from None
     lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n") if text else []

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from domains.model.backends.bounds import Config
-from domains.model.backends.component_config import check_config, read_config
-from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.component_config import ConfigFiles, check_config, read_config
 from domains.model.backends.families.clip import MAX_VOCABULARY
 from domains.model.backends.families.tokenizer import (
     NAMED_TOKENS,
@@ -61,7 +60,7 @@ class TokenizerOptions:
 
 
 def read_options(
-    files: ConfinedFiles,
+    files: ConfigFiles,
     folder: str,
     sides: Mapping[str, str],
     listed: Iterable[NumberedToken],
@@ -108,12 +107,12 @@ def _arguments(config: Config, added: Mapping[int, Token]) -> Config:
     return arguments
 
 
-def _optional(files: ConfinedFiles, folder: str, name: str) -> Config:
+def _optional(files: ConfigFiles, folder: str, name: str) -> Config:
     path = f"{folder}/{name}"
     return read_config(files, path) if files.has_file(path) else {}
 
 
-def _added_tokens(files: ConfinedFiles, folder: str, config: Config) -> dict[int, Token]:
+def _added_tokens(files: ConfigFiles, folder: str, config: Config) -> dict[int, Token]:
     """Of `added_tokens.json`, from before transformers kept them elsewhere."""
     called = f"{folder}/added_tokens.json"
     numbers = converted(Vocabulary, _optional(files, folder, "added_tokens.json"), called)

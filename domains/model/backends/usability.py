@@ -45,6 +45,10 @@ _WAITS = {
         "Preprocessors are listed; they wait for the making of control pictures."
     ),
 }
+WAITS_FOR_MASKS = (
+    "Inpainting models are listed, checked and loaded; filling in a masked part of a picture "
+    "comes later."
+)
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
 # Numbers of eight bits are read like others, multiplied by their scale where they have one.
@@ -66,6 +70,8 @@ def usability(found: Recognised) -> Usability:
         return Usability(problem)
     waiting = waits_for(found.type)
     remarks = [waiting] if waiting else []
+    if found.inpainting:
+        remarks.append(WAITS_FOR_MASKS)
     if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
         remarks.append("It holds several kinds of control; which one is meant is to be named.")
     if "VAE" in found.lacks:
@@ -166,7 +172,7 @@ def _of_checkpoint(found: Recognised) -> Problem | None:
             "the whole checkpoint.",
             {"component": "text_encoder"},
         )
-    if found.extra_input:
+    if found.extra_input and not found.inpainting:
         return Problem(
             Reason.MODEL_INCOMPATIBLE,
             f"The model also takes {found.extra_input}; this version draws from text alone.",

@@ -85,25 +85,28 @@ class Copies:
         vae_data_type: TensorDataType | None = None,
         prune: bool = False,
         spare_vae: bool = False,
+        rearrange: bool = False,
     ) -> tuple[Model, ConversionReport]:
         """Write a copy; when this raises or is cancelled nothing of it stays.
 
         Raises:
             DomainError: What `run_job` raises for a `ConvertJob`; NameTaken.
         """
-        folder = model.format is ModelFormat.DIFFUSERS_FOLDER
+        folder = (model.format is ModelFormat.DIFFUSERS_FOLDER) is not rearrange
         name = target_model_id if folder else f"{target_model_id}.safetensors"
         new = await asyncio.to_thread(self._new_models.begin, model.place.root)
         try:
             job = ConvertJob(
                 model.model_id,
                 model.place,
-                new.folder,
+                # In a folder of its own name, it is one whatever its parts are called.
+                new.folder / name if folder else new.folder,
                 name,
                 data_type=data_type,
                 vae_data_type=vae_data_type,
                 prune=prune,
                 spare_vae=spare_vae,
+                rearrange=rearrange,
             )
             report = await run_job(self._inspectors, session, job)
             # From here on it is there: a cancel that comes now comes too late.

@@ -57,7 +57,7 @@ def convert(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write a copy of a model as safetensors, out of a pickle too."""
+    """Write a copy of a model as safetensors: out of a pickle, or in the other layout too."""
     from deviceops.v1 import model_info_pb2, model_task_pb2
     from server.cli import device_tasks
 

@@ -277,6 +277,13 @@ async def test_without_a_name_the_first_usable_checkpoint_is_meant() -> None:
     assert [m.model_id for m in (await source.list(ANY)).items if m.is_default] == ["c"]
 
 
+async def test_a_model_that_takes_a_mask_is_meant_only_by_its_name() -> None:
+    source = catalogue(model("a", inpainting=True), model("b"))
+
+    assert (await source.resolve("")).model_id == "b"
+    assert (await source.resolve("a")).model_id == "a"
+
+
 async def test_a_configured_default_is_meant_even_when_it_is_broken() -> None:
     source = catalogue(model("a"), model("z", problem=PICKLED), default="z")
 

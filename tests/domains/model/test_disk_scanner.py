@@ -92,7 +92,7 @@ def test_noise_down_to_none_and_inpainting_are_read_from_the_configurations(
 
     assert model.zero_terminal_snr
     assert model.inpainting
-    assert not model.usable  # it cannot be drawn with yet
+    assert not model.usable  # its weights are those of another
 
 
 def test_a_card_names_and_describes(root: Path) -> None:
@@ -132,28 +132,29 @@ def test_sd1_and_sd2_are_listed_with_what_they_lack(root: Path) -> None:
         assert "unet" in {part.name for part in model.components}
 
 
-@pytest.mark.parametrize(
-    "shared",
-    [{}, {"text_encoder_2": [None, None], "requires_aesthetics_score": True}],
-    ids=["its own encoder", "the base's encoder"],
-)
-def test_a_refiner_is_recognised_by_its_missing_encoder(
-    root: Path, shared: dict[str, object]
-) -> None:
+@pytest.mark.parametrize("shares", [False, True], ids=["its own encoder", "the base's encoder"])
+def test_a_refiner_is_recognised_by_its_missing_encoder(root: Path, shares: bool) -> None:
+    nothing = [None, None]
+    shared: dict[str, object] = {"text_encoder_2": nothing, "requires_aesthetics_score": True}
     folder = copy_demo(root / "refiner")
     edit(
         folder / "model_index.json",
         text_encoder=[None, None],
         tokenizer=[None, None],
-        **shared,
+        **(shared if shares else {}),
     )
 
     model = only(root)
 
     assert model.type is ModelType.REFINER
     assert model.architecture is Architecture.SDXL
-    assert model.problem is not None
-    assert model.problem.reason is Reason.MODEL_INCOMPATIBLE
+    # With an encoder of its own it is told that its UNet is none of a refiner.
+    assert model.usable is shares
+    if model.problem is not None:
+        assert model.problem.reason is Reason.MODEL_INCOMPATIBLE
+        assert "another pooled text or size" in model.problem.message
+    else:
+        assert "text_encoder_2 of its own" in model.remarks[1]
 
 
 @pytest.mark.parametrize(

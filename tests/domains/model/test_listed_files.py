@@ -73,7 +73,9 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
     assert models["line-art"].trigger_words == ("line art style",)
     waiting = {name for name, model in models.items() if model.remarks}
     assert waiting == models.keys() - {"emoji-xl", "emoji-comic", "emoji-sd1"}
-    assert {name for name, model in models.items() if not model.usable} <= {"emoji-refiner"}
+    assert all(model.usable for model in models.values())
+    shared = models["emoji-refiner"].remarks[1]
+    assert shared.startswith("It has no text_encoder_2 and vae of its own")
 
 
 def test_a_large_checkpoint_costs_as_much_as_its_header(tmp_path: Path) -> None:
@@ -152,7 +154,7 @@ def test_eight_bit_weights_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "what"),
     [
-        ("sdxl-inpainting", "a mask and a picture"),
+        ("sdxl-instruct", "a picture to change"),
         ("sd1-instruct", "a picture to change"),
         ("sd2-depth", "a depth map"),
         ("sdxl-unet", "no text encoder and no VAE"),
@@ -177,6 +179,16 @@ def test_what_waits_for_a_feature_is_usable_and_says_so(tmp_path: Path, name: st
     assert model.usable
     assert model.remarks
     assert all(remark.endswith(".") for remark in model.remarks)
+
+
+@pytest.mark.parametrize("name", ["sdxl-inpainting", "sd1-inpainting", "sd2-inpainting"])
+def test_what_fills_in_masks_is_whole_and_waits_for_them(tmp_path: Path, name: str) -> None:
+    model = listed(tmp_path, name)
+
+    assert model.usable, model.problem
+    assert model.inpainting
+    assert any("masked part" in remark and "later" in remark for remark in model.remarks)
+    assert {part.name for part in model.components} >= {"unet", "vae", "text_encoder"}
 
 
 CONFIG = """\
@@ -364,9 +376,7 @@ def test_a_folder_of_another_formulation_is_refused_by_name(
     assert change["_class_name"] in model.problem.message
 
 
-@pytest.mark.parametrize(
-    "change", [{"in_channels": 9}, {"in_channels": 8}, {"time_cond_proj_dim": 256}]
-)
+@pytest.mark.parametrize("change", [{"in_channels": 8}, {"time_cond_proj_dim": 256}])
 def test_a_folder_whose_unet_takes_more_than_text_is_listed_with_the_reason(
     tmp_path: Path, change: dict[str, Any]
 ) -> None:
@@ -376,7 +386,7 @@ def test_a_folder_whose_unet_takes_more_than_text_is_listed_with_the_reason(
     (model,) = scan(tmp_path).values()
 
     assert reason(model) is Reason.MODEL_INCOMPATIBLE
-    assert model.inpainting is (change.get("in_channels") == 9)
+    assert not model.inpainting
 
 
 @pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler", "PNDMScheduler", "Strange"])

@@ -43,6 +43,7 @@ class Family:
         tokenizers: Folder of each, which is CLIP's, and the text encoder that it is for.
         incompatible: Given the networks' configurations by folder, each within its bounds:
             why they make no model of the family, as a clause; empty when they make one.
+        refiner: The same of folders of its refiners, where it has some.
         mend_scheduler: Gives a scheduler's configuration as the family's models mean it.
     """
 
@@ -59,6 +60,7 @@ class Family:
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     incompatible: Callable[[Mapping[str, Config]], str] = lambda _configs: ""
     mend_scheduler: Callable[[Config], Config] = lambda config: config
+    refiner: Family | None = None
 
 
 def has_part(index: Mapping[str, Any], name: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from domains.model.backends.bounds import Config
 from domains.model.backends.families.clip import CLIP_TEXT
 from domains.model.backends.families.family import Family
-from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.unet import UNET, fits_latents
 from domains.model.backends.families.vae import VAE
 from domains.model.types import Architecture, ModelType
 
@@ -49,8 +49,7 @@ def incompatible(title: str) -> Callable[[Mapping[str, Config]], str]:
             return f"its UNet needs inputs that {title} does not have"
         if text.get("use_attention_mask"):
             return f"its text encoder needs a mask, which {title} does not have"
-        latents = vae["latent_channels"]
-        if unet["in_channels"] != latents or unet["out_channels"] != latents:
+        if not fits_latents(unet, vae["latent_channels"]):
             return "its UNet and VAE disagree about the latents"
         if vae.get("latents_mean") is not None or vae.get("latents_std") is not None:
             return f"its VAE shifts latents, which {title} does not"

@@ -10,7 +10,7 @@ from typing import Any
 from domains.model.backends.bounds import Config
 from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
 from domains.model.backends.families.family import Family, has_part
-from domains.model.backends.families.unet import UNET
+from domains.model.backends.families.unet import UNET, fits_latents
 from domains.model.backends.families.vae import VAE
 from domains.model.types import Architecture, ModelType
 
@@ -61,13 +61,12 @@ def _unfit(configs: Mapping[str, Config], width: int, time_ids: int) -> str:
         return "its UNet and text encoders are of different widths"
     if any(unet.get(key) is not None for key in _FOREIGN_INPUTS):
         return "its UNet needs inputs that SDXL does not have"
-    latent_channels = configs["vae"]["latent_channels"]
-    if unet["in_channels"] != latent_channels or unet["out_channels"] != latent_channels:
+    if not fits_latents(unet, configs["vae"]["latent_channels"]):
         return "its UNet and VAE disagree about the latents"
     return ""
 
 
-FAMILY = Family(
+_BASE = Family(
     Architecture.SDXL,
     "SDXL",
     _recognise_folder,
@@ -106,3 +105,13 @@ FAMILY = Family(
     tokenizers={"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"},
     incompatible=_incompatible,
 )
+REFINER = replace(
+    _BASE,
+    title="SDXL refiner",
+    networks={name: each for name, each in _BASE.networks.items() if name != "text_encoder"},
+    tokenizers={"tokenizer_2": "text_encoder_2"},
+    incompatible=incompatible_refiner,
+)
+"""A refiner's folder: `stabilityai/stable-diffusion-xl-refiner-1.0` names no first encoder."""
+
+FAMILY = replace(_BASE, refiner=REFINER)

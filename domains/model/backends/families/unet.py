@@ -34,6 +34,13 @@ _PER_BLOCK = (
 )
 
 
+def fits_latents(config: Mapping[str, Any], latents: int) -> bool:
+    """Whether a UNet makes latents of so many channels of the same; beside them it may take a
+    mask, of one channel, and the latents of a picture (`StableDiffusionInpaintPipeline`)."""
+    taken = (latents, latents + 1 + latents)
+    return config["out_channels"] == latents and config["in_channels"] in taken
+
+
 def blocks_match(config: Mapping[str, Any]) -> str:
     """Block lists must be of one length, or the network cannot be assembled."""
     lengths = set()

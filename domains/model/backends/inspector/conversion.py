@@ -1,4 +1,5 @@
-"""Writes a model anew as safetensors: a pickle, or a copy with numbers of another type."""
+"""Writes a model anew as safetensors: a pickle, or a copy with numbers of another type; see
+`layout_change` for the other layout."""
 
 from __future__ import annotations
 
@@ -12,11 +13,14 @@ from io import BufferedReader
 from pathlib import Path
 
 from domains.codec import one_line
-from domains.errors import FailedPrecondition, Reason, ResourceExhausted
+from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.inspector.layout_change import change_layout
 from domains.model.backends.inspector.progress import Progress
+from domains.model.backends.inspector.room import check_room
 from domains.model.backends.inspector.safetensors_writer import (
     Copied,
+    Source,
     code_of,
     compare,
     in_file_order,
@@ -29,8 +33,6 @@ from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 from domains.values import TensorDataType
 
-# Room that is left for the journal, logs and other programs.
-_LEAST_FREE_BYTES = 1 << 28
 # What only training uses: the averaged copy, the optimiser, the noise schedule, losses.
 _PRUNED = re.compile(
     r"model_ema\.|optimizer|lr_scheduler|first_stage_model\.loss\.|loss\."
@@ -58,7 +60,7 @@ class _Plan:
     @property
     def source_bytes(self) -> int:
         """What is read of it, once."""
-        return sum(tensor.source.size_bytes for tensor in self.tensors)
+        return sum(tensor.source_bytes for tensor in self.tensors)
 
 
 def convert(job: ConvertJob, context: JobContext) -> ConversionReport:
@@ -70,6 +72,9 @@ def convert(job: ConvertJob, context: JobContext) -> ConversionReport:
         DataLoss: MODEL_CHECKSUM_MISMATCH.
         OSError: The machine cannot read or write at the moment.
     """
+    job.folder.mkdir(exist_ok=True)
+    if job.rearrange:
+        return change_layout(job, context)
     files = ConfinedFiles(job.place)
     context.emit(PhaseStarted(Phase.READING))
     names = every_file(files) if files.has_folder() else [""]
@@ -84,13 +89,13 @@ def convert(job: ConvertJob, context: JobContext) -> ConversionReport:
     for plan in plans:
         plan.target.parent.mkdir(parents=True, exist_ok=True)
         with BufferedReader(files.open(plan.name)) as file:
-            write(file, plan.target, plan.tensors, plan.metadata, progress)
+            write({plan.name: file}, plan.target, plan.tensors, plan.metadata, progress)
     for name in others:
         _copy(files, name, job.folder / name)
     context.emit(PhaseStarted(Phase.VERIFYING))
     for plan in plans:
         with BufferedReader(files.open(plan.name)) as file:
-            compare(file, plan.target, plan.tensors, progress)
+            compare({plan.name: file}, plan.target, plan.tensors, progress)
     progress.end(one_line(job.file_name))
     left_out = (*pickles, *(text for plan in plans for text in plan.left_out))
     return ConversionReport(
@@ -106,7 +111,7 @@ def _planned(job: ConvertJob, files: ConfinedFiles, name: str) -> _Plan:
         weights = read_weights(file, pickle=pickle)
     kept = _kept(weights, prune=job.prune and not name)
     wanted = _data_type(job, files, name)
-    copies = in_file_order([_copied(job, tensor, wanted) for tensor in kept])
+    copies = in_file_order([_copied(job, name, tensor, wanted) for tensor in kept])
     return _Plan(
         name,
         job.folder / (name or job.file_name),
@@ -149,22 +154,6 @@ def _copy(files: ConfinedFiles, name: str, target: Path) -> None:
         os.fsync(copy.fileno())
 
 
-def check_room(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk has no room for.
-
-    Raises:
-        ResourceExhausted: DISK_FULL.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < needed + _LEAST_FREE_BYTES:
-        raise ResourceExhausted(
-            f"The result needs {needed} bytes and the disk has {free}; free some space, or "
-            "choose a smaller data type.",
-            reason=Reason.DISK_FULL,
-            metadata={"needed_bytes": str(needed), "free_bytes": str(free)},
-        )
-
-
 def _kept(weights: Weights, *, prune: bool) -> list[StoredTensor]:
     if not prune:
         return list(weights.tensors)
@@ -177,10 +166,13 @@ def _kept(weights: Weights, *, prune: bool) -> list[StoredTensor]:
     return kept
 
 
-def _copied(job: ConvertJob, tensor: StoredTensor, wanted: TensorDataType | None) -> Copied:
+def _copied(
+    job: ConvertJob, file: str, tensor: StoredTensor, wanted: TensorDataType | None
+) -> Copied:
     if job.vae_data_type is not None and tensor.name.startswith(_VAE):
         wanted = job.vae_data_type
-    return Copied(tensor.name, tensor, code_of(tensor.data_type, wanted))
+    data_type = code_of(tensor.data_type, wanted)
+    return Copied(tensor.name, tensor.shape, data_type, (Source(file, tensor),))
 
 
 def _metadata(weights: Weights) -> dict[str, str]:

@@ -41,17 +41,22 @@ def finite(bits: Array, data_type: str) -> bool:
     return mask is None or not bool(np.any((bits & bits.dtype.type(mask)) == mask))
 
 
-def converted(bits: Array, source: str, target: str) -> tuple[Array, bool]:
+def converted(
+    bits: Array, source: str, target: str, scale: float | None = None
+) -> tuple[Array, bool]:
     """Numbers in another type, and whether all that were finite still are.
 
     Args:
         bits: Numbers of type `source`.
         source: One of `FLOATS`.
         target: One of `TARGETS`.
+        scale: What each is multiplied by, in float32.
     """
-    if source == target:
+    if source == target and scale is None:
         return bits, True
-    values = _decoded(bits, source)
+    values = decoded(bits, source)
+    if scale is not None:
+        values = values.astype("<f4") * np.float32(scale)
     with np.errstate(over="ignore", invalid="ignore"):
         result = _encoded(values, target)
     if finite(result, target):
@@ -64,7 +69,7 @@ def _finite_each(bits: Array, data_type: str) -> npt.NDArray[np.bool_]:
     return np.asarray((bits & mask) != mask)
 
 
-def _decoded(bits: Array, source: str) -> Array:
+def decoded(bits: Array, source: str) -> Array:
     """As numpy's own floats, without a loss."""
     match source:
         case "F64":

@@ -15,7 +15,13 @@ import numpy as np
 from domains.codec import one_line
 from domains.errors import DataLoss, FailedPrecondition, Reason
 from domains.model.backends.header_json import METADATA
-from domains.model.backends.inspector.number_types import FLOATS, Array, converted
+from domains.model.backends.inspector.number_types import (
+    FLOATS,
+    Array,
+    converted,
+    decoded,
+)
+from domains.model.backends.inspector.pickled import elements
 from domains.model.backends.inspector.progress import Progress
 from domains.model.backends.inspector.stored import StoredTensor, numbers
 from domains.model.backends.safetensors_header import ELEMENT_BITS, parse_header
@@ -29,18 +35,39 @@ _CODES = {
 _ALIGNMENT = 8
 
 
+Sources = Mapping[str, BinaryIO]
+"""The files of a model, opened, by the names that they have in it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A tensor of a model's file, and the one number of that file that all of it is multiplied
+    by, if there is one."""
+
+    file: str
+    tensor: StoredTensor
+    scale: StoredTensor | None = None
+
+
 @dataclass(frozen=True)
 class Copied:
-    """One tensor of the result: where its numbers come from, and their type there."""
+    """One tensor of the result: the numbers of its sources one after another, in its own
+    type."""
 
     name: str
-    source: StoredTensor
+    shape: tuple[int, ...]
     data_type: str
+    sources: tuple[Source, ...]
 
     @property
     def size_bytes(self) -> int:
         """Of its numbers in the result."""
-        return self.source.count * ELEMENT_BITS[self.data_type] // 8
+        return elements(self.shape) * ELEMENT_BITS[self.data_type] // 8
+
+    @property
+    def source_bytes(self) -> int:
+        """Of its numbers where they come from."""
+        return sum(source.tensor.size_bytes for source in self.sources)
 
 
 def code_of(stored: str, wanted: TensorDataType | None) -> str:
@@ -56,7 +83,7 @@ def header_of(tensors: list[Copied], metadata: Mapping[str, str]) -> bytes:
         end = position + tensor.size_bytes
         entries[tensor.name] = {
             "dtype": tensor.data_type,
-            "shape": list(tensor.source.shape),
+            "shape": list(tensor.shape),
             "data_offsets": [position, end],
         }
         position = end
@@ -71,7 +98,7 @@ def in_file_order(tensors: list[Copied]) -> list[Copied]:
 
 
 def write(
-    source: BinaryIO,
+    sources: Sources,
     target: Path,
     tensors: list[Copied],
     metadata: Mapping[str, str],
@@ -88,7 +115,7 @@ def write(
     with open(target, "xb") as file:
         file.write(header_of(tensors, metadata))
         for tensor in tensors:
-            for piece, size in _pieces(source, tensor):
+            for piece, size in pieces(sources, tensor):
                 file.write(memoryview(piece).cast("B"))  # type: ignore[arg-type]
                 progress.add(item, size)
         file.flush()
@@ -97,7 +124,7 @@ def write(
         parse_header(file, os.fstat(file.fileno()).st_size)
 
 
-def compare(source: BinaryIO, target: Path, tensors: list[Copied], progress: Progress) -> None:
+def compare(sources: Sources, target: Path, tensors: list[Copied], progress: Progress) -> None:
     """Read the result and its source again, and compare every tensor.
 
     Raises:
@@ -109,24 +136,36 @@ def compare(source: BinaryIO, target: Path, tensors: list[Copied], progress: Pro
         entries = {entry.name: entry for entry in header.tensors}
         for tensor in tensors:
             entry = entries[tensor.name]
-            if (entry.shape, entry.data_type) != (tensor.source.shape, tensor.data_type):
-                raise _differs(tensor.name)
+            if (entry.shape, entry.data_type) != (tensor.shape, tensor.data_type):
+                raise differs(tensor.name)
             file.seek(entry.offset)
-            for piece, size in _pieces(source, tensor):
+            for piece, size in pieces(sources, tensor):
                 written = np.frombuffer(file.read(piece.nbytes), piece.dtype)
                 if not np.array_equal(written, piece):
-                    raise _differs(tensor.name)
+                    raise differs(tensor.name)
                 progress.add(item, size)
 
 
-def _pieces(source: BinaryIO, tensor: Copied) -> Iterator[tuple[Array, int]]:
-    """Numbers of the result, and how many bytes of the source they come from."""
-    stored = tensor.source.data_type
-    for bits in numbers(source, tensor.source):
-        piece, whole = converted(bits, stored, tensor.data_type)
-        if not whole:
-            raise _too_large(tensor)
-        yield piece, bits.nbytes
+def pieces(sources: Sources, tensor: Copied) -> Iterator[tuple[Array, int]]:
+    """Numbers of the result, and how many bytes of the sources they come from.
+
+    Raises:
+        FailedPrecondition: MODEL_NON_FINITE where one is too large for its new type.
+    """
+    for source in tensor.sources:
+        file, stored = sources[source.file], source.tensor.data_type
+        scale = None if source.scale is None else _number(file, source.scale)
+        for bits in numbers(file, source.tensor):
+            piece, whole = converted(bits, stored, tensor.data_type, scale)
+            if not whole:
+                raise _too_large(tensor)
+            yield piece, bits.nbytes
+
+
+def _number(file: BinaryIO, tensor: StoredTensor) -> float:
+    """The only one of a tensor."""
+    (bits,) = numbers(file, tensor)
+    return float(decoded(bits, tensor.data_type)[0])
 
 
 def _too_large(tensor: Copied) -> FailedPrecondition:
@@ -138,7 +177,8 @@ def _too_large(tensor: Copied) -> FailedPrecondition:
     )
 
 
-def _differs(name: str) -> DataLoss:
+def differs(name: str) -> DataLoss:
+    """MODEL_CHECKSUM_MISMATCH: what was written is not what it was made of."""
     return DataLoss(
         f"Tensor {one_line(name, 200)} was read again and is another one: the file changed "
         "meanwhile, or the disk is failing. Nothing was kept; try again.",

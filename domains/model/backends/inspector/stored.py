@@ -127,10 +127,10 @@ def _placed(name: str, tensor: PickledTensor, spans: Spans) -> StoredTensor:
     if elements(shape) and tensor.offset + last >= storage.count:
         raise bad_shape(name, "that does not lie within its numbers")
     offset = span[0] + (storage.start + tensor.offset) * size
-    return StoredTensor(name, tensor.data_type, shape, offset, _gaps(shape, strides))
+    return StoredTensor(name, tensor.data_type, shape, offset, gaps(shape, strides))
 
 
-def _gaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
+def gaps(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...] | None:
     """The strides, or None where the numbers follow each other in order."""
     expected = 1
     for edge, stride in zip(reversed(shape), reversed(strides), strict=True):

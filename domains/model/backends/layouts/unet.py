@@ -1,5 +1,7 @@
 """The UNet of the original code of Stable Diffusion, and the ControlNets made from it.
 
+Names are read and written by the same tables.
+
 The original numbers its blocks through: a resnet and the transformer behind it are one block,
 and so is every down-sampler; an up-sampler belongs to the block before it.
 
@@ -41,10 +43,15 @@ _RESNET = {
     "skip_connection": "conv_shortcut",
 }
 _MIDDLE = {0: "resnets.0", 1: "attentions.0", 2: "resnets.1"}
+_FROM_OUTSIDE = {new: original for original, new in _OUTSIDE.items()}
+_FROM_RESNET = {new: original for original, new in _RESNET.items()}
 _LAYER = re.compile(r"(.+)\.(weight|bias)")
 _BLOCK = re.compile(r"(input_blocks|output_blocks)\.(\d{1,3})\.(\d)\.(.+)")
 _MIDDLE_BLOCK = re.compile(r"middle_block\.(\d)\.(.+)")
 _ZERO = re.compile(r"zero_convs\.(\d{1,3})\.0\.(weight|bias)")
+_PLACE = re.compile(
+    r"((?:down|up)_blocks\.\d+|mid_block)\.(resnets|attentions|(?:down|up)samplers)\.(\d+)\.(.+)"
+)
 
 _Parts = dict[int, dict[int, list[str]]]
 """Names behind the numbers of block and part."""
@@ -75,6 +82,64 @@ def unet_names(names: Iterable[str]) -> dict[str, str]:
                 if inside is not None:
                     known[f"{side}.{block}.{part}.{rest}"] = inside
     return known
+
+
+def original_unet_names(names: Iterable[str]) -> dict[str, str]:
+    """The names of the original for those of folders that are a UNet's."""
+    names = list(names)
+    places = {match[0]: match for match in map(_PLACE.fullmatch, names) if match}
+    numbers = _numbered({f"{m[1]}.{m[2]}.{m[3]}" for m in places.values()})
+    known: dict[str, str] = {}
+    for name in names:
+        layer, match = _LAYER.fullmatch(name), places.get(name)
+        if layer and layer[1] in _FROM_OUTSIDE:
+            known[name] = f"{_FROM_OUTSIDE[layer[1]]}.{layer[2]}"
+        elif match:
+            place = f"{match[1]}.{match[2]}.{match[3]}"
+            rest = _original_inside(match[2], match[4])
+            if place in numbers and rest is not None:
+                known[name] = f"{numbers[place]}.{rest}"
+    return known
+
+
+def _numbered(places: set[str]) -> dict[str, str]:
+    """What the original calls the resnets, attentions and samplers of these names."""
+    numbers = {f"mid_block.{new}": f"middle_block.{part}" for part, new in _MIDDLE.items()}
+    # The first block of the way down is `conv_in`.
+    block = 1
+    for level in range(len(places)):
+        for layer in range(len(places)):
+            if f"down_blocks.{level}.resnets.{layer}" not in places:
+                break
+            numbers[f"down_blocks.{level}.resnets.{layer}"] = f"input_blocks.{block}.0"
+            numbers[f"down_blocks.{level}.attentions.{layer}"] = f"input_blocks.{block}.1"
+            block += 1
+        if f"down_blocks.{level}.downsamplers.0" in places:
+            numbers[f"down_blocks.{level}.downsamplers.0"] = f"input_blocks.{block}.0"
+            block += 1
+    block = 0
+    for level in range(len(places)):
+        for layer in range(len(places)):
+            if f"up_blocks.{level}.resnets.{layer}" not in places:
+                break
+            numbers[f"up_blocks.{level}.resnets.{layer}"] = f"output_blocks.{block}.0"
+            attention = f"up_blocks.{level}.attentions.{layer}"
+            numbers[attention] = f"output_blocks.{block}.1"
+            behind = 2 if attention in places else 1
+            numbers[f"up_blocks.{level}.upsamplers.0"] = f"output_blocks.{block}.{behind}"
+            block += 1
+    return numbers
+
+
+def _original_inside(kind: str, rest: str) -> str | None:
+    """A tensor of a block's part, as `_inside` the other way round."""
+    layer = _LAYER.fullmatch(rest)
+    if kind == "resnets":
+        known = layer is not None and layer[1] in _FROM_RESNET
+        return f"{_FROM_RESNET[layer[1]]}.{layer[2]}" if layer and known else None
+    if kind == "downsamplers" and layer and layer[1] == "conv":
+        return f"op.{layer[2]}"
+    return rest
 
 
 def _down(blocks: _Parts) -> Iterator[tuple[int, int, str]]:

@@ -16,6 +16,7 @@ _ATTENTION = {
     "v": "to_v",
     "proj_out": "to_out.0",
 }
+_FROM_ATTENTION = {new: original for original, new in _ATTENTION.items()}
 _BLOCK = re.compile(r"(encoder|decoder)\.(down|up)\.(\d)\.block\.(\d)\.(.+)")
 _SAMPLER = re.compile(r"(encoder\.down|decoder\.up)\.(\d)\.(down|up)sample\.(.+)")
 _MIDDLE = re.compile(r"(encoder|decoder)\.mid\.block_([12])\.(.+)")
@@ -23,6 +24,13 @@ _ATTENDED = re.compile(r"(encoder|decoder)\.mid\.attn_1\.(\w+)\.(weight|bias)")
 _OUTSIDE = re.compile(
     r"((?:encoder|decoder)\.conv_(?:in|out)|quant_conv|post_quant_conv)\.(weight|bias)"
 )
+_LAYER = re.compile(r"(encoder|decoder)\.(down|up)_blocks\.(\d)\.resnets\.(\d)\.(.+)")
+_LEVEL_END = re.compile(r"(encoder\.down|decoder\.up)_blocks\.(\d)\.(down|up)samplers\.0\.(.+)")
+_MIDDLE_LAYER = re.compile(r"(encoder|decoder)\.mid_block\.resnets\.([01])\.(.+)")
+_MIDDLE_ATTENTION = re.compile(
+    r"(encoder|decoder)\.mid_block\.attentions\.0\.(.+)\.(weight|bias)"
+)
+_CONV_NORM_OUT = re.compile(r"(encoder|decoder)\.conv_norm_out\.(weight|bias)")
 _NORM_OUT = re.compile(r"(encoder|decoder)\.norm_out\.(weight|bias)")
 
 
@@ -56,3 +64,42 @@ def _name(name: str, top: int) -> str | None:
 
 def _resnet(rest: str) -> str:
     return rest.replace("nin_shortcut.", "conv_shortcut.")
+
+
+def original_vae_names(names: Iterable[str]) -> dict[str, str]:
+    """The names of the original for those of folders that are a VAE's."""
+    names = list(names)
+    levels = [int(match[3]) for match in map(_LAYER.match, names) if match and match[2] == "up"]
+    top = max(levels, default=0)
+    found = ((name, _original_name(name, top)) for name in names)
+    return {name: original for name, original in found if original is not None}
+
+
+def attends(original: str) -> bool:
+    """Whether a tensor of the original is a weight that attention multiplies by, which it
+    stores as a convolution of one pixel."""
+    match = _ATTENDED.fullmatch(original)
+    return match is not None and match[2] != "norm" and match[3] == "weight"
+
+
+def _original_name(name: str, top: int) -> str | None:
+    """As `_name`, the other way round."""
+    if match := _LAYER.fullmatch(name):
+        side, way, level, layer, rest = match.groups()
+        number = top - int(level) if way == "up" else int(level)
+        return f"{side}.{way}.{number}.block.{layer}.{_original_resnet(rest)}"
+    if match := _LEVEL_END.fullmatch(name):
+        side, level, way, rest = match.groups()
+        number = top - int(level) if way == "up" else int(level)
+        return f"{side}.{number}.{way}sample.{rest}"
+    if match := _MIDDLE_LAYER.fullmatch(name):
+        return f"{match[1]}.mid.block_{int(match[2]) + 1}.{_original_resnet(match[3])}"
+    if (match := _MIDDLE_ATTENTION.fullmatch(name)) and match[2] in _FROM_ATTENTION:
+        return f"{match[1]}.mid.attn_1.{_FROM_ATTENTION[match[2]]}.{match[3]}"
+    if match := _CONV_NORM_OUT.fullmatch(name):
+        return f"{match[1]}.norm_out.{match[2]}"
+    return name if _OUTSIDE.fullmatch(name) else None
+
+
+def _original_resnet(rest: str) -> str:
+    return rest.replace("conv_shortcut.", "nin_shortcut.")

@@ -16,6 +16,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import load_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -25,13 +26,23 @@ from transformers import (
 
 from domains.inference.types import Scheduler, SchedulerSettings
 from domains.model.backends.companion import CLIP_TOKENS
+from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.networks import build_empty, fill
 from domains.model.backends.plans import plan_model
+from domains.model.jobs import ConvertJob
+from domains.values import ModelPlace
 from tests.domains.inference.backends.conftest import MODEL
 from tests.domains.inference.backends.test_oracle import same
 from tests.domains.inference.backends.test_sd1 import drawn_by, loaded, tiny_pipeline
+from tests.domains.model.backends.inspector.context import Told
 from tests.domains.model.disk import files_at
-from tests.domains.model.originals import sd1_file, sd2_tensors, sdxl_file, written
+from tests.domains.model.originals import (
+    parts_of,
+    sd1_file,
+    sd2_tensors,
+    sdxl_file,
+    written,
+)
 
 CLIP = Path(plan_model.__code__.co_filename).parent / "bundled" / "clip-tokenizer"
 EULER = SchedulerSettings(Scheduler.EULER_DISCRETE)
@@ -56,6 +67,35 @@ def test_sdxl_in_one_file_draws_the_folders_picture(draw, tmp_path, offline):
     folder = draw(model_id="emoji-xl", model_path=MODEL, **small)
     assert np.array_equal(own.pixels[0], folder.pixels[0])
     assert torch.equal(own.latents[0], folder.latents[0])
+
+
+def rearranged(source: Path, target: Path) -> Path:
+    """In the other layout; a target with an ending is a file."""
+    folder = target.parent if target.suffix else target
+    job = ConvertJob("x", ModelPlace.of(source), folder, target.name, rearrange=True)
+    convert(job, Told())
+    return target
+
+
+def test_a_file_made_of_a_folder_draws_its_picture(draw, tmp_path, offline):
+    path = rearranged(MODEL, tmp_path / "xl.safetensors")
+    same_picture(draw, path, MODEL)
+
+
+@pytest.mark.parametrize("name", ["emoji-comic", "emoji-sd1"])
+def test_a_folder_made_of_a_file_draws_its_picture(draw, tmp_path, offline, name):
+    source = MODEL.parent / f"{name}.safetensors"
+    same_picture(draw, rearranged(source, tmp_path / name), source)
+
+
+def same_picture(draw: Any, one: Path, other: Path) -> None:
+    small: dict[str, Any] = {"width": 128, "height": 128, "steps": 2}
+    found, wanted = (
+        draw(model_id=path.stem, model_path=path, **small) for path in (one, other)
+    )
+    assert np.array_equal(found.pixels[0], wanted.pixels[0])
+    assert torch.equal(found.latents[0], wanted.latents[0])
+    assert found.pixels[0].std() > 0
 
 
 def clip(width: int, layers: int, act: str, **more: Any) -> CLIPTextConfig:
@@ -128,6 +168,24 @@ def test_sd2_draws_as_the_reference_does_from_folder_and_file(draw, sd2, offline
     changes["scheduler"] = SchedulerSettings(Scheduler.DDIM)
     for path in (folder, file):
         same(draw(model_id=path.stem, model_path=path, **changes), expected)
+
+
+def test_sd2_goes_both_ways_with_the_layer_that_is_never_read(draw, sd2, tmp_path, offline):
+    folder, _ = sd2
+    path = rearranged(folder, tmp_path / "sd2.safetensors")
+    same_picture(draw, path, folder)
+    start = "cond_stage_model.model.transformer.resblocks."
+    layers = {name.removeprefix(start)[0] for name in load_file(path) if start in name}
+    assert (
+        len(layers) == 1 + plan_model(files_at(folder)).networks[0].config["num_hidden_layers"]
+    )
+    found, wanted = parts_of(rearranged(path, tmp_path / "back")), parts_of(folder)
+    for part, tensors in wanted.items():
+        # Versions of transformers differ in the beginning.
+        own = {key.removeprefix("text_model."): tensor for key, tensor in found[part].items()}
+        tensors = {key.removeprefix("text_model."): each for key, each in tensors.items()}
+        assert own.keys() == tensors.keys()
+        assert all(torch.equal(own[key], tensor) for key, tensor in tensors.items())
 
 
 def test_sd1_in_one_file_that_says_nothing_is_what_the_folder_is(tmp_path, offline):

@@ -163,7 +163,7 @@ def test_a_refiner_is_told_apart(folder):
         ("unet/config.json", {"addition_time_embed_dim": 8}, "another pooled text or size"),
         ("unet/config.json", {"cross_attention_dim": 64}, "different widths"),
         ("unet/config.json", {"time_cond_proj_dim": 256}, "inputs that SDXL does not have"),
-        ("unet/config.json", {"in_channels": 9}, "disagree about the latents"),
+        ("unet/config.json", {"in_channels": 8}, "disagree about the latents"),
     ],
 )
 def test_parts_that_make_no_model_together(folder, file, changes, why):

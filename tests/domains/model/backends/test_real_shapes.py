@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import transformers
 
 from domains.model.backends.component import plan_component
 from domains.model.backends.disk_scanner import DiskScanner
@@ -44,3 +45,15 @@ def test_networks_alone(tmp_path: Path, name: str) -> None:
     assert model.usable, model.problem
     assert model.remarks
     assert model.components
+
+
+def test_no_numbers_are_drawn_for_weights_that_come_from_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(network: object) -> None:
+        raise AssertionError("numbers are drawn")
+
+    monkeypatch.setattr(transformers.PreTrainedModel, "init_weights", draw)
+    build_empty(plan_component(files_at(write(tmp_path, "clip-l"))))
+    # The library draws as ever for anybody else in the process.
+    assert transformers.PreTrainedModel.init_weights is draw

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from domains.errors import DataLoss, FailedPrecondition, Reason, ResourceExhausted
-from domains.model.backends.inspector import conversion, safetensors_writer
+from domains.model.backends.inspector import conversion, room, safetensors_writer
 from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConversionReport, ConvertJob, InspectJob
@@ -221,7 +221,7 @@ def test_a_full_disk_is_known_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = saved(tmp_path / "x.ckpt", tensors(), zipped=True)
-    monkeypatch.setattr(conversion, "_LEAST_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(room, "_LEAST_FREE_BYTES", 1 << 60)
 
     with pytest.raises(ResourceExhausted) as refused:
         converted(path, tmp_path / "new")
