@@ -102,6 +102,7 @@ KINDS: list[tuple[Callable[[Path], Path], ModelType, str]] = [
 def test_a_network_is_loaded_once_run_once_and_beside_the_checkpoint(
     own: Engine,
     tmp_path: Path,
+    offline: None,
     write: Callable[[Path], Path],
     type: ModelType,
     component: str,
@@ -146,7 +147,7 @@ def same(found: torch.nn.Module, path: Path) -> None:
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.state_dict().items())
 
 
-def test_a_refiner_is_loaded_and_run_once(own: Engine, tmp_path: Path) -> None:
+def test_a_refiner_is_loaded_and_run_once(own: Engine, tmp_path: Path, offline: None) -> None:
     path, _ = refiner_file(tmp_path)
     job, heard = job_of(path, ModelType.REFINER, warm_up=True), Listener()
     report = own.load(job, heard)
