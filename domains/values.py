@@ -74,6 +74,16 @@ class CachedModel(Value, frozen=True):
     files: Annotated[tuple[CachedFile, ...], Meta(max_length=1_000)]
 
 
+class EvictionCause(Enum):
+    """Why a model left memory."""
+
+    REQUESTED = "requested"
+    ROOM = "room"
+    PRESSURE = "pressure"
+    WORKER_LOST = "worker-lost"
+    FILE_CHANGED = "file-changed"
+
+
 class ModelPart(Enum):
     """A part of a model that has numbers of its own."""
 
@@ -171,6 +181,7 @@ class DegradationKind(Enum):
     SLOW_ENCODER = "slow-encoder"
     PROMPT_TRUNCATED = "prompt-truncated"
     PARAMETERS_OMITTED = "parameters-omitted"
+    PROMPT_SYNTAX_LITERAL = "prompt-syntax-literal"
 
 
 class Degradation(Value, frozen=True):

@@ -99,6 +99,7 @@ class Composition:
             self._device,
             self._artifact.uploads,
             self._model.cached,
+            leaving=self._model.leaving,
             find_model=self._model.catalogue.get,
             clock=clock,
         )

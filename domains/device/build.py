@@ -25,7 +25,7 @@ from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
 from domains.loops import Loop
 from domains.session import build as session_build
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 
 __all__ = ["REPORTS", "Built", "build"]
 
@@ -65,7 +65,7 @@ def build(
     session: session_build.Built,
     models: Models,
     main_memory: MainMemoryReader,
-    loads: JobRunner,
+    loads: ModelRunner,
     *,
     now: Callable[[], datetime],
 ) -> Built:

@@ -12,7 +12,7 @@ from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.servicer import InferenceServicer
 from domains.session import build as session_build
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
 
 __all__ = ["REPORTS", "UNBUILT", "build"]
@@ -20,7 +20,7 @@ __all__ = ["REPORTS", "UNBUILT", "build"]
 
 def build(
     workers: Workers,
-    runs: JobRunner,
+    runs: ModelRunner,
     session: session_build.Built,
     devices: Devices,
     place: Place,

@@ -30,6 +30,7 @@ from domains.session.convert import (
     PHASES,
     Reports,
     decision_to_proto,
+    degradation_to_proto,
     delivery_from_proto,
     failure_to_proto,
     options_from_proto,
@@ -159,6 +160,7 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         placement=decision_to_proto(verdict.placement),
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
+        degradations=map(degradation_to_proto, verdict.degradations),
         memory=common_pb2.ByteFigure(
             quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
             source="no estimate is made in this version",

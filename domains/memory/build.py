@@ -29,7 +29,7 @@ from domains.memory.core.pressure import thresholds
 from domains.memory.core.reactions import PressureReactions
 from domains.memory.core.recorder import MemoryRecorder
 from domains.memory.core.watch import PressureWatch
-from domains.memory.ports import CachedModels, DeviceBuffers, DeviceMeter, HistoryStore
+from domains.memory.ports import CachedModels, DeviceBuffers, DeviceMeter, HistoryStore, Leaving
 from domains.memory.servicer import MemoryServicer
 from domains.session import build as session_build
 from domains.uploads import Uploads
@@ -107,6 +107,7 @@ def build(
     uploads: Uploads,
     cached: CachedModels,
     *,
+    leaving: Leaving,
     find_model: Callable[[str], Awaitable[object]],
     clock: Clock,
 ) -> Built:
@@ -121,6 +122,7 @@ def build(
         device: The machine's devices, what they can do and run with.
         uploads: Takes in what clients write into allocations.
         cached: Models that main memory keeps to be loaded.
+        leaving: Hears why a model leaves a device.
         find_model: Raises when there is no model of that id.
         clock: The time.
     """
@@ -146,7 +148,7 @@ def build(
         cached=cached.components,
         now=lambda: clock.wall().timestamp(),
     )
-    models = HeldModels(devices, pool, cached, evicted=recorder.count_eviction)
+    models = HeldModels(devices, pool, cached, leaving=leaving, evicted=recorder.count_eviction)
     reactions = PressureReactions(watch, models, clock=clock)
     space = AddressSpace(main.segments, pool, devices)
     ledger = Ledger(pool=monitor.pool, monotonic=clock.monotonic, now=clock.wall)

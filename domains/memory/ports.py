@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from domains.device.types import DeviceFigures, LoadedComponent
@@ -15,7 +16,7 @@ from domains.memory.types import (
     Segment,
     SegmentRegion,
 )
-from domains.values import ByteFigure
+from domains.values import ByteFigure, EvictionCause
 
 
 class HostMemoryReader(Protocol):
@@ -176,8 +177,18 @@ class CachedModels(Protocol):
         """Whether a model is to stay whatever the pressure."""
         ...
 
-    async def evict(self, model_id: str) -> bool:
-        """Let a model go because memory is tight; False where work has begun to use it."""
+    async def evict(self, model_id: str, cause: EvictionCause) -> bool:
+        """Let a model go; False where work has begun to use it."""
+        ...
+
+
+class Leaving(Protocol):
+    """Hears why a model leaves a device, which only whoever takes it off knows."""
+
+    def __call__(
+        self, model_id: str, device_id: str, cause: EvictionCause
+    ) -> AbstractContextManager[None]:
+        """Around what takes the model off."""
         ...
 
 

@@ -14,7 +14,7 @@ from domains.device.core.default import DefaultChoice
 from domains.device.ports import DeviceRuns, FactsStore, Place
 from domains.device.types import Device
 from domains.loops import Loop
-from domains.memory.ports import HostMemoryReader
+from domains.memory.ports import HostMemoryReader, Leaving
 from domains.model.backends.arena import Arena, arena_bytes
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.file_hashes import DiskHasher
@@ -58,8 +58,9 @@ from domains.model.core.refreshes import Refreshes
 from domains.model.core.residents import Resident, Residents
 from domains.model.ports import Machine
 from domains.model.servicer import ModelServicer
+from domains.model.types import Model
 from domains.session import build as session_build
-from domains.session.jobs import JobRunner
+from domains.session.jobs import JobRunner, ModelRunner
 from domains.session.types import SessionState
 
 __all__ = ["REPORTS", "Built", "Machine", "build"]
@@ -97,7 +98,9 @@ class Built:
     catalogue: ModelCatalogue
     cache: ModelCache
     cached: CachedResidents
-    runs: JobRunner
+    leaving: Leaving
+    """Hears why a model leaves a device."""
+    runs: ModelRunner
     """The workers, whose jobs get their models out of the cache."""
     servicer: ModelServicer
     loops: tuple[Loop, ...]
@@ -142,6 +145,15 @@ def build(
         sha256_of=hashes.of,
     )
     catalogue = ModelCatalogue(contents, clock=now)
+
+    def held() -> Iterator[Resident]:
+        for device in machine().devices.devices:
+            figures = pool.figures(device.device_id)
+            for component in figures.models if figures else ():
+                yield device.device_id, component.model_id
+
+    residents = Residents(contents, held)
+    pool.subscribe(residents.worker_changed)
     watch = DiskWatch()
     hashing = Hashing(
         contents,
@@ -177,6 +189,7 @@ def build(
             for device in machine().devices.devices
             if device.device_id == device_id
         ),
+        size_of=lambda model_id: _weights(contents.find(model_id)),
     )
     new_models = NewModels(
         [root for root in settings.model_roots if root not in settings.read_only_model_roots]
@@ -187,6 +200,7 @@ def build(
     benchmarks = Benchmarks(place, catalogue, runs)
     upkeep = Upkeep(
         *(catalogue, contents, NoteFiles(), DiskRemover(), cache, machine, use, pool),
+        leaving=residents.leaving,
         read_only=settings.read_only_model_roots,
     )
     service = ModelService(
@@ -195,12 +209,10 @@ def build(
         refreshes=Refreshes(contents),
         caching=caching,
         loads=Loads(place, catalogue, machine, estimates, runs, now=now),
-        unloads=Unloads(
-            catalogue, cache, machine, use, pool, expect=lambda *why: residents.expect(*why)
-        ),
+        unloads=Unloads(catalogue, cache, machine, use, pool, leaving=residents.leaving),
         statuses=ModelStatuses(catalogue, cache, machine, use, estimates),
         benchmarks=benchmarks,
-        checks=Checks(catalogue, inspectors, place, machine, estimates, runs),
+        checks=Checks(catalogue, inspectors, place, machine, estimates, runs, session.runner),
         conversions=Conversions(copies),
         optimizing=Optimizing(copies, catalogue, place, benchmarks, runs),
         imports=Imports(
@@ -213,14 +225,6 @@ def build(
         upkeep=upkeep,
     )
 
-    def held() -> Iterator[Resident]:
-        for device in machine().devices.devices:
-            figures = pool.figures(device.device_id)
-            for component in figures.models if figures else ():
-                yield device.device_id, component.model_id
-
-    residents = Residents(contents, held)
-    pool.subscribe(residents.worker_changed)
     # The first two wait in their own way.
     loops: tuple[Loop, ...] = (
         Loop("model catalogue", _PAUSE_SECONDS, Looks(contents, watch).run),
@@ -242,12 +246,17 @@ def build(
         catalogue,
         cache,
         CachedResidents(cache),
+        residents.leaving,
         runs,
         ModelServicer(service, session.streams),
         loops,
         new_models,
         close,
     )
+
+
+def _weights(model: Model | None) -> int:
+    return sum(part.size_bytes for part in model.components) if model else 0
 
 
 def _has_own_memory(device: Device) -> bool:

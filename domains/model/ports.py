@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from domains.device.types import Device, DeviceReport
 from domains.memory.types import Extent, HeldComponent, Place
-from domains.model.types import ModelNotes, WeightFile
+from domains.model.types import Model, ModelNotes, WeightFile
 from domains.model.views import Scan
 from domains.values import ModelPlace
 
@@ -28,6 +28,18 @@ class ModelScanner(Protocol):
             full: Read the headers of unchanged files too.
             quiet: Seconds that a new or changed model's files must not have changed for:
                 until then it stays as it was known, or unknown.
+        """
+        ...
+
+    def again(self, model: Model) -> Model | None:
+        """A model as its own files are now, and nothing else looked at; the very one where
+        nothing changed, and None where only a scan can tell.
+
+        Blocks on the disk: call it off the loop.
+
+        Raises:
+            PathOutsideRoot: A part of it has become a link that leads outside its root.
+            OSError: The machine cannot read it at the moment.
         """
         ...
 

@@ -17,7 +17,7 @@ from domains.model.types import (
     ModelType,
 )
 from domains.session.types import WorkOptions
-from domains.values import TensorDataType
+from domains.values import EvictionCause, TensorDataType
 
 
 class ModelOrder(Enum):
@@ -107,16 +107,6 @@ class RefreshReport:
     removed: tuple[str, ...]
     total_count: int
     problems: tuple[str, ...]
-
-
-class EvictionCause(Enum):
-    """Why a model left memory."""
-
-    REQUESTED = "requested"
-    ROOM = "room"
-    PRESSURE = "pressure"
-    WORKER_LOST = "worker-lost"
-    FILE_CHANGED = "file-changed"
 
 
 class ModelEventKind(Enum):

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
 from domains.codec import Value
 from domains.session.types import (
     ImageResult,
+    Phase,
     PhaseStarted,
     ProgressEvent,
     StepFinished,
@@ -149,4 +150,13 @@ class JobRunner(Protocol):
         Its generator raises `Cancelled` after the current step, at the latest when the
         worker had to be killed because it did not answer.
         """
+        ...
+
+
+class ModelRunner(JobRunner, Protocol):
+    """The workers, with main memory before them from which models come onto devices."""
+
+    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
+        """The phases in which a model comes onto a device, in order: READING where it would
+        be read into main memory first, as things are now; then LOADING_MODEL."""
         ...

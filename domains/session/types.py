@@ -204,6 +204,7 @@ class Accepted:
     queue_deadline: datetime | None = None
     estimated_end_time: datetime | None = None
     placement: PlacementDecision | None = None
+    degradations: tuple[Degradation, ...] = ()
 
 
 class PhaseStarted(Value, frozen=True):

@@ -114,6 +114,9 @@ class FakeRuns:
         self.listeners: list[StatusListener] = []
         self.stopped = 0
 
+    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
+        return (Phase.LOADING_MODEL,)
+
     def hold(self) -> None:
         """Let work begin and not end until `released` is set."""
         self.released.clear()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -34,7 +35,7 @@ from domains.memory.types import (
     Segment,
 )
 from domains.session.jobs import Job
-from domains.values import ByteFigure, TensorDataType
+from domains.values import ByteFigure, EvictionCause, TensorDataType
 from server.history import HistoryTables
 from server.journal_schema import migrate
 
@@ -210,6 +211,7 @@ class FakeModels:
     def __init__(self) -> None:
         self.components: list[HeldComponent] = []
         self.released: list[str] = []
+        self.causes: list[EvictionCause] = []
         self.on_release: Callable[[str], None] = lambda model_id: None
         self.busy = False
 
@@ -221,6 +223,13 @@ class FakeModels:
             model_id, "unet", measured(size), TensorDataType.FLOAT32, used, in_use
         )
         self.components.append(HeldComponent(device_id, part))
+
+    @contextmanager
+    def leaving(self, model_id: str, device_id: str, cause: EvictionCause) -> Iterator[None]:
+        there = len(self.components)
+        yield
+        assert len(self.components) < there, "told beside what takes the model off"
+        self.causes.append(cause)
 
     def figures(self, device_id: str) -> DeviceFigures:
         known = FakeMeter()
@@ -253,6 +262,7 @@ class FakeCached:
         self.kept: dict[str, LoadedComponent] = {}
         self.pins: set[str] = set()
         self.evicted: list[str] = []
+        self.causes: list[EvictionCause] = []
         self.busy: set[str] = set()  # work begins to use them when they are to go
         self.on_evict: Callable[[str], None] = lambda model_id: None
 
@@ -267,10 +277,11 @@ class FakeCached:
     def pinned(self, model_id: str) -> bool:
         return model_id in self.pins
 
-    async def evict(self, model_id: str) -> bool:
+    async def evict(self, model_id: str, cause: EvictionCause) -> bool:
         if model_id in self.busy:
             return False
         del self.kept[model_id]
+        self.causes.append(cause)
         self.evicted.append(model_id)
         self.on_evict(model_id)
         return True

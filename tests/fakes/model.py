@@ -70,6 +70,9 @@ class FakeScanner:
         self.started = threading.Event()
         self.threads: set[int] = set()
 
+    def again(self, model: Model) -> Model | None:
+        return next((one for one in self.models if one.model_id == model.model_id), None)
+
     def scan(self, *, full: bool = False, quiet: float = 0.0) -> Scan:
         self.scans += 1
         self.threads.add(threading.get_ident())

@@ -16,7 +16,7 @@ from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 
 
@@ -50,7 +50,7 @@ class Optimizations:
         inventory: DeviceInventory,
         models: Models,
         runs: DeviceRuns,
-        jobs: JobRunner,
+        jobs: ModelRunner,
         profiles: DeviceProfiles,
     ) -> None:
         self._inventory = inventory
@@ -79,7 +79,11 @@ class Optimizations:
             kind=SessionKind.DEVICE_TASK,
             device_id=device.device_id,
             model_id=model.model_id,
-            expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, Phase.MEASURING),
+            expected_phases=(
+                Phase.QUEUED,
+                *self._jobs.loading(device.device_id, model.model_id),
+                Phase.MEASURING,
+            ),
             work=partial(self._run, job),
         )
 

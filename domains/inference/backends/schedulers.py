@@ -9,6 +9,7 @@ from typing import Any
 
 import diffusers
 import torch
+from diffusers.schedulers.scheduling_euler_discrete import rescale_zero_terminal_snr
 
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
@@ -32,6 +33,8 @@ _OTHER_SWITCHES = ("use_lu_lambdas", "use_flow_sigmas")
 # DEIS writes what DPM-Solver reads as an algorithm of its own, and means this one by it.
 _DEIS, _DEIS_IN_DPM_SOLVERS = "deis", "dpmsolver++"
 _DPM_SOLVERS = frozenset({Scheduler.DPM_SOLVER_MULTISTEP, Scheduler.DPM_SOLVER_SINGLESTEP})
+_ZERO_SNR = "rescale_betas_zero_snr"
+_LAST_ALPHA = 2.0**-24
 # What every class takes where a configuration does not say.
 _USUAL_TIMESTEPS = 1000
 
@@ -89,9 +92,27 @@ def _options(settings: SchedulerSettings, config: Config) -> Config:
 
 def _made(settings: SchedulerSettings, options: Config, steps: int) -> Any:
     cls: Any = getattr(diffusers, resolved(settings.scheduler).value)
-    scheduler = cls(**accepted_by(cls, options))
+    accepted = accepted_by(cls, options)
+    scheduler = cls(**accepted)
+    if options.get(_ZERO_SNR) is True and _ZERO_SNR not in accepted:
+        scheduler = cls(**accepted | {"trained_betas": _zero_snr(scheduler.betas).tolist()})
     scheduler.set_timesteps(steps)
     return scheduler
+
+
+def _zero_snr(betas: torch.Tensor) -> torch.Tensor:
+    """Betas that end in noise alone, for the classes that have no switch for it.
+
+    Sources: arXiv:2305.08891, section 3.1; what is left of the picture in the last timestep,
+    so that its noise level is finite, is what diffusers' Euler leaves (4096 at most).
+
+    Args:
+        betas: Of each timestep, float32.
+    """
+    rescaled = rescale_zero_terminal_snr(betas)
+    left = torch.cumprod(1.0 - rescaled[:-1], dim=0)[-1]
+    rescaled[-1] = 1.0 - _LAST_ALPHA / left
+    return rescaled
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
+from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
     effort_of,
@@ -28,10 +29,10 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import JobRunner, SpooledImage
+from domains.session.jobs import ModelRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
-from domains.values import PlacementDecision
+from domains.values import Degradation, PlacementDecision
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Verdict:
     phases: tuple[Phase, ...] = ()
     placement: PlacementDecision | None = None
     queue_position: int = 0
+    degradations: tuple[Degradation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Generations:
         sessions: Sessions,
         place: Place,
         models: Models,
-        pool: JobRunner,
+        pool: ModelRunner,
         artifacts: ArtifactKeeper,
         *,
         describe: FaultReporter,
@@ -111,9 +113,10 @@ class Generations:
         queue = self._sessions.queue(placement.device_id)
         return Verdict(
             settings=effective(request.settings, resolved.job.settings),
-            phases=expected_phases(),
+            phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
+            degradations=drawn_as_words(request.settings),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -147,13 +150,18 @@ class Generations:
             device_id=resolved.placed.decision.device_id,
             placed=resolved.placed,
             model_id=resolved.model.model_id,
-            expected_phases=expected_phases(),
+            expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps,
             work=partial(self._draw, resolved.model, job),
+            degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
         )
+
+    def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
+        device_id = resolved.placed.decision.device_id
+        return expected_phases(self._pool.loading(device_id, resolved.model.model_id))
 
     async def _draw(self, model: Model, job: GenerationJob, session: Session) -> Outcome:
         self._models.record_use(job.settings.model_id)
@@ -177,7 +185,7 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         return Outcome(
-            degradations=report.degradations,
+            degradations=(*drawn_as_words(settings), *report.degradations),
             timings={
                 Phase.LOADING_MODEL: times.load,
                 Phase.ENCODING_TEXT: times.encode_text,

@@ -67,11 +67,15 @@ def effective(asked: GenerationSettings, resolved: GenerationSettings) -> Genera
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
 
 
-def expected_phases() -> tuple[Phase, ...]:
-    """What a text-to-image generation goes through."""
+def expected_phases(loading: tuple[Phase, ...]) -> tuple[Phase, ...]:
+    """What a text-to-image generation goes through.
+
+    Args:
+        loading: Those in which its model comes onto the device.
+    """
     return (
         Phase.QUEUED,
-        Phase.LOADING_MODEL,
+        *loading,
         Phase.ENCODING_TEXT,
         Phase.DENOISING,
         Phase.DECODING,

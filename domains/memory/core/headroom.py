@@ -10,6 +10,7 @@ from domains.memory.core.monitor import MAIN_MEMORY, MemoryMonitor
 from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import OutOfMemory
 from domains.memory.types import Place, PressureLevel
+from domains.values import EvictionCause
 
 _EVICTION_SECONDS = 10.0
 
@@ -62,7 +63,9 @@ class Headroom:
             raise OutOfMemory(place, size, free, self._evictable(place))
         while size > free and idle:
             try:
-                await self._models.evict(idle.pop(0), remaining=_EVICTION_SECONDS)
+                await self._models.evict(
+                    idle.pop(0), EvictionCause.ROOM, remaining=_EVICTION_SECONDS
+                )
             except (DeadlineExceeded, Unavailable):
                 continue  # It is in use again, or gone with its worker.
             free = (await self._free(place) or 0) - taken()

@@ -13,10 +13,11 @@ from domains.device.core import DeviceInventory
 from domains.device.jobs import ReleaseJob, ReleaseReport
 from domains.device.ports import DeviceRuns
 from domains.device.types import LoadedComponent
-from domains.memory.ports import CachedModels
+from domains.memory.ports import CachedModels, Leaving
 from domains.memory.types import HeldComponent, Place
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
+from domains.values import EvictionCause
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class HeldModels:
         devices: Knows the devices.
         runs: The devices' workers.
         cached: What main memory keeps to be loaded.
+        leaving: Hears why a model leaves a device.
         evicted: Called with the place of each model that was evicted.
     """
 
@@ -46,11 +48,13 @@ class HeldModels:
         runs: DeviceRuns,
         cached: CachedModels,
         *,
+        leaving: Leaving,
         evicted: Callable[[Place], None] = lambda place: None,
     ) -> None:
         self._devices = devices
         self._runs = runs
         self._cached = cached
+        self._leaving = leaving
         self._evicted = evicted
 
     def held(self) -> tuple[HeldComponent, ...]:
@@ -92,7 +96,9 @@ class HeldModels:
         ]
         return sorted(models, key=lambda model: (model.device_id != "", model.last_use_time))
 
-    async def evict(self, model: IdleModel, *, remaining: float) -> tuple[HeldComponent, ...]:
+    async def evict(
+        self, model: IdleModel, cause: EvictionCause, *, remaining: float
+    ) -> tuple[HeldComponent, ...]:
         """Evict a model; its memory is free when this returns what left it.
 
         Raises:
@@ -100,30 +106,35 @@ class HeldModels:
             DeadlineExceeded: `remaining` seconds did not suffice.
         """
         if not model.device_id:
-            return await self._uncache(model)
+            return await self._uncache(model, cause)
         job, session_id = ReleaseJob((model.model_id,)), str(uuid.uuid4())
         events = self._runs.run(model.device_id, session_id, job, remaining=remaining)
         gone: tuple[HeldComponent, ...] = ()
-        async with aclosing(events):
-            async for event in events:
-                if isinstance(event, ReleaseReport):
-                    gone = self._left(model, event)
+        with self._leaving(model.model_id, model.device_id, cause):
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, ReleaseReport):
+                        gone = self._left(model, event)
         return gone
 
     async def evict_in(self, session: Session, model: IdleModel) -> tuple[HeldComponent, ...]:
-        """Evict a model as part of a session; returns what left its memory.
+        """Evict a model as the client of a session asks; returns what left its memory.
 
         Raises:
             DomainError: What `run_job` raises.
         """
+        cause = EvictionCause.REQUESTED
         if model.device_id != session.device_id:
-            return await self.evict(model, remaining=session.run_left())
+            return await self.evict(model, cause, remaining=session.run_left())
         job = ReleaseJob((model.model_id,))
-        return self._left(model, await run_job(self._runs, session, job))
+        with self._leaving(model.model_id, model.device_id, cause):
+            return self._left(model, await run_job(self._runs, session, job))
 
-    async def _uncache(self, model: IdleModel) -> tuple[HeldComponent, ...]:
+    async def _uncache(
+        self, model: IdleModel, cause: EvictionCause
+    ) -> tuple[HeldComponent, ...]:
         kept = [one for one in self._cached.components() if one.model_id == model.model_id]
-        if not await self._cached.evict(model.model_id):
+        if not await self._cached.evict(model.model_id, cause):
             return ()
         self._evicted(Place())
         return tuple(HeldComponent("", one) for one in kept)

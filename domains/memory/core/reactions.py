@@ -13,6 +13,7 @@ from domains.memory.errors import WorkRefused
 from domains.memory.types import Place, PressureLevel
 from domains.session.core.plan import SessionPlan
 from domains.session.types import SessionKind
+from domains.values import EvictionCause
 
 IDLE_SECONDS = 30.0
 _EVICTION_SECONDS = 60.0
@@ -57,7 +58,9 @@ class PressureReactions:
                 idle = [model for model in idle if self._unused(model) >= IDLE_SECONDS][:1]
             with contextlib.suppress(DeadlineExceeded, Unavailable):
                 for model in idle:
-                    await self._models.evict(model, remaining=_EVICTION_SECONDS)
+                    await self._models.evict(
+                        model, EvictionCause.PRESSURE, remaining=_EVICTION_SECONDS
+                    )
                     gone.append(model.model_id)
         return tuple(gone)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from domains.model.backends.embedding_file import parse_embedding
 from domains.model.backends.lora.file import Finding, check_lora
 from domains.model.backends.recognition import Tensors, recognise
-from domains.model.backends.safetensors_header import Header, TensorEntry
+from domains.model.backends.safetensors_header import Header, Table, TensorEntry
 from domains.model.types import Architecture, ModelType
 
 # Their layers are a transformer's, which are not taken apart here.
@@ -26,7 +26,7 @@ def check_companion(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Finding, ...
         return ()
     # Nothing is read: where the numbers lie is of no interest.
     entries = tuple(TensorEntry(name, "F16", shape, 0, 0) for name, shape in shapes.items())
-    header = Header(entries, {}, 0, b"")
+    header = Header(Table(entries), {}, 0, b"")
     match found.type:
         case ModelType.LORA:
             return check_lora(header)

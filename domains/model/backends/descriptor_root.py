@@ -12,7 +12,7 @@ import io
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 from domains.model.backends.confinement import (
@@ -79,8 +79,9 @@ class DescriptorRoot:
     def _reached(self, inside: tuple[str, ...]) -> Iterator[tuple[int, Spot]]:
         """The opened folder that a place really lies in, and what lies there."""
         check_names(inside)
-        with ExitStack() as stack:
-            root = _opened_folder(stack, os.fspath(self.path))
+        root = os.open(self.path, _FOLDER)
+        folders = [root]
+        try:
             start = folder, spot = root, Spot((), os.fstat(root))
             pending, links = [*inside], 0
             while pending:
@@ -96,8 +97,12 @@ class DescriptorRoot:
                     continue
                 spot = Spot((*spot.inside, name), state)
                 if pending:
-                    folder = _opened_folder(stack, name, dir_fd=folder, flags=_NO_LINK)
+                    folder = os.open(name, _FOLDER | _NO_LINK, dir_fd=folder)
+                    folders.append(folder)
             yield folder, spot
+        finally:
+            for folder in folders:
+                os.close(folder)
 
     def _target(self, folder: tuple[str, ...], link: str) -> tuple[str, ...]:
         """Where in the root a link that lies in `folder` leads, by its text alone: what
@@ -107,11 +112,3 @@ class DescriptorRoot:
             if path.is_relative_to(root):
                 return path.relative_to(root).parts
         raise PathOutsideRoot
-
-
-def _opened_folder(
-    stack: ExitStack, name: str, *, dir_fd: int | None = None, flags: int = 0
-) -> int:
-    descriptor = os.open(name, _FOLDER | flags, dir_fd=dir_fd)
-    stack.callback(os.close, descriptor)
-    return descriptor

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from domains.model.backends.confinement import Root
 from domains.model.backends.folder_model import read_folder
 from domains.model.backends.model_ids import fit, unique_ids
 from domains.model.backends.root_look import Remark
@@ -71,6 +72,23 @@ class DiskScanner:
             any(scan.unsettled for scan in scans),
         )
 
+    def again(self, model: Model) -> Model | None:
+        """See `ModelScanner`."""
+        for (number, _), (one, named) in self._named.items():
+            if named.model_id == model.model_id:
+                judged = self._roots[number].again(one)
+                if judged is None or judged is one:
+                    return named if judged else None
+                return replace(
+                    judged.model,
+                    model_id=named.model_id,
+                    weights=judged.found.weights,
+                    aliases=named.aliases,
+                    read_only=named.read_only,
+                    entry=named.entry,
+                )
+        return None
+
     def _as_named(self, number: int, one: Judged, model_id: str, scan: RootScan) -> Model:
         """The model with its id; the very one of the last scan where nothing changed."""
         read_only = (
@@ -104,16 +122,16 @@ class DiskScanner:
         self._said = frozenset(remarks)
 
 
-def describe(found: Found) -> Model:
+def describe(found: Found, root: Root) -> Model:
     """What a model is by its files; it has no id yet.
 
     Raises:
         OSError: The machine cannot read them at the moment.
     """
     if found.is_folder:
-        return read_folder(found)
+        return read_folder(found, root)
     if found.ending == SAFETENSORS:
-        return read_safetensors(found)
+        return read_safetensors(found, root)
     return describe_pickle(found) if found.ending in PICKLES else describe_other(found)
 
 

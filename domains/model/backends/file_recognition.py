@@ -25,6 +25,11 @@ from domains.model.types import Architecture, ModelType, PredictionType
 _NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
 
 
+def config_names(files: ConfinedFiles) -> list[str]:
+    """What the configuration beside a file may be called; the first that is there counts."""
+    return [files.place.inside.with_suffix(ending).name for ending in ENDINGS]
+
+
 def config_beside(files: ConfinedFiles) -> OriginalConfig:
     """The configuration that lies beside a file under its name; one that cannot be read says
     nothing.
@@ -34,8 +39,7 @@ def config_beside(files: ConfinedFiles) -> OriginalConfig:
         OSError: The machine cannot read it at the moment.
     """
     around = beside(files)
-    for ending in ENDINGS:
-        name = files.place.inside.with_suffix(ending).name
+    for name in config_names(files):
         if around.has_file(name):
             try:
                 return read_original_config(around.read(name, MAX_CONFIG_BYTES))
@@ -66,18 +70,18 @@ def recognise_file(header: Header, original: OriginalConfig) -> Recognised:
     found, metadata = _by_tensors(header), header.metadata
     if not found.family and found.type is not None:
         said = found.architecture or spoken_metadata.architecture(metadata)
-        found = replace(found, architecture=said)
+        if said is not found.architecture:
+            found = replace(found, architecture=said)
     if found.formulation or found.prediction is PredictionType.FLOW:
         return found
     # Of these two the commoner one is no mark, but what is left without one.
     marked = found.prediction is not PredictionType.EPSILON
     told = spoken_metadata.prediction(metadata)
     prediction = (found.prediction if marked else None) or original.prediction or told
-    found = replace(
-        found,
-        prediction=prediction or found.prediction,
-        zero_terminal_snr=found.zero_terminal_snr or original.zero_terminal_snr,
-    )
+    predicts = prediction or found.prediction
+    zero_snr = found.zero_terminal_snr or original.zero_terminal_snr
+    if (predicts, zero_snr) != (found.prediction, found.zero_terminal_snr):
+        found = replace(found, prediction=predicts, zero_terminal_snr=zero_snr)
     if found.architecture is Architecture.SD2 and not found.native_size and prediction:
         of_v = prediction is PredictionType.V_PREDICTION
         found = replace(found, native_size=_NATIVE_SIZE_OF_V if of_v else 512)

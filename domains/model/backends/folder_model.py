@@ -8,6 +8,7 @@ from typing import Any
 from domains.errors import FailedPrecondition
 from domains.model.backends.component_config import read_config
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.confinement import Root
 from domains.model.backends.diffusers_folder import (
     INDEX_FILE,
     SCHEDULER_FILE,
@@ -40,7 +41,7 @@ _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
 _INPAINTING_CHANNELS = 9  # latents, the picture's latents, and the mask
 
 
-def read_folder(found: Found) -> Model:
+def read_folder(found: Found, root: Root) -> Model:
     """Describe a folder with a model index. The model has no id yet.
 
     A folder that cannot be run is described as far as its files allow, with its problem.
@@ -49,7 +50,7 @@ def read_folder(found: Found) -> Model:
         PathOutsideRoot: A part of it has become a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
-    files = ConfinedFiles(found.place)
+    files = ConfinedFiles(found.place, root)
     plan, problem = None, None
     try:
         plan = inspect_folder(files)

@@ -49,7 +49,9 @@ def tags(values: Iterable[str]) -> tuple[str, ...]:
 def one_line(text: str, limit: int) -> str:
     """Text from a file made fit to show: printable, on one line, at most `limit` long."""
     # Four times the limit bounds the work and leaves room for what is dropped.
-    shown = "".join(c if c.isprintable() else " " for c in text[: 4 * limit])
+    shown = text[: 4 * limit]
+    if not shown.isprintable():
+        shown = "".join(c if c.isprintable() else " " for c in shown)
     return " ".join(shown.split())[:limit]
 
 

@@ -40,9 +40,10 @@ def unique_ids(models: Sequence[tuple[str, str]]) -> list[str]:
 
 def fit(name: str) -> str:
     """The closest id to a name: accents go, what else does not belong becomes a hyphen."""
-    plain = "".join(
-        c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c)
-    )
+    plain = name
+    if not name.isascii():
+        parts = unicodedata.normalize("NFKD", name)
+        plain = "".join(c for c in parts if not unicodedata.combining(c))
     candidate = re.sub(r"[^A-Za-z0-9._-]+", "-", plain)
     candidate = re.sub(r"\.{2,}", ".", candidate)[:_MAX_NAME].strip("-._")
     if checks.name("model_id", candidate) is None:

@@ -17,7 +17,7 @@ from domains.model.types import Component, Model, ModelType, PredictionType, Pro
 _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
 
 
-def planned(model: Model, found: Recognised) -> Model:
+def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
     """A model in one file that is usable by what it is: with its plan's facts, or with the
     reason that there is no plan.
 
@@ -25,12 +25,12 @@ def planned(model: Model, found: Recognised) -> Model:
         PathOutsideRoot: It, or what it names, is a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
-    files = ConfinedFiles(model.place)
+    alone = loads_alone(found)
+    if not alone and found.type not in (ModelType.CHECKPOINT, ModelType.REFINER):
+        return model
     try:
-        if loads_alone(found):
+        if alone:
             return _as_component(model, plan_component(files))
-        if found.type not in (ModelType.CHECKPOINT, ModelType.REFINER):
-            return model
         plan = plan_model(files)
     except FailedPrecondition as error:
         return replace(model, problem=Problem(error.reason, error.message, error.metadata))

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.checkpoint import inspect_checkpoint
+from domains.model.backends.companion import beside, companion_of
 from domains.model.backends.component import plan_component
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.diffusers_folder import INDEX_FILE, inspect_folder
 from domains.model.backends.families.registry import FAMILIES
+from domains.model.backends.file_recognition import config_names
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
+from domains.model.backends.remembered import Remembered
+from domains.model.backends.safetensors_header import read_header
 from domains.model.types import ModelType
 
 _TYPES = {
@@ -79,14 +85,55 @@ def _other(found: ModelType, wanted: ModelType) -> FailedPrecondition:
 
 
 def fingerprint(files: ConfinedFiles) -> Fingerprint:
-    """The state of every file that a model may be made of.
+    """The state of every file that a model may be made of, and of those that a single file
+    leaves things to.
 
-    Two equal fingerprints mean that nothing was changed on disk in between. The folder whose
-    configuration a single file names is not looked at.
+    Two equal fingerprints mean that nothing was changed on disk in between.
 
     Raises: As `ConfinedFiles.names`.
     """
-    if not files.has_folder():
-        return files.states([""])
+    if files.has_folder():
+        return _of_folder(files)
+    own = files.states([""])
+    said = beside(files).states(config_names(files))
+    return (*own, *said, *companion_state(files, _metadata(files, own)))
+
+
+def companion_state(files: ConfinedFiles, metadata: Mapping[str, str]) -> Fingerprint:
+    """The state of the folder whose configuration a file names; empty where there is none.
+
+    Args:
+        files: The model that is one file.
+        metadata: From its header.
+
+    Raises:
+        PathOutsideRoot: A part of it is a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
+    """
+    try:
+        given = companion_of(files, metadata)
+        return () if given is None else _of_folder(given)
+    except FailedPrecondition:
+        return ()
+
+
+def _of_folder(files: ConfinedFiles) -> Fingerprint:
     parts = {name for family in FAMILIES for name in (*family.networks, *family.tokenizers)}
     return files.fingerprint(["", *sorted(parts | {"scheduler"})])
+
+
+# Every generation asks for a fingerprint, and a header takes many times as long to read.
+_METADATA: Remembered[dict[str, str]] = Remembered(64)
+
+
+def _metadata(files: ConfinedFiles, own: Fingerprint) -> dict[str, str]:
+    """What a file says of itself; nothing where its header is damaged."""
+    key = repr((files.place, own)).encode()
+    known = _METADATA.get(key)
+    if known is None:
+        try:
+            known = read_header(files).metadata
+        except FailedPrecondition:
+            known = {}
+        _METADATA.keep(key, known)
+    return known

@@ -7,16 +7,18 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from domains.errors import Reason
 from domains.model.backends.companion import CONFIGURATION
-from domains.model.backends.confinement import open_root
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
+from domains.model.backends.confinement import Root, open_root
 from domains.model.backends.hub_layout import home
 from domains.model.backends.model_notes import with_notes
+from domains.model.backends.plans import companion_state
 from domains.model.backends.root_look import Remark
-from domains.model.backends.roots import Found, RootWalk
+from domains.model.backends.roots import Found, RootWalk, found_again
 from domains.model.backends.single_file import unusable
 from domains.model.errors import PathOutsideRoot
 from domains.model.types import Model, Problem
@@ -26,10 +28,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Judged:
-    """A model of a root as it was found, and what it is; it has no id yet."""
+    """A model of a root as it was found, and what it is; it has no id yet. `companion` is the
+    folder whose configuration it names, as it was."""
 
     found: Found
     model: Model
+    companion: Fingerprint = ()
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class KnownRoot:
 
     Args:
         path: The root.
-        describe: Says what a model is, from its files; raises OSError where these cannot be
-            read at the moment.
+        describe: Says what a model is, from its files in the root; raises OSError where these
+            cannot be read at the moment.
     """
 
-    def __init__(self, path: Path, describe: Callable[[Found], Model]) -> None:
+    def __init__(self, path: Path, describe: Callable[[Found, Root], Model]) -> None:
         self.path = path
         self._describe = describe
         self._known: dict[str, Judged] = {}
@@ -75,20 +79,26 @@ class KnownRoot:
                 judged: it may be being written. It does not hold for the first scan.
         """
         outermost, start = home(self.path)
-        walk = RootWalk(open_root(outermost), start)
+        root = open_root(outermost)
+        walk = RootWalk(root, start)
         look = walk.look
         there: set[str] = set()
         writing = False
         for found in walk.find():
             before = self._known.get(found.relative)
-            known = before is not None and before.found == found and not _waits(before)
+            known = before is not None and before.found == found
             if quiet and self._looked and not known and _is_fresh(found, quiet):
                 writing = True
                 look.unread.append(found.relative)
                 continue
             try:
-                if before is None or not known or full:
-                    self._known[found.relative] = Judged(found, self._judge(found))
+                if (
+                    before is None
+                    or not known
+                    or full
+                    or before.companion != _companion(before, root)
+                ):
+                    self._known[found.relative] = self._judged(found, root)
                 there.add(found.relative)
             except PathOutsideRoot:
                 why = f"A part of {found.name!r} leads outside its root (PATH_OUTSIDE_ROOT)."
@@ -111,9 +121,29 @@ class KnownRoot:
             read_only=self._read_only,
         )
 
-    def _judge(self, found: Found) -> Model:
+    def again(self, before: Judged) -> Judged | None:
+        """A model as its own files are now; the very one where nothing changed, and None where
+        only a scan can tell. Does not change what is known.
+
+        Raises:
+            PathOutsideRoot: A part of it has become a link that leads outside its root.
+            OSError: The machine cannot read it at the moment.
+        """
+        found = found_again(before.found)
+        if found is None:
+            return None
+        root = open_root(found.place.root)
+        same = found == before.found and _companion(before, root) == before.companion
+        return before if same else self._judged(found, root)
+
+    def _judged(self, found: Found, root: Root) -> Judged:
+        judged = Judged(found, self._judge(found, root))
+        # What changes while it is judged shows at the next look.
+        return replace(judged, companion=_companion(judged, root))
+
+    def _judge(self, found: Found, root: Root) -> Model:
         try:
-            return with_notes(self._describe(found), found)
+            return with_notes(self._describe(found, root), found)
         except (PathOutsideRoot, OSError, MemoryError):
             raise
         except Exception:
@@ -137,9 +167,14 @@ def _is_fresh(found: Found, seconds: float) -> bool:
     return 0 <= time.time() - found.modified < seconds
 
 
-def _waits(before: Judged) -> bool:
-    """Whether a file names a folder that was not there, which shows in no state of the file."""
-    return not before.model.usable and CONFIGURATION in before.model.metadata
+def _companion(judged: Judged, root: Root) -> Fingerprint:
+    """The state of what a file names, which shows in no state of the file.
+
+    Raises: As `companion_state`.
+    """
+    if CONFIGURATION not in judged.model.metadata:
+        return ()
+    return companion_state(ConfinedFiles(judged.found.place, root), judged.model.metadata)
 
 
 def _touches(relative: str, unread: str) -> bool:

@@ -18,8 +18,8 @@ from pathlib import Path, PurePath
 from typing import NamedTuple
 
 from domains.file_names import unfit
-from domains.model.backends.confined_files import Fingerprint, file_state
-from domains.model.backends.confinement import Root
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint, file_state
+from domains.model.backends.confinement import Root, open_root
 from domains.model.backends.diffusers_folder import INDEX_FILE
 from domains.model.backends.hub_layout import (
     Snapshot,
@@ -29,6 +29,7 @@ from domains.model.backends.hub_layout import (
 )
 from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
+from domains.model.errors import PathOutsideRoot
 from domains.model.types import ModelFormat, WeightFile
 from domains.values import ModelPlace
 
@@ -108,6 +109,34 @@ class Found:
         return tuple(sorted(found, key=lambda file: os.fsencode(file.name)))
 
 
+def found_again(found: Found) -> Found | None:
+    """A model in the state that its own files have now; None where it is not there, or where
+    not all of it can be looked at.
+
+    Raises:
+        PathOutsideRoot: It has become a link that leads outside its root.
+        OSError: The machine cannot read it at the moment.
+    """
+    if found.is_folder:
+        walk = RootWalk(open_root(found.place.root), found.place.inside.parts)
+        files = next((one.files for one in walk.find() if one.place == found.place), ())
+        return replace(found, files=files) if files else None
+    states = ConfinedFiles(found.place).states([""])
+    files = tuple((found.files[0][0], *state[1:]) for state in states)
+    return replace(found, files=files, beside=_beside_again(found)) if files else None
+
+
+def _beside_again(found: Found) -> Beside | None:
+    at = found.entry or found.place
+    around = ConfinedFiles(ModelPlace(at.root, at.inside.parent))
+    for ending in CONFIG_ENDINGS:
+        name = at.inside.with_suffix(ending)
+        with suppress(PathOutsideRoot):
+            if state := around.states([name.name]):
+                return Beside(ModelPlace(at.root, name), state)
+    return None
+
+
 class RootWalk:
     """One walk through one root; `look` has what it came upon.
 
@@ -164,18 +193,19 @@ class RootWalk:
         }
         configs = {
             PurePath(name).stem: (name, state)
-            for name, state in entries
+            for name, state in reversed(entries)  # of several the first one counts
             if name.lower().endswith(CONFIG_ENDINGS)
         }
+        path = self._path(folder)
         for name, state in entries:
-            if name.startswith(".") or holds_no_models(self._path(folder)[-1], name):
+            if name.startswith(".") or holds_no_models(path[-1], name):
                 continue
             with suppress(Refused):
                 if stat.S_ISDIR(state.st_mode) or stat.S_ISLNK(state.st_mode) or _ending(name):
                     for found in self._entry(folder, name, state, folders):
-                        config = configs.get(PurePath(name).stem)
+                        config = configs.get(PurePath(name).stem) if configs else None
                         beside = self._beside(folder, *config) if config else None
-                        yield replace(found, beside=beside)
+                        yield found if beside is None else replace(found, beside=beside)
 
     def _entry(
         self, folder: Item, name: str, state: os.stat_result, folders: deque[Item]
@@ -197,7 +227,8 @@ class RootWalk:
             yield self._file(seen)
 
     def _file(self, file: Item) -> Found:
-        stem = PurePath(file.name).stem
+        ending = _ending(file.name)
+        stem = file.name[: -len(ending)]
         # Libraries save every network under the same few names; the folder distinguishes it.
         if stem.partition(".")[0] in _GENERIC_NAMES and len(self._path(file)) > 1:
             snapshot = snapshot_of(self._path(file))
@@ -206,7 +237,7 @@ class RootWalk:
             elif len(file.shown) > 1:
                 stem = file.shown[-2]
         files = (file_state(file.name, file.spot.state),)
-        return self._found(file, stem, _ending(file.name), files)
+        return self._found(file, stem, ending, files)
 
     def _beside(self, folder: Item, name: str, state: os.stat_result) -> Beside | None:
         try:
@@ -219,10 +250,13 @@ class RootWalk:
         return Beside(place, (file_state(name, seen.spot.state),))
 
     def _found(self, at: Item, name: str, ending: str, files: Fingerprint) -> Found:
-        place = ModelPlace(self._root.path, Path(*at.spot.inside))
-        snapshot = snapshot_of(self._path(at))
+        place = entry = ModelPlace(self._root.path, Path(*at.spot.inside))
+        if at.entry != at.spot.inside:
+            entry = ModelPlace(self._root.path, Path(*at.entry))
+        path = self._path(at)
+        snapshot = snapshot_of(path)
         if not name or (snapshot is not None and not snapshot.rest):
-            name = self._path(at)[-1] if snapshot is None else snapshot.repository
+            name = path[-1] if snapshot is None else snapshot.repository
         is_main = snapshot is not None and self._main_of(snapshot, at) == snapshot.revision
         relative = "/".join(at.shown)
         return Found(
@@ -233,7 +267,7 @@ class RootWalk:
             files,
             snapshot=snapshot,
             is_main=is_main,
-            entry=ModelPlace(self._root.path, Path(*at.entry)) if at.entry else None,
+            entry=entry if at.entry else None,
             notes=self._notes.get(at.entry, ()),
         )
 
@@ -286,8 +320,9 @@ def contents(look: RootLook, model: Item, entries: Entries) -> Fingerprint:
 
 def _ending(name: str) -> str:
     """The ending of a name that a model file may have; empty for others."""
-    ending = PurePath(name).suffix.lower()
-    return ending if ending in FORMATS else ""
+    stem, dot, ending = name.rpartition("/")[2].rpartition(".")
+    ending = dot + ending.lower()
+    return ending if stem and ending in FORMATS else ""
 
 
 _GENERIC_NAMES = frozenset(

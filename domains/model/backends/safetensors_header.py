@@ -14,6 +14,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from domains.errors import FailedPrecondition, Reason
@@ -23,6 +24,7 @@ from domains.model.backends.remembered import Remembered
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_TENSORS = 20_000
+_MOST_OBJECTS = MAX_TENSORS + 8
 MAX_DIMENSIONS = 8
 MAX_DIMENSION = 1 << 31
 MAX_METADATA_ENTRIES = 4_096
@@ -50,7 +52,8 @@ _NAME = re.compile(r"[\x21-\x7e]{1,512}")
 
 
 class TensorEntry(NamedTuple):
-    """One tensor: `offset` is in bytes from the start of the file. A dimension may be 0."""
+    """One tensor: `offset` is in bytes from the start of the file, if no `Table` holds it. A
+    dimension may be 0."""
 
     name: str
     data_type: str
@@ -64,45 +67,44 @@ class TensorEntry(NamedTuple):
         return math.prod(self.shape)
 
 
+class Table(NamedTuple):
+    """Checked tensors in the order of their bytes, for data of `size_bytes`; their offsets are
+    from the start of the data."""
+
+    tensors: tuple[TensorEntry, ...]
+    size_bytes: int = 0
+
+
 @dataclass(frozen=True)
 class Header:
-    """What a file of `size_bytes` bytes holds, in the order of its bytes.
+    """What a file of `size_bytes` bytes holds, whose tensors' data begin at `data_start`.
 
     `digest` tells whether another file begins with the same header; `layout` whether it has the
     same tensors in the same order, whatever its metadata are, and is empty where that is not
     known.
     """
 
-    tensors: tuple[TensorEntry, ...]
+    table: Table
     metadata: dict[str, str]
     size_bytes: int
     digest: bytes
     layout: bytes = b""
+    data_start: int = 0
 
-
-class _Table(NamedTuple):
-    """Checked tensors in the order of their bytes, for data from `start` to `end`."""
-
-    tensors: tuple[TensorEntry, ...]
-    start: int
-    end: int
-
-    def at(self, start: int) -> _Table:
-        """The same table in a file whose data begin elsewhere."""
-        if start == self.start:
-            return self
-        by = start - self.start
-        tensors = tuple(
-            TensorEntry(name, kind, shape, offset + by, size)
-            for name, kind, shape, offset, size in self.tensors
+    # Of thousands of files with one layout nobody asks.
+    @cached_property
+    def tensors(self) -> tuple[TensorEntry, ...]:
+        """Its tensors in the order of their bytes, with their places in the file."""
+        return tuple(
+            TensorEntry(name, kind, shape, self.data_start + offset, size)
+            for name, kind, shape, offset, size in self.table.tensors
         )
-        return _Table(tensors, start, self.end + by)
 
 
 # A folder of LoRAs has few layouts: what one trainer writes differs in metadata and numbers.
 # Larger tables are those of whole models, of which nobody has thousands.
 _MOST_REMEMBERED = 3_000
-_TABLES: Remembered[_Table] = Remembered(32)
+_TABLES: Remembered[Table] = Remembered(32)
 
 
 def read_header(files: ConfinedFiles, name: str = "") -> Header:
@@ -148,15 +150,19 @@ def parse_header(file: BinaryIO, file_bytes: int) -> Header:
     if len(raw) != header_bytes:
         _refuse(Reason.MODEL_TRUNCATED, "ends inside its header")
     # Counting brackets bounds the parser's work before it starts.
-    if raw.count(b"{") > MAX_TENSORS + 8 or raw.count(b"[") > 4 * MAX_TENSORS + 16:
+    if header_bytes > _MOST_OBJECTS and (
+        raw.count(b"{") > _MOST_OBJECTS or raw.count(b"[") > 4 * MAX_TENSORS + 16
+    ):
         _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
     data_start = 8 + header_bytes
-    table, metadata, layout = _parse(raw, data_start)
-    if table.end > file_bytes:
+    whole = digest(start + raw)
+    table, metadata, layout = _parse(raw, whole)
+    end = data_start + table.size_bytes
+    if end > file_bytes:
         _refuse(Reason.MODEL_TRUNCATED, "ends before its tensors do")
-    if table.end < file_bytes:
+    if end < file_bytes:
         _refuse(Reason.MODEL_SHAPE_INVALID, "has bytes that belong to no tensor")
-    return Header(table.tensors, metadata, file_bytes, digest(start + raw), layout)
+    return Header(table, metadata, file_bytes, whole, layout, data_start)
 
 
 def digest(raw: bytes | bytearray) -> bytes:
@@ -184,13 +190,13 @@ def _refuse_other_formats(start: bytes) -> None:
         _refuse(Reason.MODEL_FORMAT_UNSUPPORTED, "is not in the safetensors format")
 
 
-def _parse(raw: bytes, data_start: int) -> tuple[_Table, dict[str, str], bytes]:
-    """Tensors, metadata and the digest of the layout: of the text behind the metadata."""
+def _parse(raw: bytes, layout: bytes) -> tuple[Table, dict[str, str], bytes]:
+    """Tensors, metadata and the digest of the layout: of the text behind the metadata, or
+    `layout` where there are none."""
     metadata: dict[str, str] = {}
     tensors: list[TensorEntry] = []
-    layout = digest(raw)
     if (known := _TABLES.get(layout)) is not None:
-        return known.at(data_start), metadata, layout
+        return known, metadata, layout
     try:
         header = HeaderText(raw.decode("utf-8"))
 
@@ -208,33 +214,33 @@ def _parse(raw: bytes, data_start: int) -> tuple[_Table, dict[str, str], bytes]:
                 # Metadata amid the tensors: no text is that of the tensors alone.
                 layout = b"" if tensors else digest(header.rest().encode())
                 if (known := _TABLES.get(layout)) is not None:
-                    return known.at(data_start), metadata, layout
+                    return known, metadata, layout
                 continue
-            tensors.append(_entry(name, value, data_start))
+            tensors.append(_entry(name, value))
             if len(tensors) > MAX_TENSORS:
                 _refuse(Reason.MODEL_HEADER_TOO_LARGE, "lists too many tensors")
         header.end()
     except (ValueError, RecursionError):
         _refuse(Reason.MODEL_HEADER_INVALID, "has a header that cannot be read")
-    table = _checked(tensors, data_start)
+    table = _checked(tensors)
     if layout and len(tensors) <= _MOST_REMEMBERED:
         _TABLES.keep(layout, table)
     return table, metadata, layout
 
 
-def _checked(tensors: list[TensorEntry], data_start: int) -> _Table:
+def _checked(tensors: list[TensorEntry]) -> Table:
     if not tensors:
         _refuse(Reason.MODEL_HEADER_INVALID, "holds no tensors")
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.size_bytes))
-    position = data_start
+    position = 0
     for tensor in tensors:
         if tensor.offset != position:
             _refuse(Reason.MODEL_SHAPE_INVALID, "has overlapping tensors or gaps")
         position += tensor.size_bytes
-    return _Table(tuple(tensors), data_start, position)
+    return Table(tuple(tensors), position)
 
 
-def _entry(name: str, value: Any, data_start: int) -> TensorEntry:
+def _entry(name: str, value: Any) -> TensorEntry:
     if not _NAME.fullmatch(name) or ".." in name or "/" in name or "\\" in name:
         _refuse(Reason.MODEL_TENSOR_NAME_INVALID, "has a tensor with an unsafe name")
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
@@ -261,4 +267,4 @@ def _entry(name: str, value: Any, data_start: int) -> TensorEntry:
     size_bytes = math.prod(shape) * ELEMENT_BITS[data_type] // 8
     if offsets[1] - offsets[0] != size_bytes:
         _refuse(Reason.MODEL_SHAPE_INVALID, "has a tensor whose size is not its shape's")
-    return TensorEntry(name, data_type, tuple(shape), data_start + offsets[0], size_bytes)
+    return TensorEntry(name, data_type, tuple(shape), offsets[0], size_bytes)

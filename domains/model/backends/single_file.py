@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from domains.errors import DomainError, FailedPrecondition, Reason
 from domains.model.backends import spoken_metadata
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.confinement import Root
 from domains.model.backends.file_recognition import recognise_file
 from domains.model.backends.header_facts import TensorFacts, tensor_facts
 from domains.model.backends.held_files import HELD_FILES
@@ -27,7 +28,7 @@ _MAX_KEY = 128
 _MAX_VALUE = 512
 
 
-def read_safetensors(found: Found) -> Model:
+def read_safetensors(found: Found, root: Root) -> Model:
     """Describe a .safetensors file from its header, and the .yaml beside it if there is one.
     The model has no id yet.
 
@@ -35,12 +36,13 @@ def read_safetensors(found: Found) -> Model:
         PathOutsideRoot: It has become a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
+    files = ConfinedFiles(found.place, root)
     try:
-        header = read_header(ConfinedFiles(found.place))
+        header = read_header(files)
     except FailedPrecondition as error:
         return unusable(found, problem_of(error))
     metadata = header.metadata
-    beside = _beside(found)
+    beside = _beside(found, root)
     recognised = recognise_file(header, beside)
     usable = usability(recognised)
     remarks = usable.remarks
@@ -80,18 +82,18 @@ def read_safetensors(found: Found) -> Model:
         problem=usable.problem,
         metadata=_shown(metadata),
     )
-    return planned(model, recognised) if usable.problem is None else model
+    return planned(model, recognised, files) if usable.problem is None else model
 
 
 _DRAWING = (ModelType.CHECKPOINT, ModelType.REFINER)
 
 
-def _beside(found: Found) -> OriginalConfig:
+def _beside(found: Found, root: Root) -> OriginalConfig:
     """The configuration beside a file; one that cannot be read says nothing."""
     if found.beside is None:
         return OriginalConfig()
     try:
-        content = ConfinedFiles(found.beside.place).read("", MAX_CONFIG_BYTES)
+        content = ConfinedFiles(found.beside.place, root).read("", MAX_CONFIG_BYTES)
         return read_original_config(content)
     except FailedPrecondition:
         return OriginalConfig()

@@ -79,8 +79,11 @@ def trigger_words(metadata: Metadata) -> tuple[str, ...]:
     named = tags(metadata.get("modelspec.trigger_phrase", "").split(","))
     if named:
         return named
+    frequencies = metadata.get("ss_tag_frequency")
+    if not frequencies:
+        return ()
     counts: Counter[str] = Counter()
-    for word, count in _counted(_json(metadata.get("ss_tag_frequency", ""))):
+    for word, count in _counted(_json(frequencies)):
         counts[word] += count
     commonest = counts.most_common(_MAX_WORDS)
     return tags(word for word, count in commonest if 2 * count >= commonest[0][1])

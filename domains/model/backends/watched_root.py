@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from domains.model.backends.root_look import Remark
-from domains.model.backends.root_scan import KnownRoot, RootScan
+from domains.model.backends.root_scan import Judged, KnownRoot, RootScan
 
 _LOG = logging.getLogger(__name__)
 _SLOW = "A model folder is slow to answer; what is known of it already stays."
@@ -39,6 +39,10 @@ class WatchedRoot:
     def path(self) -> Path:
         """Where the root lies."""
         return self._root.path
+
+    def again(self, before: Judged) -> Judged | None:
+        """As `KnownRoot.again`, in the caller's thread."""
+        return self._root.again(before)
 
     def begin(self, *, full: bool = False, quiet: float = 0.0) -> None:
         """Begin a look, as `KnownRoot.scan` says, unless one is still under way."""

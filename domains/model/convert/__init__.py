@@ -22,7 +22,6 @@ from domains.model.types import (
     Problem,
 )
 from domains.model.views import (
-    EvictionCause,
     ModelEvent,
     ModelEventKind,
     ModelFilter,
@@ -34,6 +33,7 @@ from domains.model.views import (
     UpdateRequest,
 )
 from domains.session.convert import Reports, options_from_proto
+from domains.values import EvictionCause
 
 TYPES = EnumMap(ModelType, model_info_pb2.ModelType, "MODEL_TYPE_")
 ARCHITECTURES = EnumMap(Architecture, model_info_pb2.ModelArchitecture, "MODEL_ARCHITECTURE_")

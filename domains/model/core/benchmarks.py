@@ -17,7 +17,7 @@ from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 from domains.session.types import Outcome, Phase, SessionKind
 
 _MESSAGE = "BenchmarkModelRequest"
@@ -33,7 +33,7 @@ class Benchmarks:
         pool: Does it on the device's worker.
     """
 
-    def __init__(self, place: Place, catalogue: ModelCatalogue, pool: JobRunner) -> None:
+    def __init__(self, place: Place, catalogue: ModelCatalogue, pool: ModelRunner) -> None:
         self._place = place
         self._catalogue = catalogue
         self._pool = pool
@@ -118,6 +118,10 @@ class Benchmarks:
             device_id=placed.decision.device_id,
             placed=placed,
             model_id=model.model_id,
-            expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, Phase.MEASURING),
+            expected_phases=(
+                Phase.QUEUED,
+                *self._pool.loading(placed.decision.device_id, model.model_id),
+                Phase.MEASURING,
+            ),
             work=work,
         )

@@ -13,8 +13,7 @@ from domains.model.core.filling import Filling
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
 from domains.model.ports import CacheArena, WeightReader
 from domains.model.types import CachedModelInfo, CacheStatus
-from domains.model.views import EvictionCause
-from domains.values import ModelPlace
+from domains.values import EvictionCause, ModelPlace
 
 _MOST_FILES = 1_000
 
@@ -165,6 +164,13 @@ class ModelCache:
         """A cached model; None where it is not, or not yet."""
         entry = self._memory.ledger.find(model_id)
         return _info(entry) if entry is not None and entry.ready else None
+
+    def would_read(self, model_id: str, size_bytes: int) -> bool:
+        """Whether somebody who needs a model of that size waits until it is read, as far as
+        is known without asking the machine."""
+        if self.find(model_id) is not None:
+            return False
+        return size_bytes <= self._memory.largest - self._memory.ledger.kept_bytes
 
     async def status(self) -> CacheStatus:
         """What it holds and how well it works."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from domains.model.core.contents import CatalogueContents
 from domains.model.types import Model
-from domains.model.views import EvictionCause, ModelEvent, ModelEventKind
+from domains.model.views import ModelEvent, ModelEventKind
+from domains.values import EvictionCause
 
 
 class CacheEvents:

@@ -15,6 +15,7 @@ from domains.model.core.extents import Extent
 from domains.model.ports import CacheArena
 
 _CLOSING_SECONDS = 5.0
+_UNKNOWN = 1 << 62  # bytes of main memory, before it was read
 MakeArena = Callable[[int, int], CacheArena]
 
 
@@ -45,16 +46,17 @@ class CacheMemory:
         self._main = main
         self._make_arena = make_arena
         self._spared = spared
+        self._total = _UNKNOWN
         self._returning: set[asyncio.Task[None]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def read(self) -> HostMemory:
         """Main memory now; the arena is there afterwards if there can be one."""
         host = await asyncio.to_thread(self._main.read)
+        self._total = host.total.value or 0
         if self.arena is None and not self.problem:
-            total = host.total.value or 0
             try:
-                self.arena = self._make_arena(self.budget.of(total), total)
+                self.arena = self._make_arena(self.budget.of(self._total), self._total)
                 self.ledger = CacheLedger(self.arena.size, self.ledger.counts)
             except OSError as error:
                 self.problem = f"Nothing is kept: {error}."
@@ -65,6 +67,14 @@ class CacheMemory:
         if self.arena is None:
             return 0
         return min(self.budget.of(host.total.value), self.arena.size)
+
+    @property
+    def largest(self) -> int:
+        """Bytes that the cache may come to take, as far as is known by now."""
+        if self.problem:
+            return 0
+        budget = self.budget.of(self._total)
+        return budget if self.arena is None else min(budget, self.arena.size)
 
     def limit(self, host: HostMemory, pending: int) -> int:
         """Bytes that the cache may take now, with what it takes already.

@@ -5,8 +5,7 @@ from __future__ import annotations
 from domains.device.types import LoadedComponent
 from domains.model.core.cache import ModelCache
 from domains.model.errors import CachedModelInUse
-from domains.model.views import EvictionCause
-from domains.values import ByteFigure
+from domains.values import ByteFigure, EvictionCause
 
 _SOURCE = "pages of the cache that hold its files"
 
@@ -40,9 +39,9 @@ class CachedResidents:
         entry = self._cache.find(model_id)
         return entry is not None and entry.pinned
 
-    async def evict(self, model_id: str) -> bool:
-        """Let a model go because memory is tight."""
+    async def evict(self, model_id: str, cause: EvictionCause) -> bool:
+        """Let a model go."""
         try:
-            return await self._cache.evict(model_id, EvictionCause.PRESSURE) is not None
+            return await self._cache.evict(model_id, cause) is not None
         except CachedModelInUse:
             return False

@@ -25,7 +25,7 @@ _Steps = AsyncGenerator[PhaseStarted | TransferProgress | CacheLease]
 
 
 class CachedRuns:
-    """Runs jobs as the workers do, see the port `JobRunner`; models come out of the cache.
+    """Runs jobs as the workers do, see the port `ModelRunner`; models come out of the cache.
 
     While a job that has a field `cached` runs, its model stays there. One that the device does
     not hold yet is read into main memory first, in several threads, where the device has a
@@ -38,6 +38,7 @@ class CachedRuns:
         holds: Whether a device's worker holds a model, as far as is known; a wrong answer
             costs time only.
         wants: Whether models for a device are to be read into main memory first.
+        size_of: Bytes of a model's weights.
     """
 
     def __init__(
@@ -47,12 +48,21 @@ class CachedRuns:
         *,
         holds: Callable[[str, str], bool],
         wants: Callable[[str], bool],
+        size_of: Callable[[str], int],
     ) -> None:
         self._runs = runs
         self._cache = cache
         self._holds = holds
         self._wants = wants
+        self._size_of = size_of
         self._stops: dict[tuple[str, str], asyncio.Future[DomainError]] = {}
+
+    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
+        """The phases in which a model comes onto a device, as things are now."""
+        reads = self._fills(device_id, model_id) and self._cache.would_read(
+            model_id, self._size_of(model_id)
+        )
+        return (*((Phase.READING,) if reads else ()), Phase.LOADING_MODEL)
 
     async def run(
         self, device_id: str, session_id: str, job: Job[Report], *, remaining: float
@@ -92,12 +102,15 @@ class CachedRuns:
         elif not stop.done():
             stop.set_result(Cancelled("The work was stopped on request."))
 
+    def _fills(self, device_id: str, model_id: str) -> bool:
+        return self._wants(device_id) and not self._holds(device_id, model_id)
+
     async def _prepared(self, device_id: str, job: Job[Any]) -> _Steps:
         """Reading a job's model, and at last a lease of it; nothing where there is none."""
         model, place = job.model, getattr(job, "place", None)
         if model is None or not isinstance(place, ModelPlace) or not hasattr(job, "cached"):
             return
-        fill = self._wants(device_id) and not self._holds(device_id, model.model_id)
+        fill = self._fills(device_id, model.model_id)
         lease = None
         try:
             lease = await self._cache.lease(model.model_id, place, fill=fill)

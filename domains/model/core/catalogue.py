@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import datetime
 
 from domains import checks
@@ -64,6 +64,21 @@ class ModelCatalogue:
     async def refresh(self, *, full: bool = False) -> RefreshReport:
         """Look through the roots from now on; see `CatalogueContents.refresh`."""
         return await self._contents.refresh(full=full)
+
+    async def again(self, model_id: str) -> Model:
+        """A model as its own files are now, whatever the last look found: for what shall not
+        wait until every root was looked through.
+
+        Raises:
+            DomainError: What `get` raises; PATH_OUTSIDE_ROOT where a part of it has become a
+                link that leads outside its root.
+        """
+        known = await self.get(model_id)
+        with suppress(OSError):  # it stays as it was known
+            if (fresh := await self._contents.again(known)) is not None:
+                return fresh
+            await self.refresh()
+        return await self.get(model_id)
 
     async def watch(
         self, model_id: str = "", *, from_revision: int = 0

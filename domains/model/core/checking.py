@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,10 +22,11 @@ from domains.model.views import ValidationDepth, ValidationRequest
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
-from domains.session.jobs import JobRunner
-from domains.session.types import Outcome, Phase, SessionKind
+from domains.session.jobs import JobRunner, ModelRunner
+from domains.session.types import Outcome, Phase, ProgressEvent, SessionKind, WorkOptions
 
 QUEUE = "model checks"
 _PHASES = (Phase.QUEUED, Phase.READING, Phase.VERIFYING)
@@ -54,6 +56,7 @@ class Checks:
         machine: The devices and what lies there.
         estimates: Says what it needs there.
         pool: Runs it.
+        runner: Gives it its turn there.
     """
 
     def __init__(
@@ -63,7 +66,8 @@ class Checks:
         place: Place,
         machine: Callable[[], Machine],
         estimates: Estimates,
-        pool: JobRunner,
+        pool: ModelRunner,
+        runner: SessionRunner,
     ) -> None:
         self._catalogue = catalogue
         self._inspectors = inspectors
@@ -71,6 +75,7 @@ class Checks:
         self._machine = machine
         self._estimates = estimates
         self._pool = pool
+        self._runner = runner
 
     def check(self, request: ValidationRequest) -> SessionRequest:
         """The check as a session, which reports a `ValidationReport`.
@@ -104,7 +109,7 @@ class Checks:
         )
 
     async def _on_device(self, request: ValidationRequest, model: Model) -> SessionPlan:
-        """Where it is run as well, it waits for that device."""
+        """Where it is run as well, that waits for the device, once all else was in order."""
         named = request.device_id
         where = NamedDevice(named) if named else DeviceChoice(kinds=(DeviceKind.CPU,))
         placed = await self._place(where, Effort(model.model_id), request.options.priority)
@@ -115,22 +120,54 @@ class Checks:
             model_id=model.model_id,
             expected_phases=(*_PHASES, Phase.LOADING_MODEL, Phase.MEASURING),
             work=partial(self._run, request),
+            queue=f"{placed.decision.device_id} checks",
         )
 
     async def _run(self, request: ValidationRequest, session: Session) -> Outcome:
-        await self._catalogue.refresh()
-        model = await self._catalogue.get(request.model_id)
+        model = await self._catalogue.again(request.model_id)
         job = InspectJob(model.model_id, model.place, request.depth)
         report = await run_job(self._inspectors, session, job)
         found = _merged(_of_catalogue(model), report.findings)
         found += changed_since(model.sha256, report.sha256)
         if session.device_id and not found:
-            found = await self._try(model, session)
+            found = await self._tried(model, session)
         omitted = report.findings_omitted + max(len(found) - MAX_FINDINGS, 0)
         shown = found[:MAX_FINDINGS]
         estimate = await self._estimate(model, request.device_id)
         done = ValidationReport(not found, shown, omitted, report.sha256, estimate)
         return Outcome(report=done)
+
+    async def _tried(self, model: Model, session: Session) -> tuple[Finding, ...]:
+        """What is found when it is tried, by a session of the check's own in the device's
+        queue: until its turn comes the device is others'."""
+        found: list[Finding] = []
+
+        async def work(turn: Session) -> Outcome:
+            found.extend(await self._try(model, turn))
+            if turn.peak_memory is not None:
+                session.note_peak(turn.peak_memory)
+            return Outcome()
+
+        async def prepare() -> SessionPlan:
+            loading = self._pool.loading(session.device_id, model.model_id)
+            return SessionPlan(
+                kind=SessionKind.MODEL_TASK,
+                device_id=session.device_id,
+                model_id=model.model_id,
+                parent_session_id=session.session_id,
+                expected_phases=(Phase.QUEUED, *loading, Phase.MEASURING),
+                work=work,
+            )
+
+        options = WorkOptions(
+            priority=session.options.priority, run_timeout_seconds=session.run_left()
+        )
+        request = SessionRequest(options, b"", prepare, session.owner)
+        async with aclosing(self._runner.run(request)) as events:
+            async for event in events:
+                if isinstance(event.event, ProgressEvent):
+                    session.record(event.event)
+        return tuple(found)
 
     async def _try(self, model: Model, session: Session) -> tuple[Finding, ...]:
         """Load it and draw a throw-away step, or run it once where it does not draw alone; what

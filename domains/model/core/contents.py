@@ -100,6 +100,19 @@ class CatalogueContents:
             self._waiting[full] = asyncio.create_task(self._look_afterwards(full=full))
         return await asyncio.shield(self._waiting[full])
 
+    async def again(self, model: Model) -> Model | None:
+        """A model as its own files are now, which waits for no look; None where only a look
+        can tell. What is known stays as it is until the next one.
+
+        Raises:
+            PathOutsideRoot: A part of it has become a link that leads outside its root.
+            OSError: The machine cannot read it at the moment.
+        """
+        fresh = await asyncio.to_thread(self._scanner.again, model)
+        if fresh is None:
+            return None
+        return replace(fresh, sha256=self._sha256_of(fresh), is_default=model.is_default)
+
     async def close(self) -> None:
         """Stop waiting for a look that is under way. Its thread ends when the disk answers,
         or with the process."""

@@ -24,7 +24,7 @@ from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import NETWORK_PARTS, ModelOrigin, PartDataType, TensorDataType
 
@@ -50,7 +50,7 @@ class Loads:
         catalogue: ModelCatalogue,
         machine: Callable[[], Machine],
         estimates: Estimates,
-        pool: JobRunner,
+        pool: ModelRunner,
         *,
         now: Callable[[], datetime],
     ) -> None:
@@ -100,7 +100,11 @@ class Loads:
             device_id=device_id,
             placed=placed,
             model_id=model.model_id,
-            expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, *measuring),
+            expected_phases=(
+                Phase.QUEUED,
+                *self._pool.loading(device_id, model.model_id),
+                *measuring,
+            ),
             work=partial(self._run, job),
         )
 

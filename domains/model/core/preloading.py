@@ -21,7 +21,7 @@ from domains.session.core.queue import DeviceQueue
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import JobRunner
+from domains.session.jobs import ModelRunner
 from domains.session.types import Outcome, Phase, Priority, SessionKind, WorkOptions
 
 _log = logging.getLogger("deviceops.preload")
@@ -52,7 +52,7 @@ class Preload:
         estimates: Estimates,
         sessions: Sessions,
         runner: SessionRunner,
-        pool: JobRunner,
+        pool: ModelRunner,
     ) -> None:
         self._catalogue = catalogue
         self._machine = machine
@@ -115,7 +115,11 @@ class Preload:
                 kind=SessionKind.MODEL_LOAD,
                 device_id=queue.device_id,
                 model_id=job.model_id,
-                expected_phases=(Phase.QUEUED, Phase.LOADING_MODEL, *measuring),
+                expected_phases=(
+                    Phase.QUEUED,
+                    *self._pool.loading(queue.device_id, job.model_id),
+                    *measuring,
+                ),
                 work=work,
             )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from domains.device.types import DeviceState, WorkerStatus
 from domains.model.core.contents import CatalogueContents
 from domains.model.types import Model
-from domains.model.views import EvictionCause, ModelEvent, ModelEventKind
+from domains.model.views import ModelEvent, ModelEventKind
+from domains.values import EvictionCause
 
 Resident = tuple[str, str]
 """A device's id and that of a model that lies there, in whole or in part."""
@@ -28,12 +30,22 @@ class Residents:
         self._held = held
         self._known: dict[Resident, Model] = {}
         self._causes: dict[Resident, EvictionCause] = {}
+        self._over: set[Resident] = set()
         self._lost: set[str] = set()
         contents.changes.add_state(self._state)
 
-    def expect(self, model_id: str, device_id: str, cause: EvictionCause) -> None:
-        """Say why a model is about to leave a device, which only whoever takes it off knows."""
-        self._causes[device_id, model_id] = cause
+    @contextmanager
+    def leaving(self, model_id: str, device_id: str, cause: EvictionCause) -> Iterator[None]:
+        """While this lasts a model that leaves a device does so for this cause, which only
+        whoever takes it off knows."""
+        resident = (device_id, model_id)
+        self._causes[resident] = cause
+        self._over.discard(resident)
+        try:
+            yield
+        finally:
+            # The next look sees whether it left; what comes later has causes of its own.
+            self._over.add(resident)
 
     def worker_changed(self, device_id: str, status: WorkerStatus) -> None:
         """A device's worker is in another state: with a worker goes what it held."""
@@ -52,7 +64,9 @@ class Residents:
             if (found := known.get(resident[1])) is not None:
                 self._known[resident] = found
                 self._tell(ModelEventKind.LOADED, found, resident)
-        self._causes = {r: why for r, why in self._causes.items() if r in self._known}
+        for resident in self._over:
+            self._causes.pop(resident, None)
+        self._over.clear()
         self._lost.clear()
 
     def _why(self, resident: Resident, model: Model) -> EvictionCause:

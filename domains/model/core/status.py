@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec.structs import replace
 
 from domains.device.types import LoadedComponent
-from domains.memory.types import HeldComponent, Place
+from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.estimates import Estimates
@@ -18,6 +18,7 @@ from domains.model.ports import Machine
 from domains.model.types import ModelOnDevice, ModelStatus
 
 _MOST_SESSIONS = 64
+_MOST_MEASUREMENTS = 8
 
 
 class ModelStatuses:
@@ -53,10 +54,7 @@ class ModelStatuses:
         """
         model = await self._catalogue.get(model_id)
         machine = self._machine()
-        devices = machine.devices.devices
-        extents = await asyncio.gather(
-            *(machine.memory.extent(Place(device.device_id)) for device in devices)
-        )
+        extents = await self._extents(machine)
         # Nothing takes time from here on: what follows is of one moment.
         model = await self._catalogue.get(model.model_id)
         held = tuple(
@@ -78,11 +76,27 @@ class ModelStatuses:
             ),
             held,
             tuple(
-                self._estimates.at(model, device, machine, extent).estimate
-                for device, extent in zip(devices, extents, strict=True)
+                self._estimates.at(model, device, machine, extents[device.device_id]).estimate
+                for device in machine.devices.devices
                 if not device.explanation and not device.lost
             ),
         )
+
+    async def _extents(self, machine: Machine) -> Mapping[str, Extent]:
+        """How much memory each device has, measured while nothing came to a device or left it.
+
+        Where something does again and again, the last measurement counts, and of a device that
+        came meanwhile nothing is known.
+        """
+        extents: dict[str, Extent] = {}
+        for _ in range(_MOST_MEASUREMENTS):
+            before = _held(machine)
+            ids = [device.device_id for device in machine.devices.devices]
+            found = await asyncio.gather(*(machine.memory.extent(Place(one)) for one in ids))
+            extents = dict(zip(ids, found, strict=True))
+            if _held(machine) == before:
+                break
+        return defaultdict(lambda: Extent(None, None), extents)
 
     def _as_used(self, one: HeldComponent) -> HeldComponent:
         """A component as sessions use it now: a worker's figures are older than its work."""
@@ -102,3 +116,14 @@ class ModelStatuses:
             parts[0].load_time,
             tuple(session.session_id for session in users[:_MOST_SESSIONS]),
         )
+
+
+def _held(machine: Machine) -> object:
+    """What the memory that is free depends on, of what is known without measuring."""
+    return (
+        tuple((device.device_id, device.lost) for device in machine.devices.devices),
+        tuple(
+            (one.device_id, one.component.model_id, one.component.size, one.component.in_use)
+            for one in machine.models.held()
+        ),
+    )

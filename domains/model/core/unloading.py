@@ -12,13 +12,13 @@ from domains.device.jobs import ReleaseJob
 from domains.device.types import LoadedComponent
 from domains.errors import FailedPrecondition
 from domains.limits import LIMITS
+from domains.memory.ports import Leaving
 from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.use import ModelUse
 from domains.model.errors import CacheFull, InvalidLoad, ModelInUse
 from domains.model.ports import Machine
 from domains.model.types import Model, UnloadReport, UnloadRequest
-from domains.model.views import EvictionCause
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -26,7 +26,7 @@ from domains.session.core.session import Session
 from domains.session.errors import SessionTimedOut, TimeLimit
 from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, PhaseStarted, SessionKind
-from domains.values import ByteFigure
+from domains.values import ByteFigure, EvictionCause
 
 _DEVICES = LIMITS["UnloadModelRequest.device_ids"]
 _NOTHING = "nothing was released"
@@ -42,7 +42,7 @@ class Unloads:
         machine: The devices and what lies there.
         use: Knows who uses a model.
         pool: The devices' workers.
-        expect: Told which model is about to leave which device, and why.
+        leaving: Hears why a model leaves a device.
     """
 
     def __init__(
@@ -53,14 +53,14 @@ class Unloads:
         use: ModelUse,
         pool: JobRunner,
         *,
-        expect: Callable[[str, str, EvictionCause], None],
+        leaving: Leaving,
     ) -> None:
         self._catalogue = catalogue
         self._cache = cache
         self._machine = machine
         self._use = use
         self._pool = pool
-        self._expect = expect
+        self._leaving = leaving
 
     def unload(self, request: UnloadRequest) -> SessionRequest:
         """The unload as a session, which reports an `UnloadReport`.
@@ -97,11 +97,12 @@ class Unloads:
                 await self._keep(session, model)
             return await self._run(session, model_id, chosen)
 
+        reading = (Phase.READING,) if request.keep_cached else ()
         return SessionPlan(
             kind=SessionKind.MODEL_UNLOAD,
             device_id=chosen[0],
             model_id=model_id,
-            expected_phases=(Phase.QUEUED, Phase.DRAINING, Phase.RELEASING),
+            expected_phases=(Phase.QUEUED, *reading, Phase.DRAINING, Phase.RELEASING),
             work=work,
             # Its own time is over with MODEL_IN_USE where the model still is.
             stop=lambda _: _cancel(turns),
@@ -171,9 +172,9 @@ class Unloads:
         """Have the model leave one device; what was let go."""
         session.record(PhaseStarted(Phase.DRAINING))
         await self._use.ended(self._use.due(model_id, device_id))
-        self._expect(model_id, device_id, EvictionCause.REQUESTED)
         job = ReleaseJob((model_id,))
-        return (await run_job(self._pool, session, job, device_id=device_id)).released
+        with self._leaving(model_id, device_id, EvictionCause.REQUESTED):
+            return (await run_job(self._pool, session, job, device_id=device_id)).released
 
 
 def _cancel(turns: list[asyncio.Task[object]]) -> None:

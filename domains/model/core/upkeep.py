@@ -15,6 +15,7 @@ from domains import checks
 from domains.device.jobs import ReleaseJob
 from domains.errors import DomainError, FieldViolation, Reason, Unavailable
 from domains.limits import LIMITS
+from domains.memory.ports import Leaving
 from domains.model.core.cache import ModelCache
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.core.contents import CatalogueContents
@@ -25,7 +26,7 @@ from domains.model.types import Model
 from domains.model.views import UpdateRequest
 from domains.session.jobs import JobRunner
 from domains.shortages import shortage_of
-from domains.values import ModelPlace
+from domains.values import EvictionCause, ModelPlace
 
 FIELDS = ("name", "description", "tags", "trigger_words")
 _RELEASE_SECONDS = 60.0
@@ -43,6 +44,7 @@ class Upkeep:
         machine: The devices and what lies there.
         use: Knows who uses a model.
         pool: The devices' workers.
+        leaving: Hears why a model leaves a device.
         read_only: Roots in which nothing is changed.
     """
 
@@ -57,6 +59,7 @@ class Upkeep:
         use: ModelUse,
         pool: JobRunner,
         *,
+        leaving: Leaving,
         read_only: Collection[Path] = (),
     ) -> None:
         self._catalogue = catalogue
@@ -67,6 +70,7 @@ class Upkeep:
         self._machine = machine
         self._use = use
         self._pool = pool
+        self._leaving = leaving
         self._read_only = frozenset(read_only)
         self._changing = asyncio.Lock()
         self._removals: set[asyncio.Task[int]] = set()
@@ -116,7 +120,7 @@ class Upkeep:
         Raises:
             InvalidUpdate: REQUIRED_FIELD_MISSING, or no hash.
             ModelChanged: Its hash is another one, or is not known.
-            ModelInUse: Sessions use it or wait to.
+            ModelInUse: Sessions use it, wait to or are paused.
             ReadOnlyModel: Nothing may be deleted where it lies.
             Unavailable: It cannot be deleted for another reason.
             DomainError: What the catalogue raises for an id; a worker does not let it go.
@@ -164,7 +168,7 @@ class Upkeep:
         return freed
 
     def _check_unused(self, model: Model) -> None:
-        if users := self._use.due(model.model_id):
+        if users := self._use.open(model.model_id):
             raise ModelInUse(model.model_id, tuple(user.session_id for user in users))
 
     async def _release(self, model: Model) -> None:
@@ -178,9 +182,10 @@ class Upkeep:
         for device_id in sorted(held):
             job, session_id = ReleaseJob((model.model_id,)), str(uuid.uuid4())
             events = self._pool.run(device_id, session_id, job, remaining=_RELEASE_SECONDS)
-            async with aclosing(events):
-                async for _ in events:
-                    pass
+            with self._leaving(model.model_id, device_id, EvictionCause.REQUESTED):
+                async with aclosing(events):
+                    async for _ in events:
+                        pass
 
 
 def _broken(request: UpdateRequest) -> Sequence[FieldViolation | None]:

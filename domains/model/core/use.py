@@ -9,6 +9,7 @@ from domains.session.core.sessions import Sessions
 from domains.session.types import SessionKind, SessionState
 
 _WAITING = (SessionState.QUEUED,)
+_PAUSED = (SessionState.PAUSED,)
 _WORKING = (SessionState.RUNNING, SessionState.PAUSING, SessionState.CANCELLING)
 # What takes a model away is no use of it.
 _TAKING_AWAY = (SessionKind.MODEL_UNLOAD,)
@@ -31,6 +32,10 @@ class ModelUse:
     def due(self, model_id: str, device_id: str = "") -> list[Session]:
         """Sessions that work with it now or wait to; a paused one comes back later."""
         return self._with(model_id, device_id, (*_WAITING, *_WORKING))
+
+    def open(self, model_id: str) -> list[Session]:
+        """Sessions that are not over and work with it sooner or later, paused ones too."""
+        return self._with(model_id, "", (*_WAITING, *_WORKING, *_PAUSED))
 
     async def ended(self, sessions: Iterable[Session]) -> None:
         """Return when none of these waits or works any more."""

@@ -178,6 +178,7 @@ def _accepted(accepted: types.Accepted, existing: bool) -> event_pb2.SessionAcce
         queue_deadline=timestamp(accepted.queue_deadline),
         estimated_end_time=timestamp(accepted.estimated_end_time),
         existing=existing,
+        degradations=map(degradation_to_proto, accepted.degradations),
     )
 
 

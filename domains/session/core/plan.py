@@ -9,6 +9,7 @@ from domains.clients import DEFAULT_CLIENT
 from domains.session.core.placed import Placed
 from domains.session.core.session import Session
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
+from domains.values import Degradation
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
@@ -26,7 +27,8 @@ class SessionPlan:
     up and end; with `stop` that is called instead, and the work ends by itself, in time.
     `pause` asks the work to end with WorkPaused between two steps; when the session's turn
     comes again, `work` is called again and goes on from there. Without it, a session of
-    this plan can only be paused while it waits.
+    this plan can only be paused while it waits. `degradations` are known beforehand; the
+    work's outcome has them again.
 
     `queue` is where the session waits, if not in its device's queue. `placed` says why it is
     this device; None where the request is about that device. Whoever chooses one does so
@@ -45,6 +47,7 @@ class SessionPlan:
     parent_session_id: str = ""
     queue: str = ""
     placed: Placed | None = None
+    degradations: tuple[Degradation, ...] = ()
 
 
 @dataclass(frozen=True)

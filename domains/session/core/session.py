@@ -31,7 +31,7 @@ from domains.session.types import (
     WorkOptions,
 )
 from domains.session.views import SessionSnapshot
-from domains.values import ByteFigure, PlacementDecision
+from domains.values import ByteFigure, Degradation, PlacementDecision
 
 
 class Session:
@@ -96,12 +96,14 @@ class Session:
     @property
     def progress(self) -> float:
         """The done share, from 0 to 1; 1 only when it has worked."""
-        if self.state is SessionState.COMPLETED:
-            return 1.0
-        return self._progress.share
+        return 1.0 if self.state is SessionState.COMPLETED else self._progress.share
 
     def accept(
-        self, expected_phases: tuple[Phase, ...], seeds: tuple[int, ...], steps: int
+        self,
+        expected_phases: tuple[Phase, ...],
+        seeds: tuple[int, ...],
+        steps: int,
+        degradations: tuple[Degradation, ...],
     ) -> None:
         """Write the first entry."""
         self.log.append(
@@ -114,6 +116,7 @@ class Session:
                 self._times.shown_in(self.wait_left()),
                 self.estimated_end_time,
                 self.placement,
+                degradations,
             )
         )
 

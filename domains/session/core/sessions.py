@@ -173,7 +173,7 @@ class Sessions:
         )
         queue = self.queue(plan.queue or plan.device_id)
         queue.submit(session, turn)
-        session.accept(plan.expected_phases, plan.seeds, plan.steps)
+        session.accept(plan.expected_phases, plan.seeds, plan.steps, plan.degradations)
         self._sessions[session.session_id] = session
         self._queue_of[session.session_id] = queue
         self.changes.note(session)

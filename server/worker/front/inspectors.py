@@ -12,8 +12,9 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -84,18 +85,13 @@ class Inspectors:
         if self._stopping:
             raise ShuttingDown()
         run = Run(session_id, 0, job, time.monotonic() + remaining)
-        report_type = job.report_type()
         inspector = _Inspector(run, self._options)
         self._running[session_id] = run
         watch = asyncio.create_task(self._watch(run), name=f"inspector {session_id}")
         try:
-            while True:
-                outcome: Any = await run.next()
-                if isinstance(outcome, DomainError):
-                    raise outcome
-                yield outcome
-                if isinstance(outcome, report_type):
-                    return
+            async with aclosing(run.outcomes()) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
         finally:
             del self._running[session_id]
             run.close()

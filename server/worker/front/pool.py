@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequenc
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import structlog
 
@@ -22,7 +22,7 @@ from domains.device.types import (
     OptimizationProfile,
     WorkerStatus,
 )
-from domains.errors import Cancelled, DomainError, Reason, Unavailable
+from domains.errors import Cancelled, Reason, Unavailable
 from domains.memory.types import Compare, Move, Segment
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent, Report
@@ -180,17 +180,13 @@ class WorkerPool:
         self, device_id: str, session_id: str, job: Job[Report], *, remaining: float
     ) -> AsyncGenerator[JobEvent | Report]:
         """Do `job` on the device's worker; see the port `JobRunner`."""
-        place, report_type = self._place(device_id), job.report_type()
+        place = self._place(device_id)
         run = Run(session_id, next(self._epochs), job, time.monotonic() + remaining)
         try:
             await place.begin(run)
-            while True:
-                outcome: Any = await run.next()
-                if isinstance(outcome, DomainError):
-                    raise outcome
-                yield outcome
-                if isinstance(outcome, report_type):
-                    return
+            async with aclosing(run.outcomes()) as outcomes:
+                async for outcome in outcomes:
+                    yield outcome
         finally:
             run.close()
             await place.settle(run, Cancelled("The work is not wanted any more."))

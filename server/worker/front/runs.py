@@ -11,7 +11,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from domains.errors import DomainError
@@ -136,6 +136,21 @@ class Run:
         self._post(self.finished.set)
 
     # From the event loop.
+
+    async def outcomes(self) -> AsyncGenerator[Any]:
+        """The events as they come, and the report last.
+
+        Raises:
+            DomainError: What the run ended with instead.
+        """
+        report_type = self.job.report_type()
+        while True:
+            outcome = await self.next()
+            if isinstance(outcome, DomainError):
+                raise outcome
+            yield outcome
+            if isinstance(outcome, report_type):
+                return
 
     async def next(self) -> object:
         """The next event, or how the run ended once every event is out."""

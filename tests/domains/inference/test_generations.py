@@ -49,7 +49,7 @@ from domains.session.types import (
     SessionState,
     WorkOptions,
 )
-from domains.values import OutputSettings
+from domains.values import DegradationKind, OutputSettings
 from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, request
 
 REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
@@ -88,6 +88,8 @@ async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     accepted, completed = events[0].event, events[-1].event
     assert isinstance(accepted, Accepted)
     assert accepted.seeds == (1,)
+    assert accepted.expected_phases[:3] == (Phase.QUEUED, Phase.READING, Phase.LOADING_MODEL)
+    assert (await bench.generations.validate(request())).phases == accepted.expected_phases
     assert isinstance(completed, Completed)
     assert completed.images[0].artifact_id == "a" * 64
     assert completed.timings[Phase.DENOISING] == 1.0
@@ -269,6 +271,25 @@ async def test_a_model_that_takes_a_mask_is_refused_before_any_work(bench: Bench
     verdict = await bench.generations.validate(request())
     assert verdict.failure is not None
     assert verdict.failure.reason is Reason.NOT_BUILT
+
+
+async def test_commands_of_other_programs_in_a_prompt_are_told_from_the_beginning(
+    bench: Bench,
+) -> None:
+    wanted = request(GenerationSettings(prompt="a (red:1.4) cat", steps=2, seed=1))
+
+    verdict = await bench.generations.validate(wanted)
+    events = await draw(bench, wanted)
+    accepted, completed = events[0].event, events[-1].event
+
+    assert isinstance(accepted, Accepted)
+    assert isinstance(completed, Completed)
+    (told,) = accepted.degradations
+    assert told.kind is DegradationKind.PROMPT_SYNTAX_LITERAL
+    assert verdict.degradations == completed.degradations == (told,)
+    (plain, *_) = await draw(bench, request())
+    assert isinstance(plain.event, Accepted)
+    assert plain.event.degradations == ()
 
 
 async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> None:

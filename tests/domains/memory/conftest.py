@@ -124,7 +124,9 @@ def build(quota_bytes: int | None = 0) -> System:
         cached=cached.components,
         now=lambda: time.moment.timestamp(),
     )
-    held = HeldModels(inventory, models, cached, evicted=recorder.count_eviction)
+    held = HeldModels(
+        inventory, models, cached, leaving=models.leaving, evicted=recorder.count_eviction
+    )
     reactions = PressureReactions(watch, held, clock=time.clock)
     sessions = Sessions(
         describe=describe_failure,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ import pytest
 
 from domains.memory.core.model_memory import EvictionReport, EvictionRequest, ModelsInMemory
 from domains.memory.core.recorder import MemoryRecorder
+from domains.values import EvictionCause
 from tests.domains.memory.conftest import CPU, HOST, MIB, USED, System
 from tests.domains.sessions import report_of
 from tests.fakes.memory import measured
@@ -121,6 +123,39 @@ async def test_a_lease_takes_their_room(full: System) -> None:
     await full.lend(HOST, MIB)
 
     assert full.cached.evicted == ["old"]
+
+
+async def pressed(system: System) -> None:
+    await use(system, 0.99)
+    await system.reactions.relieve()
+
+
+async def asked(system: System) -> None:
+    await free(system, available(system) + 3 * GIB)
+
+
+async def crowded(system: System) -> None:
+    available(system, TOTAL // 20 + 5)
+    await system.lend(HOST, 3 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("happening", "cause"),
+    [
+        (pressed, EvictionCause.PRESSURE),
+        (asked, EvictionCause.REQUESTED),
+        (crowded, EvictionCause.ROOM),
+    ],
+)
+async def test_it_is_told_why_each_of_them_left(
+    full: System, happening: Callable[[System], Awaitable[None]], cause: EvictionCause
+) -> None:
+    full.time.move(60)
+
+    await happening(full)
+
+    assert full.cached.causes == [cause, cause]
+    assert full.models.causes == [cause]
 
 
 async def test_history_counts_them_by_name(full: System, recorder: MemoryRecorder) -> None:

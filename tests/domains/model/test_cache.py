@@ -24,8 +24,7 @@ from domains.model.core.cache_budget import CacheBudget
 from domains.model.core.cache_lease import CacheLease
 from domains.model.core.cache_memory import CacheMemory
 from domains.model.errors import BudgetTooSmall, CachedModelInUse, CacheFull
-from domains.model.views import EvictionCause
-from domains.values import ByteFigure, ModelPlace
+from domains.values import ByteFigure, EvictionCause, ModelPlace
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "memfd_create"), reason="the arena of this system has no file"

@@ -88,6 +88,7 @@ async def system(kept: Kept) -> System:
         kept.cache,
         holds=lambda *one: one in held,
         wants=lambda device_id: device_id == CARD,
+        size_of=lambda model_id: (kept.folder / model_id).stat().st_size,
     )
     return System(kept, workers, runs, held)
 
@@ -105,6 +106,54 @@ async def test_a_model_is_read_first_where_its_device_has_memory_of_its_own(
     assert system.given.files[0].size_bytes == 3 * MIB
     status = await system.kept.cache.status()
     assert (status.hit_count, status.miss_count) == (1, 0)
+
+
+async def held(system: System) -> None:
+    system.held.add((CARD, "one"))
+
+
+async def cached(system: System) -> None:
+    await system.kept.keep("one")
+
+
+async def another_cached(system: System) -> None:
+    await system.kept.keep("two", 9 * MIB)
+
+
+async def another_pinned(system: System) -> None:
+    await another_cached(system)
+    system.kept.cache.pin("two", True)
+
+
+async def no_budget(system: System) -> None:
+    await system.kept.cache.set_budget(0)
+
+
+@pytest.mark.parametrize(
+    ("before", "device", "size", "reads"),
+    [
+        (None, CARD, 3 * MIB, True),
+        (None, CARD, 11 * MIB, False),
+        (None, CPU, 3 * MIB, False),
+        (held, CARD, 3 * MIB, False),
+        (cached, CARD, 3 * MIB, False),
+        (another_cached, CARD, 3 * MIB, True),
+        (another_pinned, CARD, 3 * MIB, False),
+        (no_budget, CARD, 3 * MIB, False),
+    ],
+)
+async def test_the_phases_to_expect_are_those_that_come(
+    system: System, before: Any, device: str, size: int, reads: bool
+) -> None:
+    job = system.job(size=size)
+    if before is not None:
+        await before(system)
+
+    expected = system.runs.loading(device, "one")
+    events = await system.done(job, device)
+
+    assert expected == tuple(one.phase for one in events if isinstance(one, PhaseStarted))
+    assert (Phase.READING in expected) is reads
 
 
 async def test_the_cache_counts_as_page_locked_once_a_worker_says_so(system: System) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from domains.model.backends.embedding_file import parse_embedding
 from domains.model.backends.lora.file import parse_lora
 from domains.model.backends.recognition import Recognised, Tensors, recognise
-from domains.model.backends.safetensors_header import Header, TensorEntry
+from domains.model.backends.safetensors_header import Header, Table, TensorEntry
 from domains.model.backends.usability import usability
 from tests.domains.model.corpus.kinds import kinds
 
@@ -55,7 +55,7 @@ SHAPES = st.lists(st.sampled_from((0, 1, 3, 4, 16, 768, 2048, 1 << 31)), max_siz
 def test_no_names_and_shapes_are_too_strange(shapes: dict[str, tuple[int, ...]]) -> None:
     """Headers come from anywhere: each is told something or nothing, and never raises."""
     entries = tuple(TensorEntry(name, "F16", shape, 0, 0) for name, shape in shapes.items())
-    header = Header(entries, {}, 0, b"")
+    header = Header(Table(entries), {}, 0, b"")
 
     found = recognise(Tensors.of(header))
 

@@ -14,6 +14,7 @@ import pytest
 
 from domains.errors import Reason
 from domains.model.backends import disk_scanner, root_look
+from domains.model.backends.confinement import Root
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.roots import Found
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
@@ -446,9 +447,9 @@ def test_unchanged_files_are_not_read_again_and_changed_ones_are(
     for name in ("read_safetensors", "read_folder"):
         original = getattr(disk_scanner, name)
 
-        def counted(found: Found, original: object = original) -> Model:
+        def counted(found: Found, root: Root, original: object = original) -> Model:
             read.append(found.name)
-            model: Model = original(found)  # type: ignore[operator]
+            model: Model = original(found, root)  # type: ignore[operator]
             return model
 
         monkeypatch.setattr(disk_scanner, name, counted)

@@ -16,6 +16,7 @@ import pytest
 
 from domains.errors import Reason
 from domains.model.backends import disk_scanner, root_look, roots
+from domains.model.backends.confinement import Root
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.root_scan import KnownRoot, RootScan
 from domains.model.views import Scan
@@ -187,11 +188,11 @@ def test_a_link_that_comes_to_be_during_a_look_is_left_out(
     config = copy_demo(root / "late") / "vae" / "config.json"
     original = disk_scanner.read_folder
 
-    def swapped(found: roots.Found) -> Any:
+    def swapped(found: roots.Found, root: Root) -> Any:
         if found.name == "late":
             shutil.move(config, tmp_path / "outside.json")
             config.symlink_to(tmp_path / "outside.json")
-        return original(found)
+        return original(found, root)
 
     monkeypatch.setattr(disk_scanner, "read_folder", swapped)
 
@@ -207,10 +208,10 @@ def test_a_defect_is_told_once_and_costs_one_model(
     copy_demo(root / "odd")
     original = disk_scanner.read_folder
 
-    def defective(found: roots.Found) -> Any:
+    def defective(found: roots.Found, root: Root) -> Any:
         if found.name == "odd":
             raise ZeroDivisionError
-        return original(found)
+        return original(found, root)
 
     monkeypatch.setattr(disk_scanner, "read_folder", defective)
     scanner = DiskScanner([root])

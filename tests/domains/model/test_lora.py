@@ -12,7 +12,7 @@ from domains.model.backends.embedding_file import parse_embedding
 from domains.model.backends.lora.endings import Algorithm
 from domains.model.backends.lora.file import Sizes, check_fit, check_lora, parse_lora
 from domains.model.backends.lora.layers import Layer, layer
-from domains.model.backends.safetensors_header import Header, TensorEntry, read_header
+from domains.model.backends.safetensors_header import Header, Table, TensorEntry, read_header
 from domains.model.types import Architecture
 from tests.domains.model.corpus.kinds import kinds
 from tests.domains.model.corpus.parts import Shapes, part
@@ -36,7 +36,7 @@ LORAS = [
 def header(shapes: Shapes) -> Header:
     """A header with these tensors."""
     entries = [TensorEntry(name, "F16", shape, 0, 0) for name, shape in shapes.items()]
-    return Header(tuple(entries), {}, 0, b"")
+    return Header(Table(tuple(entries)), {}, 0, b"")
 
 
 def sizes(networks: dict[str, str]) -> Sizes:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import pytest
 
 from domains.device.types import DeviceState, WorkerStatus
+from domains.errors import Unavailable
 from domains.model.core.residents import Resident, Residents
 from domains.model.types import WeightFile
-from domains.model.views import EvictionCause, ModelEvent, ModelEventKind
+from domains.model.views import ModelEvent, ModelEventKind
+from domains.values import EvictionCause
 from tests.fakes.model import FakeScanner, contents_of, model
 
 
@@ -66,28 +69,51 @@ async def _state(machine: Machine):  # type: ignore[no-untyped-def]
 async def test_each_cause_is_told(machine: Machine, cause: EvictionCause) -> None:
     machine.held = {("cuda:0", "a")}
     await machine.residents.look()
-    machine.held = set()
     match cause:
         case EvictionCause.WORKER_LOST:
+            machine.held = set()
             machine.residents.worker_changed("cuda:0", WorkerStatus(DeviceState.RECOVERING))
         case EvictionCause.FILE_CHANGED:
+            machine.held = set()
             machine.scanner.models = [model("a", weights=(WeightFile("", 1, 2),))]
             await machine.contents.refresh()
-        case EvictionCause.REQUESTED | EvictionCause.PRESSURE:
-            machine.residents.expect("a", "cuda:0", cause)
+        case _:
+            with machine.residents.leaving("a", "cuda:0", cause):
+                machine.held = set()
     machine.residents.worker_changed("cpu:0", WorkerStatus(DeviceState.RECOVERING))
 
     assert await machine.told_after_a_look() == [("unloaded", "a", "cuda:0", cause.value)]
 
 
-async def test_a_cause_does_not_outlive_what_it_was_told_of(machine: Machine) -> None:
+@pytest.mark.parametrize("seen", [True, False])
+async def test_a_cause_does_not_outlive_what_it_was_told_of(
+    machine: Machine, seen: bool
+) -> None:
     machine.held = {("cuda:0", "a")}
     await machine.residents.look()
-    machine.residents.expect("a", "cuda:0", EvictionCause.PRESSURE)
-    for _ in range(2):
-        machine.held = set()
-        last = await machine.told_after_a_look()
-        machine.held = {("cuda:0", "a")}
-        await machine.residents.look()
+    with (
+        suppress(Unavailable),
+        machine.residents.leaving("a", "cuda:0", EvictionCause.PRESSURE),
+    ):
+        if seen:
+            machine.held = set()
+        else:
+            raise Unavailable("The worker is busy.")
+    first = await machine.told_after_a_look()
+    machine.held = {("cuda:0", "a")}
+    await machine.residents.look()
+    machine.held = set()
+    last = await machine.told_after_a_look()
 
+    assert first == ([("unloaded", "a", "cuda:0", "pressure")] if seen else [])
     assert last == [("unloaded", "a", "cuda:0", "room")]
+
+
+async def test_a_cause_holds_as_long_as_it_takes(machine: Machine) -> None:
+    machine.held = {("cuda:0", "a")}
+    with machine.residents.leaving("a", "cuda:0", EvictionCause.PRESSURE):
+        await machine.residents.look()
+        await machine.residents.look()
+        machine.held = set()
+
+    assert await machine.told_after_a_look() == [("unloaded", "a", "cuda:0", "pressure")]

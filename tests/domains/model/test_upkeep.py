@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from domains.model.backends.removal import DiskRemover
 from domains.model.core import ModelCatalogue, Upkeep
 from domains.model.types import Model, ModelNotes
 from domains.model.views import ModelFilter, UpdateRequest
+from domains.values import EvictionCause
 from tests.domains.model.disk import sketch_demo, write_safetensors
 from tests.domains.model.test_hub_layout import FIRST, SECOND, Hub
 from tests.fakes.model import contents_of
@@ -48,7 +50,7 @@ class FakeUse:
 
     users: list[Session] = field(default_factory=list)
 
-    def due(self, model_id: str) -> list[Session]:
+    def open(self, model_id: str) -> list[Session]:
         return self.users
 
 
@@ -72,6 +74,7 @@ class FakeMachine:
     use: FakeUse = field(default_factory=FakeUse)
     user_comes: bool = False
     evicted: list[str] = field(default_factory=list)
+    left: list[tuple[str, str, EvictionCause]] = field(default_factory=list)
 
     async def evict(self, model_id: str) -> None:
         """From main memory."""
@@ -83,6 +86,13 @@ class FakeMachine:
 
     def held(self) -> list[Held]:
         return self.on
+
+    @contextmanager
+    def leaving(self, model_id: str, device_id: str, cause: EvictionCause) -> Iterator[None]:
+        jobs = len(self.jobs)
+        yield
+        assert len(self.jobs) > jobs, "told beside what takes the model off"
+        self.left.append((device_id, model_id, cause))
 
     async def run(
         self, device_id: str, session_id: str, job: ReleaseJob, *, remaining: float
@@ -116,6 +126,7 @@ class Catalogue:
             lambda: cast("Any", self.machine),
             cast("Any", self.machine.use),
             cast("Any", self.machine),
+            leaving=self.machine.leaving,
             read_only=read_only,
         )
 
@@ -353,6 +364,8 @@ async def test_a_model_leaves_devices_first_and_stays_for_who_came_meanwhile(
         ("cuda:0", ReleaseJob(("ink",))),
     ]
     assert catalogue.machine.evicted == ["ink"]
+    requested = EvictionCause.REQUESTED
+    assert catalogue.machine.left == [("cpu:0", "ink", requested), ("cuda:0", "ink", requested)]
     assert "ink" in catalogue.contents.now()
     catalogue.machine.user_comes = False
     catalogue.machine.use.users.clear()

@@ -75,15 +75,16 @@ namespace DeviceOperations.V1 {
             "TlNQRUNJRklFRBAAEg0KCVRPR0dMRV9PThABEg4KClRPR0dMRV9PRkYQAipt",
             "CglSZXNpemVGaXQSGgoWUkVTSVpFX0ZJVF9VTlNQRUNJRklFRBAAEhYKElJF",
             "U0laRV9GSVRfU1RSRVRDSBABEhYKElJFU0laRV9GSVRfQ09OVEFJThACEhQK",
-            "EFJFU0laRV9GSVRfQ09WRVIQAyrQAgoPRGVncmFkYXRpb25LaW5kEiAKHERF",
+            "EFJFU0laRV9GSVRfQ09WRVIQAyr8AgoPRGVncmFkYXRpb25LaW5kEiAKHERF",
             "R1JBREFUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIeChpERUdSQURBVElPTl9L",
             "SU5EX1ZBRV9USUxFRBABEh4KGkRFR1JBREFUSU9OX0tJTkRfREFUQV9UWVBF",
             "EAISIQodREVHUkFEQVRJT05fS0lORF9DUFVfRkFMTEJBQ0sQAxIeChpERUdS",
             "QURBVElPTl9LSU5EX09GRkxPQURFRBAEEiUKIURFR1JBREFUSU9OX0tJTkRf",
             "QVRURU5USU9OX1NMSUNFRBAFEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19F",
             "TkNPREVSEAYSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNBVEVE",
-            "EAcSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQCEIW",
-            "qgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "EAcSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQCBIq",
+            "CiZERUdSQURBVElPTl9LSU5EX1BST01QVF9TWU5UQVhfTElURVJBTBAJQhaq",
+            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.TensorDataType), typeof(global::DeviceOperations.V1.ModelPart), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFileFormat), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -303,6 +304,11 @@ namespace DeviceOperations.V1 {
     /// The settings were too long for the picture's file format; the file lacks some or all.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_PARAMETERS_OMITTED")] ParametersOmitted = 8,
+    /// <summary>
+    /// A prompt holds what other programs read as commands (weights, LoRA tags); it was drawn as
+    /// words.
+    /// </summary>
+    [pbr::OriginalName("DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL")] PromptSyntaxLiteral = 9,
   }
 
   #endregion

@@ -230,7 +230,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("EVICTION_CAUSE_REQUESTED")] Requested = 1,
     /// <summary>
-    /// Another model needed the room.
+    /// Another model, or an allocation, needed the room.
     /// </summary>
     [pbr::OriginalName("EVICTION_CAUSE_ROOM")] Room = 2,
     /// <summary>

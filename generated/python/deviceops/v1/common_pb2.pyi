@@ -300,6 +300,10 @@ class _DegradationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degra
     """The prompt was longer than the text encoders read; its end had no effect."""
     DEGRADATION_KIND_PARAMETERS_OMITTED: _DegradationKind.ValueType  # 8
     """The settings were too long for the picture's file format; the file lacks some or all."""
+    DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL: _DegradationKind.ValueType  # 9
+    """A prompt holds what other programs read as commands (weights, LoRA tags); it was drawn as
+    words.
+    """
 
 class DegradationKind(_DegradationKind, metaclass=_DegradationKindEnumTypeWrapper):
     """Something done otherwise than asked or than usual."""
@@ -322,6 +326,10 @@ DEGRADATION_KIND_PROMPT_TRUNCATED: DegradationKind.ValueType  # 7
 """The prompt was longer than the text encoders read; its end had no effect."""
 DEGRADATION_KIND_PARAMETERS_OMITTED: DegradationKind.ValueType  # 8
 """The settings were too long for the picture's file format; the file lacks some or all."""
+DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL: DegradationKind.ValueType  # 9
+"""A prompt holds what other programs read as commands (weights, LoRA tags); it was drawn as
+words.
+"""
 Global___DegradationKind: _TypeAlias = DegradationKind  # noqa: Y015
 
 @_typing.final

@@ -71,7 +71,7 @@ class _EvictionCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Evictio
     EVICTION_CAUSE_REQUESTED: _EvictionCause.ValueType  # 1
     """A client asked."""
     EVICTION_CAUSE_ROOM: _EvictionCause.ValueType  # 2
-    """Another model needed the room."""
+    """Another model, or an allocation, needed the room."""
     EVICTION_CAUSE_PRESSURE: _EvictionCause.ValueType  # 3
     """Memory was tight."""
     EVICTION_CAUSE_WORKER_LOST: _EvictionCause.ValueType  # 4
@@ -87,7 +87,7 @@ EVICTION_CAUSE_UNSPECIFIED: EvictionCause.ValueType  # 0
 EVICTION_CAUSE_REQUESTED: EvictionCause.ValueType  # 1
 """A client asked."""
 EVICTION_CAUSE_ROOM: EvictionCause.ValueType  # 2
-"""Another model needed the room."""
+"""Another model, or an allocation, needed the room."""
 EVICTION_CAUSE_PRESSURE: EvictionCause.ValueType  # 3
 """Memory was tight."""
 EVICTION_CAUSE_WORKER_LOST: EvictionCause.ValueType  # 4

@@ -6,6 +6,7 @@ import inspect
 import json
 
 import diffusers
+import numpy as np
 import pytest
 import torch
 
@@ -116,6 +117,41 @@ def test_a_folder_may_say_minus_infinity_for_no_limit(tmp_path):
     assert SCHEDULER.problem(config) == ""
     for scheduler in Scheduler:
         build_scheduler(SchedulerSettings(scheduler), config, steps=4)
+
+
+def zero_snr_alphas(start: float, end: float) -> np.ndarray:
+    """Products of alphas by algorithm 1 of arXiv:2305.08891, in double precision, of betas
+    that are linear in their roots."""
+    betas = np.linspace(start**0.5, end**0.5, 1000) ** 2
+    roots = np.sqrt(np.cumprod(1 - betas))
+    return ((roots - roots[-1]) * roots[0] / (roots[0] - roots[-1])) ** 2
+
+
+@pytest.mark.parametrize("scheduler", Scheduler)
+def test_each_scheduler_begins_with_noise_alone_where_the_model_was_trained_so(scheduler):
+    config = {
+        "beta_start": 0.00085,
+        "beta_end": 0.012,
+        "beta_schedule": "scaled_linear",
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_spacing": "trailing",
+    }
+    built = build_scheduler(SchedulerSettings(scheduler), config, steps=5)
+
+    alphas = built.alphas_cumprod.double().numpy()
+    expected = zero_snr_alphas(0.00085, 0.012)
+    np.testing.assert_allclose(alphas[:-1], expected[:-1], rtol=1e-3, atol=1e-7)
+    assert built.timesteps[0] == 999
+    if scheduler is Scheduler.DDIM:  # it has no sigmas, which would be infinite
+        assert alphas[-1] == 0
+    else:
+        assert alphas[-1] == pytest.approx(2**-24, rel=1e-3)
+        assert built.sigmas[0] == pytest.approx(4096, rel=1e-3)
+    plain = build_scheduler(
+        SchedulerSettings(scheduler), config | {"rescale_betas_zero_snr": False}, steps=5
+    )
+    assert plain.alphas_cumprod[-1] > 1e-3
 
 
 def test_a_requested_spacing_replaces_the_models():

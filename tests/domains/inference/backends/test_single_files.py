@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,19 @@ from transformers import (
     CLIPTokenizer,
 )
 
+from domains.inference.backends.engine import Engine
 from domains.inference.types import Scheduler, SchedulerSettings
 from domains.model.backends.companion import CLIP_TOKENS
 from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.networks import build_empty, fill
 from domains.model.backends.plans import plan_model
-from domains.model.jobs import ConvertJob
-from domains.values import ModelPlace
+from domains.model.jobs import ConvertJob, LoadJob
+from domains.values import ModelOrigin, ModelPlace
 from tests.domains.inference.backends.conftest import MODEL
 from tests.domains.inference.backends.test_oracle import same
 from tests.domains.inference.backends.test_sd1 import drawn_by, loaded, tiny_pipeline
 from tests.domains.model.backends.inspector.context import Told
-from tests.domains.model.disk import files_at
+from tests.domains.model.disk import edit, files_at
 from tests.domains.model.originals import (
     parts_of,
     sd1_file,
@@ -42,6 +44,7 @@ from tests.domains.model.originals import (
     sdxl_file,
     written,
 )
+from tests.fakes.jobs import Listener
 
 CLIP = Path(plan_model.__code__.co_filename).parent / "bundled" / "clip-tokenizer"
 EULER = SchedulerSettings(Scheduler.EULER_DISCRETE)
@@ -83,6 +86,26 @@ def same_picture(draw: Any, one: Path, other: Path) -> None:
     assert np.array_equal(found.pixels[0], wanted.pixels[0])
     assert torch.equal(found.latents[0], wanted.latents[0])
     assert found.pixels[0].std() > 0
+
+
+def test_what_lies_beside_a_file_is_part_of_what_is_loaded(tmp_path):
+    path = sdxl_file(tmp_path / "xl.safetensors", MODEL, deviceops_configuration="mine")
+    ignored = shutil.ignore_patterns("*.safetensors", "model_index.json")
+    shutil.copytree(MODEL, tmp_path / "mine", ignore=ignored)
+    job, engine = LoadJob("xl", ModelPlace.of(path)), Engine("cpu")
+
+    def origin() -> ModelOrigin:
+        return engine.load(job, Listener()).origin
+
+    first, again = origin(), origin()
+    path.with_suffix(".yaml").write_text("parameterization: v")
+    told = origin()
+    edit(tmp_path / "mine" / "scheduler" / "scheduler_config.json", steps_offset=0)
+
+    assert (first, again) == (ModelOrigin.DISK, ModelOrigin.LOADED)
+    assert told is origin() is ModelOrigin.DISK
+    assert origin() is ModelOrigin.LOADED
+    engine.unload()
 
 
 def clip(width: int, layers: int, act: str, **more: Any) -> CLIPTextConfig:

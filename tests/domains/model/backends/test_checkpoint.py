@@ -17,9 +17,9 @@ from domains.model.backends.checkpoint import inspect_checkpoint
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import build_empty, fill
-from domains.model.backends.plans import plan_model, plan_whole
+from domains.model.backends.plans import fingerprint, plan_model, plan_whole
 from domains.model.types import Architecture, Model, ModelType, PredictionType
-from tests.domains.model.disk import DEMO, files_at
+from tests.domains.model.disk import DEMO, edit, files_at
 from tests.domains.model.originals import refiner_file, sdxl_file, written
 
 MODELS = DEMO.parent
@@ -335,6 +335,68 @@ def test_a_folder_that_comes_later_makes_the_file_usable(tensors, tmp_path):
     shutil.copytree(DEMO, tmp_path / "mine", ignore=ignored)
     (model,) = scanner.scan().models
     assert model.usable, model.problem
+
+
+@pytest.fixture
+def named_folder(tensors, tmp_path) -> Path:
+    """What a checkpoint beside it names as its configuration."""
+    written(tmp_path / "own.safetensors", tensors, {"deviceops_configuration": "mine"})
+    ignored = shutil.ignore_patterns("*.safetensors", "model_index.json")
+    shutil.copytree(DEMO, tmp_path / "mine", ignore=ignored)
+    return tmp_path / "mine"
+
+
+def test_a_folder_that_changes_is_read_again(named_folder):
+    scanner = DiskScanner([named_folder.parent])
+    (first,) = scanner.scan().models
+    (same,) = scanner.scan().models
+    schedule = named_folder / "scheduler" / "scheduler_config.json"
+    edit(schedule, rescale_betas_zero_snr=True)
+    (changed,) = scanner.scan().models
+    edit(schedule, num_train_timesteps="many")
+    (bad,) = scanner.scan().models
+    edit(schedule, num_train_timesteps=1000)
+    (good,) = scanner.scan().models
+
+    assert same is first
+    assert (first.zero_terminal_snr, changed.zero_terminal_snr) == (False, True)
+    assert bad.problem is not None
+    assert bad.problem.reason is Reason.MODEL_CONFIG_INVALID
+    assert good.usable
+
+
+def test_a_fingerprint_tells_of_what_a_file_leaves_to_others(named_folder):
+    files = files_at(named_folder.parent / "own.safetensors")
+    seen = [fingerprint(files)]
+
+    def look() -> None:
+        seen.append(fingerprint(files))
+
+    beside = named_folder.parent / "own.yaml"
+    beside.write_text("parameterization: eps")
+    look()
+    beside.write_text("parameterization: v")
+    look()
+    edit(named_folder / "unet" / "config.json", sample_size=64)
+    look()
+    (named_folder / "tokenizer" / "merges.txt").write_text("")
+    look()
+    beside.unlink()
+    look()
+    shutil.rmtree(named_folder)
+    look()
+
+    assert len(set(seen)) == len(seen)
+    look()
+    assert seen[-1] == seen[-2]
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"x" * 99])
+def test_a_damaged_file_has_a_fingerprint(tmp_path, content):
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(content)
+
+    assert len(fingerprint(files_at(path))) == 1
 
 
 def test_a_refiner_is_planned_and_not_drawn_with(tmp_path):
