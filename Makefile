@@ -13,6 +13,8 @@ BASELINE := protos/baseline.binpb
 # Arguments for the tools behind `run` and `test`: make test ARGS="-k sessions"
 ARGS ?=
 JOBS ?= 2
+# Tests start hundreds of processes: none of them compiles the program anew, whatever is set.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist loadfile
 
 .PHONY: help setup run generate baseline format lint types test test-quick test-full coverage check bench clean
 
@@ -55,16 +57,16 @@ types: setup ## Types, strictly
 	$(BIN)/mypy
 
 test: setup ## The tests, two at a time (ARGS="-k words" for some, JOBS=8 where there are cores)
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier usual $(ARGS)
+	@$(PYTEST) --tier usual $(ARGS)
 
 test-quick: setup ## What needs neither torch nor a worker, for daily work: about a minute
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier quick $(ARGS)
+	@$(PYTEST) --tier quick $(ARGS)
 
 test-full: setup ## What `test` leaves out: trainings, benchmarks' own tests, long oracles
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier demonstrations $(ARGS)
+	@$(PYTEST) --tier demonstrations $(ARGS)
 
 coverage: setup ## Which branches `test` takes, written to htmlcov/
-	@$(BIN)/pytest -n $(JOBS) --dist loadfile --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)
+	@$(PYTEST) --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)
 
 check: setup ## All of it, as CI runs it: generated code is current, lint, types, test
 	@$(BIN)/python tools/generate.py --check

@@ -12,11 +12,13 @@ import pytest
 
 from server.worker.child.environment import settle_environment
 from tests import tiers
+from tests.processors import share_processors
 from tests.running import RunningServer, start_server
 from tests.tiers import Tier
 
 # Tests of the engine run in this process, in the environment of a worker.
 settle_environment()
+share_processors()
 # What a shell starts in the background ignores Ctrl-C, and so do its children: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # How long an example takes says more about the machine than about the code.

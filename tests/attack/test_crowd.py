@@ -31,8 +31,8 @@ from tests.server.interceptors.test_counts import LISTS, METHODS
 # Answers that need no device take milliseconds; who is held up by the others waits for their
 # end, which is IDLE_SECONDS away and more. The median is looked at, since a machine that
 # does a lot else is late with one answer or another.
-SOON = 1.0
-IDLE_SECONDS = 4
+IDLE_SECONDS = 8
+SOON = IDLE_SECONDS / 2
 # Of computing, for a call of four megabytes: a tenth is usual, Python objects of all take more.
 FLOOD_SECONDS = 2.0
 SETTINGS = f"""

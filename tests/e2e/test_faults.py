@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +19,7 @@ from deviceops.v1 import errors_pb2, event_pb2, inference_pb2
 from tests.e2e.errors import read, refusal_of
 from tests.running import (
     Client,
+    RunningServer,
     alive,
     launch,
     small_request,
@@ -29,6 +30,16 @@ from tests.running import (
 GenerateCall: TypeAlias = (
     "grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]"
 )
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server in whose queue there is room for one."""
+    folder = tmp_path_factory.mktemp("short")
+    config = folder / "deviceops.toml"
+    config.write_text("queue_length_per_device = 1\n")
+    with start_server(folder / "data", "--config", str(config)) as running:
+        yield running
 
 
 def worker_of(server_id: int) -> int:
@@ -53,35 +64,32 @@ async def until_step(call: GenerateCall, events: list[event_pb2.SessionEvent]) -
             return
 
 
-async def test_a_killed_worker_is_told_soon_and_comes_back(
-    tmp_path: Path,
-) -> None:
-    with start_server(tmp_path) as server:
-        async with server.client() as client:
-            events: list[event_pb2.SessionEvent] = []
-            call = client.generate(small_request(steps=150))
-            await until_step(call, events)
-            worker = worker_of(server.process.pid)
+async def test_a_killed_worker_is_told_soon_and_comes_back(short: RunningServer) -> None:
+    async with short.client() as client:
+        events: list[event_pb2.SessionEvent] = []
+        call = client.generate(small_request(steps=150))
+        await until_step(call, events)
+        worker = worker_of(short.process.pid)
 
-            os.kill(worker, signal.SIGKILL)
-            killed = time.monotonic()
+        os.kill(worker, signal.SIGKILL)
+        killed = time.monotonic()
 
-            async def rest() -> None:
-                async for response in call:
-                    events.append(response.event)
+        async def rest() -> None:
+            async for response in call:
+                events.append(response.event)
 
-            refusal = await refusal_of(rest())
-            told_after = time.monotonic() - killed
-            again, files = await client.draw(small_request(steps=2))
+        refusal = await refusal_of(rest())
+        told_after = time.monotonic() - killed
+        again, files = await client.draw(small_request(steps=2))
 
-            assert refusal.code is grpc.StatusCode.UNAVAILABLE
-            assert refusal.reason == "WORKER_LOST"
-            assert refusal.retry_seconds is not None
-            assert told_after < 20  # its silence would be noticed after 30
-            assert events[-1].failed.failure.reason == (errors_pb2.ERROR_REASON_WORKER_LOST)
-            assert again[-1].HasField("completed")
-            assert files[0].startswith(b"\x89PNG")
-            assert worker_of(server.process.pid) != worker
+        assert refusal.code is grpc.StatusCode.UNAVAILABLE
+        assert refusal.reason == "WORKER_LOST"
+        assert refusal.retry_seconds is not None
+        assert told_after < 20  # its silence would be noticed after 30
+        assert events[-1].failed.failure.reason == (errors_pb2.ERROR_REASON_WORKER_LOST)
+        assert again[-1].HasField("completed")
+        assert files[0].startswith(b"\x89PNG")
+        assert worker_of(short.process.pid) != worker
 
 
 async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
@@ -147,25 +155,21 @@ async def test_workers_do_not_outlive_a_killed_front(tmp_path: Path) -> None:
         await until(lambda: not alive(worker), 60)
 
 
-async def test_a_full_queue_says_so_and_empties(tmp_path: Path) -> None:
-    (tmp_path / "deviceops.toml").write_text("queue_length_per_device = 1\n")
-    with start_server(
-        tmp_path / "data", "--config", str(tmp_path / "deviceops.toml")
-    ) as server:
-        async with server.client() as client:
-            running = client.generate(small_request(steps=150))
-            await until_step(running, [])
-            waiting = client.generate(small_request(steps=1))
-            first = (await anext(aiter(waiting))).event
+async def test_a_full_queue_says_so_and_empties(short: RunningServer) -> None:
+    async with short.client() as client:
+        running = client.generate(small_request(steps=150))
+        await until_step(running, [])
+        waiting = client.generate(small_request(steps=1))
+        first = (await anext(aiter(waiting))).event
 
-            refusal = await refusal_of(client.draw(small_request(steps=1)))
-            running.cancel()
-            rest = [response.event async for response in waiting]
+        refusal = await refusal_of(client.draw(small_request(steps=1)))
+        running.cancel()
+        rest = [response.event async for response in waiting]
 
-            assert first.accepted.queue_position == 1
-            assert (refusal.code, refusal.reason) == (
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                "QUEUE_FULL",
-            )
-            assert refusal.retry_seconds
-            assert rest[-1].HasField("completed")
+        assert first.accepted.queue_position == 1
+        assert (refusal.code, refusal.reason) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "QUEUE_FULL",
+        )
+        assert refusal.retry_seconds
+        assert rest[-1].HasField("completed")

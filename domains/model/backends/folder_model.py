@@ -81,6 +81,7 @@ def read_folder(found: Found, root: Root) -> Model:
         default_scheduler=_text(scheduler, "_class_name"),
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=inpainting,
+        borrows=plan is not None and bool(plan.borrowed),
         kind=_kind(plan),
         remarks=_remarks(
             files, type, _text(scheduler, "_class_name"), plan, inpainting=inpainting

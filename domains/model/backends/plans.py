@@ -113,6 +113,7 @@ def companion_state(files: ConfinedFiles, metadata: Mapping[str, str]) -> Finger
     """
     try:
         given = companion_of(files, metadata)
+        # What it holds itself is part of its own state.
         return _of_folder(given) if isinstance(given, ConfinedFiles) else ()
     except FailedPrecondition:
         return ()

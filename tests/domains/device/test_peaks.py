@@ -83,11 +83,15 @@ def test_a_processor_counts_the_process() -> None:
     del held
     stretch = Stretch(None, "cpu")
     before = stretch.peak().value
-    again = bytearray(64 * 2**20)
-    again[::4096] = b"x" * len(again[::4096])
-    del again
-    after = stretch.peak().value
     assert before is not None
-    assert after is not None
+    after, again = before, []
+    # What the system takes back of the process meanwhile has to be outweighed too.
+    for _ in range(16):
+        again.append(bytearray(64 * 2**20))
+        again[-1][::4096] = b"x" * len(again[-1][::4096])
+        after = stretch.peak().value or 0
+        if after - before > 32 * 2**20:
+            break
+    again.clear()
     assert after - before > 32 * 2**20
     assert peaks.greatest_resident() >= before

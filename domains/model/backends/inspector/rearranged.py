@@ -11,7 +11,8 @@ from domains.model.backends.checkpoint_kinds import TEXT_MODEL, CheckpointKind
 from domains.model.backends.companion import companion_of
 from domains.model.backends.configurations import configuration_texts, held_texts, kind_of
 from domains.model.backends.folder_model import card_of
-from domains.model.backends.held_files import HELD_FILES
+from domains.model.backends.held_files import HELD_FILES, MAX_CHARACTERS
+from domains.model.backends.inspector.refusals import too_large
 from domains.model.backends.inspector.safetensors_writer import Copied, Source, code_of
 from domains.model.backends.inspector.stored import StoredTensor, gaps
 from domains.model.backends.layouts.originals import original_tensors
@@ -60,7 +61,8 @@ def as_folder(plan: ModelPlan, wanted: TensorDataType | None) -> Rearranged:
             copied(_folders_name(network, own), origin.shape, (origin,), wanted)
             for own, origin in network.tensors.items()
         ]
-    texts = configuration_texts(plan, companion_of(plan.files, metadata))
+    given = companion_of(plan.files, metadata)
+    texts = configuration_texts(plan, given, retyped=wanted is not None)
     card = _card(metadata)
     return Rearranged(weights, {"format": "pt"}, {**texts, **({_CARD: card} if card else {})})
 
@@ -73,7 +75,8 @@ def as_file(plan: ModelPlan, name: str, wanted: TensorDataType | None) -> Rearra
         name: The file's.
         wanted: As for `as_folder`.
 
-    Raises: As `as_folder`; MODEL_INCOMPLETE as `original_tensors`.
+    Raises: As `as_folder`; MODEL_INCOMPLETE as `original_tensors`; MODEL_HEADER_TOO_LARGE where
+        its header would hold more than is read.
     """
     kind = kind_of(plan)
     tensors = [
@@ -82,7 +85,13 @@ def as_file(plan: ModelPlan, name: str, wanted: TensorDataType | None) -> Rearra
         for each in original_tensors(kind.parts[network.name], network)
     ]
     marks = [Copied(mark, (0,), "F32", ()) for mark in _marks(plan, kind)]
-    return Rearranged({name: [*tensors, *marks]}, _metadata(plan, kind), {})
+    held = json.dumps(
+        held_texts(plan, plan.files, retyped=wanted is not None), ensure_ascii=False
+    )
+    if len(held) > MAX_CHARACTERS:
+        raise too_large("would hold tokenizers in its header")
+    metadata = {**_metadata(plan, kind), HELD_FILES: held}
+    return Rearranged({name: [*tensors, *marks]}, metadata, {})
 
 
 def _folders_name(network: NetworkPlan, name: str) -> str:
@@ -156,7 +165,7 @@ def _marks(plan: ModelPlan, kind: CheckpointKind) -> Iterator[str]:
 
 
 def _metadata(plan: ModelPlan, kind: CheckpointKind) -> dict[str, str]:
-    """By the model metadata standard, with what shapes do not tell."""
+    """By the model metadata standard."""
     configs = {network.name: network.config for network in plan.networks}
     width, height = native_size(configs["unet"], configs["vae"])
     predicted = plan.scheduler_config.get("prediction_type", kind.prediction.value)
@@ -170,9 +179,7 @@ def _metadata(plan: ModelPlan, kind: CheckpointKind) -> dict[str, str]:
         "modelspec.license": card.license,
         "modelspec.tags": ",".join(card.tags),
     }
-    held = json.dumps(held_texts(plan, plan.files), ensure_ascii=False)
-    told = {key: text for key, text in said.items() if text}
-    return {"format": "pt", **told, HELD_FILES: held}
+    return {"format": "pt", **{key: text for key, text in said.items() if text}}
 
 
 def _card(metadata: Mapping[str, str]) -> str:

@@ -26,7 +26,7 @@ from domains.model.jobs import LoadJob
 from domains.model.types import ModelType
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPart, ModelPlace, PartDataType, TensorDataType
-from tests.domains.model.disk import DEMO, files_at
+from tests.domains.model.disk import DEMO, copy_demo, files_at
 from tests.domains.model.originals import original_control, parts_of, refiner_file
 from tests.fakes.jobs import Listener, changed
 
@@ -102,6 +102,7 @@ KINDS: list[tuple[Callable[[Path], Path], ModelType, str]] = [
 def test_a_network_is_loaded_once_run_once_and_beside_the_checkpoint(
     own: Engine,
     tmp_path: Path,
+    offline: None,
     write: Callable[[Path], Path],
     type: ModelType,
     component: str,
@@ -146,7 +147,7 @@ def same(found: torch.nn.Module, path: Path) -> None:
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.state_dict().items())
 
 
-def test_a_refiner_is_loaded_and_run_once(own: Engine, tmp_path: Path) -> None:
+def test_a_refiner_is_loaded_and_run_once(own: Engine, tmp_path: Path, offline: None) -> None:
     path, _ = refiner_file(tmp_path)
     job, heard = job_of(path, ModelType.REFINER, warm_up=True), Listener()
     report = own.load(job, heard)
@@ -334,6 +335,33 @@ def test_what_one_work_needs_stays_together_and_the_rest_makes_room(
     own.load(job_of(idle, ModelType.VAE, "idle"), Listener())
     assert held() == {"idle"}
     own.load(CHECKPOINT, Listener())
+
+
+def test_what_work_needs_is_not_switched_into_another(
+    own: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def never(model: Any, _prepared: Any) -> bool:
+        tried.append(model.model_id)
+        return False
+
+    monkeypatch.setattr(loader, "missing_beside", lambda *_: 1 << 50)
+    monkeypatch.setattr(loader, "can_become", never)
+    other = WantedModel("other", ModelPlace.of(copy_demo(tmp_path / "other")))
+    loads = own._loader
+    loads.ready(WantedModel("good", ModelPlace.of(DEMO)), Listener(), Clock())
+    loads.ready_network(
+        WantedModel("vae", ModelPlace.of(VAE), type=ModelType.VAE), Listener(), Clock()
+    )
+    loads.ready(other, Listener(), Clock())
+    assert tried == []
+    # Nor is a network ever asked whether it can become a checkpoint.
+    loads.models.end_work()
+    loads.let_go_of(other.place)
+    loads.ready(other, Listener(), Clock())
+    assert tried == ["good"]
+    loads.models.end_work()
 
 
 def test_all_that_work_uses_is_in_use(own: Engine) -> None:

@@ -148,6 +148,9 @@ def test_a_data_type_goes_with_it(file: Path, tmp_path: Path, to_folder: bool) -
         parts = parts_of(changed(path, tmp_path / "xl"))
     for part, tensors in parts_of(DEMO).items():
         alike(parts[part], {name: tensor.bfloat16() for name, tensor in tensors.items()})
+    # It would make the numbers what they were, in programs that heed it.
+    config = json.loads((tmp_path / "xl" / "text_encoder" / "config.json").read_bytes())
+    assert "dtype" not in config
 
 
 def test_shards_become_one_file(tmp_path: Path) -> None:
