@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from domains.errors import DataLoss, FailedPrecondition, Reason, ResourceExhausted
@@ -32,7 +33,7 @@ Tensors = dict[str, torch.Tensor]
 def changed(source: Path, target: Path, told: Told | None = None, **changes: Any) -> Path:
     """Convert into the other layout; a target with an ending is a file."""
     folder = target if not target.suffix else target.parent
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     job = ConvertJob("x", ModelPlace.of(source), folder, target.name, rearrange=True, **changes)
     report: ConversionReport = convert(job, told or Told())
     assert report.size_bytes > 0
@@ -263,3 +264,24 @@ def test_a_header_that_holds_no_configurations_is_refused(
         plan_model(files_at(path))
 
     assert refused.value.reason is Reason.MODEL_CONFIG_INVALID
+
+
+def test_names_that_a_header_holds_are_never_written_to(file: Path, tmp_path: Path) -> None:
+    held = json.loads(header_of(file)["deviceops.files"])
+    names = ("../evil.txt", "/evil.txt", "unet/../../evil.txt", "evil.txt", "unet/evil.py")
+    held |= dict.fromkeys(names, "evil")
+    path = tmp_path / "odd.safetensors"
+    save_file(load_file(file), path, {"format": "pt", "deviceops.files": json.dumps(held)})
+    folder = changed(path, tmp_path / "inner" / "folder")
+
+    written = {each for each in tmp_path.rglob("*") if each.is_file()} - {path}
+    assert all(each.is_relative_to(folder) for each in written)
+    assert not [each for each in written if "evil" in each.name]
+    assert not Path("/evil.txt").exists()
+    same_model(DEMO, folder)
+
+
+def header_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as opened:
+        metadata: dict[str, str] = opened.metadata()
+    return metadata
