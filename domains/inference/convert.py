@@ -82,6 +82,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         sdxl=types.SdxlSettings(**scalars_from(message.sdxl, types.SdxlSettings))
         if message.HasField("sdxl")
         else None,
+        loras=tuple(
+            types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
+        ),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -141,6 +144,12 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             format=FORMATS.to_proto(output.format),
         ),
     )
+    for lora in settings.loras:
+        result.loras.add(
+            model_id=lora.model_id,
+            weight=lora.weight,
+            text_encoder_weight=lora.text_encoder_weight,
+        )
     if scheduler.ddim is not None:
         result.scheduler.ddim.eta = scheduler.ddim.eta
     if settings.sdxl is not None:
@@ -181,7 +190,15 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
                 model_id=facts.settings.model_id,
                 type=model_info_pb2.MODEL_TYPE_CHECKPOINT,
                 sha256=facts.sha256,
-            )
+            ),
+            *(
+                event_pb2.ModelUse(
+                    model_id=lora.model_id,
+                    type=model_info_pb2.MODEL_TYPE_LORA,
+                    sha256=sha256,
+                )
+                for lora, sha256 in zip(facts.settings.loras, facts.lora_sha256, strict=True)
+            ),
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
         channels_last=facts.channels_last,

@@ -50,7 +50,8 @@ class GenerationReport(Value, frozen=True):
 class GenerationJob(Job[GenerationReport], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
-    `previews` shows them while they form; `cached` is what main memory has of the model.
+    `previews` shows them while they form; `cached` is what main memory has of the model,
+    `lora_places` where each LoRA of the settings lies, in their order.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -66,6 +67,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     place: ModelPlace
     previews: PreviewSettings = PreviewSettings()
     cached: CachedModel | None = None
+    lora_places: Annotated[tuple[ModelPlace, ...], FEW] = ()
 
     @property
     def image_count(self) -> int:

@@ -16,6 +16,7 @@ from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, OutputSettings, PartDataType
 
 T = TypeVar("T")
+Strength = Annotated[float, Meta(ge=-2, le=2)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
 
 
@@ -136,6 +137,15 @@ class SdxlSettings(Value, frozen=True):
     negative_prompt_2: Prompt | None = None
 
 
+class LoraWeight(Value, frozen=True):
+    """A LoRA and how strongly it works, -2 to 2, 0 not at all. Without a `text_encoder_weight`
+    its parts in text encoders work as the others; resolved settings have one."""
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    weight: Strength = default_of("LoraWeight.weight")
+    text_encoder_weight: Strength | None = None
+
+
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
@@ -158,6 +168,7 @@ class GenerationSettings(Value, frozen=True):
     seeds: Annotated[tuple[Seed, ...], FEW] = ()
     scheduler: SchedulerSettings = SchedulerSettings()
     sdxl: SdxlSettings | None = None
+    loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
@@ -182,10 +193,12 @@ def resolved(value: T | None) -> T:
 @dataclass(frozen=True)
 class GenerationFacts:
     """What drew the pictures: settings with nothing left open, and what they ran on. `sha256`
-    is the checkpoint's, empty where it is not known yet."""
+    is the checkpoint's, `lora_sha256` are those of its LoRAs in their order, each empty where
+    it is not known yet."""
 
     settings: GenerationSettings
     sha256: str
+    lora_sha256: tuple[str, ...]
     data_types: tuple[PartDataType, ...]
     channels_last: bool
     origin: ModelOrigin

@@ -6,7 +6,14 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from deviceops.v1 import common_pb2, generation_pb2, inference_pb2, sampling_pb2, session_pb2
+from deviceops.v1 import (
+    common_pb2,
+    conditioning_pb2,
+    generation_pb2,
+    inference_pb2,
+    sampling_pb2,
+    session_pb2,
+)
 from server.cli.choices import (
     FORMATS,
     PRECISIONS,
@@ -69,6 +76,7 @@ class GenerationOptions:
     detach: bool = False
     no_data: bool = False
     tags: tuple[str, ...] = ()
+    loras: tuple[str, ...] = ()
 
 
 def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
@@ -102,6 +110,23 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         raise UnusableOptions(f"--seeds: {text!r} is no list of numbers") from None
 
 
+def parse_lora(text: str) -> conditioning_pb2.LoraWeight:
+    """A LoRA as `ID`, `ID:X` or `ID:X:Y`, Y for text encoders. Raises UnusableOptions."""
+    name, *weights = text.split(":")
+    try:
+        numbers = [float(weight) for weight in weights]
+    except ValueError:
+        numbers = []
+    if not name or len(weights) > 2 or len(numbers) != len(weights):
+        form = "ID, ID:WEIGHT or ID:WEIGHT:TEXT_ENCODER_WEIGHT"
+        raise UnusableOptions(f"--lora: {text!r} is not {form}")
+    return conditioning_pb2.LoraWeight(
+        model_id=name,
+        weight=numbers[0] if numbers else None,
+        text_encoder_weight=numbers[1] if len(numbers) > 1 else None,
+    )
+
+
 def format_of_suffix(path: Path) -> str | None:
     """The picture format that a file's ending names; None for folders and other endings."""
     suffix = path.suffix.lower().removeprefix(".")
@@ -127,6 +152,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         image_count=options.count,
         seed=options.seed,
         seeds=options.seeds,
+        loras=map(parse_lora, options.loras),
     )
     if options.guidance is not None or options.guidance_rescale is not None:
         settings.guidance.CopyFrom(

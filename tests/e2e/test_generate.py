@@ -260,13 +260,13 @@ async def test_a_missing_device_is_an_error_with_the_probes_explanation(
 
 async def test_a_part_that_is_not_built_names_its_field(client: Client) -> None:
     request = small_request()
-    request.settings.loras.add(model_id="line-art")
+    request.settings.vae_model_id = "other"
     request.postprocessing.add().sharpen.amount = 1
 
     refusal = await refusal_of(client.draw(request))
 
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert refusal.metadata["fields"] == "settings.loras,postprocessing"
+    assert refusal.metadata["fields"] == "settings.vae_model_id,postprocessing"
 
 
 async def test_validation_tells_the_effective_settings(client: Client) -> None:

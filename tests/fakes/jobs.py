@@ -34,8 +34,14 @@ def changed(
     *,
     model_path: Path | None = None,
     previews: PreviewSettings | None = None,
+    lora_places: tuple[ModelPlace, ...] = (),
     **settings: Any,
 ) -> GenerationJob:
     """The same job with other settings or previews, or for another folder."""
     place = job.place if model_path is None else ModelPlace.of(model_path)
-    return GenerationJob(replace(job.settings, **settings), place, previews or job.previews)
+    return GenerationJob(
+        replace(job.settings, **settings),
+        place,
+        previews or job.previews,
+        lora_places=lora_places,
+    )

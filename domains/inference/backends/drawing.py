@@ -17,6 +17,11 @@ from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.images import encode_image, texts_with_room
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.lora_layers import (
+    ActiveLora,
+    on_denoiser,
+    on_text_encoders,
+)
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.previews import (
     draw_preview,
@@ -67,7 +72,7 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short.
+    where memory is short. `loras` are checked against the model's layers.
     """
 
     model: LoadedModel
@@ -77,6 +82,7 @@ class Drawing:
     previews: PreviewSettings
     origin: ModelOrigin
     may_tile: bool = False
+    loras: tuple[ActiveLora, ...] = ()
     _degradations: list[Degradation] = field(default_factory=list)
 
     def run(self) -> GenerationReport:
@@ -86,7 +92,8 @@ class Drawing:
             DomainError: As `Engine.generate`.
         """
         model = self.model
-        conditioning = self._conditioning()
+        with on_text_encoders(model, self.loras):
+            conditioning = self._conditioning()
         if self.settings.precision is PrecisionMode.FASTEST and not model.measured:
             width, height = self.settings.size
             with self.clock.time("load"):
@@ -105,8 +112,9 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        for index, seed in enumerate(self.settings.seeds):
-            self._draw(index, seed, conditioning)
+        with on_denoiser(model, self.loras):
+            for index, seed in enumerate(self.settings.seeds):
+                self._draw(index, seed, conditioning)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,

@@ -23,12 +23,13 @@ from domains.inference.backends.drawing import Clock, Drawing
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loader import Held, Loader, Ready
+from domains.inference.backends.lora_layers import ActiveLora, check_loras
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.page_locks import lock_problem
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.types import PrecisionMode
+from domains.inference.types import PrecisionMode, resolved
 from domains.model.backends.libraries import settle_libraries
 from domains.model.jobs import (
     BenchmarkJob,
@@ -113,9 +114,10 @@ class Engine:
             model = self._using(found.model)
             may_tile = job.settings.precision is not PrecisionMode.EXACT
             settings = structs.replace(job.settings, precision=model.precision)
+            loras = self._loras(job, model, clock)
             self._loader.make_room_for_picture(model, *settings.size)
             return Drawing(
-                model, settings, context, clock, job.previews, found.origin, may_tile
+                model, settings, context, clock, job.previews, found.origin, may_tile, loras
             ).run()
 
         return self._guarded(draw)
@@ -156,6 +158,9 @@ class Engine:
             return not job.model_ids or model.model_id in job.model_ids
 
         again = [one.wanted() for one in models if leaves(one)]
+        if not job.model_ids:
+            self._loader.loras.let_go()
+            self._count()
         if not again:
             return ReleaseReport(())
         context.emit(PhaseStarted(Phase.RELEASING))
@@ -193,6 +198,23 @@ class Engine:
         """Draw with two models; see the port."""
         return self._guarded(Comparison(self._loader, job, context).run)
 
+    def _loras(
+        self, job: GenerationJob, model: LoadedModel, clock: Clock
+    ) -> tuple[ActiveLora, ...]:
+        """The LoRAs of a job, on the device and checked against the model's layers."""
+        with clock.time("load"):
+            loras = tuple(
+                ActiveLora(
+                    self._loader.loras.get(lora.model_id, place),
+                    lora.weight,
+                    resolved(lora.text_encoder_weight),
+                )
+                for lora, place in zip(job.settings.loras, job.lora_places, strict=True)
+            )
+            check_loras(model, loras)
+        self._count()
+        return loras
+
     def _load(self, wanted: WantedModel, context: JobContext) -> Ready[Any]:
         """Have a model ready, a whole one or one network."""
         if wanted.type in LONE_NETWORKS:
@@ -207,7 +229,10 @@ class Engine:
 
     def _count(self) -> None:
         """Note what is loaded."""
-        self._components = self._loader.models.components()
+        self._components = (
+            *self._loader.models.components(),
+            *self._loader.loras.components(),
+        )
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,9 +46,20 @@ class EmbeddingCache:
     def __init__(self, capacity: int = _KEPT_EMBEDDINGS) -> None:
         self._capacity = capacity
         self._kept: OrderedDict[tuple[Any, ...], TextEmbedding] = OrderedDict()
+        self._under: tuple[Any, ...] = ()
+
+    @contextmanager
+    def under(self, key: tuple[Any, ...]) -> Iterator[None]:
+        """Inside, what is kept belongs to `key`: what else the encoders' outputs depend on."""
+        self._under = key
+        try:
+            yield
+        finally:
+            self._under = ()
 
     def get(self, key: tuple[Any, ...]) -> TextEmbedding | None:
         """The embedding kept under `key`, which becomes the most recent."""
+        key = (self._under, key)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
@@ -59,7 +71,7 @@ class EmbeddingCache:
 
     def put(self, key: tuple[Any, ...], embedding: TextEmbedding) -> None:
         """Keep `embedding`; the oldest goes when there are too many."""
-        self._kept[key] = embedding
+        self._kept[(self._under, key)] = embedding
         if len(self._kept) > self._capacity:
             self._kept.popitem(last=False)
 

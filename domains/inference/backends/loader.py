@@ -15,6 +15,7 @@ from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_models import MOST_MODELS, LoadedModels
 from domains.inference.backends.loaded_network import LoadedNetwork
+from domains.inference.backends.lora_shelf import LoraShelf
 from domains.inference.backends.model_loading import (
     PreparedModel,
     build_networks,
@@ -67,6 +68,7 @@ class Loader:
         self._changed = changed
         self._known: dict[tuple[object, ...], PreparedModel] = {}
         self.models = LoadedModels()
+        self.loras = LoraShelf(device)
         self.settings = ProfileSettings()
         """What the device's profile decides for all of them."""
 
@@ -149,12 +151,14 @@ class Loader:
             model.plan_config("vae"), width, height, model.vae_numerics.data_type
         )
         if len(self.models) > 1 and not fits_beside(needed, self.device):
+            self.loras.let_go()
             release_memory(self.device)
             self.models.let_go_until(lambda: fits_beside(needed, self.device))
             self._changed()
 
     def let_go(self) -> None:
-        """Let every model go that no work needs."""
+        """Let every model go that no work needs, and LoRAs."""
+        self.loras.let_go()
         self.models.let_go_until(lambda: False)
         self._changed()
 

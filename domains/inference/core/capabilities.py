@@ -15,7 +15,6 @@ from domains.values import ImageFileFormat
 UNBUILT: dict[str, str] = {
     "prompt_syntax": "Prompts are read as plain text.",
     "vae_model_id": "The checkpoint's own VAE is used.",
-    "loras": "LoRAs are not applied yet.",
     "control_nets": "ControlNets are not run yet.",
     "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
@@ -52,6 +51,7 @@ _LIMITED_MESSAGES = (
     "DdimOptions",
     "GuidanceSettings",
     "SdxlSettings",
+    "LoraWeight",
     "OutputSettings",
     "WorkOptions",
     "DeliveryOptions",

@@ -18,12 +18,18 @@ from domains.inference.core.resolution import (
     resolve,
     scheduler_of,
 )
-from domains.inference.core.validation import check_model, check_request, check_scheduler
+from domains.inference.core.validation import (
+    check_lora_models,
+    check_lora_weights,
+    check_model,
+    check_request,
+    check_scheduler,
+)
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Models
 from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
-from domains.model.types import Model
+from domains.model.types import Model, ModelType
 from domains.session.core.jobs import run_job
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -51,6 +57,7 @@ class Verdict:
 @dataclass(frozen=True)
 class _Resolved:
     model: Model
+    loras: tuple[Model, ...]
     job: GenerationJob
     placed: Placed
 
@@ -126,18 +133,34 @@ class Generations:
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
         model = await self._models.resolve(settings.model_id)
+        loras = tuple(
+            [
+                await self._models.resolve(lora.model_id, type=ModelType.LORA)
+                for lora in settings.loras
+            ]
+        )
+        # Two names may be of one model.
+        named = [
+            replace(lora, model_id=found.model_id)
+            for lora, found in zip(settings.loras, loras, strict=True)
+        ]
         violations = [
+            *check_lora_weights(named, "settings.loras"),
+            *check_lora_models(loras, model, "settings.loras"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed), model.place, request.delivery.previews
+            resolve(settings, model, self._random_seed, loras),
+            model.place,
+            request.delivery.previews,
+            lora_places=tuple(lora.place for lora in loras),
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, job, placed)
+        return _Resolved(model, loras, job, placed)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
@@ -147,10 +170,11 @@ class Generations:
             device_id=resolved.placed.decision.device_id,
             placed=resolved.placed,
             model_id=resolved.model.model_id,
+            companion_ids=tuple(lora.model_id for lora in resolved.loras),
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps,
-            work=partial(self._draw, resolved.model, job),
+            work=partial(self._draw, resolved, job),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
@@ -160,11 +184,12 @@ class Generations:
         device_id = resolved.placed.decision.device_id
         return expected_phases(self._pool.loading(device_id, resolved.model.model_id))
 
-    async def _draw(self, model: Model, job: GenerationJob, session: Session) -> Outcome:
-        self._models.record_use(job.settings.model_id)
+    async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
+        for used in (resolved.model, *resolved.loras):
+            self._models.record_use(used.model_id)
         report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
-        sha256 = self._models.sha256_of(model)
-        return self._outcome(session, job.settings, report, sha256)
+        hashes = [self._models.sha256_of(one) for one in (resolved.model, *resolved.loras)]
+        return self._outcome(session, job.settings, report, hashes)
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
@@ -178,7 +203,7 @@ class Generations:
         session: Session,
         settings: GenerationSettings,
         report: GenerationReport,
-        sha256: str,
+        hashes: list[str],
     ) -> Outcome:
         times = report.timings
         return Outcome(
@@ -192,7 +217,8 @@ class Generations:
             },
             report=GenerationFacts(
                 settings=replace(settings, precision=report.precision),
-                sha256=sha256,
+                sha256=hashes[0],
+                lora_sha256=tuple(hashes[1:]),
                 data_types=report.data_types,
                 channels_last=report.channels_last,
                 origin=report.origin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -39,7 +39,10 @@ def seeds_of(settings: GenerationSettings, random_seed: Callable[[], int]) -> tu
 
 
 def resolve(
-    settings: GenerationSettings, model: Model, random_seed: Callable[[], int]
+    settings: GenerationSettings,
+    model: Model,
+    random_seed: Callable[[], int],
+    loras: Sequence[Model] = (),
 ) -> GenerationSettings:
     """Checked settings with nothing left open, so that the same are the same picture.
 
@@ -47,6 +50,7 @@ def resolve(
         settings: What the client asked for, without violations.
         model: The model it names.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
+        loras: Those that it names, in its order.
     """
     seeds = seeds_of(settings, random_seed)
     scheduler = scheduler_of(settings, model)
@@ -59,6 +63,16 @@ def resolve(
         image_count=len(seeds),
         seed=None,
         seeds=seeds,
+        loras=tuple(
+            replace(
+                asked,
+                model_id=found.model_id,
+                text_encoder_weight=asked.weight
+                if asked.text_encoder_weight is None
+                else asked.text_encoder_weight,
+            )
+            for asked, found in zip(settings.loras, loras, strict=True)
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from domains import checks
 from domains.codec import Value
@@ -11,6 +11,7 @@ from domains.errors import FieldViolation, Reason
 from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
+    LoraWeight,
     Scheduler,
     SigmaSpacing,
 )
@@ -41,6 +42,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_plain(settings.sdxl, "SdxlSettings", f"{path}.sdxl"),
         *_plain(settings.output, "OutputSettings", f"{path}.output"),
         *_seeds(settings, path),
+        *check_lora_weights(settings.loras, f"{path}.loras"),
     ]
 
 
@@ -99,16 +101,51 @@ def _found(violation: FieldViolation | None) -> list[FieldViolation]:
     return [] if violation is None else [violation]
 
 
-# Why a number is refused, where it is not merely out of range; seeds have their own rules.
+# Why a number is refused, where it is not merely out of range; some have rules of their own.
 _REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
-_SEEDS = ("seed", "seeds")
+_OF_THEIR_OWN = ("seed", "seeds", "loras")
+
+
+def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[FieldViolation]:
+    """Rules that LoRAs must keep whatever they are."""
+    yield from _found(checks.elements(path, len(loras), LIMITS["GenerationSettings.loras"]))
+    seen: dict[str, int] = {}
+    for index, lora in enumerate(loras):
+        yield from _plain(lora, "LoraWeight", f"{path}[{index}]")
+        first = seen.setdefault(lora.model_id, index)
+        if first != index:
+            yield FieldViolation(
+                f"{path}[{index}].model_id",
+                Reason.FIELDS_CONFLICT,
+                f"Names the same LoRA as loras[{first}]; name it once, with the sum of both "
+                "weights.",
+            )
+
+
+def check_lora_models(
+    found: Sequence[Model], model: Model, path: str
+) -> Iterator[FieldViolation]:
+    """Rules that depend on which LoRAs and which model the request comes to use; `found`
+    are the LoRAs in the order of the request."""
+    for index, lora in enumerate(found):
+        if lora.architecture not in (None, model.architecture):
+            yield FieldViolation(
+                f"{path}[{index}].model_id",
+                Reason.FIELDS_CONFLICT,
+                f"{lora.model_id} is a LoRA for {_called(lora)}, and {model.model_id} is "
+                f"{_called(model)}; leave it out, or choose a model that it is for.",
+            )
+
+
+def _called(model: Model) -> str:
+    return "another architecture" if model.architecture is None else model.architecture.name
 
 
 def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViolation]:
     """Every text and number beyond its entry in the table of limits."""
     for name in () if values is None else values.__struct_fields__:
         limit, value = LIMITS.get(f"{message}.{name}"), getattr(values, name)
-        if limit is None or value is None or name in _SEEDS:
+        if limit is None or value is None or name in _OF_THEIR_OWN:
             continue
         field = f"{path}.{name}"
         if isinstance(value, str):

@@ -17,7 +17,6 @@ _DRAWN = "This version draws with SDXL, SD 1.x and 2.x"
 _OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
 _TITLES = {family.architecture: family.title for family in FAMILIES}
 _WAITS = {
-    ModelType.LORA: "LoRAs are listed and checked; applying them in a generation comes later.",
     ModelType.VAE: (
         "VAEs are listed, checked and loaded; choosing one for a generation comes later."
     ),

@@ -52,7 +52,7 @@ class ModelUse:
         return [
             session
             for session in self._sessions.all()
-            if session.model_id == model_id
+            if model_id in (session.model_id, *session.companion_ids)
             and session.state in states
             and session.kind not in _TAKING_AWAY
             and device_id in ("", session.device_id)

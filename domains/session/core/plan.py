@@ -30,6 +30,8 @@ class SessionPlan:
     this plan can only be paused while it waits. `degradations` are known beforehand; the
     work's outcome has them again.
 
+    `companion_ids` are models that it works with beside `model_id`.
+
     `queue` is where the session waits, if not in its device's queue. `placed` says why it is
     this device; None where the request is about that device. Whoever chooses one does so
     after everything else that has to be awaited: others may be placed meanwhile.
@@ -42,6 +44,7 @@ class SessionPlan:
     stop: Callable[[Session], None] | None = None
     pause: Callable[[Session], None] | None = None
     model_id: str = ""
+    companion_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     steps: int = 0
     parent_session_id: str = ""

@@ -57,6 +57,7 @@ class Session:
         parent_session_id: str,
         owner: str,
         retention: timedelta,
+        companion_ids: tuple[str, ...] = (),
         clock: Clock,
         changed: Callable[[Session], None],
     ) -> None:
@@ -64,7 +65,7 @@ class Session:
         self.kind = kind
         self.options = options
         self.placement = placed.decision
-        self.model_id = model_id
+        self.model_id, self.companion_ids = model_id, companion_ids
         self.effort = placed.effort
         self._place_again = placed.again
         self.parent_session_id = parent_session_id

@@ -164,6 +164,7 @@ class Sessions:
             request.options,
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
+            companion_ids=plan.companion_ids,
             total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
             owner=request.owner,

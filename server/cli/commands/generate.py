@@ -38,6 +38,13 @@ def generate(
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="ID", help="Model id.")
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID[:X[:Y]]",
+            help="A LoRA, its weight and that on text encoders, -2 to 2; repeatable.",
+        ),
+    ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
     width: Annotated[
@@ -186,6 +193,7 @@ def generate(
         detach=detach,
         no_data=no_data,
         tags=tuple(tag or ()),
+        loras=tuple(lora or ()),
     )
     with connected(context) as client:
         leave(run(client, options, output, as_json=as_json))

@@ -66,7 +66,7 @@ async def test_list_models_tells_the_usable_and_the_unusable(stub: Stub) -> None
     assert demo.usable
     assert demo.is_default
     assert ink.usable
-    assert (ink.kind, len(ink.remarks)) == ("LoRA", 1)
+    assert (ink.kind, len(ink.remarks)) == ("LoRA", 0)
     assert dict(ink.header_metadata) == {}
     assert old.problem.reason == errors_pb2.ERROR_REASON_MODEL_UNSAFE_PICKLE
     (left_out,) = answer.problems

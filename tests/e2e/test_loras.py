@@ -1,0 +1,102 @@
+"""LoRAs of a generation through the public contract."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+
+import grpc
+import pytest
+from safetensors.torch import load_file, save_file
+
+from deviceops.v1 import inference_pb2, model_info_pb2, model_pb2
+from tests.domains.model.disk import DEMO
+from tests.e2e.errors import refusal_of
+from tests.running import Client, RunningServer, small_request, start_server
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server over a checkpoint, LoRAs for it, and one for SD 1.x."""
+    root = tmp_path_factory.mktemp("models")
+    shutil.copytree(DEMO, root / DEMO.name)
+    for name in ("line-art", "pixel-art"):
+        shutil.copy(DEMO.parent / f"{name}.safetensors", root)
+    tensors = load_file(DEMO.parent / "line-art.safetensors")
+    down = tensors[next(name for name in tensors if name.endswith("lora_down.weight"))]
+    layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    wide = down.new_zeros(4, 768), down.new_zeros(320, 4)
+    save_file(
+        {f"{layer}.lora_down.weight": wide[0], f"{layer}.lora_up.weight": wide[1]},
+        root / "older.safetensors",
+        {
+            "ss_base_model_version": "sd_v1",
+            "modelspec.architecture": "stable-diffusion-v1/lora",
+        },
+    )
+    data = tmp_path_factory.mktemp("data")
+    with start_server(data, "--model-root", str(root), "--no-preload") as server:
+        yield server
+
+
+@pytest.fixture
+async def client(running: RunningServer) -> AsyncIterator[Client]:
+    async with running.client() as connected:
+        yield connected
+
+
+def using(*loras: tuple[str, float]) -> inference_pb2.GenerateRequest:
+    request = small_request()
+    for model_id, weight in loras:
+        request.settings.loras.add(model_id=model_id, weight=weight)
+    return request
+
+
+async def test_a_result_tells_its_loras_and_leaves_none_behind(client: Client) -> None:
+    _, plain = await client.draw(small_request())
+    events, lined = await client.draw(using(("line-art", 0.8), ("pixel-art", -0.2)))
+    _, again = await client.draw(small_request())
+
+    facts = events[-1].completed.generation
+    told = [(lora.model_id, lora.weight) for lora in facts.effective_settings.loras]
+    assert told == [("line-art", 0.8), ("pixel-art", -0.2)]
+    assert facts.effective_settings.loras[0].text_encoder_weight == 0.8
+    types = [(model.model_id, model.type) for model in facts.models[1:]]
+    assert types == [(name, model_info_pb2.MODEL_TYPE_LORA) for name, _ in told]
+    assert plain != lined
+    assert plain == again
+
+
+@pytest.mark.parametrize(
+    ("loras", "code", "reason", "fields"),
+    [
+        ([("older", 1)], "INVALID_ARGUMENT", "FIELDS_CONFLICT", ["settings.loras[0].model_id"]),
+        ([("nobody", 1)], "NOT_FOUND", "MODEL_NOT_FOUND", []),
+        ([("emoji-xl", 1)], "NOT_FOUND", "MODEL_NOT_FOUND", []),
+        (
+            [("line-art", 1), ("line-art", 0.5)],
+            "INVALID_ARGUMENT",
+            "FIELDS_CONFLICT",
+            ["settings.loras[1].model_id"],
+        ),
+        (
+            [("line-art", 2.5)],
+            "INVALID_ARGUMENT",
+            "FIELD_OUT_OF_RANGE",
+            ["settings.loras[0].weight"],
+        ),
+    ],
+)
+async def test_what_cannot_be_applied_is_refused(
+    client: Client, loras: list[tuple[str, float]], code: str, reason: str, fields: list[str]
+) -> None:
+    refusal = await refusal_of(client.draw(using(*loras)))
+
+    assert (refusal.code, refusal.reason) == (getattr(grpc.StatusCode, code), reason)
+    assert refusal.fields == fields
+
+
+async def test_the_catalogue_has_no_reservation_about_loras(client: Client) -> None:
+    request = model_pb2.GetModelRequest(model_id="line-art")
+    answer = await client.model.GetModel(request, metadata=client.metadata)
+    assert list(answer.model.remarks) == []
