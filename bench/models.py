@@ -105,8 +105,12 @@ async def unload(client: Client, model_id: str) -> None:
 async def from_disk(run: Run, peer: dict[str, Any]) -> None:
     """Disk, with a warm page cache, to the device; and what many cycles leave behind."""
     async with run.server("disk", cache=0) as client:
-        await load(client, run, run.one)  # the worker's first load starts its libraries
-        await unload(client, run.one)
+        for model_id in (
+            run.one,
+            run.folder,
+        ):  # the first load starts libraries, tries networks
+            await load(client, run, model_id)
+            await unload(client, model_id)
         folder, single = [], []
         for _ in range(run.rounds):
             for model_id, times in ((run.folder, folder), (run.one, single)):
@@ -214,7 +218,9 @@ async def from_start(run: Run) -> None:
         times, phases = [], []
         for seed in range(4):
             start = time.perf_counter()
-            drawn = small_request(seed=seed, width=1024, height=1024, model_id=run.one)
+            drawn = small_request(
+                f"a {seed}", seed=seed, width=1024, height=1024, model_id=run.one
+            )
             if run.device == "cpu":
                 drawn.settings.width = drawn.settings.height = 256
             events, _ = await client.draw(drawn)

@@ -36,6 +36,8 @@ _NOT_QUICK = (
     "tests/domains/memory/test_comparing.py",
     "tests/domains/model/backends/test_diffusers_folder.py",
     "tests/domains/model/backends/test_families.py",
+    "tests/domains/model/backends/inspector/test_layout_change.py",
+    "tests/domains/model/backends/test_layout_oracle.py",
     "tests/domains/model/backends/test_library_errors.py",
     "tests/domains/model/backends/test_safetensors_header.py",
     "tests/domains/model/backends/test_tables.py",

@@ -12,6 +12,7 @@ from domains.errors import (
     PermissionDenied,
     Reason,
     ResourceExhausted,
+    Unimplemented,
 )
 from domains.model.types import Model, ModelType, Problem
 
@@ -158,6 +159,30 @@ class PicklesNotConverted(FailedPrecondition):
         super().__init__(
             "Pickles are not converted on this server (convert_pickles); convert it elsewhere.",
             reason=Reason.MODEL_UNSAFE_PICKLE,
+        )
+
+
+class PartsBorrowed(FailedPrecondition):
+    """The refiner takes networks of a checkpoint, which loading it alone does not give it."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"Refiner {model_id!r} has no text encoder or VAE of its own: it takes those of "
+            "the checkpoint whose pictures it refines, which comes later. It is not loaded "
+            "alone.",
+            reason=Reason.MODEL_INCOMPATIBLE,
+            metadata={"model_id": model_id},
+        )
+
+
+class MaskNeeded(Unimplemented):
+    """The model fills in masked parts of pictures, and this version takes no masks."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"Model {model_id!r} fills in a masked part of a picture, and inpainting comes "
+            "later; choose a model that draws from text.",
+            metadata={"model_id": model_id, "fields": "inpainting"},
         )
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from domains.device.types import Device, DeviceReport
 from domains.memory.types import Extent, HeldComponent, Place
-from domains.model.types import Model, ModelNotes, WeightFile
+from domains.model.types import FileState, Model, ModelNotes
 from domains.model.views import Scan
 from domains.values import ModelPlace
 
@@ -91,7 +91,7 @@ class FileReading(Protocol):
 class FileHasher(Protocol):
     """Reads files of models whole."""
 
-    def open(self, place: ModelPlace, file: WeightFile) -> FileReading:
+    def open(self, place: ModelPlace, file: FileState) -> FileReading:
         """Begin with a file of the model at `place`.
 
         Raises:
@@ -131,7 +131,7 @@ class CacheArena(Protocol):
 class WeightReader(Protocol):
     """Reads models' weight files. Everything blocks: call it off the loop."""
 
-    def files(self, place: ModelPlace) -> tuple[WeightFile, ...]:
+    def files(self, place: ModelPlace) -> tuple[FileState, ...]:
         """The files that hold the weights that work with the model loads.
 
         Raises:
@@ -141,14 +141,14 @@ class WeightReader(Protocol):
         """
         ...
 
-    def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:
+    def unchanged(self, place: ModelPlace, files: Sequence[FileState]) -> bool:
         """Whether these files are on disk as they were."""
         ...
 
     def read(
         self,
         place: ModelPlace,
-        files: Sequence[tuple[WeightFile, memoryview]],
+        files: Sequence[tuple[FileState, memoryview]],
         on_bytes: Callable[[int], None],
     ) -> None:
         """Read whole files, each to where it belongs.

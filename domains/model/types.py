@@ -110,7 +110,7 @@ class Problem:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-class WeightFile(NamedTuple):
+class FileState(NamedTuple):
     """A file with weights as it was found: its path below the model's place with slashes, ""
     for a model of one file, its size, and when it was last changed, since 1970."""
 
@@ -120,7 +120,7 @@ class WeightFile(NamedTuple):
 
 
 def weights_sha256(hashes: Mapping[str, str]) -> str:
-    """A model's hash from those of its weight files, by their names as in `WeightFile`.
+    """A model's hash from those of its weight files, by their names as in `FileState`.
 
     That of the file for a model of one file. For a folder that of the list which
     `LC_ALL=C sha256sum` prints for them in order of path: 64 digits, two spaces, the path in
@@ -158,7 +158,8 @@ class Model:
     name in the model's own scheduler configuration. `type` and `architecture` are None
     where the headers do not say; `metadata` is the header's own, shortened.
     `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
-    mask and picture as further channels; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
+    mask and picture as further channels, `borrows` that it is a refiner that takes networks of
+    the checkpoint it is used with; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
     the alpha also where its layers have several. `kind` is what people call its kind
     ("LoKr"), `remarks` what to know before it is used, a sentence each. `weights` are in
     order of path; `sha256` is over them, empty while it is not known.
@@ -180,6 +181,7 @@ class Model:
     default_scheduler: str = ""
     zero_terminal_snr: bool = False
     inpainting: bool = False
+    borrows: bool = False
     distilled_steps: int = 0
     lora_rank: int = 0
     lora_alpha: float = 0.0
@@ -193,7 +195,7 @@ class Model:
     is_default: bool = False
     problem: Problem | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    weights: tuple[WeightFile, ...] = ()
+    weights: tuple[FileState, ...] = ()
     sha256: str = ""
     aliases: tuple[str, ...] = ()
     read_only: bool = False
@@ -362,38 +364,3 @@ class ModelStatus:
     loaded: tuple[ModelOnDevice, ...]
     components: tuple[HeldComponent, ...]
     estimates: tuple[ModelEstimate, ...]
-
-
-@dataclass(frozen=True)
-class BenchmarkRequest:
-    """Measure a model on a device; sizes are in pixels, None means native.
-
-    `digest` stands for the whole request.
-    """
-
-    model_id: str
-    placement: Placement
-    width: int | None
-    height: int | None
-    steps: int
-    options: WorkOptions
-    digest: bytes
-
-
-@dataclass(frozen=True)
-class ModelBenchmark:
-    """Figures of a model on a device; times are seconds, one for each time.
-
-    `switch` is empty where main memory did not have the whole model.
-    """
-
-    model_id: str
-    device_id: str
-    load: tuple[float, ...]
-    switch: tuple[float, ...]
-    encode: tuple[float, ...]
-    step: tuple[float, ...]
-    decode: tuple[float, ...]
-    peak_memory: ByteFigure
-    data_types: tuple[PartDataType, ...]
-    channels_last: bool

@@ -11,13 +11,12 @@ from domains.device.types import Placement
 from domains.model.types import (
     Architecture,
     Model,
-    ModelBenchmark,
     ModelFormat,
     ModelNotes,
     ModelType,
 )
 from domains.session.types import WorkOptions
-from domains.values import EvictionCause, TensorDataType
+from domains.values import ByteFigure, EvictionCause, PartDataType, TensorDataType
 
 
 class ModelOrder(Enum):
@@ -185,6 +184,41 @@ class OptimizationRequest:
     placement: Placement | None
     options: WorkOptions
     digest: bytes
+
+
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """Measure a model on a device; sizes are in pixels, None means native.
+
+    `digest` stands for the whole request.
+    """
+
+    model_id: str
+    placement: Placement
+    width: int | None
+    height: int | None
+    steps: int
+    options: WorkOptions
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ModelBenchmark:
+    """Figures of a model on a device; times are seconds, one for each time.
+
+    `switch` is empty where main memory did not have the whole model.
+    """
+
+    model_id: str
+    device_id: str
+    load: tuple[float, ...]
+    switch: tuple[float, ...]
+    encode: tuple[float, ...]
+    step: tuple[float, ...]
+    decode: tuple[float, ...]
+    peak_memory: ByteFigure
+    data_types: tuple[PartDataType, ...]
+    channels_last: bool
 
 
 @dataclass(frozen=True)

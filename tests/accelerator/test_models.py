@@ -14,7 +14,12 @@ from domains.inference.backends import loader
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.page_locks import _locked
 from domains.inference.jobs import GenerationJob
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.inference.types import (
+    GenerationSettings,
+    PrecisionMode,
+    Scheduler,
+    SchedulerSettings,
+)
 from domains.model.backends.arena import Arena
 from domains.model.jobs import BenchmarkJob, LoadJob
 from domains.session.jobs import EncodedImage
@@ -58,6 +63,7 @@ def picture(engine: Engine, name: str, place: ModelPlace) -> str:
     settings = GenerationSettings(
         model_id=name,
         prompt="a red apple",
+        scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
         width=256,
         height=256,
         steps=4,

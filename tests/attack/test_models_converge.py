@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import grpc
 import grpc.aio
 
-from deviceops.v1 import model_cache_pb2, model_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    model_cache_pb2,
+    model_pb2,
+    model_task_pb2,
+    processing_pb2,
+    session_pb2,
+)
 from tests.attack.test_machine_faults import READY, until_state
-from tests.domains.model.disk import copy_demo
+from tests.domains.model.disk import DEMO, copy_demo
 from tests.e2e.errors import Refusal, read
 from tests.running import Client, small_request, start_server
 
 SEED = 23
 ROUNDS = 6
 CLIENTS = 6
-MODELS = ("one", "two")
+CHECKPOINTS = ("one", "two")
+NETWORKS = ("canny", "vae")  # nobody draws with them alone
+MODELS = (*CHECKPOINTS, *NETWORKS)
 PASSING = "passing"  # somebody deletes it at some time
 # Not loaded or not cached, in use, or the client's own cancel.
 EXPECTED = {grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.CANCELLED}
@@ -31,13 +40,17 @@ async def drain(answers: AsyncIterator[object]) -> None:
         pass
 
 
+def drawn_with(model_id: str, rng: random.Random) -> str:
+    return rng.choice(CHECKPOINTS) if model_id in NETWORKS else model_id
+
+
 async def draw(client: Client, model_id: str, rng: random.Random) -> None:
-    steps = rng.randrange(1, 3)
+    model_id, steps = drawn_with(model_id, rng), rng.randrange(1, 3)
     await client.draw(small_request(steps=steps, width=256, height=256, model_id=model_id))
 
 
 async def leave(client: Client, model_id: str, rng: random.Random) -> None:
-    call = client.generate(small_request(steps=50, model_id=model_id))
+    call = client.generate(small_request(steps=50, model_id=drawn_with(model_id, rng)))
     async for answer in call:
         if answer.event.HasField("phase_started"):
             break
@@ -56,6 +69,12 @@ async def break_off(client: Client, model_id: str, rng: random.Random) -> None:
         if answer.event.HasField("transfer_progress"):
             break
     call.cancel()
+
+
+async def check(client: Client, model_id: str, rng: random.Random) -> None:
+    deep = model_task_pb2.VALIDATION_DEPTH_DEEP
+    request = model_task_pb2.ValidateModelRequest(model_id=model_id, depth=deep)
+    await drain(client.model.ValidateModel(request, metadata=client.metadata))
 
 
 async def unload(client: Client, model_id: str, rng: random.Random) -> None:
@@ -86,7 +105,9 @@ async def refresh(client: Client, model_id: str, rng: random.Random) -> None:
 async def look(client: Client, model_id: str, rng: random.Random) -> None:
     found = await status(client, model_id)
     # One view: what lies on the device is there with its parts, and with no others.
-    assert bool(found.loaded) is bool(found.components)
+    on_devices = [one for one in found.components if one.place.device_id]
+    assert bool(found.loaded) is bool(on_devices)
+    assert found.HasField("cached") is (len(on_devices) < len(found.components))
     assert {one.model_id for one in found.components} <= {model_id}
 
 
@@ -99,15 +120,17 @@ async def status(client: Client, model_id: str) -> model_pb2.GetModelStatusRespo
 
 
 ACTS: list[Callable[[Client, str, random.Random], Awaitable[None]]] = [
-    *(draw, leave, load, break_off, unload, cache, evict, delete, refresh, look),
+    *(draw, leave, load, break_off, check, unload, cache, evict, delete, refresh, look),
 ]
 
 
 async def test_models_come_to_rest_whatever_happens_at_once(tmp_path: Path) -> None:
     print(f"seeds {SEED} to {SEED + CLIENTS - 1}")
     root = tmp_path / "models"
-    for name in (*MODELS, PASSING):
+    for name in (*CHECKPOINTS, PASSING):
         copy_demo(root / name)
+    shutil.copytree(DEMO.parent / "emoji-canny", root / "canny")
+    shutil.copytree(DEMO / "vae", root / "vae")
     refused: list[Refusal] = []
 
     async def work(client: Client, rng: random.Random) -> None:

@@ -386,6 +386,15 @@ async def test_a_folder_becomes_a_file_and_that_a_folder(client: Client, root: P
         assert (await check(client, one, "FULL")).valid
 
 
+@pytest.mark.parametrize("name", ["PICKLE", "ONNX", "GGUF"])
+async def test_other_formats_are_never_written(client: Client, name: str) -> None:
+    wanted = model_info_pb2.ModelFormat.Value(f"MODEL_FORMAT_{name}")
+    failed = await refused(converting(client, "whole", "copy", format=wanted))
+
+    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failed.fields == ["format"]
+
+
 async def test_only_checkpoints_have_two_layouts(client: Client, root: Path) -> None:
     folder = model_info_pb2.MODEL_FORMAT_DIFFUSERS_FOLDER
     lora = await refused(converting(client, "ink", "copy", format=folder))

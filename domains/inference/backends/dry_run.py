@@ -33,7 +33,9 @@ def try_networks(networks: Mapping[str, nn.Module], configs: Mapping[str, Any]) 
     latents = one_run.latent_shape(configs["vae"])
     with torch.no_grad(), _META:
         with blamed_on("unet", "config.json"):
-            noise = one_run.run_unet(networks["unet"], configs["unet"], latents)
+            # A mask and a picture come beside the latents, where it takes them.
+            taken = (configs["unet"]["in_channels"], *latents[1:])
+            noise = one_run.run_unet(networks["unet"], configs["unet"], taken)
         _check_shape("unet", noise, (one_run.BATCH, *latents))
     _try_vae(networks["vae"], configs["vae"])
 

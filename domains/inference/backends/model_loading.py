@@ -164,7 +164,7 @@ def build_networks(
         FailedPrecondition: As `build_empty` and `try_networks`.
     """
     for network in prepared.plan.networks:
-        class_of(network)
+        class_of(network.network_class)
     heap.settle()  # before the first network, which will go again
     empty = []
     for network in prepared.plan.networks:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from domains import heap
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_network
 from domains.inference.backends.loaded_network import LoadedNetwork
@@ -24,8 +25,9 @@ from domains.inference.backends.room import check_possible
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.weight_source import WeightSource
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
+from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.model_plan import NetworkPlan
-from domains.model.backends.networks import EmptyNetwork, build_empty, fill
+from domains.model.backends.networks import EmptyNetwork, build_empty, class_of, fill
 from domains.model.backends.plans import plan_lone
 from domains.model.types import ModelType
 from domains.session.types import TransferProgress
@@ -77,6 +79,11 @@ def build_network(prepared: PreparedNetwork) -> EmptyNetwork:
     Raises:
         FailedPrecondition: As `build_empty` and `try_network`.
     """
+    # What is imported later would be looked through with every collection of garbage.
+    for family in FAMILIES:
+        for each in (prepared.plan.network_class, *family.networks.values()):
+            class_of(each)
+    heap.settle()
     empty = build_empty(prepared.plan)
     try_network(prepared.plan.name, empty.module, prepared.plan.config)
     return empty

@@ -31,7 +31,8 @@ def latent_shape(vae: Config) -> tuple[int, int, int]:
 
 
 def run_unet(unet: Any, config: Config, latents: tuple[int, ...]) -> torch.Tensor:
-    """What the UNet makes of latents of that shape, `[BATCH, *latents]`, in its type."""
+    """What the UNet makes of latents of that shape and what comes beside them, in its type:
+    `[BATCH, channels, height, width]`."""
     noise: torch.Tensor = unet(
         _made(unet, BATCH, *latents),
         torch.ones(()),

@@ -17,13 +17,13 @@ from io import FileIO
 import torch
 
 from domains.model.backends.model_plan import WeightFile
+from domains.model.backends.shared_file import SharedFile
 
 _PIECE_BYTES = 64 << 20
 THREADS = min(8, max(2, (os.cpu_count() or 2) // 2))
 # A tensor larger than a piece is one: the buffers are fewer then.
 _MOST_BYTES = 512 << 20
 _READ_BYTES = 8 << 20
-_HAS_PREADV = hasattr(os, "preadv")
 
 
 class ReadAhead:
@@ -37,7 +37,7 @@ class ReadAhead:
     def __init__(self, file: FileIO, *, page_locked: bool) -> None:
         self._file = file
         self._page_locked = page_locked
-        self._positioning = threading.Lock()
+        self._shared = SharedFile(file)
         self._ended = threading.Event()
         self._threads = ThreadPoolExecutor(THREADS, "read-ahead")
         self._waiting: deque[tuple[int, int]] = deque()
@@ -50,11 +50,7 @@ class ReadAhead:
 
     def read_into(self, offset: int, target: memoryview) -> int:
         """See `FileBytes`."""
-        if _HAS_PREADV:
-            return os.preadv(self._file.fileno(), [target], offset)
-        with self._positioning:
-            self._file.seek(offset)
-            return self._file.readinto(target) or 0
+        return self._shared.read_into(offset, target)
 
     def announce(self, pieces: Sequence[tuple[int, int]]) -> None:
         """Begin to read; see `FileBytes`."""

@@ -11,7 +11,6 @@ from domains.inference.backends import one_run
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.step_trial import StepTrial
-from domains.model.types import ModelType
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
 
@@ -31,7 +30,7 @@ def warm_up(model: Loaded, context: JobContext) -> None:
         FailedPrecondition: NON_FINITE_OUTPUT.
         Exception: As torch raises it; DomainError as `decode_pixels`.
     """
-    if isinstance(model, LoadedModel) and model.plan.type is ModelType.CHECKPOINT:
+    if isinstance(model, LoadedModel) and model.plan.draws_from_text:
         trial = StepTrial(model)
         trial.settle_numerics(context)
         trial.measure(context, steps=1)

@@ -19,7 +19,7 @@ from domains.inference.core.resolution import (
     scheduler_of,
 )
 from domains.inference.core.validation import check_model, check_request, check_scheduler
-from domains.inference.errors import InvalidGeneration, MaskNeeded
+from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Models
 from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
@@ -96,7 +96,6 @@ class Generations:
         Preparing it raises:
             InvalidGeneration: The content breaks rules.
             FeatureNotBuilt: The request uses what this version does not do.
-            MaskNeeded: The model takes a mask.
             DomainError: Device or model cannot be used.
         """
         return SessionRequest(request.options, request.digest, partial(self._prepare, request))
@@ -133,8 +132,6 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
-        if model.inpainting:
-            raise MaskNeeded(model.model_id)
         job = GenerationJob(
             resolve(settings, model, self._random_seed), model.place, request.delivery.previews
         )

@@ -33,6 +33,8 @@ _LEFT_EMPTY = {
     "StableDiffusionXL": ("feature_extractor", "image_encoder"),
 }
 _NOTHING = [None, None]
+# The type that transformers makes of a text encoder's numbers, whatever they are stored as.
+_TYPE_KEYS = ("dtype", "torch_dtype")
 
 
 def kind_of(plan: ModelPlan) -> CheckpointKind:
@@ -41,12 +43,15 @@ def kind_of(plan: ModelPlan) -> CheckpointKind:
     return next(kind for kind in KINDS if (kind.type, kind.architecture) == wanted)
 
 
-def configuration_texts(plan: ModelPlan, given: ConfigFiles | None) -> dict[str, str]:
+def configuration_texts(
+    plan: ModelPlan, given: ConfigFiles | None, *, retyped: bool
+) -> dict[str, str]:
     """Every configuration of a model, tokenizers included.
 
     Args:
         plan: The model's.
         given: Where its tokenizers are read from; None or without them where it has CLIP's.
+        retyped: Whether its numbers get another type than the configurations name.
 
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID for a file that is no text, and what
@@ -55,16 +60,16 @@ def configuration_texts(plan: ModelPlan, given: ConfigFiles | None) -> dict[str,
     texts = {
         INDEX_FILE: _json(_index(plan)),
         SCHEDULER_FILE: _json(plan.scheduler_config),
-        **{f"{n.name}/config.json": _json(_config(n)) for n in plan.networks},
+        **{f"{n.name}/config.json": _json(_config(n, retyped)) for n in plan.networks},
     }
     for tokenizer in plan.tokenizers.values():
         texts |= _tokenizer_texts(plan, tokenizer, given)
     return texts
 
 
-def held_texts(plan: ModelPlan, given: ConfigFiles) -> dict[str, str]:
+def held_texts(plan: ModelPlan, given: ConfigFiles, *, retyped: bool) -> dict[str, str]:
     """The same in few bytes, for a header: without what came with the program."""
-    texts = configuration_texts(plan, given)
+    texts = configuration_texts(plan, given, retyped=retyped)
     for name, tokenizer in plan.tokenizers.items():
         whole = texts.get(f"{name}/{_WHOLE}")
         if whole is not None:
@@ -97,13 +102,14 @@ def _expected(plan: ModelPlan) -> Iterator[str]:
         yield from ("text_encoder", "tokenizer")
 
 
-def _config(network: NetworkPlan) -> Config:
+def _config(network: NetworkPlan, retyped: bool) -> Config:
     """A network's configuration, with what names its class."""
     kind = network.network_class
-    if kind.library == "diffusers":
-        return {"_class_name": kind.name, **network.config}
-    named = {"architectures": [kind.name], "model_type": "clip_text_model"}
-    return {**named, **network.config}
+    named: Config = {"_class_name": kind.name}
+    if kind.library != "diffusers":
+        named = {"architectures": [kind.name], "model_type": "clip_text_model"}
+    left_out = _TYPE_KEYS if retyped else ()
+    return named | {key: v for key, v in network.config.items() if key not in left_out}
 
 
 def _tokenizer_texts(

@@ -22,7 +22,7 @@ from domains.model.backends.families.family import INDEX, Family, has_part
 from domains.model.backends.families.formulations import check_formulation
 from domains.model.backends.families.registry import PIPELINES, family_of
 from domains.model.backends.families.schedulers import SCHEDULER
-from domains.model.backends.model_card import one_line
+from domains.model.backends.model_card import fit_to_show
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.backends.network_tensors import folder_tensors
 from domains.model.backends.sizes import check_native_size
@@ -135,9 +135,9 @@ def _check_index(index: Config, family: Family, borrowed: frozenset[str]) -> Non
         if not isinstance(value, list):
             continue
         if len(value) != 2 or not all(part is None or isinstance(part, str) for part in value):
-            _refuse_index(f"gives {one_line(name, 64)!r} no library and class")
+            _refuse_index(f"gives {fit_to_show(name, 64)!r} no library and class")
         if value[0] not in libraries:
-            _refuse_index(f"names an unknown library for {one_line(name, 64)!r}")
+            _refuse_index(f"names an unknown library for {fit_to_show(name, 64)!r}")
     classes = {name: {network.name} for name, network in family.networks.items()}
     classes |= dict.fromkeys(family.tokenizers, _TOKENIZERS)
     for name in classes.keys() - borrowed:

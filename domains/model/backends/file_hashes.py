@@ -8,7 +8,7 @@ import os
 import threading
 
 from domains.model.backends.confined_files import ConfinedFiles
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.values import ModelPlace
 
 _PIECE_BYTES = 32 << 20
@@ -18,7 +18,7 @@ _READ_BYTES = 1 << 20
 class DiskHasher:
     """See `FileHasher`."""
 
-    def open(self, place: ModelPlace, file: WeightFile) -> HashedFile:
+    def open(self, place: ModelPlace, file: FileState) -> HashedFile:
         """See `FileHasher`."""
         return HashedFile(ConfinedFiles(place).open(file.name), file)
 
@@ -31,7 +31,7 @@ class HashedFile:
         found: How it was when it was found.
     """
 
-    def __init__(self, file: io.FileIO, found: WeightFile) -> None:
+    def __init__(self, file: io.FileIO, found: FileState) -> None:
         self._file = file
         self._found = found
         self._hash = hashlib.sha256()

@@ -20,7 +20,7 @@ from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.families.unet import UNET
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
-from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, one_line, read_card
+from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, fit_to_show, read_card
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.backends.recognition import Tensors
 from domains.model.backends.recognition.unets import denoiser
@@ -81,6 +81,7 @@ def read_folder(found: Found, root: Root) -> Model:
         default_scheduler=_text(scheduler, "_class_name"),
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=inpainting,
+        borrows=plan is not None and bool(plan.borrowed),
         kind=_kind(plan),
         remarks=_remarks(
             files, type, _text(scheduler, "_class_name"), plan, inpainting=inpainting
@@ -176,7 +177,7 @@ def _text(config: Mapping[str, Any], key: str) -> str:
 def _parts(index: Mapping[str, Any]) -> dict[str, str]:
     """Parts that the index names, with their classes; parts it leaves out say null."""
     return {
-        one_line(name, 64): one_line(entry[1], 128)
+        fit_to_show(name, 64): fit_to_show(entry[1], 128)
         for name, entry in index.items()
         if has_part(index, name)
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.component_config import ConfigFiles
@@ -17,6 +18,8 @@ HELD_FILES = "deviceops.files"
 """The header's entry: an object, from the files' names to their texts."""
 VOCABULARY = ("vocab.json", "merges.txt")
 """What is not held of a tokenizer that has CLIP's."""
+MAX_CHARACTERS = 8 << 20
+"""Of the entry: more would keep everything else waiting while it is parsed."""
 _MOST_FILES = 64
 _WHOLE = "tokenizer.json"
 
@@ -41,10 +44,10 @@ class HeldFiles:
         Raises:
             FailedPrecondition: MODEL_CONFIG_INVALID.
         """
-        try:
-            texts = json.loads(entry)
-        except (ValueError, RecursionError):
-            texts = None
+        texts = None
+        if len(entry) <= MAX_CHARACTERS:
+            with suppress(ValueError, RecursionError):
+                texts = json.loads(entry)
         if (
             not isinstance(texts, dict)
             or len(texts) > _MOST_FILES

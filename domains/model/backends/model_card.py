@@ -42,11 +42,11 @@ def read_card(content: bytes) -> ModelCard:
 
 def tags(values: Iterable[str]) -> tuple[str, ...]:
     """Clean tags, each once, in their order."""
-    cleaned = (one_line(value, _MAX_TAG) for value in values)
+    cleaned = (fit_to_show(value, _MAX_TAG) for value in values)
     return tuple(dict.fromkeys(tag for tag in cleaned if tag))[:_MAX_TAGS]
 
 
-def one_line(text: str, limit: int) -> str:
+def fit_to_show(text: str, limit: int) -> str:
     """Text from a file made fit to show: printable, on one line, at most `limit` long."""
     # Four times the limit bounds the work and leaves room for what is dropped.
     shown = text[: 4 * limit]
@@ -95,5 +95,5 @@ def _unquoted(text: str) -> str:
 def _first(values: dict[str, list[str]], *keys: str, limit: int) -> str:
     for key in keys:
         for value in values.get(key, []):
-            return one_line(value, limit)
+            return fit_to_show(value, limit)
     return ""

@@ -117,6 +117,14 @@ class ModelPlan:
     borrowed: tuple[str, ...] = ()
 
     @property
+    def draws_from_text(self) -> bool:
+        """Whether it is a checkpoint whose UNet takes latents and no mask beside them."""
+        if self.type is not ModelType.CHECKPOINT:
+            return False
+        configs = {network.name: network.config for network in self.networks}
+        return bool(configs["unet"]["in_channels"] == configs["vae"]["latent_channels"])
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of tensor data over all networks."""
         return sum(network.size_bytes for network in self.networks)

@@ -20,6 +20,7 @@ from torch import nn
 
 from domains.errors import Internal
 from domains.model.backends.constructor import accepted_by
+from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.file_bytes import OpenBytes, open_file
 from domains.model.backends.library_errors import blamed_on
 from domains.model.backends.model_plan import NetworkPlan, Origin
@@ -143,16 +144,15 @@ def fill(
     return module.eval()
 
 
-def class_of(plan: NetworkPlan) -> Any:
+def class_of(wanted: NetworkClass) -> Any:
     """A network's class; the first time, the libraries import what it is made of."""
     # The name is a family's and never a file's.
-    wanted = plan.network_class
     library = diffusers if wanted.library == "diffusers" else transformers
     return getattr(library, wanted.name)
 
 
 def _construct(plan: NetworkPlan) -> nn.Module:
-    wanted, cls = plan.network_class, class_of(plan)
+    wanted, cls = plan.network_class, class_of(plan.network_class)
     known = {key: plan.config[key] for key in wanted.bounds.keys if key in plan.config}
     if wanted.library == "diffusers":
         network = cls(**accepted_by(cls, known))

@@ -30,7 +30,7 @@ from domains.model.backends.hub_layout import (
 from domains.model.backends.original_config import ENDINGS as CONFIG_ENDINGS
 from domains.model.backends.root_look import Entries, Item, Refused, RootLook
 from domains.model.errors import PathOutsideRoot
-from domains.model.types import ModelFormat, WeightFile
+from domains.model.types import FileState, ModelFormat
 from domains.values import ModelPlace
 
 NOTES_ENDING = ".deviceops.json"
@@ -101,11 +101,11 @@ class Found:
         return max((file[2] for file in self.files), default=0) / 1e9
 
     @property
-    def weights(self) -> tuple[WeightFile, ...]:
+    def weights(self) -> tuple[FileState, ...]:
         """Its files with weights, in order of path."""
         if not self.is_folder:
-            return tuple(WeightFile("", *file[1:3]) for file in self.files)
-        found = (WeightFile(*file[:3]) for file in self.files if _ending(file[0]))
+            return tuple(FileState("", *file[1:3]) for file in self.files)
+        found = (FileState(*file[:3]) for file in self.files if _ending(file[0]))
         return tuple(sorted(found, key=lambda file: os.fsencode(file.name)))
 
 

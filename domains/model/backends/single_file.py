@@ -11,7 +11,7 @@ from domains.model.backends.confinement import Root
 from domains.model.backends.file_recognition import recognise_file
 from domains.model.backends.header_facts import TensorFacts, tensor_facts
 from domains.model.backends.held_files import HELD_FILES
-from domains.model.backends.model_card import one_line, tags
+from domains.model.backends.model_card import fit_to_show, tags
 from domains.model.backends.original_config import (
     MAX_CONFIG_BYTES,
     OriginalConfig,
@@ -56,7 +56,7 @@ def read_safetensors(found: Found, root: Root) -> Model:
         remarks += (f"Its layers have ranks from {min(ranks)} to {max(ranks)}.",)
     model = Model(
         model_id="",
-        name=one_line(metadata.get("modelspec.title", ""), 128) or shown_name(found),
+        name=fit_to_show(metadata.get("modelspec.title", ""), 128) or shown_name(found),
         type=recognised.type,
         architecture=recognised.architecture,
         format=ModelFormat.SAFETENSORS,
@@ -77,8 +77,8 @@ def read_safetensors(found: Found, root: Root) -> Model:
         remarks=remarks,
         tags=tags(metadata.get("modelspec.tags", "").split(",")),
         trigger_words=recognised.trigger_words or spoken_metadata.trigger_words(metadata),
-        description=one_line(metadata.get("modelspec.description", ""), 1024),
-        license=one_line(metadata.get("modelspec.license", ""), 64),
+        description=fit_to_show(metadata.get("modelspec.description", ""), 1024),
+        license=fit_to_show(metadata.get("modelspec.license", ""), 64),
         problem=usable.problem,
         metadata=_shown(metadata),
     )
@@ -140,8 +140,8 @@ def shown_name(found: Found) -> str:
     """The name on disk, or of the repository that it is of, fit to be shown."""
     snapshot = found.snapshot
     if snapshot is not None and snapshot.repository == found.name:
-        return one_line(snapshot.title, 128)
-    return one_line(found.name, 128)
+        return fit_to_show(snapshot.title, 128)
+    return fit_to_show(found.name, 128)
 
 
 def unusable(found: Found, problem: Problem) -> Model:
@@ -162,4 +162,4 @@ def unusable(found: Found, problem: Problem) -> Model:
 def _shown(metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata of bounded size, without whole files: training tools write logs into it."""
     keys = sorted(metadata.keys() - {HELD_FILES})[:_MAX_ENTRIES]
-    return {one_line(key, _MAX_KEY): one_line(metadata[key], _MAX_VALUE) for key in keys}
+    return {fit_to_show(key, _MAX_KEY): fit_to_show(metadata[key], _MAX_VALUE) for key in keys}

@@ -8,26 +8,25 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from functools import partial
 from io import FileIO
 
 from domains.errors import FailedPrecondition
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.plans import networks_of
+from domains.model.backends.shared_file import READS_AT_ONCE, SharedFile
 from domains.model.backends.stored_weights import changed_meanwhile
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.values import ModelPlace
 
 # A read this long takes a fraction of a second, so a stop is noticed soon.
 _READ_BYTES = 8 << 20
-_HAS_PREADV = hasattr(os, "preadv")
 _THREADS = min(8, max(2, os.cpu_count() or 2))
 
 
 class ParallelReader:
     """See the port `WeightReader`."""
 
-    def files(self, place: ModelPlace) -> tuple[WeightFile, ...]:
+    def files(self, place: ModelPlace) -> tuple[FileState, ...]:
         """The files that hold a model's weights."""
         files = ConfinedFiles(place)
         names = [""]
@@ -35,7 +34,7 @@ class ParallelReader:
             names = [file.name for network in networks_of(files) for file in network.files]
         return tuple(_state(files, name) for name in dict.fromkeys(names))
 
-    def unchanged(self, place: ModelPlace, files: Sequence[WeightFile]) -> bool:
+    def unchanged(self, place: ModelPlace, files: Sequence[FileState]) -> bool:
         """Whether these files are on disk as they were."""
         on_disk = ConfinedFiles(place)
         try:
@@ -46,7 +45,7 @@ class ParallelReader:
     def read(
         self,
         place: ModelPlace,
-        files: Sequence[tuple[WeightFile, memoryview]],
+        files: Sequence[tuple[FileState, memoryview]],
         on_bytes: Callable[[int], None],
     ) -> None:
         """Read whole files, each to where it belongs."""
@@ -54,21 +53,21 @@ class ParallelReader:
         ended = threading.Event()
         with ExitStack() as stack:
             opened = [
-                (stack.enter_context(on_disk.open(state.name)), state, target)
+                (SharedFile(stack.enter_context(on_disk.open(state.name))), state, target)
                 for state, target in files
             ]
 
-            def read(piece: tuple[FileIO, WeightFile, memoryview, int]) -> None:
+            def read(piece: tuple[SharedFile, FileState, memoryview, int]) -> None:
                 if ended.is_set():
                     return
                 file, state, target, begin = piece
                 try:
-                    if _HAS_PREADV:
-                        _read(partial(_read_at, file), target, begin, on_bytes)
+                    if READS_AT_ONCE:
+                        _read(file, target, begin, on_bytes)
                         return
                     with on_disk.open(state.name) as own:
                         _check(own, state)
-                        _read(partial(_read_there, own), target, begin, on_bytes)
+                        _read(SharedFile(own), target, begin, on_bytes)
                 except BaseException:
                     ended.set()
                     raise
@@ -79,50 +78,36 @@ class ParallelReader:
                 for begin in range(0, len(target), _READ_BYTES)
             ]
             for file, state, _ in opened:
-                _check(file, state)
+                _check(file.file, state)
             with ThreadPoolExecutor(_THREADS, "weights") as threads:
                 # The list raises what a piece raised, once all have ended.
                 list(threads.map(read, pieces))
             for file, state, _ in opened:
-                _check(file, state)
+                _check(file.file, state)
 
 
 def _read(
-    read_at: Callable[[memoryview, int], int],
-    target: memoryview,
-    begin: int,
-    on_bytes: Callable[[int], None],
+    file: SharedFile, target: memoryview, begin: int, on_bytes: Callable[[int], None]
 ) -> None:
     done = 0
     while done < len(target):
-        count = read_at(target[done:], begin + done)
+        count = file.read_into(begin + done, target[done:])
         if not count:
             raise changed_meanwhile()
         done += count
         on_bytes(count)
 
 
-def _read_at(file: FileIO, target: memoryview, offset: int) -> int:
-    """Several threads may read one file so."""
-    return os.preadv(file.fileno(), [target], offset)
-
-
-def _read_there(file: FileIO, target: memoryview, offset: int) -> int:
-    """A file's position is the file's: each thread needs a file of its own."""
-    file.seek(offset)
-    return file.readinto(target) or 0
-
-
-def _state(files: ConfinedFiles, name: str) -> WeightFile:
+def _state(files: ConfinedFiles, name: str) -> FileState:
     with files.open(name) as file:
         return _state_of(file, name)
 
 
-def _state_of(file: FileIO, name: str) -> WeightFile:
+def _state_of(file: FileIO, name: str) -> FileState:
     state = os.fstat(file.fileno())
-    return WeightFile(name, state.st_size, state.st_mtime_ns)
+    return FileState(name, state.st_size, state.st_mtime_ns)
 
 
-def _check(file: FileIO, state: WeightFile) -> None:
+def _check(file: FileIO, state: FileState) -> None:
     if _state_of(file, state.name) != state:
         raise changed_meanwhile()

@@ -21,14 +21,13 @@ from domains.device.convert import placement_from_proto
 from domains.errors import FieldViolation, Reason
 from domains.model.errors import InvalidLoad
 from domains.model.types import (
-    BenchmarkRequest,
     LoadRequest,
-    ModelBenchmark,
     ModelEstimate,
     ModelOnDevice,
     UnloadReport,
     UnloadRequest,
 )
+from domains.model.views import BenchmarkRequest, ModelBenchmark
 from domains.session.convert import Reports, options_from_proto
 from domains.values import NETWORK_PARTS, ByteFigure, ModelOrigin, PartDataType
 

@@ -11,7 +11,8 @@ from domains.limits import LIMITS
 from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidLoad
 from domains.model.jobs import BenchmarkJob
-from domains.model.types import BenchmarkRequest, Model, ModelBenchmark
+from domains.model.types import Model
+from domains.model.views import BenchmarkRequest, ModelBenchmark
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from domains.model.core.extents import Extent, Extents
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.values import CachedFile, ModelPlace
 
 PAGE_BYTES = 4096
@@ -42,10 +42,10 @@ class CacheEntry:
         return sum(length for _, length in self.extents)
 
     @property
-    def states(self) -> tuple[WeightFile, ...]:
+    def states(self) -> tuple[FileState, ...]:
         """Its files as they were when they were read."""
         return tuple(
-            WeightFile(file.name, file.size_bytes, file.modified_ns) for file in self.files
+            FileState(file.name, file.size_bytes, file.modified_ns) for file in self.files
         )
 
 
@@ -114,7 +114,7 @@ class CacheLedger:
         self,
         model_id: str,
         place: ModelPlace,
-        files: Sequence[WeightFile],
+        files: Sequence[FileState],
         *,
         limit: int,
         now: datetime,
@@ -212,7 +212,7 @@ def _pages(size: int) -> int:
 
 
 def _placed(
-    extents: Extents, files: Sequence[WeightFile]
+    extents: Extents, files: Sequence[FileState]
 ) -> tuple[Extents, tuple[CachedFile, ...]] | None:
     """Addresses for files, the largest first; None where there are none for one of them."""
     offsets: dict[str, int] = {}

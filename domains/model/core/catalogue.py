@@ -18,7 +18,14 @@ from domains.model.core.selection import (
     order_key,
     search,
 )
-from domains.model.errors import ModelNotFound, ModelUnusable, NotLoadedAlone, SearchInvalid
+from domains.model.errors import (
+    MaskNeeded,
+    ModelNotFound,
+    ModelUnusable,
+    NotLoadedAlone,
+    PartsBorrowed,
+    SearchInvalid,
+)
 from domains.model.types import Model, ModelType, loads
 from domains.model.views import (
     FittingModels,
@@ -186,6 +193,7 @@ class ModelCatalogue:
 
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
+            MaskNeeded: It takes a mask, which nothing gives it.
             DomainError: What `get` raises.
         """
         model = await self.get(model_id)
@@ -194,6 +202,8 @@ class ModelCatalogue:
             raise ModelUnusable(model.model_id, model.problem)
         if model.type is not type:
             raise ModelNotFound.of_type(model, type)
+        if model.inpainting:
+            raise MaskNeeded(model.model_id)
         return model
 
     async def loadable(self, model_id: str) -> Model:
@@ -203,6 +213,7 @@ class ModelCatalogue:
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
             NotLoadedAlone: It is something else.
+            PartsBorrowed: It is a refiner that takes networks of a checkpoint.
             DomainError: What `get` raises.
         """
         model = await self.get(model_id)
@@ -210,6 +221,8 @@ class ModelCatalogue:
             raise ModelUnusable(model.model_id, model.problem)
         if not loads(model.type):
             raise NotLoadedAlone(model)
+        if model.borrows:
+            raise PartsBorrowed(model.model_id)
         return model
 
     async def fitting(self, model: Model) -> FittingModels:

@@ -191,7 +191,7 @@ class Checks:
 
 def _runs(model: Model) -> bool:
     """Whether a device can run it."""
-    return model.usable and loads(model.type)
+    return model.usable and loads(model.type) and not model.borrows
 
 
 def changed_since(known: str, read: str) -> tuple[Finding, ...]:

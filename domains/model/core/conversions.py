@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from domains.errors import FieldViolation, Reason
 from domains.model.core.copies import Copies, check_copy, check_data_type
 from domains.model.errors import InvalidTask, LayoutFixed, ModelUnusable
 from domains.model.types import Model, ModelFormat, ModelType
@@ -38,7 +39,9 @@ class Conversions:
 
     async def _prepare(self, request: ConversionRequest) -> SessionPlan:
         check_copy(request.model_id, request.target_model_id, request.options)
-        InvalidTask.check(check_data_type("data_type", request.data_type))
+        InvalidTask.check(
+            check_data_type("data_type", request.data_type), _check_format(request.format)
+        )
         model = await self._copies.source(request.model_id, request.target_model_id)
         if _rearranges(request, model):
             _check_rearranged(model)
@@ -54,6 +57,15 @@ class Conversions:
             rearrange=_rearranges(request, model),
         )
         return Outcome(report=copy)
+
+
+def _check_format(format: ModelFormat) -> FieldViolation | None:
+    """Other formats are read at most, and never written."""
+    if format in (ModelFormat.SAFETENSORS, ModelFormat.DIFFUSERS_FOLDER):
+        return None
+    return FieldViolation(
+        "format", Reason.ENUM_VALUE_UNKNOWN, "Must be SAFETENSORS or DIFFUSERS_FOLDER."
+    )
 
 
 def _rearranges(request: ConversionRequest, model: Model) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from domains.errors import Cancelled
 from domains.model.ports import WeightReader
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.session.types import TransferProgress
 from domains.values import ModelPlace
 
@@ -52,7 +52,7 @@ class Filling:
         self,
         reader: WeightReader,
         place: ModelPlace,
-        files: Sequence[tuple[WeightFile, memoryview]],
+        files: Sequence[tuple[FileState, memoryview]],
     ) -> bool:
         """Read the files; returns, when nothing reads any more, whether all went well."""
         try:

@@ -7,7 +7,7 @@ from urllib.parse import quote
 from domains.codec import ByteCount, Sha256, Value
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
-from domains.model.types import Model, WeightFile, weights_sha256
+from domains.model.types import FileState, Model, weights_sha256
 
 _KEY = "model.sha256 "
 
@@ -39,7 +39,7 @@ class KnownHashes:
             hashes[file.name] = sha256
         return weights_sha256(hashes)
 
-    def of_file(self, model: Model, file: WeightFile) -> str:
+    def of_file(self, model: Model, file: FileState) -> str:
         """The hash of one of its files; empty while it is not known."""
         key = _key(model, file)
         if key not in self._read:
@@ -49,7 +49,7 @@ class KnownHashes:
             return ""
         return known.sha256
 
-    def put(self, model: Model, file: WeightFile, sha256: str) -> None:
+    def put(self, model: Model, file: FileState, sha256: str) -> None:
         """Know the hash of a file. Blocks while it is written: call it off the loop."""
         key, known = _key(model, file), _FileHash(file.size_bytes, file.modified_ns, sha256)
         self._read[key] = known
@@ -63,7 +63,7 @@ class KnownHashes:
                 self._facts.forget(key)
 
 
-def _key(model: Model, file: WeightFile) -> str:
+def _key(model: Model, file: FileState) -> str:
     # Names on disk need not be text.
     place = f"{model.place.path.as_posix()}/{file.name}".rstrip("/")
     return _KEY + quote(place, errors="surrogateescape")

@@ -11,7 +11,7 @@ from domains.errors import DomainError
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.ports import FileHasher
-from domains.model.types import Model, WeightFile
+from domains.model.types import FileState, Model
 from domains.model.views import ModelEvent, ModelEventKind
 
 _LOG = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class Hashing:
         self._hasher = hasher
         self._working = working
         self._news = asyncio.Event()
-        self._failed: dict[str, tuple[WeightFile, ...]] = {}
+        self._failed: dict[str, tuple[FileState, ...]] = {}
         contents.changes.subscribe(self._changed)
 
     async def run(self) -> None:
@@ -89,7 +89,7 @@ class Hashing:
             await asyncio.to_thread(self._hashes.put, model, file, sha256)
         self._contents.tell_hash(model.model_id)
 
-    async def _sha256(self, model: Model, file: WeightFile) -> str:
+    async def _sha256(self, model: Model, file: FileState) -> str:
         reading = await asyncio.to_thread(self._hasher.open, model.place, file)
         try:
             while await asyncio.to_thread(reading.read_on):

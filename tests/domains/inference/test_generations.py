@@ -258,21 +258,6 @@ async def test_a_model_that_predicts_the_picture_needs_a_scheduler_that_can(
     assert ancestral.scheduler.scheduler not in told.schedulers
 
 
-async def test_a_model_that_takes_a_mask_is_refused_before_any_work(bench: Bench) -> None:
-    bench.models.model = replace(MODEL, inpainting=True)
-    events, error = await fate(bench, request())
-
-    assert isinstance(error, Unimplemented)
-    assert error.reason is Reason.NOT_BUILT
-    assert error.metadata == {"model_id": "emoji", "fields": "inpainting"}
-    assert "inpainting comes later" in error.message
-    assert not events
-    assert not bench.pool.works
-    verdict = await bench.generations.validate(request())
-    assert verdict.failure is not None
-    assert verdict.failure.reason is Reason.NOT_BUILT
-
-
 async def test_commands_of_other_programs_in_a_prompt_are_told_from_the_beginning(
     bench: Bench,
 ) -> None:

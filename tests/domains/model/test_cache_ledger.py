@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 
 from domains.model.core.cache_ledger import PAGE_BYTES, CacheEntry, CacheLedger
 from domains.model.core.extents import Extent, Extents
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.values import ModelPlace
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,9 +26,9 @@ PAGES = 64
 NAMES = [f"model-{number}" for number in range(6)]
 
 
-def files(*pages: int) -> list[WeightFile]:
+def files(*pages: int) -> list[FileState]:
     """One file for each number: of so many pages, but for one byte."""
-    return [WeightFile(f"{i}.bin", size * PAGE_BYTES - 1, i) for i, size in enumerate(pages)]
+    return [FileState(f"{i}.bin", size * PAGE_BYTES - 1, i) for i, size in enumerate(pages)]
 
 
 def place(model_id: str) -> ModelPlace:

@@ -11,7 +11,7 @@ import pytest
 
 from domains.errors import DomainError, InvalidArgument, NotFound, PermissionDenied, Reason
 from domains.model.core import ModelCatalogue
-from domains.model.errors import ModelNotFound, ModelUnusable
+from domains.model.errors import MaskNeeded, ModelNotFound, ModelUnusable, PartsBorrowed
 from domains.model.types import Architecture, Model, ModelFormat, ModelType
 from domains.model.views import ModelFilter, ModelOrder
 from tests.fakes.model import PICKLED, START, FakeScanner, catalogue_of, contents_of, model
@@ -281,7 +281,20 @@ async def test_a_model_that_takes_a_mask_is_meant_only_by_its_name() -> None:
     source = catalogue(model("a", inpainting=True), model("b"))
 
     assert (await source.resolve("")).model_id == "b"
-    assert (await source.resolve("a")).model_id == "a"
+    assert (await source.loadable("a")).model_id == "a"
+    with pytest.raises(MaskNeeded) as refused:
+        await source.resolve("a")
+    assert refused.value.reason is Reason.NOT_BUILT
+    assert "inpainting comes later" in refused.value.message
+
+
+async def test_a_refiner_that_borrows_networks_is_not_loaded_alone() -> None:
+    source = catalogue(model("a"), model("r", type=ModelType.REFINER, borrows=True))
+
+    with pytest.raises(PartsBorrowed) as refused:
+        await source.loadable("r")
+
+    assert refused.value.reason is Reason.MODEL_INCOMPATIBLE
 
 
 async def test_a_configured_default_is_meant_even_when_it_is_broken() -> None:

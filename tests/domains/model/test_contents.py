@@ -14,7 +14,7 @@ from domains.device.core.facts import TransientFacts
 from domains.errors import Reason
 from domains.model.core import ModelCatalogue
 from domains.model.errors import ModelNotFound
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.model.views import ModelEvent, ModelEventKind, ModelFilter
 from tests.fakes.model import FakeScanner, contents_of, model
 
@@ -181,7 +181,7 @@ async def test_a_hash_that_becomes_known_is_a_change_of_that_model() -> None:
 
     assert catalogue.revision == before + 1
     assert catalogue.sha256_of(model("b")) == "5" * 64
-    assert catalogue.sha256_of(model("b", weights=(WeightFile("", 1, 2),))) == ""
+    assert catalogue.sha256_of(model("b", weights=(FileState("", 1, 2),))) == ""
     assert catalogue.sha256_of(model("a")) == ""
     scanner.models = [replace(one, is_default=False) for one in scanner.models]
     report = await contents.refresh()

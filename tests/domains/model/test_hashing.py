@@ -20,7 +20,7 @@ from domains.model.core import hashing
 from domains.model.core.contents import CatalogueContents
 from domains.model.core.hashes import KnownHashes
 from domains.model.core.hashing import Hashing
-from domains.model.types import WeightFile, weights_sha256
+from domains.model.types import FileState, weights_sha256
 from domains.model.views import ModelEvent
 from domains.values import ModelPlace
 from tests.domains.model.disk import write_safetensors
@@ -36,7 +36,7 @@ class CountingHasher(DiskHasher):
     def __init__(self) -> None:
         self.opened: list[str] = []
 
-    def open(self, place: ModelPlace, file: WeightFile) -> HashedFile:
+    def open(self, place: ModelPlace, file: FileState) -> HashedFile:
         self.opened.append(file.name or place.path.name)
         return super().open(place, file)
 
@@ -182,7 +182,7 @@ async def test_what_goes_is_forgotten(tmp_path: Path) -> None:
 async def test_a_file_that_changes_while_it_is_read_gets_no_wrong_hash(tmp_path: Path) -> None:
     file = write_safetensors(tmp_path / "ink.safetensors", LORA)
     reading = DiskHasher().open(
-        ModelPlace.of(file), WeightFile("", file.stat().st_size, file.stat().st_mtime_ns)
+        ModelPlace.of(file), FileState("", file.stat().st_size, file.stat().st_mtime_ns)
     )
     while reading.read_on():
         pass
@@ -202,7 +202,7 @@ async def test_a_file_that_cannot_be_read_keeps_no_other_from_its_hash(
     async with Server(tmp_path, TransientFacts()) as server:
         original, refusals = CountingHasher.open, 0
 
-        def refusing(self: CountingHasher, place: ModelPlace, file: WeightFile) -> HashedFile:
+        def refusing(self: CountingHasher, place: ModelPlace, file: FileState) -> HashedFile:
             nonlocal refusals
             if place.path.name == "bad.safetensors" and refusals < 2:
                 refusals += 1
@@ -239,7 +239,7 @@ async def test_beside_work_hashing_goes_on_with_pauses(
 def test_a_reading_that_is_closed_in_the_middle_closes_its_file(tmp_path: Path) -> None:
     """A server that ends does not wait for a piece that is being read."""
     file = write_safetensors(tmp_path / "ink.safetensors", LORA)
-    found = WeightFile("", file.stat().st_size, file.stat().st_mtime_ns)
+    found = FileState("", file.stat().st_size, file.stat().st_mtime_ns)
     reading = DiskHasher().open(ModelPlace.of(file), found)
     with reading._reading:  # as a piece that is being read holds it
         reading.close()

@@ -10,7 +10,7 @@ import pytest
 from domains.device.types import DeviceState, WorkerStatus
 from domains.errors import Unavailable
 from domains.model.core.residents import Resident, Residents
-from domains.model.types import WeightFile
+from domains.model.types import FileState
 from domains.model.views import ModelEvent, ModelEventKind
 from domains.values import EvictionCause
 from tests.fakes.model import FakeScanner, contents_of, model
@@ -75,7 +75,7 @@ async def test_each_cause_is_told(machine: Machine, cause: EvictionCause) -> Non
             machine.residents.worker_changed("cuda:0", WorkerStatus(DeviceState.RECOVERING))
         case EvictionCause.FILE_CHANGED:
             machine.held = set()
-            machine.scanner.models = [model("a", weights=(WeightFile("", 1, 2),))]
+            machine.scanner.models = [model("a", weights=(FileState("", 1, 2),))]
             await machine.contents.refresh()
         case _:
             with machine.residents.leaving("a", "cuda:0", cause):

@@ -11,11 +11,12 @@ from domains.model.backends.checkpoint_kinds import TEXT_MODEL, CheckpointKind
 from domains.model.backends.companion import companion_of
 from domains.model.backends.configurations import configuration_texts, held_texts, kind_of
 from domains.model.backends.folder_model import card_of
-from domains.model.backends.held_files import HELD_FILES
+from domains.model.backends.held_files import HELD_FILES, MAX_CHARACTERS
+from domains.model.backends.inspector.refusals import too_large
 from domains.model.backends.inspector.safetensors_writer import Copied, Source, code_of
 from domains.model.backends.inspector.stored import StoredTensor, gaps
 from domains.model.backends.layouts.originals import original_tensors
-from domains.model.backends.model_card import one_line
+from domains.model.backends.model_card import fit_to_show
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan, Origin
 from domains.model.backends.safetensors_header import ELEMENT_BITS
 from domains.model.backends.sizes import native_size
@@ -60,7 +61,8 @@ def as_folder(plan: ModelPlan, wanted: TensorDataType | None) -> Rearranged:
             copied(_folders_name(network, own), origin.shape, (origin,), wanted)
             for own, origin in network.tensors.items()
         ]
-    texts = configuration_texts(plan, companion_of(plan.files, metadata))
+    given = companion_of(plan.files, metadata)
+    texts = configuration_texts(plan, given, retyped=wanted is not None)
     card = _card(metadata)
     return Rearranged(weights, {"format": "pt"}, {**texts, **({_CARD: card} if card else {})})
 
@@ -73,7 +75,8 @@ def as_file(plan: ModelPlan, name: str, wanted: TensorDataType | None) -> Rearra
         name: The file's.
         wanted: As for `as_folder`.
 
-    Raises: As `as_folder`; MODEL_INCOMPLETE as `original_tensors`.
+    Raises: As `as_folder`; MODEL_INCOMPLETE as `original_tensors`; MODEL_HEADER_TOO_LARGE where
+        its header would hold more than is read.
     """
     kind = kind_of(plan)
     tensors = [
@@ -82,7 +85,13 @@ def as_file(plan: ModelPlan, name: str, wanted: TensorDataType | None) -> Rearra
         for each in original_tensors(kind.parts[network.name], network)
     ]
     marks = [Copied(mark, (0,), "F32", ()) for mark in _marks(plan, kind)]
-    return Rearranged({name: [*tensors, *marks]}, _metadata(plan, kind), {})
+    held = json.dumps(
+        held_texts(plan, plan.files, retyped=wanted is not None), ensure_ascii=False
+    )
+    if len(held) > MAX_CHARACTERS:
+        raise too_large("would hold tokenizers in its header")
+    metadata = {**_metadata(plan, kind), HELD_FILES: held}
+    return Rearranged({name: [*tensors, *marks]}, metadata, {})
 
 
 def _folders_name(network: NetworkPlan, name: str) -> str:
@@ -111,7 +120,7 @@ def copied(
             "Numbers that lie together in the result are of several types, or are stored "
             "divided by a scale; name a data type for the result.",
             reason=Reason.MODEL_DTYPE_UNSUPPORTED,
-            metadata={"tensor": one_line(origins[0].stored.name, 200)},
+            metadata={"tensor": fit_to_show(origins[0].stored.name, 200)},
         )
     sources = tuple(_source(origin, transposed=transposed) for origin in origins)
     return Copied(name, shape, types.pop(), sources)
@@ -156,7 +165,7 @@ def _marks(plan: ModelPlan, kind: CheckpointKind) -> Iterator[str]:
 
 
 def _metadata(plan: ModelPlan, kind: CheckpointKind) -> dict[str, str]:
-    """By the model metadata standard, with what shapes do not tell."""
+    """By the model metadata standard."""
     configs = {network.name: network.config for network in plan.networks}
     width, height = native_size(configs["unet"], configs["vae"])
     predicted = plan.scheduler_config.get("prediction_type", kind.prediction.value)
@@ -170,19 +179,17 @@ def _metadata(plan: ModelPlan, kind: CheckpointKind) -> dict[str, str]:
         "modelspec.license": card.license,
         "modelspec.tags": ",".join(card.tags),
     }
-    held = json.dumps(held_texts(plan, plan.files), ensure_ascii=False)
-    told = {key: text for key, text in said.items() if text}
-    return {"format": "pt", **told, HELD_FILES: held}
+    return {"format": "pt", **{key: text for key, text in said.items() if text}}
 
 
 def _card(metadata: Mapping[str, str]) -> str:
     """A model card with what a header said; empty where it said nothing."""
     lines = [
-        f"{key}: {one_line(metadata[f'modelspec.{key}'], 512)}"
+        f"{key}: {fit_to_show(metadata[f'modelspec.{key}'], 512)}"
         for key in ("license", "description")
         if metadata.get(f"modelspec.{key}")
     ]
-    tags = [one_line(tag, 64) for tag in metadata.get("modelspec.tags", "").split(",")]
+    tags = [fit_to_show(tag, 64) for tag in metadata.get("modelspec.tags", "").split(",")]
     if any(tags):
         lines += ["tags:", *(f"- {tag}" for tag in tags if tag)]
     return "\n".join(["---", *lines, "---", ""]) if lines else ""

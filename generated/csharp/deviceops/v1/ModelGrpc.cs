@@ -1008,8 +1008,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_BenchmarkModel, null, options, request);
       }
       /// <summary>
-      /// Rewrite a model as safetensors, in a process of its own. Pickles only where the
-      /// operator allows them.
+      /// Rewrite a model as safetensors, in a process of its own: with numbers of another type,
+      /// and from one file to a folder or back. Pickles only where the operator allows them.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
       /// (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
       /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
@@ -1025,8 +1025,8 @@ namespace DeviceOperations.V1 {
         return ConvertModel(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Rewrite a model as safetensors, in a process of its own. Pickles only where the
-      /// operator allows them.
+      /// Rewrite a model as safetensors, in a process of its own: with numbers of another type,
+      /// and from one file to a folder or back. Pickles only where the operator allows them.
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
       /// (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
       /// RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.

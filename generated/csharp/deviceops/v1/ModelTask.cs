@@ -2292,7 +2292,8 @@ namespace DeviceOperations.V1 {
     public const int FormatFieldNumber = 6;
     private global::DeviceOperations.V1.ModelFormat format_ = global::DeviceOperations.V1.ModelFormat.Unspecified;
     /// <summary>
-    /// Format of the result: SAFETENSORS or DIFFUSERS_FOLDER. Default: SAFETENSORS.
+    /// Format of the result: SAFETENSORS or DIFFUSERS_FOLDER. A checkpoint or refiner of one
+    /// becomes the other; everything else stays what it is. Default: SAFETENSORS.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -300,8 +300,8 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ConvertModel(self, request, context):
-        """Rewrite a model as safetensors, in a process of its own. Pickles only where the
-        operator allows them.
+        """Rewrite a model as safetensors, in a process of its own: with numbers of another type,
+        and from one file to a folder or back. Pickles only where the operator allows them.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
         (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
         RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.

@@ -121,8 +121,8 @@ class ModelServiceStub:
     Errors: as LoadModel.
     """
     ConvertModel: _grpc.UnaryStreamMultiCallable[_model_task_pb2.ConvertModelRequest, _model_task_pb2.ConvertModelResponse]
-    """Rewrite a model as safetensors, in a process of its own. Pickles only where the
-    operator allows them.
+    """Rewrite a model as safetensors, in a process of its own: with numbers of another type,
+    and from one file to a folder or back. Pickles only where the operator allows them.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
     (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
     RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
@@ -250,8 +250,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     Errors: as LoadModel.
     """
     ConvertModel: _aio.UnaryStreamMultiCallable[_model_task_pb2.ConvertModelRequest, _model_task_pb2.ConvertModelResponse]  # type: ignore[assignment]
-    """Rewrite a model as safetensors, in a process of its own. Pickles only where the
-    operator allows them.
+    """Rewrite a model as safetensors, in a process of its own: with numbers of another type,
+    and from one file to a folder or back. Pickles only where the operator allows them.
     Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
     (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
     RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.
@@ -461,8 +461,8 @@ class ModelServiceServicer:
         request: _model_task_pb2.ConvertModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_model_task_pb2.ConvertModelResponse], _abc.AsyncIterator[_model_task_pb2.ConvertModelResponse]]:
-        """Rewrite a model as safetensors, in a process of its own. Pickles only where the
-        operator allows them.
+        """Rewrite a model as safetensors, in a process of its own: with numbers of another type,
+        and from one file to a folder or back. Pickles only where the operator allows them.
         Errors: NOT_FOUND (MODEL_NOT_FOUND), FAILED_PRECONDITION (any MODEL_ reason), DATA_LOSS
         (MODEL_CHECKSUM_MISMATCH), ALREADY_EXISTS (NAME_TAKEN), INVALID_ARGUMENT (NAME_INVALID),
         RESOURCE_EXHAUSTED (DISK_FULL), CANCELLED.

@@ -307,7 +307,9 @@ class ConvertModelRequest(_message.Message):
     data_type: _common_pb2.TensorDataType.ValueType
     """Data type of the result's weights; UNSPECIFIED keeps each tensor's own."""
     format: _model_info_pb2.ModelFormat.ValueType
-    """Format of the result: SAFETENSORS or DIFFUSERS_FOLDER. Default: SAFETENSORS."""
+    """Format of the result: SAFETENSORS or DIFFUSERS_FOLDER. A checkpoint or refiner of one
+    becomes the other; everything else stays what it is. Default: SAFETENSORS.
+    """
     @_builtins.property
     def options(self) -> _session_pb2.WorkOptions:
         """Idempotency, priority, timeouts, what a lost stream means."""

@@ -20,13 +20,14 @@ from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
 from domains.model.backends.component import plan_component
+from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.networks import build_empty, fill
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.jobs import LoadJob
 from domains.model.types import ModelType
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPart, ModelPlace, PartDataType, TensorDataType
-from tests.domains.model.disk import DEMO, files_at
+from tests.domains.model.disk import DEMO, copy_demo, edit, files_at
 from tests.domains.model.originals import original_control, parts_of, refiner_file
 from tests.fakes.jobs import Listener, changed
 
@@ -102,6 +103,7 @@ KINDS: list[tuple[Callable[[Path], Path], ModelType, str]] = [
 def test_a_network_is_loaded_once_run_once_and_beside_the_checkpoint(
     own: Engine,
     tmp_path: Path,
+    offline: None,
     write: Callable[[Path], Path],
     type: ModelType,
     component: str,
@@ -146,7 +148,7 @@ def same(found: torch.nn.Module, path: Path) -> None:
     assert all(torch.equal(tensor, wanted[name]) for name, tensor in found.state_dict().items())
 
 
-def test_a_refiner_is_loaded_and_run_once(own: Engine, tmp_path: Path) -> None:
+def test_a_refiner_is_loaded_and_run_once(own: Engine, tmp_path: Path, offline: None) -> None:
     path, _ = refiner_file(tmp_path)
     job, heard = job_of(path, ModelType.REFINER, warm_up=True), Listener()
     report = own.load(job, heard)
@@ -265,6 +267,29 @@ def test_a_file_that_changed_is_loaded_again(own: Engine, tmp_path: Path) -> Non
     same(network(own, path), path)
 
 
+def test_a_configuration_beside_it_that_changed_counts_as_the_file_does(
+    own: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "canny.safetensors"
+    save_file(load_file(CANNY / "diffusion_pytorch_model.safetensors"), path)
+    shutil.copy(CANNY / "config.json", tmp_path)
+    edit(tmp_path / "config.json", norm_num_groups=7)
+    scanner = DiskScanner([tmp_path])
+    (model,) = scanner.scan().models
+    assert model.problem is not None
+    assert model.problem.reason is Reason.MODEL_CONFIG_INVALID
+    edit(tmp_path / "config.json", norm_num_groups=32)
+    (model,) = scanner.scan().models
+    assert model.usable
+
+    own.load(job_of(path, ModelType.CONTROL_NET), Listener())
+    edit(tmp_path / "config.json", norm_eps=0.5)
+    again = own.load(job_of(path, ModelType.CONTROL_NET), Listener())
+    assert again.origin is ModelOrigin.DISK
+    loaded: Any = network(own, path)
+    assert loaded.config["norm_eps"] == 0.5
+
+
 @pytest.mark.parametrize("path", [VAE, CANNY])
 def test_numbers_that_are_not_finite_show_when_it_is_run(
     own: Engine, tmp_path: Path, path: Path
@@ -334,6 +359,33 @@ def test_what_one_work_needs_stays_together_and_the_rest_makes_room(
     own.load(job_of(idle, ModelType.VAE, "idle"), Listener())
     assert held() == {"idle"}
     own.load(CHECKPOINT, Listener())
+
+
+def test_what_work_needs_is_not_switched_into_another(
+    own: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def never(model: Any, _prepared: Any) -> bool:
+        tried.append(model.model_id)
+        return False
+
+    monkeypatch.setattr(loader, "missing_beside", lambda *_: 1 << 50)
+    monkeypatch.setattr(loader, "can_become", never)
+    other = WantedModel("other", ModelPlace.of(copy_demo(tmp_path / "other")))
+    loads = own._loader
+    loads.ready(WantedModel("good", ModelPlace.of(DEMO)), Listener(), Clock())
+    loads.ready_network(
+        WantedModel("vae", ModelPlace.of(VAE), type=ModelType.VAE), Listener(), Clock()
+    )
+    loads.ready(other, Listener(), Clock())
+    assert tried == []
+    # Nor is a network ever asked whether it can become a checkpoint.
+    loads.models.end_work()
+    loads.let_go_of(other.place)
+    loads.ready(other, Listener(), Clock())
+    assert tried == ["good"]
+    loads.models.end_work()
 
 
 def test_all_that_work_uses_is_in_use(own: Engine) -> None:

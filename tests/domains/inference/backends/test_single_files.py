@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +48,6 @@ from tests.fakes.jobs import Listener
 
 CLIP = Path(plan_model.__code__.co_filename).parent / "bundled" / "clip-tokenizer"
 EULER = SchedulerSettings(Scheduler.EULER_DISCRETE)
-
-
-@pytest.fixture
-def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody opens a socket to anywhere."""
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        raise AssertionError("a socket was opened")
-
-    for name in ("connect", "connect_ex", "sendto"):
-        monkeypatch.setattr(socket.socket, name, refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
 
 
 def test_sdxl_in_one_file_draws_the_folders_picture(draw, tmp_path, offline):

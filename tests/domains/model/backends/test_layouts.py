@@ -10,6 +10,7 @@ import pytest
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.disk_scanner import DiskScanner
+from domains.model.backends.inspector import rearranged
 from domains.model.backends.inspector.rearranged import Rearranged, as_file, as_folder
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import build_empty
@@ -17,7 +18,7 @@ from domains.model.backends.plans import plan_model
 from domains.model.types import ModelType
 from tests.domains.model.corpus.kinds import kinds, write
 from tests.domains.model.corpus.parts import Shapes, part
-from tests.domains.model.disk import DEMO, files_at, write_safetensors
+from tests.domains.model.disk import DEMO, edit, files_at, write_safetensors
 
 # What a file may hold beside its networks, and what compares texts with pictures.
 EXTRAS = re.compile(
@@ -136,6 +137,35 @@ def test_a_refiner_with_a_checkpoints_networks_is_no_whole_model() -> None:
 
     assert refused.value.reason is Reason.MODEL_INCOMPATIBLE
     assert "no text_encoder_2 and no vae of its own" in refused.value.message
+
+
+@pytest.mark.parametrize("predicted", ["epsilon", "v_prediction"])
+@pytest.mark.parametrize("name", ["sdxl", "sd1", "sd2"])
+def test_what_is_predicted_goes_both_ways(tmp_path: Path, name: str, predicted: str) -> None:
+    """Whatever the family usually predicts, and where nothing but the folder says it."""
+    folder = folder_of(plan_model(files_at(write(tmp_path, name))), tmp_path / "folder")
+    edit(folder / "scheduler" / "scheduler_config.json", prediction_type=predicted)
+
+    result = as_file(plan_model(files_at(folder)), "one.safetensors", None)
+    (tensors,) = shapes(result).values()
+    for metadata in (result.metadata, {"format": "pt"}):
+        path = write_safetensors(tmp_path / "one.safetensors", tensors, metadata=metadata)
+        if "deviceops.files" not in metadata and name == "sd2":
+            continue  # its tensors do not tell, and other programs measure it
+        assert plan_model(files_at(path)).scheduler_config["prediction_type"] == predicted
+
+
+def test_a_header_holds_no_more_than_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_model(files_at(DEMO))
+    held = as_file(plan, "one.safetensors", None).metadata["deviceops.files"]
+    monkeypatch.setattr(rearranged, "MAX_CHARACTERS", len(held) - 1)
+
+    with pytest.raises(FailedPrecondition) as refused:
+        as_file(plan, "one.safetensors", None)
+
+    assert refused.value.reason is Reason.MODEL_HEADER_TOO_LARGE
 
 
 def real(name: str) -> Shapes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from domains.errors import DataLoss, FailedPrecondition, Reason, ResourceExhausted
@@ -32,7 +33,7 @@ Tensors = dict[str, torch.Tensor]
 def changed(source: Path, target: Path, told: Told | None = None, **changes: Any) -> Path:
     """Convert into the other layout; a target with an ending is a file."""
     folder = target if not target.suffix else target.parent
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     job = ConvertJob("x", ModelPlace.of(source), folder, target.name, rearrange=True, **changes)
     report: ConversionReport = convert(job, told or Told())
     assert report.size_bytes > 0
@@ -148,6 +149,9 @@ def test_a_data_type_goes_with_it(file: Path, tmp_path: Path, to_folder: bool) -
         parts = parts_of(changed(path, tmp_path / "xl"))
     for part, tensors in parts_of(DEMO).items():
         alike(parts[part], {name: tensor.bfloat16() for name, tensor in tensors.items()})
+    # It would make the numbers what they were, in programs that heed it.
+    config = json.loads((tmp_path / "xl" / "text_encoder" / "config.json").read_bytes())
+    assert "dtype" not in config
 
 
 def test_shards_become_one_file(tmp_path: Path) -> None:
@@ -260,3 +264,24 @@ def test_a_header_that_holds_no_configurations_is_refused(
         plan_model(files_at(path))
 
     assert refused.value.reason is Reason.MODEL_CONFIG_INVALID
+
+
+def test_names_that_a_header_holds_are_never_written_to(file: Path, tmp_path: Path) -> None:
+    held = json.loads(header_of(file)["deviceops.files"])
+    names = ("../evil.txt", "/evil.txt", "unet/../../evil.txt", "evil.txt", "unet/evil.py")
+    held |= dict.fromkeys(names, "evil")
+    path = tmp_path / "odd.safetensors"
+    save_file(load_file(file), path, {"format": "pt", "deviceops.files": json.dumps(held)})
+    folder = changed(path, tmp_path / "inner" / "folder")
+
+    written = {each for each in tmp_path.rglob("*") if each.is_file()} - {path}
+    assert all(each.is_relative_to(folder) for each in written)
+    assert not [each for each in written if "evil" in each.name]
+    assert not Path("/evil.txt").exists()
+    same_model(DEMO, folder)
+
+
+def header_of(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as opened:
+        metadata: dict[str, str] = opened.metadata()
+    return metadata

@@ -1,0 +1,109 @@
+"""Models that wait for a part of generation: listed, loaded and checked, and not drawn with."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from deviceops.v1 import inference_pb2, model_info_pb2, model_pb2
+from domains.model.backends.inspector.conversion import convert
+from domains.model.jobs import ConvertJob
+from domains.values import ModelPlace
+from tests.domains.model.backends.inspector.context import Told
+from tests.domains.model.disk import DEMO, copy_demo, edit
+from tests.domains.model.originals import refiner_file
+from tests.e2e.test_load_model import load, loaded
+from tests.e2e.test_model_tasks import check, converting, refused
+from tests.running import Client, RunningServer, start_server
+
+ALL = ("refiner-folder", "masked", "masked-file")
+
+
+def rearranged(source: Path, folder: Path, name: str) -> None:
+    job = ConvertJob("x", ModelPlace.of(source), folder, name, rearrange=True)
+    convert(job, Told())
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    refiner_file(elsewhere)
+    rearranged(elsewhere / "refiner.safetensors", folder / "refiner-folder", "refiner-folder")
+    masked = copy_demo(folder / "masked")
+    edit(masked / "unet" / "config.json", in_channels=9)
+    edit(masked / "model_index.json", _class_name="StableDiffusionXLInpaintPipeline")
+    (unet,) = (masked / "unet").glob("*.safetensors")
+    tensors = load_file(unet)
+    first = tensors["conv_in.weight"]
+    beside = torch.zeros(first.shape[0], 5, 3, 3, dtype=first.dtype)
+    save_file({**tensors, "conv_in.weight": torch.cat([first, beside], dim=1)}, unet)
+    rearranged(masked, folder, "masked-file.safetensors")
+    shutil.copytree(DEMO.parent / "emoji-refiner", folder / "emoji-refiner")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
+    """A server over that folder."""
+    data = tmp_path_factory.mktemp("data")
+    with start_server(data, "--model-root", str(root), "--no-preload") as server:
+        yield server
+
+
+@pytest.fixture
+async def client(running: RunningServer) -> AsyncIterator[Client]:
+    async with asyncio.timeout(300), running.client() as connected:
+        yield connected
+
+
+async def model_of(client: Client, model_id: str) -> model_info_pb2.Model:
+    request = model_pb2.GetModelRequest(model_id=model_id)
+    return (await client.model.GetModel(request, metadata=client.metadata)).model
+
+
+@pytest.mark.parametrize("model_id", [*ALL, "emoji-refiner"])
+async def test_each_says_what_it_waits_for(client: Client, model_id: str) -> None:
+    model = await model_of(client, model_id)
+
+    assert model.usable, model.problem
+    assert any("later" in remark for remark in model.remarks)
+    assert model.inpainting is model_id.startswith("masked")
+    assert not model.is_default
+
+
+@pytest.mark.parametrize("model_id", ALL)
+async def test_each_is_loaded_and_run_once(client: Client, model_id: str) -> None:
+    _, model = await loaded(load(client, model_id=model_id, warm_up=True))
+    report = await check(client, model_id, "DEEP", device_id="cpu")
+
+    assert model.size.value_bytes > 0
+    assert report.valid, report.findings
+
+
+@pytest.mark.parametrize("model_id", ["masked", "masked-file"])
+async def test_nothing_is_drawn_with_what_takes_a_mask(client: Client, model_id: str) -> None:
+    request = inference_pb2.GenerateRequest()
+    request.settings.model_id = model_id
+    request.settings.prompt = "a robot"
+    failed = await refused(client.inference.Generate(request, metadata=client.metadata))
+
+    assert (failed.reason, failed.metadata["fields"]) == ("NOT_BUILT", "inpainting")
+    assert "inpainting comes later" in failed.message
+
+
+async def test_a_refiner_that_borrows_is_checked_and_not_loaded_alone(client: Client) -> None:
+    failed = await refused(load(client, model_id="emoji-refiner"))
+    report = await check(client, "emoji-refiner", "DEEP")
+    file = await refused(converting(client, "emoji-refiner", "one-file"))
+
+    assert failed.reason == "MODEL_INCOMPATIBLE"
+    assert "checkpoint whose pictures it refines" in failed.message
+    assert report.valid, report.findings
+    assert file.reason == "MODEL_INCOMPATIBLE"
