@@ -16,6 +16,8 @@ from deviceops.v1 import (
     common_pb2,
     device_info_pb2,
     event_pb2,
+    memory_info_pb2,
+    memory_pb2,
     model_info_pb2,
     model_pb2,
     model_task_pb2,
@@ -27,6 +29,7 @@ from tests.e2e.errors import Refusal, read
 from tests.running import Client, RunningServer, small_request, start_server
 
 CPU = "cpu:0"
+PATIENCE_SECONDS = 120.0
 MODEL = "emoji-xl"
 
 
@@ -282,6 +285,31 @@ async def test_an_unloaded_model_is_gone_and_can_come_back(client: Client) -> No
     assert report.freed.value_bytes == model.size.value_bytes
     assert not after.loaded
     assert back.origin == model_info_pb2.MODEL_ORIGIN_DISK
+
+
+async def test_watchers_hear_why_memorys_upkeep_took_a_model(client: Client) -> None:
+    await loaded(load(client, model_id=MODEL, device_id="cpu"))
+    watch = client.model.WatchModels(
+        model_pb2.WatchModelsRequest(model_id=MODEL),
+        metadata=client.metadata,
+        timeout=PATIENCE_SECONDS,
+    )
+    all_that_is_idle = memory_pb2.EvictModelsRequest(
+        place=memory_info_pb2.MemoryPlace(device_id=CPU), target_free_bytes=1 << 40
+    )
+    last, gone = None, False
+    async for told in watch:
+        last, gone = told, told.kind == model_pb2.MODEL_EVENT_KIND_UNLOADED
+        if gone:
+            break
+        if told.kind == model_pb2.MODEL_EVENT_KIND_LOADED:
+            async for _ in client.memory.EvictModels(
+                all_that_is_idle, metadata=client.metadata
+            ):
+                pass
+
+    assert gone
+    assert last.cause == model_pb2.EVICTION_CAUSE_REQUESTED
 
 
 async def test_unloading_waits_for_the_work_that_uses_it(client: Client) -> None:

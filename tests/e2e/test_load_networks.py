@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from deviceops.v1 import (
     common_pb2,
+    memory_info_pb2,
     memory_pb2,
     model_cache_pb2,
     model_info_pb2,
@@ -205,3 +206,14 @@ async def test_main_memory_keeps_a_network_and_a_load_takes_it_from_there(
         _, model = await loaded(load(client, model_id=model_id))
         assert model.origin == model_info_pb2.MODEL_ORIGIN_CACHED
         assert (await status(client, model_id)).cached.model_id == model_id
+
+
+async def test_networks_give_way_when_memory_is_asked_for(client: Client) -> None:
+    await loaded(load(client, model_id="canny"))
+    request = memory_pb2.EvictModelsRequest(
+        place=memory_info_pb2.MemoryPlace(device_id="cpu"), target_free_bytes=1 << 40
+    )
+    call = client.memory.EvictModels(request, metadata=client.metadata)
+    events = [answer.event async for answer in call]
+    assert events[-1].HasField("completed")
+    assert not (await status(client, "canny")).loaded

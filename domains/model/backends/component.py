@@ -28,7 +28,7 @@ from domains.model.backends.usability import check_usable
 from domains.model.backends.weight_files import weight_files
 from domains.model.types import Architecture, ModelType
 
-_CONFIG = "config.json"
+CONFIG_FILE = "config.json"
 _CLASSES = {each.name: each for each in (VAE, CONTROL_NET, CLIP_TEXT, CLIP_TEXT_PROJECTION)}
 _NAMES = {"ControlNetModel": "controlnet", "AutoencoderKL": "vae"}
 _PREFIXES = ("first_stage_model.", "control_model.", "cond_stage_model.transformer.")
@@ -61,11 +61,11 @@ def plan_component(files: ConfinedFiles) -> NetworkPlan:
 
 
 def _of_folder(files: ConfinedFiles) -> NetworkPlan:
-    network_class = _named_class(read_config(files, _CONFIG))
+    network_class = _named_class(read_config(files, CONFIG_FILE))
     if network_class is None:
         raise _unsupported()
     name = _name(network_class)
-    config = network_config(files, _CONFIG, network_class)
+    config = network_config(files, CONFIG_FILE, network_class)
     weights = weight_files(files, "", network_class.weights_name)
     return NetworkPlan(
         name, network_class, config, folder_tensors(name, network_class, weights)
@@ -111,11 +111,11 @@ def _class_of(found: Recognised, header: Header) -> NetworkClass:
 def _given(files: ConfinedFiles, header: Header, network_class: NetworkClass) -> Config | None:
     """The configuration that a file names, or that lies beside it and is of its class."""
     folder = companion_of(files, header.metadata) or beside(files)
-    if not folder.has_file(_CONFIG):
+    if not folder.has_file(CONFIG_FILE):
         return None
-    if _named_class(read_config(folder, _CONFIG)) is not network_class:
+    if _named_class(read_config(folder, CONFIG_FILE)) is not network_class:
         return None
-    return network_config(folder, _CONFIG, network_class)
+    return network_config(folder, CONFIG_FILE, network_class)
 
 
 def _settings(found: Recognised, network_class: NetworkClass, stored: Stored) -> Config:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.checkpoint import inspect_checkpoint
 from domains.model.backends.companion import beside, companion_of
-from domains.model.backends.component import plan_component
+from domains.model.backends.component import CONFIG_FILE, plan_component
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.diffusers_folder import INDEX_FILE, inspect_folder
 from domains.model.backends.families.registry import FAMILIES
@@ -100,8 +100,8 @@ def fingerprint(files: ConfinedFiles) -> Fingerprint:
 
 
 def companion_state(files: ConfinedFiles, metadata: Mapping[str, str]) -> Fingerprint:
-    """The state of the folder whose configuration a file names; empty where there is none, and
-    for a configuration that the file holds itself.
+    """The state of the folder whose configuration a file names, or else of the configuration
+    beside it, which a network of its own takes; empty for one that the file holds itself.
 
     Args:
         files: The model that is one file.
@@ -113,6 +113,8 @@ def companion_state(files: ConfinedFiles, metadata: Mapping[str, str]) -> Finger
     """
     try:
         given = companion_of(files, metadata)
+        if given is None:
+            return beside(files).states([CONFIG_FILE])
         # What it holds itself is part of its own state.
         return _of_folder(given) if isinstance(given, ConfinedFiles) else ()
     except FailedPrecondition:

@@ -21,7 +21,7 @@ from domains.model.backends.root_look import Remark
 from domains.model.backends.roots import Found, RootWalk, found_again
 from domains.model.backends.single_file import unusable
 from domains.model.errors import PathOutsideRoot
-from domains.model.types import Model, Problem
+from domains.model.types import LONE_NETWORKS, Model, ModelFormat, Problem
 
 _LOG = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _LOG = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Judged:
     """A model of a root as it was found, and what it is; it has no id yet. `companion` is the
-    folder whose configuration it names, as it was."""
+    folder whose configuration it names, or the configuration beside it, as it was."""
 
     found: Found
     model: Model
@@ -168,13 +168,16 @@ def _is_fresh(found: Found, seconds: float) -> bool:
 
 
 def _companion(judged: Judged, root: Root) -> Fingerprint:
-    """The state of what a file names, which shows in no state of the file.
+    """The state of what a file names, or has beside it as a network of its own may, which shows
+    in no state of the file.
 
     Raises: As `companion_state`.
     """
-    if CONFIGURATION not in judged.model.metadata:
+    model = judged.model
+    alone = model.type in LONE_NETWORKS and model.format is ModelFormat.SAFETENSORS
+    if not alone and CONFIGURATION not in model.metadata:
         return ()
-    return companion_state(ConfinedFiles(judged.found.place, root), judged.model.metadata)
+    return companion_state(ConfinedFiles(judged.found.place, root), model.metadata)
 
 
 def _touches(relative: str, unread: str) -> bool:

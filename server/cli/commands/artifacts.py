@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from server.cli.commands.options import AsJson, connected
+from server.cli.listing import ListingGroup
 from server.cli.reporting import reported
 
-app = typer.Typer(help="List what the server keeps, fetch or delete it.")
+app = typer.Typer(cls=ListingGroup, help="List what the server keeps, fetch or delete it.")
 
 ArtifactId = Annotated[str, typer.Argument(metavar="SHA256")]
 

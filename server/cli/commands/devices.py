@@ -7,9 +7,12 @@ from typing import Annotated
 import typer
 
 from server.cli.commands.options import AsJson, connected
+from server.cli.listing import ListingGroup
 from server.cli.reporting import leave, reported
 
-app = typer.Typer(help="List this machine's devices, watch them, measure or change one.")
+app = typer.Typer(
+    cls=ListingGroup, help="List this machine's devices, watch them, measure or change one."
+)
 
 SELF_TEST_TIMEOUT = 300.0  # seconds; a session's own default
 DeviceId = Annotated[

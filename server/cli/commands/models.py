@@ -14,13 +14,15 @@ from server.cli.commands import (
     models_on_device,
 )
 from server.cli.commands.options import AsJson, connected
+from server.cli.listing import ListingGroup
 from server.cli.reporting import reported
 
 if TYPE_CHECKING:
     from deviceops.v1 import model_info_pb2
 
 app = typer.Typer(
-    help="List the models of the catalogue; show, load, unload one; bring one in."
+    cls=ListingGroup,
+    help="List the models of the catalogue; show, load, unload one; bring one in.",
 )
 models_on_device.add_to(app)
 model_tasks.add_to(app)

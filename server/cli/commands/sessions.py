@@ -18,9 +18,10 @@ from server.cli.commands.session_options import (
     WithPriority,
     WithState,
 )
+from server.cli.listing import ListingGroup
 from server.cli.reporting import leave, reported
 
-app = typer.Typer(help="List sessions, show, watch or control them.")
+app = typer.Typer(cls=ListingGroup, help="List sessions, show, watch or control them.")
 
 
 @app.callback(invoke_without_command=True)

@@ -50,6 +50,16 @@ def machine(scripted: ScriptedServer) -> ScriptedServer:
     return scripted
 
 
+@pytest.mark.parametrize("group", ["devices", "models", "sessions", "artifacts"])
+def test_list_may_be_said(against: Run, machine: ScriptedServer, group: str) -> None:
+    plain, said = against(group, "--json"), against(group, "list", "--json")
+    assert plain.exit_code == said.exit_code == 0, said.stderr
+    assert plain.stdout == said.stdout
+    assert plain.stdout
+    again = against(group, "list", "list")
+    assert again.exit_code == 2
+
+
 def test_models_lists_every_page(against: Run, machine: ScriptedServer) -> None:
     """The server decides how long a page is."""
     done = against("models")

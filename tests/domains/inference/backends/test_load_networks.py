@@ -20,13 +20,14 @@ from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
 from domains.model.backends.component import plan_component
+from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.networks import build_empty, fill
 from domains.model.backends.weight_reading import ParallelReader
 from domains.model.jobs import LoadJob
 from domains.model.types import ModelType
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPart, ModelPlace, PartDataType, TensorDataType
-from tests.domains.model.disk import DEMO, copy_demo, files_at
+from tests.domains.model.disk import DEMO, copy_demo, edit, files_at
 from tests.domains.model.originals import original_control, parts_of, refiner_file
 from tests.fakes.jobs import Listener, changed
 
@@ -264,6 +265,29 @@ def test_a_file_that_changed_is_loaded_again(own: Engine, tmp_path: Path) -> Non
     assert own.load(job_of(path, ModelType.VAE), Listener()).origin is ModelOrigin.DISK
     assert sum(each.model_id == "part" for each in own.held()) == 1
     same(network(own, path), path)
+
+
+def test_a_configuration_beside_it_that_changed_counts_as_the_file_does(
+    own: Engine, tmp_path: Path
+) -> None:
+    path = tmp_path / "canny.safetensors"
+    save_file(load_file(CANNY / "diffusion_pytorch_model.safetensors"), path)
+    shutil.copy(CANNY / "config.json", tmp_path)
+    edit(tmp_path / "config.json", norm_num_groups=7)
+    scanner = DiskScanner([tmp_path])
+    (model,) = scanner.scan().models
+    assert model.problem is not None
+    assert model.problem.reason is Reason.MODEL_CONFIG_INVALID
+    edit(tmp_path / "config.json", norm_num_groups=32)
+    (model,) = scanner.scan().models
+    assert model.usable
+
+    own.load(job_of(path, ModelType.CONTROL_NET), Listener())
+    edit(tmp_path / "config.json", norm_eps=0.5)
+    again = own.load(job_of(path, ModelType.CONTROL_NET), Listener())
+    assert again.origin is ModelOrigin.DISK
+    loaded: Any = network(own, path)
+    assert loaded.config["norm_eps"] == 0.5
 
 
 @pytest.mark.parametrize("path", [VAE, CANNY])
