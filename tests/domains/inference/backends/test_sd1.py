@@ -94,6 +94,11 @@ def loaded(path: Path) -> Any:
     kind: Any = StableDiffusionPipeline
     pipeline = kind.from_pretrained(path, dtype=torch.float32, local_files_only=True)
     pipeline.set_progress_bar_config(disable=True)
+    for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        for parameter in network.parameters():
+            # Mapped from a file it lies where the file has it, and how a tensor is aligned can
+            # decide the last bit of a product.
+            parameter.data = parameter.data.clone()
     return pipeline
 
 
@@ -250,7 +255,7 @@ def test_a_skip_beyond_the_text_encoder_is_refused(sd1):
         ("unet/config.json", {"cross_attention_dim": 1024}, "SD 2.x"),
         ("unet/config.json", {"cross_attention_dim": 64}, "different widths"),
         ("unet/config.json", {"addition_embed_type": "text_time"}, "inputs that SD 1.x"),
-        ("unet/config.json", {"in_channels": 9}, "disagree about the latents"),
+        ("unet/config.json", {"in_channels": 5}, "disagree about the latents"),
         ("vae/config.json", {"latents_mean": [0.1] * 4, "latents_std": [1.0] * 4}, "shifts"),
         ("text_encoder/config.json", {"use_attention_mask": True}, "mask"),
     ],
