@@ -7,12 +7,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from deviceops.v1 import artifact_pb2, model_task_pb2
+from deviceops.v1 import artifact_pb2, model_pb2, model_task_pb2
 from server.cli import device_tasks
 from server.cli.choices import UnusableOptions
 from server.cli.client import Client
 from server.cli.exits import Exit
-from server.cli.failures import CallFailed
+from server.cli.failures import CallFailed, CallFailure
 from server.cli.model_files import PICKLES, format_of, needed
 from server.cli.upload import upload
 
@@ -38,6 +38,28 @@ def files_at(path: Path) -> Mapping[str, Path]:
                 found[file.relative_to(path).as_posix()] = file
     chosen = needed(found, lambda name: found[name].read_bytes())
     return {name: found[name] for name in chosen}
+
+
+def check_free(client: Client, model_id: str) -> None:
+    """Refuse an id that a model has before gigabytes are fetched and sent for it.
+
+    Raises:
+        CallFailed: NAME_TAKEN; MODEL_ID_INVALID or whatever else the server says of that id.
+    """
+    try:
+        client.ask(client.models.GetModel, model_pb2.GetModelRequest(model_id=model_id))
+    except CallFailed as error:
+        if error.failure.status == "NOT_FOUND":
+            return
+        raise
+    raise CallFailed(
+        CallFailure(
+            "ALREADY_EXISTS",
+            f"There is a model {model_id!r} already; choose another id with --name.",
+            reason="NAME_TAKEN",
+            metadata={"model_id": model_id},
+        )
+    )
 
 
 def bring(client: Client, model_id: str, files: Mapping[str, Path], *, as_json: bool) -> Exit:

@@ -36,13 +36,24 @@ async def test_models_are_brought_and_drawn_with(tmp_path: Path) -> None:
         assert code == 0, out + err
         assert "Bearer secret" in hub.tokens
         assert "unet/old.bin" not in hub.fetched
-        code, out, err = await run(*deviceops(server, "artifacts", "list", "--json"))
-        assert code == 0, out + err
-        assert json.loads(out)["artifacts"] == []  # what went up was let go
 
+        fetched = [name for name in hub.fetched if name.endswith(".safetensors")]
         code, _, again = await run(*deviceops(server, "models", "import", str(LORA)))
         assert code != 0
         assert "NAME_TAKEN" in again
+        code, _, again = await run(
+            *deviceops(server, "models", "pull", "org/model", "--name", "fetched"),
+            HF_ENDPOINT=hub.url,
+            HF_HUB_OFFLINE="0",
+            HF_HOME=str(tmp_path / "home"),
+        )
+        assert code != 0
+        assert "NAME_TAKEN" in again
+        # Nothing large is fetched or sent for a name that is taken.
+        assert [name for name in hub.fetched if name.endswith(".safetensors")] == fetched
+        code, out, err = await run(*deviceops(server, "artifacts", "list", "--json"))
+        assert code == 0, out + err
+        assert json.loads(out)["artifacts"] == []  # and what went up before was let go
         code, out, err = await run(*deviceops(server, "models"), COLUMNS="200")
         assert "line-art" in out
         code, out, err = await run(

@@ -33,11 +33,12 @@ def import_model(
     Its files are sent, checked, and appear at once. What is there already is not sent.
     """
     from server.cli.model_files import id_for
-    from server.cli.model_import import bring, files_at
+    from server.cli.model_import import bring, check_free, files_at
 
     files = files_at(path)
     model_id = name or id_for(path.stem if path.is_file() else path.resolve().name)
     with connected(context) as client:
+        check_free(client, model_id)
         leave(bring(client, model_id, files, as_json=as_json))
 
 
@@ -62,7 +63,7 @@ def pull(
     """
     from server.cli.hub import Repository
     from server.cli.model_files import id_for
-    from server.cli.model_import import bring
+    from server.cli.model_import import bring, check_free
     from server.cli.wording import count, printable, size
 
     found = Repository(repository, revision)
@@ -70,11 +71,12 @@ def pull(
     total = size(sum(one.size_bytes for one in files))
     shown = f"{printable(repository)} at {found.commit[:8]}: {count(len(files))} files, {total}"
     typer.echo(shown, err=True)
+    model_id = name or id_for(Path(file).stem if file else repository.rpartition("/")[2])
     with connected(context) as client:
+        check_free(client, model_id)
         here = found.fetch(files)
         if file is not None:
             here = {Path(file).name: here[file]}
-        model_id = name or id_for(Path(file).stem if file else repository.rpartition("/")[2])
         code = bring(client, model_id, here, as_json=as_json)
     if not code:
         found.discard()
