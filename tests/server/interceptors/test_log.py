@@ -20,13 +20,21 @@ from tests.server.echo import ARITIES, failing, serving
 INTERCEPTORS = [LogInterceptor(), ErrorInterceptor(), RequestInterceptor()]
 
 
+async def written(lines: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The lines, once there are so many: a call's own comes after its answer."""
+    async with asyncio.timeout(30):
+        while len(lines) < count:  # noqa: ASYNC110 - whoever logs tells nobody
+            await asyncio.sleep(0.001)
+    return lines
+
+
 @pytest.mark.parametrize("arity", ARITIES)
 async def test_call_is_logged_with_method_status_and_time(
     arity: str, log_lines: list[dict[str, Any]]
 ) -> None:
     async with serving(INTERCEPTORS) as echo:
         await echo.call(arity)
-    [line] = log_lines
+    [line] = await written(log_lines, 1)
     assert (line["event"], line["method"], line["code"]) == (
         "call",
         f"/test.Echo/{arity}",
@@ -43,7 +51,7 @@ async def test_failed_call_is_logged_with_what_the_client_was_told(
     async with serving(INTERCEPTORS, failing(NotFound("Gone."))) as echo:
         with pytest.raises(grpc.aio.AioRpcError):
             await echo.call(arity)
-    [line] = log_lines
+    [line] = await written(log_lines, 1)
     assert (line["code"], line["level"]) == ("NOT_FOUND", "info")
 
 
@@ -51,7 +59,7 @@ async def test_fault_of_the_server_is_an_error_line(log_lines: list[dict[str, An
     async with serving(INTERCEPTORS, failing(KeyError("x"))) as echo:
         with pytest.raises(grpc.aio.AioRpcError):
             await echo.call("Unary")
-    incident, line = log_lines
+    incident, line = await written(log_lines, 2)
     assert incident["method"] == "/test.Echo/Unary"  # the incident knows its call
     assert (line["code"], line["level"]) == ("INTERNAL", "error")
 
@@ -76,7 +84,7 @@ async def test_call_without_an_answer_is_logged_with_why(
         if deadline_seconds is None:
             call.cancel()
         await asyncio.wait_for(ended.wait(), 30)
-    [line] = log_lines
+    [line] = await written(log_lines, 1)
     assert line["code"] == code
 
 
@@ -105,7 +113,7 @@ async def test_ids_are_logged_and_prompts_are_not(log_lines: list[dict[str, Any]
         )
         assert [response.event.session_id async for response in call] == ["session-7"]
     await server.stop(0)
-    [line] = log_lines
+    [line] = await written(log_lines, 1)
     assert (line["request_id"], line["session_id"]) == ("0b6c2f0e", "session-7")
     assert "private" not in str(line)
 
@@ -113,5 +121,5 @@ async def test_ids_are_logged_and_prompts_are_not(log_lines: list[dict[str, Any]
 async def test_health_probes_are_debug_lines(log_lines: list[dict[str, Any]]) -> None:
     async with serving(INTERCEPTORS, service="grpc.health.v1.Health") as echo:
         await echo.call("Unary")
-    [line] = log_lines
+    [line] = await written(log_lines, 1)
     assert line["level"] == "debug"
