@@ -202,6 +202,8 @@ class Engine:
         self, job: GenerationJob, model: LoadedModel, clock: Clock
     ) -> tuple[ActiveLora, ...]:
         """The LoRAs of a job, on the device and checked against the model's layers."""
+        if not job.settings.loras:
+            return ()
         with clock.time("load"):
             loras = tuple(
                 ActiveLora(

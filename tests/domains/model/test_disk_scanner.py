@@ -233,7 +233,7 @@ def test_single_files_are_listed_and_say_why_they_are_not_used(root: Path) -> No
     }
     assert "no text_encoder" in _message(models["xl"])
     assert style.usable
-    assert "comes later" in style.remarks[0]
+    assert style.remarks == ()
     assert "no kind of model" in _message(models["unknown"])
     assert models["unknown"].type is None
 

@@ -72,7 +72,13 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
         assert (lora.lora_rank, lora.lora_alpha) == (8, 8.0)
     assert models["line-art"].trigger_words == ("line art style",)
     waiting = {name for name, model in models.items() if model.remarks}
-    assert waiting == models.keys() - {"emoji-xl", "emoji-comic", "emoji-sd1"}
+    assert waiting == models.keys() - {
+        "emoji-xl",
+        "emoji-comic",
+        "emoji-sd1",
+        "line-art",
+        "pixel-art",
+    }
     assert all(model.usable for model in models.values())
     shared = models["emoji-refiner"].remarks[1]
     assert shared.startswith("It has no text_encoder_2 and vae of its own")
@@ -171,7 +177,7 @@ def test_what_cannot_draw_from_text_says_why(tmp_path: Path, name: str, what: st
 
 
 @pytest.mark.parametrize(
-    "name", ["lora-kohya-sdxl", "vae", "control-union", "rrdb", "clip-l", "ip-sdxl", "gfpgan"]
+    "name", ["vae", "control-union", "rrdb", "clip-l", "ip-sdxl", "gfpgan"]
 )
 def test_what_waits_for_a_feature_is_usable_and_says_so(tmp_path: Path, name: str) -> None:
     model = listed(tmp_path, name)
