@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -24,7 +22,7 @@ from tests.domains.model.originals import original_control, parts_of, refiner_fi
 from tests.e2e.test_load_model import CPU, in_type, load, loaded, refused, status, unload
 from tests.e2e.test_load_model import unloaded as unload_report
 from tests.e2e.test_model_tasks import check, reason
-from tests.running import Client, RunningServer, start_server
+from tests.running import Client
 
 MODELS = DEMO.parent
 CANNY = MODELS / "emoji-canny"
@@ -56,20 +54,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     short = Path(shutil.copytree(CANNY, folder / "short")) / WEIGHTS
     save_file({n: t for n, t in tensors.items() if n != "conv_in.bias"}, short)
     return folder
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
-    """A server over that folder."""
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--model-root", str(root), "--no-preload") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with asyncio.timeout(300), running.client() as connected:
-        yield connected
 
 
 ALL = ("emoji-vae", "vae-folder", "canny", "canny-original", "clip", "encoder", "refiner")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +23,7 @@ from tests.e2e.errors import Refusal
 from tests.e2e.test_load_model import status
 from tests.e2e.test_model_tasks import found, refused
 from tests.fakes.tiny_models import save_sd1
-from tests.running import Client, RunningServer, start_server
+from tests.running import Client
 
 CPU = device_info_pb2.DevicePlacement(device_id="cpu")
 
@@ -42,20 +40,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save({"a.weight": torch.zeros(2, 2)}, folder / "old.ckpt")
     write_safetensors(folder / "ink.safetensors", {"lora_te2_x.lora_up.weight": (8, 8)})
     return folder
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
-    """A server over that folder."""
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--model-root", str(root), "--no-preload") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with asyncio.timeout(300), running.client() as connected:
-        yield connected
 
 
 def optimizing(client: Client, model_id: str, target: str, **more: Any) -> Any:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from tests.domains.model.disk import DEMO, copy_demo, edit
 from tests.domains.model.originals import refiner_file
 from tests.e2e.test_load_model import load, loaded
 from tests.e2e.test_model_tasks import check, converting, refused
-from tests.running import Client, RunningServer, start_server
+from tests.running import Client
 
 ALL = ("refiner-folder", "masked", "masked-file")
 
@@ -47,20 +45,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rearranged(masked, folder, "masked-file.safetensors")
     shutil.copytree(DEMO.parent / "emoji-refiner", folder / "emoji-refiner")
     return folder
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
-    """A server over that folder."""
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--model-root", str(root), "--no-preload") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with asyncio.timeout(300), running.client() as connected:
-        yield connected
 
 
 async def model_of(client: Client, model_id: str) -> model_info_pb2.Model:

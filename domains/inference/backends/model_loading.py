@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from torch import nn
 
 from domains import heap
 from domains.errors import FailedPrecondition, Reason
@@ -26,6 +27,8 @@ from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
 from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
+from domains.model.backends.families.components import NetworkClass
+from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.networks import EmptyNetwork, build_empty, class_of, fill
 from domains.model.backends.plans import fingerprint, plan_whole
@@ -163,9 +166,7 @@ def build_networks(
     Raises:
         FailedPrecondition: As `build_empty` and `try_networks`.
     """
-    for network in prepared.plan.networks:
-        class_of(network.network_class)
-    heap.settle()  # before the first network, which will go again
+    import_classes(*(network.network_class for network in prepared.plan.networks))
     empty = []
     for network in prepared.plan.networks:
         check_stop()
@@ -207,16 +208,8 @@ def load_weights(
     networks = {}
     for network in empty:
         name = network.plan.name
-        progress.start(name)
-        with read_by_the_machine():
-            networks[name] = fill(
-                network,
-                data_type=prepared.data_type(name),
-                device=prepared.device,
-                on_bytes=progress.add,
-                open_bytes=source.open,
-            )
-        progress.report()
+        data_type = prepared.data_type(name)
+        networks[name] = read_weights(network, data_type, prepared.device, source, progress)
     return LoadedModel(
         model_id=prepared.model_id,
         place=prepared.place,
@@ -231,6 +224,43 @@ def load_weights(
         chosen=prepared.chosen,
         origin=source.origin,
     )
+
+
+def import_classes(*own: NetworkClass) -> None:
+    """Have the libraries import what networks are made of: those of every family, and `own`.
+
+    For before the first network is built, since that will go again: what is imported later
+    would be looked through with every collection of garbage.
+    """
+    families = (each for family in FAMILIES for each in family.networks.values())
+    for each in (*own, *families):
+        class_of(each)
+    heap.settle()
+
+
+def read_weights(
+    network: EmptyNetwork,
+    data_type: torch.dtype,
+    device: torch.device,
+    source: WeightSource,
+    progress: LoadProgress,
+) -> nn.Module:
+    """Read one network's weights onto a device and tell how far it is.
+
+    Raises:
+        FailedPrecondition: As `fill`; MODEL_INCOMPLETE where the machine cannot read a file.
+    """
+    progress.start(network.plan.name)
+    with read_by_the_machine():
+        module = fill(
+            network,
+            data_type=data_type,
+            device=device,
+            on_bytes=progress.add,
+            open_bytes=source.open,
+        )
+    progress.report()
+    return module
 
 
 def state_of(model_id: str, place: ModelPlace) -> Fingerprint:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 
-from domains import heap
 from domains.inference.backends.device import Numerics, traits_of
 from domains.inference.backends.dry_run import try_network
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.model_loading import (
     LoadProgress,
+    import_classes,
     read_by_the_machine,
+    read_weights,
     state_of,
 )
 from domains.inference.backends.precision import (
@@ -25,9 +26,8 @@ from domains.inference.backends.room import check_possible
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.weight_source import WeightSource
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.model_plan import NetworkPlan
-from domains.model.backends.networks import EmptyNetwork, build_empty, class_of, fill
+from domains.model.backends.networks import EmptyNetwork, build_empty
 from domains.model.backends.plans import plan_lone
 from domains.model.types import ModelType
 from domains.session.types import TransferProgress
@@ -79,11 +79,7 @@ def build_network(prepared: PreparedNetwork) -> EmptyNetwork:
     Raises:
         FailedPrecondition: As `build_empty` and `try_network`.
     """
-    # What is imported later would be looked through with every collection of garbage.
-    for family in FAMILIES:
-        for each in (prepared.plan.network_class, *family.networks.values()):
-            class_of(each)
-    heap.settle()
+    import_classes(prepared.plan.network_class)
     empty = build_empty(prepared.plan)
     try_network(prepared.plan.name, empty.module, prepared.plan.config)
     return empty
@@ -111,16 +107,8 @@ def load_network(
     """
     plan, wanted = prepared.plan, prepared.wanted
     progress = LoadProgress(plan.size_bytes, emit, check_stop)
-    progress.start(plan.name)
-    with read_by_the_machine():
-        module = fill(
-            empty,
-            data_type=prepared.numerics.data_type,
-            device=prepared.device,
-            on_bytes=progress.add,
-            open_bytes=source.open,
-        )
-    progress.report()
+    data_type = prepared.numerics.data_type
+    module = read_weights(empty, data_type, prepared.device, source, progress)
     return LoadedNetwork(
         model_id=wanted.model_id,
         place=wanted.place,
