@@ -11,6 +11,7 @@ from domains.device.types import DeviceKind
 from domains.inference import build as inference
 from domains.memory import build as memory
 from domains.model import build as model
+from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.session import build as session
@@ -65,6 +66,9 @@ class Composition:
             admit=lambda plan: self._memory.reactions.check_work(plan),
             clock=clock,
         )
+        self._pictures = picture.build(
+            settings, self._inspectors, self._session, self._artifact.store
+        )
         self._model = model.build(
             settings,
             pool,
@@ -118,6 +122,7 @@ class Composition:
             self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
+            self._pictures,
             describe=describe_failure,
         )
         domains = (
@@ -142,6 +147,7 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
+        await self._pictures.start()
         await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (

@@ -11,6 +11,7 @@ from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.servicer import InferenceServicer
+from domains.picture.core import Pictures
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
@@ -26,6 +27,7 @@ def build(
     place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
+    pictures: Pictures,
     *,
     describe: FaultReporter,
 ) -> InferenceServicer:
@@ -39,6 +41,7 @@ def build(
         place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
+        pictures: Prepares those that generations start from.
         describe: What a client sees of an error.
     """
     generations = Generations(
@@ -47,6 +50,7 @@ def build(
         models,
         runs,
         artifacts,
+        pictures,
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from domains.codec import FEW, Seconds, Value
 from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
@@ -31,6 +32,7 @@ class Timings(Value, frozen=True):
 
     load: Seconds = 0.0
     encode_text: Seconds = 0.0
+    prepare_input: Seconds = 0.0
     denoise: Seconds = 0.0
     decode: Seconds = 0.0
     encode_image: Seconds = 0.0
@@ -51,7 +53,8 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
-    `lora_places` where each LoRA of the settings lies, in their order.
+    `lora_places` where each LoRA of the settings lies, in their order. `picture` is what
+    image-to-image starts from; it has the size of the settings.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -68,6 +71,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     previews: PreviewSettings = PreviewSettings()
     cached: CachedModel | None = None
     lora_places: Annotated[tuple[ModelPlace, ...], FEW] = ()
+    picture: PreparedPicture | None = None
 
     @property
     def image_count(self) -> int:

@@ -17,6 +17,8 @@ from domains.model.jobs import (
     LoadReport,
 )
 from domains.model.types import Model, ModelType
+from domains.picture.core import KeptPicture
+from domains.picture.types import Canvas, InputImage, ResizeFit
 from domains.session.jobs import JobContext
 
 
@@ -120,6 +122,21 @@ class Models(Protocol):
     def sha256_of(self, model: Model) -> str:
         """The model's hash as far as it is known by now; empty where it is not, or where the
         model is no longer as it was."""
+        ...
+
+
+class PicturePreparer(Protocol):
+    """Input pictures, as image generation sees them."""
+
+    async def prepare(
+        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+    ) -> KeptPicture:
+        """Decode the picture that the call's client names in `field`, in the canvas's size.
+
+        Raises:
+            InvalidPicture: It cannot be used.
+            DomainError: It is not there, or cannot be stored or read now.
+        """
         ...
 
 

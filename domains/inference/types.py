@@ -12,11 +12,13 @@ from msgspec import Meta
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.limits import default_of
+from domains.picture.types import InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, OutputSettings, PartDataType
 
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
 
 
@@ -146,6 +148,17 @@ class LoraWeight(Value, frozen=True):
     text_encoder_weight: Strength | None = None
 
 
+class ImageToImage(Value, frozen=True):
+    """Start from a picture, of which `strength` (0 to 1) is noised away.
+
+    `image` is which one; None until it was prepared.
+    """
+
+    strength: Share = default_of("ImageToImage.strength")
+    fit: ResizeFit = ResizeFit.STRETCH
+    image: PictureFile | None = None
+
+
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
@@ -169,6 +182,7 @@ class GenerationSettings(Value, frozen=True):
     scheduler: SchedulerSettings = SchedulerSettings()
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
+    image_to_image: ImageToImage | None = None
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
@@ -177,6 +191,19 @@ class GenerationSettings(Value, frozen=True):
     def size(self) -> tuple[int, int]:
         """Width and height of resolved settings."""
         return resolved(self.width), resolved(self.height)
+
+    @property
+    def steps_taken(self) -> int:
+        """Steps of the schedule that each picture goes through, as diffusers'
+        `get_timesteps` has it; 0 where the strength leaves none."""
+        if self.image_to_image is None:
+            return self.steps
+        return min(int(self.steps * self.image_to_image.strength), self.steps)
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps of the schedule that are left out at its beginning."""
+        return self.steps - self.steps_taken
 
 
 def resolved(value: T | None) -> T:
@@ -209,7 +236,8 @@ class GenerationFacts:
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `unbuilt` names the fields that are set although this version does nothing with them.
+    `image` is the picture of image-to-image. `unbuilt` names the fields that are set although
+    this version does nothing with them.
     """
 
     settings: GenerationSettings
@@ -217,4 +245,5 @@ class GenerationRequest:
     placement: Placement
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
+    image: InputImage | None = None
     unbuilt: tuple[str, ...] = ()

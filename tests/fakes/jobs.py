@@ -9,6 +9,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from domains.inference.jobs import GenerationJob
+from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
 from domains.session.types import PreviewSettings, ProgressEvent
 from domains.values import ModelPlace
@@ -35,6 +36,7 @@ def changed(
     model_path: Path | None = None,
     previews: PreviewSettings | None = None,
     lora_places: tuple[ModelPlace, ...] = (),
+    picture: PreparedPicture | None = None,
     **settings: Any,
 ) -> GenerationJob:
     """The same job with other settings or previews, or for another folder."""
@@ -44,4 +46,5 @@ def changed(
         place,
         previews or job.previews,
         lora_places=lora_places,
+        picture=picture,
     )

@@ -1,4 +1,4 @@
-"""The denoising loop: from noise to the latents of a picture, one step at a time."""
+"""The denoising loop: from noisy to finished latents of a picture, one step at a time."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from domains.inference.backends.device import Numerics, StepFence
 from domains.inference.backends.second_try import with_room
+from domains.inference.backends.start import Start
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,11 @@ class StepState:
 def denoise(
     unet: nn.Module,
     scheduler: Any,
-    latents: torch.Tensor,
+    start: Start,
     conditioning: Conditioning,
     guidance: Guidance,
     *,
-    steps: int,
+    device: torch.device,
     numerics: Numerics,
     step_options: dict[str, Any],
     on_step: Callable[[StepState], None],
@@ -76,11 +77,11 @@ def denoise(
 
     Args:
         unet: Predicts noise, velocity or sample, as `scheduler` expects.
-        scheduler: Fresh, its timesteps set, its numbers on the CPU.
-        latents: float32 standard normal `[1, channels, height, width]` on the device.
+        scheduler: Fresh, its timesteps set and to begin at the start's, its numbers on the CPU.
+        start: From which latents and timestep on; it counts the steps.
         conditioning: From the model's family.
         guidance: Used when `conditioning` is guided.
-        steps: Steps as the user counts them.
+        device: Where `unet` and `conditioning` are.
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
         on_step: Called once per step as the user counts them.
@@ -88,10 +89,10 @@ def denoise(
         make_room: Called when memory ran out, before the one UNet call is made again.
 
     Returns:
-        float32 latents `[1, channels, height, width]`.
+        float32 latents `[1, channels, height, width]` on the device.
     """
-    latents = latents * scheduler.init_noise_sigma
-    timesteps = scheduler.timesteps
+    latents = start.latents.to(device)
+    timesteps, steps = scheduler.timesteps[start.first :], start.steps
     order = scheduler.order
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)

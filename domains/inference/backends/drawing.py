@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,6 +13,7 @@ import torch
 
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.encoding import encode_picture, read_picture
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.images import encode_image, texts_with_room
 from domains.inference.backends.latents import initial_noise, seeded_generator
@@ -31,8 +32,12 @@ from domains.inference.backends.previews import (
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
+from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
+from domains.inference.backends.vae import scale_latents
+from domains.inference.backends.vae_run import Tiling
 from domains.inference.jobs import GenerationReport, Timings
 from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage, JobContext
 from domains.session.types import (
     ImageDecoded,
@@ -72,7 +77,8 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `loras` are checked against the model's layers.
+    where memory is short. `loras` are checked against the model's layers. `picture` is what
+    image-to-image starts from.
     """
 
     model: LoadedModel
@@ -83,6 +89,7 @@ class Drawing:
     origin: ModelOrigin
     may_tile: bool = False
     loras: tuple[ActiveLora, ...] = ()
+    picture: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
 
     def run(self) -> GenerationReport:
@@ -112,9 +119,10 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
+        posterior = None if self.picture is None else self._encoded(self.picture)
         with on_denoiser(model, self.loras):
             for index, seed in enumerate(self.settings.seeds):
-                self._draw(index, seed, conditioning)
+                self._draw(index, seed, conditioning, posterior)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -140,10 +148,35 @@ class Drawing:
             )
         return text.conditioning
 
-    def _draw(self, index: int, seed: int, conditioning: Conditioning) -> None:
+    def _encoded(self, picture: PreparedPicture) -> Posterior:
+        """Encode the picture to start from: once, each image samples it for itself."""
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
+        with self.clock.time("prepare_input"):
+            posterior, degradations = encode_picture(
+                self.model,
+                read_picture(picture),
+                check_stop=self.context.check_stop,
+                tiling=self._tiling,
+            )
+        self._note(degradations)
+        return posterior
+
+    @property
+    def _tiling(self) -> Tiling:
+        return Tiling(self.may_tile, self.settings.vae_tiling)
+
+    def _note(self, degradations: Iterable[Degradation]) -> None:
+        """Each is reported once, however many pictures it concerns."""
+        self._degradations += [new for new in degradations if new not in self._degradations]
+
+    def _draw(
+        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+    ) -> None:
+        self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DENOISING, index))
         with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, conditioning)
+            latents = self._denoise(index, seed, conditioning, posterior)
             check_latents(latents)
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DECODING, index))
@@ -152,11 +185,9 @@ class Drawing:
                 self.model,
                 latents,
                 check_stop=self.context.check_stop,
-                may_tile=self.may_tile,
-                tiling=self.settings.vae_tiling,
+                tiling=self._tiling,
             )
-        # Each is reported once, however many pictures it concerns.
-        self._degradations += [new for new in degradations if new not in self._degradations]
+        self._note(degradations)
         self.context.emit(ImageDecoded(index))
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
@@ -171,20 +202,18 @@ class Drawing:
             EncodedImage(index, seed, width, height, self.settings.output.format, data)
         )
 
-    def _denoise(self, index: int, seed: int, conditioning: Conditioning) -> torch.Tensor:
+    def _denoise(
+        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+    ) -> torch.Tensor:
         settings, model = self.settings, self.model
-        width, height = settings.size
         generator = seeded_generator(seed)
         scheduler = build_scheduler(
-            settings.scheduler, model.plan.scheduler_config, steps=settings.steps
+            settings.scheduler,
+            model.plan.scheduler_config,
+            steps=settings.steps,
+            skipped=settings.skipped_steps,
         )
-        noise = initial_noise(
-            channels=model.plan_config("unet")["in_channels"],
-            height=height,
-            width=width,
-            scale=model.pixels_per_latent,
-            generator=generator,
-        )
+        start = self._start(scheduler, generator, posterior)
 
         def on_step(state: StepState) -> None:
             self.context.emit(StepFinished(index, state.step, state.steps))
@@ -195,16 +224,39 @@ class Drawing:
         return denoise(
             model.networks["unet"],
             scheduler,
-            noise.to(model.device),
+            start,
             conditioning,
             Guidance(settings.guidance.scale, settings.guidance.rescale),
-            steps=settings.steps,
+            device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
         )
+
+    def _start(
+        self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None
+    ) -> Start:
+        settings, model = self.settings, self.model
+        if posterior is not None:
+            clean = scale_latents(posterior.sample(generator), model.plan_config("vae"))
+            return from_latents(
+                scheduler,
+                clean,
+                generator,
+                steps=settings.steps,
+                skipped=settings.skipped_steps,
+            )
+        width, height = settings.size
+        noise = initial_noise(
+            channels=model.plan_config("unet")["in_channels"],
+            height=height,
+            width=width,
+            scale=model.pixels_per_latent,
+            generator=generator,
+        )
+        return from_noise(scheduler, noise, steps=settings.steps)
 
     def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
         wanted = self.previews
@@ -234,8 +286,7 @@ class Drawing:
             DegradationKind.PARAMETERS_OMITTED,
             f"A {format.value.upper()} file has no room for such long texts and holds {what}.",
         )
-        if note not in self._degradations:
-            self._degradations.append(note)
+        self._note([note])
 
     def _texts(self, seed: int) -> tuple[str, str]:
         if self.settings.output.omit_parameters:

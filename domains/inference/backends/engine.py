@@ -117,7 +117,15 @@ class Engine:
             loras = self._loras(job, model, clock)
             self._loader.make_room_for_picture(model, *settings.size)
             return Drawing(
-                model, settings, context, clock, job.previews, found.origin, may_tile, loras
+                model,
+                settings,
+                context,
+                clock,
+                job.previews,
+                found.origin,
+                may_tile,
+                loras,
+                job.picture,
             ).run()
 
         return self._guarded(draw)

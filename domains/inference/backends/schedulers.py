@@ -39,13 +39,16 @@ _LAST_ALPHA = 2.0**-24
 _USUAL_TIMESTEPS = 1000
 
 
-def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) -> Any:
+def build_scheduler(
+    settings: SchedulerSettings, config: Config, *, steps: int, skipped: int = 0
+) -> Any:
     """A new scheduler, set to `steps` steps, its numbers on the CPU.
 
     Args:
         settings: Class and spacing asked for.
         config: The model's own scheduler configuration, already checked.
         steps: Steps as the user counts them; some schedulers call the UNet twice in one.
+        skipped: How many of them are left out at the beginning, fewer than all.
 
     Raises:
         InvalidArgument: The class has no such spacing, or `steps` are more than the model
@@ -54,12 +57,8 @@ def build_scheduler(settings: SchedulerSettings, config: Config, *, steps: int) 
             model's configuration.
     """
     options = _options(settings, config)
-    _check(settings, json.dumps(options, sort_keys=True), steps)
-    scheduler = _made(settings, options, steps)
-    if hasattr(scheduler, "set_begin_index"):
-        # Otherwise the first step searches for its place, which waits for the device.
-        scheduler.set_begin_index(0)
-    return scheduler
+    _check(settings, json.dumps(options, sort_keys=True), steps, skipped)
+    return _begun(_made(settings, options, steps), skipped)
 
 
 def step_options(
@@ -100,6 +99,13 @@ def _made(settings: SchedulerSettings, options: Config, steps: int) -> Any:
     return scheduler
 
 
+def _begun(scheduler: Any, skipped: int) -> Any:
+    if hasattr(scheduler, "set_begin_index"):
+        # Otherwise the first step searches for its place, which waits for the device.
+        scheduler.set_begin_index(skipped * scheduler.order)
+    return scheduler
+
+
 def _zero_snr(betas: torch.Tensor) -> torch.Tensor:
     """Betas that end in noise alone, for the classes that have no switch for it.
 
@@ -116,13 +122,13 @@ def _zero_snr(betas: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=256)
-def _check(settings: SchedulerSettings, options: str, steps: int) -> None:
+def _check(settings: SchedulerSettings, options: str, steps: int, skipped: int) -> None:
     """Take every step once with next to no numbers; what fails, fails before the UNet runs.
 
     That is the configuration's fault, unless more steps are asked for than it has timesteps.
     """
     config, name = json.loads(options), resolved(settings.scheduler).value
-    error = _trial(settings, config, steps)
+    error = _trial(settings, config, steps, skipped)
     if error is None:
         return
     if steps > config.get("num_train_timesteps", _USUAL_TIMESTEPS):
@@ -140,15 +146,17 @@ def _check(settings: SchedulerSettings, options: str, steps: int) -> None:
     ) from error
 
 
-def _trial(settings: SchedulerSettings, options: Config, steps: int) -> Exception | None:
+def _trial(
+    settings: SchedulerSettings, options: Config, steps: int, skipped: int
+) -> Exception | None:
     """Why a scheduler cannot draw a picture in so many steps; None if it can."""
     latents = torch.ones(1, 1, 1, 1)
     try:
-        scheduler = _made(settings, options, steps)
+        scheduler = _begun(_made(settings, options, steps), skipped)
         if not bool(torch.isfinite(scheduler.timesteps).all()):
             raise ValueError("timesteps that are no numbers")
         how = step_options(scheduler, settings, torch.Generator().manual_seed(0))
-        for timestep in scheduler.timesteps:
+        for timestep in scheduler.timesteps[skipped * scheduler.order :]:
             sample = scheduler.scale_model_input(latents, timestep)
             scheduler.step(sample, timestep, latents, **how)
     except Exception as error:

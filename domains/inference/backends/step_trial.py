@@ -27,6 +27,8 @@ from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.backends.speed import settle_numerics
+from domains.inference.backends.start import from_noise
+from domains.inference.backends.vae_run import Tiling
 from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
@@ -121,13 +123,16 @@ class StepTrial:
             moments.append(time.perf_counter())
             context.emit(StepFinished(0, state.step, state.steps))
 
+        scheduler = build_scheduler(
+            self._drawn().scheduler, model.plan.scheduler_config, steps=steps
+        )
         latents = denoise(
             model.networks["unet"],
-            build_scheduler(self._drawn().scheduler, model.plan.scheduler_config, steps=steps),
-            self._noise(),
+            scheduler,
+            from_noise(scheduler, self._noise(), steps=steps),
             conditioning,
             Guidance(_GUIDANCE),
-            steps=steps,
+            device=model.device,
             numerics=model.unet_numerics,
             step_options={},
             on_step=on_step,
@@ -135,7 +140,7 @@ class StepTrial:
             make_room=model.make_room,
         )
         picture, _ = decode_pixels(
-            model, latents, check_stop=context.check_stop, may_tile=False
+            model, latents, check_stop=context.check_stop, tiling=Tiling()
         )
         synchronize(model.device)
         decode = time.perf_counter() - moments[-1]

@@ -14,7 +14,7 @@ import torch
 
 # Along an edge, in latents; 512 pixels of an SDXL picture.
 TILE_LATENTS = 64
-_OVERLAP = 0.25
+OVERLAP = 0.25
 
 
 def needs_tiles(latents: torch.Tensor) -> bool:
@@ -36,8 +36,8 @@ def decode_tiled(
     Returns:
         `[1, 3, height * scale, width * scale]` in pixels, in the VAE's type.
     """
-    step = int(TILE_LATENTS * (1 - _OVERLAP))
-    blended = int(TILE_LATENTS * scale * _OVERLAP)
+    step = int(TILE_LATENTS * (1 - OVERLAP))
+    blended = int(TILE_LATENTS * scale * OVERLAP)
     kept = TILE_LATENTS * scale - blended
     height, width = latents.shape[-2:]
     canvas: torch.Tensor | None = None
@@ -51,9 +51,9 @@ def decode_tiled(
                 tile = vae.post_quant_conv(tile)
             pixels = vae.decoder(tile)
             if above:
-                _blend(above[len(row)], pixels, blended, dimension=2)
+                blend(above[len(row)], pixels, blended, dimension=2)
             if row:
-                _blend(row[-1], pixels, blended, dimension=3)
+                blend(row[-1], pixels, blended, dimension=3)
             row.append(pixels)
             if canvas is None:
                 shape = (1, pixels.shape[1], height * scale, width * scale)
@@ -67,7 +67,7 @@ def decode_tiled(
     return canvas
 
 
-def _blend(before: torch.Tensor, after: torch.Tensor, extent: int, *, dimension: int) -> None:
+def blend(before: torch.Tensor, after: torch.Tensor, extent: int, *, dimension: int) -> None:
     """Fade the end of `before` into the beginning of `after`, in place, along an edge."""
     extent = min(before.shape[dimension], after.shape[dimension], extent)
     shape = [1, 1, 1, 1]

@@ -1,4 +1,4 @@
-"""Latents to pixels through the VAE, and pictures to latents for fitting previews."""
+"""Latents to pixels through the VAE, and pictures to latents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ import torch
 from torch import nn
 
 from domains.inference.backends.device import Numerics
+from domains.inference.backends.start import Posterior
 from domains.inference.backends.tiled_decode import decode_tiled
+from domains.inference.backends.tiled_encode import encode_tiled
+from domains.model.backends.sizes import pixels_per_latent
 
 
 def decode(
@@ -48,9 +51,47 @@ def decode_in_tiles(
         numerics: As for `decode`.
         check_stop: Called before each tile; may raise to stop.
     """
-    scale = 2 ** (len(config["block_out_channels"]) - 1)
+    scale = pixels_per_latent(config)
     scaled = _prepare(latents, config, numerics)
     return decode_tiled(vae, scaled, scale=scale, check_stop=check_stop)
+
+
+# Beyond these the logarithm of a variance is cut, as in diffusers' distribution.
+_LEAST_LOG, _GREATEST_LOG = -30.0, 20.0
+
+
+def encode(vae: nn.Module, image: torch.Tensor, numerics: Numerics) -> Posterior:
+    """Encode a picture to what the VAE knows of its latents.
+
+    Args:
+        vae: An autoencoder, in `numerics`.
+        image: float32 `[1, 3, height, width]` in pixels, -1 to 1.
+        numerics: What `vae` computes in.
+    """
+    distribution = vae.encode(_laid_out(image, numerics), return_dict=False)[0]  # type: ignore[operator]
+    return _posterior(distribution.parameters)
+
+
+def encode_in_tiles(
+    vae: nn.Module,
+    image: torch.Tensor,
+    config: dict[str, Any],
+    numerics: Numerics,
+    *,
+    check_stop: Callable[[], None],
+) -> Posterior:
+    """As `encode`, with the memory of a few tiles.
+
+    Args:
+        vae: An `AutoencoderKL`, in `numerics`.
+        image: As for `encode`.
+        config: The VAE's configuration.
+        numerics: As for `encode`.
+        check_stop: Called before each tile; may raise to stop.
+    """
+    scale = pixels_per_latent(config)
+    laid_out = _laid_out(image, numerics)
+    return _posterior(encode_tiled(vae, laid_out, scale=scale, check_stop=check_stop))
 
 
 def encode_mean(
@@ -65,19 +106,41 @@ def encode_mean(
         numerics: What `vae` computes in.
 
     Returns:
-        float32 `[1, channels, height, width]` in latents.
+        float32 `[1, channels, height, width]` in latents, on the CPU.
     """
-    image = image.to(numerics.data_type)
-    distribution = vae.encode(image, return_dict=False)[0]  # type: ignore[operator]
-    mean: torch.Tensor = distribution.mean
-    return _scale(mean.to(torch.float32), config)
+    return scale_latents(encode(vae, image, numerics).mean, config)
+
+
+def scale_latents(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
+    """Latents in the VAE's own scale as the UNet knows them.
+
+    Args:
+        latents: float32 `[1, channels, height, width]`.
+        config: The VAE's configuration: its scale, and mean and spread if it has them.
+    """
+    factor: float = config["scaling_factor"]
+    statistics = _statistics(latents, config)
+    if statistics is None:
+        return latents * factor
+    mean, spread = statistics
+    return (latents - mean) * factor / spread
+
+
+def _posterior(parameters: torch.Tensor) -> Posterior:
+    mean, logarithm = parameters.to(torch.float32).cpu().chunk(2, dim=1)
+    return Posterior(mean, torch.exp(0.5 * logarithm.clamp(_LEAST_LOG, _GREATEST_LOG)))
 
 
 def _prepare(latents: torch.Tensor, config: dict[str, Any], numerics: Numerics) -> torch.Tensor:
-    scaled = _unscale(latents, config).to(numerics.data_type)
+    return _laid_out(_unscale(latents, config), numerics)
+
+
+def _laid_out(tensor: torch.Tensor, numerics: Numerics) -> torch.Tensor:
+    """In the type and layout that the VAE computes in."""
+    tensor = tensor.to(numerics.data_type)
     if numerics.channels_last:
-        scaled = scaled.contiguous(memory_format=torch.channels_last)
-    return scaled
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+    return tensor
 
 
 def _unscale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
@@ -87,15 +150,6 @@ def _unscale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
         return latents / factor
     mean, spread = statistics
     return latents * spread / factor + mean
-
-
-def _scale(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor:
-    factor: float = config["scaling_factor"]
-    statistics = _statistics(latents, config)
-    if statistics is None:
-        return latents * factor
-    mean, spread = statistics
-    return (latents - mean) * factor / spread
 
 
 def _statistics(

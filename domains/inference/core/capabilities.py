@@ -19,8 +19,7 @@ UNBUILT: dict[str, str] = {
     "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
-    "image_to_image": "Generations start from noise only.",
-    "inpainting": "Generations start from noise only.",
+    "inpainting": "Pictures are redrawn whole.",
     "sdxl.size": "Pictures are drawn as if they were never cropped or resized.",
     "sdxl.negative_size": "Pictures are drawn as if they were never cropped or resized.",
     "sdxl.refiner": "Refiners are not run yet.",
@@ -47,6 +46,8 @@ UNBUILT: dict[str, str] = {
 
 _LIMITED_MESSAGES = (
     "GenerationSettings",
+    "ImageToImage",
+    "InputImage",
     "SchedulerSettings",
     "DdimOptions",
     "GuidanceSettings",

@@ -17,6 +17,7 @@ from domains.inference.core.resolution import (
     expected_phases,
     resolve,
     scheduler_of,
+    with_picture,
 )
 from domains.inference.core.validation import (
     check_lora_models,
@@ -27,9 +28,12 @@ from domains.inference.core.validation import (
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, Models
+from domains.inference.ports import ArtifactKeeper, Models, PicturePreparer
 from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
 from domains.model.types import Model, ModelType
+from domains.picture.core import KeptPicture
+from domains.picture.errors import InvalidPicture
+from domains.picture.types import Canvas
 from domains.session.core.jobs import run_job
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -60,6 +64,8 @@ class _Resolved:
     loras: tuple[Model, ...]
     job: GenerationJob
     placed: Placed
+    picture: KeptPicture | None
+    """Held for as long as the job may need its file."""
 
 
 class Generations:
@@ -71,6 +77,7 @@ class Generations:
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        pictures: Prepares those that generations start from.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -83,6 +90,7 @@ class Generations:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        pictures: PicturePreparer,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -93,6 +101,7 @@ class Generations:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._pictures = pictures
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -102,6 +111,7 @@ class Generations:
 
         Preparing it raises:
             InvalidGeneration: The content breaks rules.
+            InvalidPicture: The picture to start from cannot be used.
             FeatureNotBuilt: The request uses what this version does not do.
             DomainError: Device or model cannot be used.
         """
@@ -111,7 +121,7 @@ class Generations:
         """What `generate` would make of the request, without starting anything."""
         try:
             resolved = await self._resolve(request)
-        except InvalidGeneration as error:
+        except (InvalidGeneration, InvalidPicture) as error:
             return Verdict(violations=error.violations)
         except DomainError as error:
             return Verdict(failure=self._describe(error))
@@ -152,15 +162,31 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        picture = await self._picture(request, model)
+        if picture is not None:
+            settings = with_picture(settings, picture)
         job = GenerationJob(
             resolve(settings, model, self._random_seed, loras),
             model.place,
             request.delivery.previews,
             lora_places=tuple(lora.place for lora in loras),
+            picture=None if picture is None else picture.prepared,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, loras, job, placed)
+        return _Resolved(model, loras, job, placed, picture)
+
+    async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
+        """What image-to-image starts from, in the size that is drawn."""
+        start, settings = request.settings.image_to_image, request.settings
+        if start is None or request.image is None:
+            return None
+        canvas = Canvas(
+            settings.width, settings.height, model.native_width, model.native_height
+        )
+        return await self._pictures.prepare(
+            request.image, "settings.image_to_image.image", canvas, start.fit
+        )
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
@@ -173,7 +199,7 @@ class Generations:
             companion_ids=tuple(lora.model_id for lora in resolved.loras),
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=job.settings.steps,
+            steps=job.settings.steps_taken,
             work=partial(self._draw, resolved, job),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
@@ -182,7 +208,8 @@ class Generations:
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
-        return expected_phases(self._pool.loading(device_id, resolved.model.model_id))
+        loading = self._pool.loading(device_id, resolved.model.model_id)
+        return expected_phases(loading, picture=resolved.picture is not None)
 
     async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
         for used in (resolved.model, *resolved.loras):
@@ -206,11 +233,17 @@ class Generations:
         hashes: list[str],
     ) -> Outcome:
         times = report.timings
+        prepared = (
+            {}
+            if settings.image_to_image is None
+            else {Phase.PREPARING_INPUT: times.prepare_input}
+        )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),
             timings={
                 Phase.LOADING_MODEL: times.load,
                 Phase.ENCODING_TEXT: times.encode_text,
+                **prepared,
                 Phase.DENOISING: times.denoise,
                 Phase.DECODING: times.decode,
                 Phase.ENCODING_IMAGE: times.encode_image,

@@ -10,9 +10,11 @@ from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
     Scheduler,
+    resolved,
 )
 from domains.limits import default_of
 from domains.model.types import Model
+from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
@@ -76,21 +78,34 @@ def resolve(
     )
 
 
+def with_picture(settings: GenerationSettings, picture: KeptPicture) -> GenerationSettings:
+    """Image-to-image settings with the picture that was prepared for them, in its size."""
+    start, prepared = resolved(settings.image_to_image), picture.prepared
+    return replace(
+        settings,
+        width=prepared.width,
+        height=prepared.height,
+        image_to_image=replace(start, image=picture.file),
+    )
+
+
 def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
     """The resolved settings, with seeds only where the client chose them."""
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
 
 
-def expected_phases(loading: tuple[Phase, ...]) -> tuple[Phase, ...]:
-    """What a text-to-image generation goes through.
+def expected_phases(loading: tuple[Phase, ...], *, picture: bool) -> tuple[Phase, ...]:
+    """What a generation goes through.
 
     Args:
         loading: Those in which its model comes onto the device.
+        picture: Whether it starts from one.
     """
     return (
         Phase.QUEUED,
         *loading,
         Phase.ENCODING_TEXT,
+        *((Phase.PREPARING_INPUT,) if picture else ()),
         Phase.DENOISING,
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
@@ -102,7 +117,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
     width, height = settings.size
     pixels, images = width * height, len(settings.seeds)
     scheduler = settings.scheduler.scheduler
-    calls = settings.steps * (1 if scheduler is None else scheduler.facts.calls_per_step)
+    calls = settings.steps_taken * (1 if scheduler is None else scheduler.facts.calls_per_step)
     if settings.guidance.guided:
         calls *= 2  # with the prompt and without
     return Effort(
@@ -111,6 +126,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
         pixels,
         {
             Phase.ENCODING_TEXT: 1.0,
+            **({Phase.PREPARING_INPUT: pixels} if settings.image_to_image else {}),
             Phase.DENOISING: calls * images * pixels,
             Phase.DECODING: images * pixels,
             Phase.ENCODING_IMAGE: images * pixels,

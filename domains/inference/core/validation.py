@@ -43,6 +43,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_plain(settings.output, "OutputSettings", f"{path}.output"),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
+        *_start(settings, f"{path}.image_to_image"),
     ]
 
 
@@ -153,6 +154,20 @@ def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViola
         else:
             reason = _REASONS.get(name, Reason.FIELD_OUT_OF_RANGE)
             yield from _found(checks.number(field, value, limit, reason=reason))
+
+
+def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    """The strength of image-to-image, which has to leave a step."""
+    broken = list(_plain(settings.image_to_image, "ImageToImage", path))
+    yield from broken
+    if settings.image_to_image is None or broken or settings.steps_taken or settings.steps < 1:
+        return
+    yield FieldViolation(
+        f"{path}.strength",
+        Reason.FIELD_OUT_OF_RANGE,
+        f"Leaves no step of {settings.steps}; must be at least 1 divided by the steps "
+        f"({1 / settings.steps:.3g}), or the steps more.",
+    )
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:

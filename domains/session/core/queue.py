@@ -225,18 +225,23 @@ class DeviceQueue:
         while True:
             self._wake.clear()
             self._drop_finished()
-            order = self._in_order()
-            if not order:
+            if not await self._took_one():
                 await self._wake.wait()
-                continue
-            place = order[0]
-            self.running = place.session
-            self._note_turn(place.session)
-            self._remove([place])
-            try:
-                await self._take(place)
-            finally:
-                self.running = None
+
+    async def _took_one(self) -> bool:
+        """Whether somebody's turn had come, which is over then; nothing of it is held on to."""
+        order = self._in_order()
+        if not order:
+            return False
+        place = order[0]
+        self.running = place.session
+        self._note_turn(place.session)
+        self._remove([place])
+        try:
+            await self._take(place)
+        finally:
+            self.running = None
+        return True
 
     async def _take(self, place: _Place) -> None:
         """One session's turn. What it raises ends the session."""

@@ -22,6 +22,8 @@ from domains.errors import DomainError, Internal
 from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConvertJob, InspectJob
+from domains.picture.backends.preparing import prepare
+from domains.picture.jobs import PictureJob
 from domains.session.jobs import EncodedImage, Handler
 from domains.session.types import ProgressEvent
 from domains.shortages import shortage_of
@@ -33,7 +35,11 @@ from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
 from server.worker.link.start_record import InspectorRecord
 
-HANDLERS: Mapping[type, Handler] = {InspectJob: inspect, ConvertJob: convert}
+HANDLERS: Mapping[type, Handler] = {
+    InspectJob: inspect,
+    ConvertJob: convert,
+    PictureJob: prepare,
+}
 
 _SIGN_SECONDS = 2.0
 _NO_DEVICE = ByteFigure.unknown("the work needs no device")

@@ -211,7 +211,7 @@ class _Inspector:
         self._process.wait(_EXIT_SECONDS)
         words, facts = describe_exit(self._process.exit_code or 0)
         return Unavailable(
-            f"The process that looks into model files {words}; the file may be damaged on"
+            f"The process that looks into untrusted files {words}; the file may be damaged on"
             " purpose, or need more memory than one process may have.",
             reason=Reason.WORKER_LOST,
             metadata=facts,
@@ -220,7 +220,7 @@ class _Inspector:
 
 def _hung(seconds: float) -> DeadlineExceeded:
     return DeadlineExceeded(
-        f"The process that looks into model files made no progress for {seconds:g} seconds and"
-        " was ended; the file may be made to take for ever.",
+        f"The process that looks into untrusted files made no progress for {seconds:g} seconds"
+        " and was ended; the file may be made to take for ever.",
         reason=Reason.WORKER_HUNG,
     )

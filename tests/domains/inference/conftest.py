@@ -18,6 +18,14 @@ from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
+from domains.picture.core import KeptPicture
+from domains.picture.types import (
+    Canvas,
+    InputImage,
+    PictureFile,
+    PreparedPicture,
+    ResizeFit,
+)
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -95,8 +103,8 @@ class FakePool:
                 wait.cancel()
             if self.cancelled.is_set():
                 raise Cancelled("stopped")
-        for step in range(1, settings.steps + 1):
-            yield StepFinished(0, step, settings.steps)
+        for step in range(1, settings.steps_taken + 1):
+            yield StepFinished(0, step, settings.steps_taken)
             yield Preview(0, step, 8, 8, b"jpeg")
         if self.failure is not None:
             raise self.failure
@@ -180,6 +188,25 @@ class FakeArtifacts:
 
 
 @dataclass
+class FakePictures:
+    """Says that any picture is ready, in the size that is asked for."""
+
+    asked: list[tuple[InputImage, str, Canvas, ResizeFit]] = field(default_factory=list)
+    failure: DomainError | None = None
+
+    async def prepare(
+        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+    ) -> KeptPicture:
+        self.asked.append((image, field, canvas, fit))
+        if self.failure is not None:
+            raise self.failure
+        width, height = canvas.size_for(400, 300)
+        prepared = PreparedPicture(Path("picture.rgb"), width, height, "b" * 64)
+        file = PictureFile("c" * 64, artifact=image.inline is None)
+        return KeptPicture(prepared, file, lambda path: None)
+
+
+@dataclass
 class Bench:
     """Everything a test of generations handles."""
 
@@ -188,6 +215,7 @@ class Bench:
     pool: FakePool
     models: FakeModels
     artifacts: FakeArtifacts
+    pictures: FakePictures
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -198,6 +226,7 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
+    pictures = FakePictures()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -212,11 +241,12 @@ async def bench() -> AsyncIterator[Bench]:
         models,
         pool,
         artifacts,
+        pictures,
         describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts)
+    yield Bench(generations, sessions, pool, models, artifacts, pictures)
     await sessions.stop(0)
 
 
@@ -226,6 +256,7 @@ def request(
     options: WorkOptions | None = None,
     digest: bytes = b"",
     placement: Placement | None = None,
+    image: InputImage | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -233,4 +264,5 @@ def request(
         options or WorkOptions(),
         placement or ANY_DEVICE,
         digest,
+        image=image,
     )

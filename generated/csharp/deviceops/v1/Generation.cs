@@ -374,8 +374,9 @@ namespace DeviceOperations.V1 {
 
     private double strength_;
     /// <summary>
-    /// How much of it is noised away: 0 keeps it, 1 ignores it. strength times steps must
-    /// be at least 1. Range: 0 to 1. Default: 0.8.
+    /// How much of it is noised away: close to 0 keeps it, 1 leaves next to nothing. Of the steps
+    /// only the last strength times steps, rounded down, are done; that must be at least 1.
+    /// Range: 0 to 1. Default: 0.8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -403,7 +404,7 @@ namespace DeviceOperations.V1 {
     public const int FitFieldNumber = 3;
     private global::DeviceOperations.V1.ResizeFit fit_ = global::DeviceOperations.V1.ResizeFit.Unspecified;
     /// <summary>
-    /// Default: STRETCH.
+    /// CONTAIN repeats the pixels of the picture's edges beside it. Default: STRETCH.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4843,8 +4844,9 @@ namespace DeviceOperations.V1 {
 
     private int width_;
     /// <summary>
-    /// Width in pixels; absent means the model's native width. Range: 256 to 2048, multiples
-    /// of 8.
+    /// Width in pixels; absent means the model's native width, or with image_to_image the
+    /// picture's shape: at the height that is set, else with as many pixels as the native size
+    /// has, to the nearest size in range. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4874,8 +4876,8 @@ namespace DeviceOperations.V1 {
 
     private int height_;
     /// <summary>
-    /// Height in pixels; absent means the model's native height. Range: 256 to 2048,
-    /// multiples of 8.
+    /// Height in pixels; absent means the model's native height, or with image_to_image the
+    /// picture's shape, as for width. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

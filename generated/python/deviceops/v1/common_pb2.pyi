@@ -392,9 +392,12 @@ Global___ByteFigure: _TypeAlias = ByteFigure  # noqa: Y015
 
 @_typing.final
 class InputImage(_message.Message):
-    """A picture given by a client. PNG, JPEG or WebP, one frame; EXIF orientation is
-    applied, alpha is flattened on white unless the field's comment says otherwise, other
-    modes are converted to 8-bit sRGB.
+    """A picture given by a client. PNG, JPEG or WebP of 268435456 bytes, 67108864 pixels and 32768
+    pixels along an edge at most, one frame (of a JPEG with several pictures the first); EXIF
+    orientation is applied, alpha is flattened on white unless the field's comment says
+    otherwise, other modes and colour profiles are converted to 8-bit sRGB. It is decoded before
+    the work is accepted: IMAGE_UNREADABLE, IMAGE_TOO_LARGE and IMAGE_FORMAT_UNSUPPORTED name its
+    field.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

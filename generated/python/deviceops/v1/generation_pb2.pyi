@@ -217,11 +217,12 @@ class ImageToImage(_message.Message):
     STRENGTH_FIELD_NUMBER: _builtins.int
     FIT_FIELD_NUMBER: _builtins.int
     strength: _builtins.float
-    """How much of it is noised away: 0 keeps it, 1 ignores it. strength times steps must
-    be at least 1. Range: 0 to 1. Default: 0.8.
+    """How much of it is noised away: close to 0 keeps it, 1 leaves next to nothing. Of the steps
+    only the last strength times steps, rounded down, are done; that must be at least 1.
+    Range: 0 to 1. Default: 0.8.
     """
     fit: _common_pb2.ResizeFit.ValueType
-    """Default: STRETCH."""
+    """CONTAIN repeats the pixels of the picture's edges beside it. Default: STRETCH."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
         """The picture, brought to width and height with Lanczos as `fit` says. Required."""
@@ -753,12 +754,13 @@ class GenerationSettings(_message.Message):
     vae_model_id: _builtins.str
     """A model of type VAE; absent or empty means the checkpoint's own."""
     width: _builtins.int
-    """Width in pixels; absent means the model's native width. Range: 256 to 2048, multiples
-    of 8.
+    """Width in pixels; absent means the model's native width, or with image_to_image the
+    picture's shape: at the height that is set, else with as many pixels as the native size
+    has, to the nearest size in range. Range: 256 to 2048, multiples of 8.
     """
     height: _builtins.int
-    """Height in pixels; absent means the model's native height. Range: 256 to 2048,
-    multiples of 8.
+    """Height in pixels; absent means the model's native height, or with image_to_image the
+    picture's shape, as for width. Range: 256 to 2048, multiples of 8.
     """
     steps: _builtins.int
     """Denoising steps. Range: 1 to 150. Default: 25."""

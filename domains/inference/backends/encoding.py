@@ -1,0 +1,97 @@
+"""From the pixels of an input picture to what the VAE knows of its latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from domains.errors import FailedPrecondition, Reason, Unavailable
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.start import Posterior
+from domains.inference.backends.tiled_decode import TILE_LATENTS
+from domains.inference.backends.vae import encode, encode_in_tiles
+from domains.inference.backends.vae_run import Tiling, VaeRun
+from domains.picture.types import PreparedPicture
+from domains.regular_files import TooLong, read_regular
+from domains.values import Degradation
+
+
+def read_picture(picture: PreparedPicture) -> torch.Tensor:
+    """The pixels that the front has prepared; no format is read here.
+
+    The arithmetic is that of diffusers' `VaeImageProcessor`.
+
+    Returns:
+        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
+
+    Raises:
+        Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
+    """
+    size_bytes = picture.width * picture.height * 3
+    try:
+        data = read_regular(picture.path, size_bytes)
+    except (OSError, TooLong) as error:
+        raise _lost() from error
+    if len(data) != size_bytes:
+        raise _lost()
+    pixels = np.frombuffer(data, np.uint8).reshape(1, picture.height, picture.width, 3)
+    scaled = pixels.astype(np.float32) / 255.0
+    # The colours stay side by side in memory: it decides how the encoder rounds.
+    return 2.0 * torch.from_numpy(scaled.transpose(0, 3, 1, 2)) - 1.0
+
+
+def encode_picture(
+    model: LoadedModel,
+    image: torch.Tensor,
+    *,
+    check_stop: Callable[[], None],
+    tiling: Tiling,
+) -> tuple[Posterior, list[Degradation]]:
+    """Encode an input picture, by the rules of `decode_pixels` about tiles and overflows.
+
+    Args:
+        model: After an overflow its VAE stays in float32.
+        image: float32 `[1, 3, height, width]`, -1 to 1.
+        check_stop: Called before each tile; may raise to stop.
+        tiling: Whether it may be encoded otherwise than whole.
+
+    Returns:
+        What the VAE knows of its latents, and what had to be done otherwise than planned.
+
+    Raises:
+        FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
+    """
+    vae, config = model.networks["vae"], model.plan_config("vae")
+    image = image.to(model.device)
+    run = VaeRun(
+        model,
+        "Encoded",
+        max(image.shape[-2:]) > TILE_LATENTS * model.pixels_per_latent,
+        tiling,
+        lambda: encode(vae, image, model.vae_numerics),
+        lambda: encode_in_tiles(vae, image, config, model.vae_numerics, check_stop=check_stop),
+        _finite,
+    )
+    posterior = run.run()
+    if not _finite(posterior):
+        raise FailedPrecondition(
+            "The model's VAE made numbers of the picture that are not finite; use another "
+            "model.",
+            reason=Reason.NON_FINITE_OUTPUT,
+            metadata={"stage": "preparing-input"},
+        )
+    return posterior, run.degradations
+
+
+def _finite(posterior: Posterior) -> bool:
+    return all(bool(torch.isfinite(part).all()) for part in (posterior.mean, posterior.spread))
+
+
+def _lost() -> Unavailable:
+    return Unavailable(
+        "The prepared picture is not there any more; send the request again.",
+        reason=Reason.STORAGE_UNAVAILABLE,
+        retry_after=1.0,
+    )

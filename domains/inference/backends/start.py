@@ -1,0 +1,75 @@
+"""Where a denoising begins: noise alone, or latents of a picture with noise on them.
+
+The order in which numbers are drawn and the formulas are those of diffusers' pipelines
+(`prepare_latents`, `get_timesteps` of StableDiffusion(XL)Pipeline and Img2ImgPipeline).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Start:
+    """Latents at the noise level of a schedule's timestep `first`, and the steps from there.
+
+    `latents` are float32 `[1, channels, height, width]` on the CPU. `first` counts calls of
+    the UNet, of which some schedulers need two a step; `steps` are as the user counts them.
+    """
+
+    latents: torch.Tensor
+    first: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """What a VAE knows of a picture's latents: a normal distribution around `mean`.
+
+    Both are float32 `[1, channels, height, width]` on the CPU, in the VAE's own scale.
+    """
+
+    mean: torch.Tensor
+    spread: torch.Tensor
+
+    def sample(self, generator: torch.Generator) -> torch.Tensor:
+        """Latents of the picture; the generator's next numbers are used."""
+        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
+        return self.mean + self.spread * noise
+
+
+def from_noise(scheduler: Any, noise: torch.Tensor, *, steps: int) -> Start:
+    """The beginning of a whole schedule.
+
+    Args:
+        scheduler: Fresh, its timesteps set.
+        noise: float32 standard normal `[1, channels, height, width]` on the CPU.
+        steps: Of the schedule.
+    """
+    return Start(noise * scheduler.init_noise_sigma, 0, steps)
+
+
+def from_latents(
+    scheduler: Any,
+    clean: torch.Tensor,
+    generator: torch.Generator,
+    *,
+    steps: int,
+    skipped: int,
+) -> Start:
+    """A schedule without its first steps, on latents with as much noise as is left then.
+
+    Args:
+        scheduler: Fresh, set to begin after the skipped steps.
+        clean: float32 `[1, channels, height, width]` on the CPU, as the UNet knows them.
+        generator: Its next numbers are the noise.
+        steps: Of the whole schedule.
+        skipped: Those of them that are left out, fewer than all.
+    """
+    first = skipped * scheduler.order
+    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32)
+    latents = scheduler.add_noise(clean, noise, scheduler.timesteps[first : first + 1])
+    return Start(latents, first, steps - skipped)

@@ -1,0 +1,1 @@
+"""Input pictures: from what a client gives to pixels that work can take."""

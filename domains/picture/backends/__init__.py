@@ -1,0 +1,1 @@
+"""Pictures on disk, and what an inspector does with them."""

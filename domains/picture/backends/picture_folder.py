@@ -1,0 +1,93 @@
+"""Input pictures on disk while work needs them; nothing of them outlives the server."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import re
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from domains.errors import Reason, Unavailable
+from domains.picture.jobs import PictureReport
+from domains.picture.types import PreparedPicture
+from domains.private_folders import prepare
+from domains.regular_files import open_regular
+from domains.shortages import shortage_of
+
+_NAME = re.compile(r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.rgb)\Z")
+_log = logging.getLogger("deviceops.files")
+
+
+class PictureFolder:
+    """Implements `PictureFiles`.
+
+    Args:
+        folder: Belongs to this server alone; made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def sweep(self) -> None:
+        try:
+            prepare(self._folder)
+            for path in self._folder.iterdir():
+                if _NAME.match(path.name) and not stat.S_ISDIR(path.lstat().st_mode):
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("the folder of input pictures could not be swept: %s", error)
+
+    def new_source(self) -> Path:
+        with _typed():
+            prepare(self._folder)
+        return self._folder / f"{uuid.uuid4().hex}.source"
+
+    def new_target(self) -> Path:
+        path = self._folder / f"{uuid.uuid4().hex}.pixels"
+        with _typed():
+            os.close(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        return path
+
+    def append(self, path: Path, data: bytes) -> None:
+        with (
+            _typed(),
+            open(open_regular(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as file,
+        ):
+            file.write(data)
+
+    def take(self, path: Path, report: PictureReport) -> PreparedPicture:
+        with _typed():
+            with open(open_regular(path), "rb") as file:
+                found = os.fstat(file.fileno()).st_size
+                if found != report.width * report.height * 3:
+                    raise _unusable()
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            kept = self._folder / f"{sha256}.{uuid.uuid4().hex}.rgb"
+            os.replace(path, kept)
+        return PreparedPicture(kept, report.width, report.height, sha256)
+
+    def remove(self, path: Path) -> None:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+@contextlib.contextmanager
+def _typed() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        _log.error("the folder of input pictures cannot be used: %s", error)
+        raise shortage_of(error) or _unusable() from error
+
+
+def _unusable() -> Unavailable:
+    return Unavailable(
+        "The picture cannot be stored or read now; the server's log says why.",
+        reason=Reason.STORAGE_UNAVAILABLE,
+        retry_after=1.0,
+    )

@@ -1,0 +1,40 @@
+"""Input pictures, put together; they have no service of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from domains.picture.backends.picture_folder import PictureFolder
+from domains.picture.core import Pictures
+from domains.picture.ports import Artifacts
+from domains.session import build as session_build
+from domains.session.jobs import JobRunner
+
+__all__ = ["Pictures", "build"]
+
+
+class Settings(Protocol):
+    """The settings that are read here."""
+
+    @property
+    def data_dir(self) -> Path: ...
+
+
+def build(
+    settings: Settings,
+    inspectors: JobRunner,
+    session: session_build.Built,
+    artifacts: Artifacts,
+) -> Pictures:
+    """Input pictures as `settings` describe them; nothing runs yet.
+
+    Args:
+        settings: What the operator chose.
+        inspectors: Decode them.
+        session: Whose pictures may be named.
+        artifacts: Where uploaded ones lie.
+    """
+    return Pictures(
+        artifacts, session.sessions, inspectors, PictureFolder(settings.data_dir / "pictures")
+    )
