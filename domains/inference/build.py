@@ -11,7 +11,7 @@ from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.servicer import InferenceServicer
-from domains.picture.core import Pictures
+from domains.picture import build as picture_build
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
@@ -27,7 +27,7 @@ def build(
     place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
-    pictures: Pictures,
+    picture: picture_build.Built,
     *,
     describe: FaultReporter,
 ) -> InferenceServicer:
@@ -41,7 +41,7 @@ def build(
         place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
-        pictures: Prepares those that generations start from.
+        picture: Prepares what generations start from, and makes control pictures.
         describe: What a client sees of an error.
     """
     generations = Generations(
@@ -50,9 +50,14 @@ def build(
         models,
         runs,
         artifacts,
-        pictures,
+        picture.pictures,
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
-    return InferenceServicer(generations, CapabilityInquiry(devices, models), session.streams)
+    return InferenceServicer(
+        generations,
+        CapabilityInquiry(devices, models),
+        picture.control_images,
+        session.streams,
+    )
