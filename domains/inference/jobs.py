@@ -63,12 +63,21 @@ class Companion(Value, frozen=True):
     cached: CachedModel | None = None
 
 
+class ControlPictures(Value, frozen=True):
+    """A ControlNet's pictures: one for all that are drawn, or one for each; and where it works.
+    All have the size of the settings; a mask is grey."""
+
+    images: Annotated[tuple[PreparedPicture, ...], FEW]
+    mask: PreparedPicture | None = None
+
+
 class GenerationJob(Job[GenerationReport], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
-    image-to-image starts from; it has the size of the settings.
+    image-to-image starts from; it has the size of the settings. `controls` are the pictures of
+    the settings' ControlNets, in their order.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -86,6 +95,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     cached: CachedModel | None = None
     companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
+    controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
 
     @property
     def image_count(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
+from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
@@ -210,6 +211,12 @@ class Drawing:
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
+            addition=Control(
+                self.parts.control_nets,
+                index,
+                model.unet_numerics.data_type,
+                self.context.check_stop,
+            ),
         )
 
     def _start(

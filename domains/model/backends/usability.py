@@ -20,9 +20,6 @@ _WAITS = {
     ModelType.VAE: (
         "VAEs are listed, checked and loaded; choosing one for a generation comes later."
     ),
-    ModelType.CONTROL_NET: (
-        "ControlNets are listed, checked and loaded; following a control picture comes later."
-    ),
     ModelType.EMBEDDING: (
         "Textual inversions are listed and checked; using their words in a prompt comes later."
     ),
