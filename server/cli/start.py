@@ -1,0 +1,44 @@
+"""What a generation starts from, by the options of `generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deviceops.v1 import common_pb2, generation_pb2
+from server.cli.choices import UnusableOptions, choose
+
+Picture = Callable[[str], common_pb2.InputImage]
+"""Makes a picture that a person names one that a request takes."""
+
+
+@dataclass(frozen=True)
+class StartOptions:
+    """Without an `image` it is noise."""
+
+    image: str | None = None
+    strength: float | None = None
+    fit: str | None = None
+
+
+def put_start(
+    settings: generation_pb2.GenerationSettings, options: StartOptions, picture: Picture
+) -> None:
+    """Write what is asked for into the settings.
+
+    Raises:
+        UnusableOptions: An option has nothing to be about, or a picture cannot be read.
+    """
+    if options.image is None:
+        for option, value in (("--strength", options.strength), ("--fit", options.fit)):
+            if value is not None:
+                raise UnusableOptions(f"{option} is about a picture: name it with --image")
+        return
+    start = generation_pb2.ImageToImage(
+        image=picture(options.image), strength=options.strength, fit=_fit(options.fit)
+    )
+    settings.image_to_image.CopyFrom(start)
+
+
+def _fit(name: str | None) -> common_pb2.ResizeFit | None:
+    return None if name is None else choose(common_pb2.ResizeFit, "RESIZE_FIT_", name)
