@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deviceops.v1 import (
@@ -24,9 +24,10 @@ from server.cli.choices import (
     choose,
     duration_in,
 )
+from server.cli.field_values import Picture, set_field
 from server.cli.input_image import input_image
 from server.cli.placing import placement
-from server.cli.start import Picture, StartOptions, put_start
+from server.cli.start import StartOptions, put_start
 
 # Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
 _WHOLE_NUMBERS = {
@@ -52,6 +53,7 @@ class GenerationOptions:
     prompt: str
     negative: str | None = None
     model: str | None = None
+    vae: str | None = None
     devices: tuple[str, ...] = ()
     kinds: str = ""
     width: int | None = None
@@ -79,7 +81,8 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
-    start: StartOptions = StartOptions()
+    start: StartOptions = field(default_factory=StartOptions)
+    assignments: tuple[str, ...] = ()
 
 
 def generate_request(
@@ -102,6 +105,8 @@ def generate_request(
     try:
         settings = _settings(options)
         put_start(settings, options.start, picture)
+        for assignment in options.assignments:
+            set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(
             settings=settings,
             options=_session_options(options),
@@ -157,6 +162,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         prompt=options.prompt,
         negative_prompt=options.negative,
         model_id=options.model,
+        vae_model_id=options.vae,
         width=options.width,
         height=options.height,
         steps=options.steps,

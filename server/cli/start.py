@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from deviceops.v1 import common_pb2, generation_pb2
 from server.cli.choices import UnusableOptions, choose
-
-Picture = Callable[[str], common_pb2.InputImage]
-"""Makes a picture that a person names one that a request takes."""
+from server.cli.field_values import Picture
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,9 @@ def put_start(
             if value is not None:
                 raise UnusableOptions(f"{option} is about a picture: name it with --image")
         return
-    start = generation_pb2.ImageToImage(
-        image=picture(options.image), strength=options.strength, fit=_fit(options.fit)
-    )
-    settings.image_to_image.CopyFrom(start)
-
-
-def _fit(name: str | None) -> common_pb2.ResizeFit | None:
-    return None if name is None else choose(common_pb2.ResizeFit, "RESIZE_FIT_", name)
+    start = settings.image_to_image
+    start.image.CopyFrom(picture(options.image))
+    if options.strength is not None:
+        start.strength = options.strength
+    if options.fit is not None:
+        start.fit = choose(common_pb2.ResizeFit, "RESIZE_FIT_", options.fit)

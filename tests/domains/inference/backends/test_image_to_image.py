@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def expected_of_sd1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def expected_of_sd1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     if not hasattr(CLIPTextModel, "text_model"):
         # Where the pipeline looks for the last norm, as older versions of transformers had it.
         monkeypatch.setattr(CLIPTextModel, "text_model", property(lambda it: it), raising=False)
@@ -194,7 +194,7 @@ def expected_of_sd1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[A
         usual = {"prompt": PROMPT, "num_inference_steps": 4}
         return drawn_by(reference, painting(SIZE, SIZE), **usual)
 
-    yield call
+    return call
 
 
 @pytest.mark.demonstration
