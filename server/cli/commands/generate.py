@@ -50,6 +50,27 @@ def generate(
     ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="PICTURE",
+            help="Start from a picture: a file, an artifact id, or SESSION#N.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How much of it is redrawn, 0 to 1; by default 0.8."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where its shape is another: stretch, contain (repeat its edges) or cover"
+            " (cut off).",
+        ),
+    ] = None,
     width: Annotated[
         int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
     ] = None,
@@ -174,6 +195,7 @@ def generate(
     """
     from server.cli.generation import run
     from server.cli.request import GenerationOptions, parse_seeds
+    from server.cli.start import StartOptions
 
     options = GenerationOptions(
         prompt=prompt,
@@ -207,6 +229,7 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        start=StartOptions(image=image, strength=strength, fit=fit),
         assignments=tuple(assignment or ()),
     )
     with connected(context) as client:
