@@ -24,6 +24,7 @@ from server.cli.choices import (
     choose,
     duration_in,
 )
+from server.cli.control import ControlOptions, put_control_nets
 from server.cli.field_values import Picture, set_field
 from server.cli.input_image import input_image
 from server.cli.placing import placement
@@ -82,6 +83,7 @@ class GenerationOptions:
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     start: StartOptions = field(default_factory=StartOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
     assignments: tuple[str, ...] = ()
 
 
@@ -105,6 +107,7 @@ def generate_request(
     try:
         settings = _settings(options)
         put_start(settings, options.start, picture)
+        put_control_nets(settings, options.control, picture)
         for assignment in options.assignments:
             set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(

@@ -106,7 +106,7 @@ def _found(violation: FieldViolation | None) -> list[FieldViolation]:
 
 # Why a number is refused, where it is not merely out of range; some have rules of their own.
 _REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
-_OF_THEIR_OWN = ("seed", "seeds", "loras")
+_OF_THEIR_OWN = ("seed", "seeds", "loras", "control_nets")
 
 
 def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[FieldViolation]:
