@@ -8,6 +8,7 @@ numbers there, if it is not there yet. Texts are encoded before, for both.
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import statistics
@@ -189,7 +190,8 @@ class Bench:
         """diffusers' pipeline with the same networks."""
         model, steps = self.model, self.steps
         pipe = StableDiffusionXLPipeline(
-            vae=model.networks["vae"],
+            # It converts its VAE to float32 and back by itself.
+            vae=copy.deepcopy(model.networks["vae"]).half(),
             text_encoder=None,
             text_encoder_2=None,
             tokenizer=None,
