@@ -11,7 +11,11 @@ from msgspec.structs import replace
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.companions import Companions, check_architectures, find
-from domains.inference.core.control_nets import PreparedControls, prepare_controls
+from domains.inference.core.control_nets import (
+    PreparedControls,
+    check_unions,
+    prepare_controls,
+)
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -161,6 +165,7 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        check_unions(companions, "settings")
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)

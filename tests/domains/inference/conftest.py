@@ -16,11 +16,17 @@ from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Pl
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
+from domains.inference.types import (
+    ControlInput,
+    GenerationRequest,
+    GenerationSettings,
+    PrecisionMode,
+)
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import (
     Canvas,
+    ControlPreprocessor,
     InputImage,
     PictureFile,
     PreparedPicture,
@@ -192,12 +198,19 @@ class FakePictures:
     """Says that any picture is ready, in the size that is asked for."""
 
     asked: list[tuple[InputImage, str, Canvas, ResizeFit]] = field(default_factory=list)
+    controls: list[ControlPreprocessor | None] = field(default_factory=list)
     failure: DomainError | None = None
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
         self.asked.append((image, field, canvas, fit))
+        self.controls.append(control)
         if self.failure is not None:
             raise self.failure
         width, height = canvas.size_for(400, 300)
@@ -257,6 +270,7 @@ def request(
     digest: bytes = b"",
     placement: Placement | None = None,
     image: InputImage | None = None,
+    controls: tuple[ControlInput, ...] = (),
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -265,4 +279,5 @@ def request(
         placement or ANY_DEVICE,
         digest,
         image=image,
+        controls=controls,
     )
