@@ -225,8 +225,9 @@ class Session:
         self.log.append(ImageFinished(image))
 
     def note_peak(self, figure: ByteFigure) -> None:
-        """How much of its device's memory its work has taken at most."""
-        self.peak_memory = figure
+        """How much of its device's memory its work has taken at most, in one of its turns."""
+        if self.peak_memory is None or (figure.value or 0) >= (self.peak_memory.value or 0):
+            self.peak_memory = figure
 
     def update(self, options: WorkOptions) -> None:
         """Take other options from now on."""
