@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
-from domains.codec import FEW, Count, Seconds, Value
+from domains.codec import FEW, Count, ModelId, Seconds, Value
 from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
-    ImageIndex,
     ImageResult,
     PhaseStarted,
     Preview,
@@ -60,24 +61,33 @@ class GenerationReport(Value, frozen=True):
 
 
 class PausedGeneration(Value, frozen=True):
-    """What was done before it paused, at the picture `image_index` after so many `steps` of it
-    that are kept; 0 where it begins anew."""
+    """What was done before it paused. Of the picture that is not finished `kept_steps` are
+    kept; 0 where it begins anew."""
 
     timings: Timings
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()
-    image_index: ImageIndex = 0
-    steps: Count = 0
+    kept_steps: Count = 0
+
+
+class Companion(Value, frozen=True):
+    """A model that a generation uses beside its checkpoint, and where it lies. `cached` is what
+    main memory has of it."""
+
+    model_id: ModelId
+    model_type: ModelType
+    place: ModelPlace
+    cached: CachedModel | None = None
 
 
 class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
-    A job that goes on after a pause begins with the picture `first_image`; `paused_file` is
-    where a pause keeps an unfinished picture, and where the next job finds it.
-
     `previews` shows them while they form; `cached` is what main memory has of the model,
-    `lora_places` where each LoRA of the settings lies, in their order. `picture` is what
+    `companions` are the other models that the settings name, each once. `picture` is what
     image-to-image starts from; it has the size of the settings.
+
+    A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
+    where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -93,10 +103,11 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     place: ModelPlace
     previews: PreviewSettings = PreviewSettings()
     cached: CachedModel | None = None
-    lora_places: Annotated[tuple[ModelPlace, ...], FEW] = ()
+    companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
     first_image: Count = 0
     paused_file: Path | None = None
+    kept_steps: Count = 0
 
     @property
     def image_count(self) -> int:
@@ -115,6 +126,27 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     def model(self) -> ModelFiles:
         """What draws."""
         return ModelFiles(self.settings.model_id, self.place.path)
+
+    @property
+    def places(self) -> Mapping[str, ModelPlace]:
+        """See `Job`."""
+        return {self.settings.model_id: self.place} | {
+            each.model_id: each.place for each in self.companions if loads(each.model_type)
+        }
+
+    def with_cached(self, cached: Mapping[str, CachedModel]) -> GenerationJob:
+        """See `Job`."""
+        return replace(
+            self,
+            cached=cached.get(self.settings.model_id),
+            companions=tuple(
+                replace(each, cached=cached.get(each.model_id)) for each in self.companions
+            ),
+        )
+
+    def companion(self, model_id: str) -> Companion:
+        """The one of that id."""
+        return next(each for each in self.companions if each.model_id == model_id)
 
     def accepts(self, image: ImageResult) -> bool:
         """Whether seed, format and size are those asked for."""

@@ -50,6 +50,7 @@ class GenerationOptions:
     prompt: str
     negative: str | None = None
     model: str | None = None
+    vae: str | None = None
     devices: tuple[str, ...] = ()
     kinds: str = ""
     width: int | None = None
@@ -145,6 +146,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         prompt=options.prompt,
         negative_prompt=options.negative,
         model_id=options.model,
+        vae_model_id=options.vae,
         width=options.width,
         height=options.height,
         steps=options.steps,

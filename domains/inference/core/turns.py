@@ -29,14 +29,18 @@ class Turns:
         self._file = files.new()
         self._timings = Timings()
         self._degradations: tuple[Degradation, ...] = ()
+        self._kept_steps = 0
         weakref.finalize(self, files.remove, self._file)
 
     def next(self, job: GenerationJob, finished: int) -> GenerationJob:
         """The job of the next turn, with so many finished pictures."""
-        return structs.replace(job, first_image=finished, paused_file=self._file)
+        return structs.replace(
+            job, first_image=finished, paused_file=self._file, kept_steps=self._kept_steps
+        )
 
     def note(self, report: PausedGeneration) -> None:
         """A turn has ended with a pause."""
+        self._kept_steps = report.kept_steps
         self._timings = self._timings + report.timings
         self._degradations = self._with(report.degradations)
 

@@ -45,6 +45,9 @@ def generate(
             help="A LoRA, its weight and that on text encoders, -2 to 2; repeatable.",
         ),
     ] = None,
+    vae: Annotated[
+        str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
+    ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
     width: Annotated[
@@ -167,6 +170,7 @@ def generate(
         prompt=prompt,
         negative=negative,
         model=model,
+        vae=vae,
         devices=tuple(device or ()),
         kinds=any_of,
         width=width,
