@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from msgspec.structs import astuple, replace
 
 from domains.codec import FEW, Count, ModelId, Seconds, Value
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job, ModelFiles
@@ -56,7 +56,7 @@ class GenerationReport(Value, frozen=True):
     precision: PrecisionMode
     origin: ModelOrigin
     data_types: Annotated[tuple[PartDataType, ...], FEW]
-    channels_last: bool
+    computed: Computation
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()
 
 
@@ -66,6 +66,8 @@ class PausedGeneration(Value, frozen=True):
 
     timings: Timings
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()
+    data_types: Annotated[tuple[PartDataType, ...], FEW] = ()
+    computed: Computation = Computation()
     kept_steps: Count = 0
 
 

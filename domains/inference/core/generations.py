@@ -28,24 +28,15 @@ from domains.inference.core.validation import (
     check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
-    async def _draw(
-        self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
-    ) -> Outcome:
-        used = (resolved.model, *resolved.companions.models)
-        for each in used:
-            self._models.record_use(each.model_id)
-        turn = turns.next(job, len(session.images))
-        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
-        if isinstance(found, PausedGeneration):
-            turns.note(found)
-            raise WorkPaused
-        report = turns.whole(found)
-        models = tuple(
-            UsedModel(each.model_id, each.type, self._models.sha256_of(each))
-            for each in used
-            if each.type is not None
-        )
-        return self._outcome(session, job.settings, report, models)
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
+from domains.inference.ports import ArtifactKeeper, Models, PausedFiles, PicturePreparer
+from domains.inference.types import (
+    GenerationFacts,
+    GenerationRequest,
+    GenerationSettings,
+    UsedModel,
+)
+from domains.model.types import Model
 from domains.picture.core import KeptPicture
 from domains.picture.errors import InvalidPicture
 from domains.picture.types import Canvas
@@ -222,33 +213,24 @@ class Generations:
         loading = self._pool.loading(device_id, *resolved.job.places)
         return expected_phases(loading, picture=resolved.picture is not None)
 
-<<<<<<< HEAD
     async def _draw(
         self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
     ) -> Outcome:
-        for used in (resolved.model, *resolved.loras):
-            self._models.record_use(used.model_id)
+        used = (resolved.model, *resolved.companions.models)
+        for each in used:
+            self._models.record_use(each.model_id)
         turn = turns.next(job, len(session.images))
         found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
         if isinstance(found, PausedGeneration):
             turns.note(found)
             raise WorkPaused
         report = turns.whole(found)
-        hashes = [self._models.sha256_of(one) for one in (resolved.model, *resolved.loras)]
-        return self._outcome(session, job.settings, report, hashes)
-=======
-    async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
-        used = (resolved.model, *resolved.companions.models)
-        for each in used:
-            self._models.record_use(each.model_id)
-        report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
             for each in used
             if each.type is not None
         )
         return self._outcome(session, job.settings, report, models)
->>>>>>> gen
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
@@ -284,7 +266,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 models=models,
                 data_types=report.data_types,
-                channels_last=report.channels_last,
+                computed=report.computed,
                 origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),

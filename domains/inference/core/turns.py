@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -13,7 +14,9 @@ from domains.inference.jobs import (
     Timings,
 )
 from domains.inference.ports import PausedFiles
-from domains.values import Degradation
+
+_Report = TypeVar("_Report", GenerationReport, PausedGeneration)
+_Item = TypeVar("_Item")
 
 
 class Turns:
@@ -27,30 +30,34 @@ class Turns:
 
     def __init__(self, files: PausedFiles) -> None:
         self._file = files.new()
-        self._timings = Timings()
-        self._degradations: tuple[Degradation, ...] = ()
-        self._kept_steps = 0
+        self._before = PausedGeneration(Timings())
         weakref.finalize(self, files.remove, self._file)
 
     def next(self, job: GenerationJob, finished: int) -> GenerationJob:
         """The job of the next turn, with so many finished pictures."""
+        kept = self._before.kept_steps
         return structs.replace(
-            job, first_image=finished, paused_file=self._file, kept_steps=self._kept_steps
+            job, first_image=finished, paused_file=self._file, kept_steps=kept
         )
 
     def note(self, report: PausedGeneration) -> None:
         """A turn has ended with a pause."""
-        self._kept_steps = report.kept_steps
-        self._timings = self._timings + report.timings
-        self._degradations = self._with(report.degradations)
+        self._before = self._with(report)
 
     def whole(self, report: GenerationReport) -> GenerationReport:
         """The last turn's report, for all of them."""
+        return self._with(report)
+
+    def _with(self, report: _Report) -> _Report:
+        before = self._before
         return structs.replace(
             report,
-            timings=self._timings + report.timings,
-            degradations=self._with(report.degradations),
+            timings=before.timings + report.timings,
+            degradations=_each_once(before.degradations, report.degradations),
+            data_types=_each_once(before.data_types, report.data_types),
+            computed=before.computed | report.computed,
         )
 
-    def _with(self, later: tuple[Degradation, ...]) -> tuple[Degradation, ...]:
-        return tuple(dict.fromkeys((*self._degradations, *later)))
+
+def _each_once(some: tuple[_Item, ...], others: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    return tuple(dict.fromkeys((*some, *others)))

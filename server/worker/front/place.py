@@ -249,19 +249,15 @@ class Place:
         while (worker := self._worker_for(run)) is None:
             remaining = run.deadline - time.monotonic()
             if remaining <= 0:
-                raise DeadlineExceeded(
-                    "The time given to this work was over before its device was ready."
-                )
+                raise DeadlineExceeded("The time given was over before the device was ready.")
             await self._change(remaining)
         worker.begin(run)
         self._last_run = run
 
     def _worker_for(self, run: Run) -> Supervisor | None:
         """The worker, if it can take `run` now; raises when `run` is not to wait."""
-        if run.stop_error is not None:
-            raise run.stop_error
-        if run.pausing:
-            raise WorkPaused
+        if run.stop_error is not None or run.pausing:
+            raise run.stop_error or WorkPaused
         if self._closing or self._state is DeviceState.QUARANTINED:
             raise self._unavailable()
         worker = self._worker
@@ -279,11 +275,11 @@ class Place:
     def pause(self, session_id: str) -> None:
         """Have the run of that session pause; nothing happens when it is not here."""
         for run in self._runs:
-            if run.session_id == session_id and run.begun and self._worker is not None:
-                self._worker.pause_run(run)
-            elif run.session_id == session_id:
+            if run.session_id == session_id:
                 run.pausing = True
                 self._notify()
+                if run.begun and self._worker is not None:
+                    self._worker.pause_run(run)
 
     async def settle(self, run: Run, error: DomainError) -> None:
         """Stop `run` unless it is over; returns when the worker is idle or gone."""

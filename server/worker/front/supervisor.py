@@ -226,7 +226,6 @@ class Supervisor:
 
     def pause_run(self, run: Run) -> None:
         """Ask the run to pause; it takes as long as its step."""
-        run.pausing = True
         if self._sender is not None and self._conversation.run is run:
             self._sender.put(encode(frames.Pause(run.session_id)))
 
