@@ -114,6 +114,7 @@ class Composition:
         self.model = self._model.servicer
         self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
+        self._paused = inference.paused_files(settings.data_dir)
         self.inference = inference.build(
             pool,
             self._model.runs,
@@ -123,6 +124,7 @@ class Composition:
             self._model.catalogue,
             self._artifact.store,
             self._picture,
+            self._paused,
             describe=describe_failure,
         )
         domains = (
@@ -148,6 +150,7 @@ class Composition:
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
         await self._picture.pictures.start()
+        await asyncio.to_thread(self._paused.sweep)
         await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (

@@ -14,6 +14,7 @@ from deviceops.v1 import (
     sampling_pb2,
 )
 from domains.conversions import (
+    MODEL_PARTS,
     EnumMap,
     digest,
     limit_to_proto,
@@ -57,6 +58,7 @@ PRECISIONS = EnumMap(
     zero=types.PrecisionMode.OPEN,
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
+KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 SPACINGS = EnumMap(
     types.SigmaSpacing,
     sampling_pb2.SigmaSpacing,
@@ -264,8 +266,19 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
             for used in facts.models
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
-        channels_last=facts.channels_last,
         software_versions=facts.software_versions,
+        computed=_computation(facts.computed),
+    )
+
+
+def _computation(computed: types.Computation) -> event_pb2.Computation:
+    return event_pb2.Computation(
+        channels_last=map(MODEL_PARTS.to_proto, computed.channels_last),
+        compiled=map(MODEL_PARTS.to_proto, computed.compiled),
+        recorded=map(MODEL_PARTS.to_proto, computed.recorded),
+        attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
+        attention_sliced=computed.attention_sliced,
+        vae_tiled=computed.vae_tiled,
     )
 
 

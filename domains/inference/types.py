@@ -15,7 +15,7 @@ from domains.limits import default_of
 from domains.model.types import ModelType
 from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
-from domains.values import ModelOrigin, OutputSettings, PartDataType
+from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
 
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
@@ -250,6 +250,48 @@ class UsedModel:
     sha256: str
 
 
+class AttentionKernel(Enum):
+    """What computes attention; torch chooses one for each call."""
+
+    MATH = "math"
+    FLASH = "flash"
+    MEMORY_EFFICIENT = "memory-efficient"
+    CUDNN = "cudnn"
+    OTHER = "other"
+
+
+class Computation(Value, frozen=True):
+    """By which of several ways a generation was really computed.
+
+    `channels_last`, `compiled` and `recorded` are parts whose tensors were laid out, which ran,
+    or whose calls were replayed, so.
+    `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
+    if it did for one picture.
+    """
+
+    channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
+    compiled: Annotated[tuple[ModelPart, ...], FEW] = ()
+    recorded: Annotated[tuple[ModelPart, ...], FEW] = ()
+    attention_kernels: Annotated[tuple[AttentionKernel, ...], FEW] = ()
+    attention_sliced: bool = False
+    vae_tiled: bool = False
+
+    def __or__(self, other: Computation) -> Computation:
+        """Every way of both, of two turns of one generation."""
+        return Computation(
+            _each_once(self.channels_last, other.channels_last),
+            _each_once(self.compiled, other.compiled),
+            _each_once(self.recorded, other.recorded),
+            _each_once(self.attention_kernels, other.attention_kernels),
+            self.attention_sliced or other.attention_sliced,
+            self.vae_tiled or other.vae_tiled,
+        )
+
+
+def _each_once(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*some, *others)))
+
+
 @dataclass(frozen=True)
 class GenerationFacts:
     """What drew the pictures: settings with nothing left open, and what they ran on. `models`
@@ -258,7 +300,7 @@ class GenerationFacts:
     settings: GenerationSettings
     models: tuple[UsedModel, ...]
     data_types: tuple[PartDataType, ...]
-    channels_last: bool
+    computed: Computation
     origin: ModelOrigin
     software_versions: Mapping[str, str]
 

@@ -209,10 +209,11 @@ class Accepted:
 
 
 class PhaseStarted(Value, frozen=True):
-    """Work of another kind begins; `image_index` where it is about one picture."""
+    """Work of another kind begins; `image_index` where about one picture, with `kept_steps`."""
 
     phase: Phase
     image_index: ImageIndex | None = None
+    kept_steps: Count = 0
 
 
 class TransferProgress(Value, frozen=True):

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from domains.inference.backends.device import Numerics, StepFence
+from domains.inference.backends.loops import Loop
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
 
@@ -90,6 +91,7 @@ def denoise(
     check_stop: Callable[[], None],
     make_room: Callable[[], None],
     addition: Addition = add_nothing,
+    loop: Loop | None = None,
 ) -> torch.Tensor:
     """Denoise one picture; the same operations in the same order as diffusers' pipelines.
 
@@ -103,22 +105,28 @@ def denoise(
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
         on_step: Called once per step as the user counts them.
-        check_stop: Called before every UNet call; may raise to stop.
+        check_stop: Called before every UNet call; may raise to stop, WorkPaused only to an
+            effect between steps.
         make_room: Called when memory ran out, before the one UNet call is made again.
         addition: What a call of the UNet gets beside what is here.
+        loop: Where it begins, and what it keeps when it stops; None: nothing is kept.
 
     Returns:
         float32 latents `[1, channels, height, width]` on the device.
     """
-    latents = start.latents.to(device)
+    loop = Loop(scheduler, torch.Generator()) if loop is None else loop
+    latents = start.latents.to(device) if loop.latents is None else loop.latents
+    if loop.finished:
+        return latents
     timesteps, steps = scheduler.timesteps[start.first :], start.steps
     order = scheduler.order
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
-    done = 0
     for index, timestep in enumerate(timesteps):
-        check_stop()
+        if index < loop.calls:
+            continue
+        loop.check(check_stop)
         sample = torch.cat([latents] * 2) if conditioning.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
         added = partial(addition, index, len(timesteps), sample, timestep, conditioning)
@@ -131,9 +139,11 @@ def denoise(
         )[0].to(torch.float32)
         fence.step_queued()
         last = index == len(timesteps) - 1
-        if last or (index + 1 > warm_up and (index + 1) % order == 0):
-            done += 1
-            on_step(StepState(done, steps, timestep, sample[:1], prediction))
+        whole = last or (index + 1 > warm_up and (index + 1) % order == 0)
+        loop.note(latents, whole=whole)
+        if whole:
+            on_step(StepState(loop.steps, steps, timestep, sample[:1], prediction))
+    loop.finish(latents)
     return latents
 
 

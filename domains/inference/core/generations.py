@@ -25,6 +25,7 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
+from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
@@ -32,8 +33,8 @@ from domains.inference.core.validation import (
     check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
-from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, Models, PicturePreparer
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
+from domains.inference.ports import ArtifactKeeper, Models, PausedFiles, PicturePreparer
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -49,7 +50,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import ModelRunner, SpooledImage
+from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
@@ -89,6 +90,7 @@ class Generations:
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
         pictures: Prepares those that generations start from.
+        paused: Where unfinished pictures of paused ones lie.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -102,6 +104,7 @@ class Generations:
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
         pictures: PicturePreparer,
+        paused: PausedFiles,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -113,6 +116,7 @@ class Generations:
         self._pool = pool
         self._artifacts = artifacts
         self._pictures = pictures
+        self._paused = paused
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -208,10 +212,11 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
-            work=partial(self._draw, resolved, job),
+            work=partial(self._draw, resolved, job, Turns(self._paused)),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
+            pause=lambda session: self._pool.pause(session.device_id, session.session_id),
         )
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
@@ -219,11 +224,18 @@ class Generations:
         loading = self._pool.loading(device_id, *resolved.job.places)
         return expected_phases(loading, picture=resolved.picture is not None)
 
-    async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
+    async def _draw(
+        self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
+    ) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
         for each in used:
             self._models.record_use(each.model_id)
-        report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
+        turn = turns.next(job, len(session.images))
+        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        if isinstance(found, PausedGeneration):
+            turns.note(found)
+            raise WorkPaused
+        report = turns.whole(found)
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
             for each in used
@@ -265,7 +277,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 models=models,
                 data_types=report.data_types,
-                channels_last=report.channels_last,
+                computed=report.computed,
                 origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),

@@ -15,8 +15,9 @@ from domains.clock import Clock
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
-from domains.inference.jobs import GenerationJob, GenerationReport, Timings
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
 from domains.inference.types import (
+    Computation,
     ControlInput,
     GenerationRequest,
     GenerationSettings,
@@ -48,6 +49,8 @@ from domains.session.types import (
 )
 from domains.values import (
     ByteFigure,
+    Degradation,
+    DegradationKind,
     ImageFileFormat,
     ModelOrigin,
     ModelPart,
@@ -87,6 +90,12 @@ class FakePool:
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    pausing: bool = False
+
+    def pause(self, device_id: str, session_id: str) -> None:
+        self.pausing = True
+        if self.hold is not None:
+            self.hold.set()
 
     def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
         assert (device_id, model_ids[0]) == ("cpu:0", "emoji")
@@ -114,7 +123,15 @@ class FakePool:
             yield Preview(0, step, 8, 8, b"jpeg")
         if self.failure is not None:
             raise self.failure
-        for index, seed in enumerate(settings.seeds):
+        for index, seed in list(enumerate(settings.seeds))[job.first_image :]:
+            if self.pausing and index > job.first_image:  # after one picture of each turn
+                self.pausing = False
+                yield PausedGeneration(
+                    Timings(load=1.0, denoise=2.0),
+                    (Degradation(DegradationKind.VAE_TILED, "Tiled."),),
+                    kept_steps=2,
+                )
+                return
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
             yield SpooledImage(image, Path("x"))
@@ -123,7 +140,7 @@ class FakePool:
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
             (PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
-            channels_last=False,
+            computed=Computation(),
         )
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -220,6 +237,24 @@ class FakePictures:
 
 
 @dataclass
+class FakePausedFiles:
+    """Files that are never there; tells which are to be deleted."""
+
+    made: int = 0
+    removed: list[Path] = field(default_factory=list)
+
+    def sweep(self) -> None:
+        """Nothing is left of anybody."""
+
+    def new(self) -> Path:
+        self.made += 1
+        return Path(f"{self.made}.paused")
+
+    def remove(self, path: Path) -> None:
+        self.removed.append(path)
+
+
+@dataclass
 class Bench:
     """Everything a test of generations handles."""
 
@@ -229,6 +264,7 @@ class Bench:
     models: FakeModels
     artifacts: FakeArtifacts
     pictures: FakePictures
+    paused: FakePausedFiles
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -239,7 +275,7 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
-    pictures = FakePictures()
+    pictures, paused = FakePictures(), FakePausedFiles()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -255,11 +291,12 @@ async def bench() -> AsyncIterator[Bench]:
         pool,
         artifacts,
         pictures,
+        paused,
         describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts, pictures)
+    yield Bench(generations, sessions, pool, models, artifacts, pictures, paused)
     await sessions.stop(0)
 
 
