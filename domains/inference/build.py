@@ -13,7 +13,7 @@ from domains.inference.core.generations import Generations
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
 from domains.inference.servicer import InferenceServicer
-from domains.picture.core import Pictures
+from domains.picture import build as picture_build
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
@@ -34,7 +34,7 @@ def build(
     place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
-    pictures: Pictures,
+    picture: picture_build.Built,
     paused: PausedFiles,
     *,
     describe: FaultReporter,
@@ -49,7 +49,7 @@ def build(
         place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
-        pictures: Prepares those that generations start from.
+        picture: Prepares what generations start from, and makes control pictures.
         paused: Where unfinished pictures of paused generations lie.
         describe: What a client sees of an error.
     """
@@ -59,10 +59,15 @@ def build(
         models,
         runs,
         artifacts,
-        pictures,
+        picture.pictures,
         paused,
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
-    return InferenceServicer(generations, CapabilityInquiry(devices, models), session.streams)
+    return InferenceServicer(
+        generations,
+        CapabilityInquiry(devices, models),
+        picture.control_images,
+        session.streams,
+    )

@@ -81,12 +81,21 @@ class Companion(Value, frozen=True):
     cached: CachedModel | None = None
 
 
+class ControlPictures(Value, frozen=True):
+    """A ControlNet's pictures: one for all that are drawn, or one for each; and where it works.
+    All have the size of the settings; a mask is grey."""
+
+    images: Annotated[tuple[PreparedPicture, ...], FEW]
+    mask: PreparedPicture | None = None
+
+
 class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
-    image-to-image starts from; it has the size of the settings.
+    image-to-image starts from; it has the size of the settings. `controls` are the pictures of
+    the settings' ControlNets, in their order.
 
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
@@ -107,6 +116,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     cached: CachedModel | None = None
     companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
+    controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0

@@ -18,7 +18,7 @@ from domains.model.jobs import (
 )
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
-from domains.picture.types import Canvas, InputImage, ResizeFit
+from domains.picture.types import Canvas, ControlPreprocessor, InputImage, ResizeFit
 from domains.session.jobs import JobContext
 
 
@@ -133,9 +133,15 @@ class PicturePreparer(Protocol):
     """Input pictures, as image generation sees them."""
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
-        """Decode the picture that the call's client names in `field`, in the canvas's size.
+        """Decode the picture that the call's client names in `field`, in the canvas's size, and
+        make a control picture of it where `control` says how.
 
         Raises:
             InvalidPicture: It cannot be used.

@@ -13,7 +13,7 @@ from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.limits import default_of
 from domains.model.types import ModelType
-from domains.picture.types import InputImage, PictureFile, ResizeFit
+from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
 
@@ -160,6 +160,26 @@ class ImageToImage(Value, frozen=True):
     image: PictureFile | None = None
 
 
+class ControlNetGuidance(Value, frozen=True):
+    """A ControlNet and its share: how strongly it works, and between which shares of the steps.
+
+    In `guess_mode` it works on the half with the prompt alone. `image` is the control picture,
+    or `images` one for each picture drawn; `mask` is where it works. They are None or empty
+    until they were prepared.
+    """
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    preprocessor: ControlPreprocessor | None = None
+    conditioning_scale: Measure = default_of("ControlNetGuidance.conditioning_scale")
+    start: Share = default_of("ControlNetGuidance.start")
+    end: Share = default_of("ControlNetGuidance.end")
+    guess_mode: bool = False
+    fit: ResizeFit = ResizeFit.STRETCH
+    image: PictureFile | None = None
+    images: Annotated[tuple[PictureFile, ...], FEW] = ()
+    mask: PictureFile | None = None
+
+
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
@@ -186,6 +206,7 @@ class GenerationSettings(Value, frozen=True):
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
@@ -285,10 +306,20 @@ class GenerationFacts:
 
 
 @dataclass(frozen=True)
+class ControlInput:
+    """The pictures of a ControlNet as a client names them."""
+
+    image: InputImage | None = None
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image. `unbuilt` names the fields that are set although
+    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
+    order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -298,4 +329,5 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

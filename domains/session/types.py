@@ -165,10 +165,11 @@ ENTRIES = Delivery(image_data=False)
 
 
 class ImageResult(Value, frozen=True):
-    """A finished picture: an artifact, its size in pixels and bytes, and its seed."""
+    """A finished picture: an artifact, its size in pixels and bytes, and its seed; None where
+    it was not drawn."""
 
     image_index: ImageIndex
-    seed: Seed
+    seed: Seed | None
     artifact_id: Sha256
     format: ImageFileFormat
     width: Edge

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
+from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, decode_pixels, finite
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
@@ -262,6 +263,12 @@ class Drawing:
             check_stop=self.context.check_stop,
             make_room=model.make_room,
             loop=loops.next(scheduler, generator, model.device),
+            addition=Control(
+                self.parts.control_nets,
+                index,
+                model.unet_numerics.data_type,
+                self.context.check_stop,
+            ),
         )
 
     def _start(

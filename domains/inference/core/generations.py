@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.control_nets import PreparedControls, prepare_controls
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -71,6 +72,7 @@ class _Resolved:
     job: GenerationJob
     placed: Placed
     picture: KeptPicture | None
+    controls: PreparedControls
     """Held for as long as the job may need its file."""
 
 
@@ -166,16 +168,20 @@ class Generations:
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
+        size = (settings.width or model.native_width, settings.height or model.native_height)
+        controls = await prepare_controls(self._pictures, request, settings, size)
+        settings = controls.settings
         job = GenerationJob(
             resolve(settings, model, self._random_seed),
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture)
+        return _Resolved(model, companions, job, placed, picture, controls)
 
     async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
         """What image-to-image starts from, in the size that is drawn."""
