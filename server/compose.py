@@ -114,7 +114,7 @@ class Composition:
         self.model = self._model.servicer
         self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
-        self.inference = inference.build(
+        self._inference = inference.build(
             pool,
             self._model.runs,
             self._session,
@@ -123,8 +123,11 @@ class Composition:
             self._model.catalogue,
             self._artifact.store,
             self._pictures,
+            journal,
             describe=describe_failure,
+            clock=clock,
         )
+        self.inference = self._inference.servicer
         domains = (
             *(self.artifact, self.device, self.inference, self.memory),
             *(self.model, self.postprocessing, self.processing),
@@ -152,6 +155,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
+            self._inference,
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)
@@ -166,4 +170,5 @@ class Composition:
         self._inspectors.stop()
         await self._pool.stop(0)
         self._main_memory.segments.close()
+        await self._inference.statistics.save()
         await asyncio.to_thread(self._journal.close)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 
-from domains.device.ports import Place, Workers
+from domains.clock import Clock
+from domains.device.ports import FactsStore, Place, Workers
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.generations import Generations
+from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.servicer import InferenceServicer
+from domains.loops import Loop
 from domains.picture.core import Pictures
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
 
-__all__ = ["REPORTS", "UNBUILT", "build"]
+__all__ = ["REPORTS", "UNBUILT", "Built", "build"]
+
+_SAVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the server needs of it."""
+
+    servicer: InferenceServicer
+    statistics: StatisticsKeeper
+    loops: tuple[Loop, ...]
 
 
 def build(
@@ -28,9 +43,11 @@ def build(
     models: Models,
     artifacts: ArtifactKeeper,
     pictures: Pictures,
+    facts: FactsStore,
     *,
     describe: FaultReporter,
-) -> InferenceServicer:
+    clock: Clock,
+) -> Built:
     """The domain over what others offer.
 
     Args:
@@ -42,8 +59,11 @@ def build(
         models: The catalogue.
         artifacts: Where finished pictures go.
         pictures: Prepares those that generations start from.
+        facts: What outlives the server.
         describe: What a client sees of an error.
+        clock: The time.
     """
+    keeper = StatisticsKeeper(facts, clock)
     generations = Generations(
         session.sessions,
         place,
@@ -51,8 +71,15 @@ def build(
         runs,
         artifacts,
         pictures,
+        keeper,
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
-    return InferenceServicer(generations, CapabilityInquiry(devices, models), session.streams)
+    servicer = InferenceServicer(
+        generations,
+        CapabilityInquiry(devices, models),
+        StatisticsInquiry(keeper, devices, models),
+        session.streams,
+    )
+    return Built(servicer, keeper, (Loop("statistics", _SAVE_SECONDS, keeper.save),))

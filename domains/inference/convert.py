@@ -15,16 +15,19 @@ from deviceops.v1 import (
 from domains.conversions import (
     EnumMap,
     digest,
+    duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
+from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.picture.convert import FITS, image_from_proto, image_to_proto
 from domains.picture.types import ResizeFit
 from domains.session.convert import (
@@ -231,6 +234,37 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
 
 
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
+
+
+def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
+    """What generations came to."""
+    return inference_pb2.GetInferenceStatisticsResponse(
+        completed_count=sum(one.completed for one in found.accounts),
+        failed_count=sum(one.failed for one in found.accounts),
+        cancelled_count=sum(one.cancelled for one in found.accounts),
+        image_count=sum(one.images for one in found.accounts),
+        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        since_time=timestamp(found.since),
+        by_model=map(_account_to_proto, found.accounts),
+        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+    )
+
+
+def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
+    return inference_pb2.InferenceStatistics(
+        device_id=account.device_id,
+        model_id=account.model_id,
+        since_time=timestamp(account.since),
+        completed_count=account.completed,
+        failed_count=account.failed,
+        cancelled_count=account.cancelled,
+        image_count=account.images,
+        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
+    )
+
+
+def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
 
 
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:

@@ -19,6 +19,7 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
+from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.validation import (
     check_lora_models,
     check_lora_weights,
@@ -78,6 +79,7 @@ class Generations:
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
         pictures: Prepares those that generations start from.
+        statistics: Learn from each that ends.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -91,6 +93,7 @@ class Generations:
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
         pictures: PicturePreparer,
+        statistics: StatisticsKeeper,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -102,6 +105,7 @@ class Generations:
         self._pool = pool
         self._artifacts = artifacts
         self._pictures = pictures
+        self._statistics = statistics
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -204,6 +208,7 @@ class Generations:
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
+            ended=self._statistics.note,
         )
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:

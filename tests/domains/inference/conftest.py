@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from domains.clock import Clock
+from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.generations import Generations
+from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
@@ -104,7 +106,7 @@ class FakePool:
             if self.cancelled.is_set():
                 raise Cancelled("stopped")
         for step in range(1, settings.steps_taken + 1):
-            yield StepFinished(0, step, settings.steps_taken)
+            yield StepFinished(0, step, settings.steps_taken, 0.25)
             yield Preview(0, step, 8, 8, b"jpeg")
         if self.failure is not None:
             raise self.failure
@@ -216,6 +218,7 @@ class Bench:
     models: FakeModels
     artifacts: FakeArtifacts
     pictures: FakePictures
+    statistics: StatisticsKeeper
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -226,7 +229,7 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
-    pictures = FakePictures()
+    pictures, statistics = FakePictures(), StatisticsKeeper(TransientFacts(), Clock())
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -242,11 +245,12 @@ async def bench() -> AsyncIterator[Bench]:
         pool,
         artifacts,
         pictures,
+        statistics,
         describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts, pictures)
+    yield Bench(generations, sessions, pool, models, artifacts, pictures, statistics)
     await sessions.stop(0)
 
 

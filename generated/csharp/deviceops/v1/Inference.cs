@@ -103,38 +103,47 @@ namespace DeviceOperations.V1 {
             "cm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiAB",
             "KAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQK",
             "HUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
-            "IAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6AwoeR2V0SW5mZXJlbmNlU3RhdGlz",
-            "dGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxmYWls",
-            "ZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMKC2lt",
-            "YWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3BzLnYx",
-            "LkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNlb3Bz",
-            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEoCzIg",
-            "LmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgIIAEo",
-            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVjb2Rl",
-            "GAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2Cgxl",
-            "bmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
-            "aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlv",
-            "blN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDKo4BCg5TaWdu",
-            "YXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIb",
-            "ChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9TVEFU",
-            "RV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9LRU4Q",
-            "AzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5k",
-            "ZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmljZW9w",
-            "cy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVy",
-            "YXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVz",
-            "dBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJL",
-            "CghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRlQmF0",
-            "Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZp",
-            "Y2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmlld0Nv",
-            "bnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
-            "UmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVz",
-            "cG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJpZnlJ",
-            "bWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25z",
-            "ZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0",
-            "aW9ucy5WMWIGcHJvdG8z"));
+            "IAEoCRIQCghtb2RlbF9pZBgCIAEoCSL3AQoTSW5mZXJlbmNlU3RhdGlzdGlj",
+            "cxIRCglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxfaWQYAiABKAkSLgoKc2lu",
+            "Y2VfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoP",
+            "Y29tcGxldGVkX2NvdW50GAQgASgDEhQKDGZhaWxlZF9jb3VudBgFIAEoAxIX",
+            "Cg9jYW5jZWxsZWRfY291bnQYBiABKAMSEwoLaW1hZ2VfY291bnQYByABKAMS",
+            "LgoEc3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3Rp",
+            "Y3MimAUKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIXCg9jb21w",
+            "bGV0ZWRfY291bnQYASABKAMSFAoMZmFpbGVkX2NvdW50GAIgASgDEhcKD2Nh",
+            "bmNlbGxlZF9jb3VudBgDIAEoAxITCgtpbWFnZV9jb3VudBgEIAEoAxIvCgVx",
+            "dWV1ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
+            "LgoEbG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3Rp",
+            "Y3MSNQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRp",
+            "b25TdGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMudjEuRHVy",
+            "YXRpb25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmljZW9wcy52",
+            "MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAogASgLMiAu",
+            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5jZWwYCyAB",
+            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcKD3RleHRf",
+            "Y2FjaGVfaGl0cxgMIAEoAxI3Cg1wcmVwYXJlX2lucHV0GA0gASgLMiAuZGV2",
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgpzaW5jZV90aW1lGA4g",
+            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCghieV9tb2RlbBgP",
+            "IAMoCzIhLmRldmljZW9wcy52MS5JbmZlcmVuY2VTdGF0aXN0aWNzKo4BCg5T",
+            "aWduYXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQ",
+            "ABIbChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9T",
+            "VEFURV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9L",
+            "RU4QAzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMS",
+            "JC5kZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmlj",
+            "ZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdl",
+            "bmVyYXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVx",
+            "dWVzdBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25z",
+            "ZRJLCghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3Qa",
+            "Hi5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRl",
+            "QmF0Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5k",
+            "ZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmll",
+            "d0NvbnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbElt",
+            "YWdlUmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
+            "UmVzcG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJp",
+            "ZnlJbWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNw",
+            "b25zZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYx",
+            "LkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYx",
+            "LkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3Bl",
+            "cmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -154,7 +163,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageRequest), global::DeviceOperations.V1.VerifyImageRequest.Parser, new[]{ "Image" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageResponse), global::DeviceOperations.V1.VerifyImageResponse.Parser, new[]{ "Signature", "Signer", "SignTime", "Generator", "WatermarkFound", "WatermarkConfidence", "Parameters", "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsRequest), global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser, new[]{ "DeviceId", "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InferenceStatistics), global::DeviceOperations.V1.InferenceStatistics.Parser, new[]{ "DeviceId", "ModelId", "SinceTime", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Step" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits", "PrepareInput", "SinceTime", "ByModel" }, null, null, null, null)
           }));
     }
     #endregion
@@ -5800,7 +5810,505 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Counts and times since the server started.
+  /// What generations with one model on one device came to.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class InferenceStatistics : pb::IMessage<InferenceStatistics>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<InferenceStatistics> _parser = new pb::MessageParser<InferenceStatistics>(() => new InferenceStatistics());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<InferenceStatistics> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics(InferenceStatistics other) : this() {
+      deviceId_ = other.deviceId_;
+      modelId_ = other.modelId_;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      completedCount_ = other.completedCount_;
+      failedCount_ = other.failedCount_;
+      cancelledCount_ = other.cancelledCount_;
+      imageCount_ = other.imageCount_;
+      step_ = other.step_ != null ? other.step_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics Clone() {
+      return new InferenceStatistics(this);
+    }
+
+    /// <summary>Field number for the "device_id" field.</summary>
+    public const int DeviceIdFieldNumber = 1;
+    private string deviceId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string DeviceId {
+      get { return deviceId_; }
+      set {
+        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "model_id" field.</summary>
+    public const int ModelIdFieldNumber = 2;
+    private string modelId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ModelId {
+      get { return modelId_; }
+      set {
+        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; everything from then on is counted.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "completed_count" field.</summary>
+    public const int CompletedCountFieldNumber = 4;
+    private long completedCount_;
+    /// <summary>
+    /// Sessions that completed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CompletedCount {
+      get { return completedCount_; }
+      set {
+        completedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 5;
+    private long failedCount_;
+    /// <summary>
+    /// Sessions that failed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cancelled_count" field.</summary>
+    public const int CancelledCountFieldNumber = 6;
+    private long cancelledCount_;
+    /// <summary>
+    /// Sessions that were cancelled.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CancelledCount {
+      get { return cancelledCount_; }
+      set {
+        cancelledCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "image_count" field.</summary>
+    public const int ImageCountFieldNumber = 7;
+    private long imageCount_;
+    /// <summary>
+    /// Pictures finished.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long ImageCount {
+      get { return imageCount_; }
+      set {
+        imageCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "step" field.</summary>
+    public const int StepFieldNumber = 8;
+    private global::DeviceOperations.V1.DurationStatistics step_;
+    /// <summary>
+    /// One denoising step.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Step {
+      get { return step_; }
+      set {
+        step_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as InferenceStatistics);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(InferenceStatistics other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (DeviceId != other.DeviceId) return false;
+      if (ModelId != other.ModelId) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if (CompletedCount != other.CompletedCount) return false;
+      if (FailedCount != other.FailedCount) return false;
+      if (CancelledCount != other.CancelledCount) return false;
+      if (ImageCount != other.ImageCount) return false;
+      if (!object.Equals(Step, other.Step)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      if (CompletedCount != 0L) hash ^= CompletedCount.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (ImageCount != 0L) hash ^= ImageCount.GetHashCode();
+      if (step_ != null) hash ^= Step.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ModelId);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(48);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(56);
+        output.WriteInt64(ImageCount);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Step);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ModelId);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(48);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(56);
+        output.WriteInt64(ImageCount);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Step);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ImageCount);
+      }
+      if (step_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Step);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(InferenceStatistics other) {
+      if (other == null) {
+        return;
+      }
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
+      }
+      if (other.ModelId.Length != 0) {
+        ModelId = other.ModelId;
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      if (other.CompletedCount != 0L) {
+        CompletedCount = other.CompletedCount;
+      }
+      if (other.FailedCount != 0L) {
+        FailedCount = other.FailedCount;
+      }
+      if (other.CancelledCount != 0L) {
+        CancelledCount = other.CancelledCount;
+      }
+      if (other.ImageCount != 0L) {
+        ImageCount = other.ImageCount;
+      }
+      if (other.step_ != null) {
+        if (step_ == null) {
+          Step = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Step.MergeFrom(other.Step);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 32: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 56: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 66: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 32: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 56: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 66: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Counts and times of generations, from the first that this data folder's servers ended on.
+  /// Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
+  /// are kept. A server that is killed loses what it learned in its last 10 seconds.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GetInferenceStatisticsResponse : pb::IMessage<GetInferenceStatisticsResponse>
@@ -5817,7 +6325,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5849,6 +6357,9 @@ namespace DeviceOperations.V1 {
       encodeImage_ = other.encodeImage_ != null ? other.encodeImage_.Clone() : null;
       cancel_ = other.cancel_ != null ? other.cancel_.Clone() : null;
       textCacheHits_ = other.textCacheHits_;
+      prepareInput_ = other.prepareInput_ != null ? other.prepareInput_.Clone() : null;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      byModel_ = other.byModel_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5922,7 +6433,7 @@ namespace DeviceOperations.V1 {
     public const int QueueFieldNumber = 5;
     private global::DeviceOperations.V1.DurationStatistics queue_;
     /// <summary>
-    /// Waiting in queues.
+    /// Waiting in queues, of each session that completed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5937,7 +6448,7 @@ namespace DeviceOperations.V1 {
     public const int LoadFieldNumber = 6;
     private global::DeviceOperations.V1.DurationStatistics load_;
     /// <summary>
-    /// Loading weights.
+    /// Loading weights, where that was needed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6012,7 +6523,7 @@ namespace DeviceOperations.V1 {
     public const int CancelFieldNumber = 11;
     private global::DeviceOperations.V1.DurationStatistics cancel_;
     /// <summary>
-    /// From the wish to cancel to idle.
+    /// From the wish to cancel running work to its end.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6036,6 +6547,50 @@ namespace DeviceOperations.V1 {
       set {
         textCacheHits_ = value;
       }
+    }
+
+    /// <summary>Field number for the "prepare_input" field.</summary>
+    public const int PrepareInputFieldNumber = 13;
+    private global::DeviceOperations.V1.DurationStatistics prepareInput_;
+    /// <summary>
+    /// Encoding the pictures that generations start from.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics PrepareInput {
+      get { return prepareInput_; }
+      set {
+        prepareInput_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 14;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; absent where there is none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "by_model" field.</summary>
+    public const int ByModelFieldNumber = 15;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.InferenceStatistics> _repeated_byModel_codec
+        = pb::FieldCodec.ForMessage(122, global::DeviceOperations.V1.InferenceStatistics.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics> byModel_ = new pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics>();
+    /// <summary>
+    /// The same by device and model, the pair used last first. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics> ByModel {
+      get { return byModel_; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6065,6 +6620,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EncodeImage, other.EncodeImage)) return false;
       if (!object.Equals(Cancel, other.Cancel)) return false;
       if (TextCacheHits != other.TextCacheHits) return false;
+      if (!object.Equals(PrepareInput, other.PrepareInput)) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if(!byModel_.Equals(other.byModel_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6084,6 +6642,9 @@ namespace DeviceOperations.V1 {
       if (encodeImage_ != null) hash ^= EncodeImage.GetHashCode();
       if (cancel_ != null) hash ^= Cancel.GetHashCode();
       if (TextCacheHits != 0L) hash ^= TextCacheHits.GetHashCode();
+      if (prepareInput_ != null) hash ^= PrepareInput.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      hash ^= byModel_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6150,6 +6711,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(96);
         output.WriteInt64(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(114);
+        output.WriteMessage(SinceTime);
+      }
+      byModel_.WriteTo(output, _repeated_byModel_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6208,6 +6778,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(96);
         output.WriteInt64(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(114);
+        output.WriteMessage(SinceTime);
+      }
+      byModel_.WriteTo(ref output, _repeated_byModel_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6254,6 +6833,13 @@ namespace DeviceOperations.V1 {
       if (TextCacheHits != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      size += byModel_.CalculateSize(_repeated_byModel_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -6323,6 +6909,19 @@ namespace DeviceOperations.V1 {
       if (other.TextCacheHits != 0L) {
         TextCacheHits = other.TextCacheHits;
       }
+      if (other.prepareInput_ != null) {
+        if (prepareInput_ == null) {
+          PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        PrepareInput.MergeFrom(other.PrepareInput);
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      byModel_.Add(other.byModel_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -6411,6 +7010,24 @@ namespace DeviceOperations.V1 {
             TextCacheHits = input.ReadInt64();
             break;
           }
+          case 106: {
+            if (prepareInput_ == null) {
+              PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(PrepareInput);
+            break;
+          }
+          case 114: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 122: {
+            byModel_.AddEntriesFrom(input, _repeated_byModel_codec);
+            break;
+          }
         }
       }
     #endif
@@ -6497,6 +7114,24 @@ namespace DeviceOperations.V1 {
           }
           case 96: {
             TextCacheHits = input.ReadInt64();
+            break;
+          }
+          case 106: {
+            if (prepareInput_ == null) {
+              PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(PrepareInput);
+            break;
+          }
+          case 114: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 122: {
+            byModel_.AddEntriesFrom(ref input, _repeated_byModel_codec);
             break;
           }
         }

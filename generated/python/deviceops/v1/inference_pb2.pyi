@@ -734,8 +734,63 @@ class GetInferenceStatisticsRequest(_message.Message):
 Global___GetInferenceStatisticsRequest: _TypeAlias = GetInferenceStatisticsRequest  # noqa: Y015
 
 @_typing.final
+class InferenceStatistics(_message.Message):
+    """What generations with one model on one device came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    IMAGE_COUNT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    model_id: _builtins.str
+    completed_count: _builtins.int
+    """Sessions that completed."""
+    failed_count: _builtins.int
+    """Sessions that failed."""
+    cancelled_count: _builtins.int
+    """Sessions that were cancelled."""
+    image_count: _builtins.int
+    """Pictures finished."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them ended; everything from then on is counted."""
+
+    @_builtins.property
+    def step(self) -> _common_pb2.DurationStatistics:
+        """One denoising step."""
+
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        completed_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        cancelled_count: _builtins.int = ...,
+        image_count: _builtins.int = ...,
+        step: _common_pb2.DurationStatistics | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "device_id", b"device_id", "failed_count", b"failed_count", "image_count", b"image_count", "model_id", b"model_id", "since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InferenceStatistics: _TypeAlias = InferenceStatistics  # noqa: Y015
+
+@_typing.final
 class GetInferenceStatisticsResponse(_message.Message):
-    """Counts and times since the server started."""
+    """Counts and times of generations, from the first that this data folder's servers ended on.
+    Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
+    are kept. A server that is killed loses what it learned in its last 10 seconds.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -751,6 +806,9 @@ class GetInferenceStatisticsResponse(_message.Message):
     ENCODE_IMAGE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     TEXT_CACHE_HITS_FIELD_NUMBER: _builtins.int
+    PREPARE_INPUT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    BY_MODEL_FIELD_NUMBER: _builtins.int
     completed_count: _builtins.int
     """Sessions that completed."""
     failed_count: _builtins.int
@@ -763,11 +821,11 @@ class GetInferenceStatisticsResponse(_message.Message):
     """Prompts whose embeddings were used again."""
     @_builtins.property
     def queue(self) -> _common_pb2.DurationStatistics:
-        """Waiting in queues."""
+        """Waiting in queues, of each session that completed."""
 
     @_builtins.property
     def load(self) -> _common_pb2.DurationStatistics:
-        """Loading weights."""
+        """Loading weights, where that was needed."""
 
     @_builtins.property
     def encode_text(self) -> _common_pb2.DurationStatistics:
@@ -787,7 +845,19 @@ class GetInferenceStatisticsResponse(_message.Message):
 
     @_builtins.property
     def cancel(self) -> _common_pb2.DurationStatistics:
-        """From the wish to cancel to idle."""
+        """From the wish to cancel running work to its end."""
+
+    @_builtins.property
+    def prepare_input(self) -> _common_pb2.DurationStatistics:
+        """Encoding the pictures that generations start from."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them ended; absent where there is none."""
+
+    @_builtins.property
+    def by_model(self) -> _containers.RepeatedCompositeFieldContainer[Global___InferenceStatistics]:
+        """The same by device and model, the pair used last first. At most 64 elements."""
 
     def __init__(
         self,
@@ -804,10 +874,13 @@ class GetInferenceStatisticsResponse(_message.Message):
         encode_image: _common_pb2.DurationStatistics | None = ...,
         cancel: _common_pb2.DurationStatistics | None = ...,
         text_cache_hits: _builtins.int = ...,
+        prepare_input: _common_pb2.DurationStatistics | None = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        by_model: _abc.Iterable[Global___InferenceStatistics] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "load", b"load", "queue", b"queue", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "failed_count", b"failed_count", "image_count", b"image_count", "load", b"load", "queue", b"queue", "step", b"step", "text_cache_hits", b"text_cache_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_model", b"by_model", "cancel", b"cancel", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "failed_count", b"failed_count", "image_count", b"image_count", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step", "text_cache_hits", b"text_cache_hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
