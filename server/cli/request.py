@@ -25,6 +25,7 @@ from server.cli.choices import (
     duration_in,
 )
 from server.cli.field_values import set_field
+from server.cli.likeness import Likeness
 from server.cli.marks import input_image
 from server.cli.placing import placement
 
@@ -49,7 +50,7 @@ class GenerationOptions:
     once.
     """
 
-    prompt: str
+    prompt: str | None
     negative: str | None = None
     model: str | None = None
     vae: str | None = None
@@ -81,6 +82,7 @@ class GenerationOptions:
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
+    like: Likeness | None = None
 
 
 def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
@@ -89,6 +91,8 @@ def generate_request(options: GenerationOptions) -> inference_pb2.GenerateReques
     Raises:
         UnusableOptions: A name is unknown or a number does not fit its field.
     """
+    if options.prompt is None and options.like is None:
+        raise UnusableOptions("say what to draw: a PROMPT, or a picture with --like")
     for name, bits in _WHOLE_NUMBERS.items():
         _check_number(name, getattr(options, name), bits)
     for seed in options.seeds:
@@ -176,9 +180,27 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
+    if options.like is not None:
+        settings = _over(options.like.settings, settings)
     for assignment in options.assignments:
         set_field(settings, assignment, input_image)
     return settings
+
+
+def _over(
+    like: generation_pb2.GenerationSettings, asked: generation_pb2.GenerationSettings
+) -> generation_pb2.GenerationSettings:
+    """What a picture was drawn with, with what is asked for in its place."""
+    result = generation_pb2.GenerationSettings()
+    result.CopyFrom(like)
+    if asked.seeds:
+        result.ClearField("seed")
+    if asked.loras:
+        result.ClearField("loras")
+    if asked.scheduler.scheduler:
+        result.ClearField("scheduler")  # options and spacings are another's
+    result.MergeFrom(asked)
+    return result
 
 
 def _scheduler(options: GenerationOptions) -> sampling_pb2.SchedulerSettings:
