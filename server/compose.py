@@ -78,9 +78,7 @@ class Composition:
             self._main_memory.meter,
             self._artifact.store,
             place=lambda *work: self._device.placer.place(*work),
-            machine=lambda: model.Machine(
-                self._device.inventory, self._memory.models, self._memory.monitor
-            ),
+            machine=self._machine,
             now=clock.wall,
         )
         self._device = device.build(
@@ -124,6 +122,7 @@ class Composition:
             self._artifact.store,
             self._pictures,
             journal,
+            self._machine,
             describe=describe_failure,
             clock=clock,
         )
@@ -145,6 +144,9 @@ class Composition:
             upload_seconds=EXPIRY_SECONDS,
         )
         self._background = Background()
+
+    def _machine(self) -> model.Machine:
+        return model.Machine(self._device.inventory, self._memory.models, self._memory.monitor)
 
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models
 from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
+from domains.model.ports import Machine
 from domains.picture.core import Pictures
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
@@ -44,6 +47,7 @@ def build(
     artifacts: ArtifactKeeper,
     pictures: Pictures,
     facts: FactsStore,
+    machine: Callable[[], Machine],
     *,
     describe: FaultReporter,
     clock: Clock,
@@ -60,6 +64,7 @@ def build(
         artifacts: Where finished pictures go.
         pictures: Prepares those that generations start from.
         facts: What outlives the server.
+        machine: Where models can be loaded.
         describe: What a client sees of an error.
         clock: The time.
     """
@@ -72,6 +77,7 @@ def build(
         artifacts,
         pictures,
         keeper,
+        Forecasts(session.sessions.speeds, devices, machine),
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,

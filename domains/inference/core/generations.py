@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -62,6 +63,7 @@ class Verdict:
     placement: PlacementDecision | None = None
     queue_position: int = 0
     degradations: tuple[Degradation, ...] = ()
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Generations:
         artifacts: Takes finished pictures.
         pictures: Prepares those that generations start from.
         statistics: Learn from each that ends.
+        forecasts: Learn from each that ends, and tell what others will take.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -99,6 +102,7 @@ class Generations:
         artifacts: ArtifactKeeper,
         pictures: PicturePreparer,
         statistics: StatisticsKeeper,
+        forecasts: Forecasts,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -111,6 +115,7 @@ class Generations:
         self._artifacts = artifacts
         self._pictures = pictures
         self._statistics = statistics
+        self._forecasts = forecasts
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -130,6 +135,7 @@ class Generations:
         """What `generate` would make of the request, without starting anything."""
         try:
             resolved = await self._resolve(request)
+            forecast = await self._forecast(resolved)
         except (InvalidGeneration, InvalidPicture) as error:
             return Verdict(violations=error.violations)
         except DomainError as error:
@@ -141,7 +147,18 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=drawn_as_words(request.settings),
+            degradations=(*drawn_as_words(request.settings), *forecast.degradations),
+            forecast=forecast,
+        )
+
+    async def _forecast(self, resolved: _Resolved) -> Forecast:
+        device_id, settings = resolved.placed.decision.device_id, resolved.job.settings
+        return await self._forecasts.of(
+            device_id,
+            effort_of(settings),
+            settings,
+            (resolved.model, *resolved.companions.models),
+            loading=Phase.LOADING_MODEL in self._phases(resolved),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -205,8 +222,12 @@ class Generations:
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
-            ended=self._statistics.note,
+            ended=partial(self._ended, job.settings),
         )
+
+    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+        self._statistics.note(session)
+        self._forecasts.note(settings, session)
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -15,10 +15,12 @@ from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
+from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import (
@@ -31,7 +33,7 @@ from domains.picture.types import (
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
-from domains.session.jobs import Job, SpooledImage
+from domains.session.jobs import Job, PeakMemory, SpooledImage
 from domains.session.types import (
     ImageResult,
     Phase,
@@ -80,6 +82,7 @@ class FakePool:
 
     works: list[GenerationJob] = field(default_factory=list)
     failure: Exception | None = None
+    peak: int | None = None
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -108,6 +111,8 @@ class FakePool:
         for step in range(1, settings.steps_taken + 1):
             yield StepFinished(0, step, settings.steps_taken, 0.25)
             yield Preview(0, step, 8, 8, b"jpeg")
+        if self.peak is not None:
+            yield PeakMemory(ByteFigure.measured(self.peak, "test"))
         if self.failure is not None:
             raise self.failure
         for index, seed in enumerate(settings.seeds):
@@ -169,6 +174,32 @@ class FakeModels:
 
 
 @dataclass
+class FakeMachine:
+    """How much memory there is and what lies there."""
+
+    total: int | None = 8 << 30
+    free: int | None = 4 << 30
+    parts: tuple[HeldComponent, ...] = ()
+
+    @property
+    def models(self) -> FakeMachine:
+        return self
+
+    @property
+    def memory(self) -> FakeMachine:
+        return self
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        return self.parts
+
+    def idle(self, device_id: str) -> list[Any]:
+        return []
+
+    async def extent(self, place: Place) -> Extent:
+        return Extent(self.total, self.free)
+
+
+@dataclass
 class FakeArtifacts:
     """Keeps nothing but what it was given."""
 
@@ -219,6 +250,7 @@ class Bench:
     artifacts: FakeArtifacts
     pictures: FakePictures
     statistics: StatisticsKeeper
+    machine: FakeMachine
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -230,6 +262,7 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, statistics = FakePictures(), StatisticsKeeper(TransientFacts(), Clock())
+    machine = FakeMachine()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -246,11 +279,12 @@ async def bench() -> AsyncIterator[Bench]:
         artifacts,
         pictures,
         statistics,
+        Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
         describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts, pictures, statistics)
+    yield Bench(generations, sessions, pool, models, artifacts, pictures, statistics, machine)
     await sessions.stop(0)
 
 

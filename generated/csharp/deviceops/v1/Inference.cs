@@ -74,76 +74,81 @@ namespace DeviceOperations.V1 {
             "GAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0Cg9wcmVj",
             "aXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9k",
             "ZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IvQDChpWYWxpZGF0",
-            "ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9sYXRp",
-            "b25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlvbGF0",
-            "aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3RpdmVf",
-            "c2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRp",
-            "bmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52MS5Q",
-            "aGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2Vt",
-            "ZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVtb3J5",
-            "GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVk",
-            "X2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYK",
-            "B2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxkZWdy",
-            "YWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24iywIK",
-            "GlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgL",
-            "MiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgY",
-            "AyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUg",
-            "ASgLMhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcg",
-            "ASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1l",
-            "bnQYBiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93",
-            "aWR0aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25z",
-            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi",
-            "PQoSVmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNl",
-            "b3BzLnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJ",
-            "c2lnbmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRl",
-            "Eg4KBnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUu",
-            "cHJvdG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRl",
-            "cm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiAB",
-            "KAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQK",
-            "HUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
-            "IAEoCRIQCghtb2RlbF9pZBgCIAEoCSL3AQoTSW5mZXJlbmNlU3RhdGlzdGlj",
-            "cxIRCglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxfaWQYAiABKAkSLgoKc2lu",
-            "Y2VfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoP",
-            "Y29tcGxldGVkX2NvdW50GAQgASgDEhQKDGZhaWxlZF9jb3VudBgFIAEoAxIX",
-            "Cg9jYW5jZWxsZWRfY291bnQYBiABKAMSEwoLaW1hZ2VfY291bnQYByABKAMS",
-            "LgoEc3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3Rp",
-            "Y3MimAUKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIXCg9jb21w",
-            "bGV0ZWRfY291bnQYASABKAMSFAoMZmFpbGVkX2NvdW50GAIgASgDEhcKD2Nh",
-            "bmNlbGxlZF9jb3VudBgDIAEoAxITCgtpbWFnZV9jb3VudBgEIAEoAxIvCgVx",
-            "dWV1ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
-            "LgoEbG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3Rp",
-            "Y3MSNQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRp",
-            "b25TdGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMudjEuRHVy",
-            "YXRpb25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmljZW9wcy52",
-            "MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAogASgLMiAu",
-            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5jZWwYCyAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcKD3RleHRf",
-            "Y2FjaGVfaGl0cxgMIAEoAxI3Cg1wcmVwYXJlX2lucHV0GA0gASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgpzaW5jZV90aW1lGA4g",
-            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCghieV9tb2RlbBgP",
-            "IAMoCzIhLmRldmljZW9wcy52MS5JbmZlcmVuY2VTdGF0aXN0aWNzKo4BCg5T",
-            "aWduYXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQ",
-            "ABIbChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9T",
-            "VEFURV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9L",
-            "RU4QAzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMS",
-            "JC5kZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmlj",
-            "ZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdl",
-            "bmVyYXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVx",
-            "dWVzdBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25z",
-            "ZRJLCghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3Qa",
-            "Hi5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRl",
-            "QmF0Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmll",
-            "d0NvbnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbElt",
-            "YWdlUmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
-            "UmVzcG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJp",
-            "ZnlJbWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNw",
-            "b25zZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYx",
-            "LkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYx",
-            "LkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3Bl",
-            "cmF0aW9ucy5WMWIGcHJvdG8z"));
+            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IlsKC1BoYXNlTWVt",
+            "b3J5EiIKBXBoYXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEigKBm5l",
+            "ZWRlZBgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlIvUEChpWYWxp",
+            "ZGF0ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9s",
+            "YXRpb25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlv",
+            "bGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3Rp",
+            "dmVfc2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNl",
+            "dHRpbmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52",
+            "MS5QaGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxh",
+            "Y2VtZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVt",
+            "b3J5GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1h",
+            "dGVkX2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
+            "EiYKB2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxk",
+            "ZWdyYWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24S",
+            "LwoMcGhhc2VfbWVtb3J5GAwgAygLMhkuZGV2aWNlb3BzLnYxLlBoYXNlTWVt",
+            "b3J5EjIKEGF2YWlsYWJsZV9tZW1vcnkYDSABKAsyGC5kZXZpY2VvcHMudjEu",
+            "Qnl0ZUZpZ3VyZRIRCgRmaXRzGA4gASgISACIAQFCBwoFX2ZpdHMiywIKGlBy",
+            "ZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2",
+            "aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgLMiEu",
+            "ZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgYAyAB",
+            "KAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUgASgL",
+            "MhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcgASgL",
+            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQY",
+            "BiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93aWR0",
+            "aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZRIp",
+            "CgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiPQoS",
+            "VmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNlb3Bz",
+            "LnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJc2ln",
+            "bmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRlEg4K",
+            "BnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUucHJv",
+            "dG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRlcm1h",
+            "cmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiABKAES",
+            "EgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQKHUdl",
+            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEo",
+            "CRIQCghtb2RlbF9pZBgCIAEoCSL3AQoTSW5mZXJlbmNlU3RhdGlzdGljcxIR",
+            "CglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxfaWQYAiABKAkSLgoKc2luY2Vf",
+            "dGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoPY29t",
+            "cGxldGVkX2NvdW50GAQgASgDEhQKDGZhaWxlZF9jb3VudBgFIAEoAxIXCg9j",
+            "YW5jZWxsZWRfY291bnQYBiABKAMSEwoLaW1hZ2VfY291bnQYByABKAMSLgoE",
+            "c3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3Mi",
+            "mAUKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIXCg9jb21wbGV0",
+            "ZWRfY291bnQYASABKAMSFAoMZmFpbGVkX2NvdW50GAIgASgDEhcKD2NhbmNl",
+            "bGxlZF9jb3VudBgDIAEoAxITCgtpbWFnZV9jb3VudBgEIAEoAxIvCgVxdWV1",
+            "ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoE",
+            "bG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
+            "NQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
+            "dGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRp",
+            "b25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmljZW9wcy52MS5E",
+            "dXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAogASgLMiAuZGV2",
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5jZWwYCyABKAsy",
+            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcKD3RleHRfY2Fj",
+            "aGVfaGl0cxgMIAEoAxI3Cg1wcmVwYXJlX2lucHV0GA0gASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgpzaW5jZV90aW1lGA4gASgL",
+            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCghieV9tb2RlbBgPIAMo",
+            "CzIhLmRldmljZW9wcy52MS5JbmZlcmVuY2VTdGF0aXN0aWNzKo4BCg5TaWdu",
+            "YXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIb",
+            "ChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9TVEFU",
+            "RV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9LRU4Q",
+            "AzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5k",
+            "ZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmljZW9w",
+            "cy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVy",
+            "YXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVz",
+            "dBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJL",
+            "CghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5k",
+            "ZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRlQmF0",
+            "Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZp",
+            "Y2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmlld0Nv",
+            "bnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
+            "UmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVz",
+            "cG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJpZnlJ",
+            "bWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25z",
+            "ZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdl",
+            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdl",
+            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0",
+            "aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -157,7 +162,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureAvailability), global::DeviceOperations.V1.FeatureAvailability.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseMemory), global::DeviceOperations.V1.PhaseMemory.Parser, new[]{ "Phase", "Needed" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations", "PhaseMemory", "AvailableMemory", "Fits" }, new[]{ "Fits" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageRequest), global::DeviceOperations.V1.PreviewControlImageRequest.Parser, new[]{ "Image", "Preprocessor", "Width", "Height", "Options", "Delivery", "Placement" }, new[]{ "Width", "Height" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageResponse), global::DeviceOperations.V1.PreviewControlImageResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageRequest), global::DeviceOperations.V1.VerifyImageRequest.Parser, new[]{ "Image" }, null, null, null, null),
@@ -3507,6 +3513,256 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// What a phase takes of its device's memory.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PhaseMemory : pb::IMessage<PhaseMemory>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PhaseMemory> _parser = new pb::MessageParser<PhaseMemory>(() => new PhaseMemory());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PhaseMemory> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory(PhaseMemory other) : this() {
+      phase_ = other.phase_;
+      needed_ = other.needed_ != null ? other.needed_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory Clone() {
+      return new PhaseMemory(this);
+    }
+
+    /// <summary>Field number for the "phase" field.</summary>
+    public const int PhaseFieldNumber = 1;
+    private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Phase Phase {
+      get { return phase_; }
+      set {
+        phase_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "needed" field.</summary>
+    public const int NeededFieldNumber = 2;
+    private global::DeviceOperations.V1.ByteFigure needed_;
+    /// <summary>
+    /// With the weights, which lie there all the while.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure Needed {
+      get { return needed_; }
+      set {
+        needed_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PhaseMemory);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PhaseMemory other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Phase != other.Phase) return false;
+      if (!object.Equals(Needed, other.Needed)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
+      if (needed_ != null) hash ^= Needed.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Phase);
+      }
+      if (needed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Needed);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Phase);
+      }
+      if (needed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Needed);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
+      }
+      if (needed_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Needed);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PhaseMemory other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        Phase = other.Phase;
+      }
+      if (other.needed_ != null) {
+        if (needed_ == null) {
+          Needed = new global::DeviceOperations.V1.ByteFigure();
+        }
+        Needed.MergeFrom(other.Needed);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (needed_ == null) {
+              Needed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Needed);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (needed_ == null) {
+              Needed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Needed);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// What Generate would make of the request.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3517,6 +3773,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<ValidateGenerationResponse> _parser = new pb::MessageParser<ValidateGenerationResponse>(() => new ValidateGenerationResponse());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<ValidateGenerationResponse> Parser { get { return _parser; } }
@@ -3524,7 +3781,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3544,6 +3801,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ValidateGenerationResponse(ValidateGenerationResponse other) : this() {
+      _hasBits0 = other._hasBits0;
       valid_ = other.valid_;
       violations_ = other.violations_.Clone();
       violationsOmitted_ = other.violationsOmitted_;
@@ -3555,6 +3813,9 @@ namespace DeviceOperations.V1 {
       estimatedDuration_ = other.estimatedDuration_ != null ? other.estimatedDuration_.Clone() : null;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
       degradations_ = other.degradations_.Clone();
+      phaseMemory_ = other.phaseMemory_.Clone();
+      availableMemory_ = other.availableMemory_ != null ? other.availableMemory_.Clone() : null;
+      fits_ = other.fits_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3672,7 +3933,8 @@ namespace DeviceOperations.V1 {
     public const int MemoryFieldNumber = 8;
     private global::DeviceOperations.V1.ByteFigure memory_;
     /// <summary>
-    /// Device memory needed at the peak.
+    /// Device memory needed at the peak: as earlier generations of the same model and size
+    /// measured it, which counts all of the worker's, else the greatest of phase_memory.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3687,7 +3949,8 @@ namespace DeviceOperations.V1 {
     public const int EstimatedDurationFieldNumber = 9;
     private global::Google.Protobuf.WellKnownTypes.Duration estimatedDuration_;
     /// <summary>
-    /// Time on the device; absent while nothing comparable has been measured.
+    /// Time on the device, loading included where the model is not there; absent while nothing
+    /// comparable has been measured.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3729,6 +3992,67 @@ namespace DeviceOperations.V1 {
       get { return degradations_; }
     }
 
+    /// <summary>Field number for the "phase_memory" field.</summary>
+    public const int PhaseMemoryFieldNumber = 12;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PhaseMemory> _repeated_phaseMemory_codec
+        = pb::FieldCodec.ForMessage(98, global::DeviceOperations.V1.PhaseMemory.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory> phaseMemory_ = new pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory>();
+    /// <summary>
+    /// Estimates by shapes, of the phases in which networks work. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory> PhaseMemory {
+      get { return phaseMemory_; }
+    }
+
+    /// <summary>Field number for the "available_memory" field.</summary>
+    public const int AvailableMemoryFieldNumber = 13;
+    private global::DeviceOperations.V1.ByteFigure availableMemory_;
+    /// <summary>
+    /// What can be had of that memory now: free, and held by this model or by models that no work
+    /// uses.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure AvailableMemory {
+      get { return availableMemory_; }
+      set {
+        availableMemory_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "fits" field.</summary>
+    public const int FitsFieldNumber = 14;
+    private readonly static bool FitsDefaultValue = false;
+
+    private bool fits_;
+    /// <summary>
+    /// Whether the peak fits there, by these figures; absent where they are not known. Generate does
+    /// not refuse by estimates.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Fits {
+      get { if ((_hasBits0 & 1) != 0) { return fits_; } else { return FitsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        fits_ = value;
+      }
+    }
+    /// <summary>Gets whether the "fits" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasFits {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "fits" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearFits() {
+      _hasBits0 &= ~1;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3755,6 +4079,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EstimatedDuration, other.EstimatedDuration)) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
       if(!degradations_.Equals(other.degradations_)) return false;
+      if(!phaseMemory_.Equals(other.phaseMemory_)) return false;
+      if (!object.Equals(AvailableMemory, other.AvailableMemory)) return false;
+      if (Fits != other.Fits) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3773,6 +4100,9 @@ namespace DeviceOperations.V1 {
       if (estimatedDuration_ != null) hash ^= EstimatedDuration.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
       hash ^= degradations_.GetHashCode();
+      hash ^= phaseMemory_.GetHashCode();
+      if (availableMemory_ != null) hash ^= AvailableMemory.GetHashCode();
+      if (HasFits) hash ^= Fits.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3826,6 +4156,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       degradations_.WriteTo(output, _repeated_degradations_codec);
+      phaseMemory_.WriteTo(output, _repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(AvailableMemory);
+      }
+      if (HasFits) {
+        output.WriteRawTag(112);
+        output.WriteBool(Fits);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3871,6 +4210,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       degradations_.WriteTo(ref output, _repeated_degradations_codec);
+      phaseMemory_.WriteTo(ref output, _repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(AvailableMemory);
+      }
+      if (HasFits) {
+        output.WriteRawTag(112);
+        output.WriteBool(Fits);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3908,6 +4256,13 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
       }
       size += degradations_.CalculateSize(_repeated_degradations_codec);
+      size += phaseMemory_.CalculateSize(_repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(AvailableMemory);
+      }
+      if (HasFits) {
+        size += 1 + 1;
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3962,6 +4317,16 @@ namespace DeviceOperations.V1 {
         Failure.MergeFrom(other.Failure);
       }
       degradations_.Add(other.degradations_);
+      phaseMemory_.Add(other.phaseMemory_);
+      if (other.availableMemory_ != null) {
+        if (availableMemory_ == null) {
+          AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+        }
+        AvailableMemory.MergeFrom(other.AvailableMemory);
+      }
+      if (other.HasFits) {
+        Fits = other.Fits;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4039,6 +4404,21 @@ namespace DeviceOperations.V1 {
           }
           case 90: {
             degradations_.AddEntriesFrom(input, _repeated_degradations_codec);
+            break;
+          }
+          case 98: {
+            phaseMemory_.AddEntriesFrom(input, _repeated_phaseMemory_codec);
+            break;
+          }
+          case 106: {
+            if (availableMemory_ == null) {
+              AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(AvailableMemory);
+            break;
+          }
+          case 112: {
+            Fits = input.ReadBool();
             break;
           }
         }
@@ -4120,6 +4500,21 @@ namespace DeviceOperations.V1 {
             degradations_.AddEntriesFrom(ref input, _repeated_degradations_codec);
             break;
           }
+          case 98: {
+            phaseMemory_.AddEntriesFrom(ref input, _repeated_phaseMemory_codec);
+            break;
+          }
+          case 106: {
+            if (availableMemory_ == null) {
+              AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(AvailableMemory);
+            break;
+          }
+          case 112: {
+            Fits = input.ReadBool();
+            break;
+          }
         }
       }
     }
@@ -4146,7 +4541,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4666,7 +5061,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4876,7 +5271,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5089,7 +5484,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5583,7 +5978,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5827,7 +6222,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6325,7 +6720,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

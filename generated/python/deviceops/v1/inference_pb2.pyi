@@ -461,6 +461,33 @@ class ValidateGenerationRequest(_message.Message):
 Global___ValidateGenerationRequest: _TypeAlias = ValidateGenerationRequest  # noqa: Y015
 
 @_typing.final
+class PhaseMemory(_message.Message):
+    """What a phase takes of its device's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    phase: _session_pb2.Phase.ValueType
+    @_builtins.property
+    def needed(self) -> _common_pb2.ByteFigure:
+        """With the weights, which lie there all the while."""
+
+    def __init__(
+        self,
+        *,
+        phase: _session_pb2.Phase.ValueType = ...,
+        needed: _common_pb2.ByteFigure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseMemory: _TypeAlias = PhaseMemory  # noqa: Y015
+
+@_typing.final
 class ValidateGenerationResponse(_message.Message):
     """What Generate would make of the request."""
 
@@ -477,12 +504,19 @@ class ValidateGenerationResponse(_message.Message):
     ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    PHASE_MEMORY_FIELD_NUMBER: _builtins.int
+    AVAILABLE_MEMORY_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether Generate would accept it now."""
     violations_omitted: _builtins.int
     """Violations beyond those listed."""
     queue_position: _builtins.int
     """Sessions before it in that device's queue now."""
+    fits: _builtins.bool
+    """Whether the peak fits there, by these figures; absent where they are not known. Generate does
+    not refuse by estimates.
+    """
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[_error_details_pb2.BadRequest.FieldViolation]:
         """What is wrong with it. At most 20 elements."""
@@ -503,11 +537,15 @@ class ValidateGenerationResponse(_message.Message):
 
     @_builtins.property
     def memory(self) -> _common_pb2.ByteFigure:
-        """Device memory needed at the peak."""
+        """Device memory needed at the peak: as earlier generations of the same model and size
+        measured it, which counts all of the worker's, else the greatest of phase_memory.
+        """
 
     @_builtins.property
     def estimated_duration(self) -> _duration_pb2.Duration:
-        """Time on the device; absent while nothing comparable has been measured."""
+        """Time on the device, loading included where the model is not there; absent while nothing
+        comparable has been measured.
+        """
 
     @_builtins.property
     def failure(self) -> _errors_pb2.Failure:
@@ -519,6 +557,16 @@ class ValidateGenerationResponse(_message.Message):
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
         """What would go otherwise than asked: a prompt that is cut, a decoding in tiles. At most 32
         elements.
+        """
+
+    @_builtins.property
+    def phase_memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseMemory]:
+        """Estimates by shapes, of the phases in which networks work. At most 64 elements."""
+
+    @_builtins.property
+    def available_memory(self) -> _common_pb2.ByteFigure:
+        """What can be had of that memory now: free, and held by this model or by models that no work
+        uses.
         """
 
     def __init__(
@@ -535,12 +583,17 @@ class ValidateGenerationResponse(_message.Message):
         estimated_duration: _duration_pb2.Duration | None = ...,
         failure: _errors_pb2.Failure | None = ...,
         degradations: _abc.Iterable[_common_pb2.Degradation] | None = ...,
+        phase_memory: _abc.Iterable[Global___PhaseMemory] | None = ...,
+        available_memory: _common_pb2.ByteFigure | None = ...,
+        fits: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "failure", b"failure", "memory", b"memory", "placement", b"placement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fits", b"_fits", "available_memory", b"available_memory", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "failure", b"failure", "fits", b"fits", "memory", b"memory", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "expected_phases", b"expected_phases", "failure", b"failure", "memory", b"memory", "placement", b"placement", "queue_position", b"queue_position", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fits", b"_fits", "available_memory", b"available_memory", "degradations", b"degradations", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "expected_phases", b"expected_phases", "failure", b"failure", "fits", b"fits", "memory", b"memory", "phase_memory", b"phase_memory", "placement", b"placement", "queue_position", b"queue_position", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__fits: _TypeAlias = _typing.Literal["fits"]  # noqa: Y015
+    _WhichOneofArgType__fits: _TypeAlias = _typing.Literal["_fits", b"_fits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fits) -> _WhichOneofReturnType__fits | None: ...
 
 Global___ValidateGenerationResponse: _TypeAlias = ValidateGenerationResponse  # noqa: Y015
 
