@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
+from domains.inference.backends.lora_fit import LoraFits
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.forecast import Forecasts
@@ -75,6 +76,7 @@ def build(
         models,
         runs,
         artifacts,
+        LoraFits(),
         pictures,
         keeper,
         Forecasts(session.sessions.speeds, devices, machine),

@@ -10,7 +10,12 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
-from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_layers,
+    find,
+)
 from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -30,7 +35,7 @@ from domains.inference.core.validation import (
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, Models, PicturePreparer
+from domains.inference.ports import ArtifactKeeper, LoraFits, Models, PicturePreparer
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -85,6 +90,7 @@ class Generations:
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        fits: Holds LoRAs against checkpoints.
         pictures: Prepares those that generations start from.
         statistics: Learn from each that ends.
         forecasts: Learn from each that ends, and tell what others will take.
@@ -100,6 +106,7 @@ class Generations:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        fits: LoraFits,
         pictures: PicturePreparer,
         statistics: StatisticsKeeper,
         forecasts: Forecasts,
@@ -113,6 +120,7 @@ class Generations:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._fits = fits
         self._pictures = pictures
         self._statistics = statistics
         self._forecasts = forecasts
@@ -180,6 +188,7 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        await check_layers(companions, model, self._fits, "settings")
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -164,7 +164,7 @@ class FakeModels:
         await asyncio.sleep(0)
         if model_id not in ("", self.model.model_id):
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
-        return self.model
+        return self.model if type is ModelType.CHECKPOINT else replace(self.model, type=type)
 
     def sha256_of(self, model: Model) -> str:
         return "5" * 64
@@ -221,6 +221,17 @@ class FakeArtifacts:
 
 
 @dataclass
+class FakeFits:
+    """Says that LoRAs fit, unless told otherwise."""
+
+    failure: DomainError | None = None
+
+    def check(self, lora: Model, model: Model) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+@dataclass
 class FakePictures:
     """Says that any picture is ready, in the size that is asked for."""
 
@@ -251,6 +262,7 @@ class Bench:
     pictures: FakePictures
     statistics: StatisticsKeeper
     machine: FakeMachine
+    fits: FakeFits
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -262,7 +274,7 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, statistics = FakePictures(), StatisticsKeeper(TransientFacts(), Clock())
-    machine = FakeMachine()
+    machine, fits = FakeMachine(), FakeFits()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -277,6 +289,7 @@ async def bench() -> AsyncIterator[Bench]:
         models,
         pool,
         artifacts,
+        fits,
         pictures,
         statistics,
         Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
@@ -284,7 +297,9 @@ async def bench() -> AsyncIterator[Bench]:
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts, pictures, statistics, machine)
+    yield Bench(
+        generations, sessions, pool, models, artifacts, pictures, statistics, machine, fits
+    )
     await sessions.stop(0)
 
 
