@@ -204,7 +204,7 @@ class Drawing:
             began = time.perf_counter()
 
         return denoise(
-            model.networks["unet"],
+            model.unet_call(),
             scheduler,
             start,
             conditioning,
