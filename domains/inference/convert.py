@@ -16,17 +16,22 @@ from deviceops.v1 import (
 from domains.conversions import (
     MODEL_PARTS,
     EnumMap,
+    byte_figure,
     digest,
+    duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
+from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
 from domains.picture.convert import (
     FITS,
@@ -242,14 +247,24 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         degradations=map(degradation_to_proto, verdict.degradations),
-        memory=common_pb2.ByteFigure(
-            quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
-            source="no estimate is made in this version",
-        ),
     )
+    if verdict.forecast is not None:
+        _tell(verdict.forecast, result)
     if verdict.settings is not None:
         result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
     return result
+
+
+def _tell(forecast: Forecast, result: inference_pb2.ValidateGenerationResponse) -> None:
+    """What is expected of time and memory."""
+    result.memory.CopyFrom(byte_figure(forecast.memory))
+    result.available_memory.CopyFrom(byte_figure(forecast.available))
+    if forecast.seconds is not None:
+        result.estimated_duration.FromMicroseconds(round(forecast.seconds * 1_000_000))
+    if forecast.fits is not None:
+        result.fits = forecast.fits
+    for phase, needed in forecast.phases:
+        result.phase_memory.add(phase=PHASES.to_proto(phase), needed=byte_figure(needed))
 
 
 def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
@@ -283,6 +298,37 @@ def _computation(computed: types.Computation) -> event_pb2.Computation:
 
 
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
+
+
+def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
+    """What generations came to."""
+    return inference_pb2.GetInferenceStatisticsResponse(
+        completed_count=sum(one.completed for one in found.accounts),
+        failed_count=sum(one.failed for one in found.accounts),
+        cancelled_count=sum(one.cancelled for one in found.accounts),
+        image_count=sum(one.images for one in found.accounts),
+        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        since_time=timestamp(found.since),
+        by_model=map(_account_to_proto, found.accounts),
+        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+    )
+
+
+def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
+    return inference_pb2.InferenceStatistics(
+        device_id=account.device_id,
+        model_id=account.model_id,
+        since_time=timestamp(account.since),
+        completed_count=account.completed,
+        failed_count=account.failed,
+        cancelled_count=account.cancelled,
+        image_count=account.images,
+        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
+    )
+
+
+def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
 
 
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:

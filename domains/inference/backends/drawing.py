@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -243,12 +244,16 @@ class Drawing:
             skipped=settings.skipped_steps,
         )
         start = self._start(scheduler, generator, posterior)
+        began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
-            self.context.emit(StepFinished(index, state.step, state.steps))
+            nonlocal began
+            took = time.perf_counter() - began
+            self.context.emit(StepFinished(index, state.step, state.steps, took))
             preview = self._preview(index, state, scheduler)
             if preview is not None:
                 self.context.emit(preview)
+            began = time.perf_counter()
 
         return denoise(
             self._ways.denoiser(tuple(start.latents.shape)),
