@@ -13,6 +13,7 @@ from torch import nn
 from domains.inference.backends.device import Numerics, StepFence
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
+from domains.inference.types import GuidanceSettings
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,14 @@ class Conditioning:
         """Whether there is a negative half."""
         return self.hidden_states.shape[0] == 2
 
+    def prompt_alone(self) -> Conditioning:
+        """The same without its negative half, for steps outside the guidance's interval."""
+        added = {name: value[-1:] for name, value in self.added.items()}
+        return Conditioning(self.hidden_states[-1:], added)
+
     def to(self, data_type: torch.dtype) -> Conditioning:
         """The same with hidden states in another type."""
         return Conditioning(self.hidden_states.to(data_type), self.added)
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: its strength and how much of its contrast is taken back."""
-
-    scale: float
-    rescale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def denoise(
     scheduler: Any,
     start: Start,
     conditioning: Conditioning,
-    guidance: Guidance,
+    guidance: GuidanceSettings,
     *,
     device: torch.device,
     numerics: Numerics,
@@ -80,7 +78,8 @@ def denoise(
         scheduler: Fresh, its timesteps set and to begin at the start's, its numbers on the CPU.
         start: From which latents and timestep on; it counts the steps.
         conditioning: From the model's family.
-        guidance: Used when `conditioning` is guided.
+        guidance: Used when `conditioning` is guided, in the steps that it covers; in the others
+            the prompt's half alone is computed.
         device: Where `unet` and `conditioning` are.
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
@@ -97,14 +96,16 @@ def denoise(
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
+    prompt_alone = conditioning.prompt_alone()
     done = 0
     for index, timestep in enumerate(timesteps):
         check_stop()
-        sample = torch.cat([latents] * 2) if conditioning.guided else latents
+        steering = conditioning if guidance.covers(done, steps) else prompt_alone
+        sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        call = partial(predict, unet, sample, timestep, conditioning, numerics)
+        call = partial(predict, unet, sample, timestep, steering, numerics)
         prediction = with_room(call, make_room)
-        if conditioning.guided:
+        if steering.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(
             prediction, timestep, latents, **step_options, return_dict=False
@@ -170,7 +171,7 @@ def predict(
     return prediction.contiguous() if numerics.channels_last else prediction
 
 
-def _guide(prediction: torch.Tensor, guidance: Guidance) -> torch.Tensor:
+def _guide(prediction: torch.Tensor, guidance: GuidanceSettings) -> torch.Tensor:
     """Classifier-free guidance (arXiv:2207.12598): away from the negative prediction."""
     negative, conditional = prediction.chunk(2)
     guided = negative + guidance.scale * (conditional - negative)

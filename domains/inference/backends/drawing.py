@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from domains.inference.backends.decoding import check_latents, decode_pixels
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.encoding import encode_picture, read_picture
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.images import encode_image, texts_with_room
@@ -226,7 +226,7 @@ class Drawing:
             scheduler,
             start,
             conditioning,
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),
