@@ -24,6 +24,8 @@ from server.cli.choices import (
     choose,
     duration_in,
 )
+from server.cli.field_values import set_field
+from server.cli.marks import input_image
 from server.cli.placing import placement
 
 # Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
@@ -50,6 +52,7 @@ class GenerationOptions:
     prompt: str
     negative: str | None = None
     model: str | None = None
+    vae: str | None = None
     devices: tuple[str, ...] = ()
     kinds: str = ""
     width: int | None = None
@@ -77,6 +80,7 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    assignments: tuple[str, ...] = ()
 
 
 def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
@@ -145,6 +149,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         prompt=options.prompt,
         negative_prompt=options.negative,
         model_id=options.model,
+        vae_model_id=options.vae,
         width=options.width,
         height=options.height,
         steps=options.steps,
@@ -171,6 +176,8 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
+    for assignment in options.assignments:
+        set_field(settings, assignment, input_image)
     return settings
 
 
