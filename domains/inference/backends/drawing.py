@@ -14,7 +14,7 @@ import torch
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, decode_pixels, finite
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, read_picture
 from domains.inference.backends.families.registry import family_of
@@ -260,7 +260,7 @@ class Drawing:
             scheduler,
             start,
             conditioning.to(model.unet_numerics.data_type),
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),

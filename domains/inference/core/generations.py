@@ -27,13 +27,13 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
+from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
     check_request,
-    check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
