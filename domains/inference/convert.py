@@ -27,6 +27,7 @@ from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.combinations import Mode
 from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Account, Durations, Statistics, Timed
@@ -47,6 +48,7 @@ from domains.session.convert import (
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
 SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
+MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
@@ -278,10 +280,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
     return inference_pb2.GetCapabilitiesResponse(
         model_id=found.model_id,
         device_id=found.device_id,
-        modes=[
-            generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
-            generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
-        ],
+        modes=[MODES.to_proto(mode) for mode in found.modes],
         schedulers=[
             inference_pb2.SchedulerCapability(
                 scheduler=SCHEDULERS.to_proto(scheduler),
@@ -305,10 +304,11 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         features=[
             inference_pb2.FeatureAvailability(
                 feature=f"GenerationSettings.{feature.field}",
-                available=False,
+                available=not feature.explanation,
                 explanation=feature.explanation,
+                excluded_features=[f"GenerationSettings.{each}" for each in feature.excluded],
             )
-            for feature in found.unbuilt
+            for feature in found.features
         ],
         output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
         precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
-from domains.inference.core.validation import NOT_SDXL, schedulers_for
+from domains.inference.core.validation import schedulers_for
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -60,14 +61,6 @@ _LIMITED_MESSAGES = (
 
 
 @dataclass(frozen=True)
-class Feature:
-    """A field of the contract and why it is of no use in this version, or with this model."""
-
-    field: str
-    explanation: str
-
-
-@dataclass(frozen=True)
 class Capabilities:
     """What a model can do on a device. Sizes are in pixels."""
 
@@ -78,7 +71,8 @@ class Capabilities:
     native_width: int
     native_height: int
     limits: tuple[Limit, ...]
-    unbuilt: tuple[Feature, ...]
+    modes: tuple[Mode, ...]
+    features: tuple[Feature, ...]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
@@ -98,7 +92,6 @@ class CapabilityInquiry:
         """
         device = await self._devices.resolve(device_id)
         model = await self._models.resolve(model_id)
-        two_prompts = model.reads_second_prompt
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
@@ -111,10 +104,8 @@ class CapabilityInquiry:
                 for limit in LIMITS.values()
                 if limit.field.split(".")[0] in _LIMITED_MESSAGES
             ),
-            unbuilt=(
-                *(Feature(field, why) for field, why in UNBUILT.items()),
-                *(() if two_prompts else (Feature("sdxl", NOT_SDXL),)),
-            ),
+            modes=modes_of(model, UNBUILT),
+            features=features_of(model, UNBUILT),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
