@@ -66,7 +66,7 @@ class Composition:
             admit=lambda plan: self._memory.reactions.check_work(plan),
             clock=clock,
         )
-        self._pictures = picture.build(
+        self._picture = picture.build(
             settings, self._inspectors, self._session, self._artifact.store
         )
         self._model = model.build(
@@ -112,6 +112,7 @@ class Composition:
         self.model = self._model.servicer
         self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
+        self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,
             self._model.runs,
@@ -120,7 +121,8 @@ class Composition:
             self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
-            self._pictures,
+            self._picture,
+            self._paused,
             journal,
             self._machine,
             describe=describe_failure,
@@ -152,7 +154,8 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
-        await self._pictures.start()
+        await self._picture.pictures.start()
+        await asyncio.to_thread(self._paused.sweep)
         await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (

@@ -5,26 +5,28 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference.backends.lora_fit import LoraFits
+from domains.inference.backends.paused_folder import PausedFolder
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
-from domains.inference.ports import ArtifactKeeper, Devices, Models
+from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
 from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
-from domains.picture.core import Pictures
+from domains.picture import build as picture_build
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
 
-__all__ = ["REPORTS", "UNBUILT", "Built", "build"]
+__all__ = ["REPORTS", "UNBUILT", "Built", "build", "paused_files"]
 
 _SAVE_SECONDS = 10.0
 
@@ -38,6 +40,11 @@ class Built:
     loops: tuple[Loop, ...]
 
 
+def paused_files(data_dir: Path) -> PausedFiles:
+    """Where unfinished pictures of paused generations lie, below the server's data."""
+    return PausedFolder(data_dir / "paused")
+
+
 def build(
     workers: Workers,
     runs: ModelRunner,
@@ -46,7 +53,8 @@ def build(
     place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
-    pictures: Pictures,
+    picture: picture_build.Built,
+    paused: PausedFiles,
     facts: FactsStore,
     machine: Callable[[], Machine],
     *,
@@ -63,7 +71,8 @@ def build(
         place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
-        pictures: Prepares those that generations start from.
+        picture: Prepares what generations start from, and makes control pictures.
+        paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
         describe: What a client sees of an error.
@@ -77,7 +86,8 @@ def build(
         runs,
         artifacts,
         LoraFits(),
-        pictures,
+        picture.pictures,
+        paused,
         keeper,
         Forecasts(session.sessions.speeds, devices, machine),
         describe=describe,
@@ -87,6 +97,7 @@ def build(
     servicer = InferenceServicer(
         generations,
         CapabilityInquiry(devices, models),
+        picture.control_images,
         StatisticsInquiry(keeper, devices, models),
         session.streams,
     )

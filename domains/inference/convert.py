@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import (
     common_pb2,
+    conditioning_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
@@ -13,6 +14,7 @@ from deviceops.v1 import (
     sampling_pb2,
 )
 from domains.conversions import (
+    MODEL_PARTS,
     EnumMap,
     byte_figure,
     digest,
@@ -32,7 +34,13 @@ from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.picture.convert import FITS, image_from_proto, image_to_proto
+from domains.picture.convert import (
+    FITS,
+    image_from_proto,
+    image_to_proto,
+    preprocessor_from_proto,
+    preprocessor_to_proto,
+)
 from domains.picture.types import ResizeFit
 from domains.session.convert import (
     FORMATS,
@@ -57,6 +65,7 @@ PRECISIONS = EnumMap(
     zero=types.PrecisionMode.OPEN,
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
+KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 SPACINGS = EnumMap(
     types.SigmaSpacing,
     sampling_pb2.SigmaSpacing,
@@ -79,6 +88,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         image=image_from_proto(message.settings.image_to_image.image)
         if message.settings.HasField("image_to_image")
         else None,
+        controls=tuple(map(_control_input, message.settings.control_nets)),
         unbuilt=tuple(unbuilt),
     )
 
@@ -101,6 +111,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
         else None,
+        control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -127,6 +138,39 @@ def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImag
     )
 
 
+def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
+    return types.ControlInput(
+        image_from_proto(message.image) if message.HasField("image") else None,
+        tuple(map(image_from_proto, message.images)),
+        image_from_proto(message.mask) if message.HasField("mask") else None,
+    )
+
+
+def _control_net_from_proto(
+    message: conditioning_pb2.ControlNetGuidance,
+) -> types.ControlNetGuidance:
+    return types.ControlNetGuidance(
+        **scalars_from(message, types.ControlNetGuidance),
+        preprocessor=preprocessor_from_proto(message.preprocessor),
+        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _control_net_to_proto(
+    net: types.ControlNetGuidance,
+) -> conditioning_pb2.ControlNetGuidance:
+    return conditioning_pb2.ControlNetGuidance(
+        **scalars_of(net, conditioning_pb2.ControlNetGuidance),
+        image=image_to_proto(net.image),
+        preprocessor=None
+        if net.preprocessor is None
+        else preprocessor_to_proto(net.preprocessor),
+        fit=FITS.to_proto(net.fit),
+        mask=image_to_proto(net.mask),
+        images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
+    )
+
+
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
     "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
@@ -140,7 +184,9 @@ def _is_set(message: Message, path: str) -> bool:
     """Whether the field at `path` asks for something this version does not do."""
     name, _, rest = path.partition(".")
     if rest:
-        return _is_set(getattr(message, name), rest)
+        value = getattr(message, name)
+        below = [value] if isinstance(value, Message) else value
+        return any(_is_set(each, rest) for each in below)
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
     return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
@@ -173,6 +219,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             weight=lora.weight,
             text_encoder_weight=lora.text_encoder_weight,
         )
+    result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
     if scheduler.ddim is not None:
         result.scheduler.ddim.eta = scheduler.ddim.eta
     if settings.image_to_image is not None:
@@ -236,8 +283,19 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
             for used in facts.models
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
-        channels_last=facts.channels_last,
         software_versions=facts.software_versions,
+        computed=_computation(facts.computed),
+    )
+
+
+def _computation(computed: types.Computation) -> event_pb2.Computation:
+    return event_pb2.Computation(
+        channels_last=map(MODEL_PARTS.to_proto, computed.channels_last),
+        compiled=map(MODEL_PARTS.to_proto, computed.compiled),
+        recorded=map(MODEL_PARTS.to_proto, computed.recorded),
+        attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
+        attention_sliced=computed.attention_sliced,
+        vae_tiled=computed.vae_tiled,
     )
 
 

@@ -12,23 +12,27 @@ from domains.inference import convert
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry
+from domains.picture.convert import control_request_from_proto
+from domains.picture.core import ControlImages
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
-    """Text-to-image; the rest is answered by the generated base."""
+    """What is built; the rest is answered by the generated base."""
 
     def __init__(
         self,
         generations: Generations,
         capabilities: CapabilityInquiry,
+        control_images: ControlImages,
         statistics: StatisticsInquiry,
         streams: SessionStreams,
     ) -> None:
         self._generations = generations
         self._capabilities = capabilities
+        self._control_images = control_images
         self._statistics = statistics
         self._streams = streams
 
@@ -56,4 +60,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         wanted = self._generations.generate(convert.request_from_proto(request))
         return self._streams.run(
             wanted, context, inference_pb2.GenerateResponse, request.delivery
+        )
+
+    def PreviewControlImage(
+        self, request: inference_pb2.PreviewControlImageRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.PreviewControlImageResponse]:
+        wanted = self._control_images.preview(control_request_from_proto(request))
+        return self._streams.run(
+            wanted, context, inference_pb2.PreviewControlImageResponse, request.delivery
         )

@@ -165,10 +165,11 @@ ENTRIES = Delivery(image_data=False)
 
 
 class ImageResult(Value, frozen=True):
-    """A finished picture: an artifact, its size in pixels and bytes, and its seed."""
+    """A finished picture: an artifact, its size in pixels and bytes, and its seed; None where
+    it was not drawn."""
 
     image_index: ImageIndex
-    seed: Seed
+    seed: Seed | None
     artifact_id: Sha256
     format: ImageFileFormat
     width: Edge
@@ -208,10 +209,11 @@ class Accepted:
 
 
 class PhaseStarted(Value, frozen=True):
-    """Work of another kind begins; `image_index` where it is about one picture."""
+    """Work of another kind begins; `image_index` where about one picture, with `kept_steps`."""
 
     phase: Phase
     image_index: ImageIndex | None = None
+    kept_steps: Count = 0
 
 
 class TransferProgress(Value, frozen=True):

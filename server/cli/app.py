@@ -19,6 +19,7 @@ from server.cli.commands import (
     generate,
     memory,
     models,
+    preview_control,
     serve,
     server,
     sessions,
@@ -86,6 +87,7 @@ def server_options(
 
 app.command("serve")(serve.serve)
 app.command("generate", cls=generate.GenerateCommand)(generate.generate)
+app.command("preview-control")(preview_control.preview_control)
 app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")

@@ -17,6 +17,7 @@ from domains.model.types import Model, ModelType
 _NOUNS: dict[ModelType | None, str] = {
     ModelType.LORA: "a LoRA",
     ModelType.VAE: "a VAE",
+    ModelType.CONTROL_NET: "a ControlNet",
 }
 
 
@@ -46,6 +47,17 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
                 ),
             )
             for index, lora in enumerate(settings.loras)
+        ),
+        control_nets=tuple(
+            replace(
+                net,
+                model_id=visitor(
+                    Named(
+                        f"control_nets[{index}].model_id", net.model_id, ModelType.CONTROL_NET
+                    )
+                ),
+            )
+            for index, net in enumerate(settings.control_nets)
         ),
     )
 

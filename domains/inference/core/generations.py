@@ -16,6 +16,7 @@ from domains.inference.core.companions import (
     check_layers,
     find,
 )
+from domains.inference.core.control_nets import PreparedControls, prepare_controls
 from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -27,6 +28,7 @@ from domains.inference.core.resolution import (
     with_picture,
 )
 from domains.inference.core.statistics import StatisticsKeeper
+from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
@@ -34,8 +36,14 @@ from domains.inference.core.validation import (
     check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
-from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, LoraFits, Models, PicturePreparer
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
+from domains.inference.ports import (
+    ArtifactKeeper,
+    LoraFits,
+    Models,
+    PausedFiles,
+    PicturePreparer,
+)
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -51,7 +59,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import ModelRunner, SpooledImage
+from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
@@ -78,6 +86,7 @@ class _Resolved:
     job: GenerationJob
     placed: Placed
     picture: KeptPicture | None
+    controls: PreparedControls
     """Held for as long as the job may need its file."""
 
 
@@ -92,6 +101,7 @@ class Generations:
         artifacts: Takes finished pictures.
         fits: Holds LoRAs against checkpoints.
         pictures: Prepares those that generations start from.
+        paused: Where unfinished pictures of paused ones lie.
         statistics: Learn from each that ends.
         forecasts: Learn from each that ends, and tell what others will take.
         describe: What a client sees of an error.
@@ -108,6 +118,7 @@ class Generations:
         artifacts: ArtifactKeeper,
         fits: LoraFits,
         pictures: PicturePreparer,
+        paused: PausedFiles,
         statistics: StatisticsKeeper,
         forecasts: Forecasts,
         *,
@@ -122,6 +133,7 @@ class Generations:
         self._artifacts = artifacts
         self._fits = fits
         self._pictures = pictures
+        self._paused = paused
         self._statistics = statistics
         self._forecasts = forecasts
         self._describe = describe
@@ -192,16 +204,20 @@ class Generations:
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
+        size = (settings.width or model.native_width, settings.height or model.native_height)
+        controls = await prepare_controls(self._pictures, request, settings, size)
+        settings = controls.settings
         job = GenerationJob(
             resolve(settings, model, self._random_seed),
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture)
+        return _Resolved(model, companions, job, placed, picture, controls)
 
     async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
         """What image-to-image starts from, in the size that is drawn."""
@@ -227,10 +243,11 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
-            work=partial(self._draw, resolved, job),
+            work=partial(self._draw, resolved, job, Turns(self._paused)),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
+            pause=lambda session: self._pool.pause(session.device_id, session.session_id),
             ended=partial(self._ended, job.settings),
         )
 
@@ -243,11 +260,18 @@ class Generations:
         loading = self._pool.loading(device_id, *resolved.job.places)
         return expected_phases(loading, picture=resolved.picture is not None)
 
-    async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
+    async def _draw(
+        self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
+    ) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
         for each in used:
             self._models.record_use(each.model_id)
-        report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
+        turn = turns.next(job, len(session.images))
+        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        if isinstance(found, PausedGeneration):
+            turns.note(found)
+            raise WorkPaused
+        report = turns.whole(found)
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
             for each in used
@@ -289,7 +313,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 models=models,
                 data_types=report.data_types,
-                channels_last=report.channels_last,
+                computed=report.computed,
                 origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),

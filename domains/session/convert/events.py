@@ -78,8 +78,9 @@ class SessionConverter:
                         estimated_start_time=timestamp(estimated_start_time),
                     )
                 )
-            case types.PhaseStarted(phase, image_index):
+            case types.PhaseStarted(phase, image_index, kept_steps):
                 result.phase_started.phase = PHASES.to_proto(phase)
+                result.phase_started.kept_steps = kept_steps
                 if image_index is not None:
                     result.phase_started.image_index = image_index
             case types.TransferProgress(name, done, total):

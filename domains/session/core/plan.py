@@ -14,10 +14,6 @@ from domains.values import Degradation
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
 
-class WorkPaused(Exception):
-    """Raised by work that was asked to pause and has kept what it needs to go on."""
-
-
 @dataclass(frozen=True)
 class SessionPlan:
     """What a session shall be and do.

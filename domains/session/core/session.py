@@ -225,8 +225,9 @@ class Session:
         self.log.append(ImageFinished(image))
 
     def note_peak(self, figure: ByteFigure) -> None:
-        """How much of its device's memory its work has taken at most."""
-        self.peak_memory = figure
+        """The most of its device's memory that a turn of it took."""
+        if not self.peak_memory or (figure.value or 0) >= (self.peak_memory.value or 0):
+            self.peak_memory = figure
 
     def update(self, options: WorkOptions) -> None:
         """Take other options from now on."""
@@ -240,8 +241,7 @@ class Session:
 
     def request_pause(self, reason_text: str = "", paused_by: str = "") -> None:
         """Stop it so that it can be resumed: at once while it waits, between two steps
-        while it runs, with `pause` when it has come to that.
-        """
+        while it runs, with `pause` when it has come to that."""
         self._reason_text, self._asked_by = reason_text, paused_by
         if self.state is SessionState.QUEUED:
             self.pause()

@@ -18,8 +18,13 @@ from domains.errors import Cancelled, DomainError, NotFound, Reason
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsKeeper
-from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
+from domains.inference.types import (
+    Computation,
+    GenerationRequest,
+    GenerationSettings,
+    PrecisionMode,
+)
 from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.picture.core import KeptPicture
@@ -46,6 +51,8 @@ from domains.session.types import (
 )
 from domains.values import (
     ByteFigure,
+    Degradation,
+    DegradationKind,
     ImageFileFormat,
     ModelOrigin,
     ModelPart,
@@ -86,6 +93,12 @@ class FakePool:
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    pausing: bool = False
+
+    def pause(self, device_id: str, session_id: str) -> None:
+        self.pausing = True
+        if self.hold is not None:
+            self.hold.set()
 
     def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
         assert (device_id, model_ids[0]) == ("cpu:0", "emoji")
@@ -115,7 +128,15 @@ class FakePool:
             yield PeakMemory(ByteFigure.measured(self.peak, "test"))
         if self.failure is not None:
             raise self.failure
-        for index, seed in enumerate(settings.seeds):
+        for index, seed in list(enumerate(settings.seeds))[job.first_image :]:
+            if self.pausing and index > job.first_image:  # after one picture of each turn
+                self.pausing = False
+                yield PausedGeneration(
+                    Timings(load=1.0, denoise=2.0),
+                    (Degradation(DegradationKind.VAE_TILED, "Tiled."),),
+                    kept_steps=2,
+                )
+                return
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
             yield SpooledImage(image, Path("x"))
@@ -124,7 +145,7 @@ class FakePool:
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
             (PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
-            channels_last=False,
+            computed=Computation(),
         )
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -251,6 +272,24 @@ class FakePictures:
 
 
 @dataclass
+class FakePausedFiles:
+    """Files that are never there; tells which are to be deleted."""
+
+    made: int = 0
+    removed: list[Path] = field(default_factory=list)
+
+    def sweep(self) -> None:
+        """Nothing is left of anybody."""
+
+    def new(self) -> Path:
+        self.made += 1
+        return Path(f"{self.made}.paused")
+
+    def remove(self, path: Path) -> None:
+        self.removed.append(path)
+
+
+@dataclass
 class Bench:
     """Everything a test of generations handles."""
 
@@ -260,6 +299,7 @@ class Bench:
     models: FakeModels
     artifacts: FakeArtifacts
     pictures: FakePictures
+    paused: FakePausedFiles
     statistics: StatisticsKeeper
     machine: FakeMachine
     fits: FakeFits
@@ -273,7 +313,8 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
-    pictures, statistics = FakePictures(), StatisticsKeeper(TransientFacts(), Clock())
+    pictures, paused = FakePictures(), FakePausedFiles()
+    statistics = StatisticsKeeper(TransientFacts(), Clock())
     machine, fits = FakeMachine(), FakeFits()
     sessions = Sessions(
         describe=describe_failure,
@@ -291,6 +332,7 @@ async def bench() -> AsyncIterator[Bench]:
         artifacts,
         fits,
         pictures,
+        paused,
         statistics,
         Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
         describe=describe_failure,
@@ -298,7 +340,16 @@ async def bench() -> AsyncIterator[Bench]:
         software_versions=lambda _: {"torch": "2"},
     )
     yield Bench(
-        generations, sessions, pool, models, artifacts, pictures, statistics, machine, fits
+        generations,
+        sessions,
+        pool,
+        models,
+        artifacts,
+        pictures,
+        paused,
+        statistics,
+        machine,
+        fits,
     )
     await sessions.stop(0)
 

@@ -4614,7 +4614,8 @@ namespace DeviceOperations.V1 {
 
     private int width_;
     /// <summary>
-    /// Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
+    /// Width in pixels; absent means what goes with the height and the picture's shape, or the
+    /// picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4644,7 +4645,7 @@ namespace DeviceOperations.V1 {
 
     private int height_;
     /// <summary>
-    /// Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
+    /// Height in pixels; absent means as for the width. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4702,7 +4703,8 @@ namespace DeviceOperations.V1 {
     public const int PlacementFieldNumber = 6;
     private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// Where; absent means the ready device that will be done first.
+    /// Where a preprocessor with a model runs; absent means the ready device that will be done
+    /// first. Not for the others, which run on no device.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

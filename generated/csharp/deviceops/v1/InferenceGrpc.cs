@@ -374,7 +374,8 @@ namespace DeviceOperations.V1 {
       /// What a ControlNet preprocessor makes of a picture, to look at before generating: a session
       /// with one picture, which can be used as a control picture as it is.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+      /// ENUM_VALUE_UNKNOWN),
       /// NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -391,7 +392,8 @@ namespace DeviceOperations.V1 {
       /// What a ControlNet preprocessor makes of a picture, to look at before generating: a session
       /// with one picture, which can be used as a control picture as it is.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+      /// ENUM_VALUE_UNKNOWN),
       /// NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

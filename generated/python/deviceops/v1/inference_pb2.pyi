@@ -611,9 +611,11 @@ class PreviewControlImageRequest(_message.Message):
     DELIVERY_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     width: _builtins.int
-    """Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
+    """Width in pixels; absent means what goes with the height and the picture's shape, or the
+    picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
+    """
     height: _builtins.int
-    """Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
+    """Height in pixels; absent means as for the width. Range: 256 to 2048, multiples of 8."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
         """The picture. Required."""
@@ -632,7 +634,9 @@ class PreviewControlImageRequest(_message.Message):
 
     @_builtins.property
     def placement(self) -> _device_info_pb2.DevicePlacement:
-        """Where; absent means the ready device that will be done first."""
+        """Where a preprocessor with a model runs; absent means the ready device that will be done
+        first. Not for the others, which run on no device.
+        """
 
     def __init__(
         self,
