@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -51,11 +51,12 @@ class KeptLora:
 
 
 class LoraShelf:
-    """The LoRAs used most recently on one device."""
+    """The LoRAs used most recently on one device, and those that work uses now."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._kept: OrderedDict[ModelPlace, KeptLora] = OrderedDict()
+        self._used: set[ModelPlace] = set()  # by the work that is done now
 
     def get(self, model_id: str, place: ModelPlace) -> KeptLora:
         """A LoRA, read anew where its file is another than before.
@@ -73,27 +74,34 @@ class LoraShelf:
             self._kept[place] = kept
         kept = self._kept[place] = replace(kept, last_use=datetime.now(UTC))
         self._kept.move_to_end(place)
-        while len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._used.add(place)
+        idle = [one for one in self._kept if one not in self._used]
+        for one in idle[: max(len(self._kept) - _MOST_KEPT, 0)]:
+            del self._kept[one]
         return kept
 
-    def let_go(self) -> None:
-        """Keep none."""
-        self._kept.clear()
+    def end_work(self) -> None:
+        """No work uses any of them now."""
+        self._used.clear()
+
+    def let_go(self, model_ids: Collection[str] = ()) -> tuple[LoadedComponent, ...]:
+        """Keep none of these, or none at all, except those that work uses now.
+
+        Returns:
+            What has gone.
+        """
+        gone = [
+            kept
+            for place, kept in self._kept.items()
+            if place not in self._used and (not model_ids or kept.model_id in model_ids)
+        ]
+        for kept in gone:
+            del self._kept[kept.place]
+        return tuple(map(_component, gone))
 
     def components(self) -> tuple[LoadedComponent, ...]:
         """What is kept, each LoRA as one component."""
-        return tuple(
-            LoadedComponent(
-                model_id=kept.model_id,
-                component="lora",
-                size=ByteFigure.measured(kept.size_bytes, "sum of torch.Tensor.nbytes"),
-                data_type=None,
-                last_use_time=kept.last_use,
-                load_time=kept.load_time,
-            )
-            for kept in self._kept.values()
-        )
+        return tuple(map(_component, self._kept.values()))
 
     def _read(
         self, model_id: str, place: ModelPlace, files: ConfinedFiles, fingerprint: Fingerprint
@@ -125,6 +133,17 @@ class LoraShelf:
                 for target in lora.targets
             )
         return KeptLora(model_id, place, fingerprint, changes)
+
+
+def _component(kept: KeptLora) -> LoadedComponent:
+    return LoadedComponent(
+        model_id=kept.model_id,
+        component="lora",
+        size=ByteFigure.measured(kept.size_bytes, "sum of torch.Tensor.nbytes"),
+        data_type=None,
+        last_use_time=kept.last_use,
+        load_time=kept.load_time,
+    )
 
 
 def refused(model_id: str, finding: Finding) -> LoraRefused:

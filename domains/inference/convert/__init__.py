@@ -37,6 +37,7 @@ from domains.inference.convert.sampling import (
     sdxl_to_proto,
 )
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.combinations import Mode
 from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Account, Durations, Statistics, Timed
@@ -62,6 +63,7 @@ from domains.session.convert import (
 )
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
+MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
@@ -323,10 +325,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
     return inference_pb2.GetCapabilitiesResponse(
         model_id=found.model_id,
         device_id=found.device_id,
-        modes=[
-            generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
-            generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
-        ],
+        modes=[MODES.to_proto(mode) for mode in found.modes],
         schedulers=list(map(scheduler_capability, found.schedulers)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
@@ -334,11 +333,16 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
             inference_pb2.FeatureAvailability(
-                feature=feature.name,
-                available=False,
+                feature=f"GenerationSettings.{feature.field}",
+                available=not feature.explanation,
                 explanation=feature.explanation,
+                excluded_features=[f"GenerationSettings.{each}" for each in feature.excluded],
             )
-            for feature in found.unbuilt
+            for feature in found.features
+        ]
+        + [
+            inference_pb2.FeatureAvailability(feature=value, available=False, explanation=why)
+            for value, why in found.unbuilt_values.items()
         ],
         output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
         precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
-from domains.inference.core.validation import NOT_SDXL
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -40,7 +41,6 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
 
-_SETTINGS = "GenerationSettings."
 _LIMITED_MESSAGES = (
     "GenerationSettings",
     "ImageToImage",
@@ -71,14 +71,6 @@ _LIMITED_MESSAGES = (
 
 
 @dataclass(frozen=True)
-class Feature:
-    """A field or value of the contract and why it is of no use here."""
-
-    name: str
-    explanation: str
-
-
-@dataclass(frozen=True)
 class Capabilities:
     """What a model can do on a device. Sizes are in pixels."""
 
@@ -89,7 +81,9 @@ class Capabilities:
     native_width: int
     native_height: int
     limits: tuple[Limit, ...]
-    unbuilt: tuple[Feature, ...]
+    modes: tuple[Mode, ...]
+    features: tuple[Feature, ...]
+    unbuilt_values: Mapping[str, str]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
@@ -109,7 +103,6 @@ class CapabilityInquiry:
         """
         device = await self._devices.resolve(device_id)
         model = await self._models.resolve(model_id)
-        two_prompts = model.reads_second_prompt
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
@@ -122,11 +115,9 @@ class CapabilityInquiry:
                 for limit in LIMITS.values()
                 if limit.field.split(".")[0] in _LIMITED_MESSAGES
             ),
-            unbuilt=(
-                *(Feature(_SETTINGS + field, why) for field, why in UNBUILT.items()),
-                *(Feature(value, why) for value, why in UNBUILT_VALUES.items()),
-                *(() if two_prompts else (Feature(f"{_SETTINGS}sdxl", NOT_SDXL),)),
-            ),
+            modes=modes_of(model, UNBUILT),
+            features=features_of(model, UNBUILT),
+            unbuilt_values=UNBUILT_VALUES,
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )

@@ -8,6 +8,7 @@ from domains import checks
 from domains.codec import Value
 from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.combinations import NOT_SDXL
 from domains.inference.core.control_nets import check_control_nets
 from domains.inference.core.plain_rules import found, plain
 from domains.inference.core.sampling_rules import check_sampling
@@ -22,7 +23,6 @@ from domains.limits import LIMITS
 from domains.model.types import Model
 from domains.session.core.options import check_delivery, check_options
 
-NOT_SDXL = "The model is no SDXL model."
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 
 
