@@ -129,6 +129,20 @@ class Models(Protocol):
         ...
 
 
+class LoraFits(Protocol):
+    """Holds LoRAs against checkpoints by their headers."""
+
+    def check(self, lora: Model, model: Model) -> None:
+        """Refuse a LoRA that cannot be applied to a checkpoint. Blocks: call it off the loop.
+
+        Raises:
+            FailedPrecondition: Its layers are not the checkpoint's, it is damaged, or of a kind
+                that is not applied.
+            DomainError: A file cannot be read now.
+        """
+        ...
+
+
 class PicturePreparer(Protocol):
     """Input pictures, as image generation sees them."""
 

@@ -11,6 +11,7 @@ from deviceops.v1 import inference_pb2, inference_pb2_grpc
 from domains.inference import convert
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
+from domains.inference.core.statistics import StatisticsInquiry
 from domains.picture.convert import control_request_from_proto
 from domains.picture.core import ControlImages
 from domains.session.convert import SessionStreams
@@ -26,11 +27,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         generations: Generations,
         capabilities: CapabilityInquiry,
         control_images: ControlImages,
+        statistics: StatisticsInquiry,
         streams: SessionStreams,
     ) -> None:
         self._generations = generations
         self._capabilities = capabilities
         self._control_images = control_images
+        self._statistics = statistics
         self._streams = streams
 
     async def GetCapabilities(
@@ -38,6 +41,12 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     ) -> inference_pb2.GetCapabilitiesResponse:
         found = await self._capabilities.describe(request.model_id, request.device_id)
         return convert.capabilities_to_proto(found)
+
+    async def GetInferenceStatistics(
+        self, request: inference_pb2.GetInferenceStatisticsRequest, context: Context
+    ) -> inference_pb2.GetInferenceStatisticsResponse:
+        found = await self._statistics.describe(request.device_id, request.model_id)
+        return convert.statistics_to_proto(found)
 
     async def ValidateGeneration(
         self, request: inference_pb2.ValidateGenerationRequest, context: Context

@@ -23,6 +23,7 @@ from server.cli.commands import (
     serve,
     server,
     sessions,
+    statistics,
     token,
     upload,
     verify,
@@ -92,6 +93,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(artifacts.app, name="artifacts")
+app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)
 app.command("verify")(verify.verify)
 app.add_typer(server.app, name="server")

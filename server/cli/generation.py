@@ -47,6 +47,8 @@ def run(
     options = _completed(options, output, as_json=as_json)
     request = generate_request(options, picture_of(client))
     with chosen(as_json=as_json) as view:
+        for said in () if options.like is None else options.like.notes:
+            view.note(said)
         keeper = PictureKeeper(output, view, data=not options.no_data)
         follower = Follower(
             client,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ import torch
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, decode_pixels, finite
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, read_picture
 from domains.inference.backends.families.registry import family_of
@@ -243,32 +244,36 @@ class Drawing:
             skipped=settings.skipped_steps,
         )
         start = self._start(scheduler, generator, posterior)
+        began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
-            self.context.emit(StepFinished(index, state.step, state.steps))
+            nonlocal began
+            took = time.perf_counter() - began
+            self.context.emit(StepFinished(index, state.step, state.steps, took))
             preview = self._preview(index, state, scheduler)
             if preview is not None:
                 self.context.emit(preview)
+            began = time.perf_counter()
 
         return denoise(
             self._ways.denoiser(tuple(start.latents.shape)),
             scheduler,
             start,
             conditioning.to(model.unet_numerics.data_type),
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
+            loop=loops.next(scheduler, generator, model.device),
             addition=Control(
                 self.parts.control_nets,
                 index,
                 model.unet_numerics.data_type,
                 self.context.check_stop,
             ),
-            loop=loops.next(scheduler, generator, model.device),
         )
 
     def _start(

@@ -10,12 +10,18 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
-from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_layers,
+    find,
+)
 from domains.inference.core.control_nets import (
     PreparedControls,
     check_unions,
     prepare_controls,
 )
+from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -25,16 +31,23 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
+from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
     check_request,
-    check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
-from domains.inference.ports import ArtifactKeeper, Models, PausedFiles, PicturePreparer
+from domains.inference.ports import (
+    ArtifactKeeper,
+    LoraFits,
+    Models,
+    PausedFiles,
+    PicturePreparer,
+)
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -67,6 +80,7 @@ class Verdict:
     placement: PlacementDecision | None = None
     queue_position: int = 0
     degradations: tuple[Degradation, ...] = ()
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +103,11 @@ class Generations:
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        fits: Holds LoRAs against checkpoints.
         pictures: Prepares those that generations start from.
         paused: Where unfinished pictures of paused ones lie.
+        statistics: Learn from each that ends.
+        forecasts: Learn from each that ends, and tell what others will take.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -103,8 +120,11 @@ class Generations:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        fits: LoraFits,
         pictures: PicturePreparer,
         paused: PausedFiles,
+        statistics: StatisticsKeeper,
+        forecasts: Forecasts,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -115,8 +135,11 @@ class Generations:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._fits = fits
         self._pictures = pictures
         self._paused = paused
+        self._statistics = statistics
+        self._forecasts = forecasts
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -136,6 +159,7 @@ class Generations:
         """What `generate` would make of the request, without starting anything."""
         try:
             resolved = await self._resolve(request)
+            forecast = await self._forecast(resolved)
         except (InvalidGeneration, InvalidPicture) as error:
             return Verdict(violations=error.violations)
         except DomainError as error:
@@ -147,7 +171,18 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=drawn_as_words(request.settings),
+            degradations=(*drawn_as_words(request.settings), *forecast.degradations),
+            forecast=forecast,
+        )
+
+    async def _forecast(self, resolved: _Resolved) -> Forecast:
+        device_id, settings = resolved.placed.decision.device_id, resolved.job.settings
+        return await self._forecasts.of(
+            device_id,
+            effort_of(settings),
+            settings,
+            (resolved.model, *resolved.companions.models),
+            loading=Phase.LOADING_MODEL in self._phases(resolved),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -170,6 +205,7 @@ class Generations:
         if violations:
             raise InvalidGeneration.of(*violations)
         check_unions(companions, "settings")
+        await check_layers(companions, model, self._fits, "settings")
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
@@ -217,7 +253,12 @@ class Generations:
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
             pause=lambda session: self._pool.pause(session.device_id, session.session_id),
+            ended=partial(self._ended, job.settings),
         )
+
+    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+        self._statistics.note(session)
+        self._forecasts.note(settings, session)
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id

@@ -31,7 +31,18 @@ class GenerateCommand(TyperCommand):
 @reported
 def generate(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="What to draw; may be left out with --like."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw as this picture was drawn, by the settings in its file; other options"
+            " replace them.",
+        ),
+    ] = None,
     negative: Annotated[
         str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
     ] = None,
@@ -211,6 +222,7 @@ def generate(
     """
     from server.cli.control import ControlOptions
     from server.cli.generation import run
+    from server.cli.likeness import likeness
     from server.cli.request import GenerationOptions, parse_seeds
     from server.cli.start import StartOptions
 
@@ -249,6 +261,7 @@ def generate(
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
         start=StartOptions(image=image, strength=strength, fit=fit),
         assignments=tuple(assignment or ()),
+        like=None if like is None else likeness(like),
     )
     with connected(context) as client:
         leave(run(client, options, output, as_json=as_json))

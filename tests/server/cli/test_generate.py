@@ -575,6 +575,11 @@ def test_a_stream_that_ends_without_an_ending_is_an_error(
         (("--no-data", "-o", "x"), "--no-data saves nothing"),
         (("--seeds", "1,two"), "--seeds: '1,two' is no list"),
         (("--precision", "rough"), "'rough' is none of: exact, fastest"),
+        (("--lora", ""), "--lora: '' is not ID, ID:WEIGHT"),
+        (("--lora", ":0.5"), "--lora: ':0.5' is not ID"),
+        (("--lora", "ink:much"), "--lora: 'ink:much' is not ID"),
+        (("--lora", "ink:"), "--lora: 'ink:' is not ID"),
+        (("--lora", "ink:1:2:3"), "--lora: 'ink:1:2:3' is not ID"),
     ],
 )
 def test_options_that_make_no_request_are_not_sent(
@@ -586,3 +591,34 @@ def test_options_that_make_no_request_are_not_sent(
     assert done.exit_code == 2
     assert said in done.stderr
     assert scripted.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "text_encoder_weight"),
+    [
+        ("ink", None, None),
+        ("ink:0.8", 0.8, None),
+        ("ink:-2:0", -2.0, 0.0),
+        ("ink:1e-1: .5", 0.1, 0.5),
+    ],
+)
+def test_a_lora_is_an_id_and_up_to_two_weights(
+    against: Run,
+    scripted: ScriptedServer,
+    tmp_path: Path,
+    text: str,
+    weight: float | None,
+    text_encoder_weight: float | None,
+) -> None:
+    """What is not said stays absent: the server's default, or as the other weight."""
+    scripted.on_generate = lambda request, context: whole(png())
+
+    against("generate", "x", "--lora", text, "--lora", "other", "-o", tmp_path)
+
+    (asked,) = scripted.of_type(inference_pb2.GenerateRequest)
+    first, second = asked.settings.loras
+    assert (first.model_id, second.model_id) == ("ink", "other")
+    assert first.HasField("weight") == (weight is not None)
+    assert first.weight == pytest.approx(weight or 0.0)
+    assert first.HasField("text_encoder_weight") == (text_encoder_weight is not None)
+    assert first.text_encoder_weight == pytest.approx(text_encoder_weight or 0.0)

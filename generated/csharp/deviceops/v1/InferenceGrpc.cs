@@ -461,7 +461,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_VerifyImage, null, options, request);
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -475,7 +475,7 @@ namespace DeviceOperations.V1 {
         return GetInferenceStatistics(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -487,7 +487,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetInferenceStatistics, null, options, request);
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -501,7 +501,7 @@ namespace DeviceOperations.V1 {
         return GetInferenceStatisticsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

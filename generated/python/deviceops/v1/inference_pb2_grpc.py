@@ -152,7 +152,7 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetInferenceStatistics(self, request, context):
-        """Counts and times since start: where the time of generations goes.
+        """Counts and times of generations, kept over restarts: where their time goes.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -84,7 +84,7 @@ class InferenceServiceStub:
     IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]
-    """Counts and times since start: where the time of generations goes.
+    """Counts and times of generations, kept over restarts: where their time goes.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
     """
 
@@ -144,7 +144,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]  # type: ignore[assignment]
-    """Counts and times since start: where the time of generations goes.
+    """Counts and times of generations, kept over restarts: where their time goes.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
     """
 
@@ -236,7 +236,7 @@ class InferenceServiceServicer:
         request: _inference_pb2.GetInferenceStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetInferenceStatisticsResponse, _abc.Awaitable[_inference_pb2.GetInferenceStatisticsResponse]]:
-        """Counts and times since start: where the time of generations goes.
+        """Counts and times of generations, kept over restarts: where their time goes.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
         """
 
