@@ -20,6 +20,7 @@ from domains.inference.types import (
     SigmaSpacing,
     resolved,
 )
+from domains.picture.types import ControlPreprocessor
 from domains.values import PartDataType
 
 _FORMAT_VERSION = 3
@@ -91,6 +92,9 @@ def full_text(
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, ControlPreprocessor):
+        entries = asdict(value)
+        return {value.options.field: entries.pop("options"), **entries}
     if isinstance(value, Value):
         return asdict(value)
     if isinstance(value, Enum):

@@ -84,6 +84,7 @@ def resolved(settings: GenerationSettings) -> GenerationSettings:
             replace(lora, text_encoder_weight=lora.text_encoder_weight or 0.0)
             for lora in settings.loras
         ),
+        control_nets=tuple(replace(net, images=()) for net in settings.control_nets),
         output=OutputSettings(),
     )
 
