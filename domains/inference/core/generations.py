@@ -191,7 +191,7 @@ class Generations:
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
-        job = resolved.job
+        job, turns = resolved.job, Turns(self._paused)
         return SessionPlan(
             kind=SessionKind.GENERATION,
             device_id=resolved.placed.decision.device_id,
@@ -201,11 +201,12 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
-            work=partial(self._draw, resolved, job, Turns(self._paused)),
+            work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
             pause=lambda session: self._pool.pause(session.device_id, session.session_id),
+            ended=turns.end,
         )
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:

@@ -14,6 +14,10 @@ from domains.values import Degradation
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
 
+def _nothing() -> None:
+    """There is nothing to clear away."""
+
+
 @dataclass(frozen=True)
 class SessionPlan:
     """What a session shall be and do.
@@ -23,7 +27,8 @@ class SessionPlan:
     up and end; with `stop` that is called instead, and the work ends by itself, in time.
     `pause` asks the work to end with WorkPaused between two steps; when the session's turn
     comes again, `work` is called again and goes on from there. Without it, a session of
-    this plan can only be paused while it waits. `degradations` are known beforehand; the
+    this plan can only be paused while it waits. `ended` is called when the session has come to
+    its end, and may be called again. `degradations` are known beforehand; the
     work's outcome has them again.
 
     `companion_ids` are models that it works with beside `model_id`.
@@ -39,6 +44,7 @@ class SessionPlan:
     work: Work
     stop: Callable[[Session], None] | None = None
     pause: Callable[[Session], None] | None = None
+    ended: Callable[[], None] = _nothing
     model_id: str = ""
     companion_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
