@@ -4,8 +4,8 @@
 
 Needs the demo models alone. Both are given the same two LoRAs in turn, on the same networks of
 the same type; a switch is all that comes before the first step and after the last one.
-diffusers has two ways: adapters that stay loaded are chosen with `set_adapters`, or each is loaded and
-unloaded again. The step is the UNet's call with a LoRA in it.
+diffusers has two ways: adapters that stay loaded are chosen with `set_adapters`, or each is
+loaded and unloaded again. The step is the UNet's call with a LoRA in it.
 """
 
 from __future__ import annotations

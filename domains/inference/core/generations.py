@@ -238,7 +238,7 @@ class Generations:
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
-        job = resolved.job
+        job, turns = resolved.job, Turns(self._paused)
         return SessionPlan(
             kind=SessionKind.GENERATION,
             device_id=resolved.placed.decision.device_id,
@@ -248,15 +248,16 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
-            work=partial(self._draw, resolved, job, Turns(self._paused)),
+            work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
             pause=lambda session: self._pool.pause(session.device_id, session.session_id),
-            ended=partial(self._ended, job.settings),
+            ended=partial(self._ended, job.settings, turns),
         )
 
-    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+    def _ended(self, settings: GenerationSettings, turns: Turns, session: Session) -> None:
+        turns.end()
         self._statistics.note(session)
         self._forecasts.note(settings, session)
 
