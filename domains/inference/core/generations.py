@@ -16,7 +16,11 @@ from domains.inference.core.companions import (
     check_layers,
     find,
 )
-from domains.inference.core.control_nets import PreparedControls, prepare_controls
+from domains.inference.core.control_nets import (
+    PreparedControls,
+    check_unions,
+    prepare_controls,
+)
 from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -200,6 +204,7 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        check_unions(companions, "settings")
         await check_layers(companions, model, self._fits, "settings")
         picture = await self._picture(request, model)
         if picture is not None:

@@ -4,7 +4,7 @@ bit; what does not go together is refused, and nothing of it is left behind."""
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -371,10 +371,11 @@ def test_a_stop_is_looked_for_before_every_control_net(
     counts = []
     for nets in (1, 3):
         job = changed(work, **SMALL, **job_of(file_of, *[(random_net, edges(), {})] * nets))
-        engine.generate(job, Listener())  # whatever is loaded at first is not loaded again
-        asked = Counter[str]()
-        engine.generate(job, Listener(partial(asked.update, ["asked"])))
-        counts.append(asked.total())
+        asked: list[int] = []
+        look = partial(asked.append, nets)
+        engine.generate(job, Listener())  # what is loaded here is not loaded again
+        engine.generate(job, Listener(look))
+        counts.append(len(asked))
     assert counts[1] - counts[0] == 2 * SMALL["steps"]
 
 
@@ -415,3 +416,38 @@ def test_means_over_the_picture_are_for_the_conditional_half(
     pooled.register_to_config(global_pool_conditions=True)
     pooled.save_pretrained(folder)
     same(follow((folder, edges(), {})), expected([folder], image=edges()))
+
+
+EMOJI = MODEL.parents[1] / "data" / "fluent-emoji"
+
+
+def named(name: str) -> Image.Image:
+    """The emoji of that name, with its alpha."""
+    listed = json.loads((EMOJI / "captions.json").read_text("utf-8"))
+    file = next(each["image"] for each in listed if each["name"] == name)
+    return Image.open(EMOJI / file).convert("RGBA")
+
+
+def centre(pixels: Any) -> Any:
+    """Of what is unlike the background, in pixels."""
+    rims = np.concatenate([pixels[:8].reshape(-1, 3), pixels[-8:].reshape(-1, 3)])
+    unlike = np.abs(pixels - np.median(rims, axis=0)).sum(axis=-1) > 90
+    return np.argwhere(unlike).mean(axis=0)
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize(("name", "place"), [("red apple", (150, 30)), ("dog face", (20, 140))])
+def test_a_small_emoji_goes_where_its_edges_are(follow, draw, name, place) -> None:
+    emoji = named(name).resize((80, 80), Image.Resampling.LANCZOS)
+    scene = Image.new("RGB", (256, 256), "#3366cc")
+    scene.paste(emoji, place, emoji)
+    control = control_picture(scene, ControlPreprocessor(CannyOptions()))
+    how = {"prompt": f"a small {name} on a blue background", "steps": 12}
+    how |= {"width": 256, "height": 256}
+
+    wanted = centre(np.asarray(scene).astype(float))
+    followed = centre(follow((CANNY, control, {}), **how).pixels[0].astype(float))
+    free = centre(draw(**how).pixels[0].astype(float))
+
+    assert np.linalg.norm(followed - wanted) < 4
+    assert np.linalg.norm(free - wanted) > 20
