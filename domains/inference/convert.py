@@ -48,6 +48,11 @@ PRECISIONS = EnumMap(
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
 )
+PROMPT_SYNTAXES = EnumMap(
+    types.PromptSyntax,
+    generation_pb2.PromptSyntax,
+    "PROMPT_SYNTAX_",
+)
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 SPACINGS = EnumMap(
     types.SigmaSpacing,
@@ -80,6 +85,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
     output = message.output
     return types.GenerationSettings(
         **scalars_from(message, types.GenerationSettings),
+        prompt_syntax=PROMPT_SYNTAXES.from_proto(
+            message.prompt_syntax, types.PromptSyntax.PLAIN
+        ),
         guidance=types.GuidanceSettings(
             **scalars_from(message.guidance, types.GuidanceSettings)
         ),
@@ -121,7 +129,6 @@ def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImag
 
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
-    "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
     "attention_slicing": (common_pb2.TOGGLE_OFF,),
     "vae_slicing": (common_pb2.TOGGLE_ON,),
     "cpu_offload": (common_pb2.TOGGLE_OFF,),
@@ -143,6 +150,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
     scheduler, output = settings.scheduler, settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
+        prompt_syntax=PROMPT_SYNTAXES.to_proto(settings.prompt_syntax),
         guidance=sampling_pb2.GuidanceSettings(
             **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
         ),

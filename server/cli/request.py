@@ -49,6 +49,7 @@ class GenerationOptions:
 
     prompt: str
     negative: str | None = None
+    weighted: bool = False
     model: str | None = None
     devices: tuple[str, ...] = ()
     kinds: str = ""
@@ -144,6 +145,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
     settings = generation_pb2.GenerationSettings(
         prompt=options.prompt,
         negative_prompt=options.negative,
+        prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED if options.weighted else None,
         model_id=options.model,
         width=options.width,
         height=options.height,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from msgspec import structs
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Pipeline
@@ -14,14 +14,29 @@ from transformers import CLIPTokenizer
 from domains.model.backends.library_errors import blamed_on
 from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids
 from domains.model.backends.tokens import Token
+from domains.weighted_prompts import Section
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """As many tokens as an encoder reads at once, its marks and padding among them, each with
+    its weight."""
+
+    ids: tuple[int, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def weighted(self) -> bool:
+        """Whether any token weighs other than 1."""
+        return any(weight != 1 for weight in self.weights)
 
 
 @dataclass(frozen=True)
 class Tokenized:
-    """`ids` is int64 `[1, window]`; `wanted` counts the tokens of the whole text."""
+    """The chunks of a text, at least one; `lost` counts tokens that are in none of them."""
 
-    ids: torch.Tensor
-    wanted: int
+    chunks: tuple[Chunk, ...]
+    lost: int
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,7 @@ class Tokenizer:
     vocab_size: int
 
     def encode(self, text: str) -> Tokenized:
-        """A text as numbers, cut and padded to the window.
+        """A text as one chunk, cut where the window is full.
 
         Raises:
             FailedPrecondition: MODEL_CONFIG_INVALID when the tokenizer fails, or gives a
@@ -42,15 +57,58 @@ class Tokenizer:
         """
         with blamed_on(self.plan.component):
             ids = self.library(
-                text,
-                padding="max_length",
-                max_length=self.window,
-                truncation=True,
-                return_tensors="pt",
+                text, padding="max_length", max_length=self.window, truncation=True
             ).input_ids
             wanted = len(self.library(text, truncation=False, verbose=False).input_ids)
-        check_ids(self.plan, int(ids.max()), self.vocab_size)
-        return Tokenized(ids, wanted)
+        chunk = self._checked(tuple(ids), (1.0,) * len(ids))
+        return Tokenized((chunk,), max(wanted - self.window, 0))
+
+    def encode_sections(self, sections: Sequence[Section], most: int) -> Tokenized:
+        """Weighted pieces as chunks, each section from a new one on; a short section of weight
+        1 gives what `encode` gives of its text.
+
+        Args:
+            sections: Each piece is tokenized by itself. A section without a token has no chunk.
+            most: Greatest number of chunks.
+
+        Raises:
+            FailedPrecondition: As `encode`.
+        """
+        room = self.window - 2
+        spans: list[list[tuple[int, float]]] = []
+        for section in sections:
+            tokens = [
+                (number, piece.weight) for piece in section for number in self._ids(piece.text)
+            ]
+            # Where the marks fill the window, every token is lost.
+            spans += [tokens[k : k + room] for k in range(0, len(tokens), max(room, 1))]
+        kept = spans[:most] if room > 0 and spans else [[]]
+        lost = sum(map(len, spans)) - sum(map(len, kept))
+        return Tokenized(tuple(self._chunk(span) for span in kept), lost)
+
+    def _ids(self, text: str) -> list[int]:
+        with blamed_on(self.plan.component):
+            found: list[int] = self.library(
+                text, add_special_tokens=False, truncation=False, verbose=False
+            ).input_ids
+        return found
+
+    def _chunk(self, tokens: Sequence[tuple[int, float]]) -> Chunk:
+        """Tokens between the marks of beginning and end, padded as the library pads."""
+        with blamed_on(self.plan.component):
+            start, end, padding = (
+                getattr(self.library, name)
+                for name in ("bos_token_id", "eos_token_id", "pad_token_id")
+            )
+            left = self.library.padding_side == "left"
+        marked = [(start, 1.0), *tokens, (end, 1.0)]
+        missing = [(padding, 1.0)] * (self.window - len(marked))
+        ids, weights = zip(*(missing + marked if left else marked + missing), strict=True)
+        return self._checked(ids, weights)
+
+    def _checked(self, ids: tuple[int, ...], weights: tuple[float, ...]) -> Chunk:
+        check_ids(self.plan, max(ids), self.vocab_size)
+        return Chunk(ids, weights)
 
 
 def build_tokenizer(plan: TokenizerPlan, encoder: dict[str, Any]) -> Tokenizer:

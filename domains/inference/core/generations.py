@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
+from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -132,7 +133,10 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=drawn_as_words(request.settings),
+            degradations=(
+                *drawn_as_words(request.settings),
+                *surely_truncated(request.settings),
+            ),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:

@@ -8,6 +8,7 @@ from domains import checks
 from domains.codec import Value
 from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.prompt_syntax import check_weights
 from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
@@ -41,6 +42,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_plain(settings.guidance, "GuidanceSettings", f"{path}.guidance"),
         *_plain(settings.sdxl, "SdxlSettings", f"{path}.sdxl"),
         *_plain(settings.output, "OutputSettings", f"{path}.output"),
+        *check_weights(settings, path),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
         *_start(settings, f"{path}.image_to_image"),

@@ -35,6 +35,13 @@ def generate(
     negative: Annotated[
         str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
     ] = None,
+    weighted: Annotated[
+        bool,
+        typer.Option(
+            "--weighted",
+            help="Read (word:1.3), [word] and BREAK in prompts, and prompts of any length.",
+        ),
+    ] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="ID", help="Model id.")
     ] = None,
@@ -166,6 +173,7 @@ def generate(
     options = GenerationOptions(
         prompt=prompt,
         negative=negative,
+        weighted=weighted,
         model=model,
         devices=tuple(device or ()),
         kinds=any_of,

@@ -22,11 +22,19 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo.measure.sd1 import CONFIGURATION, sd1_pipeline
 from domains.errors import FailedPrecondition, InvalidArgument, Reason
-from domains.inference.types import DdimOptions, GuidanceSettings, Scheduler, SchedulerSettings
+from domains.inference.types import (
+    DdimOptions,
+    GuidanceSettings,
+    PromptSyntax,
+    Scheduler,
+    SchedulerSettings,
+)
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.types import Architecture, ModelType
 from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
+from tests.domains.inference.backends.test_weighted_prompts import PIECES, embedding, run
+from tests.domains.inference.backends.test_weighted_prompts import PROMPT as PROMPT_OF_PIECES
 from tests.domains.model.disk import edit, files_at
 
 PROMPT = "a robot on a teal background"
@@ -192,6 +200,29 @@ def test_spacings(sd1, expect, scheduler, spacing):
 )
 def test_every_setting(sd1, expect, ours, theirs):
     same(sd1(**ours), expect(**theirs))
+
+
+def test_a_long_weighted_prompt(sd1, expect, pipeline):
+    """With a clip skip, which is for the prompt alone."""
+    encoder = pipeline.text_encoder
+
+    def skipping(numbers):
+        states = run(encoder, numbers).hidden_states[-2]
+        with torch.no_grad():
+            return encoder.text_model.final_layer_norm(states), None
+
+    def usual(numbers):
+        return run(encoder, numbers)[0], None
+
+    settings = {
+        "prompt_syntax": PromptSyntax.WEIGHTED,
+        "clip_skip": 1,
+        "negative_prompt": "[dog]",
+    }
+    drawn = sd1(prompt=PROMPT_OF_PIECES, **settings)
+    embeds, _ = embedding(pipeline.tokenizer, skipping, PIECES, 4)
+    negative, _ = embedding(pipeline.tokenizer, usual, [[("dog", 0.909091)]], 4)
+    same(drawn, expect(prompt=None, prompt_embeds=embeds, negative_prompt_embeds=negative))
 
 
 def test_eta_of_ddim(sd1, expect):
