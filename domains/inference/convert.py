@@ -25,6 +25,7 @@ from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
+from domains.model.convert import TYPES as MODEL_TYPES
 from domains.picture.convert import FITS, image_from_proto, image_to_proto
 from domains.picture.types import ResizeFit
 from domains.session.convert import (
@@ -219,18 +220,11 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
         data_types=part_data_types(facts.data_types),
         models=[
             event_pb2.ModelUse(
-                model_id=facts.settings.model_id,
-                type=model_info_pb2.MODEL_TYPE_CHECKPOINT,
-                sha256=facts.sha256,
-            ),
-            *(
-                event_pb2.ModelUse(
-                    model_id=lora.model_id,
-                    type=model_info_pb2.MODEL_TYPE_LORA,
-                    sha256=sha256,
-                )
-                for lora, sha256 in zip(facts.settings.loras, facts.lora_sha256, strict=True)
-            ),
+                model_id=used.model_id,
+                type=MODEL_TYPES.to_proto(used.type),
+                sha256=used.sha256,
+            )
+            for used in facts.models
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
         channels_last=facts.channels_last,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from domains.codec import FEW, Seconds, Value
+from msgspec.structs import replace
+
+from domains.codec import FEW, ModelId, Seconds, Value
 from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
@@ -49,11 +53,21 @@ class GenerationReport(Value, frozen=True):
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()
 
 
+class Companion(Value, frozen=True):
+    """A model that a generation uses beside its checkpoint, and where it lies. `cached` is what
+    main memory has of it."""
+
+    model_id: ModelId
+    model_type: ModelType
+    place: ModelPlace
+    cached: CachedModel | None = None
+
+
 class GenerationJob(Job[GenerationReport], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
-    `lora_places` where each LoRA of the settings lies, in their order. `picture` is what
+    `companions` are the other models that the settings name, each once. `picture` is what
     image-to-image starts from; it has the size of the settings.
     """
 
@@ -70,7 +84,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     place: ModelPlace
     previews: PreviewSettings = PreviewSettings()
     cached: CachedModel | None = None
-    lora_places: Annotated[tuple[ModelPlace, ...], FEW] = ()
+    companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
 
     @property
@@ -87,6 +101,27 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     def model(self) -> ModelFiles:
         """What draws."""
         return ModelFiles(self.settings.model_id, self.place.path)
+
+    @property
+    def places(self) -> Mapping[str, ModelPlace]:
+        """See `Job`."""
+        return {self.settings.model_id: self.place} | {
+            each.model_id: each.place for each in self.companions if loads(each.model_type)
+        }
+
+    def with_cached(self, cached: Mapping[str, CachedModel]) -> GenerationJob:
+        """See `Job`."""
+        return replace(
+            self,
+            cached=cached.get(self.settings.model_id),
+            companions=tuple(
+                replace(each, cached=cached.get(each.model_id)) for each in self.companions
+            ),
+        )
+
+    def companion(self, model_id: str) -> Companion:
+        """The one of that id."""
+        return next(each for each in self.companions if each.model_id == model_id)
 
     def accepts(self, image: ImageResult) -> bool:
         """Whether seed, format and size are those asked for."""

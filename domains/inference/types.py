@@ -12,6 +12,7 @@ from msgspec import Meta
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.limits import default_of
+from domains.model.types import ModelType
 from domains.picture.types import InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, OutputSettings, PartDataType
@@ -170,7 +171,8 @@ class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
     One shape from the request to the engine: what is None is left open by the client, and
-    filled in when the settings are resolved. Sizes are in pixels. `clip_skip` counts
+    filled in when the settings are resolved. Without a `vae_model_id` the checkpoint's own VAE
+    is used. Sizes are in pixels. `clip_skip` counts
     text-encoder layers skipped from the end. `seed` is the first picture's, `seeds` one for
     each; resolved settings have `seeds`.
     """
@@ -179,6 +181,7 @@ class GenerationSettings(Value, frozen=True):
     negative_prompt: Prompt = ""
     prompt_syntax: PromptSyntax = PromptSyntax.PLAIN
     model_id: Annotated[str, Meta(max_length=256)] = ""
+    vae_model_id: Annotated[str, Meta(max_length=256)] = ""
     width: Count | None = None
     height: Count | None = None
     steps: Count = int(default_of("GenerationSettings.steps"))
@@ -238,14 +241,21 @@ def resolved(value: T | None) -> T:
 
 
 @dataclass(frozen=True)
+class UsedModel:
+    """A model that pictures were drawn with; `sha256` is empty where it is not known yet."""
+
+    model_id: str
+    type: ModelType
+    sha256: str
+
+
+@dataclass(frozen=True)
 class GenerationFacts:
-    """What drew the pictures: settings with nothing left open, and what they ran on. `sha256`
-    is the checkpoint's, `lora_sha256` are those of its LoRAs in their order, each empty where
-    it is not known yet."""
+    """What drew the pictures: settings with nothing left open, and what they ran on. `models`
+    begin with the checkpoint."""
 
     settings: GenerationSettings
-    sha256: str
-    lora_sha256: tuple[str, ...]
+    models: tuple[UsedModel, ...]
     data_types: tuple[PartDataType, ...]
     channels_last: bool
     origin: ModelOrigin

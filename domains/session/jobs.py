@@ -6,10 +6,12 @@ about it is checked against the job before anybody sees it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, get_args
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
+
+from msgspec import structs
 
 from domains.codec import Value
 from domains.session.types import (
@@ -20,7 +22,7 @@ from domains.session.types import (
     StepFinished,
     TransferProgress,
 )
-from domains.values import ByteFigure, ImageFileFormat
+from domains.values import ByteFigure, CachedModel, ImageFileFormat, ModelPlace
 
 Report = TypeVar("Report")
 
@@ -82,6 +84,21 @@ class Job(Value, Generic[Report], frozen=True):
     def model(self) -> ModelFiles | None:
         """The model that it works with, if it works with one."""
         return None
+
+    @property
+    def places(self) -> Mapping[str, ModelPlace]:
+        """Where models lie, by id, that it takes from main memory if they are there: the one
+        in its field `place`, if it has the field `cached` too."""
+        place, model = getattr(self, "place", None), self.model
+        if model is None or not isinstance(place, ModelPlace) or not hasattr(self, "cached"):
+            return {}
+        return {model.model_id: place}
+
+    def with_cached(self, cached: Mapping[str, CachedModel]) -> Self:
+        """The same, with what main memory has of those models."""
+        return structs.replace(
+            self, cached=None if self.model is None else cached.get(self.model.model_id)
+        )
 
     def accepts(self, image: ImageResult) -> bool:
         """Whether it asked for this picture."""
@@ -156,7 +173,7 @@ class JobRunner(Protocol):
 class ModelRunner(JobRunner, Protocol):
     """The workers, with main memory before them from which models come onto devices."""
 
-    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
-        """The phases in which a model comes onto a device, in order: READING where it would
+    def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
+        """The phases in which models come onto a device, in order: READING where one would
         be read into main memory first, as things are now; then LOADING_MODEL."""
         ...

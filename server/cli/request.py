@@ -24,6 +24,8 @@ from server.cli.choices import (
     choose,
     duration_in,
 )
+from server.cli.field_values import set_field
+from server.cli.marks import input_image
 from server.cli.placing import placement
 
 # Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
@@ -51,6 +53,7 @@ class GenerationOptions:
     negative: str | None = None
     weighted: bool = False
     model: str | None = None
+    vae: str | None = None
     devices: tuple[str, ...] = ()
     kinds: str = ""
     width: int | None = None
@@ -78,6 +81,7 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    assignments: tuple[str, ...] = ()
 
 
 def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
@@ -147,6 +151,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         negative_prompt=options.negative,
         prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED if options.weighted else None,
         model_id=options.model,
+        vae_model_id=options.vae,
         width=options.width,
         height=options.height,
         steps=options.steps,
@@ -173,6 +178,8 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
+    for assignment in options.assignments:
+        set_field(settings, assignment, input_image)
     return settings
 
 

@@ -232,7 +232,7 @@ async def test_every_broken_rule_is_named(client: Client) -> None:
             grpc.StatusCode.INVALID_ARGUMENT,
             "NON_FINITE_NUMBER",
         ),
-        ({"vae_model_id": "other"}, grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT"),
+        ({"embedding_model_ids": ["other"]}, grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT"),
     ],
 )
 async def test_what_cannot_work_is_refused_with_its_reason(
@@ -260,13 +260,13 @@ async def test_a_missing_device_is_an_error_with_the_probes_explanation(
 
 async def test_a_part_that_is_not_built_names_its_field(client: Client) -> None:
     request = small_request()
-    request.settings.vae_model_id = "other"
+    request.settings.embedding_model_ids.append("other")
     request.postprocessing.add().sharpen.amount = 1
 
     refusal = await refusal_of(client.draw(request))
 
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert refusal.metadata["fields"] == "settings.vae_model_id,postprocessing"
+    assert refusal.metadata["fields"] == "settings.embedding_model_ids,postprocessing"
 
 
 async def test_validation_tells_the_effective_settings(client: Client) -> None:

@@ -114,7 +114,7 @@ class FakeRuns:
         self.listeners: list[StatusListener] = []
         self.stopped = 0
 
-    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
+    def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
         return (Phase.LOADING_MODEL,)
 
     def hold(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from domains.inference.jobs import GenerationJob
+from domains.inference.jobs import Companion, GenerationJob
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
 from domains.session.types import PreviewSettings, ProgressEvent
@@ -35,7 +35,7 @@ def changed(
     *,
     model_path: Path | None = None,
     previews: PreviewSettings | None = None,
-    lora_places: tuple[ModelPlace, ...] = (),
+    companions: tuple[Companion, ...] = (),
     picture: PreparedPicture | None = None,
     **settings: Any,
 ) -> GenerationJob:
@@ -45,6 +45,6 @@ def changed(
         replace(job.settings, **settings),
         place,
         previews or job.previews,
-        lora_places=lora_places,
+        companions=companions,
         picture=picture,
     )

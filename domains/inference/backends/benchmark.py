@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 
 from domains.device.backends.torch_gauge import stretch_on
+from domains.inference.backends.clock import Clock
 from domains.inference.backends.device import synchronize
-from domains.inference.backends.drawing import Clock
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.step_trial import StepTrial

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from domains.inference.backends.drawing import Clock
+from domains.inference.backends.clock import Clock
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.step_trial import StepTrial

@@ -8,9 +8,9 @@ import torch
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.images import Pixels, to_pixels
-from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.tiled_decode import needs_tiles
 from domains.inference.backends.vae import decode, decode_in_tiles
+from domains.inference.backends.vae_part import Vae
 from domains.inference.backends.vae_run import Tiling, VaeRun
 from domains.values import Degradation
 
@@ -31,7 +31,7 @@ def check_latents(latents: torch.Tensor) -> None:
 
 
 def decode_pixels(
-    model: LoadedModel,
+    vae: Vae,
     latents: torch.Tensor,
     *,
     check_stop: Callable[[], None],
@@ -43,7 +43,7 @@ def decode_pixels(
     suffice otherwise and `tiling` allows it; never where the request forbids it.
 
     Args:
-        model: After an overflow its VAE stays in float32.
+        vae: After an overflow it stays in float32.
         latents: Finite float32 `[1, channels, height, width]`.
         check_stop: Called before each tile; may raise to stop.
         tiling: Whether a picture may come out otherwise than decoded whole.
@@ -54,16 +54,14 @@ def decode_pixels(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    vae, config = model.networks["vae"], model.plan_config("vae")
+    network, config = vae.network, vae.config
     run = VaeRun(
-        model,
+        vae,
         "Decoded",
         needs_tiles(latents),
         tiling,
-        lambda: decode(vae, latents, config, model.vae_numerics),
-        lambda: decode_in_tiles(
-            vae, latents, config, model.vae_numerics, check_stop=check_stop
-        ),
+        lambda: decode(network, latents, config, vae.numerics),
+        lambda: decode_in_tiles(network, latents, config, vae.numerics, check_stop=check_stop),
         _finite,
     )
     image = run.run()

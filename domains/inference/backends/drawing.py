@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 
+from domains.inference.backends.clock import Clock
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, read_picture
 from domains.inference.backends.families.registry import family_of
-from domains.inference.backends.images import encode_image, texts_with_room
+from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.lora_layers import (
-    ActiveLora,
-    on_denoiser,
-    on_text_encoders,
-)
-from domains.inference.backends.parameters import full_text, shared_text
+from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
+from domains.inference.backends.parts import Parts
 from domains.inference.backends.previews import (
     draw_preview,
     estimate_clean,
@@ -35,10 +31,10 @@ from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
 from domains.inference.backends.vae import scale_latents
 from domains.inference.backends.vae_run import Tiling
-from domains.inference.jobs import GenerationReport, Timings
+from domains.inference.jobs import GenerationReport
 from domains.inference.types import GenerationSettings, PrecisionMode
 from domains.picture.types import PreparedPicture
-from domains.session.jobs import EncodedImage, JobContext
+from domains.session.jobs import JobContext
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -48,28 +44,7 @@ from domains.session.types import (
     StepFinished,
     TextEncoded,
 )
-from domains.values import Degradation, DegradationKind, ModelOrigin
-
-
-class Clock:
-    """Adds up seconds per phase; the names are those of `Timings`."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, phase: str) -> Iterator[None]:
-        """Count the time inside towards `phase`."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - start
-            self._seconds[phase] = self._seconds.get(phase, 0.0) + elapsed
-
-    def timings(self) -> Timings:
-        """What came together so far."""
-        return Timings(**self._seconds)
+from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart, PartDataType
 
 
 @dataclass
@@ -77,18 +52,17 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `loras` are checked against the model's layers. `picture` is what
-    image-to-image starts from.
+    where memory is short. `picture` is what image-to-image starts from.
     """
 
     model: LoadedModel
+    parts: Parts
     settings: GenerationSettings
     context: JobContext
     clock: Clock
     previews: PreviewSettings
     origin: ModelOrigin
     may_tile: bool = False
-    loras: tuple[ActiveLora, ...] = ()
     picture: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
 
@@ -99,7 +73,7 @@ class Drawing:
             DomainError: As `Engine.generate`.
         """
         model = self.model
-        with on_text_encoders(model, self.loras):
+        with on_text_encoders(model, self.parts.loras):
             conditioning = self._conditioning()
         if self.settings.precision is PrecisionMode.FASTEST and not model.measured:
             width, height = self.settings.size
@@ -120,14 +94,14 @@ class Drawing:
                 )
             )
         posterior = None if self.picture is None else self._encoded(self.picture)
-        with on_denoiser(model, self.loras):
+        with on_denoiser(model, self.parts.loras):
             for index, seed in enumerate(self.settings.seeds):
                 self._draw(index, seed, conditioning, posterior)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
             origin=self.origin,
-            data_types=model.data_types(),
+            data_types=self._data_types,
             channels_last=model.unet_numerics.channels_last,
             degradations=tuple(self._degradations),
         )
@@ -154,13 +128,21 @@ class Drawing:
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
             posterior, degradations = encode_picture(
-                self.model,
+                self.parts.vae,
                 read_picture(picture),
                 check_stop=self.context.check_stop,
                 tiling=self._tiling,
             )
         self._note(degradations)
         return posterior
+
+    @property
+    def _data_types(self) -> tuple[PartDataType, ...]:
+        """What the networks compute in that were used."""
+        vae = PartDataType(ModelPart.VAE, data_type_of(self.parts.vae.numerics.data_type))
+        return tuple(
+            vae if each.part is ModelPart.VAE else each for each in self.model.data_types()
+        )
 
     @property
     def _tiling(self) -> Tiling:
@@ -182,7 +164,7 @@ class Drawing:
         self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
             pixels, degradations = decode_pixels(
-                self.model,
+                self.parts.vae,
                 latents,
                 check_stop=self.context.check_stop,
                 tiling=self._tiling,
@@ -192,15 +174,10 @@ class Drawing:
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
-            shared, full = self._texts(seed)
-            self._note_omitted(shared, full)
-            data = encode_image(
-                pixels, self.settings.output, shared_text=shared, full_text=full
-            )
-        height, width = pixels.shape[:2]
-        self.context.emit(
-            EncodedImage(index, seed, width, height, self.settings.output.format, data)
-        )
+            output = ImageOutput(self.settings, self._data_types)
+            encoded, degradations = output.encode(index, seed, pixels)
+        self._note(degradations)
+        self.context.emit(encoded)
 
     def _denoise(
         self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
@@ -240,7 +217,7 @@ class Drawing:
     ) -> Start:
         settings, model = self.settings, self.model
         if posterior is not None:
-            clean = scale_latents(posterior.sample(generator), model.plan_config("vae"))
+            clean = scale_latents(posterior.sample(generator), self.parts.vae.config)
             return from_latents(
                 scheduler,
                 clean,
@@ -262,38 +239,16 @@ class Drawing:
         wanted = self.previews
         if wanted.every_steps <= 0 or state.step % wanted.every_steps:
             return None
-        if self.model.preview_matrix is None:
-            self.model.preview_matrix = fit_preview_matrix(self.model)
+        holder = self.parts.vae.holder
+        if holder.preview_matrix is None:
+            holder.preview_matrix = fit_preview_matrix(self.parts.vae)
         width, height = self.settings.size
         return draw_preview(
             estimate_clean(state, scheduler),
-            self.model.preview_matrix,
+            holder.preview_matrix,
             image_index=index,
             step=state.step,
             width=width,
             height=height,
             max_edge=wanted.max_edge_pixels,
         )
-
-    def _note_omitted(self, shared: str, full: str) -> None:
-        """Say what the file has no room for; once, however many pictures it concerns."""
-        format = self.settings.output.format
-        kept = texts_with_room(format, shared, full)
-        if kept == (shared, full):
-            return
-        what = "only the shorter form of the settings" if kept[0] else "no settings"
-        note = Degradation(
-            DegradationKind.PARAMETERS_OMITTED,
-            f"A {format.value.upper()} file has no room for such long texts and holds {what}.",
-        )
-        self._note([note])
-
-    def _texts(self, seed: int) -> tuple[str, str]:
-        if self.settings.output.omit_parameters:
-            return "", ""
-        full = full_text(
-            self.settings,
-            seed,
-            data_types=self.model.data_types(),
-        )
-        return shared_text(self.settings, seed), full

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from domains.errors import FailedPrecondition, Reason, Unavailable
-from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.start import Posterior
 from domains.inference.backends.tiled_decode import TILE_LATENTS
 from domains.inference.backends.vae import encode, encode_in_tiles
+from domains.inference.backends.vae_part import Vae
 from domains.inference.backends.vae_run import Tiling, VaeRun
 from domains.picture.types import PreparedPicture
 from domains.regular_files import TooLong, read_regular
@@ -43,7 +43,7 @@ def read_picture(picture: PreparedPicture) -> torch.Tensor:
 
 
 def encode_picture(
-    model: LoadedModel,
+    vae: Vae,
     image: torch.Tensor,
     *,
     check_stop: Callable[[], None],
@@ -52,7 +52,7 @@ def encode_picture(
     """Encode an input picture, by the rules of `decode_pixels` about tiles and overflows.
 
     Args:
-        model: After an overflow its VAE stays in float32.
+        vae: After an overflow it stays in float32.
         image: float32 `[1, 3, height, width]`, -1 to 1.
         check_stop: Called before each tile; may raise to stop.
         tiling: Whether it may be encoded otherwise than whole.
@@ -63,15 +63,15 @@ def encode_picture(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    vae, config = model.networks["vae"], model.plan_config("vae")
-    image = image.to(model.device)
+    network, config = vae.network, vae.config
+    image = image.to(vae.device)
     run = VaeRun(
-        model,
+        vae,
         "Encoded",
-        max(image.shape[-2:]) > TILE_LATENTS * model.pixels_per_latent,
+        max(image.shape[-2:]) > TILE_LATENTS * vae.pixels_per_latent,
         tiling,
-        lambda: encode(vae, image, model.vae_numerics),
-        lambda: encode_in_tiles(vae, image, config, model.vae_numerics, check_stop=check_stop),
+        lambda: encode(network, image, vae.numerics),
+        lambda: encode_in_tiles(network, image, config, vae.numerics, check_stop=check_stop),
         _finite,
     )
     posterior = run.run()

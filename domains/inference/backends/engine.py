@@ -17,19 +17,20 @@ from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob,
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.benchmark import Benchmark
+from domains.inference.backends.clock import Clock
 from domains.inference.backends.comparison import Comparison
 from domains.inference.backends.device import release_memory
-from domains.inference.backends.drawing import Clock, Drawing
+from domains.inference.backends.drawing import Drawing
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loader import Held, Loader, Ready
-from domains.inference.backends.lora_layers import ActiveLora, check_loras
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.page_locks import lock_problem
+from domains.inference.backends.parts import PartLoading
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.types import PrecisionMode, resolved
+from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
 from domains.model.jobs import (
     BenchmarkJob,
@@ -114,17 +115,19 @@ class Engine:
             model = self._using(found.model)
             may_tile = job.settings.precision is not PrecisionMode.EXACT
             settings = structs.replace(job.settings, precision=model.precision)
-            loras = self._loras(job, model, clock)
-            self._loader.make_room_for_picture(model, *settings.size)
+            loading = PartLoading(self._loader, context, clock, self._using)
+            parts = loading.load(job, model)
+            self._count()
+            self._loader.make_room_for_picture(parts.vae, *settings.size)
             return Drawing(
                 model,
+                parts,
                 settings,
                 context,
                 clock,
                 job.previews,
                 found.origin,
                 may_tile,
-                loras,
                 job.picture,
             ).run()
 
@@ -205,25 +208,6 @@ class Engine:
     def compare(self, job: ComparisonJob, context: JobContext) -> ComparisonReport:
         """Draw with two models; see the port."""
         return self._guarded(Comparison(self._loader, job, context).run)
-
-    def _loras(
-        self, job: GenerationJob, model: LoadedModel, clock: Clock
-    ) -> tuple[ActiveLora, ...]:
-        """The LoRAs of a job, on the device and checked against the model's layers."""
-        if not job.settings.loras:
-            return ()
-        with clock.time("load"):
-            loras = tuple(
-                ActiveLora(
-                    self._loader.loras.get(lora.model_id, place),
-                    lora.weight,
-                    resolved(lora.text_encoder_weight),
-                )
-                for lora, place in zip(job.settings.loras, job.lora_places, strict=True)
-            )
-            check_loras(model, loras)
-        self._count()
-        return loras
 
     def _load(self, wanted: WantedModel, context: JobContext) -> Ready[Any]:
         """Have a model ready, a whole one or one network."""

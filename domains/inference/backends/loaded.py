@@ -21,8 +21,8 @@ from domains.values import ByteFigure, ModelOrigin, ModelPlace, PartDataType
 class Loaded(ABC):
     """Networks of one model on one device, by name, and where they came from.
 
-    `chosen` are the data types that whoever loaded it asked for; `origin` is where it was
-    before.
+    `chosen` are the data types that whoever loaded it asked for; `preview_matrix` is fitted to
+    its VAE once previews were asked for; `origin` is where it was before.
     """
 
     model_id: str
@@ -31,6 +31,7 @@ class Loaded(ABC):
     device: torch.device
     networks: dict[str, nn.Module]
     chosen: tuple[PartDataType, ...] = ()
+    preview_matrix: torch.Tensor | None = None
     origin: ModelOrigin = ModelOrigin.DISK
     load_time: datetime = field(default_factory=lambda: datetime.now(UTC))
     last_use: datetime = field(default_factory=lambda: datetime.now(UTC))

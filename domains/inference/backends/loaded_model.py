@@ -95,7 +95,6 @@ class LoadedModel(Loaded):
     embeddings: EmbeddingCache = field(default_factory=EmbeddingCache)
     measured: bool = False
     unet_measured: bool = False
-    preview_matrix: torch.Tensor | None = None
     vae_tiling: bool = False
     plain_attention: dict[str, Any] | None = None
     compiled: bool = False

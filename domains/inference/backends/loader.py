@@ -9,8 +9,8 @@ from typing import Generic, TypeVar
 import torch
 
 from domains.device.backends.torch_gauge import in_main_memory
+from domains.inference.backends.clock import Clock
 from domains.inference.backends.device import release_memory
-from domains.inference.backends.drawing import Clock
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_models import MOST_MODELS, LoadedModels
@@ -32,6 +32,7 @@ from domains.inference.backends.profiles import ProfileSettings, bring_into
 from domains.inference.backends.room import fits_beside, missing_beside, picture_bytes
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.switching import become, can_become
+from domains.inference.backends.vae_part import Vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.weight_source import WeightSource
 from domains.inference.types import PrecisionMode
@@ -144,12 +145,10 @@ class Loader:
         self._become(model, prepared, source, context)
         return True
 
-    def make_room_for_picture(self, model: LoadedModel, width: int, height: int) -> None:
+    def make_room_for_picture(self, vae: Vae, width: int, height: int) -> None:
         """Let models go that the work does not use, the least recently used first, until a
         picture fits."""
-        needed = picture_bytes(
-            model.plan_config("vae"), width, height, model.vae_numerics.data_type
-        )
+        needed = picture_bytes(vae.config, width, height, vae.numerics.data_type)
         if len(self.models) > 1 and not fits_beside(needed, self.device):
             self.loras.let_go()
             release_memory(self.device)

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from domains.inference.backends.denoise import StepState
-from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.vae import encode_mean
+from domains.inference.backends.vae_part import Vae
 from domains.session.types import Preview
 
 _FIT_EDGE = 32  # latents
@@ -24,21 +24,21 @@ _JPEG_QUALITY = 80
 _LEAST_ALPHA = 1e-4
 
 
-def fit_preview_matrix(model: LoadedModel) -> torch.Tensor:
+def fit_preview_matrix(vae: Vae) -> torch.Tensor:
     """Fit colours to latents on made-up pictures of blocky and of smooth colours.
 
     Returns:
         float32 `[9 * channels + 1, 3]` on the CPU: multiply a latent's neighbourhood of
         three by three, with a one appended, to get red, green and blue from -1 to 1.
     """
-    scale = model.pixels_per_latent
+    scale = vae.pixels_per_latent
     inputs, targets = [], []
     for picture in _test_pictures(_FIT_EDGE * scale):
         latents = encode_mean(
-            model.networks["vae"],
-            picture.to(model.device),
-            model.plan_config("vae"),
-            model.vae_numerics,
+            vae.network,
+            picture.to(vae.device),
+            vae.config,
+            vae.numerics,
         )
         inputs.append(_neighbourhoods(latents.cpu()))
         colours = torch.nn.functional.avg_pool2d(picture, scale)

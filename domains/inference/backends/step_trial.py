@@ -28,6 +28,7 @@ from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import from_noise
+from domains.inference.backends.vae_part import own_vae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.types import (
     GenerationSettings,
@@ -140,7 +141,7 @@ class StepTrial:
             make_room=model.make_room,
         )
         picture, _ = decode_pixels(
-            model, latents, check_stop=context.check_stop, tiling=Tiling()
+            own_vae(model), latents, check_stop=context.check_stop, tiling=Tiling()
         )
         synchronize(model.device)
         decode = time.perf_counter() - moments[-1]

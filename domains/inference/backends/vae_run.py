@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from domains.device.backends import faults
-from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.second_try import with_room
+from domains.inference.backends.vae_part import Vae
 from domains.inference.types import Toggle
 from domains.values import Degradation, DegradationKind, ModelPart
 
@@ -30,12 +30,12 @@ class Tiling:
 class VaeRun(Generic[Result]):
     """Runs a VAE on one picture; once in tiles, it stays so.
 
-    `model` stays in float32 after an overflow. `verb` is what is done, for people
+    `vae` stays in float32 after an overflow. `verb` is what is done, for people
     ("Decoded"). `large` is whether it takes more than one tile. `whole` and `in_tiles` do it
     in the numbers that the VAE has at the moment, `finite` looks at what came out.
     """
 
-    model: LoadedModel
+    vae: Vae
     verb: str
     large: bool
     tiling: Tiling
@@ -50,11 +50,11 @@ class VaeRun(Generic[Result]):
         not be finite."""
         if self.large and self.tiling.asked is Toggle.ON:
             self._tile(f"{self.verb} in tiles, as the request asks.")
-        elif self.large and self.tiling.asked is Toggle.SERVER and self.model.vae_tiling:
+        elif self.large and self.tiling.asked is Toggle.SERVER and self.vae.in_tiles:
             self._tile(f"{self.verb} in tiles, as the device's profile says.")
-        before = str(self.model.vae_numerics.data_type).removeprefix("torch.")
+        before = str(self.vae.numerics.data_type).removeprefix("torch.")
         result = self._once()
-        if not self.finite(result) and self.model.widen_vae():
+        if not self.finite(result) and self.vae.widen():
             detail = f"{self.verb} in float32, as {before} overflowed."
             self.degradations.append(
                 Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.VAE)
@@ -64,16 +64,16 @@ class VaeRun(Generic[Result]):
 
     def _once(self) -> Result:
         if self._tiled:
-            return with_room(self.in_tiles, self.model.make_room)
+            return with_room(self.in_tiles, self.vae.make_room)
         may_tile = self.tiling.may and self.large and self.tiling.asked is not Toggle.OFF
         try:
-            return with_room(self.whole, self.model.make_room)
+            return with_room(self.whole, self.vae.make_room)
         except Exception as error:
             if not may_tile or not faults.is_shortage(error):
                 raise
             faults.drop_frames(error)
         self._tile(f"{self.verb} in tiles, as memory did not suffice otherwise.")
-        self.model.make_room()
+        self.vae.make_room()
         return self.in_tiles()
 
     def _tile(self, why: str) -> None:

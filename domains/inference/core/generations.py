@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
+from domains.inference.core.companions import Companions, check_architectures, find
 from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -21,7 +22,6 @@ from domains.inference.core.resolution import (
     with_picture,
 )
 from domains.inference.core.validation import (
-    check_lora_models,
     check_lora_weights,
     check_model,
     check_request,
@@ -30,8 +30,13 @@ from domains.inference.core.validation import (
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.ports import ArtifactKeeper, Models, PicturePreparer
-from domains.inference.types import GenerationFacts, GenerationRequest, GenerationSettings
-from domains.model.types import Model, ModelType
+from domains.inference.types import (
+    GenerationFacts,
+    GenerationRequest,
+    GenerationSettings,
+    UsedModel,
+)
+from domains.model.types import Model
 from domains.picture.core import KeptPicture
 from domains.picture.errors import InvalidPicture
 from domains.picture.types import Canvas
@@ -62,7 +67,7 @@ class Verdict:
 @dataclass(frozen=True)
 class _Resolved:
     model: Model
-    loras: tuple[Model, ...]
+    companions: Companions
     job: GenerationJob
     placed: Placed
     picture: KeptPicture | None
@@ -147,20 +152,12 @@ class Generations:
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
         model = await self._models.resolve(settings.model_id)
-        loras = tuple(
-            [
-                await self._models.resolve(lora.model_id, type=ModelType.LORA)
-                for lora in settings.loras
-            ]
-        )
-        # Two names may be of one model.
-        named = [
-            replace(lora, model_id=found.model_id)
-            for lora, found in zip(settings.loras, loras, strict=True)
-        ]
+        companions = await find(self._models, settings, "settings")
+        settings = companions.named_in(settings)
         violations = [
-            *check_lora_weights(named, "settings.loras"),
-            *check_lora_models(loras, model, "settings.loras"),
+            # Two names may be of one model.
+            *check_lora_weights(settings.loras, "settings.loras"),
+            *check_architectures(companions, model, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
         ]
@@ -170,15 +167,15 @@ class Generations:
         if picture is not None:
             settings = with_picture(settings, picture)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed, loras),
+            resolve(settings, model, self._random_seed),
             model.place,
             request.delivery.previews,
-            lora_places=tuple(lora.place for lora in loras),
+            companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, loras, job, placed, picture)
+        return _Resolved(model, companions, job, placed, picture)
 
     async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
         """What image-to-image starts from, in the size that is drawn."""
@@ -200,7 +197,7 @@ class Generations:
             device_id=resolved.placed.decision.device_id,
             placed=resolved.placed,
             model_id=resolved.model.model_id,
-            companion_ids=tuple(lora.model_id for lora in resolved.loras),
+            companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
@@ -212,15 +209,20 @@ class Generations:
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
-        loading = self._pool.loading(device_id, resolved.model.model_id)
+        loading = self._pool.loading(device_id, *resolved.job.places)
         return expected_phases(loading, picture=resolved.picture is not None)
 
     async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
-        for used in (resolved.model, *resolved.loras):
-            self._models.record_use(used.model_id)
+        used = (resolved.model, *resolved.companions.models)
+        for each in used:
+            self._models.record_use(each.model_id)
         report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
-        hashes = [self._models.sha256_of(one) for one in (resolved.model, *resolved.loras)]
-        return self._outcome(session, job.settings, report, hashes)
+        models = tuple(
+            UsedModel(each.model_id, each.type, self._models.sha256_of(each))
+            for each in used
+            if each.type is not None
+        )
+        return self._outcome(session, job.settings, report, models)
 
     async def _keep(self, session: Session, spooled: SpooledImage) -> None:
         image = spooled.image
@@ -234,7 +236,7 @@ class Generations:
         session: Session,
         settings: GenerationSettings,
         report: GenerationReport,
-        hashes: list[str],
+        models: tuple[UsedModel, ...],
     ) -> Outcome:
         times = report.timings
         prepared = (
@@ -254,8 +256,7 @@ class Generations:
             },
             report=GenerationFacts(
                 settings=replace(settings, precision=report.precision),
-                sha256=hashes[0],
-                lora_sha256=tuple(hashes[1:]),
+                models=models,
                 data_types=report.data_types,
                 channels_last=report.channels_last,
                 origin=report.origin,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgspec.structs import replace
 
@@ -44,15 +44,13 @@ def resolve(
     settings: GenerationSettings,
     model: Model,
     random_seed: Callable[[], int],
-    loras: Sequence[Model] = (),
 ) -> GenerationSettings:
     """Checked settings with nothing left open, so that the same are the same picture.
 
     Args:
-        settings: What the client asked for, without violations.
+        settings: What the client asked for, without violations, its companions by their ids.
         model: The model it names.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
-        loras: Those that it names, in its order.
     """
     seeds = seeds_of(settings, random_seed)
     scheduler = scheduler_of(settings, model)
@@ -66,14 +64,10 @@ def resolve(
         seed=None,
         seeds=seeds,
         loras=tuple(
-            replace(
-                asked,
-                model_id=found.model_id,
-                text_encoder_weight=asked.weight
-                if asked.text_encoder_weight is None
-                else asked.text_encoder_weight,
-            )
-            for asked, found in zip(settings.loras, loras, strict=True)
+            lora
+            if lora.text_encoder_weight is not None
+            else replace(lora, text_encoder_weight=lora.weight)
+            for lora in settings.loras
         ),
     )
 

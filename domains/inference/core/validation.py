@@ -125,25 +125,6 @@ def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[Field
             )
 
 
-def check_lora_models(
-    found: Sequence[Model], model: Model, path: str
-) -> Iterator[FieldViolation]:
-    """Rules that depend on which LoRAs and which model the request comes to use; `found`
-    are the LoRAs in the order of the request."""
-    for index, lora in enumerate(found):
-        if lora.architecture not in (None, model.architecture):
-            yield FieldViolation(
-                f"{path}[{index}].model_id",
-                Reason.FIELDS_CONFLICT,
-                f"{lora.model_id} is a LoRA for {_called(lora)}, and {model.model_id} is "
-                f"{_called(model)}; leave it out, or choose a model that it is for.",
-            )
-
-
-def _called(model: Model) -> str:
-    return "another architecture" if model.architecture is None else model.architecture.name
-
-
 def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViolation]:
     """Every text and number beyond its entry in the table of limits."""
     for name in () if values is None else values.__struct_fields__:

@@ -29,6 +29,11 @@ class CacheLease:
         self.cached = CachedModel(arena.name, arena.size, entry.files)
         """What a worker needs to read it, once `filled` has ended."""
 
+    @property
+    def model_id(self) -> str:
+        """Whose."""
+        return self._entry.model_id
+
     async def filled(self) -> AsyncGenerator[TransferProgress]:
         """How far reading it is, until it is all there.
 

@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
-from msgspec import structs
-
 from domains.errors import Cancelled, DeadlineExceeded, DomainError
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_lease import CacheLease
@@ -27,7 +25,7 @@ _Steps = AsyncGenerator[PhaseStarted | TransferProgress | CacheLease]
 class CachedRuns:
     """Runs jobs as the workers do, see the port `ModelRunner`; models come out of the cache.
 
-    While a job that has a field `cached` runs, its model stays there. One that the device does
+    While a job runs, the models at its `places` stay there. One that the device does
     not hold yet is read into main memory first, in several threads, where the device has a
     memory of its own: from there a copy is fast, and the next load reads nothing. Nothing
     depends on it: what has no room or cannot be read is the worker's to read, or to refuse.
@@ -57,10 +55,12 @@ class CachedRuns:
         self._size_of = size_of
         self._stops: dict[tuple[str, str], asyncio.Future[DomainError]] = {}
 
-    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
-        """The phases in which a model comes onto a device, as things are now."""
-        reads = self._fills(device_id, model_id) and self._cache.would_read(
-            model_id, self._size_of(model_id)
+    def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
+        """The phases in which models come onto a device, as things are now."""
+        reads = any(
+            self._fills(device_id, model_id)
+            and self._cache.would_read(model_id, self._size_of(model_id))
+            for model_id in model_ids
         )
         return (*((Phase.READING,) if reads else ()), Phase.LOADING_MODEL)
 
@@ -70,16 +70,19 @@ class CachedRuns:
         """Do `job` on a device's worker, its model read into main memory where that helps."""
         clock = asyncio.get_running_loop()
         until = clock.time() + remaining
-        key, lease = (device_id, session_id), None
+        key = (device_id, session_id)
+        leases: dict[str, CacheLease] = {}
         self._stops[key] = stop = clock.create_future()
         try:
             async with aclosing(_raced(self._prepared(device_id, job), stop, until)) as steps:
                 async for step in steps:
                     if isinstance(step, CacheLease):
-                        lease = step
-                        job = structs.replace(job, cached=lease.cached)
+                        leases[step.model_id] = step
                     else:
                         yield step
+            if leases:
+                found = {model_id: lease.cached for model_id, lease in leases.items()}
+                job = job.with_cached(found)
             del self._stops[key]
             left = until - clock.time()
             events: AsyncGenerator[Any] = self._runs.run(
@@ -91,7 +94,7 @@ class CachedRuns:
                     yield event
         finally:
             self._stops.pop(key, None)
-            if lease is not None:
+            for lease in leases.values():
                 lease.end()
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -106,25 +109,29 @@ class CachedRuns:
         return self._wants(device_id) and not self._holds(device_id, model_id)
 
     async def _prepared(self, device_id: str, job: Job[Any]) -> _Steps:
-        """Reading a job's model, and at last a lease of it; nothing where there is none."""
-        model, place = job.model, getattr(job, "place", None)
-        if model is None or not isinstance(place, ModelPlace) or not hasattr(job, "cached"):
-            return
-        fill = self._fills(device_id, model.model_id)
+        """Reading a job's models one after another, each at last a lease of it; nothing where
+        there is none."""
+        began = False
+        for model_id, place in job.places.items():
+            async with aclosing(self._read(device_id, model_id, place)) as steps:
+                async for step in steps:
+                    if isinstance(step, TransferProgress) and not began:
+                        began = True
+                        yield PhaseStarted(Phase.READING)
+                    yield step
+
+    async def _read(self, device_id: str, model_id: str, place: ModelPlace) -> _Steps:
+        fill = self._fills(device_id, model_id)
         lease = None
         try:
-            lease = await self._cache.lease(model.model_id, place, fill=fill)
+            lease = await self._cache.lease(model_id, place, fill=fill)
             if lease is None:
                 return
             async with aclosing(lease.filled()) as steps:
-                began = False
                 async for progress in steps:
-                    if not began:
-                        began = True
-                        yield PhaseStarted(Phase.READING)
                     yield progress
         except (DomainError, OSError) as error:
-            _log.info("model %s is not loaded from main memory: %s", model.model_id, error)
+            _log.info("model %s is not loaded from main memory: %s", model_id, error)
             if lease is not None:
                 lease.end()
             return

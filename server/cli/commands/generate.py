@@ -52,6 +52,9 @@ def generate(
             help="A LoRA, its weight and that on text encoders, -2 to 2; repeatable.",
         ),
     ] = None,
+    vae: Annotated[
+        str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
+    ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
     width: Annotated[
@@ -160,6 +163,15 @@ def generate(
         list[str] | None,
         typer.Option(metavar="TAG", help="For finding the session; repeatable."),
     ] = None,
+    assignment: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Any field of GenerationSettings by its path, after all other options:"
+            " guidance.rescale=0.7, loras.0.weight=-1; repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures and save them; an existing file is never overwritten.
@@ -175,6 +187,7 @@ def generate(
         negative=negative,
         weighted=weighted,
         model=model,
+        vae=vae,
         devices=tuple(device or ()),
         kinds=any_of,
         width=width,
@@ -202,6 +215,7 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        assignments=tuple(assignment or ()),
     )
     with connected(context) as client:
         leave(run(client, options, output, as_json=as_json))

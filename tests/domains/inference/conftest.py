@@ -82,8 +82,8 @@ class FakePool:
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
-        assert (device_id, model_id) == ("cpu:0", "emoji")
+    def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
+        assert (device_id, model_ids[0]) == ("cpu:0", "emoji")
         return (Phase.READING, Phase.LOADING_MODEL)
 
     async def run(

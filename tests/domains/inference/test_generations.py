@@ -95,7 +95,9 @@ async def test_a_generation_is_resolved_run_and_told(bench: Bench) -> None:
     assert completed.timings[Phase.DENOISING] == 1.0
     assert isinstance(completed.report, GenerationFacts)
     assert completed.report.software_versions == {"torch": "2"}
-    assert completed.report.sha256 == "5" * 64
+    assert [(each.model_id, each.sha256) for each in completed.report.models] == [
+        ("emoji", "5" * 64)
+    ]
     assert completed.report.settings == structs.replace(work, precision=PrecisionMode.EXACT)
     assert bench.artifacts.adopted == ["a" * 64]
     assert bench.models.used == ["emoji"]

@@ -67,7 +67,7 @@ class Bench:
     async def place(self, wanted: Placement, effort: Effort, priority: Priority) -> Placed:
         return Placed(PlacementDecision.named("cpu:0"), effort)
 
-    def loading(self, device_id: str, model_id: str) -> tuple[Phase, ...]:
+    def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
         return (Phase.LOADING_MODEL,)
 
     async def run(

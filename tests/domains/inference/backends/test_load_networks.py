@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from domains.device.jobs import ReleaseJob
 from domains.errors import Cancelled, DomainError, FailedPrecondition, Reason
 from domains.inference.backends import loader, one_run
-from domains.inference.backends.drawing import Clock
+from domains.inference.backends.clock import Clock
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.loaded_network import LoadedNetwork
+from domains.inference.backends.vae_part import own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
 from domains.model.backends.component import plan_component
@@ -349,7 +350,7 @@ def test_what_one_work_needs_stays_together_and_the_rest_makes_room(
     assert held() == {"good", "vae", "canny"}
     assert checkpoint in loads.models
     # Also when a picture or a decoding needs more.
-    loads.make_room_for_picture(checkpoint, 2048, 2048)
+    loads.make_room_for_picture(own_vae(checkpoint), 2048, 2048)
     checkpoint.make_room()
     assert held() == {"good", "vae", "canny"}
     assert [network.type for network in networks] == [ModelType.VAE, ModelType.CONTROL_NET]

@@ -12,8 +12,10 @@ from safetensors.torch import save_file
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.lora_changes import whole_change
+from domains.inference.jobs import Companion
 from domains.inference.types import LoraWeight
 from domains.model.backends.lora.endings import Algorithm
+from domains.model.types import ModelType
 from domains.values import ModelPlace
 from tests.domains.inference.backends.conftest import MODEL
 from tests.domains.inference.backends.test_oracle import same
@@ -30,7 +32,9 @@ def using(*loras: tuple[Path, float, float]) -> dict:
     """Settings and places of LoRAs, with their weights."""
     return {
         "loras": tuple(LoraWeight(path.stem, unet, text) for path, unet, text in loras),
-        "lora_places": tuple(ModelPlace.of(path) for path, _, _ in loras),
+        "companions": tuple(
+            Companion(path.stem, ModelType.LORA, ModelPlace.of(path)) for path, _, _ in loras
+        ),
     }
 
 

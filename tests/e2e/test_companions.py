@@ -1,4 +1,4 @@
-"""LoRAs of a generation through the public contract."""
+"""Models that a generation uses beside its checkpoint, through the public contract."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.running import Client, RunningServer, small_request, start_server
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server over a checkpoint, LoRAs for it, and one for SD 1.x."""
+    """A server over a checkpoint, LoRAs and a VAE for it, and a LoRA for SD 1.x."""
     root = tmp_path_factory.mktemp("models")
     shutil.copytree(DEMO, root / DEMO.name)
-    for name in ("line-art", "pixel-art"):
+    for name in ("line-art", "pixel-art", "emoji-vae"):
         shutil.copy(DEMO.parent / f"{name}.safetensors", root)
     tensors = load_file(DEMO.parent / "line-art.safetensors")
     down = tensors[next(name for name in tensors if name.endswith("lora_down.weight"))]
@@ -65,6 +65,31 @@ async def test_a_result_tells_its_loras_and_leaves_none_behind(client: Client) -
     assert types == [(name, model_info_pb2.MODEL_TYPE_LORA) for name, _ in told]
     assert plain != lined
     assert plain == again
+
+
+async def test_another_vae_is_told_and_leaves_nothing_behind(client: Client) -> None:
+    _, plain = await client.draw(small_request())
+    request = small_request()
+    request.settings.vae_model_id = "emoji-vae"
+    events, other = await client.draw(request)
+    _, again = await client.draw(small_request())
+
+    facts = events[-1].completed.generation
+    assert facts.effective_settings.vae_model_id == "emoji-vae"
+    told = [(model.model_id, model.type) for model in facts.models[1:]]
+    assert told == [("emoji-vae", model_info_pb2.MODEL_TYPE_VAE)]
+    assert plain != other
+    assert plain == again
+
+
+@pytest.mark.parametrize("model_id", ["nobody", "line-art"])
+async def test_what_is_no_vae_is_refused_by_its_field(client: Client, model_id: str) -> None:
+    request = small_request()
+    request.settings.vae_model_id = model_id
+    refusal = await refusal_of(client.draw(request))
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert refusal.metadata["field"] == "settings.vae_model_id"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""What a generation works with beside its model: brought to the device, and held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.clock import Clock
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.loaded_network import LoadedNetwork
+from domains.inference.backends.loader import Loader
+from domains.inference.backends.lora_layers import ActiveLora, check_loras
+from domains.inference.backends.vae_part import Vae, own_vae
+from domains.inference.backends.wanted import WantedModel
+from domains.inference.jobs import GenerationJob
+from domains.inference.types import resolved
+from domains.session.jobs import JobContext
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of one request; `loras` are checked against the model's layers."""
+
+    vae: Vae
+    loras: tuple[ActiveLora, ...] = ()
+
+
+@dataclass(frozen=True)
+class PartLoading:
+    """Has ready what a job's settings name.
+
+    `using` is told of every model that the work uses.
+    """
+
+    loader: Loader
+    context: JobContext
+    clock: Clock
+    using: Callable[[LoadedModel | LoadedNetwork], object]
+
+    def load(self, job: GenerationJob, model: LoadedModel) -> Parts:
+        """The parts of `job` beside its model, which stays.
+
+        Raises:
+            DomainError: As `Loader.ready_network`, `LoraShelf.get` and `check_loras`.
+            Exception: As torch raises it.
+        """
+        return Parts(vae=self._vae(job, model), loras=self._loras(job, model))
+
+    def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
+        if not job.settings.vae_model_id:
+            return own_vae(model)
+        vae = Vae(model, self._network(job, job.settings.vae_model_id))
+        _check_vae(vae, own_vae(model))
+        return vae
+
+    def _network(self, job: GenerationJob, model_id: str) -> LoadedNetwork:
+        companion = job.companion(model_id)
+        wanted = WantedModel(
+            model_id, companion.place, cached=companion.cached, type=companion.model_type
+        )
+        found = self.loader.ready_network(wanted, self.context, self.clock).model
+        self.using(found)
+        return found
+
+    def _loras(self, job: GenerationJob, model: LoadedModel) -> tuple[ActiveLora, ...]:
+        if not job.settings.loras:
+            return ()
+        with self.clock.time("load"):
+            loras = tuple(
+                ActiveLora(
+                    self.loader.loras.get(lora.model_id, job.companion(lora.model_id).place),
+                    lora.weight,
+                    resolved(lora.text_encoder_weight),
+                )
+                for lora in job.settings.loras
+            )
+            check_loras(model, loras)
+        return loras
+
+
+def _check_vae(vae: Vae, own: Vae) -> None:
+    """Refuse a VAE whose latents are of another shape than the model's."""
+    for name, its, wanted in (
+        ("channels", vae.config["latent_channels"], own.config["latent_channels"]),
+        ("pixels along an edge", vae.pixels_per_latent, own.pixels_per_latent),
+    ):
+        if its != wanted:
+            raise FailedPrecondition(
+                f"The latents of VAE {vae.holder.model_id} have {its} {name}, those of "
+                f"{own.holder.model_id} {wanted}; choose a VAE for this model, or none.",
+                reason=Reason.MODEL_INCOMPATIBLE,
+                metadata={"model_id": vae.holder.model_id, "field": "settings.vae_model_id"},
+            )

@@ -1,0 +1,120 @@
+"""The models that settings name beside their checkpoint: found, and held against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from domains.errors import DomainError, FieldViolation, Reason
+from domains.inference.jobs import Companion
+from domains.inference.ports import Models
+from domains.inference.types import GenerationSettings
+from domains.model.types import Model, ModelType
+
+_NOUNS: dict[ModelType | None, str] = {
+    ModelType.LORA: "a LoRA",
+    ModelType.VAE: "a VAE",
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model that settings name: in which field, and of which type it has to be."""
+
+    field: str
+    model_id: str
+    type: ModelType
+
+
+def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> GenerationSettings:
+    """The settings with the model ids that `visitor` gives for those they name.
+
+    The one place that knows which fields name models.
+    """
+    vae = settings.vae_model_id
+    return replace(
+        settings,
+        vae_model_id=visitor(Named("vae_model_id", vae, ModelType.VAE)) if vae else "",
+        loras=tuple(
+            replace(
+                lora,
+                model_id=visitor(
+                    Named(f"loras[{index}].model_id", lora.model_id, ModelType.LORA)
+                ),
+            )
+            for index, lora in enumerate(settings.loras)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Companions:
+    """The models that settings name, by field in the order of the settings."""
+
+    by_field: Mapping[str, Model]
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Each once."""
+        return tuple({model.model_id: model for model in self.by_field.values()}.values())
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Theirs."""
+        return tuple(model.model_id for model in self.models)
+
+    def named_in(self, settings: GenerationSettings) -> GenerationSettings:
+        """The settings with the catalogue's ids instead of other names."""
+        return visit(settings, lambda named: self.by_field[named.field].model_id)
+
+    def for_job(self) -> tuple[Companion, ...]:
+        """What a worker has to know of them."""
+        return tuple(
+            Companion(model.model_id, model.type, model.place)
+            for model in self.models
+            if model.type is not None
+        )
+
+
+async def find(models: Models, settings: GenerationSettings, path: str) -> Companions:
+    """Look up every model that settings name; `path` is where they stand in the request.
+
+    Raises:
+        DomainError: As `Models.resolve`, with the metadata `field`.
+    """
+    named: list[Named] = []
+
+    def note(each: Named) -> str:
+        named.append(each)
+        return each.model_id
+
+    visit(settings, note)
+    found: dict[str, Model] = {}
+    for each in named:
+        try:
+            found[each.field] = await models.resolve(each.model_id, type=each.type)
+        except DomainError as error:
+            error.metadata["field"] = f"{path}.{each.field}"
+            raise
+    return Companions(found)
+
+
+def check_architectures(
+    companions: Companions, model: Model, path: str
+) -> Iterator[FieldViolation]:
+    """Refuse what is for another architecture than the checkpoint, naming both."""
+    for field, found in companions.by_field.items():
+        if found.architecture not in (None, model.architecture):
+            yield FieldViolation(
+                f"{path}.{field}",
+                Reason.FIELDS_CONFLICT,
+                f"{found.model_id} is {_NOUNS.get(found.type, 'a model')} for "
+                f"{_called(found)}, and {model.model_id} is {_called(model)}; leave it out, "
+                "or choose a model that it is for.",
+            )
+
+
+def _called(model: Model) -> str:
+    return "another architecture" if model.architecture is None else model.architecture.name
