@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
+from msgspec import Meta
 from msgspec.structs import replace
 
 from domains.codec import FEW, ModelId, Seconds, Value
@@ -29,6 +30,8 @@ from domains.values import (
     ModelPlace,
     PartDataType,
 )
+
+TriggerWord = Annotated[str, Meta(min_length=1, max_length=256)]
 
 
 class Timings(Value, frozen=True):
@@ -55,12 +58,13 @@ class GenerationReport(Value, frozen=True):
 
 class Companion(Value, frozen=True):
     """A model that a generation uses beside its checkpoint, and where it lies. `cached` is what
-    main memory has of it."""
+    main memory has of it; `trigger_words` are those of an embedding."""
 
     model_id: ModelId
     model_type: ModelType
     place: ModelPlace
     cached: CachedModel | None = None
+    trigger_words: Annotated[tuple[TriggerWord, ...], FEW] = ()
 
 
 class GenerationJob(Job[GenerationReport], frozen=True):

@@ -193,6 +193,7 @@ class GenerationSettings(Value, frozen=True):
     scheduler: SchedulerSettings = SchedulerSettings()
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
+    embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER

@@ -81,6 +81,7 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
 
 
@@ -160,6 +161,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         seed=options.seed,
         seeds=options.seeds,
         loras=map(parse_lora, options.loras),
+        embedding_model_ids=options.embeddings,
     )
     if options.guidance is not None or options.guidance_rescale is not None:
         settings.guidance.CopyFrom(

@@ -1,4 +1,4 @@
-"""Prompts with weights through the public contract."""
+"""Prompts with weights, and the words of embeddings, through the public contract."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from deviceops.v1 import common_pb2, generation_pb2, inference_pb2
+from deviceops.v1 import common_pb2, generation_pb2, inference_pb2, model_info_pb2
 from tests.domains.model.disk import DEMO
 from tests.e2e.errors import refusal_of
 from tests.running import Client, RunningServer, small_request, start_server
@@ -19,6 +21,9 @@ WEIGHTED = generation_pb2.PROMPT_SYNTAX_WEIGHTED
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     root = tmp_path_factory.mktemp("models")
     shutil.copytree(DEMO, root / DEMO.name)
+    shutil.copy(DEMO.parent / "emoji-embedding.safetensors", root)
+    shutil.copy(DEMO.parent / "emoji-embedding.safetensors", root / "twin.safetensors")
+    save_file({"emb_params": torch.zeros(2, 768)}, root / "older.safetensors")
     data = tmp_path_factory.mktemp("data")
     with start_server(data, "--model-root", str(root), "--no-preload") as server:
         yield server
@@ -72,3 +77,41 @@ async def test_too_great_a_weight_is_refused_before_anything_runs(client: Client
     wanted = small_request(prompt="a (cat:50)", prompt_syntax=WEIGHTED)
     refusal = await refusal_of(client.draw(wanted))
     assert (refusal.reason, refusal.fields) == ("PROMPT_SYNTAX", ["settings.prompt"])
+
+
+async def test_a_result_tells_its_embeddings_and_leaves_none_behind(client: Client) -> None:
+    prompt = "a red apple on a blue background <far>"
+    _, plain = await client.draw(small_request(prompt=prompt))
+    events, small = await client.draw(
+        small_request(prompt=prompt, embedding_model_ids=["emoji-embedding"])
+    )
+    _, again = await client.draw(small_request(prompt=prompt))
+
+    facts = events[-1].completed.generation
+    assert list(facts.effective_settings.embedding_model_ids) == ["emoji-embedding"]
+    (used,) = facts.models[1:]
+    assert (used.model_id, used.type) == (
+        "emoji-embedding",
+        model_info_pb2.MODEL_TYPE_EMBEDDING,
+    )
+    assert plain != small
+    assert plain == again
+
+
+@pytest.mark.parametrize(
+    ("ids", "reason", "fields"),
+    [
+        (["older"], "FIELDS_CONFLICT", ["settings.embedding_model_ids[0]"]),
+        (["emoji-embedding", "twin"], "FIELDS_CONFLICT", ["settings.embedding_model_ids[1]"]),
+        (["twin", "twin"], "FIELDS_CONFLICT", ["settings.embedding_model_ids[1]"]),
+        (["nobody"], "MODEL_NOT_FOUND", []),
+        (["emoji-xl"], "MODEL_NOT_FOUND", []),
+        ([""], "REQUIRED_FIELD_MISSING", ["settings.embedding_model_ids[0]"]),
+        (["a"] * 65, "TOO_MANY_ELEMENTS", ["settings.embedding_model_ids"]),
+    ],
+)
+async def test_embeddings_that_cannot_be_used_are_refused(
+    client: Client, ids: list[str], reason: str, fields: list[str]
+) -> None:
+    refusal = await refusal_of(client.draw(small_request(embedding_model_ids=ids)))
+    assert (refusal.reason, refusal.fields) == (reason, fields)

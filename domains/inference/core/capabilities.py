@@ -14,7 +14,6 @@ from domains.values import ImageFileFormat
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
     "control_nets": "ControlNets are not run yet.",
-    "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
     "inpainting": "Pictures are redrawn whole.",

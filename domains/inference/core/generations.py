@@ -10,7 +10,12 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
-from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_trigger_words,
+    find,
+)
 from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -140,7 +145,7 @@ class Generations:
             queue_position=queue.position_of_next(),
             degradations=(
                 *drawn_as_words(request.settings),
-                *surely_truncated(request.settings),
+                *surely_truncated(request.settings, resolved.companions.trigger_words),
             ),
         )
 
@@ -158,6 +163,7 @@ class Generations:
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
+            *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
         ]

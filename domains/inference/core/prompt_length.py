@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from domains.inference.types import GenerationSettings, PromptSyntax
 from domains.values import Degradation, DegradationKind
@@ -23,14 +24,18 @@ _READ = {
 """How many windows are read, and what to do about longer prompts."""
 
 
-def surely_truncated(settings: GenerationSettings) -> tuple[Degradation, ...]:
+def surely_truncated(
+    settings: GenerationSettings, trigger_words: Sequence[str] = ()
+) -> tuple[Degradation, ...]:
     """Prompts with so many words that some certainly have no effect.
 
     A word may be several tokens, so that shorter ones may be too long as well: the generation
-    itself counts tokens.
+    itself counts tokens. A trigger word may be a single one, whatever it is made of.
     """
     told = []
-    for field, text in settings.prompts.items():
+    triggers = re.compile("|".join(map(re.escape, trigger_words)) or r"(?!)", re.IGNORECASE)
+    for field, written in settings.prompts.items():
+        text = triggers.sub(" a ", written)
         fewest = _fewest_chunks(text, settings.prompt_syntax)
         most, advice = _READ[settings.prompt_syntax]
         if fewest > most:

@@ -45,6 +45,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *check_weights(settings, path),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
+        *_embeddings(settings, f"{path}.embedding_model_ids"),
         *_start(settings, f"{path}.image_to_image"),
     ]
 
@@ -106,7 +107,7 @@ def _found(violation: FieldViolation | None) -> list[FieldViolation]:
 
 # Why a number is refused, where it is not merely out of range; some have rules of their own.
 _REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
-_OF_THEIR_OWN = ("seed", "seeds", "loras")
+_OF_THEIR_OWN = ("seed", "seeds", "loras", "embedding_model_ids")
 
 
 def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[FieldViolation]:
@@ -123,6 +124,14 @@ def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[Field
                 f"Names the same LoRA as loras[{first}]; name it once, with the sum of both "
                 "weights.",
             )
+
+
+def _embeddings(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    ids = settings.embedding_model_ids
+    limit = LIMITS["GenerationSettings.embedding_model_ids"]
+    yield from _found(checks.elements(path, len(ids), limit))
+    for index, model_id in enumerate(ids):
+        yield from _found(checks.required(f"{path}[{index}]", model_id))
 
 
 def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViolation]:

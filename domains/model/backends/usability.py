@@ -23,9 +23,6 @@ _WAITS = {
     ModelType.CONTROL_NET: (
         "ControlNets are listed, checked and loaded; following a control picture comes later."
     ),
-    ModelType.EMBEDDING: (
-        "Textual inversions are listed and checked; using their words in a prompt comes later."
-    ),
     ModelType.REFINER: (
         "Refiners are listed, checked and loaded; refining a picture comes later."
     ),

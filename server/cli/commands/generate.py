@@ -55,6 +55,10 @@ def generate(
     vae: Annotated[
         str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
     ] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A textual inversion for the prompts; repeatable."),
+    ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
     width: Annotated[
@@ -215,6 +219,7 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        embeddings=tuple(embedding or ()),
         assignments=tuple(assignment or ()),
     )
     with connected(context) as client:

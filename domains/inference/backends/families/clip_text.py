@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.inference.backends.denoise import Conditioning
+from domains.inference.backends.inversions import Inversions, standing_in
 from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
 from domains.inference.backends.tokenizing import Chunk, Tokenized
 from domains.inference.types import PromptSyntax
 from domains.model.backends.library_errors import blamed_on
-from domains.weighted_prompts import MOST_CHUNKS, parse_prompt
+from domains.weighted_prompts import MOST_CHUNKS, Piece, parse_prompt
 
 
 @dataclass(frozen=True)
@@ -51,13 +53,21 @@ class ClipReader:
         model: Holds both parts by name.
         tokenizer: Its name in the model.
         encoder: Its name in the model.
+        inversions: Words that stand for vectors of their own.
         final_norm: Whether an earlier layer's output goes through the encoder's last norm.
     """
 
     def __init__(
-        self, model: LoadedModel, tokenizer: str, encoder: str, *, final_norm: bool
+        self,
+        model: LoadedModel,
+        tokenizer: str,
+        encoder: str,
+        inversions: Inversions,
+        *,
+        final_norm: bool,
     ) -> None:
         self._model = model
+        self._inversions = inversions
         self._tokenizer = model.tokenizers[tokenizer]
         self._encoder = encoder
         self._final_norm = final_norm
@@ -92,9 +102,13 @@ class ClipReader:
         return torch.cat([*text.chunks, *empty], dim=1)
 
     def _tokenized(self, text: str, syntax: PromptSyntax) -> Tokenized:
-        if syntax is PromptSyntax.PLAIN:
-            return self._tokenizer.encode(text)
-        return self._tokenizer.encode_sections(parse_prompt(text), MOST_CHUNKS)
+        if syntax is PromptSyntax.WEIGHTED:
+            return self._tokenizer.encode_sections(
+                parse_prompt(text), MOST_CHUNKS, self._inversions
+            )
+        if self._inversions.stand_in(text):
+            return self._tokenizer.encode_sections([(Piece(text),)], 1, self._inversions)
+        return self._tokenizer.encode(text)
 
     def _empty(self, layer: int) -> torch.Tensor:
         (chunk,) = self._tokenizer.encode("").chunks
@@ -110,7 +124,8 @@ class ClipReader:
 
     def _seen(self, chunk: Chunk, layer: int) -> TextEmbedding:
         """A chunk through the encoder, or what is kept of it."""
-        key = (self._encoder, chunk.ids, layer)
+        own = max(chunk.ids) >= self._tokenizer.vocab_size
+        key = (self._encoder, chunk.ids, layer, self._inversions.key if own else ())
         found = self._model.embeddings.get(key)
         if found is None:
             self.ran = True
@@ -122,8 +137,11 @@ class ClipReader:
         model = self._model
         encoder: Any = model.networks[self._encoder]
         tokens = torch.tensor([ids], dtype=torch.int64, device=model.device)
-        with blamed_on(self._encoder, device=model.device):
-            output = encoder(tokens, output_hidden_states=True)
+        with (
+            blamed_on(self._encoder, device=model.device),
+            self._standing_in(encoder, tokens) as known,
+        ):
+            output = encoder(known, output_hidden_states=True)
         states = output.hidden_states[-layer]
         if self._final_norm:
             # Versions of transformers differ in where it is.
@@ -132,6 +150,22 @@ class ClipReader:
         # An encoder that projects its output to one vector gives that first.
         pooled = output[0] if output[0].dim() == 2 else None
         return TextEmbedding(states, pooled)
+
+    @contextmanager
+    def _standing_in(self, encoder: Any, tokens: torch.Tensor) -> Iterator[torch.Tensor]:
+        """The tokens as the encoder knows them; inside, vectors stand in for the others.
+
+        An encoder that finds the end of a text by the greatest number would take one of those
+        for it, so that they go in as the mark of the beginning.
+        """
+        first = self._tokenizer.vocab_size
+        places = tokens >= first
+        if not places.any():
+            yield tokens
+            return
+        rows = self._inversions.rows(self._encoder)[tokens[places] - first]
+        with standing_in(encoder, places, rows):
+            yield tokens.masked_fill(places, self._tokenizer.library.bos_token_id)
 
 
 def most_chunks(texts: Iterable[ClipText]) -> int:

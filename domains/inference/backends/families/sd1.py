@@ -16,18 +16,21 @@ from domains.inference.backends.families.clip_text import (
     check_clip_skip,
     most_chunks,
 )
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.types import GenerationSettings
 
 _TOKENIZER, _ENCODER = "tokenizer", "text_encoder"
 
 
-def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText:
+def encode_text(
+    model: LoadedModel, settings: GenerationSettings, inversions: Inversions = NO_INVERSIONS
+) -> EncodedText:
     """See `Family.encode_text`. `clip_skip` applies to the prompt alone."""
     layer = 1 + settings.clip_skip
     check_clip_skip(model, (_ENCODER,), layer)
     # The encoder ends with a norm, which an earlier layer's output has not been through.
-    reader = ClipReader(model, _TOKENIZER, _ENCODER, final_norm=True)
+    reader = ClipReader(model, _TOKENIZER, _ENCODER, inversions, final_norm=True)
     wanted = [(settings.prompt, layer)]
     if settings.guidance.guided:
         wanted.insert(0, (settings.negative_prompt, 1))

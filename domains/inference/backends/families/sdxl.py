@@ -17,6 +17,7 @@ from domains.inference.backends.families.clip_text import (
     check_clip_skip,
     most_chunks,
 )
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.types import GenerationSettings, SdxlSettings
 
@@ -25,7 +26,9 @@ _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 _LAYER = 2
 
 
-def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText:
+def encode_text(
+    model: LoadedModel, settings: GenerationSettings, inversions: Inversions = NO_INVERSIONS
+) -> EncodedText:
     """See `Family.encode_text`.
 
     An empty negative prompt becomes zeros where the model's index says so
@@ -33,7 +36,7 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     """
     layer = _LAYER + settings.clip_skip
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
-    readers = [ClipReader(model, *names, final_norm=False) for names in _ENCODERS]
+    readers = [ClipReader(model, *names, inversions, final_norm=False) for names in _ENCODERS]
 
     def read(first: str, second: str | None, layer: int) -> list[ClipText]:
         texts = (first, first if second is None else second)

@@ -4767,7 +4767,9 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> embeddingModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements.
+    /// Models of type EMBEDDING whose trigger words the prompts may use; one without any is called
+    /// by its id. A word is found whole, whatever its case, and becomes as many tokens as it has
+    /// vectors. No two may have the same word. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

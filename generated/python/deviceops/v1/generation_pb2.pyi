@@ -809,7 +809,10 @@ class GenerationSettings(_message.Message):
 
     @_builtins.property
     def embedding_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements."""
+        """Models of type EMBEDDING whose trigger words the prompts may use; one without any is called
+        by its id. A word is found whole, whatever its case, and becomes as many tokens as it has
+        vectors. No two may have the same word. At most 64 elements.
+        """
 
     @_builtins.property
     def image_prompts(self) -> _containers.RepeatedCompositeFieldContainer[_conditioning_pb2.ImagePrompt]:

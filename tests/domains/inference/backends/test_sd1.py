@@ -18,6 +18,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo.measure.sd1 import CONFIGURATION, sd1_pipeline
@@ -32,6 +33,7 @@ from domains.inference.types import (
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.types import Architecture, ModelType
+from tests.domains.inference.backends.test_inversions import using
 from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
 from tests.domains.inference.backends.test_weighted_prompts import PIECES, embedding, run
 from tests.domains.inference.backends.test_weighted_prompts import PROMPT as PROMPT_OF_PIECES
@@ -223,6 +225,18 @@ def test_a_long_weighted_prompt(sd1, expect, pipeline):
     embeds, _ = embedding(pipeline.tokenizer, skipping, PIECES, 4)
     negative, _ = embedding(pipeline.tokenizer, usual, [[("dog", 0.909091)]], 4)
     same(drawn, expect(prompt=None, prompt_embeds=embeds, negative_prompt_embeds=negative))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("emb_params", (3, 768)), ("<new>", (768,))])
+def test_textual_inversions_in_both_layouts(sd1, folder, tmp_path, name, shape):
+    """That of AUTOMATIC1111's web UI, and that of diffusers."""
+    path = tmp_path / "new.safetensors"
+    vectors = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    save_file({name: vectors}, path)
+    reference = loaded(folder)
+    reference.load_textual_inversion(vectors.reshape(-1, 768), token="<new>")
+    prompt = "a robot <new> on a teal background"
+    same(sd1(prompt=prompt, **using((path, "<new>"))), drawn_by(reference, prompt=prompt))
 
 
 def test_eta_of_ddim(sd1, expect):
