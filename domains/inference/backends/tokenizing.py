@@ -105,11 +105,13 @@ class Tokenizer:
         span: Span = []
         for piece in section:
             for part in inversions.parts(piece.text):
-                word = isinstance(part, range)
-                ids = [self.vocab_size + row for row in part] if word else self._ids(part)
-                if word and not apart and len(span) + len(ids) > room:
-                    yield span
-                    span = []
+                if isinstance(part, str):
+                    ids = self._ids(part)
+                else:
+                    ids = [self.vocab_size + row for row in part]
+                    if not apart and len(span) + len(ids) > room:
+                        yield span
+                        span = []
                 for number in ids:
                     if len(span) == room:
                         yield span
