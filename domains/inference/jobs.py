@@ -31,7 +31,7 @@ from domains.values import (
     PartDataType,
 )
 
-TriggerWord = Annotated[str, Meta(min_length=1, max_length=256)]
+TriggerWord = Annotated[str, Meta(max_length=256)]
 
 
 class Timings(Value, frozen=True):
