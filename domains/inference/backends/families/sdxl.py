@@ -19,7 +19,13 @@ from domains.inference.backends.families.clip_text import (
 )
 from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.types import GenerationSettings, SdxlSettings
+from domains.inference.types import (
+    ConditioningPoint,
+    ConditioningSize,
+    GenerationSettings,
+    SdxlSettings,
+    SizeConditioning,
+)
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
@@ -67,19 +73,36 @@ def encode_text(
     if guided and zeros:
         hidden.insert(0, torch.zeros_like(hidden[0]))
         pooled.insert(0, torch.zeros_like(pooled[0]))
-    width, height = settings.size
-    size = (height, width)
-    # Original size, offset of the crop, target size: a picture that was never cropped.
-    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).to(model.device)
+    told = [_time_ids(own.size, settings.size)]
+    if guided:
+        told.insert(0, _time_ids(own.negative_size or own.size, settings.size))
     added = {
         "text_embeds": torch.cat(pooled).to(torch.float32),
-        "time_ids": time_ids.repeat(len(hidden), 1),
+        "time_ids": torch.tensor(told, dtype=torch.float32).to(model.device),
     }
     return EncodedText(
         Conditioning(torch.cat(hidden).to(model.unet_numerics.data_type), added),
         cached=not any(reader.ran for reader in readers),
         lost_tokens=max(text.lost_tokens for texts, _ in wanted for text in texts),
     )
+
+
+def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int]:
+    """Original size, offset of the crop and target size, each of them down before across.
+
+    Args:
+        told: What the request says of them.
+        drawn: Width and height of the picture, which those are that it does not say.
+    """
+    told = told or SizeConditioning()
+    usual = ConditioningSize(*drawn)
+    original, target = told.original_size or usual, told.target_size or usual
+    corner = told.crop_top_left or ConditioningPoint()
+    return [
+        *(original.height, original.width),
+        *(corner.top, corner.left),
+        *(target.height, target.width),
+    ]
 
 
 def _pooled(texts: list[ClipText]) -> torch.Tensor:
