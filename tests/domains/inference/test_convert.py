@@ -31,6 +31,7 @@ from tests.contract.strategies import requests
 FULL = types.GenerationSettings(
     prompt="a",
     negative_prompt="b",
+    prompt_syntax=types.PromptSyntax.WEIGHTED,
     model_id="m",
     width=256,
     height=320,
@@ -120,8 +121,6 @@ def _use(message: Message, name: str) -> None:
     else:
         # OFF is what happens anyway, but for slicing, where ON is.
         asked = common_pb2.TOGGLE_OFF if name == "vae_slicing" else common_pb2.TOGGLE_ON
-        if name == "prompt_syntax":
-            asked = generation_pb2.PROMPT_SYNTAX_WEIGHTED
         setattr(message, name, asked if field.enum_type else _VALUES[field.cpp_type])
 
 
@@ -147,7 +146,6 @@ def test_values_that_are_not_built_are_refused_by_name() -> None:
 
 def test_asking_for_what_happens_anyway_is_fine() -> None:
     plain = generation_pb2.GenerationSettings(
-        prompt_syntax=generation_pb2.PROMPT_SYNTAX_PLAIN,
         precision=generation_pb2.Precision(
             mode=generation_pb2.PRECISION_MODE_EXACT,
             attention_slicing=common_pb2.TOGGLE_OFF,
