@@ -285,7 +285,7 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
     bench.models.model = replace(MODEL, components=MODEL.components[:1])
     one = await inquiry.describe("", "")
     added = set(one.unbuilt) - set(two.unbuilt)
-    assert {feature.field for feature in added} == {"sdxl"}
+    assert {feature.name for feature in added} == {"GenerationSettings.sdxl"}
     assert set(two.unbuilt) < set(one.unbuilt)
     assert one.schedulers == tuple(Scheduler)
 
