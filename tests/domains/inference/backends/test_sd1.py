@@ -33,6 +33,7 @@ from domains.inference.types import (
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.types import Architecture, ModelType
+from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_inversions import using
 from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
 from tests.domains.inference.backends.test_weighted_prompts import PIECES, embedding, run
@@ -132,7 +133,7 @@ def expect(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     ) -> Any:
         cls = getattr(diffusers, scheduler.value)
         pipeline.scheduler = cls.from_config(own.config, **(options or {}))
-        return drawn_by(pipeline, **arguments)
+        return drawn_by(pipeline, **own_share(scheduler) | arguments)
 
     yield call
     pipeline.scheduler = own
