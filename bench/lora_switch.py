@@ -3,14 +3,15 @@
     python -m bench.lora_switch [--device cpu] [--out FILE.md]
 
 Needs the demo models alone. Both are given the same two LoRAs in turn, on the same networks of
-the same type; a switch is all that comes before the first step and after the last one.
-diffusers has two ways: adapters that stay loaded are chosen with `set_adapters`, or each is loaded and
-unloaded again. The step is the UNet's call with a LoRA in it.
+the same type; a switch is all that comes before the first step and after the last one. Of
+diffusers' two ways one chooses with `set_adapters` among adapters that stay loaded, the other
+loads and unloads each. The step is the UNet's call with a LoRA in it.
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 import warnings
@@ -158,6 +159,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, help="where to keep the report")
     options = parser.parse_args(arguments)
     warnings.filterwarnings("ignore")
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
     device, rounds = torch.device(options.device), options.rounds
     with torch.no_grad():
         ours = _Ours(device)

@@ -54,6 +54,7 @@ class GenerationOptions:
 
     prompt: str | None
     negative: str | None = None
+    weighted: bool = False
     model: str | None = None
     vae: str | None = None
     devices: tuple[str, ...] = ()
@@ -83,6 +84,7 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
     start: StartOptions = field(default_factory=StartOptions)
     control: ControlOptions = field(default_factory=ControlOptions)
     assignments: tuple[str, ...] = ()
@@ -168,6 +170,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
     settings = generation_pb2.GenerationSettings(
         prompt=options.prompt,
         negative_prompt=options.negative,
+        prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED if options.weighted else None,
         model_id=options.model,
         vae_model_id=options.vae,
         width=options.width,
@@ -178,6 +181,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         seed=options.seed,
         seeds=options.seeds,
         loras=map(parse_lora, options.loras),
+        embedding_model_ids=options.embeddings,
     )
     if options.guidance is not None or options.guidance_rescale is not None:
         settings.guidance.CopyFrom(

@@ -138,7 +138,9 @@ class Drawing:
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
             family = family_of(self.model.plan.architecture)
-            encode = partial(family.encode_text, self.model, self.settings)
+            encode = partial(
+                family.encode_text, self.model, self.settings, self.parts.inversions
+            )
             text = with_room(encode, self.model.make_room)
         self.context.emit(TextEncoded(text.cached))
         if text.lost_tokens:

@@ -96,10 +96,18 @@ def _plain(value: object) -> Any:
         entries = asdict(value)
         return {value.options.field: entries.pop("options"), **entries}
     if isinstance(value, Value):
-        return asdict(value)
+        entries = asdict(value)
+        options = entries.pop("options", None)
+        # The contract has a field for each kind of options, called as they are.
+        return entries if options is None else {**entries, _kind_of(options): options}
     if isinstance(value, Enum):
         return value.name.lower()
     raise TypeError(f"no JSON form of {type(value).__name__}")
+
+
+def _kind_of(options: Value) -> str:
+    words = re.findall("[A-Z][a-z0-9]*", type(options).__name__.removesuffix("Options"))
+    return "_".join(words).lower()
 
 
 def _tag(lora: LoraWeight) -> str:

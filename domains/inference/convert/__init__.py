@@ -71,6 +71,11 @@ PRECISIONS = EnumMap(
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
 )
+PROMPT_SYNTAXES = EnumMap(
+    types.PromptSyntax,
+    generation_pb2.PromptSyntax,
+    "PROMPT_SYNTAX_",
+)
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 
@@ -103,6 +108,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
         **scalars,
+        prompt_syntax=PROMPT_SYNTAXES.from_proto(
+            message.prompt_syntax, types.PromptSyntax.PLAIN
+        ),
         guidance=types.GuidanceSettings(
             **scalars_from(message.guidance, types.GuidanceSettings)
         ),
@@ -166,7 +174,6 @@ def _control_net_to_proto(
 
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
-    "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
     "attention_slicing": (common_pb2.TOGGLE_OFF,),
     "vae_slicing": (common_pb2.TOGGLE_ON,),
     "cpu_offload": (common_pb2.TOGGLE_OFF,),
@@ -190,6 +197,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
     output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
+        prompt_syntax=PROMPT_SYNTAXES.to_proto(settings.prompt_syntax),
         guidance=sampling_pb2.GuidanceSettings(
             **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
         ),

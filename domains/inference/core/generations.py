@@ -14,6 +14,7 @@ from domains.inference.core.companions import (
     Companions,
     check_architectures,
     check_layers,
+    check_trigger_words,
     find,
 )
 from domains.inference.core.control_nets import (
@@ -22,6 +23,7 @@ from domains.inference.core.control_nets import (
     prepare_controls,
 )
 from domains.inference.core.forecast import Forecast, Forecasts
+from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -171,7 +173,11 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=(*drawn_as_words(request.settings), *forecast.degradations),
+            degradations=(
+                *drawn_as_words(request.settings),
+                *surely_truncated(request.settings, resolved.companions.trigger_words),
+                *forecast.degradations,
+            ),
             forecast=forecast,
         )
 
@@ -199,6 +205,7 @@ class Generations:
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
+            *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
         ]
@@ -238,7 +245,7 @@ class Generations:
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
-        job = resolved.job
+        job, turns = resolved.job, Turns(self._paused)
         return SessionPlan(
             kind=SessionKind.GENERATION,
             device_id=resolved.placed.decision.device_id,
@@ -248,15 +255,16 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
-            work=partial(self._draw, resolved, job, Turns(self._paused)),
+            work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
             pause=lambda session: self._pool.pause(session.device_id, session.session_id),
-            ended=partial(self._ended, job.settings),
+            ended=partial(self._ended, job.settings, turns),
         )
 
-    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+    def _ended(self, settings: GenerationSettings, turns: Turns, session: Session) -> None:
+        turns.end()
         self._statistics.note(session)
         self._forecasts.note(settings, session)
 

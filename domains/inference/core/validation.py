@@ -11,6 +11,7 @@ from domains.errors import FieldViolation, Reason
 from domains.inference.core.combinations import NOT_SDXL
 from domains.inference.core.control_nets import check_control_nets
 from domains.inference.core.plain_rules import found, plain
+from domains.inference.core.prompt_syntax import check_weights
 from domains.inference.core.sampling_rules import check_sampling
 from domains.inference.types import (
     GenerationRequest,
@@ -43,8 +44,10 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *check_sampling(settings, path),
         *_sdxl(settings.sdxl, f"{path}.sdxl"),
         *plain(settings.output, "OutputSettings", f"{path}.output"),
+        *check_weights(settings, path),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
+        *_embeddings(settings, f"{path}.embedding_model_ids"),
         *_start(settings, f"{path}.image_to_image"),
     ]
 
@@ -70,6 +73,14 @@ def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[Field
                 f"Names the same LoRA as loras[{first}]; name it once, with the sum of both "
                 "weights.",
             )
+
+
+def _embeddings(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    ids = settings.embedding_model_ids
+    limit = LIMITS["GenerationSettings.embedding_model_ids"]
+    yield from found(checks.elements(path, len(ids), limit))
+    for index, model_id in enumerate(ids):
+        yield from found(checks.required(f"{path}[{index}]", model_id))
 
 
 def _sdxl(settings: SdxlSettings | None, path: str) -> Iterator[FieldViolation]:

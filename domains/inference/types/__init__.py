@@ -63,6 +63,13 @@ class Toggle(Enum):
     OFF = "off"
 
 
+class PromptSyntax(Enum):
+    """How prompts are read; `domains/weighted_prompts.py` has the second."""
+
+    PLAIN = "plain"  # every character is text
+    WEIGHTED = "weighted"
+
+
 class PrecisionMode(Enum):
     """Whether bits or speed come first."""
 
@@ -159,6 +166,7 @@ class GenerationSettings(Value, frozen=True):
 
     prompt: Prompt = ""
     negative_prompt: Prompt = ""
+    prompt_syntax: PromptSyntax = PromptSyntax.PLAIN
     model_id: Annotated[str, Meta(max_length=256)] = ""
     vae_model_id: Annotated[str, Meta(max_length=256)] = ""
     width: Count | None = None
@@ -172,11 +180,24 @@ class GenerationSettings(Value, frozen=True):
     scheduler: SchedulerSettings = SchedulerSettings()
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
+    embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
     control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The texts that encoders read, by their field, without those that are not set."""
+        second = self.sdxl or SdxlSettings()
+        texts = {
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "sdxl.prompt_2": second.prompt_2,
+            "sdxl.negative_prompt_2": second.negative_prompt_2,
+        }
+        return {field: text for field, text in texts.items() if text}
 
     @property
     def size(self) -> tuple[int, int]:

@@ -46,6 +46,13 @@ def generate(
     negative: Annotated[
         str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
     ] = None,
+    weighted: Annotated[
+        bool,
+        typer.Option(
+            "--weighted",
+            help="Read (word:1.3), [word] and BREAK in prompts, and prompts of any length.",
+        ),
+    ] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="ID", help="Model id.")
     ] = None,
@@ -58,6 +65,10 @@ def generate(
     ] = None,
     vae: Annotated[
         str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
+    ] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A textual inversion for the prompts; repeatable."),
     ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
@@ -229,6 +240,7 @@ def generate(
     options = GenerationOptions(
         prompt=prompt,
         negative=negative,
+        weighted=weighted,
         model=model,
         vae=vae,
         devices=tuple(device or ()),
@@ -258,6 +270,7 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        embeddings=tuple(embedding or ()),
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
         start=StartOptions(image=image, strength=strength, fit=fit),
         assignments=tuple(assignment or ()),

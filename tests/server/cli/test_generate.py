@@ -118,7 +118,19 @@ def test_every_option_reaches_its_field(
     request_id = "8f14e45f-ceea-467f-a8f6-3b0f1d2c4e5a"
 
     against(
-        *("generate", "a (cat)", "-n", "dog", "-m", "emoji-xl", "-d", "cpu:0"),
+        *(
+            "generate",
+            "a (cat)",
+            "-n",
+            "dog",
+            "--weighted",
+            "--embedding",
+            "far",
+            "-m",
+            "emoji-xl",
+            "-d",
+            "cpu:0",
+        ),
         *("--width", 256, "--height", 512, "--steps", 12, "--guidance", 6.5),
         *("--guidance-rescale", 0.5, "--seeds", "3,4", "--count", 2),
         *("--scheduler", "euler-a", "--spacing", "karras", "--eta", 0.25, "--clip-skip", 1),
@@ -141,6 +153,8 @@ def test_every_option_reaches_its_field(
         settings=generation_pb2.GenerationSettings(
             prompt="a (cat)",
             negative_prompt="dog",
+            prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED,
+            embedding_model_ids=["far"],
             model_id="emoji-xl",
             width=256,
             height=512,

@@ -271,11 +271,18 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PROMPT_SYNTAX_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Every character is text.
+    /// Every character is text; what is longer than the encoders' window of 77 has no effect, and
+    /// the result says PROMPT_TRUNCATED.
     /// </summary>
     [pbr::OriginalName("PROMPT_SYNTAX_PLAIN")] Plain = 1,
     /// <summary>
-    /// "(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\(" for a bracket, "BREAK".
+    /// "(word:1.3)" weighs 1.3, "(word)" 1.1, "[word]" 1/1.1; brackets within brackets multiply.
+    /// A bracket never closed works to the end, one that closes nothing is text, and so are those
+    /// after a backslash: "\(". A weight is from -5 to 5, else PROMPT_SYNTAX. A token of weight w
+    /// becomes e + w (z - e): z is what the encoder makes of it, e of the empty prompt at its place.
+    /// After 75 tokens, and after BREAK, a new chunk begins; up to 32 are read, one after the other,
+    /// and the shorter prompt gets empty ones. What is one vector for a whole prompt is the first
+    /// chunk's, without weights.
     /// </summary>
     [pbr::OriginalName("PROMPT_SYNTAX_WEIGHTED")] Weighted = 2,
   }
@@ -4645,7 +4652,7 @@ namespace DeviceOperations.V1 {
 
     private global::DeviceOperations.V1.PromptSyntax promptSyntax_;
     /// <summary>
-    /// How prompts are read. Default: PLAIN.
+    /// How all prompts are read. Default: PLAIN.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4761,7 +4768,9 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> embeddingModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements.
+    /// Models of type EMBEDDING whose trigger words the prompts may use; one without any is called
+    /// by its id. A word is found whole, whatever its case, and becomes as many tokens as it has
+    /// vectors. No two may have the same word. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -168,9 +168,18 @@ class _PromptSyntaxEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromptSy
     PROMPT_SYNTAX_UNSPECIFIED: _PromptSyntax.ValueType  # 0
     """PLAIN."""
     PROMPT_SYNTAX_PLAIN: _PromptSyntax.ValueType  # 1
-    """Every character is text."""
+    """Every character is text; what is longer than the encoders' window of 77 has no effect, and
+    the result says PROMPT_TRUNCATED.
+    """
     PROMPT_SYNTAX_WEIGHTED: _PromptSyntax.ValueType  # 2
-    """"(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\\(" for a bracket, "BREAK"."""
+    """"(word:1.3)" weighs 1.3, "(word)" 1.1, "[word]" 1/1.1; brackets within brackets multiply.
+    A bracket never closed works to the end, one that closes nothing is text, and so are those
+    after a backslash: "\\(". A weight is from -5 to 5, else PROMPT_SYNTAX. A token of weight w
+    becomes e + w (z - e): z is what the encoder makes of it, e of the empty prompt at its place.
+    After 75 tokens, and after BREAK, a new chunk begins; up to 32 are read, one after the other,
+    and the shorter prompt gets empty ones. What is one vector for a whole prompt is the first
+    chunk's, without weights.
+    """
 
 class PromptSyntax(_PromptSyntax, metaclass=_PromptSyntaxEnumTypeWrapper):
     """How prompts are read."""
@@ -178,9 +187,18 @@ class PromptSyntax(_PromptSyntax, metaclass=_PromptSyntaxEnumTypeWrapper):
 PROMPT_SYNTAX_UNSPECIFIED: PromptSyntax.ValueType  # 0
 """PLAIN."""
 PROMPT_SYNTAX_PLAIN: PromptSyntax.ValueType  # 1
-"""Every character is text."""
+"""Every character is text; what is longer than the encoders' window of 77 has no effect, and
+the result says PROMPT_TRUNCATED.
+"""
 PROMPT_SYNTAX_WEIGHTED: PromptSyntax.ValueType  # 2
-""""(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\\(" for a bracket, "BREAK"."""
+""""(word:1.3)" weighs 1.3, "(word)" 1.1, "[word]" 1/1.1; brackets within brackets multiply.
+A bracket never closed works to the end, one that closes nothing is text, and so are those
+after a backslash: "\\(". A weight is from -5 to 5, else PROMPT_SYNTAX. A token of weight w
+becomes e + w (z - e): z is what the encoder makes of it, e of the empty prompt at its place.
+After 75 tokens, and after BREAK, a new chunk begins; up to 32 are read, one after the other,
+and the shorter prompt gets empty ones. What is one vector for a whole prompt is the first
+chunk's, without weights.
+"""
 Global___PromptSyntax: _TypeAlias = PromptSyntax  # noqa: Y015
 
 class _BatchComputation:
@@ -750,7 +768,7 @@ class GenerationSettings(_message.Message):
     negative_prompt: _builtins.str
     """What to avoid. At most 10000 characters."""
     prompt_syntax: Global___PromptSyntax.ValueType
-    """How prompts are read. Default: PLAIN."""
+    """How all prompts are read. Default: PLAIN."""
     model_id: _builtins.str
     """A model of type CHECKPOINT; absent or empty means the configured default."""
     vae_model_id: _builtins.str
@@ -793,7 +811,10 @@ class GenerationSettings(_message.Message):
 
     @_builtins.property
     def embedding_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements."""
+        """Models of type EMBEDDING whose trigger words the prompts may use; one without any is called
+        by its id. A word is found whole, whatever its case, and becomes as many tokens as it has
+        vectors. No two may have the same word. At most 64 elements.
+        """
 
     @_builtins.property
     def image_prompts(self) -> _containers.RepeatedCompositeFieldContainer[_conditioning_pb2.ImagePrompt]:
