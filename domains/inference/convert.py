@@ -50,6 +50,9 @@ PRECISIONS = EnumMap(
     zero=types.PrecisionMode.OPEN,
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
+UPSCALES = EnumMap(
+    types.SecondPassUpscale, generation_pb2.SecondPassUpscale, "SECOND_PASS_UPSCALE_"
+)
 SPACINGS = EnumMap(
     types.SigmaSpacing,
     sampling_pb2.SigmaSpacing,
@@ -94,6 +97,12 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
         else None,
+        second_pass=_second_pass_from_proto(message.second_pass)
+        if message.HasField("second_pass")
+        else None,
+        variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
+        if message.HasField("variation")
+        else None,
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -117,6 +126,18 @@ def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImag
     return types.ImageToImage(
         **scalars_from(message, types.ImageToImage),
         fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _second_pass_from_proto(message: generation_pb2.SecondPass) -> types.SecondPass:
+    return types.SecondPass(
+        **scalars_from(message, types.SecondPass),
+        upscale=UPSCALES.from_proto(message.upscale, types.SecondPassUpscale.LATENT),
+        guidance=types.GuidanceSettings(
+            **scalars_from(message.guidance, types.GuidanceSettings)
+        )
+        if message.HasField("guidance")
+        else None,
     )
 
 
@@ -177,9 +198,24 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
                 fit=FITS.to_proto(start.fit),
             )
         )
+    if settings.second_pass is not None:
+        result.second_pass.CopyFrom(_second_pass_to_proto(settings.second_pass))
+    if settings.variation is not None:
+        varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
+        result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
         second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
         result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
+    return result
+
+
+def _second_pass_to_proto(again: types.SecondPass) -> generation_pb2.SecondPass:
+    result = generation_pb2.SecondPass(
+        **scalars_of(again, generation_pb2.SecondPass), upscale=UPSCALES.to_proto(again.upscale)
+    )
+    if again.guidance is not None:
+        guidance = scalars_of(again.guidance, sampling_pb2.GuidanceSettings)
+        result.guidance.CopyFrom(sampling_pb2.GuidanceSettings(**guidance))
     return result
 
 

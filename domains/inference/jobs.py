@@ -129,5 +129,5 @@ class GenerationJob(Job[GenerationReport], frozen=True):
         return (
             image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and (image.width, image.height) == settings.size
+            and (image.width, image.height) == settings.result_size
         )

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
@@ -160,6 +161,34 @@ class ImageToImage(Value, frozen=True):
     image: PictureFile | None = None
 
 
+class SeedVariation(Value, frozen=True):
+    """Noise between that of the picture's own seed (`strength` 0) and of another (1)."""
+
+    seed: Seed = 0
+    strength: Share = default_of("SeedVariation.strength")
+
+
+class SecondPassUpscale(Enum):
+    """How what a second pass starts from comes to be."""
+
+    LATENT = "latent"
+    PIXELS = "pixels"
+
+
+class SecondPass(Value, frozen=True):
+    """Draw again, `scale` times as large (1 to 4), of which `strength` (0 to 1) is noised away.
+
+    `steps` and `guidance` are the first pass's where they are None; resolved settings have
+    them.
+    """
+
+    scale: Measure = default_of("SecondPass.scale")
+    upscale: SecondPassUpscale = SecondPassUpscale.LATENT
+    strength: Share = default_of("SecondPass.strength")
+    steps: Count | None = None
+    guidance: GuidanceSettings | None = None
+
+
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
@@ -186,6 +215,10 @@ class GenerationSettings(Value, frozen=True):
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    second_pass: SecondPass | None = None
+    seamless_horizontally: bool = False
+    seamless_vertically: bool = False
+    variation: SeedVariation | None = None
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
@@ -194,6 +227,30 @@ class GenerationSettings(Value, frozen=True):
     def size(self) -> tuple[int, int]:
         """Width and height of resolved settings."""
         return resolved(self.width), resolved(self.height)
+
+    @property
+    def passes(self) -> tuple[GenerationSettings, ...]:
+        """What each picture of resolved settings goes through, a generation each: the second is
+        image-to-image of what the first has drawn."""
+        again = self.second_pass
+        if again is None:
+            return (self,)
+        first = replace(self, second_pass=None)
+        width, height = (_enlarged(edge, again.scale) for edge in self.size)
+        second = replace(
+            first,
+            width=width,
+            height=height,
+            steps=resolved(again.steps),
+            guidance=resolved(again.guidance),
+            image_to_image=ImageToImage(again.strength),
+        )
+        return first, second
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height in which the pictures of resolved settings come out."""
+        return self.passes[-1].size
 
     @property
     def steps_taken(self) -> int:
@@ -207,6 +264,11 @@ class GenerationSettings(Value, frozen=True):
     def skipped_steps(self) -> int:
         """Steps of the schedule that are left out at its beginning."""
         return self.steps - self.steps_taken
+
+
+def _enlarged(edge: int, scale: float) -> int:
+    """An edge of a second pass in pixels: the closest multiple of 8, the larger of two."""
+    return int(edge * scale / 8 + 0.5) * 8
 
 
 def resolved(value: T | None) -> T:

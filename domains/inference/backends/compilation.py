@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -71,6 +72,23 @@ def undo(unet: nn.Module) -> None:
     """Run `unet` without compiled code again."""
     for module in unet.modules():
         module._compiled_call_impl = None
+
+
+@contextmanager
+def without_compiled_code(network: nn.Module) -> Iterator[None]:
+    """Run a network without its compiled code inside; afterwards it has it again."""
+    compiled = {
+        module: module._compiled_call_impl
+        for module in network.modules()
+        if module._compiled_call_impl is not None
+    }
+    try:
+        for module in compiled:
+            module._compiled_call_impl = None
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 def _compiled(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,10 +13,12 @@ from domains.inference.backends.clock import Clock
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import encode_picture, read_picture
+from domains.inference.backends.encoding import encode_picture, from_pixels, read_picture
+from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
-from domains.inference.backends.latents import initial_noise, seeded_generator
+from domains.inference.backends.images import Pixels
+from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
 from domains.inference.backends.parts import Parts
@@ -26,13 +28,19 @@ from domains.inference.backends.previews import (
     fit_preview_matrix,
 )
 from domains.inference.backends.schedulers import build_scheduler, step_options
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
-from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
+from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
 from domains.inference.backends.vae import scale_latents
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.jobs import GenerationReport
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.inference.types import (
+    GenerationSettings,
+    PrecisionMode,
+    SecondPassUpscale,
+    resolved,
+)
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import JobContext
 from domains.session.types import (
@@ -74,18 +82,18 @@ class Drawing:
         """
         model = self.model
         with on_text_encoders(model, self.parts.loras):
-            conditioning = self._conditioning()
+            conditionings = self._conditionings()
         if self.settings.precision is PrecisionMode.FASTEST and not model.measured:
             width, height = self.settings.size
             with self.clock.time("load"):
                 settle_numerics(
                     model,
-                    conditioning,
+                    conditionings[0],
                     width=width,
                     height=height,
                     check_stop=self.context.check_stop,
                 )
-        conditioning = conditioning.to(model.unet_numerics.data_type)
+        conditionings = [each.to(model.unet_numerics.data_type) for each in conditionings]
         if model.plain_attention is not None:
             self._degradations.append(
                 Degradation(
@@ -93,10 +101,14 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        posterior = None if self.picture is None else self._encoded(self.picture)
-        with on_denoiser(model, self.parts.loras):
+        clean = None if self.picture is None else self._encoded(self.picture)
+        unet = model.networks["unet"]
+        with (
+            on_denoiser(model, self.parts.loras),
+            seamless_convolutions([unet], self.parts.vae.edges),
+        ):
             for index, seed in enumerate(self.settings.seeds):
-                self._draw(index, seed, conditioning, posterior)
+                self._draw(index, seed, conditionings, clean)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -106,35 +118,42 @@ class Drawing:
             degradations=tuple(self._degradations),
         )
 
-    def _conditioning(self) -> Conditioning:
+    def _conditionings(self) -> list[Conditioning]:
+        """The texts as each pass reads them."""
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
-            family = family_of(self.model.plan.architecture)
-            encode = partial(family.encode_text, self.model, self.settings)
-            text = with_room(encode, self.model.make_room)
-        self.context.emit(TextEncoded(text.cached))
-        if text.lost_tokens:
+            encode = partial(family_of(self.model.plan.architecture).encode_text, self.model)
+            texts = [
+                with_room(partial(encode, each), self.model.make_room)
+                for each in self.settings.passes
+            ]
+        self.context.emit(TextEncoded(all(text.cached for text in texts)))
+        if texts[0].lost_tokens:
             self._degradations.append(
                 Degradation(
                     DegradationKind.PROMPT_TRUNCATED,
-                    f"The last {text.lost_tokens} tokens did not fit and had no effect.",
+                    f"The last {texts[0].lost_tokens} tokens did not fit and had no effect.",
                 )
             )
-        return text.conditioning
+        return [text.conditioning for text in texts]
 
-    def _encoded(self, picture: PreparedPicture) -> Posterior:
+    def _encoded(self, picture: PreparedPicture) -> CleanLatents:
         """Encode the picture to start from: once, each image samples it for itself."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            posterior, degradations = encode_picture(
-                self.parts.vae,
-                read_picture(picture),
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
-            )
+            return self._latents_of(read_picture(picture))
+
+    def _latents_of(self, image: torch.Tensor) -> CleanLatents:
+        """What the VAE makes of a picture."""
+        posterior, degradations = encode_picture(
+            self.parts.vae,
+            image,
+            check_stop=self.context.check_stop,
+            tiling=self._tiling,
+        )
         self._note(degradations)
-        return posterior
+        return lambda noise: scale_latents(posterior.sample(noise), self.parts.vae.config)
 
     @property
     def _data_types(self) -> tuple[PartDataType, ...]:
@@ -153,23 +172,21 @@ class Drawing:
         self._degradations += [new for new in degradations if new not in self._degradations]
 
     def _draw(
-        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+        self,
+        index: int,
+        seed: int,
+        conditionings: Sequence[Conditioning],
+        clean: CleanLatents | None,
     ) -> None:
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.DENOISING, index))
-        with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, conditioning, posterior)
-            check_latents(latents)
+        first, *others = zip(self.settings.passes, conditionings, strict=True)
+        latents = self._pass(Phase.DENOISING, index, seed, *first, clean)
+        for settings, conditioning in others:
+            larger = self._enlarged(index, latents, settings)
+            latents = self._pass(Phase.SECOND_PASS, index, seed, settings, conditioning, larger)
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
-            pixels, degradations = decode_pixels(
-                self.parts.vae,
-                latents,
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
-            )
-        self._note(degradations)
+            pixels = self._pixels_of(latents)
         self.context.emit(ImageDecoded(index))
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
@@ -179,22 +196,69 @@ class Drawing:
         self._note(degradations)
         self.context.emit(encoded)
 
-    def _denoise(
-        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+    def _pass(
+        self,
+        phase: Phase,
+        index: int,
+        seed: int,
+        settings: GenerationSettings,
+        conditioning: Conditioning,
+        clean: CleanLatents | None,
     ) -> torch.Tensor:
-        settings, model = self.settings, self.model
-        generator = seeded_generator(seed)
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(phase, index))
+        with self.clock.time("denoise"):
+            latents = self._denoise(index, seed, settings, conditioning, clean)
+            check_latents(latents)
+        return latents
+
+    def _enlarged(
+        self, index: int, latents: torch.Tensor, settings: GenerationSettings
+    ) -> CleanLatents:
+        """What the second pass starts from, in the size of its settings."""
+        width, height = settings.size
+        vae = self.parts.vae
+        if resolved(self.settings.second_pass).upscale is SecondPassUpscale.LATENT:
+            scale = vae.pixels_per_latent
+            size = (height // scale, width // scale)
+            larger = enlarge_latents(latents.cpu(), *size, vae.edges)
+            return lambda noise: larger
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(Phase.PREPARING_INPUT, index))
+        with self.clock.time("prepare_input"):
+            pixels = enlarge_pixels(self._pixels_of(latents), height, width, vae.edges)
+            return self._latents_of(from_pixels(pixels))
+
+    def _pixels_of(self, latents: torch.Tensor) -> Pixels:
+        pixels, degradations = decode_pixels(
+            self.parts.vae,
+            latents,
+            check_stop=self.context.check_stop,
+            tiling=self._tiling,
+        )
+        self._note(degradations)
+        return pixels
+
+    def _denoise(
+        self,
+        index: int,
+        seed: int,
+        settings: GenerationSettings,
+        conditioning: Conditioning,
+        clean: CleanLatents | None,
+    ) -> torch.Tensor:
+        model, noise = self.model, noise_of(seed, settings.variation)
         scheduler = build_scheduler(
             settings.scheduler,
             model.plan.scheduler_config,
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start = self._start(scheduler, generator, posterior)
+        start = self._start(settings, scheduler, noise, clean)
 
         def on_step(state: StepState) -> None:
             self.context.emit(StepFinished(index, state.step, state.steps))
-            preview = self._preview(index, state, scheduler)
+            preview = self._preview(index, settings, state, scheduler)
             if preview is not None:
                 self.context.emit(preview)
 
@@ -206,43 +270,48 @@ class Drawing:
             Guidance(settings.guidance.scale, settings.guidance.rescale),
             device=model.device,
             numerics=model.unet_numerics,
-            step_options=step_options(scheduler, settings.scheduler, generator),
+            step_options=step_options(scheduler, settings.scheduler, noise.generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
         )
 
     def _start(
-        self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None
+        self,
+        settings: GenerationSettings,
+        scheduler: Any,
+        noise: Noise,
+        clean: CleanLatents | None,
     ) -> Start:
-        settings, model = self.settings, self.model
-        if posterior is not None:
-            clean = scale_latents(posterior.sample(generator), self.parts.vae.config)
+        model = self.model
+        if clean is not None:
             return from_latents(
                 scheduler,
-                clean,
-                generator,
+                clean(noise),
+                noise,
                 steps=settings.steps,
                 skipped=settings.skipped_steps,
             )
         width, height = settings.size
-        noise = initial_noise(
+        latents = initial_noise(
             channels=model.plan_config("unet")["in_channels"],
             height=height,
             width=width,
             scale=model.pixels_per_latent,
-            generator=generator,
+            noise=noise,
         )
-        return from_noise(scheduler, noise, steps=settings.steps)
+        return from_noise(scheduler, latents, steps=settings.steps)
 
-    def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
+    def _preview(
+        self, index: int, settings: GenerationSettings, state: StepState, scheduler: Any
+    ) -> Preview | None:
         wanted = self.previews
         if wanted.every_steps <= 0 or state.step % wanted.every_steps:
             return None
         holder = self.parts.vae.holder
         if holder.preview_matrix is None:
             holder.preview_matrix = fit_preview_matrix(self.parts.vae)
-        width, height = self.settings.size
+        width, height = settings.size
         return draw_preview(
             estimate_clean(state, scheduler),
             holder.preview_matrix,
@@ -251,4 +320,5 @@ class Drawing:
             width=width,
             height=height,
             max_edge=wanted.max_edge_pixels,
+            edges=self.parts.vae.edges,
         )

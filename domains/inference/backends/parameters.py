@@ -11,7 +11,12 @@ from typing import Any
 from msgspec.structs import asdict
 
 from domains.codec import Value
-from domains.inference.types import GenerationSettings, SigmaSpacing, resolved
+from domains.inference.types import (
+    GenerationSettings,
+    SecondPassUpscale,
+    SigmaSpacing,
+    resolved,
+)
 from domains.values import PartDataType
 
 _FORMAT_VERSION = 2
@@ -42,6 +47,12 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
     }
     if settings.image_to_image is not None:
         entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
+    entries |= _of_second_pass(settings)
+    if settings.variation is not None and settings.variation.strength > 0:
+        entries["Variation seed"] = settings.variation.seed
+        entries["Variation seed strength"] = f"{settings.variation.strength:g}"
+    if settings.seamless_horizontally or settings.seamless_vertically:
+        entries["Tiling"] = True
     if settings.guidance.rescale > 0:
         entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
     lines = [_one_line(settings.prompt)]
@@ -49,6 +60,22 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         lines.append(f"Negative prompt: {_one_line(settings.negative_prompt)}")
     lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
     return "\n".join(lines)
+
+
+def _of_second_pass(settings: GenerationSettings) -> dict[str, Any]:
+    """What other programs call high-resolution fix."""
+    again = settings.second_pass
+    if again is None:
+        return {}
+    latent = again.upscale is SecondPassUpscale.LATENT
+    strength = "Hires denoising strength" if settings.image_to_image else "Denoising strength"
+    return {
+        strength: f"{again.strength:g}",
+        "Hires upscale": f"{again.scale:g}",
+        "Hires steps": resolved(again.steps),
+        "Hires upscaler": "Latent" if latent else "Lanczos",
+        "Hires CFG Scale": f"{resolved(again.guidance).scale:g}",
+    }
 
 
 def full_text(

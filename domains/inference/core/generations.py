@@ -20,6 +20,7 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
+from domains.inference.core.second_pass import check_result_size
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
@@ -162,8 +163,12 @@ class Generations:
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
+        settings = resolve(settings, model, self._random_seed)
+        violations = [*check_result_size(settings, "settings")]
+        if violations:
+            raise InvalidGeneration.of(*violations)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed),
+            settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
@@ -196,7 +201,7 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=job.settings.steps_taken,
+            steps=sum(each.steps_taken for each in job.settings.passes),
             work=partial(self._draw, resolved, job),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
@@ -206,7 +211,7 @@ class Generations:
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(loading, picture=resolved.picture is not None)
+        return expected_phases(loading, resolved.job.settings)
 
     async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
@@ -236,9 +241,9 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         prepared = (
-            {}
-            if settings.image_to_image is None
-            else {Phase.PREPARING_INPUT: times.prepare_input}
+            {Phase.PREPARING_INPUT: times.prepare_input}
+            if Phase.PREPARING_INPUT in expected_phases((), settings)
+            else {}
         )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),

@@ -13,6 +13,7 @@ from domains.inference.types import (
     GenerationSettings,
     LoraWeight,
     Scheduler,
+    SeedVariation,
     SigmaSpacing,
 )
 from domains.limits import LIMITS
@@ -44,6 +45,8 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
         *_start(settings, f"{path}.image_to_image"),
+        *_second_pass(settings, f"{path}.second_pass"),
+        *_variation(settings.variation, f"{path}.variation"),
     ]
 
 
@@ -141,14 +144,40 @@ def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
     """The strength of image-to-image, which has to leave a step."""
     broken = list(_plain(settings.image_to_image, "ImageToImage", path))
     yield from broken
-    if settings.image_to_image is None or broken or settings.steps_taken or settings.steps < 1:
+    if settings.image_to_image is not None and not broken:
+        yield from _leaves_a_step(settings.image_to_image.strength, settings.steps, path)
+
+
+def _second_pass(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    again = settings.second_pass
+    if again is None:
         return
-    yield FieldViolation(
-        f"{path}.strength",
-        Reason.FIELD_OUT_OF_RANGE,
-        f"Leaves no step of {settings.steps}; must be at least 1 divided by the steps "
-        f"({1 / settings.steps:.3g}), or the steps more.",
-    )
+    broken = [
+        *_plain(again, "SecondPass", path),
+        *_plain(again.guidance, "GuidanceSettings", f"{path}.guidance"),
+    ]
+    yield from broken
+    if not broken:
+        steps = settings.steps if again.steps is None else again.steps
+        yield from _leaves_a_step(again.strength, steps, path)
+
+
+def _leaves_a_step(strength: float, steps: int, path: str) -> Iterator[FieldViolation]:
+    if int(steps * strength) < 1 <= steps:
+        yield FieldViolation(
+            f"{path}.strength",
+            Reason.FIELD_OUT_OF_RANGE,
+            f"Leaves no step of {steps}; must be at least 1 divided by the steps "
+            f"({1 / steps:.3g}), or the steps more.",
+        )
+
+
+def _variation(variation: SeedVariation | None, path: str) -> Iterator[FieldViolation]:
+    yield from _plain(variation, "SeedVariation", path)
+    if variation is not None:
+        limit = LIMITS["SeedVariation.seed"]
+        found = checks.number(f"{path}.seed", variation.seed, limit, reason=Reason.SEED_INVALID)
+        yield from _found(found)
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
