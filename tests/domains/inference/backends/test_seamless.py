@@ -21,6 +21,7 @@ from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
 from domains.inference.backends.lora_layers import on_denoiser
 from domains.inference.backends.previews import draw_preview
 from domains.inference.backends.seamless import NO_EDGES, Edges, seamless_convolutions
+from domains.inference.backends.step_graphs import StepGraphs
 from domains.inference.backends.vae import decode, decode_in_tiles, encode, encode_in_tiles
 from domains.inference.types import GuidanceSettings, SecondPass, Toggle
 from domains.session.types import PreviewSettings
@@ -167,6 +168,20 @@ def test_compiled_code_rests_as_long(networks):
     finally:
         block._compiled_call_impl = None
     assert runs == []
+
+
+def test_steps_are_not_replayed_as_they_were_recorded_before(networks):
+    class Recorder:
+        def record(self, run: Any) -> Any:
+            raise AssertionError("nothing is called")
+
+        def let_go(self) -> None:
+            pass
+
+    graphs, unet = StepGraphs(Recorder(), torch.device("cpu")), networks["unet"]
+    with seamless_convolutions([unet], LYING):
+        assert graphs.bound(unet) is unet
+    assert graphs.bound(unet) is not unet
 
 
 def test_a_plain_picture_afterwards_is_the_same_as_before(draw):
