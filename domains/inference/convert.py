@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import (
     common_pb2,
+    conditioning_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
@@ -13,20 +14,32 @@ from deviceops.v1 import (
     sampling_pb2,
 )
 from domains.conversions import (
+    MODEL_PARTS,
     EnumMap,
+    byte_figure,
     digest,
+    duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
+from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.picture.convert import FITS, image_from_proto, image_to_proto
+from domains.picture.convert import (
+    FITS,
+    image_from_proto,
+    image_to_proto,
+    preprocessor_from_proto,
+    preprocessor_to_proto,
+)
 from domains.picture.types import ResizeFit
 from domains.session.convert import (
     FORMATS,
@@ -53,6 +66,7 @@ TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.
 UPSCALES = EnumMap(
     types.SecondPassUpscale, generation_pb2.SecondPassUpscale, "SECOND_PASS_UPSCALE_"
 )
+KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 SPACINGS = EnumMap(
     types.SigmaSpacing,
     sampling_pb2.SigmaSpacing,
@@ -75,6 +89,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         image=image_from_proto(message.settings.image_to_image.image)
         if message.settings.HasField("image_to_image")
         else None,
+        controls=tuple(map(_control_input, message.settings.control_nets)),
         unbuilt=tuple(unbuilt),
     )
 
@@ -103,6 +118,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
         if message.HasField("variation")
         else None,
+        control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -141,6 +157,39 @@ def _second_pass_from_proto(message: generation_pb2.SecondPass) -> types.SecondP
     )
 
 
+def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
+    return types.ControlInput(
+        image_from_proto(message.image) if message.HasField("image") else None,
+        tuple(map(image_from_proto, message.images)),
+        image_from_proto(message.mask) if message.HasField("mask") else None,
+    )
+
+
+def _control_net_from_proto(
+    message: conditioning_pb2.ControlNetGuidance,
+) -> types.ControlNetGuidance:
+    return types.ControlNetGuidance(
+        **scalars_from(message, types.ControlNetGuidance),
+        preprocessor=preprocessor_from_proto(message.preprocessor),
+        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _control_net_to_proto(
+    net: types.ControlNetGuidance,
+) -> conditioning_pb2.ControlNetGuidance:
+    return conditioning_pb2.ControlNetGuidance(
+        **scalars_of(net, conditioning_pb2.ControlNetGuidance),
+        image=image_to_proto(net.image),
+        preprocessor=None
+        if net.preprocessor is None
+        else preprocessor_to_proto(net.preprocessor),
+        fit=FITS.to_proto(net.fit),
+        mask=image_to_proto(net.mask),
+        images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
+    )
+
+
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
     "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
@@ -154,7 +203,9 @@ def _is_set(message: Message, path: str) -> bool:
     """Whether the field at `path` asks for something this version does not do."""
     name, _, rest = path.partition(".")
     if rest:
-        return _is_set(getattr(message, name), rest)
+        value = getattr(message, name)
+        below = [value] if isinstance(value, Message) else value
+        return any(_is_set(each, rest) for each in below)
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
     return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
@@ -187,6 +238,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             weight=lora.weight,
             text_encoder_weight=lora.text_encoder_weight,
         )
+    result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
     if scheduler.ddim is not None:
         result.scheduler.ddim.eta = scheduler.ddim.eta
     if settings.image_to_image is not None:
@@ -231,14 +283,24 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         degradations=map(degradation_to_proto, verdict.degradations),
-        memory=common_pb2.ByteFigure(
-            quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
-            source="no estimate is made in this version",
-        ),
     )
+    if verdict.forecast is not None:
+        _tell(verdict.forecast, result)
     if verdict.settings is not None:
         result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
     return result
+
+
+def _tell(forecast: Forecast, result: inference_pb2.ValidateGenerationResponse) -> None:
+    """What is expected of time and memory."""
+    result.memory.CopyFrom(byte_figure(forecast.memory))
+    result.available_memory.CopyFrom(byte_figure(forecast.available))
+    if forecast.seconds is not None:
+        result.estimated_duration.FromMicroseconds(round(forecast.seconds * 1_000_000))
+    if forecast.fits is not None:
+        result.fits = forecast.fits
+    for phase, needed in forecast.phases:
+        result.phase_memory.add(phase=PHASES.to_proto(phase), needed=byte_figure(needed))
 
 
 def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
@@ -255,12 +317,54 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
             for used in facts.models
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
-        channels_last=facts.channels_last,
         software_versions=facts.software_versions,
+        computed=_computation(facts.computed),
+    )
+
+
+def _computation(computed: types.Computation) -> event_pb2.Computation:
+    return event_pb2.Computation(
+        channels_last=map(MODEL_PARTS.to_proto, computed.channels_last),
+        compiled=map(MODEL_PARTS.to_proto, computed.compiled),
+        recorded=map(MODEL_PARTS.to_proto, computed.recorded),
+        attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
+        attention_sliced=computed.attention_sliced,
+        vae_tiled=computed.vae_tiled,
     )
 
 
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
+
+
+def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
+    """What generations came to."""
+    return inference_pb2.GetInferenceStatisticsResponse(
+        completed_count=sum(one.completed for one in found.accounts),
+        failed_count=sum(one.failed for one in found.accounts),
+        cancelled_count=sum(one.cancelled for one in found.accounts),
+        image_count=sum(one.images for one in found.accounts),
+        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        since_time=timestamp(found.since),
+        by_model=map(_account_to_proto, found.accounts),
+        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+    )
+
+
+def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
+    return inference_pb2.InferenceStatistics(
+        device_id=account.device_id,
+        model_id=account.model_id,
+        since_time=timestamp(account.since),
+        completed_count=account.completed,
+        failed_count=account.failed,
+        cancelled_count=account.cancelled,
+        image_count=account.images,
+        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
+    )
+
+
+def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
 
 
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:

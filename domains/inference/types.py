@@ -14,9 +14,9 @@ from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.limits import default_of
 from domains.model.types import ModelType
-from domains.picture.types import InputImage, PictureFile, ResizeFit
+from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
-from domains.values import ModelOrigin, OutputSettings, PartDataType
+from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
 
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
@@ -189,6 +189,26 @@ class SecondPass(Value, frozen=True):
     guidance: GuidanceSettings | None = None
 
 
+class ControlNetGuidance(Value, frozen=True):
+    """A ControlNet and its share: how strongly it works, and between which shares of the steps.
+
+    In `guess_mode` it works on the half with the prompt alone. `image` is the control picture,
+    or `images` one for each picture drawn; `mask` is where it works. They are None or empty
+    until they were prepared.
+    """
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    preprocessor: ControlPreprocessor | None = None
+    conditioning_scale: Measure = default_of("ControlNetGuidance.conditioning_scale")
+    start: Share = default_of("ControlNetGuidance.start")
+    end: Share = default_of("ControlNetGuidance.end")
+    guess_mode: bool = False
+    fit: ResizeFit = ResizeFit.STRETCH
+    image: PictureFile | None = None
+    images: Annotated[tuple[PictureFile, ...], FEW] = ()
+    mask: PictureFile | None = None
+
+
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
@@ -219,6 +239,7 @@ class GenerationSettings(Value, frozen=True):
     seamless_horizontally: bool = False
     seamless_vertically: bool = False
     variation: SeedVariation | None = None
+    control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
@@ -291,6 +312,48 @@ class UsedModel:
     sha256: str
 
 
+class AttentionKernel(Enum):
+    """What computes attention; torch chooses one for each call."""
+
+    MATH = "math"
+    FLASH = "flash"
+    MEMORY_EFFICIENT = "memory-efficient"
+    CUDNN = "cudnn"
+    OTHER = "other"
+
+
+class Computation(Value, frozen=True):
+    """By which of several ways a generation was really computed.
+
+    `channels_last`, `compiled` and `recorded` are parts whose tensors were laid out, which ran,
+    or whose calls were replayed, so.
+    `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
+    if it did for one picture.
+    """
+
+    channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
+    compiled: Annotated[tuple[ModelPart, ...], FEW] = ()
+    recorded: Annotated[tuple[ModelPart, ...], FEW] = ()
+    attention_kernels: Annotated[tuple[AttentionKernel, ...], FEW] = ()
+    attention_sliced: bool = False
+    vae_tiled: bool = False
+
+    def __or__(self, other: Computation) -> Computation:
+        """Every way of both, of two turns of one generation."""
+        return Computation(
+            _each_once(self.channels_last, other.channels_last),
+            _each_once(self.compiled, other.compiled),
+            _each_once(self.recorded, other.recorded),
+            _each_once(self.attention_kernels, other.attention_kernels),
+            self.attention_sliced or other.attention_sliced,
+            self.vae_tiled or other.vae_tiled,
+        )
+
+
+def _each_once(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*some, *others)))
+
+
 @dataclass(frozen=True)
 class GenerationFacts:
     """What drew the pictures: settings with nothing left open, and what they ran on. `models`
@@ -299,16 +362,26 @@ class GenerationFacts:
     settings: GenerationSettings
     models: tuple[UsedModel, ...]
     data_types: tuple[PartDataType, ...]
-    channels_last: bool
+    computed: Computation
     origin: ModelOrigin
     software_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ControlInput:
+    """The pictures of a ControlNet as a client names them."""
+
+    image: InputImage | None = None
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image. `unbuilt` names the fields that are set although
+    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
+    order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -318,4 +391,5 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

@@ -68,27 +68,31 @@ def compile_if_it_pays(
     return False
 
 
-def undo(unet: nn.Module) -> None:
-    """Run `unet` without compiled code again."""
-    for module in unet.modules():
-        module._compiled_call_impl = None
+def is_compiled(unet: nn.Module) -> bool:
+    """Whether `unet` runs as compiled code now."""
+    return any(module._compiled_call_impl is not None for module in unet.modules())
 
 
 @contextmanager
-def without_compiled_code(network: nn.Module) -> Iterator[None]:
-    """Run a network without its compiled code inside; afterwards it has it again."""
+def without_compiled_code(unet: nn.Module) -> Iterator[None]:
+    """Run `unet` without its compiled code inside."""
     compiled = {
         module: module._compiled_call_impl
-        for module in network.modules()
+        for module in unet.modules()
         if module._compiled_call_impl is not None
     }
     try:
-        for module in compiled:
-            module._compiled_call_impl = None
+        undo(unet)
         yield
     finally:
         for module, call in compiled.items():
             module._compiled_call_impl = call
+
+
+def undo(unet: nn.Module) -> None:
+    """Run `unet` without compiled code again."""
+    for module in unet.modules():
+        module._compiled_call_impl = None
 
 
 def _compiled(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,7 +12,8 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
-from domains.inference.backends.decoding import check_latents, decode_pixels
+from domains.inference.backends.control import Control
+from domains.inference.backends.decoding import check_latents, decode_pixels, finite
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, from_pixels, read_picture
@@ -20,8 +23,10 @@ from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
 from domains.inference.backends.parts import Parts
+from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.previews import (
     draw_preview,
     estimate_clean,
@@ -34,7 +39,9 @@ from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
 from domains.inference.backends.vae import scale_latents
 from domains.inference.backends.vae_run import Tiling
-from domains.inference.jobs import GenerationReport
+from domains.inference.backends.ways import Ways
+from domains.inference.backends.widening import can_widen, in_float32
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
     GenerationSettings,
     PrecisionMode,
@@ -42,7 +49,7 @@ from domains.inference.types import (
     resolved,
 )
 from domains.picture.types import PreparedPicture
-from domains.session.jobs import JobContext
+from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -52,7 +59,7 @@ from domains.session.types import (
     StepFinished,
     TextEncoded,
 )
-from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart, PartDataType
+from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
 
 
 @dataclass
@@ -60,7 +67,8 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what image-to-image starts from.
+    where memory is short. `picture` is what image-to-image starts from. `job` is what all that
+    comes from: a job that goes on after a pause begins where the one before it stopped.
     """
 
     model: LoadedModel
@@ -70,16 +78,35 @@ class Drawing:
     clock: Clock
     previews: PreviewSettings
     origin: ModelOrigin
+    job: GenerationJob
     may_tile: bool = False
     picture: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
+    _keeper: PictureKeeper | None = None
+    _loras_at_work: ExitStack = field(default_factory=ExitStack)
 
-    def run(self) -> GenerationReport:
+    def __post_init__(self) -> None:
+        self._ways = Ways(self.model, self.parts)
+
+    def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
 
         Raises:
             DomainError: As `Engine.generate`.
         """
+        try:
+            return self._run()
+        except WorkPaused:
+            kept = self.job.kept_steps if self._keeper is None else self._keeper.keep()
+            return PausedGeneration(
+                timings=self.clock.timings(),
+                degradations=tuple(self._degradations),
+                data_types=self._ways.data_types(),
+                computed=self._ways.computed(self._degradations),
+                kept_steps=kept,
+            )
+
+    def _run(self) -> GenerationReport:
         model = self.model
         with on_text_encoders(model, self.parts.loras):
             conditionings = self._conditionings()
@@ -93,7 +120,6 @@ class Drawing:
                     height=height,
                     check_stop=self.context.check_stop,
                 )
-        conditionings = [each.to(model.unet_numerics.data_type) for each in conditionings]
         if model.plain_attention is not None:
             self._degradations.append(
                 Degradation(
@@ -102,19 +128,22 @@ class Drawing:
                 )
             )
         clean = None if self.picture is None else self._encoded(self.picture)
-        unet = model.networks["unet"]
+        self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, model))
+        controls = [net.network.module for net in self.parts.control_nets]
+        denoisers = [model.networks["unet"], *controls]
         with (
-            on_denoiser(model, self.parts.loras),
-            seamless_convolutions([unet], self.parts.vae.edges),
+            seamless_convolutions(denoisers, self.parts.vae.edges),
+            self._loras_at_work as at_work,
         ):
-            for index, seed in enumerate(self.settings.seeds):
-                self._draw(index, seed, conditionings, clean)
+            at_work.enter_context(on_denoiser(model, self.parts.loras))
+            for index in range(self.job.first_image, len(self.settings.seeds)):
+                self._draw(index, conditionings, clean, self._keeper)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
             origin=self.origin,
-            data_types=self._data_types,
-            channels_last=model.unet_numerics.channels_last,
+            data_types=self._ways.data_types(),
+            computed=self._ways.computed(self._degradations),
             degradations=tuple(self._degradations),
         )
 
@@ -156,14 +185,6 @@ class Drawing:
         return lambda noise: scale_latents(posterior.sample(noise), self.parts.vae.config)
 
     @property
-    def _data_types(self) -> tuple[PartDataType, ...]:
-        """What the networks compute in that were used."""
-        vae = PartDataType(ModelPart.VAE, data_type_of(self.parts.vae.numerics.data_type))
-        return tuple(
-            vae if each.part is ModelPart.VAE else each for each in self.model.data_types()
-        )
-
-    @property
     def _tiling(self) -> Tiling:
         return Tiling(self.may_tile, self.settings.vae_tiling)
 
@@ -174,43 +195,70 @@ class Drawing:
     def _draw(
         self,
         index: int,
-        seed: int,
         conditionings: Sequence[Conditioning],
         clean: CleanLatents | None,
+        keeper: PictureKeeper,
     ) -> None:
-        first, *others = zip(self.settings.passes, conditionings, strict=True)
-        latents = self._pass(Phase.DENOISING, index, seed, *first, clean)
-        for settings, conditioning in others:
-            larger = self._enlarged(index, latents, settings)
-            latents = self._pass(Phase.SECOND_PASS, index, seed, settings, conditioning, larger)
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.DECODING, index))
+        loops, seed = keeper.begin(index), self.settings.seeds[index]
+        draw = partial(self._passes, index, seed, conditionings, clean, loops)
+        latents = self._finite(draw, loops)
+        self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
             pixels = self._pixels_of(latents)
         self.context.emit(ImageDecoded(index))
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
+        self._begin(Phase.ENCODING_IMAGE, index)
         with self.clock.time("encode_image"):
-            output = ImageOutput(self.settings, self._data_types)
+            output = ImageOutput(self.settings, self._ways.picture_types())
             encoded, degradations = output.encode(index, seed, pixels)
         self._note(degradations)
         self.context.emit(encoded)
+        keeper.finish()
 
-    def _pass(
+    def _finite(self, draw: Callable[[], torch.Tensor], loops: PictureLoops) -> torch.Tensor:
+        """The latents of a picture, drawn anew in float32 if a lower type overflowed."""
+        model = self.model
+        if not loops.widened:
+            latents = draw()
+            if finite(latents) or not can_widen(model):
+                check_latents(latents)
+                return latents
+            loops.begin_again(widened=True)
+        name = data_type_of(model.unet_numerics.data_type).value
+        detail = f"Denoised in float32, as {name} overflowed."
+        self._note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
+        loras = partial(on_denoiser, model, self.parts.loras)
+        self._loras_at_work.close()  # they are in the lower type
+        try:
+            with in_float32(model), loras():
+                latents = draw()
+        finally:
+            self._loras_at_work.enter_context(loras())
+        check_latents(latents)
+        return latents
+
+    def _passes(
         self,
-        phase: Phase,
         index: int,
         seed: int,
-        settings: GenerationSettings,
-        conditioning: Conditioning,
+        conditionings: Sequence[Conditioning],
         clean: CleanLatents | None,
+        loops: PictureLoops,
     ) -> torch.Tensor:
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(phase, index))
-        with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, settings, conditioning, clean)
-            check_latents(latents)
+        """The latents that the last pass comes to, or the first that are not finite."""
+        kept = loops.kept_steps  # told once, with the first pass
+        first, *others = zip(self.settings.passes, conditionings, strict=True)
+        self._begin(Phase.DENOISING, index, kept)
+        latents = self._denoise(index, seed, *first, clean, loops)
+        for settings, conditioning in others:
+            if finite(latents):
+                larger = self._enlarged(index, latents, settings)
+                self._begin(Phase.SECOND_PASS, index)
+                latents = self._denoise(index, seed, settings, conditioning, larger, loops)
         return latents
+
+    def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(phase, index, kept_steps))
 
     def _enlarged(
         self, index: int, latents: torch.Tensor, settings: GenerationSettings
@@ -223,8 +271,7 @@ class Drawing:
             size = (height // scale, width // scale)
             larger = enlarge_latents(latents.cpu(), *size, vae.edges)
             return lambda noise: larger
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.PREPARING_INPUT, index))
+        self._begin(Phase.PREPARING_INPUT, index)
         with self.clock.time("prepare_input"):
             pixels = enlarge_pixels(self._pixels_of(latents), height, width, vae.edges)
             return self._latents_of(from_pixels(pixels))
@@ -246,6 +293,20 @@ class Drawing:
         settings: GenerationSettings,
         conditioning: Conditioning,
         clean: CleanLatents | None,
+        loops: PictureLoops,
+    ) -> torch.Tensor:
+        """The latents that one pass comes to."""
+        with self.clock.time("denoise"):
+            return self._denoised(index, seed, settings, conditioning, clean, loops)
+
+    def _denoised(
+        self,
+        index: int,
+        seed: int,
+        settings: GenerationSettings,
+        conditioning: Conditioning,
+        clean: CleanLatents | None,
+        loops: PictureLoops,
     ) -> torch.Tensor:
         model, noise = self.model, noise_of(seed, settings.variation)
         scheduler = build_scheduler(
@@ -255,18 +316,22 @@ class Drawing:
             skipped=settings.skipped_steps,
         )
         start = self._start(settings, scheduler, noise, clean)
+        began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
-            self.context.emit(StepFinished(index, state.step, state.steps))
+            nonlocal began
+            took = time.perf_counter() - began
+            self.context.emit(StepFinished(index, state.step, state.steps, took))
             preview = self._preview(index, settings, state, scheduler)
             if preview is not None:
                 self.context.emit(preview)
+            began = time.perf_counter()
 
         return denoise(
-            model.unet_call(),
+            self._ways.denoiser(tuple(start.latents.shape)),
             scheduler,
             start,
-            conditioning,
+            conditioning.to(model.unet_numerics.data_type),
             Guidance(settings.guidance.scale, settings.guidance.rescale),
             device=model.device,
             numerics=model.unet_numerics,
@@ -274,6 +339,13 @@ class Drawing:
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
+            loop=loops.next(scheduler, noise.generator, model.device),
+            addition=Control(
+                self.parts.control_nets,
+                index,
+                model.unet_numerics.data_type,
+                self.context.check_stop,
+            ),
         )
 
     def _start(

@@ -24,6 +24,18 @@ def read_picture(picture: PreparedPicture) -> torch.Tensor:
     """The pixels that the front has prepared, as `from_pixels`; no format is read here.
 
     Raises:
+        Unavailable: As `read_levels`.
+    """
+    return 2.0 * read_levels(picture) - 1.0
+
+
+def read_levels(picture: PreparedPicture) -> torch.Tensor:
+    """The same as levels of light.
+
+    Returns:
+        float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
+
+    Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
     """
     size_bytes = picture.width * picture.height * 3
@@ -47,7 +59,7 @@ def from_pixels(pixels: Pixels) -> torch.Tensor:
     """
     scaled = pixels[np.newaxis].astype(np.float32) / 255.0
     # The colours stay side by side in memory: it decides how the encoder rounds.
-    return 2.0 * torch.from_numpy(scaled.transpose(0, 3, 1, 2)) - 1.0
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def encode_picture(

@@ -122,7 +122,8 @@ class StepTrial:
         def on_step(state: StepState) -> None:
             synchronize(model.device)
             moments.append(time.perf_counter())
-            context.emit(StepFinished(0, state.step, state.steps))
+            took = moments[-1] - moments[-2]
+            context.emit(StepFinished(0, state.step, state.steps, took))
 
         scheduler = build_scheduler(
             self._drawn().scheduler, model.plan.scheduler_config, steps=steps

@@ -14,7 +14,8 @@ from domains.values import ImageFileFormat
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
     "prompt_syntax": "Prompts are read as plain text.",
-    "control_nets": "ControlNets are not run yet.",
+    "control_nets.control_type": "Union ControlNets are not run yet.",
+    "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
@@ -53,6 +54,13 @@ _LIMITED_MESSAGES = (
     "LoraWeight",
     "SecondPass",
     "SeedVariation",
+    "ControlNetGuidance",
+    "ControlPreprocessor",
+    "CannyOptions",
+    "SoftEdgeOptions",
+    "LineArtOptions",
+    "ScribbleOptions",
+    "TileOptions",
     "OutputSettings",
     "WorkOptions",
     "DeliveryOptions",

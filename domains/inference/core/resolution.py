@@ -20,6 +20,8 @@ from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
+# A ControlNet is the first half of a UNet and its middle.
+_CONTROL_SHARE = 0.5
 FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
 
 
@@ -135,11 +137,14 @@ def effort_of(settings: GenerationSettings) -> Effort:
     )
 
 
-def _pixels_predicted(settings: GenerationSettings) -> int:
+def _pixels_predicted(settings: GenerationSettings) -> float:
     """Pixels of a picture, as often as the UNet sees them in one pass."""
     width, height = settings.size
     scheduler = settings.scheduler.scheduler
-    calls = settings.steps_taken * (1 if scheduler is None else scheduler.facts.calls_per_step)
+    calls: float = settings.steps_taken * (
+        1 if scheduler is None else scheduler.facts.calls_per_step
+    )
+    calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
     if settings.guidance.guided:
         calls *= 2  # with the prompt and without
     return calls * width * height

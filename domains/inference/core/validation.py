@@ -8,6 +8,7 @@ from domains import checks
 from domains.codec import Value
 from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.control_nets import check_control_nets
 from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
@@ -28,6 +29,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     """Every rule `request` breaks, by field; an empty list when it breaks none."""
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
+    violations += check_control_nets(request, "settings")
     violations += check_delivery(request.delivery, "delivery")
     violations += check_placement(request.placement, "placement.")
     return violations
@@ -107,7 +109,7 @@ def _found(violation: FieldViolation | None) -> list[FieldViolation]:
 
 # Why a number is refused, where it is not merely out of range; some have rules of their own.
 _REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
-_OF_THEIR_OWN = ("seed", "seeds", "loras")
+_OF_THEIR_OWN = ("seed", "seeds", "loras", "control_nets")
 
 
 def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[FieldViolation]:

@@ -74,47 +74,61 @@ namespace DeviceOperations.V1 {
             "GAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0Cg9wcmVj",
             "aXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9k",
             "ZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IvQDChpWYWxpZGF0",
-            "ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9sYXRp",
-            "b25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlvbGF0",
-            "aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3RpdmVf",
-            "c2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRp",
-            "bmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52MS5Q",
-            "aGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2Vt",
-            "ZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVtb3J5",
-            "GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVk",
-            "X2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYK",
-            "B2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxkZWdy",
-            "YWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24iywIK",
-            "GlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgL",
-            "MiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgY",
-            "AyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUg",
-            "ASgLMhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcg",
-            "ASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1l",
-            "bnQYBiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93",
-            "aWR0aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25z",
-            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi",
-            "PQoSVmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNl",
-            "b3BzLnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJ",
-            "c2lnbmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRl",
-            "Eg4KBnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUu",
-            "cHJvdG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRl",
-            "cm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiAB",
-            "KAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQK",
-            "HUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
-            "IAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6AwoeR2V0SW5mZXJlbmNlU3RhdGlz",
-            "dGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxmYWls",
-            "ZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMKC2lt",
-            "YWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3BzLnYx",
-            "LkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNlb3Bz",
-            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEoCzIg",
-            "LmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgIIAEo",
-            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVjb2Rl",
-            "GAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2Cgxl",
-            "bmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
-            "aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlv",
-            "blN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDKo4BCg5TaWdu",
+            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IlsKC1BoYXNlTWVt",
+            "b3J5EiIKBXBoYXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEigKBm5l",
+            "ZWRlZBgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlIvUEChpWYWxp",
+            "ZGF0ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9s",
+            "YXRpb25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlv",
+            "bGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3Rp",
+            "dmVfc2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNl",
+            "dHRpbmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52",
+            "MS5QaGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxh",
+            "Y2VtZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVt",
+            "b3J5GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1h",
+            "dGVkX2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
+            "EiYKB2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxk",
+            "ZWdyYWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24S",
+            "LwoMcGhhc2VfbWVtb3J5GAwgAygLMhkuZGV2aWNlb3BzLnYxLlBoYXNlTWVt",
+            "b3J5EjIKEGF2YWlsYWJsZV9tZW1vcnkYDSABKAsyGC5kZXZpY2VvcHMudjEu",
+            "Qnl0ZUZpZ3VyZRIRCgRmaXRzGA4gASgISACIAQFCBwoFX2ZpdHMiywIKGlBy",
+            "ZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2",
+            "aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgLMiEu",
+            "ZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgYAyAB",
+            "KAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUgASgL",
+            "MhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcgASgL",
+            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQY",
+            "BiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93aWR0",
+            "aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZRIp",
+            "CgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiPQoS",
+            "VmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNlb3Bz",
+            "LnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJc2ln",
+            "bmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRlEg4K",
+            "BnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUucHJv",
+            "dG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRlcm1h",
+            "cmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiABKAES",
+            "EgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQKHUdl",
+            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEo",
+            "CRIQCghtb2RlbF9pZBgCIAEoCSL3AQoTSW5mZXJlbmNlU3RhdGlzdGljcxIR",
+            "CglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxfaWQYAiABKAkSLgoKc2luY2Vf",
+            "dGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoPY29t",
+            "cGxldGVkX2NvdW50GAQgASgDEhQKDGZhaWxlZF9jb3VudBgFIAEoAxIXCg9j",
+            "YW5jZWxsZWRfY291bnQYBiABKAMSEwoLaW1hZ2VfY291bnQYByABKAMSLgoE",
+            "c3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3Mi",
+            "mAUKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIXCg9jb21wbGV0",
+            "ZWRfY291bnQYASABKAMSFAoMZmFpbGVkX2NvdW50GAIgASgDEhcKD2NhbmNl",
+            "bGxlZF9jb3VudBgDIAEoAxITCgtpbWFnZV9jb3VudBgEIAEoAxIvCgVxdWV1",
+            "ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoE",
+            "bG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
+            "NQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
+            "dGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRp",
+            "b25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmljZW9wcy52MS5E",
+            "dXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAogASgLMiAuZGV2",
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5jZWwYCyABKAsy",
+            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcKD3RleHRfY2Fj",
+            "aGVfaGl0cxgMIAEoAxI3Cg1wcmVwYXJlX2lucHV0GA0gASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgpzaW5jZV90aW1lGA4gASgL",
+            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCghieV9tb2RlbBgPIAMo",
+            "CzIhLmRldmljZW9wcy52MS5JbmZlcmVuY2VTdGF0aXN0aWNzKo4BCg5TaWdu",
             "YXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIb",
             "ChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9TVEFU",
             "RV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9LRU4Q",
@@ -148,13 +162,15 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureAvailability), global::DeviceOperations.V1.FeatureAvailability.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseMemory), global::DeviceOperations.V1.PhaseMemory.Parser, new[]{ "Phase", "Needed" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations", "PhaseMemory", "AvailableMemory", "Fits" }, new[]{ "Fits" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageRequest), global::DeviceOperations.V1.PreviewControlImageRequest.Parser, new[]{ "Image", "Preprocessor", "Width", "Height", "Options", "Delivery", "Placement" }, new[]{ "Width", "Height" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageResponse), global::DeviceOperations.V1.PreviewControlImageResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageRequest), global::DeviceOperations.V1.VerifyImageRequest.Parser, new[]{ "Image" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageResponse), global::DeviceOperations.V1.VerifyImageResponse.Parser, new[]{ "Signature", "Signer", "SignTime", "Generator", "WatermarkFound", "WatermarkConfidence", "Parameters", "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsRequest), global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser, new[]{ "DeviceId", "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InferenceStatistics), global::DeviceOperations.V1.InferenceStatistics.Parser, new[]{ "DeviceId", "ModelId", "SinceTime", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Step" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits", "PrepareInput", "SinceTime", "ByModel" }, null, null, null, null)
           }));
     }
     #endregion
@@ -3497,6 +3513,256 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// What a phase takes of its device's memory.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PhaseMemory : pb::IMessage<PhaseMemory>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PhaseMemory> _parser = new pb::MessageParser<PhaseMemory>(() => new PhaseMemory());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PhaseMemory> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory(PhaseMemory other) : this() {
+      phase_ = other.phase_;
+      needed_ = other.needed_ != null ? other.needed_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory Clone() {
+      return new PhaseMemory(this);
+    }
+
+    /// <summary>Field number for the "phase" field.</summary>
+    public const int PhaseFieldNumber = 1;
+    private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Phase Phase {
+      get { return phase_; }
+      set {
+        phase_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "needed" field.</summary>
+    public const int NeededFieldNumber = 2;
+    private global::DeviceOperations.V1.ByteFigure needed_;
+    /// <summary>
+    /// With the weights, which lie there all the while.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure Needed {
+      get { return needed_; }
+      set {
+        needed_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PhaseMemory);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PhaseMemory other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Phase != other.Phase) return false;
+      if (!object.Equals(Needed, other.Needed)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
+      if (needed_ != null) hash ^= Needed.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Phase);
+      }
+      if (needed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Needed);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Phase);
+      }
+      if (needed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Needed);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
+      }
+      if (needed_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Needed);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PhaseMemory other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        Phase = other.Phase;
+      }
+      if (other.needed_ != null) {
+        if (needed_ == null) {
+          Needed = new global::DeviceOperations.V1.ByteFigure();
+        }
+        Needed.MergeFrom(other.Needed);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (needed_ == null) {
+              Needed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Needed);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (needed_ == null) {
+              Needed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Needed);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// What Generate would make of the request.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3507,6 +3773,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<ValidateGenerationResponse> _parser = new pb::MessageParser<ValidateGenerationResponse>(() => new ValidateGenerationResponse());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<ValidateGenerationResponse> Parser { get { return _parser; } }
@@ -3514,7 +3781,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3534,6 +3801,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ValidateGenerationResponse(ValidateGenerationResponse other) : this() {
+      _hasBits0 = other._hasBits0;
       valid_ = other.valid_;
       violations_ = other.violations_.Clone();
       violationsOmitted_ = other.violationsOmitted_;
@@ -3545,6 +3813,9 @@ namespace DeviceOperations.V1 {
       estimatedDuration_ = other.estimatedDuration_ != null ? other.estimatedDuration_.Clone() : null;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
       degradations_ = other.degradations_.Clone();
+      phaseMemory_ = other.phaseMemory_.Clone();
+      availableMemory_ = other.availableMemory_ != null ? other.availableMemory_.Clone() : null;
+      fits_ = other.fits_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3662,7 +3933,8 @@ namespace DeviceOperations.V1 {
     public const int MemoryFieldNumber = 8;
     private global::DeviceOperations.V1.ByteFigure memory_;
     /// <summary>
-    /// Device memory needed at the peak.
+    /// Device memory needed at the peak: as earlier generations of the same model and size
+    /// measured it, which counts all of the worker's, else the greatest of phase_memory.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3677,7 +3949,8 @@ namespace DeviceOperations.V1 {
     public const int EstimatedDurationFieldNumber = 9;
     private global::Google.Protobuf.WellKnownTypes.Duration estimatedDuration_;
     /// <summary>
-    /// Time on the device; absent while nothing comparable has been measured.
+    /// Time on the device, loading included where the model is not there; absent while nothing
+    /// comparable has been measured.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3719,6 +3992,67 @@ namespace DeviceOperations.V1 {
       get { return degradations_; }
     }
 
+    /// <summary>Field number for the "phase_memory" field.</summary>
+    public const int PhaseMemoryFieldNumber = 12;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PhaseMemory> _repeated_phaseMemory_codec
+        = pb::FieldCodec.ForMessage(98, global::DeviceOperations.V1.PhaseMemory.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory> phaseMemory_ = new pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory>();
+    /// <summary>
+    /// Estimates by shapes, of the phases in which networks work. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory> PhaseMemory {
+      get { return phaseMemory_; }
+    }
+
+    /// <summary>Field number for the "available_memory" field.</summary>
+    public const int AvailableMemoryFieldNumber = 13;
+    private global::DeviceOperations.V1.ByteFigure availableMemory_;
+    /// <summary>
+    /// What can be had of that memory now: free, and held by this model or by models that no work
+    /// uses.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure AvailableMemory {
+      get { return availableMemory_; }
+      set {
+        availableMemory_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "fits" field.</summary>
+    public const int FitsFieldNumber = 14;
+    private readonly static bool FitsDefaultValue = false;
+
+    private bool fits_;
+    /// <summary>
+    /// Whether the peak fits there, by these figures; absent where they are not known. Generate does
+    /// not refuse by estimates.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Fits {
+      get { if ((_hasBits0 & 1) != 0) { return fits_; } else { return FitsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        fits_ = value;
+      }
+    }
+    /// <summary>Gets whether the "fits" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasFits {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "fits" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearFits() {
+      _hasBits0 &= ~1;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3745,6 +4079,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EstimatedDuration, other.EstimatedDuration)) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
       if(!degradations_.Equals(other.degradations_)) return false;
+      if(!phaseMemory_.Equals(other.phaseMemory_)) return false;
+      if (!object.Equals(AvailableMemory, other.AvailableMemory)) return false;
+      if (Fits != other.Fits) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3763,6 +4100,9 @@ namespace DeviceOperations.V1 {
       if (estimatedDuration_ != null) hash ^= EstimatedDuration.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
       hash ^= degradations_.GetHashCode();
+      hash ^= phaseMemory_.GetHashCode();
+      if (availableMemory_ != null) hash ^= AvailableMemory.GetHashCode();
+      if (HasFits) hash ^= Fits.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3816,6 +4156,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       degradations_.WriteTo(output, _repeated_degradations_codec);
+      phaseMemory_.WriteTo(output, _repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(AvailableMemory);
+      }
+      if (HasFits) {
+        output.WriteRawTag(112);
+        output.WriteBool(Fits);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3861,6 +4210,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       degradations_.WriteTo(ref output, _repeated_degradations_codec);
+      phaseMemory_.WriteTo(ref output, _repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(AvailableMemory);
+      }
+      if (HasFits) {
+        output.WriteRawTag(112);
+        output.WriteBool(Fits);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3898,6 +4256,13 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
       }
       size += degradations_.CalculateSize(_repeated_degradations_codec);
+      size += phaseMemory_.CalculateSize(_repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(AvailableMemory);
+      }
+      if (HasFits) {
+        size += 1 + 1;
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3952,6 +4317,16 @@ namespace DeviceOperations.V1 {
         Failure.MergeFrom(other.Failure);
       }
       degradations_.Add(other.degradations_);
+      phaseMemory_.Add(other.phaseMemory_);
+      if (other.availableMemory_ != null) {
+        if (availableMemory_ == null) {
+          AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+        }
+        AvailableMemory.MergeFrom(other.AvailableMemory);
+      }
+      if (other.HasFits) {
+        Fits = other.Fits;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4029,6 +4404,21 @@ namespace DeviceOperations.V1 {
           }
           case 90: {
             degradations_.AddEntriesFrom(input, _repeated_degradations_codec);
+            break;
+          }
+          case 98: {
+            phaseMemory_.AddEntriesFrom(input, _repeated_phaseMemory_codec);
+            break;
+          }
+          case 106: {
+            if (availableMemory_ == null) {
+              AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(AvailableMemory);
+            break;
+          }
+          case 112: {
+            Fits = input.ReadBool();
             break;
           }
         }
@@ -4110,6 +4500,21 @@ namespace DeviceOperations.V1 {
             degradations_.AddEntriesFrom(ref input, _repeated_degradations_codec);
             break;
           }
+          case 98: {
+            phaseMemory_.AddEntriesFrom(ref input, _repeated_phaseMemory_codec);
+            break;
+          }
+          case 106: {
+            if (availableMemory_ == null) {
+              AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(AvailableMemory);
+            break;
+          }
+          case 112: {
+            Fits = input.ReadBool();
+            break;
+          }
         }
       }
     }
@@ -4136,7 +4541,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4209,7 +4614,8 @@ namespace DeviceOperations.V1 {
 
     private int width_;
     /// <summary>
-    /// Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
+    /// Width in pixels; absent means what goes with the height and the picture's shape, or the
+    /// picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4239,7 +4645,7 @@ namespace DeviceOperations.V1 {
 
     private int height_;
     /// <summary>
-    /// Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
+    /// Height in pixels; absent means as for the width. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4297,7 +4703,8 @@ namespace DeviceOperations.V1 {
     public const int PlacementFieldNumber = 6;
     private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// Where; absent means the ready device that will be done first.
+    /// Where a preprocessor with a model runs; absent means the ready device that will be done
+    /// first. Not for the others, which run on no device.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4656,7 +5063,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4866,7 +5273,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5079,7 +5486,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5573,7 +5980,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5800,7 +6207,505 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Counts and times since the server started.
+  /// What generations with one model on one device came to.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class InferenceStatistics : pb::IMessage<InferenceStatistics>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<InferenceStatistics> _parser = new pb::MessageParser<InferenceStatistics>(() => new InferenceStatistics());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<InferenceStatistics> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[17]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics(InferenceStatistics other) : this() {
+      deviceId_ = other.deviceId_;
+      modelId_ = other.modelId_;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      completedCount_ = other.completedCount_;
+      failedCount_ = other.failedCount_;
+      cancelledCount_ = other.cancelledCount_;
+      imageCount_ = other.imageCount_;
+      step_ = other.step_ != null ? other.step_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics Clone() {
+      return new InferenceStatistics(this);
+    }
+
+    /// <summary>Field number for the "device_id" field.</summary>
+    public const int DeviceIdFieldNumber = 1;
+    private string deviceId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string DeviceId {
+      get { return deviceId_; }
+      set {
+        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "model_id" field.</summary>
+    public const int ModelIdFieldNumber = 2;
+    private string modelId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ModelId {
+      get { return modelId_; }
+      set {
+        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; everything from then on is counted.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "completed_count" field.</summary>
+    public const int CompletedCountFieldNumber = 4;
+    private long completedCount_;
+    /// <summary>
+    /// Sessions that completed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CompletedCount {
+      get { return completedCount_; }
+      set {
+        completedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 5;
+    private long failedCount_;
+    /// <summary>
+    /// Sessions that failed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cancelled_count" field.</summary>
+    public const int CancelledCountFieldNumber = 6;
+    private long cancelledCount_;
+    /// <summary>
+    /// Sessions that were cancelled.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CancelledCount {
+      get { return cancelledCount_; }
+      set {
+        cancelledCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "image_count" field.</summary>
+    public const int ImageCountFieldNumber = 7;
+    private long imageCount_;
+    /// <summary>
+    /// Pictures finished.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long ImageCount {
+      get { return imageCount_; }
+      set {
+        imageCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "step" field.</summary>
+    public const int StepFieldNumber = 8;
+    private global::DeviceOperations.V1.DurationStatistics step_;
+    /// <summary>
+    /// One denoising step.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Step {
+      get { return step_; }
+      set {
+        step_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as InferenceStatistics);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(InferenceStatistics other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (DeviceId != other.DeviceId) return false;
+      if (ModelId != other.ModelId) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if (CompletedCount != other.CompletedCount) return false;
+      if (FailedCount != other.FailedCount) return false;
+      if (CancelledCount != other.CancelledCount) return false;
+      if (ImageCount != other.ImageCount) return false;
+      if (!object.Equals(Step, other.Step)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      if (CompletedCount != 0L) hash ^= CompletedCount.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (ImageCount != 0L) hash ^= ImageCount.GetHashCode();
+      if (step_ != null) hash ^= Step.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ModelId);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(48);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(56);
+        output.WriteInt64(ImageCount);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Step);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ModelId);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(48);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(56);
+        output.WriteInt64(ImageCount);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Step);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ImageCount);
+      }
+      if (step_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Step);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(InferenceStatistics other) {
+      if (other == null) {
+        return;
+      }
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
+      }
+      if (other.ModelId.Length != 0) {
+        ModelId = other.ModelId;
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      if (other.CompletedCount != 0L) {
+        CompletedCount = other.CompletedCount;
+      }
+      if (other.FailedCount != 0L) {
+        FailedCount = other.FailedCount;
+      }
+      if (other.CancelledCount != 0L) {
+        CancelledCount = other.CancelledCount;
+      }
+      if (other.ImageCount != 0L) {
+        ImageCount = other.ImageCount;
+      }
+      if (other.step_ != null) {
+        if (step_ == null) {
+          Step = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Step.MergeFrom(other.Step);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 32: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 56: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 66: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 32: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 56: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 66: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Counts and times of generations, from the first that this data folder's servers ended on.
+  /// Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
+  /// are kept. A server that is killed loses what it learned in its last 10 seconds.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GetInferenceStatisticsResponse : pb::IMessage<GetInferenceStatisticsResponse>
@@ -5817,7 +6722,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5849,6 +6754,9 @@ namespace DeviceOperations.V1 {
       encodeImage_ = other.encodeImage_ != null ? other.encodeImage_.Clone() : null;
       cancel_ = other.cancel_ != null ? other.cancel_.Clone() : null;
       textCacheHits_ = other.textCacheHits_;
+      prepareInput_ = other.prepareInput_ != null ? other.prepareInput_.Clone() : null;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      byModel_ = other.byModel_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5922,7 +6830,7 @@ namespace DeviceOperations.V1 {
     public const int QueueFieldNumber = 5;
     private global::DeviceOperations.V1.DurationStatistics queue_;
     /// <summary>
-    /// Waiting in queues.
+    /// Waiting in queues, of each session that completed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5937,7 +6845,7 @@ namespace DeviceOperations.V1 {
     public const int LoadFieldNumber = 6;
     private global::DeviceOperations.V1.DurationStatistics load_;
     /// <summary>
-    /// Loading weights.
+    /// Loading weights, where that was needed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6012,7 +6920,7 @@ namespace DeviceOperations.V1 {
     public const int CancelFieldNumber = 11;
     private global::DeviceOperations.V1.DurationStatistics cancel_;
     /// <summary>
-    /// From the wish to cancel to idle.
+    /// From the wish to cancel running work to its end.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6036,6 +6944,50 @@ namespace DeviceOperations.V1 {
       set {
         textCacheHits_ = value;
       }
+    }
+
+    /// <summary>Field number for the "prepare_input" field.</summary>
+    public const int PrepareInputFieldNumber = 13;
+    private global::DeviceOperations.V1.DurationStatistics prepareInput_;
+    /// <summary>
+    /// Encoding the pictures that generations start from.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics PrepareInput {
+      get { return prepareInput_; }
+      set {
+        prepareInput_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 14;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; absent where there is none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "by_model" field.</summary>
+    public const int ByModelFieldNumber = 15;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.InferenceStatistics> _repeated_byModel_codec
+        = pb::FieldCodec.ForMessage(122, global::DeviceOperations.V1.InferenceStatistics.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics> byModel_ = new pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics>();
+    /// <summary>
+    /// The same by device and model, the pair used last first. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics> ByModel {
+      get { return byModel_; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6065,6 +7017,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EncodeImage, other.EncodeImage)) return false;
       if (!object.Equals(Cancel, other.Cancel)) return false;
       if (TextCacheHits != other.TextCacheHits) return false;
+      if (!object.Equals(PrepareInput, other.PrepareInput)) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if(!byModel_.Equals(other.byModel_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6084,6 +7039,9 @@ namespace DeviceOperations.V1 {
       if (encodeImage_ != null) hash ^= EncodeImage.GetHashCode();
       if (cancel_ != null) hash ^= Cancel.GetHashCode();
       if (TextCacheHits != 0L) hash ^= TextCacheHits.GetHashCode();
+      if (prepareInput_ != null) hash ^= PrepareInput.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      hash ^= byModel_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6150,6 +7108,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(96);
         output.WriteInt64(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(114);
+        output.WriteMessage(SinceTime);
+      }
+      byModel_.WriteTo(output, _repeated_byModel_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6208,6 +7175,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(96);
         output.WriteInt64(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(114);
+        output.WriteMessage(SinceTime);
+      }
+      byModel_.WriteTo(ref output, _repeated_byModel_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6254,6 +7230,13 @@ namespace DeviceOperations.V1 {
       if (TextCacheHits != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      size += byModel_.CalculateSize(_repeated_byModel_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -6323,6 +7306,19 @@ namespace DeviceOperations.V1 {
       if (other.TextCacheHits != 0L) {
         TextCacheHits = other.TextCacheHits;
       }
+      if (other.prepareInput_ != null) {
+        if (prepareInput_ == null) {
+          PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        PrepareInput.MergeFrom(other.PrepareInput);
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      byModel_.Add(other.byModel_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -6411,6 +7407,24 @@ namespace DeviceOperations.V1 {
             TextCacheHits = input.ReadInt64();
             break;
           }
+          case 106: {
+            if (prepareInput_ == null) {
+              PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(PrepareInput);
+            break;
+          }
+          case 114: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 122: {
+            byModel_.AddEntriesFrom(input, _repeated_byModel_codec);
+            break;
+          }
         }
       }
     #endif
@@ -6497,6 +7511,24 @@ namespace DeviceOperations.V1 {
           }
           case 96: {
             TextCacheHits = input.ReadInt64();
+            break;
+          }
+          case 106: {
+            if (prepareInput_ == null) {
+              PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(PrepareInput);
+            break;
+          }
+          case 114: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 122: {
+            byModel_.AddEntriesFrom(ref input, _repeated_byModel_codec);
             break;
           }
         }
