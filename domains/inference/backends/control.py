@@ -125,7 +125,7 @@ class _Share:
         if not conditioning.guided:
             found = self.net.residuals(sample, timestep, conditioning, self.image)
         elif self.net.guesses:
-            half, with_prompt = sample.chunk(2)[1], conditioning.with_prompt()
+            half, with_prompt = sample.chunk(2)[1], conditioning.prompt_alone()
             found = self.net.residuals(half, timestep, with_prompt, self.image)
             found = found.each(lambda one: torch.cat([torch.zeros_like(one), one]))
         else:

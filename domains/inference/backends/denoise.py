@@ -13,6 +13,7 @@ from domains.inference.backends.device import Numerics, StepFence
 from domains.inference.backends.loops import Loop
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
+from domains.inference.types import GuidanceSettings
 
 Unet = Callable[..., Any]
 """A network, or what calls it."""
@@ -35,10 +36,10 @@ class Conditioning:
         """Whether there is a negative half."""
         return self.hidden_states.shape[0] == 2
 
-    def with_prompt(self) -> Conditioning:
-        """The half with the prompt, of what is guided."""
-        added = {name: each.chunk(2)[1] for name, each in self.added.items()}
-        return Conditioning(self.hidden_states.chunk(2)[1], added)
+    def prompt_alone(self) -> Conditioning:
+        """The same without its negative half, for steps outside the guidance's interval."""
+        added = {name: value[-1:] for name, value in self.added.items()}
+        return Conditioning(self.hidden_states[-1:], added)
 
     def to(self, data_type: torch.dtype) -> Conditioning:
         """The same with hidden states in another type."""
@@ -53,14 +54,6 @@ conditioning."""
 def add_nothing(*_: object) -> dict[str, Any]:
     """An `Addition` of a UNet that works by itself."""
     return {}
-
-
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: its strength and how much of its contrast is taken back."""
-
-    scale: float
-    rescale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +75,7 @@ def denoise(
     scheduler: Any,
     start: Start,
     conditioning: Conditioning,
-    guidance: Guidance,
+    guidance: GuidanceSettings,
     *,
     device: torch.device,
     numerics: Numerics,
@@ -100,7 +93,8 @@ def denoise(
         scheduler: Fresh, its timesteps set and to begin at the start's, its numbers on the CPU.
         start: From which latents and timestep on; it counts the steps.
         conditioning: From the model's family.
-        guidance: Used when `conditioning` is guided.
+        guidance: Used when `conditioning` is guided, in the steps that it covers; in the others
+            the prompt's half alone is computed.
         device: Where `unet` and `conditioning` are.
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
@@ -123,16 +117,18 @@ def denoise(
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
+    prompt_alone = conditioning.prompt_alone()
     for index, timestep in enumerate(timesteps):
         if index < loop.calls:
             continue
         loop.check(check_stop)
-        sample = torch.cat([latents] * 2) if conditioning.guided else latents
+        steering = conditioning if guidance.covers(loop.steps, steps) else prompt_alone
+        sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        added = partial(addition, index, len(timesteps), sample, timestep, conditioning)
-        call = partial(predict, unet, sample, timestep, conditioning, numerics, added)
+        added = partial(addition, index, len(timesteps), sample, timestep, steering)
+        call = partial(predict, unet, sample, timestep, steering, numerics, added)
         prediction = with_room(call, make_room)
-        if conditioning.guided:
+        if steering.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(
             prediction, timestep, latents, **step_options, return_dict=False
@@ -204,7 +200,7 @@ def predict(
     return prediction.contiguous() if numerics.channels_last else prediction
 
 
-def _guide(prediction: torch.Tensor, guidance: Guidance) -> torch.Tensor:
+def _guide(prediction: torch.Tensor, guidance: GuidanceSettings) -> torch.Tensor:
     """Classifier-free guidance (arXiv:2207.12598): away from the negative prediction."""
     negative, conditional = prediction.chunk(2)
     guided = negative + guidance.scale * (conditional - negative)

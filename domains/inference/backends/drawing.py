@@ -14,7 +14,7 @@ import torch
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, decode_pixels, finite
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, from_pixels, read_picture
 from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
@@ -332,7 +332,7 @@ class Drawing:
             scheduler,
             start,
             conditioning.to(model.unet_numerics.data_type),
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, noise.generator),

@@ -15,7 +15,6 @@ from domains.device.backends.torch_gauge import stretch_on
 from domains.inference.backends.decoding import decode_pixels
 from domains.inference.backends.denoise import (
     Conditioning,
-    Guidance,
     StepState,
     denoise,
     predict,
@@ -133,7 +132,7 @@ class StepTrial:
             scheduler,
             from_noise(scheduler, self._noise(), steps=steps),
             conditioning,
-            Guidance(_GUIDANCE),
+            GuidanceSettings(_GUIDANCE),
             device=model.device,
             numerics=model.unet_numerics,
             step_options={},

@@ -27,14 +27,14 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
-from domains.inference.core.second_pass import check_result_size
+from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.second_pass import check_result_size, check_steps
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
     check_request,
-    check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
@@ -198,6 +198,7 @@ class Generations:
             *check_architectures(companions, model, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
+            *check_steps(settings, scheduler_of(settings, model), "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)

@@ -140,11 +140,9 @@ def effort_of(settings: GenerationSettings) -> Effort:
 def _pixels_predicted(settings: GenerationSettings) -> float:
     """Pixels of a picture, as often as the UNet sees them in one pass."""
     width, height = settings.size
-    scheduler = settings.scheduler.scheduler
-    calls: float = settings.steps_taken * (
-        1 if scheduler is None else scheduler.facts.calls_per_step
-    )
+    scheduler, steps = settings.scheduler.scheduler, settings.steps_taken
+    # With the prompt, and where guidance is on without it as well.
+    calls: float = steps + settings.guidance.guided_steps(steps)
+    calls *= 1 if scheduler is None else scheduler.facts.calls_per_step
     calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
-    if settings.guidance.guided:
-        calls *= 2  # with the prompt and without
     return calls * width * height

@@ -54,101 +54,103 @@ namespace DeviceOperations.V1 {
             "MiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcCJCChVHZW5lcmF0",
             "ZUJhdGNoUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEu",
             "U2Vzc2lvbkV2ZW50Ij0KFkdldENhcGFiaWxpdGllc1JlcXVlc3QSEAoIbW9k",
-            "ZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIvoBChNTY2hlZHVsZXJD",
+            "ZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIu4CChNTY2hlZHVsZXJD",
             "YXBhYmlsaXR5EioKCXNjaGVkdWxlchgBIAEoDjIXLmRldmljZW9wcy52MS5T",
             "Y2hlZHVsZXISEgoKY2xhc3NfbmFtZRgCIAEoCRIsCghzcGFjaW5ncxgDIAMo",
             "DjIaLmRldmljZW9wcy52MS5TaWdtYVNwYWNpbmcSOAoRdGltZXN0ZXBfc3Bh",
             "Y2luZ3MYBCADKA4yHS5kZXZpY2VvcHMudjEuVGltZXN0ZXBTcGFjaW5nEg8K",
-            "B29wdGlvbnMYBSABKAkSEgoKc3RvY2hhc3RpYxgGIAEoCBIWCg5jYWxsc19w",
-            "ZXJfc3RlcBgHIAEoBSJpChNGZWF0dXJlQXZhaWxhYmlsaXR5Eg8KB2ZlYXR1",
-            "cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0aW9uGAMg",
-            "ASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIs8DChdHZXRDYXBhYmls",
-            "aXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZpY2VfaWQY",
-            "AiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
-            "bk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52MS5TY2hl",
-            "ZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUgASgOMhcu",
-            "ZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgYBiABKAUS",
-            "FQoNbmF0aXZlX2hlaWdodBgHIAEoBRIoCgZsaW1pdHMYCCADKAsyGC5kZXZp",
-            "Y2VvcHMudjEuRmllbGRMaW1pdBIzCghmZWF0dXJlcxgJIAMoCzIhLmRldmlj",
-            "ZW9wcy52MS5GZWF0dXJlQXZhaWxhYmlsaXR5EjUKDm91dHB1dF9mb3JtYXRz",
-            "GAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0Cg9wcmVj",
-            "aXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9k",
-            "ZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IlsKC1BoYXNlTWVt",
-            "b3J5EiIKBXBoYXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEigKBm5l",
-            "ZWRlZBgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlIvUEChpWYWxp",
-            "ZGF0ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9s",
-            "YXRpb25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlv",
-            "bGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3Rp",
-            "dmVfc2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNl",
-            "dHRpbmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52",
-            "MS5QaGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxh",
-            "Y2VtZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVt",
-            "b3J5GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1h",
-            "dGVkX2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
-            "EiYKB2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxk",
-            "ZWdyYWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24S",
-            "LwoMcGhhc2VfbWVtb3J5GAwgAygLMhkuZGV2aWNlb3BzLnYxLlBoYXNlTWVt",
-            "b3J5EjIKEGF2YWlsYWJsZV9tZW1vcnkYDSABKAsyGC5kZXZpY2VvcHMudjEu",
-            "Qnl0ZUZpZ3VyZRIRCgRmaXRzGA4gASgISACIAQFCBwoFX2ZpdHMiywIKGlBy",
-            "ZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2",
-            "aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgLMiEu",
-            "ZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgYAyAB",
-            "KAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUgASgL",
-            "MhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcgASgL",
-            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQY",
-            "BiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93aWR0",
-            "aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZRIp",
-            "CgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQiPQoS",
-            "VmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNlb3Bz",
-            "LnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJc2ln",
-            "bmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRlEg4K",
-            "BnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUucHJv",
-            "dG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRlcm1h",
-            "cmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiABKAES",
-            "EgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQKHUdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgBIAEo",
-            "CRIQCghtb2RlbF9pZBgCIAEoCSL3AQoTSW5mZXJlbmNlU3RhdGlzdGljcxIR",
-            "CglkZXZpY2VfaWQYASABKAkSEAoIbW9kZWxfaWQYAiABKAkSLgoKc2luY2Vf",
-            "dGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoPY29t",
-            "cGxldGVkX2NvdW50GAQgASgDEhQKDGZhaWxlZF9jb3VudBgFIAEoAxIXCg9j",
-            "YW5jZWxsZWRfY291bnQYBiABKAMSEwoLaW1hZ2VfY291bnQYByABKAMSLgoE",
-            "c3RlcBgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3Mi",
-            "mAUKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZRIXCg9jb21wbGV0",
-            "ZWRfY291bnQYASABKAMSFAoMZmFpbGVkX2NvdW50GAIgASgDEhcKD2NhbmNl",
-            "bGxlZF9jb3VudBgDIAEoAxITCgtpbWFnZV9jb3VudBgEIAEoAxIvCgVxdWV1",
-            "ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoE",
-            "bG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MS",
-            "NQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
-            "dGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRp",
-            "b25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIgLmRldmljZW9wcy52MS5E",
-            "dXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2ltYWdlGAogASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIwCgZjYW5jZWwYCyABKAsy",
-            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEhcKD3RleHRfY2Fj",
-            "aGVfaGl0cxgMIAEoAxI3Cg1wcmVwYXJlX2lucHV0GA0gASgLMiAuZGV2aWNl",
-            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgpzaW5jZV90aW1lGA4gASgL",
-            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCghieV9tb2RlbBgPIAMo",
-            "CzIhLmRldmljZW9wcy52MS5JbmZlcmVuY2VTdGF0aXN0aWNzKo4BCg5TaWdu",
-            "YXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIb",
-            "ChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9TVEFU",
-            "RV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9LRU4Q",
-            "AzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5k",
-            "ZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmljZW9w",
-            "cy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVy",
-            "YXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVz",
-            "dBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJL",
-            "CghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRlQmF0",
-            "Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZp",
-            "Y2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmlld0Nv",
-            "bnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
-            "UmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVz",
-            "cG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJpZnlJ",
-            "bWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25z",
-            "ZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0",
-            "aW9ucy5WMWIGcHJvdG8z"));
+            "B29wdGlvbnMYBSABKAkSFQoNb3B0aW9uX2ZpZWxkcxgIIAMoCRIxCgphbGdv",
+            "cml0aG1zGAkgAygOMh0uZGV2aWNlb3BzLnYxLlNvbHZlckFsZ29yaXRobRIU",
+            "Cgx0YWtlc19zaWdtYXMYCiABKAgSEgoKbW9zdF9zdGVwcxgLIAEoBRISCgpz",
+            "dG9jaGFzdGljGAYgASgIEhYKDmNhbGxzX3Blcl9zdGVwGAcgASgFImkKE0Zl",
+            "YXR1cmVBdmFpbGFiaWxpdHkSDwoHZmVhdHVyZRgBIAEoCRIRCglhdmFpbGFi",
+            "bGUYAiABKAgSEwoLZXhwbGFuYXRpb24YAyABKAkSGQoRZXhjbHVkZWRfZmVh",
+            "dHVyZXMYBCADKAkizwMKF0dldENhcGFiaWxpdGllc1Jlc3BvbnNlEhAKCG1v",
+            "ZGVsX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIrCgVtb2RlcxgDIAMo",
+            "DjIcLmRldmljZW9wcy52MS5HZW5lcmF0aW9uTW9kZRI1CgpzY2hlZHVsZXJz",
+            "GAQgAygLMiEuZGV2aWNlb3BzLnYxLlNjaGVkdWxlckNhcGFiaWxpdHkSMgoR",
+            "ZGVmYXVsdF9zY2hlZHVsZXIYBSABKA4yFy5kZXZpY2VvcHMudjEuU2NoZWR1",
+            "bGVyEhQKDG5hdGl2ZV93aWR0aBgGIAEoBRIVCg1uYXRpdmVfaGVpZ2h0GAcg",
+            "ASgFEigKBmxpbWl0cxgIIAMoCzIYLmRldmljZW9wcy52MS5GaWVsZExpbWl0",
+            "EjMKCGZlYXR1cmVzGAkgAygLMiEuZGV2aWNlb3BzLnYxLkZlYXR1cmVBdmFp",
+            "bGFiaWxpdHkSNQoOb3V0cHV0X2Zvcm1hdHMYCiADKA4yHS5kZXZpY2VvcHMu",
+            "djEuSW1hZ2VGaWxlRm9ybWF0EjQKD3ByZWNpc2lvbl9tb2RlcxgLIAMoDjIb",
+            "LmRldmljZW9wcy52MS5QcmVjaXNpb25Nb2RlIksKGVZhbGlkYXRlR2VuZXJh",
+            "dGlvblJlcXVlc3QSLgoHcmVxdWVzdBgBIAEoCzIdLmRldmljZW9wcy52MS5H",
+            "ZW5lcmF0ZVJlcXVlc3QiWwoLUGhhc2VNZW1vcnkSIgoFcGhhc2UYASABKA4y",
+            "Ey5kZXZpY2VvcHMudjEuUGhhc2USKAoGbmVlZGVkGAIgASgLMhguZGV2aWNl",
+            "b3BzLnYxLkJ5dGVGaWd1cmUi9QQKGlZhbGlkYXRlR2VuZXJhdGlvblJlc3Bv",
+            "bnNlEg0KBXZhbGlkGAEgASgIEjkKCnZpb2xhdGlvbnMYAiADKAsyJS5nb29n",
+            "bGUucnBjLkJhZFJlcXVlc3QuRmllbGRWaW9sYXRpb24SGgoSdmlvbGF0aW9u",
+            "c19vbWl0dGVkGAMgASgFEjwKEmVmZmVjdGl2ZV9zZXR0aW5ncxgEIAEoCzIg",
+            "LmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSLAoPZXhwZWN0ZWRf",
+            "cGhhc2VzGAUgAygOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEjIKCXBsYWNlbWVu",
+            "dBgGIAEoCzIfLmRldmljZW9wcy52MS5QbGFjZW1lbnREZWNpc2lvbhIWCg5x",
+            "dWV1ZV9wb3NpdGlvbhgHIAEoBRIoCgZtZW1vcnkYCCABKAsyGC5kZXZpY2Vv",
+            "cHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24YCSABKAsy",
+            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoHZmFpbHVyZRgKIAEoCzIV",
+            "LmRldmljZW9wcy52MS5GYWlsdXJlEi8KDGRlZ3JhZGF0aW9ucxgLIAMoCzIZ",
+            "LmRldmljZW9wcy52MS5EZWdyYWRhdGlvbhIvCgxwaGFzZV9tZW1vcnkYDCAD",
+            "KAsyGS5kZXZpY2VvcHMudjEuUGhhc2VNZW1vcnkSMgoQYXZhaWxhYmxlX21l",
+            "bW9yeRgNIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEhEKBGZpdHMY",
+            "DiABKAhIAIgBAUIHCgVfZml0cyLLAgoaUHJldmlld0NvbnRyb2xJbWFnZVJl",
+            "cXVlc3QSJwoFaW1hZ2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFn",
+            "ZRI3CgxwcmVwcm9jZXNzb3IYAiABKAsyIS5kZXZpY2VvcHMudjEuQ29udHJv",
+            "bFByZXByb2Nlc3NvchISCgV3aWR0aBgDIAEoBUgAiAEBEhMKBmhlaWdodBgE",
+            "IAEoBUgBiAEBEioKB29wdGlvbnMYBSABKAsyGS5kZXZpY2VvcHMudjEuV29y",
+            "a09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVs",
+            "aXZlcnlPcHRpb25zEjAKCXBsYWNlbWVudBgGIAEoCzIdLmRldmljZW9wcy52",
+            "MS5EZXZpY2VQbGFjZW1lbnRCCAoGX3dpZHRoQgkKB19oZWlnaHQiSAobUHJl",
+            "dmlld0NvbnRyb2xJbWFnZVJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2",
+            "aWNlb3BzLnYxLlNlc3Npb25FdmVudCI9ChJWZXJpZnlJbWFnZVJlcXVlc3QS",
+            "JwoFaW1hZ2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZSL3AQoT",
+            "VmVyaWZ5SW1hZ2VSZXNwb25zZRIvCglzaWduYXR1cmUYASABKA4yHC5kZXZp",
+            "Y2VvcHMudjEuU2lnbmF0dXJlU3RhdGUSDgoGc2lnbmVyGAIgASgJEi0KCXNp",
+            "Z25fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJ",
+            "Z2VuZXJhdG9yGAQgASgJEhcKD3dhdGVybWFya19mb3VuZBgFIAEoCBIcChR3",
+            "YXRlcm1hcmtfY29uZmlkZW5jZRgGIAEoARISCgpwYXJhbWV0ZXJzGAcgASgJ",
+            "EhIKCnNlc3Npb25faWQYCCABKAkiRAodR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
+            "c1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEhAKCG1vZGVsX2lkGAIgASgJ",
+            "IvcBChNJbmZlcmVuY2VTdGF0aXN0aWNzEhEKCWRldmljZV9pZBgBIAEoCRIQ",
+            "Cghtb2RlbF9pZBgCIAEoCRIuCgpzaW5jZV90aW1lGAMgASgLMhouZ29vZ2xl",
+            "LnByb3RvYnVmLlRpbWVzdGFtcBIXCg9jb21wbGV0ZWRfY291bnQYBCABKAMS",
+            "FAoMZmFpbGVkX2NvdW50GAUgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgGIAEo",
+            "AxITCgtpbWFnZV9jb3VudBgHIAEoAxIuCgRzdGVwGAggASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcyKYBQoeR2V0SW5mZXJlbmNlU3Rh",
+            "dGlzdGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxm",
+            "YWlsZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMK",
+            "C2ltYWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3Bz",
+            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEo",
+            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgI",
+            "IAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVj",
+            "b2RlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2",
+            "CgxlbmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
+            "dGF0aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJh",
+            "dGlvblN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDEjcKDXBy",
+            "ZXBhcmVfaW5wdXQYDSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
+            "aXN0aWNzEi4KCnNpbmNlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYu",
+            "VGltZXN0YW1wEjMKCGJ5X21vZGVsGA8gAygLMiEuZGV2aWNlb3BzLnYxLklu",
+            "ZmVyZW5jZVN0YXRpc3RpY3MqjgEKDlNpZ25hdHVyZVN0YXRlEh8KG1NJR05B",
+            "VFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsKF1NJR05BVFVSRV9TVEFURV9U",
+            "UlVTVEVEEAESIgoeU0lHTkFUVVJFX1NUQVRFX1VOS05PV05fU0lHTkVSEAIS",
+            "GgoWU0lHTkFUVVJFX1NUQVRFX0JST0tFThADMrsFChBJbmZlcmVuY2VTZXJ2",
+            "aWNlEl4KD0dldENhcGFiaWxpdGllcxIkLmRldmljZW9wcy52MS5HZXRDYXBh",
+            "YmlsaXRpZXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldENhcGFiaWxpdGll",
+            "c1Jlc3BvbnNlEmcKElZhbGlkYXRlR2VuZXJhdGlvbhInLmRldmljZW9wcy52",
+            "MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0GiguZGV2aWNlb3BzLnYxLlZh",
+            "bGlkYXRlR2VuZXJhdGlvblJlc3BvbnNlEksKCEdlbmVyYXRlEh0uZGV2aWNl",
+            "b3BzLnYxLkdlbmVyYXRlUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZW5lcmF0",
+            "ZVJlc3BvbnNlMAESWgoNR2VuZXJhdGVCYXRjaBIiLmRldmljZW9wcy52MS5H",
+            "ZW5lcmF0ZUJhdGNoUmVxdWVzdBojLmRldmljZW9wcy52MS5HZW5lcmF0ZUJh",
+            "dGNoUmVzcG9uc2UwARJsChNQcmV2aWV3Q29udHJvbEltYWdlEiguZGV2aWNl",
+            "b3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0GikuZGV2aWNlb3Bz",
+            "LnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZTABElIKC1ZlcmlmeUlt",
+            "YWdlEiAuZGV2aWNlb3BzLnYxLlZlcmlmeUltYWdlUmVxdWVzdBohLmRldmlj",
+            "ZW9wcy52MS5WZXJpZnlJbWFnZVJlc3BvbnNlEnMKFkdldEluZmVyZW5jZVN0",
+            "YXRpc3RpY3MSKy5kZXZpY2VvcHMudjEuR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
+            "c1JlcXVlc3QaLC5kZXZpY2VvcHMudjEuR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
+            "c1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -158,7 +160,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchRequest), global::DeviceOperations.V1.GenerateBatchRequest.Parser, new[]{ "Template", "Items", "Matrix", "Options", "Delivery", "Placement", "Computation", "Postprocessing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchResponse), global::DeviceOperations.V1.GenerateBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesRequest), global::DeviceOperations.V1.GetCapabilitiesRequest.Parser, new[]{ "ModelId", "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "TimestepSpacings", "Options", "Stochastic", "CallsPerStep" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "TimestepSpacings", "Options", "OptionFields", "Algorithms", "TakesSigmas", "MostSteps", "Stochastic", "CallsPerStep" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureAvailability), global::DeviceOperations.V1.FeatureAvailability.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
@@ -2060,6 +2062,10 @@ namespace DeviceOperations.V1 {
       spacings_ = other.spacings_.Clone();
       timestepSpacings_ = other.timestepSpacings_.Clone();
       options_ = other.options_;
+      optionFields_ = other.optionFields_.Clone();
+      algorithms_ = other.algorithms_.Clone();
+      takesSigmas_ = other.takesSigmas_;
+      mostSteps_ = other.mostSteps_;
       stochastic_ = other.stochastic_;
       callsPerStep_ = other.callsPerStep_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -2141,6 +2147,64 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "option_fields" field.</summary>
+    public const int OptionFieldsFieldNumber = 8;
+    private static readonly pb::FieldCodec<string> _repeated_optionFields_codec
+        = pb::FieldCodec.ForString(66);
+    private readonly pbc::RepeatedField<string> optionFields_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// What it reads of that field ("solver.order"). At most 16 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> OptionFields {
+      get { return optionFields_; }
+    }
+
+    /// <summary>Field number for the "algorithms" field.</summary>
+    public const int AlgorithmsFieldNumber = 9;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SolverAlgorithm> _repeated_algorithms_codec
+        = pb::FieldCodec.ForEnum(74, x => (int) x, x => (global::DeviceOperations.V1.SolverAlgorithm) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SolverAlgorithm> algorithms_ = new pbc::RepeatedField<global::DeviceOperations.V1.SolverAlgorithm>();
+    /// <summary>
+    /// Algorithms of `solver` that it has beside the model's own. At most 16 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.SolverAlgorithm> Algorithms {
+      get { return algorithms_; }
+    }
+
+    /// <summary>Field number for the "takes_sigmas" field.</summary>
+    public const int TakesSigmasFieldNumber = 10;
+    private bool takesSigmas_;
+    /// <summary>
+    /// Whether it can be told its noise levels (SchedulerSettings.sigmas).
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool TakesSigmas {
+      get { return takesSigmas_; }
+      set {
+        takesSigmas_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "most_steps" field.</summary>
+    public const int MostStepsFieldNumber = 11;
+    private int mostSteps_;
+    /// <summary>
+    /// Most steps that it can do.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int MostSteps {
+      get { return mostSteps_; }
+      set {
+        mostSteps_ = value;
+      }
+    }
+
     /// <summary>Field number for the "stochastic" field.</summary>
     public const int StochasticFieldNumber = 6;
     private bool stochastic_;
@@ -2191,6 +2255,10 @@ namespace DeviceOperations.V1 {
       if(!spacings_.Equals(other.spacings_)) return false;
       if(!timestepSpacings_.Equals(other.timestepSpacings_)) return false;
       if (Options != other.Options) return false;
+      if(!optionFields_.Equals(other.optionFields_)) return false;
+      if(!algorithms_.Equals(other.algorithms_)) return false;
+      if (TakesSigmas != other.TakesSigmas) return false;
+      if (MostSteps != other.MostSteps) return false;
       if (Stochastic != other.Stochastic) return false;
       if (CallsPerStep != other.CallsPerStep) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -2205,6 +2273,10 @@ namespace DeviceOperations.V1 {
       hash ^= spacings_.GetHashCode();
       hash ^= timestepSpacings_.GetHashCode();
       if (Options.Length != 0) hash ^= Options.GetHashCode();
+      hash ^= optionFields_.GetHashCode();
+      hash ^= algorithms_.GetHashCode();
+      if (TakesSigmas != false) hash ^= TakesSigmas.GetHashCode();
+      if (MostSteps != 0) hash ^= MostSteps.GetHashCode();
       if (Stochastic != false) hash ^= Stochastic.GetHashCode();
       if (CallsPerStep != 0) hash ^= CallsPerStep.GetHashCode();
       if (_unknownFields != null) {
@@ -2247,6 +2319,16 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteInt32(CallsPerStep);
       }
+      optionFields_.WriteTo(output, _repeated_optionFields_codec);
+      algorithms_.WriteTo(output, _repeated_algorithms_codec);
+      if (TakesSigmas != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(TakesSigmas);
+      }
+      if (MostSteps != 0) {
+        output.WriteRawTag(88);
+        output.WriteInt32(MostSteps);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2279,6 +2361,16 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteInt32(CallsPerStep);
       }
+      optionFields_.WriteTo(ref output, _repeated_optionFields_codec);
+      algorithms_.WriteTo(ref output, _repeated_algorithms_codec);
+      if (TakesSigmas != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(TakesSigmas);
+      }
+      if (MostSteps != 0) {
+        output.WriteRawTag(88);
+        output.WriteInt32(MostSteps);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2299,6 +2391,14 @@ namespace DeviceOperations.V1 {
       size += timestepSpacings_.CalculateSize(_repeated_timestepSpacings_codec);
       if (Options.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(Options);
+      }
+      size += optionFields_.CalculateSize(_repeated_optionFields_codec);
+      size += algorithms_.CalculateSize(_repeated_algorithms_codec);
+      if (TakesSigmas != false) {
+        size += 1 + 1;
+      }
+      if (MostSteps != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MostSteps);
       }
       if (Stochastic != false) {
         size += 1 + 1;
@@ -2328,6 +2428,14 @@ namespace DeviceOperations.V1 {
       timestepSpacings_.Add(other.timestepSpacings_);
       if (other.Options.Length != 0) {
         Options = other.Options;
+      }
+      optionFields_.Add(other.optionFields_);
+      algorithms_.Add(other.algorithms_);
+      if (other.TakesSigmas != false) {
+        TakesSigmas = other.TakesSigmas;
+      }
+      if (other.MostSteps != 0) {
+        MostSteps = other.MostSteps;
       }
       if (other.Stochastic != false) {
         Stochastic = other.Stochastic;
@@ -2384,6 +2492,23 @@ namespace DeviceOperations.V1 {
             CallsPerStep = input.ReadInt32();
             break;
           }
+          case 66: {
+            optionFields_.AddEntriesFrom(input, _repeated_optionFields_codec);
+            break;
+          }
+          case 74:
+          case 72: {
+            algorithms_.AddEntriesFrom(input, _repeated_algorithms_codec);
+            break;
+          }
+          case 80: {
+            TakesSigmas = input.ReadBool();
+            break;
+          }
+          case 88: {
+            MostSteps = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -2431,6 +2556,23 @@ namespace DeviceOperations.V1 {
           }
           case 56: {
             CallsPerStep = input.ReadInt32();
+            break;
+          }
+          case 66: {
+            optionFields_.AddEntriesFrom(ref input, _repeated_optionFields_codec);
+            break;
+          }
+          case 74:
+          case 72: {
+            algorithms_.AddEntriesFrom(ref input, _repeated_algorithms_codec);
+            break;
+          }
+          case 80: {
+            TakesSigmas = input.ReadBool();
+            break;
+          }
+          case 88: {
+            MostSteps = input.ReadInt32();
             break;
           }
         }

@@ -284,6 +284,10 @@ class SchedulerCapability(_message.Message):
     SPACINGS_FIELD_NUMBER: _builtins.int
     TIMESTEP_SPACINGS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    OPTION_FIELDS_FIELD_NUMBER: _builtins.int
+    ALGORITHMS_FIELD_NUMBER: _builtins.int
+    TAKES_SIGMAS_FIELD_NUMBER: _builtins.int
+    MOST_STEPS_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
     CALLS_PER_STEP_FIELD_NUMBER: _builtins.int
     scheduler: _sampling_pb2.Scheduler.ValueType
@@ -291,6 +295,10 @@ class SchedulerCapability(_message.Message):
     """Name of its class in diffusers. At most 128 characters."""
     options: _builtins.str
     """Field of SchedulerSettings.options that it reads ("solver"); empty where it has none."""
+    takes_sigmas: _builtins.bool
+    """Whether it can be told its noise levels (SchedulerSettings.sigmas)."""
+    most_steps: _builtins.int
+    """Most steps that it can do."""
     stochastic: _builtins.bool
     """Whether it draws fresh noise while stepping."""
     calls_per_step: _builtins.int
@@ -303,6 +311,14 @@ class SchedulerCapability(_message.Message):
     def timestep_spacings(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.TimestepSpacing.ValueType]:
         """Timestep spacings it has beside the model's own. At most 16 elements."""
 
+    @_builtins.property
+    def option_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it reads of that field ("solver.order"). At most 16 elements."""
+
+    @_builtins.property
+    def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.SolverAlgorithm.ValueType]:
+        """Algorithms of `solver` that it has beside the model's own. At most 16 elements."""
+
     def __init__(
         self,
         *,
@@ -311,12 +327,16 @@ class SchedulerCapability(_message.Message):
         spacings: _abc.Iterable[_sampling_pb2.SigmaSpacing.ValueType] | None = ...,
         timestep_spacings: _abc.Iterable[_sampling_pb2.TimestepSpacing.ValueType] | None = ...,
         options: _builtins.str = ...,
+        option_fields: _abc.Iterable[_builtins.str] | None = ...,
+        algorithms: _abc.Iterable[_sampling_pb2.SolverAlgorithm.ValueType] | None = ...,
+        takes_sigmas: _builtins.bool = ...,
+        most_steps: _builtins.int = ...,
         stochastic: _builtins.bool = ...,
         calls_per_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_step", b"calls_per_step", "class_name", b"class_name", "options", b"options", "scheduler", b"scheduler", "spacings", b"spacings", "stochastic", b"stochastic", "timestep_spacings", b"timestep_spacings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "calls_per_step", b"calls_per_step", "class_name", b"class_name", "most_steps", b"most_steps", "option_fields", b"option_fields", "options", b"options", "scheduler", b"scheduler", "spacings", b"spacings", "stochastic", b"stochastic", "takes_sigmas", b"takes_sigmas", "timestep_spacings", b"timestep_spacings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -12,81 +12,48 @@ from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.sampling import (
+    OPTIONS,
+    AncestralOptions,
+    ChurnOptions,
+    DdimOptions,
+    GuidanceSettings,
+    LinearMultistepOptions,
+    Scheduler,
+    SchedulerFacts,
+    SchedulerSettings,
+    SigmaSpacing,
+    SolverAlgorithm,
+    SolverOptions,
+    TimestepSpacing,
+)
 from domains.limits import default_of
 from domains.model.types import ModelType
 from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
 
+# What comes from beside this module; what is defined here is public as well.
+__all__ = [
+    "OPTIONS",
+    "AncestralOptions",
+    "ChurnOptions",
+    "DdimOptions",
+    "GuidanceSettings",
+    "LinearMultistepOptions",
+    "Scheduler",
+    "SchedulerFacts",
+    "SchedulerSettings",
+    "SigmaSpacing",
+    "SolverAlgorithm",
+    "SolverOptions",
+    "TimestepSpacing",
+]
+
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
-
-
-class SigmaSpacing(Enum):
-    """How noise levels are spread over the steps."""
-
-    MODEL = "model"  # as the model's own scheduler configuration says
-    EVEN = "even"  # those of the timesteps, whatever that configuration says
-    KARRAS = "karras"
-    EXPONENTIAL = "exponential"
-    BETA = "beta"
-
-
-@dataclass(frozen=True)
-class SchedulerFacts:
-    """What is known about a scheduler; tests hold it against the library's classes.
-
-    `sampler_name` is what other programs call it. A `stochastic` one adds fresh noise at
-    every step, one that `takes_eta` as much as it is asked to. `calls_per_step` counts UNet
-    calls in a step as the user counts them. One that `reads_samples` works with models that
-    predict the picture itself.
-    """
-
-    sampler_name: str
-    spacings: frozenset[SigmaSpacing] = frozenset(SigmaSpacing)
-    stochastic: bool = False
-    takes_eta: bool = False
-    calls_per_step: int = 1
-    reads_samples: bool = True
-
-
-_PLAIN = frozenset({SigmaSpacing.MODEL, SigmaSpacing.EVEN})
-
-
-class Scheduler(Enum):
-    """The samplers, a row each; the value is the class name in diffusers."""
-
-    facts: SchedulerFacts
-
-    DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler", SchedulerFacts("DPM++ 2M")
-    DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler", SchedulerFacts("DPM++ 2S")
-    DDIM = "DDIMScheduler", SchedulerFacts("DDIM", _PLAIN, takes_eta=True)
-    EULER_DISCRETE = "EulerDiscreteScheduler", SchedulerFacts("Euler")
-    EULER_ANCESTRAL_DISCRETE = (
-        "EulerAncestralDiscreteScheduler",
-        SchedulerFacts("Euler a", _PLAIN, stochastic=True, reads_samples=False),
-    )
-    KDPM2_DISCRETE = (
-        "KDPM2DiscreteScheduler",
-        SchedulerFacts("DPM2", calls_per_step=2, reads_samples=False),
-    )
-    KDPM2_ANCESTRAL_DISCRETE = (
-        "KDPM2AncestralDiscreteScheduler",
-        SchedulerFacts("DPM2 a", stochastic=True, calls_per_step=2, reads_samples=False),
-    )
-    HEUN_DISCRETE = "HeunDiscreteScheduler", SchedulerFacts("Heun", calls_per_step=2)
-    LMS_DISCRETE = "LMSDiscreteScheduler", SchedulerFacts("LMS")
-    UNIPC_MULTISTEP = "UniPCMultistepScheduler", SchedulerFacts("UniPC")
-    DEIS_MULTISTEP = "DEISMultistepScheduler", SchedulerFacts("DEIS")
-
-    def __new__(cls, class_name: str, facts: SchedulerFacts) -> Scheduler:
-        """A member whose value is the class name alone."""
-        member = object.__new__(cls)
-        member._value_ = class_name
-        member.facts = facts
-        return member
 
 
 class Toggle(Enum):
@@ -105,40 +72,40 @@ class PrecisionMode(Enum):
     FASTEST = "fastest"  # the data type and layout this device measured as fastest
 
 
-class DdimOptions(Value, frozen=True):
-    """`eta` (0 to 1) is the share of fresh noise."""
+class ConditioningSize(Value, frozen=True):
+    """A size in pixels that a model is told."""
 
-    eta: Measure = default_of("DdimOptions.eta")
-
-
-class SchedulerSettings(Value, frozen=True):
-    """Without a `scheduler` it is the model's own. `ddim` is for DDIM alone."""
-
-    scheduler: Scheduler | None = None
-    spacing: SigmaSpacing = SigmaSpacing.MODEL
-    ddim: DdimOptions | None = None
+    width: Count = 0
+    height: Count = 0
 
 
-class GuidanceSettings(Value, frozen=True):
-    """How strongly prompts pull. A `scale` of at most 1 draws without a negative prompt."""
+class ConditioningPoint(Value, frozen=True):
+    """A point in pixels that a model is told."""
 
-    scale: Measure = default_of("GuidanceSettings.scale")
-    rescale: Measure = default_of("GuidanceSettings.rescale")
+    left: Count = 0
+    top: Count = 0
 
-    @property
-    def guided(self) -> bool:
-        """Whether every step also looks at the negative prompt."""
-        return self.scale > 1
+
+class SizeConditioning(Value, frozen=True):
+    """What an SDXL model is told about the picture (arXiv:2307.01952, section 2.2). A size that
+    is None is the drawn one, a point that is None the corner."""
+
+    original_size: ConditioningSize | None = None
+    target_size: ConditioningSize | None = None
+    crop_top_left: ConditioningPoint | None = None
 
 
 class SdxlSettings(Value, frozen=True):
-    """What only SDXL models have: prompts for their second text encoder.
+    """What only SDXL models have: prompts for their second text encoder, and sizes.
 
-    None means the same as the first encoder's.
+    A prompt that is None is the first encoder's; without a `size` the model is told the drawn
+    one, without a `negative_size` the same for the negative prompt.
     """
 
     prompt_2: Prompt | None = None
     negative_prompt_2: Prompt | None = None
+    size: SizeConditioning | None = None
+    negative_size: SizeConditioning | None = None
 
 
 class LoraWeight(Value, frozen=True):

@@ -28,6 +28,14 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.sampling import (
+    SCHEDULERS,
+    scheduler_capability,
+    scheduler_from_proto,
+    scheduler_to_proto,
+    sdxl_from_proto,
+    sdxl_to_proto,
+)
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
@@ -54,7 +62,6 @@ from domains.session.convert import (
 )
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
-SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
@@ -67,12 +74,6 @@ UPSCALES = EnumMap(
     types.SecondPassUpscale, generation_pb2.SecondPassUpscale, "SECOND_PASS_UPSCALE_"
 )
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
-SPACINGS = EnumMap(
-    types.SigmaSpacing,
-    sampling_pb2.SigmaSpacing,
-    "SIGMA_SPACING_",
-    zero=types.SigmaSpacing.MODEL,
-)
 
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
@@ -97,15 +98,17 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
 def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.GenerationSettings:
     """What a client asks for, unchecked; absent fields are left to their defaults."""
     output = message.output
+    scalars = scalars_from(message, types.GenerationSettings)
+    if message.scheduler.sigmas:
+        # One noise level for each, where nothing else is said.
+        scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
-        **scalars_from(message, types.GenerationSettings),
+        **scalars,
         guidance=types.GuidanceSettings(
             **scalars_from(message.guidance, types.GuidanceSettings)
         ),
-        scheduler=_scheduler_from_proto(message.scheduler),
-        sdxl=types.SdxlSettings(**scalars_from(message.sdxl, types.SdxlSettings))
-        if message.HasField("sdxl")
-        else None,
+        scheduler=scheduler_from_proto(message.scheduler),
+        sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
@@ -125,16 +128,6 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
             **scalars_from(output, OutputSettings),
             format=FORMATS.from_proto(output.format, ImageFileFormat.PNG),
         ),
-    )
-
-
-def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:
-    return types.SchedulerSettings(
-        scheduler=SCHEDULERS.optional_from_proto(message.scheduler),
-        spacing=SPACINGS.from_proto(message.spacing, types.SigmaSpacing.MODEL),
-        ddim=types.DdimOptions(**scalars_from(message.ddim, types.DdimOptions))
-        if message.HasField("ddim")
-        else None,
     )
 
 
@@ -213,16 +206,13 @@ def _is_set(message: Message, path: str) -> bool:
 
 def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.GenerationSettings:
     """Settings as a client would send them; None becomes absent."""
-    scheduler, output = settings.scheduler, settings.output
+    output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
         guidance=sampling_pb2.GuidanceSettings(
             **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
         ),
-        scheduler=sampling_pb2.SchedulerSettings(
-            scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
-            spacing=SPACINGS.to_proto(scheduler.spacing),
-        ),
+        scheduler=scheduler_to_proto(settings.scheduler),
         precision=generation_pb2.Precision(
             mode=PRECISIONS.to_proto(settings.precision),
             vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
@@ -239,8 +229,6 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             text_encoder_weight=lora.text_encoder_weight,
         )
     result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
-    if scheduler.ddim is not None:
-        result.scheduler.ddim.eta = scheduler.ddim.eta
     if settings.image_to_image is not None:
         start = settings.image_to_image
         result.image_to_image.CopyFrom(
@@ -256,8 +244,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
         varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
         result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
-        second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
-        result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
+        result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result
 
 
@@ -376,29 +363,14 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
             generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
             generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
         ],
-        schedulers=[
-            inference_pb2.SchedulerCapability(
-                scheduler=SCHEDULERS.to_proto(scheduler),
-                class_name=scheduler.value,
-                spacings=[
-                    SPACINGS.to_proto(spacing)
-                    for spacing in types.SigmaSpacing
-                    if spacing in scheduler.facts.spacings
-                    and spacing is not types.SigmaSpacing.MODEL
-                ],
-                options="ddim" if scheduler.facts.takes_eta else "",
-                stochastic=scheduler.facts.stochastic,
-                calls_per_step=scheduler.facts.calls_per_step,
-            )
-            for scheduler in found.schedulers
-        ],
+        schedulers=list(map(scheduler_capability, found.schedulers)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
         native_height=found.native_height,
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
             inference_pb2.FeatureAvailability(
-                feature=f"GenerationSettings.{feature.field}",
+                feature=feature.name,
                 available=False,
                 explanation=feature.explanation,
             )
