@@ -13,14 +13,12 @@ import torch
 
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
-from domains.inference.backends.decoding import check_latents, decode_pixels, finite
+from domains.inference.backends.decoding import check_latents, finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import encode_picture, from_pixels, read_picture
-from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
+from domains.inference.backends.encoding import read_picture
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
-from domains.inference.backends.images import Pixels
 from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
@@ -37,7 +35,7 @@ from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
-from domains.inference.backends.vae import scale_latents
+from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
 from domains.inference.backends.widening import can_widen, in_float32
@@ -87,6 +85,12 @@ class Drawing:
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
+        self._through_vae = ThroughVae(
+            self.parts.vae,
+            Tiling(self.may_tile, self.settings.vae_tiling),
+            self.context.check_stop,
+            self._note,
+        )
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
@@ -171,22 +175,7 @@ class Drawing:
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            return self._latents_of(read_picture(picture))
-
-    def _latents_of(self, image: torch.Tensor) -> CleanLatents:
-        """What the VAE makes of a picture."""
-        posterior, degradations = encode_picture(
-            self.parts.vae,
-            image,
-            check_stop=self.context.check_stop,
-            tiling=self._tiling,
-        )
-        self._note(degradations)
-        return lambda noise: scale_latents(posterior.sample(noise), self.parts.vae.config)
-
-    @property
-    def _tiling(self) -> Tiling:
-        return Tiling(self.may_tile, self.settings.vae_tiling)
+            return self._through_vae.latents(read_picture(picture))
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
@@ -204,7 +193,7 @@ class Drawing:
         latents = self._finite(draw, loops)
         self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
-            pixels = self._pixels_of(latents)
+            pixels = self._through_vae.pixels(latents)
         self.context.emit(ImageDecoded(index))
         self._begin(Phase.ENCODING_IMAGE, index)
         with self.clock.time("encode_image"):
@@ -248,12 +237,14 @@ class Drawing:
         kept = loops.kept_steps  # told once, with the first pass
         first, *others = zip(self.settings.passes, conditionings, strict=True)
         self._begin(Phase.DENOISING, index, kept)
-        latents = self._denoise(index, seed, *first, clean, loops)
+        with self.clock.time("denoise"):
+            latents = self._denoise(index, seed, *first, clean, loops)
         for settings, conditioning in others:
             if finite(latents):
                 larger = self._enlarged(index, latents, settings)
                 self._begin(Phase.SECOND_PASS, index)
-                latents = self._denoise(index, seed, settings, conditioning, larger, loops)
+                with self.clock.time("denoise"):
+                    latents = self._denoise(index, seed, settings, conditioning, larger, loops)
         return latents
 
     def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
@@ -264,42 +255,14 @@ class Drawing:
         self, index: int, latents: torch.Tensor, settings: GenerationSettings
     ) -> CleanLatents:
         """What the second pass starts from, in the size of its settings."""
-        width, height = settings.size
-        vae = self.parts.vae
+        size, through = settings.size, self._through_vae
         if resolved(self.settings.second_pass).upscale is SecondPassUpscale.LATENT:
-            scale = vae.pixels_per_latent
-            size = (height // scale, width // scale)
-            larger = enlarge_latents(latents.cpu(), *size, vae.edges)
-            return lambda noise: larger
+            return through.larger_latents(latents, *size)
         self._begin(Phase.PREPARING_INPUT, index)
         with self.clock.time("prepare_input"):
-            pixels = enlarge_pixels(self._pixels_of(latents), height, width, vae.edges)
-            return self._latents_of(from_pixels(pixels))
-
-    def _pixels_of(self, latents: torch.Tensor) -> Pixels:
-        pixels, degradations = decode_pixels(
-            self.parts.vae,
-            latents,
-            check_stop=self.context.check_stop,
-            tiling=self._tiling,
-        )
-        self._note(degradations)
-        return pixels
+            return through.latents_of_larger(latents, *size)
 
     def _denoise(
-        self,
-        index: int,
-        seed: int,
-        settings: GenerationSettings,
-        conditioning: Conditioning,
-        clean: CleanLatents | None,
-        loops: PictureLoops,
-    ) -> torch.Tensor:
-        """The latents that one pass comes to."""
-        with self.clock.time("denoise"):
-            return self._denoised(index, seed, settings, conditioning, clean, loops)
-
-    def _denoised(
         self,
         index: int,
         seed: int,

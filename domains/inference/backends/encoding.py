@@ -21,7 +21,7 @@ from domains.values import Degradation
 
 
 def read_picture(picture: PreparedPicture) -> torch.Tensor:
-    """The pixels that the front has prepared, as `from_pixels`; no format is read here.
+    """The pixels that the front has prepared, as `to_image`; no format is read here.
 
     Raises:
         Unavailable: As `read_levels`.
@@ -45,10 +45,10 @@ def read_levels(picture: PreparedPicture) -> torch.Tensor:
         raise _lost() from error
     if len(data) != size_bytes:
         raise _lost()
-    return from_pixels(np.frombuffer(data, np.uint8).reshape(picture.height, picture.width, 3))
+    return to_image(np.frombuffer(data, np.uint8).reshape(picture.height, picture.width, 3))
 
 
-def from_pixels(pixels: Pixels) -> torch.Tensor:
+def to_image(pixels: Pixels) -> torch.Tensor:
     """A picture as a VAE reads it; the arithmetic is that of diffusers' `VaeImageProcessor`.
 
     Args:

@@ -28,6 +28,7 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
 from domains.inference.convert.sampling import (
     SCHEDULERS,
     scheduler_capability,
@@ -70,9 +71,6 @@ PRECISIONS = EnumMap(
     zero=types.PrecisionMode.OPEN,
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
-UPSCALES = EnumMap(
-    types.SecondPassUpscale, generation_pb2.SecondPassUpscale, "SECOND_PASS_UPSCALE_"
-)
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 
 
@@ -115,7 +113,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
         else None,
-        second_pass=_second_pass_from_proto(message.second_pass)
+        second_pass=second_pass_from_proto(message.second_pass)
         if message.HasField("second_pass")
         else None,
         variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
@@ -135,18 +133,6 @@ def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImag
     return types.ImageToImage(
         **scalars_from(message, types.ImageToImage),
         fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
-    )
-
-
-def _second_pass_from_proto(message: generation_pb2.SecondPass) -> types.SecondPass:
-    return types.SecondPass(
-        **scalars_from(message, types.SecondPass),
-        upscale=UPSCALES.from_proto(message.upscale, types.SecondPassUpscale.LATENT),
-        guidance=types.GuidanceSettings(
-            **scalars_from(message.guidance, types.GuidanceSettings)
-        )
-        if message.HasField("guidance")
-        else None,
     )
 
 
@@ -239,22 +225,12 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             )
         )
     if settings.second_pass is not None:
-        result.second_pass.CopyFrom(_second_pass_to_proto(settings.second_pass))
+        result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))
     if settings.variation is not None:
         varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
         result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
         result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
-    return result
-
-
-def _second_pass_to_proto(again: types.SecondPass) -> generation_pb2.SecondPass:
-    result = generation_pb2.SecondPass(
-        **scalars_of(again, generation_pb2.SecondPass), upscale=UPSCALES.to_proto(again.upscale)
-    )
-    if again.guidance is not None:
-        guidance = scalars_of(again.guidance, sampling_pb2.GuidanceSettings)
-        result.guidance.CopyFrom(sampling_pb2.GuidanceSettings(**guidance))
     return result
 
 

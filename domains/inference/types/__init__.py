@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
 from domains.inference.types.sampling import (
     OPTIONS,
     AncestralOptions,
@@ -44,6 +45,9 @@ __all__ = [
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
+    "SecondPass",
+    "SecondPassUpscale",
+    "SeedVariation",
     "SigmaSpacing",
     "SolverAlgorithm",
     "SolverOptions",
@@ -128,34 +132,6 @@ class ImageToImage(Value, frozen=True):
     image: PictureFile | None = None
 
 
-class SeedVariation(Value, frozen=True):
-    """Noise between that of the picture's own seed (`strength` 0) and of another (1)."""
-
-    seed: Seed = 0
-    strength: Share = default_of("SeedVariation.strength")
-
-
-class SecondPassUpscale(Enum):
-    """How what a second pass starts from comes to be."""
-
-    LATENT = "latent"
-    PIXELS = "pixels"
-
-
-class SecondPass(Value, frozen=True):
-    """Draw again, `scale` times as large (1 to 4), of which `strength` (0 to 1) is noised away.
-
-    `steps` and `guidance` are the first pass's where they are None; resolved settings have
-    them.
-    """
-
-    scale: Measure = default_of("SecondPass.scale")
-    upscale: SecondPassUpscale = SecondPassUpscale.LATENT
-    strength: Share = default_of("SecondPass.strength")
-    steps: Count | None = None
-    guidance: GuidanceSettings | None = None
-
-
 class ControlNetGuidance(Value, frozen=True):
     """A ControlNet and its share: how strongly it works, and between which shares of the steps.
 
@@ -224,7 +200,7 @@ class GenerationSettings(Value, frozen=True):
         if again is None:
             return (self,)
         first = replace(self, second_pass=None)
-        width, height = (_enlarged(edge, again.scale) for edge in self.size)
+        width, height = (again.enlarged(edge) for edge in self.size)
         second = replace(
             first,
             width=width,
@@ -252,11 +228,6 @@ class GenerationSettings(Value, frozen=True):
     def skipped_steps(self) -> int:
         """Steps of the schedule that are left out at its beginning."""
         return self.steps - self.steps_taken
-
-
-def _enlarged(edge: int, scale: float) -> int:
-    """An edge of a second pass in pixels: the closest multiple of 8, the larger of two."""
-    return int(edge * scale / 8 + 0.5) * 8
 
 
 def resolved(value: T | None) -> T:

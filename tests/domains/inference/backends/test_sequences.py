@@ -39,7 +39,7 @@ def _scheduler(chance: random.Random) -> dict[str, Any]:
     scheduler = chance.choice(list(Scheduler))
     spacing = chance.choice(sorted(scheduler.facts.spacings, key=lambda one: one.value))
     eta = DdimOptions(0.7) if scheduler is Scheduler.DDIM else None
-    return {"scheduler": SchedulerSettings(scheduler, SigmaSpacing(spacing), eta)}
+    return {"scheduler": SchedulerSettings(scheduler, SigmaSpacing(spacing), ddim=eta)}
 
 
 def _loras(chance: random.Random) -> dict[str, Any]:
