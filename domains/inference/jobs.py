@@ -171,5 +171,5 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and (image.width, image.height) == settings.size
+            and (image.width, image.height) == settings.result_size
         )

@@ -28,6 +28,7 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
 from domains.inference.convert.sampling import (
     SCHEDULERS,
     scheduler_capability,
@@ -121,6 +122,12 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         ),
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
+        else None,
+        second_pass=second_pass_from_proto(message.second_pass)
+        if message.HasField("second_pass")
+        else None,
+        variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
+        if message.HasField("variation")
         else None,
         control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
@@ -227,6 +234,11 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
                 fit=FITS.to_proto(start.fit),
             )
         )
+    if settings.second_pass is not None:
+        result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))
+    if settings.variation is not None:
+        varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
+        result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
         result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result

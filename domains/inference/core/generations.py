@@ -34,6 +34,7 @@ from domains.inference.core.resolution import (
     with_picture,
 )
 from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.second_pass import check_result_size, check_steps
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
@@ -208,6 +209,7 @@ class Generations:
             *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
+            *check_steps(settings, scheduler_of(settings, model), "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
@@ -216,11 +218,13 @@ class Generations:
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
-        size = (settings.width or model.native_width, settings.height or model.native_height)
-        controls = await prepare_controls(self._pictures, request, settings, size)
-        settings = controls.settings
+        settings = resolve(settings, model, self._random_seed)
+        violations = [*check_result_size(settings, "settings")]
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        controls = await prepare_controls(self._pictures, request, settings, settings.size)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed),
+            controls.settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
@@ -254,7 +258,7 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=job.settings.steps_taken,
+            steps=sum(each.steps_taken for each in job.settings.passes),
             work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
@@ -271,7 +275,7 @@ class Generations:
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(loading, picture=resolved.picture is not None)
+        return expected_phases(loading, resolved.job.settings)
 
     async def _draw(
         self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
@@ -308,9 +312,9 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         prepared = (
-            {}
-            if settings.image_to_image is None
-            else {Phase.PREPARING_INPUT: times.prepare_input}
+            {Phase.PREPARING_INPUT: times.prepare_input}
+            if Phase.PREPARING_INPUT in expected_phases((), settings)
+            else {}
         )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),

@@ -8,9 +8,11 @@ from enum import Enum
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
 from domains.inference.types.sampling import (
     OPTIONS,
     AncestralOptions,
@@ -43,6 +45,9 @@ __all__ = [
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
+    "SecondPass",
+    "SecondPassUpscale",
+    "SeedVariation",
     "SigmaSpacing",
     "SolverAlgorithm",
     "SolverOptions",
@@ -182,6 +187,10 @@ class GenerationSettings(Value, frozen=True):
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    second_pass: SecondPass | None = None
+    seamless_horizontally: bool = False
+    seamless_vertically: bool = False
+    variation: SeedVariation | None = None
     control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
@@ -203,6 +212,30 @@ class GenerationSettings(Value, frozen=True):
     def size(self) -> tuple[int, int]:
         """Width and height of resolved settings."""
         return resolved(self.width), resolved(self.height)
+
+    @property
+    def passes(self) -> tuple[GenerationSettings, ...]:
+        """What each picture of resolved settings goes through, a generation each: the second is
+        image-to-image of what the first has drawn."""
+        again = self.second_pass
+        if again is None:
+            return (self,)
+        first = replace(self, second_pass=None)
+        width, height = (again.enlarged(edge) for edge in self.size)
+        second = replace(
+            first,
+            width=width,
+            height=height,
+            steps=resolved(again.steps),
+            guidance=resolved(again.guidance),
+            image_to_image=ImageToImage(again.strength),
+        )
+        return first, second
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height in which the pictures of resolved settings come out."""
+        return self.passes[-1].size
 
     @property
     def steps_taken(self) -> int:

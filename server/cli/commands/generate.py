@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SPACINGS
+from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SEAMLESS, SPACINGS
 from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
@@ -139,6 +139,28 @@ def generate(
     ] = None,
     eta: Annotated[
         float | None, typer.Option(metavar="X", help="DDIM's share of fresh noise.")
+    ] = None,
+    variation_seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Another seed, to whose noise each picture's goes."),
+    ] = None,
+    variation_strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How far it goes: 0 not at all, 1 all the way."),
+    ] = None,
+    seamless: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"Edges continue at the opposite ones: {', '.join(SEAMLESS)}."
+        ),
+    ] = None,
+    second_pass: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Draw again, so many times as large; more by --set second_pass.strength"
+            " and the like.",
+        ),
     ] = None,
     clip_skip: Annotated[
         int | None,
@@ -271,6 +293,10 @@ def generate(
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
         embeddings=tuple(embedding or ()),
+        variation_seed=variation_seed,
+        variation_strength=variation_strength,
+        seamless=seamless,
+        second_pass=second_pass,
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
         start=StartOptions(image=image, strength=strength, fit=fit),
         assignments=tuple(assignment or ()),

@@ -231,11 +231,11 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Latents are enlarged.
+    /// Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5.
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_LATENT")] Latent = 1,
     /// <summary>
-    /// Pixels are enlarged with Lanczos.
+    /// The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on.
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_PIXELS")] Pixels = 2,
     /// <summary>
@@ -3384,7 +3384,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Draw again, larger, from the first picture.
+  /// Draw again, larger, from the first picture: as image-to-image of it with the same seed.
+  /// Excludes inpainting.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SecondPass : pb::IMessage<SecondPass>
@@ -3444,7 +3445,8 @@ namespace DeviceOperations.V1 {
 
     private double scale_;
     /// <summary>
-    /// How much larger. Range: 1 to 4. Default: 2.
+    /// How much larger along each edge, rounded to the closest size that width and height can
+    /// have, which it may not exceed. Range: 1 to 4. Default: 2.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3504,7 +3506,8 @@ namespace DeviceOperations.V1 {
 
     private double strength_;
     /// <summary>
-    /// How much is noised away. Range: 0 to 1. Default: 0.5.
+    /// How much is noised away. Of the steps only the last strength times steps, rounded down,
+    /// are done; that must be at least 1. Range: 0 to 1. Default: 0.5.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3534,7 +3537,7 @@ namespace DeviceOperations.V1 {
 
     private int steps_;
     /// <summary>
-    /// Absent means as the first pass. Range: 1 to 150.
+    /// Steps of its whole schedule; absent means as the first pass. Range: 1 to 150.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3844,7 +3847,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Noise between two seeds.
+  /// Noise between two seeds: all that is drawn before the first step. What stochastic samplers
+  /// draw later is that of the picture's own seed.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SeedVariation : pb::IMessage<SeedVariation>
@@ -3898,7 +3902,7 @@ namespace DeviceOperations.V1 {
     public const int SeedFieldNumber = 1;
     private long seed_;
     /// <summary>
-    /// The other seed. Range: 0 to 4294967295.
+    /// The other seed, the same for every picture. Range: 0 to 4294967295.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -116,9 +116,9 @@ class _SecondPassUpscaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     SECOND_PASS_UPSCALE_UNSPECIFIED: _SecondPassUpscale.ValueType  # 0
     """LATENT."""
     SECOND_PASS_UPSCALE_LATENT: _SecondPassUpscale.ValueType  # 1
-    """Latents are enlarged."""
+    """Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5."""
     SECOND_PASS_UPSCALE_PIXELS: _SecondPassUpscale.ValueType  # 2
-    """Pixels are enlarged with Lanczos."""
+    """The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
     SECOND_PASS_UPSCALE_MODEL: _SecondPassUpscale.ValueType  # 3
     """Pixels are enlarged by a model."""
 
@@ -128,9 +128,9 @@ class SecondPassUpscale(_SecondPassUpscale, metaclass=_SecondPassUpscaleEnumType
 SECOND_PASS_UPSCALE_UNSPECIFIED: SecondPassUpscale.ValueType  # 0
 """LATENT."""
 SECOND_PASS_UPSCALE_LATENT: SecondPassUpscale.ValueType  # 1
-"""Latents are enlarged."""
+"""Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5."""
 SECOND_PASS_UPSCALE_PIXELS: SecondPassUpscale.ValueType  # 2
-"""Pixels are enlarged with Lanczos."""
+"""The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
 SECOND_PASS_UPSCALE_MODEL: SecondPassUpscale.ValueType  # 3
 """Pixels are enlarged by a model."""
 Global___SecondPassUpscale: _TypeAlias = SecondPassUpscale  # noqa: Y015
@@ -601,7 +601,9 @@ Global___SdxlSettings: _TypeAlias = SdxlSettings  # noqa: Y015
 
 @_typing.final
 class SecondPass(_message.Message):
-    """Draw again, larger, from the first picture."""
+    """Draw again, larger, from the first picture: as image-to-image of it with the same seed.
+    Excludes inpainting.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -612,15 +614,19 @@ class SecondPass(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     GUIDANCE_FIELD_NUMBER: _builtins.int
     scale: _builtins.float
-    """How much larger. Range: 1 to 4. Default: 2."""
+    """How much larger along each edge, rounded to the closest size that width and height can
+    have, which it may not exceed. Range: 1 to 4. Default: 2.
+    """
     upscale: Global___SecondPassUpscale.ValueType
     """Default: LATENT."""
     postprocessor_id: _builtins.str
     """The upscaler of MODEL; empty means the best installed."""
     strength: _builtins.float
-    """How much is noised away. Range: 0 to 1. Default: 0.5."""
+    """How much is noised away. Of the steps only the last strength times steps, rounded down,
+    are done; that must be at least 1. Range: 0 to 1. Default: 0.5.
+    """
     steps: _builtins.int
-    """Absent means as the first pass. Range: 1 to 150."""
+    """Steps of its whole schedule; absent means as the first pass. Range: 1 to 150."""
     @_builtins.property
     def guidance(self) -> _sampling_pb2.GuidanceSettings:
         """Absent means as the first pass."""
@@ -656,14 +662,16 @@ Global___SecondPass: _TypeAlias = SecondPass  # noqa: Y015
 
 @_typing.final
 class SeedVariation(_message.Message):
-    """Noise between two seeds."""
+    """Noise between two seeds: all that is drawn before the first step. What stochastic samplers
+    draw later is that of the picture's own seed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEED_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
-    """The other seed. Range: 0 to 4294967295."""
+    """The other seed, the same for every picture. Range: 0 to 4294967295."""
     strength: _builtins.float
     """0 is the picture's own seed, 1 the other. Range: 0 to 1. Default: 0.1."""
     def __init__(
