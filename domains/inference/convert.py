@@ -25,9 +25,13 @@ from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.generations import Verdict
+from domains.inference.start_convert import (
+    image_to_image_from_proto,
+    images_from_proto,
+    inpainting_from_proto,
+    put_start,
+)
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.picture.convert import FITS, image_from_proto, image_to_proto
-from domains.picture.types import ResizeFit
 from domains.session.convert import (
     FORMATS,
     PHASES,
@@ -63,15 +67,15 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     unbuilt = [f"settings.{field}" for field in UNBUILT if _is_set(message.settings, field)]
     if message.postprocessing:
         unbuilt.append("postprocessing")
+    image, mask = images_from_proto(message.settings)
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
         placement=placement_from_proto(message.placement),
         digest=digest(message),
         delivery=delivery_from_proto(message.delivery, "delivery"),
-        image=image_from_proto(message.settings.image_to_image.image)
-        if message.settings.HasField("image_to_image")
-        else None,
+        image=image,
+        mask=mask,
         unbuilt=tuple(unbuilt),
     )
 
@@ -91,9 +95,8 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
-        image_to_image=_start_from_proto(message.image_to_image)
-        if message.HasField("image_to_image")
-        else None,
+        image_to_image=image_to_image_from_proto(message),
+        inpainting=inpainting_from_proto(message),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -110,13 +113,6 @@ def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.Sche
         ddim=types.DdimOptions(**scalars_from(message.ddim, types.DdimOptions))
         if message.HasField("ddim")
         else None,
-    )
-
-
-def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImage:
-    return types.ImageToImage(
-        **scalars_from(message, types.ImageToImage),
-        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
     )
 
 
@@ -168,15 +164,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
         )
     if scheduler.ddim is not None:
         result.scheduler.ddim.eta = scheduler.ddim.eta
-    if settings.image_to_image is not None:
-        start = settings.image_to_image
-        result.image_to_image.CopyFrom(
-            generation_pb2.ImageToImage(
-                image=image_to_proto(start.image),
-                strength=start.strength,
-                fit=FITS.to_proto(start.fit),
-            )
-        )
+    put_start(settings.start, result)
     if settings.sdxl is not None:
         second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
         result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
@@ -227,14 +215,20 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
 
 
+_UNMASKED = (
+    generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
+    generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
+)
+
+
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:
     """What a model can do on a device."""
     return inference_pb2.GetCapabilitiesResponse(
         model_id=found.model_id,
         device_id=found.device_id,
         modes=[
-            generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
-            generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
+            *([] if found.masks_only else _UNMASKED),
+            generation_pb2.GENERATION_MODE_INPAINTING,
         ],
         schedulers=[
             inference_pb2.SchedulerCapability(

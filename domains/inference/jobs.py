@@ -68,7 +68,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
-    image-to-image starts from; it has the size of the settings.
+    a generation starts from, in the settings' width and height; `mask` is as large and grey.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -86,6 +86,7 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     cached: CachedModel | None = None
     companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
+    mask: PreparedPicture | None = None
 
     @property
     def image_count(self) -> int:

@@ -106,12 +106,15 @@ class Devices(Protocol):
 class Models(Protocol):
     """The model catalogue, as image generation sees it."""
 
-    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
-        """The usable model of that id, of that type; the default checkpoint for "".
+    async def resolve(
+        self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT, masks: bool = False
+    ) -> Model:
+        """The usable model of that id, of that type; the default checkpoint for "". `masks`
+        says that one will do that takes masks.
 
         Raises:
             NotFound: MODEL_NOT_FOUND.
-            FailedPrecondition: It cannot be used, by its header.
+            FailedPrecondition: It cannot be used, by its header, or so.
         """
         ...
 
@@ -129,9 +132,16 @@ class PicturePreparer(Protocol):
     """Input pictures, as image generation sees them."""
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        *,
+        grey: bool = False,
     ) -> KeptPicture:
-        """Decode the picture that the call's client names in `field`, in the canvas's size.
+        """Decode the picture that the call's client names in `field`, in the canvas's size;
+        of a `grey` one the brightness alone.
 
         Raises:
             InvalidPicture: It cannot be used.

@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.inpainting import Inpainting
 from domains.limits import default_of
 from domains.model.types import ModelType
 from domains.picture.types import InputImage, PictureFile, ResizeFit
@@ -186,22 +187,29 @@ class GenerationSettings(Value, frozen=True):
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    inpainting: Inpainting | None = None
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of resolved settings."""
-        return resolved(self.width), resolved(self.height)
+        """Width and height of the pictures that resolved settings give."""
+        size = resolved(self.width), resolved(self.height)
+        return size if self.inpainting is None else self.inpainting.margins.around(*size)
+
+    @property
+    def start(self) -> ImageToImage | Inpainting | None:
+        """What a picture is drawn from that begins with another."""
+        return self.image_to_image or self.inpainting
 
     @property
     def steps_taken(self) -> int:
         """Steps of the schedule that each picture goes through, as diffusers'
         `get_timesteps` has it; 0 where the strength leaves none."""
-        if self.image_to_image is None:
+        if self.start is None:
             return self.steps
-        return min(int(self.steps * self.image_to_image.strength), self.steps)
+        return min(int(self.steps * self.start.strength), self.steps)
 
     @property
     def skipped_steps(self) -> int:
@@ -246,8 +254,8 @@ class GenerationFacts:
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image. `unbuilt` names the fields that are set although
-    this version does nothing with them.
+    `image` is the picture that it starts from, `mask` what of it is redrawn. `unbuilt` names
+    the fields that are set although this version does nothing with them.
     """
 
     settings: GenerationSettings
@@ -256,4 +264,5 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    mask: InputImage | None = None
     unbuilt: tuple[str, ...] = ()

@@ -37,6 +37,7 @@ def changed(
     previews: PreviewSettings | None = None,
     companions: tuple[Companion, ...] = (),
     picture: PreparedPicture | None = None,
+    mask: PreparedPicture | None = None,
     **settings: Any,
 ) -> GenerationJob:
     """The same job with other settings or previews, or for another folder."""
@@ -47,4 +48,5 @@ def changed(
         previews or job.previews,
         companions=companions,
         picture=picture,
+        mask=mask,
     )

@@ -93,7 +93,7 @@ def denoise(
     """
     latents = start.latents.to(device)
     timesteps, steps = scheduler.timesteps[start.first :], start.steps
-    order = scheduler.order
+    order, masking = scheduler.order, start.masking
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
@@ -102,15 +102,19 @@ def denoise(
         check_stop()
         sample = torch.cat([latents] * 2) if conditioning.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        call = partial(predict, unet, sample, timestep, conditioning, numerics)
+        shown = sample if masking is None else masking.shown(sample)
+        call = partial(predict, unet, shown, timestep, conditioning, numerics)
         prediction = with_room(call, make_room)
         if conditioning.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(
             prediction, timestep, latents, **step_options, return_dict=False
         )[0].to(torch.float32)
-        fence.step_queued()
         last = index == len(timesteps) - 1
+        if masking is not None:
+            following = None if last else timesteps[index + 1]
+            latents = masking.kept(scheduler, latents, following)
+        fence.step_queued()
         if last or (index + 1 > warm_up and (index + 1) % order == 0):
             done += 1
             on_step(StepState(done, steps, timestep, sample[:1], prediction))

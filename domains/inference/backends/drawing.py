@@ -13,12 +13,14 @@ from domains.inference.backends.clock import Clock
 from domains.inference.backends.decoding import check_latents, decode_pixels
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import encode_picture, read_picture
+from domains.inference.backends.encoding import encode_picture, read_pixels, to_image
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
+from domains.inference.backends.inpainting import InpaintingSource, encode_masked, takes_masks
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
+from domains.inference.backends.masked_picture import MaskedPicture, lay_out
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.previews import (
     draw_preview,
@@ -46,13 +48,16 @@ from domains.session.types import (
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart, PartDataType
 
+Source = Posterior | InpaintingSource
+"""What each image begins with that does not begin with noise."""
+
 
 @dataclass
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what image-to-image starts from.
+    where memory is short. `picture` is what it starts from, `mask` what of it is redrawn.
     """
 
     model: LoadedModel
@@ -64,7 +69,9 @@ class Drawing:
     origin: ModelOrigin
     may_tile: bool = False
     picture: PreparedPicture | None = None
+    mask: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
+    _scene: MaskedPicture | None = None
 
     def run(self) -> GenerationReport:
         """Encode the texts once, then draw picture after picture.
@@ -93,10 +100,10 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        posterior = None if self.picture is None else self._encoded(self.picture)
+        source = None if self.picture is None else self._source(self.picture)
         with on_denoiser(model, self.parts.loras):
             for index, seed in enumerate(self.settings.seeds):
-                self._draw(index, seed, conditioning, posterior)
+                self._draw(index, seed, conditioning, source)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -122,17 +129,29 @@ class Drawing:
             )
         return text.conditioning
 
-    def _encoded(self, picture: PreparedPicture) -> Posterior:
+    def _source(self, picture: PreparedPicture) -> Source:
         """Encode the picture to start from: once, each image samples it for itself."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            posterior, degradations = encode_picture(
-                self.parts.vae,
-                read_picture(picture),
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
+            pixels = read_pixels(picture)
+            if self.settings.inpainting is None:
+                return self._encoded(to_image(pixels))
+            mask = None if self.mask is None else read_pixels(self.mask)
+            self._scene = lay_out(self.settings.inpainting, pixels, mask)
+            return encode_masked(
+                self._scene,
+                self.settings,
+                self._encoded,
+                takes_masks=takes_masks(self.model),
+                vae_config=self.parts.vae.config,
+                device=self.model.device,
             )
+
+    def _encoded(self, image: torch.Tensor) -> Posterior:
+        posterior, degradations = encode_picture(
+            self.parts.vae, image, check_stop=self.context.check_stop, tiling=self._tiling
+        )
         self._note(degradations)
         return posterior
 
@@ -153,12 +172,12 @@ class Drawing:
         self._degradations += [new for new in degradations if new not in self._degradations]
 
     def _draw(
-        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+        self, index: int, seed: int, conditioning: Conditioning, source: Source | None
     ) -> None:
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DENOISING, index))
         with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, conditioning, posterior)
+            latents = self._denoise(index, seed, conditioning, source)
             check_latents(latents)
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DECODING, index))
@@ -170,6 +189,8 @@ class Drawing:
                 tiling=self._tiling,
             )
         self._note(degradations)
+        if self._scene is not None:
+            pixels = self._scene.finished(pixels)
         self.context.emit(ImageDecoded(index))
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
@@ -180,7 +201,7 @@ class Drawing:
         self.context.emit(encoded)
 
     def _denoise(
-        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+        self, index: int, seed: int, conditioning: Conditioning, source: Source | None
     ) -> torch.Tensor:
         settings, model = self.settings, self.model
         generator = seeded_generator(seed)
@@ -190,7 +211,7 @@ class Drawing:
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start = self._start(scheduler, generator, posterior)
+        start = self._start(scheduler, generator, source)
 
         def on_step(state: StepState) -> None:
             self.context.emit(StepFinished(index, state.step, state.steps))
@@ -213,11 +234,13 @@ class Drawing:
         )
 
     def _start(
-        self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None
+        self, scheduler: Any, generator: torch.Generator, source: Source | None
     ) -> Start:
         settings, model = self.settings, self.model
-        if posterior is not None:
-            clean = scale_latents(posterior.sample(generator), self.parts.vae.config)
+        if isinstance(source, InpaintingSource):
+            return source.start(scheduler, generator)
+        if source is not None:
+            clean = scale_latents(source.sample(generator), self.parts.vae.config)
             return from_latents(
                 scheduler,
                 clean,

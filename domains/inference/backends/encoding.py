@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from domains.errors import FailedPrecondition, Reason, Unavailable
+from domains.inference.backends.images import Pixels
 from domains.inference.backends.start import Posterior
 from domains.inference.backends.tiled_decode import TILE_LATENTS
 from domains.inference.backends.vae import encode, encode_in_tiles
@@ -18,26 +19,36 @@ from domains.regular_files import TooLong, read_regular
 from domains.values import Degradation
 
 
-def read_picture(picture: PreparedPicture) -> torch.Tensor:
+def read_pixels(picture: PreparedPicture) -> Pixels:
     """The pixels that the front has prepared; no format is read here.
 
-    The arithmetic is that of diffusers' `VaeImageProcessor`.
-
     Returns:
-        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
+        uint8 `[height, width, 3]`, of a grey one `[height, width]`.
 
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
     """
-    size_bytes = picture.width * picture.height * 3
+    size_bytes = picture.size_bytes
     try:
         data = read_regular(picture.path, size_bytes)
     except (OSError, TooLong) as error:
         raise _lost() from error
     if len(data) != size_bytes:
         raise _lost()
-    pixels = np.frombuffer(data, np.uint8).reshape(1, picture.height, picture.width, 3)
-    scaled = pixels.astype(np.float32) / 255.0
+    shape = (picture.height, picture.width)
+    return np.frombuffer(data, np.uint8).reshape(shape if picture.grey else (*shape, 3))
+
+
+def to_image(pixels: Pixels) -> torch.Tensor:
+    """Pixels as a VAE takes them; the arithmetic is that of diffusers' `VaeImageProcessor`.
+
+    Args:
+        pixels: uint8 `[height, width, 3]`.
+
+    Returns:
+        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
+    """
+    scaled = pixels[None].astype(np.float32) / 255.0
     # The colours stay side by side in memory: it decides how the encoder rounds.
     return 2.0 * torch.from_numpy(scaled.transpose(0, 3, 1, 2)) - 1.0
 

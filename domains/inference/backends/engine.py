@@ -129,6 +129,7 @@ class Engine:
                 found.origin,
                 may_tile,
                 job.picture,
+                job.mask,
             ).run()
 
         return self._guarded(draw)

@@ -40,8 +40,10 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         "Size": f"{width}x{height}",
         "Model": _quoted(_one_line(settings.model_id)),
     }
-    if settings.image_to_image is not None:
-        entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
+    if settings.start is not None:
+        entries["Denoising strength"] = f"{settings.start.strength:g}"
+    if settings.inpainting is not None:
+        entries["Mask blur"] = settings.inpainting.mask_blur_pixels
     if settings.guidance.rescale > 0:
         entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
     lines = [_one_line(settings.prompt)]

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from domains.inference.backends.masking import Masking
+
 
 @dataclass(frozen=True)
 class Start:
@@ -18,11 +20,13 @@ class Start:
 
     `latents` are float32 `[1, channels, height, width]` on the CPU. `first` counts calls of
     the UNet, of which some schedulers need two a step; `steps` are as the user counts them.
+    `masking` keeps a part of a picture from being redrawn.
     """
 
     latents: torch.Tensor
     first: int
     steps: int
+    masking: Masking | None = None
 
 
 @dataclass(frozen=True)

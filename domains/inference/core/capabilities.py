@@ -18,7 +18,6 @@ UNBUILT: dict[str, str] = {
     "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
-    "inpainting": "Pictures are redrawn whole.",
     "sdxl.size": "Pictures are drawn as if they were never cropped or resized.",
     "sdxl.negative_size": "Pictures are drawn as if they were never cropped or resized.",
     "sdxl.refiner": "Refiners are not run yet.",
@@ -47,6 +46,8 @@ _LIMITED_MESSAGES = (
     "GenerationSettings",
     "ImageToImage",
     "InputImage",
+    "Inpainting",
+    "OutpaintingMargins",
     "SchedulerSettings",
     "DdimOptions",
     "GuidanceSettings",
@@ -69,7 +70,8 @@ class Feature:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do on a device. Sizes are in pixels."""
+    """What a model can do on a device. Sizes are in pixels. `masks_only` says that it does
+    nothing but inpainting."""
 
     model_id: str
     device_id: str
@@ -77,6 +79,7 @@ class Capabilities:
     default_scheduler: Scheduler
     native_width: int
     native_height: int
+    masks_only: bool
     limits: tuple[Limit, ...]
     unbuilt: tuple[Feature, ...]
     output_formats: tuple[ImageFileFormat, ...]
@@ -97,7 +100,7 @@ class CapabilityInquiry:
             NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
         """
         device = await self._devices.resolve(device_id)
-        model = await self._models.resolve(model_id)
+        model = await self._models.resolve(model_id, masks=True)
         two_prompts = model.reads_second_prompt
         return Capabilities(
             model_id=model.model_id,
@@ -106,6 +109,7 @@ class CapabilityInquiry:
             default_scheduler=scheduler_of(GenerationSettings(), model),
             native_width=model.native_width,
             native_height=model.native_height,
+            masks_only=model.inpainting,
             limits=tuple(
                 limit
                 for limit in LIMITS.values()

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -18,7 +19,6 @@ from domains.inference.core.resolution import (
     expected_phases,
     resolve,
     scheduler_of,
-    with_picture,
 )
 from domains.inference.core.validation import (
     check_lora_weights,
@@ -36,9 +36,7 @@ from domains.inference.types import (
     UsedModel,
 )
 from domains.model.types import Model
-from domains.picture.core import KeptPicture
 from domains.picture.errors import InvalidPicture
-from domains.picture.types import Canvas
 from domains.session.core.jobs import run_job
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -69,8 +67,7 @@ class _Resolved:
     companions: Companions
     job: GenerationJob
     placed: Placed
-    picture: KeptPicture | None
-    """Held for as long as the job may need its file."""
+    inputs: Inputs
 
 
 class Generations:
@@ -147,7 +144,7 @@ class Generations:
         settings = request.settings
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        model = await self._models.resolve(settings.model_id)
+        model = await self._models.resolve(settings.model_id, masks=True)
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
         violations = [
@@ -159,31 +156,19 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
-        picture = await self._picture(request, model)
-        if picture is not None:
-            settings = with_picture(settings, picture)
+        inputs = await prepare(self._pictures, request, model, "settings")
+        picture, mask = inputs.picture, inputs.mask
         job = GenerationJob(
-            resolve(settings, model, self._random_seed),
+            resolve(inputs.named_in(settings), model, self._random_seed),
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            mask=None if mask is None else mask.prepared,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture)
-
-    async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
-        """What image-to-image starts from, in the size that is drawn."""
-        start, settings = request.settings.image_to_image, request.settings
-        if start is None or request.image is None:
-            return None
-        canvas = Canvas(
-            settings.width, settings.height, model.native_width, model.native_height
-        )
-        return await self._pictures.prepare(
-            request.image, "settings.image_to_image.image", canvas, start.fit
-        )
+        return _Resolved(model, companions, job, placed, inputs)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
@@ -206,7 +191,7 @@ class Generations:
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(loading, picture=resolved.picture is not None)
+        return expected_phases(loading, picture=resolved.job.picture is not None)
 
     async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
@@ -236,9 +221,7 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         prepared = (
-            {}
-            if settings.image_to_image is None
-            else {Phase.PREPARING_INPUT: times.prepare_input}
+            {} if settings.start is None else {Phase.PREPARING_INPUT: times.prepare_input}
         )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),

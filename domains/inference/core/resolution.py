@@ -10,11 +10,9 @@ from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
     Scheduler,
-    resolved,
 )
 from domains.limits import default_of
 from domains.model.types import Model
-from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
@@ -72,17 +70,6 @@ def resolve(
     )
 
 
-def with_picture(settings: GenerationSettings, picture: KeptPicture) -> GenerationSettings:
-    """Image-to-image settings with the picture that was prepared for them, in its size."""
-    start, prepared = resolved(settings.image_to_image), picture.prepared
-    return replace(
-        settings,
-        width=prepared.width,
-        height=prepared.height,
-        image_to_image=replace(start, image=picture.file),
-    )
-
-
 def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
     """The resolved settings, with seeds only where the client chose them."""
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
@@ -120,7 +107,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
         pixels,
         {
             Phase.ENCODING_TEXT: 1.0,
-            **({Phase.PREPARING_INPUT: pixels} if settings.image_to_image else {}),
+            **({Phase.PREPARING_INPUT: pixels} if settings.start else {}),
             Phase.DENOISING: calls * images * pixels,
             Phase.DECODING: images * pixels,
             Phase.ENCODING_IMAGE: images * pixels,

@@ -27,6 +27,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     """Every rule `request` breaks, by field; an empty list when it breaks none."""
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
+    violations += _masked(request, "settings.inpainting.mask")
     violations += check_delivery(request.delivery, "delivery")
     violations += check_placement(request.placement, "placement.")
     return violations
@@ -43,7 +44,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_plain(settings.output, "OutputSettings", f"{path}.output"),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
-        *_start(settings, f"{path}.image_to_image"),
+        *_start(settings, path),
     ]
 
 
@@ -93,9 +94,19 @@ def check_scheduler(
 
 def check_model(settings: GenerationSettings, model: Model, path: str) -> list[FieldViolation]:
     """Rules that depend on which model the request comes to use."""
-    if settings.sdxl is None or model.reads_second_prompt:
-        return []
-    return [FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL)]
+    violations = []
+    if settings.sdxl is not None and not model.reads_second_prompt:
+        violations.append(FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL))
+    if model.inpainting and settings.inpainting is None:
+        violations.append(
+            FieldViolation(
+                f"{path}.model_id",
+                Reason.FIELDS_CONFLICT,
+                f"{model.model_id} fills in the masked part of a picture: set inpainting, or "
+                "choose a model that draws from text.",
+            )
+        )
+    return violations
 
 
 def _found(violation: FieldViolation | None) -> list[FieldViolation]:
@@ -138,17 +149,32 @@ def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViola
 
 
 def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
-    """The strength of image-to-image, which has to leave a step."""
-    broken = list(_plain(settings.image_to_image, "ImageToImage", path))
+    """What a picture to start from goes with, and the strength, which has to leave a step."""
+    inpainting = settings.inpainting
+    field = f"{path}.{'inpainting' if inpainting else 'image_to_image'}"
+    broken = [
+        *_plain(settings.image_to_image, "ImageToImage", field),
+        *_plain(inpainting, "Inpainting", field),
+    ]
+    if inpainting is not None:
+        broken += _plain(inpainting.margins, "OutpaintingMargins", f"{field}.margins")
     yield from broken
-    if settings.image_to_image is None or broken or settings.steps_taken or settings.steps < 1:
+    if settings.start is None or broken or settings.steps_taken or settings.steps < 1:
         return
     yield FieldViolation(
-        f"{path}.strength",
+        f"{field}.strength",
         Reason.FIELD_OUT_OF_RANGE,
         f"Leaves no step of {settings.steps}; must be at least 1 divided by the steps "
         f"({1 / settings.steps:.3g}), or the steps more.",
     )
+
+
+def _masked(request: GenerationRequest, field: str) -> Iterator[FieldViolation]:
+    """Whether it is said what is redrawn."""
+    inpainting = request.settings.inpainting
+    if inpainting is not None and request.mask is None and not inpainting.margins:
+        rule = "Must be set where there are no margins to redraw."
+        yield FieldViolation(field, Reason.REQUIRED_FIELD_MISSING, rule)
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
+
 from domains.errors import Reason
 from domains.picture.backends.decoding import decode
 from domains.picture.backends.fitting import fitted
@@ -25,9 +27,12 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
         if os.fstat(file.fileno()).st_size > MOST_BYTES:
             rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
             raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
-        image = decode(file)
+        image = decode(file, grey=job.grey)
     size = job.canvas.size_for(*image.size)
-    pixels = fitted(image, size, job.fit).tobytes()
+    prepared = fitted(image, size, job.fit)
     with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
-        file.write(pixels)
-    return PictureReport(*size, *image.size)
+        file.write(prepared.tobytes())
+    if not job.grey:
+        return PictureReport(*size, *image.size)
+    values = np.asarray(prepared)
+    return PictureReport(*size, *image.size, int(values.min()), int(values.max()))

@@ -9,6 +9,7 @@ import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 from domains import checks
@@ -46,14 +47,20 @@ class KeptPicture:
     Args:
         prepared: Its pixels.
         file: Which file they come from.
+        report: What the inspector said of it.
         remove: Deletes the pixels.
     """
 
     def __init__(
-        self, prepared: PreparedPicture, file: PictureFile, remove: Callable[[Path], None]
+        self,
+        prepared: PreparedPicture,
+        file: PictureFile,
+        report: PictureReport,
+        remove: Callable[[Path], None],
     ) -> None:
         self.prepared = prepared
         self.file = file
+        self.report = report
         weakref.finalize(self, remove, prepared.path)
 
 
@@ -88,9 +95,16 @@ class Pictures:
         await asyncio.to_thread(self._files.sweep)
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        *,
+        grey: bool = False,
     ) -> KeptPicture:
-        """Decode the picture that a call's client names in `field`, in the canvas's size.
+        """Decode the picture that a call's client names in `field`, in the canvas's size;
+        of a `grey` one the brightness alone.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
@@ -105,11 +119,11 @@ class Pictures:
         try:
             async with turn, self._room:
                 sha256 = await self._fetch(client, image, field, source)
-                prepared = await self._decode(source, field, canvas, fit)
+                prepared, report = await self._decode(source, field, canvas, fit, grey=grey)
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
         named = PictureFile(sha256, artifact=image.inline is None)
-        return KeptPicture(prepared, named, self._files.remove)
+        return KeptPicture(prepared, named, report, self._files.remove)
 
     async def _fetch(self, client: Caller, image: InputImage, field: str, source: Path) -> str:
         """Have the file's bytes at `source`; their SHA-256."""
@@ -140,16 +154,18 @@ class Pictures:
         raise PictureNotFound(field, image.session_id, image.image_index)
 
     async def _decode(
-        self, source: Path, field: str, canvas: Canvas, fit: ResizeFit
-    ) -> PreparedPicture:
+        self, source: Path, field: str, canvas: Canvas, fit: ResizeFit, *, grey: bool
+    ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
-            report = await self._inspect(PictureJob(source, target, canvas, fit), field)
+            job = PictureJob(source, target, canvas, fit, grey)
+            report = await self._inspect(job, field)
             if (report.width, report.height) != canvas.size_for(
                 report.source_width, report.source_height
             ):
                 raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
-            return await asyncio.to_thread(self._files.take, target, report)
+            take = partial(self._files.take, target, report, grey=grey)
+            return await asyncio.to_thread(take), report
         finally:
             await finished(asyncio.to_thread(self._files.remove, target))
 
