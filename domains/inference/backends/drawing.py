@@ -220,7 +220,7 @@ class Drawing:
                 self.context.emit(preview)
 
         return denoise(
-            model.networks["unet"],
+            model.unet_call(),
             scheduler,
             start,
             conditioning,

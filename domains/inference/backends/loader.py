@@ -156,8 +156,11 @@ class Loader:
             self._changed()
 
     def let_go(self) -> None:
-        """Let every model go that no work needs, and LoRAs."""
+        """Let every model go that no work needs, LoRAs, and what can be recorded again."""
         self.loras.let_go()
+        for model in self.models:
+            if isinstance(model, LoadedModel):
+                model.graphs.let_go()
         self.models.let_go_until(lambda: False)
         self._changed()
 
