@@ -270,6 +270,7 @@ def request(
     digest: bytes = b"",
     placement: Placement | None = None,
     image: InputImage | None = None,
+    mask: InputImage | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -278,4 +279,5 @@ def request(
         placement or ANY_DEVICE,
         digest,
         image=image,
+        mask=mask,
     )
