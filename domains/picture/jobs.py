@@ -7,8 +7,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import Value
-from domains.picture.types import Canvas, ResizeFit
+from domains.codec import Seconds, Value
+from domains.picture.types import Canvas, ControlPreprocessor, PreparedPicture, ResizeFit
 from domains.session.jobs import Job
 from domains.session.types import Edge
 
@@ -28,11 +28,29 @@ class PictureReport(Value, frozen=True):
 
 
 class PictureJob(Job[PictureReport], frozen=True):
-    """Decode the picture at `source`, bring it to the canvas, and write its pixels to
-    `target`, as `PreparedPicture` has them. Of a `grey` one its alpha does not count."""
+    """Decode the picture at `source`, bring it to the canvas, make a control picture of it
+    where `control` says how, and write its pixels to `target`, as `PreparedPicture` says. Of
+    a `grey` one its alpha does not count."""
 
     source: Path
     target: Path
     canvas: Canvas
     fit: ResizeFit
+    control: ControlPreprocessor | None = None
     grey: bool = False
+
+
+class ControlImageReport(Value, frozen=True):
+    """Seconds that making a control picture and encoding it took."""
+
+    prepare_input: Seconds
+    encode_image: Seconds
+
+
+class ControlImageJob(Job[ControlImageReport], frozen=True):
+    """Make a control picture of a prepared one, and write it to `target` as a PNG of the same
+    size."""
+
+    source: PreparedPicture
+    target: Path
+    control: ControlPreprocessor

@@ -24,8 +24,10 @@ from server.cli.choices import (
     choose,
     duration_in,
 )
+from server.cli.control import ControlOptions, put_control_nets
 from server.cli.field_values import Picture, set_field
 from server.cli.input_image import input_image
+from server.cli.likeness import Likeness
 from server.cli.placing import placement
 from server.cli.start import StartOptions, put_start
 
@@ -50,7 +52,7 @@ class GenerationOptions:
     once.
     """
 
-    prompt: str
+    prompt: str | None
     negative: str | None = None
     model: str | None = None
     vae: str | None = None
@@ -82,7 +84,9 @@ class GenerationOptions:
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
     start: StartOptions = field(default_factory=StartOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
     assignments: tuple[str, ...] = ()
+    like: Likeness | None = None
 
 
 def generate_request(
@@ -98,6 +102,8 @@ def generate_request(
         UnusableOptions: A name is unknown, a number does not fit its field, or a picture
             cannot be read.
     """
+    if options.prompt is None and options.like is None:
+        raise UnusableOptions("say what to draw: a PROMPT, or a picture with --like")
     for name, bits in _WHOLE_NUMBERS.items():
         _check_number(name, getattr(options, name), bits)
     for seed in options.seeds:
@@ -105,6 +111,7 @@ def generate_request(
     try:
         settings = _settings(options)
         put_start(settings, options.start, picture)
+        put_control_nets(settings, options.control, picture)
         for assignment in options.assignments:
             set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(
@@ -189,7 +196,25 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
+    if options.like is not None:
+        settings = _over(options.like.settings, settings)
     return settings
+
+
+def _over(
+    like: generation_pb2.GenerationSettings, asked: generation_pb2.GenerationSettings
+) -> generation_pb2.GenerationSettings:
+    """What a picture was drawn with, with what is asked for in its place."""
+    result = generation_pb2.GenerationSettings()
+    result.CopyFrom(like)
+    if asked.seeds:
+        result.ClearField("seed")
+    if asked.loras:
+        result.ClearField("loras")
+    if asked.scheduler.scheduler:
+        result.ClearField("scheduler")  # options and spacings are another's
+    result.MergeFrom(asked)
+    return result
 
 
 def _scheduler(options: GenerationOptions) -> sampling_pb2.SchedulerSettings:

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from domains.inference.jobs import Companion, GenerationJob
+from domains.inference.jobs import Companion, ControlPictures, GenerationJob
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
 from domains.session.types import PreviewSettings, ProgressEvent
@@ -38,6 +38,7 @@ def changed(
     companions: tuple[Companion, ...] = (),
     picture: PreparedPicture | None = None,
     mask: PreparedPicture | None = None,
+    controls: tuple[ControlPictures, ...] = (),
     **settings: Any,
 ) -> GenerationJob:
     """The same job with other settings or previews, or for another folder."""
@@ -49,4 +50,5 @@ def changed(
         companions=companions,
         picture=picture,
         mask=mask,
+        controls=controls,
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -10,8 +12,9 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
-from domains.inference.backends.decoding import check_latents, decode_pixels
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.control import Control
+from domains.inference.backends.decoding import check_latents, decode_pixels, finite
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, read_pixels, to_image
 from domains.inference.backends.families.registry import family_of
@@ -19,9 +22,11 @@ from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.inpainting import InpaintingSource, encode_masked, takes_masks
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
 from domains.inference.backends.masked_picture import MaskedPicture, lay_out
 from domains.inference.backends.parts import Parts
+from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.previews import (
     draw_preview,
     estimate_clean,
@@ -33,10 +38,12 @@ from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
 from domains.inference.backends.vae import scale_latents
 from domains.inference.backends.vae_run import Tiling
-from domains.inference.jobs import GenerationReport
+from domains.inference.backends.ways import Ways
+from domains.inference.backends.widening import can_widen, in_float32
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import GenerationSettings, PrecisionMode
 from domains.picture.types import PreparedPicture
-from domains.session.jobs import JobContext
+from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -46,7 +53,7 @@ from domains.session.types import (
     StepFinished,
     TextEncoded,
 )
-from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart, PartDataType
+from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
 
 Source = Posterior | InpaintingSource
 """What each image begins with that does not begin with noise."""
@@ -57,7 +64,9 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what it starts from, `mask` what of it is redrawn.
+    where memory is short. `picture` is what it starts from, `mask` what of it is redrawn. `job`
+    is what all that comes from: a job that goes on after a pause begins where the one before
+    it stopped.
     """
 
     model: LoadedModel
@@ -67,18 +76,37 @@ class Drawing:
     clock: Clock
     previews: PreviewSettings
     origin: ModelOrigin
+    job: GenerationJob
     may_tile: bool = False
     picture: PreparedPicture | None = None
     mask: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
     _scene: MaskedPicture | None = None
+    _keeper: PictureKeeper | None = None
+    _loras_at_work: ExitStack = field(default_factory=ExitStack)
 
-    def run(self) -> GenerationReport:
+    def __post_init__(self) -> None:
+        self._ways = Ways(self.model, self.parts)
+
+    def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
 
         Raises:
             DomainError: As `Engine.generate`.
         """
+        try:
+            return self._run()
+        except WorkPaused:
+            kept = self.job.kept_steps if self._keeper is None else self._keeper.keep()
+            return PausedGeneration(
+                timings=self.clock.timings(),
+                degradations=tuple(self._degradations),
+                data_types=self._ways.data_types(),
+                computed=self._ways.computed(self._degradations),
+                kept_steps=kept,
+            )
+
+    def _run(self) -> GenerationReport:
         model = self.model
         with on_text_encoders(model, self.parts.loras):
             conditioning = self._conditioning()
@@ -92,7 +120,6 @@ class Drawing:
                     height=height,
                     check_stop=self.context.check_stop,
                 )
-        conditioning = conditioning.to(model.unet_numerics.data_type)
         if model.plain_attention is not None:
             self._degradations.append(
                 Degradation(
@@ -101,15 +128,17 @@ class Drawing:
                 )
             )
         source = None if self.picture is None else self._source(self.picture)
-        with on_denoiser(model, self.parts.loras):
-            for index, seed in enumerate(self.settings.seeds):
-                self._draw(index, seed, conditioning, source)
+        self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, model))
+        with self._loras_at_work as at_work:
+            at_work.enter_context(on_denoiser(model, self.parts.loras))
+            for index in range(self.job.first_image, len(self.settings.seeds)):
+                self._draw(index, conditioning, source, self._keeper)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
             origin=self.origin,
-            data_types=self._data_types,
-            channels_last=model.unet_numerics.channels_last,
+            data_types=self._ways.data_types(),
+            computed=self._ways.computed(self._degradations),
             degradations=tuple(self._degradations),
         )
 
@@ -156,14 +185,6 @@ class Drawing:
         return posterior
 
     @property
-    def _data_types(self) -> tuple[PartDataType, ...]:
-        """What the networks compute in that were used."""
-        vae = PartDataType(ModelPart.VAE, data_type_of(self.parts.vae.numerics.data_type))
-        return tuple(
-            vae if each.part is ModelPart.VAE else each for each in self.model.data_types()
-        )
-
-    @property
     def _tiling(self) -> Tiling:
         return Tiling(self.may_tile, self.settings.vae_tiling)
 
@@ -172,13 +193,18 @@ class Drawing:
         self._degradations += [new for new in degradations if new not in self._degradations]
 
     def _draw(
-        self, index: int, seed: int, conditioning: Conditioning, source: Source | None
+        self,
+        index: int,
+        conditioning: Conditioning,
+        source: Source | None,
+        keeper: PictureKeeper,
     ) -> None:
         self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.DENOISING, index))
+        loops, seed = keeper.begin(index), self.settings.seeds[index]
+        self.context.emit(PhaseStarted(Phase.DENOISING, index, loops.kept_steps))
         with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, conditioning, source)
-            check_latents(latents)
+            draw = partial(self._denoise, index, seed, conditioning, source, loops)
+            latents = self._finite(draw, loops)
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
@@ -195,13 +221,41 @@ class Drawing:
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
-            output = ImageOutput(self.settings, self._data_types)
+            output = ImageOutput(self.settings, self._ways.picture_types())
             encoded, degradations = output.encode(index, seed, pixels)
         self._note(degradations)
         self.context.emit(encoded)
+        keeper.finish()
+
+    def _finite(self, draw: Callable[[], torch.Tensor], loops: PictureLoops) -> torch.Tensor:
+        """The latents of a picture, drawn anew in float32 if a lower type overflowed."""
+        model = self.model
+        if not loops.widened:
+            latents = draw()
+            if finite(latents) or not can_widen(model):
+                check_latents(latents)
+                return latents
+            loops.begin_again(widened=True)
+        name = data_type_of(model.unet_numerics.data_type).value
+        detail = f"Denoised in float32, as {name} overflowed."
+        self._note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
+        loras = partial(on_denoiser, model, self.parts.loras)
+        self._loras_at_work.close()  # they are in the lower type
+        try:
+            with in_float32(model), loras():
+                latents = draw()
+        finally:
+            self._loras_at_work.enter_context(loras())
+        check_latents(latents)
+        return latents
 
     def _denoise(
-        self, index: int, seed: int, conditioning: Conditioning, source: Source | None
+        self,
+        index: int,
+        seed: int,
+        conditioning: Conditioning,
+        source: Source | None,
+        loops: PictureLoops,
     ) -> torch.Tensor:
         settings, model = self.settings, self.model
         generator = seeded_generator(seed)
@@ -212,25 +266,36 @@ class Drawing:
             skipped=settings.skipped_steps,
         )
         start = self._start(scheduler, generator, source)
+        began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
-            self.context.emit(StepFinished(index, state.step, state.steps))
+            nonlocal began
+            took = time.perf_counter() - began
+            self.context.emit(StepFinished(index, state.step, state.steps, took))
             preview = self._preview(index, state, scheduler)
             if preview is not None:
                 self.context.emit(preview)
+            began = time.perf_counter()
 
         return denoise(
-            model.unet_call(),
+            self._ways.denoiser(tuple(start.latents.shape)),
             scheduler,
             start,
-            conditioning,
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            conditioning.to(model.unet_numerics.data_type),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
+            loop=loops.next(scheduler, generator, model.device),
+            addition=Control(
+                self.parts.control_nets,
+                index,
+                model.unet_numerics.data_type,
+                self.context.check_stop,
+            ),
         )
 
     def _start(

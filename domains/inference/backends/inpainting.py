@@ -19,8 +19,7 @@ from domains.inference.backends.masked_picture import MaskedPicture
 from domains.inference.backends.masking import Masking, PutBack, Shown
 from domains.inference.backends.start import Posterior, Start
 from domains.inference.backends.vae import scale_latents
-from domains.inference.inpainting import InpaintingFill
-from domains.inference.types import GenerationSettings, resolved
+from domains.inference.types import GenerationSettings, InpaintingFill, resolved
 from domains.model.backends.bounds import Config
 
 Encode = Callable[[torch.Tensor], Posterior]

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageFilter, ImageOps
 
 from domains.inference.backends.images import Pixels
-from domains.inference.inpainting import Inpainting, InpaintingFill
+from domains.inference.types import Inpainting, InpaintingFill
 
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom in pixels; the last two lie outside."""

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.clock import Clock
+from domains.inference.backends.control import ControlNet
+from domains.inference.backends.control_check import check_control_net
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
@@ -20,10 +22,12 @@ from domains.session.jobs import JobContext
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one request; `loras` are checked against the model's layers."""
+    """The parts of one request; `loras` and `control_nets` are checked against the model's
+    layers."""
 
     vae: Vae
     loras: tuple[ActiveLora, ...] = ()
+    control_nets: tuple[ControlNet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,11 @@ class PartLoading:
             DomainError: As `Loader.ready_network`, `LoraShelf.get` and `check_loras`.
             Exception: As torch raises it.
         """
-        return Parts(vae=self._vae(job, model), loras=self._loras(job, model))
+        return Parts(
+            vae=self._vae(job, model),
+            loras=self._loras(job, model),
+            control_nets=self._control_nets(job, model),
+        )
 
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
         if not job.settings.vae_model_id:
@@ -53,6 +61,16 @@ class PartLoading:
         vae = Vae(model, self._network(job, job.settings.vae_model_id))
         _check_vae(vae, own_vae(model))
         return vae
+
+    def _control_nets(self, job: GenerationJob, model: LoadedModel) -> tuple[ControlNet, ...]:
+        nets = []
+        pairs = zip(job.settings.control_nets, job.controls, strict=True)
+        for index, (guidance, pictures) in enumerate(pairs):
+            network = self._network(job, guidance.model_id)
+            field = f"settings.control_nets[{index}].model_id"
+            check_control_net(network, model, field)
+            nets.append(ControlNet(network, guidance, pictures))
+        return tuple(nets)
 
     def _network(self, job: GenerationJob, model_id: str) -> LoadedNetwork:
         companion = job.companion(model_id)

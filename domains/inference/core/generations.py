@@ -10,7 +10,14 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
-from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_layers,
+    find,
+)
+from domains.inference.core.control_nets import PreparedControls, prepare_controls
+from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -20,15 +27,23 @@ from domains.inference.core.resolution import (
     resolve,
     scheduler_of,
 )
+from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.statistics import StatisticsKeeper
+from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
     check_request,
-    check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
-from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, Models, PicturePreparer
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
+from domains.inference.ports import (
+    ArtifactKeeper,
+    LoraFits,
+    Models,
+    PausedFiles,
+    PicturePreparer,
+)
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -42,7 +57,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import ModelRunner, SpooledImage
+from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
@@ -59,6 +74,7 @@ class Verdict:
     placement: PlacementDecision | None = None
     queue_position: int = 0
     degradations: tuple[Degradation, ...] = ()
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +84,8 @@ class _Resolved:
     job: GenerationJob
     placed: Placed
     inputs: Inputs
+    controls: PreparedControls
+    """Held for as long as the job may need its file."""
 
 
 class Generations:
@@ -79,7 +97,11 @@ class Generations:
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        fits: Holds LoRAs against checkpoints.
         pictures: Prepares those that generations start from.
+        paused: Where unfinished pictures of paused ones lie.
+        statistics: Learn from each that ends.
+        forecasts: Learn from each that ends, and tell what others will take.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -92,7 +114,11 @@ class Generations:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        fits: LoraFits,
         pictures: PicturePreparer,
+        paused: PausedFiles,
+        statistics: StatisticsKeeper,
+        forecasts: Forecasts,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -103,7 +129,11 @@ class Generations:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._fits = fits
         self._pictures = pictures
+        self._paused = paused
+        self._statistics = statistics
+        self._forecasts = forecasts
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -123,6 +153,7 @@ class Generations:
         """What `generate` would make of the request, without starting anything."""
         try:
             resolved = await self._resolve(request)
+            forecast = await self._forecast(resolved)
         except (InvalidGeneration, InvalidPicture) as error:
             return Verdict(violations=error.violations)
         except DomainError as error:
@@ -134,7 +165,18 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=drawn_as_words(request.settings),
+            degradations=(*drawn_as_words(request.settings), *forecast.degradations),
+            forecast=forecast,
+        )
+
+    async def _forecast(self, resolved: _Resolved) -> Forecast:
+        device_id, settings = resolved.placed.decision.device_id, resolved.job.settings
+        return await self._forecasts.of(
+            device_id,
+            effort_of(settings),
+            settings,
+            (resolved.model, *resolved.companions.models),
+            loading=Phase.LOADING_MODEL in self._phases(resolved),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -156,19 +198,23 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        await check_layers(companions, model, self._fits, "settings")
         inputs = await prepare(self._pictures, request, model, "settings")
         picture, mask = inputs.picture, inputs.mask
+        settings = resolve(inputs.named_in(settings), model, self._random_seed)
+        controls = await prepare_controls(self._pictures, request, settings, settings.size)
         job = GenerationJob(
-            resolve(inputs.named_in(settings), model, self._random_seed),
+            controls.settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
+            controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, inputs)
+        return _Resolved(model, companions, job, placed, inputs, controls)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
@@ -182,22 +228,35 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=job.settings.steps_taken,
-            work=partial(self._draw, resolved, job),
+            work=partial(self._draw, resolved, job, Turns(self._paused)),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
+            pause=lambda session: self._pool.pause(session.device_id, session.session_id),
+            ended=partial(self._ended, job.settings),
         )
+
+    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+        self._statistics.note(session)
+        self._forecasts.note(settings, session)
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
         return expected_phases(loading, picture=resolved.job.picture is not None)
 
-    async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
+    async def _draw(
+        self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
+    ) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
         for each in used:
             self._models.record_use(each.model_id)
-        report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
+        turn = turns.next(job, len(session.images))
+        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        if isinstance(found, PausedGeneration):
+            turns.note(found)
+            raise WorkPaused
+        report = turns.whole(found)
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
             for each in used
@@ -237,7 +296,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 models=models,
                 data_types=report.data_types,
-                channels_last=report.channels_last,
+                computed=report.computed,
                 origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),

@@ -8,9 +8,13 @@ from msgspec.structs import replace
 
 from domains.errors import FieldViolation, Reason
 from domains.inference.errors import InvalidGeneration
-from domains.inference.inpainting import Inpainting
 from domains.inference.ports import PicturePreparer
-from domains.inference.types import GenerationRequest, GenerationSettings, ImageToImage
+from domains.inference.types import (
+    GenerationRequest,
+    GenerationSettings,
+    ImageToImage,
+    Inpainting,
+)
 from domains.limits import LIMITS
 from domains.model.types import Model
 from domains.picture.core import KeptPicture

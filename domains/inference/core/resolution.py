@@ -16,6 +16,8 @@ from domains.model.types import Model
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
+# A ControlNet is the first half of a UNet and its middle.
+_CONTROL_SHARE = 0.5
 FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
 
 
@@ -97,10 +99,11 @@ def effort_of(settings: GenerationSettings) -> Effort:
     """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
     width, height = settings.size
     pixels, images = width * height, len(settings.seeds)
-    scheduler = settings.scheduler.scheduler
-    calls = settings.steps_taken * (1 if scheduler is None else scheduler.facts.calls_per_step)
-    if settings.guidance.guided:
-        calls *= 2  # with the prompt and without
+    scheduler, steps = settings.scheduler.scheduler, settings.steps_taken
+    # With the prompt, and where guidance is on without it as well.
+    calls: float = steps + settings.guidance.guided_steps(steps)
+    calls *= 1 if scheduler is None else scheduler.facts.calls_per_step
+    calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
     return Effort(
         settings.model_id,
         settings.precision.value,

@@ -23,6 +23,7 @@ from domains.picture.ports import Artifacts, PictureFiles
 from domains.picture.types import (
     MOST_BYTES,
     Canvas,
+    ControlPreprocessor,
     InputImage,
     PictureFile,
     PreparedPicture,
@@ -101,10 +102,12 @@ class Pictures:
         canvas: Canvas,
         fit: ResizeFit,
         *,
+        control: ControlPreprocessor | None = None,
         grey: bool = False,
     ) -> KeptPicture:
-        """Decode the picture that a call's client names in `field`, in the canvas's size;
-        of a `grey` one the brightness alone.
+        """Decode the picture that a call's client names in `field`, in the canvas's size, and
+        make a control picture of it where `control` says how; of a `grey` one the brightness
+        alone counts.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
@@ -119,7 +122,10 @@ class Pictures:
         try:
             async with turn, self._room:
                 sha256 = await self._fetch(client, image, field, source)
-                prepared, report = await self._decode(source, field, canvas, fit, grey=grey)
+                job = partial(
+                    PictureJob, source, canvas=canvas, fit=fit, control=control, grey=grey
+                )
+                prepared, report = await self._decode(job, field, canvas, grey=grey)
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
         named = PictureFile(sha256, artifact=image.inline is None)
@@ -154,12 +160,11 @@ class Pictures:
         raise PictureNotFound(field, image.session_id, image.image_index)
 
     async def _decode(
-        self, source: Path, field: str, canvas: Canvas, fit: ResizeFit, *, grey: bool
+        self, job: Callable[[Path], PictureJob], field: str, canvas: Canvas, *, grey: bool
     ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
-            job = PictureJob(source, target, canvas, fit, grey)
-            report = await self._inspect(job, field)
+            report = await self._inspect(job(target), field)
             if (report.width, report.height) != canvas.size_for(
                 report.source_width, report.source_height
             ):

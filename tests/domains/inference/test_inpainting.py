@@ -11,8 +11,13 @@ from msgspec.structs import replace
 from deviceops.v1 import generation_pb2, inference_pb2
 from domains.errors import Reason
 from domains.inference import convert
-from domains.inference.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
-from domains.inference.types import GenerationRequest, GenerationSettings
+from domains.inference.types import (
+    GenerationRequest,
+    GenerationSettings,
+    Inpainting,
+    InpaintingFill,
+    OutpaintingMargins,
+)
 from domains.picture.types import Canvas, InputImage, ResizeFit
 from domains.session.types import Phase
 from tests.domains.inference.conftest import MODEL, Bench, request

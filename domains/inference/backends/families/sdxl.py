@@ -16,7 +16,13 @@ from domains.inference.backends.families.clip_text import (
     run_clip,
 )
 from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
-from domains.inference.types import GenerationSettings, SdxlSettings
+from domains.inference.types import (
+    ConditioningPoint,
+    ConditioningSize,
+    GenerationSettings,
+    SdxlSettings,
+    SizeConditioning,
+)
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
@@ -46,18 +52,35 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
             embedding, negative_cached = _embed(model, negative, _LAYER)
             parts.insert(0, embedding)
             cached = cached and negative_cached
-    width, height = settings.size
-    size = (height, width)
-    # Original size, offset of the crop, target size: a picture that was never cropped.
-    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).to(model.device)
+    told = [_time_ids(second.size, settings.size)]
+    if settings.guidance.guided:
+        told.insert(0, _time_ids(second.negative_size or second.size, settings.size))
     added = {
         "text_embeds": torch.cat([_pooled(part) for part in parts]).to(torch.float32),
-        "time_ids": time_ids.repeat(len(parts), 1),
+        "time_ids": torch.tensor(told, dtype=torch.float32).to(model.device),
     }
     hidden = torch.cat([part.hidden_states for part in parts])
     hidden = hidden.to(model.unet_numerics.data_type)
     lost = max(part.lost_tokens for part in parts)
     return EncodedText(Conditioning(hidden, added), cached, lost)
+
+
+def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int]:
+    """Original size, offset of the crop and target size, each of them down before across.
+
+    Args:
+        told: What the request says of them.
+        drawn: Width and height of the picture, which those are that it does not say.
+    """
+    told = told or SizeConditioning()
+    usual = ConditioningSize(*drawn)
+    original, target = told.original_size or usual, told.target_size or usual
+    corner = told.crop_top_left or ConditioningPoint()
+    return [
+        *(original.height, original.width),
+        *(corner.top, corner.left),
+        *(target.height, target.width),
+    ]
 
 
 def _second(prompt: str | None, first: str) -> str:

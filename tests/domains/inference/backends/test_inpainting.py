@@ -22,8 +22,13 @@ from domains.inference.backends.masked_picture import (
     lay_out,
     overlaid,
 )
-from domains.inference.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
-from domains.inference.types import Scheduler, SchedulerSettings
+from domains.inference.types import (
+    Inpainting,
+    InpaintingFill,
+    OutpaintingMargins,
+    Scheduler,
+    SchedulerSettings,
+)
 from domains.picture.types import PreparedPicture
 from tests.domains.inference.backends.test_image_to_image import drawn_by, painting
 from tests.domains.inference.backends.test_oracle import same

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from deviceops.v1 import generation_pb2
 from domains.conversions import EnumMap, scalars_from, scalars_of
-from domains.inference.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
-from domains.inference.types import ImageToImage
+from domains.inference.types import ImageToImage, Inpainting, InpaintingFill, OutpaintingMargins
 from domains.picture.convert import FITS, image_from_proto, image_to_proto
 from domains.picture.types import InputImage, ResizeFit
 

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import (
     common_pb2,
+    conditioning_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
@@ -13,25 +14,47 @@ from deviceops.v1 import (
     sampling_pb2,
 )
 from domains.conversions import (
+    MODEL_PARTS,
     EnumMap,
+    byte_figure,
     digest,
+    duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
-from domains.inference.core.capabilities import UNBUILT, Capabilities
-from domains.inference.core.generations import Verdict
-from domains.inference.start_convert import (
+from domains.inference.convert.sampling import (
+    SCHEDULERS,
+    scheduler_capability,
+    scheduler_from_proto,
+    scheduler_to_proto,
+    sdxl_from_proto,
+    sdxl_to_proto,
+)
+from domains.inference.convert.start import (
     image_to_image_from_proto,
     images_from_proto,
     inpainting_from_proto,
     put_start,
 )
+from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.forecast import Forecast
+from domains.inference.core.generations import Verdict
+from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
+from domains.picture.convert import (
+    FITS,
+    image_from_proto,
+    image_to_proto,
+    preprocessor_from_proto,
+    preprocessor_to_proto,
+)
+from domains.picture.types import ResizeFit
 from domains.session.convert import (
     FORMATS,
     PHASES,
@@ -45,7 +68,6 @@ from domains.session.convert import (
 )
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
-SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
@@ -54,12 +76,7 @@ PRECISIONS = EnumMap(
     zero=types.PrecisionMode.OPEN,
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
-SPACINGS = EnumMap(
-    types.SigmaSpacing,
-    sampling_pb2.SigmaSpacing,
-    "SIGMA_SPACING_",
-    zero=types.SigmaSpacing.MODEL,
-)
+KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
@@ -76,6 +93,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         delivery=delivery_from_proto(message.delivery, "delivery"),
         image=image,
         mask=mask,
+        controls=tuple(map(_control_input, message.settings.control_nets)),
         unbuilt=tuple(unbuilt),
     )
 
@@ -83,20 +101,23 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
 def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.GenerationSettings:
     """What a client asks for, unchecked; absent fields are left to their defaults."""
     output = message.output
+    scalars = scalars_from(message, types.GenerationSettings)
+    if message.scheduler.sigmas:
+        # One noise level for each, where nothing else is said.
+        scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
-        **scalars_from(message, types.GenerationSettings),
+        **scalars,
         guidance=types.GuidanceSettings(
             **scalars_from(message.guidance, types.GuidanceSettings)
         ),
-        scheduler=_scheduler_from_proto(message.scheduler),
-        sdxl=types.SdxlSettings(**scalars_from(message.sdxl, types.SdxlSettings))
-        if message.HasField("sdxl")
-        else None,
+        scheduler=scheduler_from_proto(message.scheduler),
+        sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
         image_to_image=image_to_image_from_proto(message),
         inpainting=inpainting_from_proto(message),
+        control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -106,13 +127,36 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
     )
 
 
-def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:
-    return types.SchedulerSettings(
-        scheduler=SCHEDULERS.optional_from_proto(message.scheduler),
-        spacing=SPACINGS.from_proto(message.spacing, types.SigmaSpacing.MODEL),
-        ddim=types.DdimOptions(**scalars_from(message.ddim, types.DdimOptions))
-        if message.HasField("ddim")
-        else None,
+def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
+    return types.ControlInput(
+        image_from_proto(message.image) if message.HasField("image") else None,
+        tuple(map(image_from_proto, message.images)),
+        image_from_proto(message.mask) if message.HasField("mask") else None,
+    )
+
+
+def _control_net_from_proto(
+    message: conditioning_pb2.ControlNetGuidance,
+) -> types.ControlNetGuidance:
+    return types.ControlNetGuidance(
+        **scalars_from(message, types.ControlNetGuidance),
+        preprocessor=preprocessor_from_proto(message.preprocessor),
+        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _control_net_to_proto(
+    net: types.ControlNetGuidance,
+) -> conditioning_pb2.ControlNetGuidance:
+    return conditioning_pb2.ControlNetGuidance(
+        **scalars_of(net, conditioning_pb2.ControlNetGuidance),
+        image=image_to_proto(net.image),
+        preprocessor=None
+        if net.preprocessor is None
+        else preprocessor_to_proto(net.preprocessor),
+        fit=FITS.to_proto(net.fit),
+        mask=image_to_proto(net.mask),
+        images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
     )
 
 
@@ -129,7 +173,9 @@ def _is_set(message: Message, path: str) -> bool:
     """Whether the field at `path` asks for something this version does not do."""
     name, _, rest = path.partition(".")
     if rest:
-        return _is_set(getattr(message, name), rest)
+        value = getattr(message, name)
+        below = [value] if isinstance(value, Message) else value
+        return any(_is_set(each, rest) for each in below)
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
     return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
@@ -137,16 +183,13 @@ def _is_set(message: Message, path: str) -> bool:
 
 def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.GenerationSettings:
     """Settings as a client would send them; None becomes absent."""
-    scheduler, output = settings.scheduler, settings.output
+    output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
         guidance=sampling_pb2.GuidanceSettings(
             **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
         ),
-        scheduler=sampling_pb2.SchedulerSettings(
-            scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
-            spacing=SPACINGS.to_proto(scheduler.spacing),
-        ),
+        scheduler=scheduler_to_proto(settings.scheduler),
         precision=generation_pb2.Precision(
             mode=PRECISIONS.to_proto(settings.precision),
             vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
@@ -162,12 +205,10 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             weight=lora.weight,
             text_encoder_weight=lora.text_encoder_weight,
         )
-    if scheduler.ddim is not None:
-        result.scheduler.ddim.eta = scheduler.ddim.eta
+    result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
     put_start(settings.start, result)
     if settings.sdxl is not None:
-        second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
-        result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
+        result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result
 
 
@@ -183,14 +224,24 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         degradations=map(degradation_to_proto, verdict.degradations),
-        memory=common_pb2.ByteFigure(
-            quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
-            source="no estimate is made in this version",
-        ),
     )
+    if verdict.forecast is not None:
+        _tell(verdict.forecast, result)
     if verdict.settings is not None:
         result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
     return result
+
+
+def _tell(forecast: Forecast, result: inference_pb2.ValidateGenerationResponse) -> None:
+    """What is expected of time and memory."""
+    result.memory.CopyFrom(byte_figure(forecast.memory))
+    result.available_memory.CopyFrom(byte_figure(forecast.available))
+    if forecast.seconds is not None:
+        result.estimated_duration.FromMicroseconds(round(forecast.seconds * 1_000_000))
+    if forecast.fits is not None:
+        result.fits = forecast.fits
+    for phase, needed in forecast.phases:
+        result.phase_memory.add(phase=PHASES.to_proto(phase), needed=byte_figure(needed))
 
 
 def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
@@ -207,8 +258,19 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
             for used in facts.models
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
-        channels_last=facts.channels_last,
         software_versions=facts.software_versions,
+        computed=_computation(facts.computed),
+    )
+
+
+def _computation(computed: types.Computation) -> event_pb2.Computation:
+    return event_pb2.Computation(
+        channels_last=map(MODEL_PARTS.to_proto, computed.channels_last),
+        compiled=map(MODEL_PARTS.to_proto, computed.compiled),
+        recorded=map(MODEL_PARTS.to_proto, computed.recorded),
+        attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
+        attention_sliced=computed.attention_sliced,
+        vae_tiled=computed.vae_tiled,
     )
 
 
@@ -221,6 +283,37 @@ _UNMASKED = (
 )
 
 
+def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
+    """What generations came to."""
+    return inference_pb2.GetInferenceStatisticsResponse(
+        completed_count=sum(one.completed for one in found.accounts),
+        failed_count=sum(one.failed for one in found.accounts),
+        cancelled_count=sum(one.cancelled for one in found.accounts),
+        image_count=sum(one.images for one in found.accounts),
+        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        since_time=timestamp(found.since),
+        by_model=map(_account_to_proto, found.accounts),
+        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+    )
+
+
+def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
+    return inference_pb2.InferenceStatistics(
+        device_id=account.device_id,
+        model_id=account.model_id,
+        since_time=timestamp(account.since),
+        completed_count=account.completed,
+        failed_count=account.failed,
+        cancelled_count=account.cancelled,
+        image_count=account.images,
+        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
+    )
+
+
+def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
+
+
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:
     """What a model can do on a device."""
     return inference_pb2.GetCapabilitiesResponse(
@@ -230,29 +323,14 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
             *([] if found.masks_only else _UNMASKED),
             generation_pb2.GENERATION_MODE_INPAINTING,
         ],
-        schedulers=[
-            inference_pb2.SchedulerCapability(
-                scheduler=SCHEDULERS.to_proto(scheduler),
-                class_name=scheduler.value,
-                spacings=[
-                    SPACINGS.to_proto(spacing)
-                    for spacing in types.SigmaSpacing
-                    if spacing in scheduler.facts.spacings
-                    and spacing is not types.SigmaSpacing.MODEL
-                ],
-                options="ddim" if scheduler.facts.takes_eta else "",
-                stochastic=scheduler.facts.stochastic,
-                calls_per_step=scheduler.facts.calls_per_step,
-            )
-            for scheduler in found.schedulers
-        ],
+        schedulers=list(map(scheduler_capability, found.schedulers)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
         native_height=found.native_height,
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
             inference_pb2.FeatureAvailability(
-                feature=f"GenerationSettings.{feature.field}",
+                feature=feature.name,
                 available=False,
                 explanation=feature.explanation,
             )
