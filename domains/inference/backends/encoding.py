@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from domains.errors import FailedPrecondition, Reason, Unavailable
+from domains.inference.backends.images import Pixels
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.start import Posterior
 from domains.inference.backends.tiled_decode import TILE_LATENTS
 from domains.inference.backends.vae import encode, encode_in_tiles
@@ -18,40 +20,48 @@ from domains.regular_files import TooLong, read_regular
 from domains.values import Degradation
 
 
-def read_picture(picture: PreparedPicture) -> torch.Tensor:
+def read_pixels(picture: PreparedPicture) -> Pixels:
     """The pixels that the front has prepared; no format is read here.
 
-    The arithmetic is that of diffusers' `VaeImageProcessor`.
-
     Returns:
-        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
-
-    Raises:
-        Unavailable: As `read_levels`.
-    """
-    return 2.0 * read_levels(picture) - 1.0
-
-
-def read_levels(picture: PreparedPicture) -> torch.Tensor:
-    """The same as levels of light.
-
-    Returns:
-        float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
+        uint8 `[height, width, 3]`, of a grey one `[height, width]`.
 
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
     """
-    size_bytes = picture.width * picture.height * 3
+    size_bytes = picture.size_bytes
     try:
         data = read_regular(picture.path, size_bytes)
     except (OSError, TooLong) as error:
         raise _lost() from error
     if len(data) != size_bytes:
         raise _lost()
-    pixels = np.frombuffer(data, np.uint8).reshape(1, picture.height, picture.width, 3)
-    scaled = pixels.astype(np.float32) / 255.0
-    # The colours stay side by side in memory: it decides how the encoder rounds.
-    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
+    shape = (picture.height, picture.width)
+    return np.frombuffer(data, np.uint8).reshape(shape if picture.grey else (*shape, 3))
+
+
+def read_levels(picture: PreparedPicture) -> torch.Tensor:
+    """The same as levels of light; not of a grey one.
+
+    Returns:
+        float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
+
+    Raises:
+        Unavailable: As `read_pixels`.
+    """
+    return _levels(read_pixels(picture))
+
+
+def to_image(pixels: Pixels) -> torch.Tensor:
+    """Pixels as a VAE takes them; the arithmetic is that of diffusers' `VaeImageProcessor`.
+
+    Args:
+        pixels: uint8 `[height, width, 3]`.
+
+    Returns:
+        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
+    """
+    return 2.0 * _levels(pixels) - 1.0
 
 
 def encode_picture(
@@ -75,15 +85,22 @@ def encode_picture(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    network, config = vae.network, vae.config
+    network, config, edges = vae.network, vae.config, vae.edges
     image = image.to(vae.device)
+
+    def whole() -> Posterior:
+        with seamless_convolutions([network], edges):
+            return encode(network, image, vae.numerics)
+
     run = VaeRun(
         vae,
         "Encoded",
         max(image.shape[-2:]) > TILE_LATENTS * vae.pixels_per_latent,
         tiling,
-        lambda: encode(network, image, vae.numerics),
-        lambda: encode_in_tiles(network, image, config, vae.numerics, check_stop=check_stop),
+        whole,
+        lambda: encode_in_tiles(
+            network, image, config, vae.numerics, check_stop=check_stop, edges=edges
+        ),
         _finite,
     )
     posterior = run.run()
@@ -95,6 +112,12 @@ def encode_picture(
             metadata={"stage": "preparing-input"},
         )
     return posterior, run.degradations
+
+
+def _levels(pixels: Pixels) -> torch.Tensor:
+    scaled = pixels[None].astype(np.float32) / 255.0
+    # The colours stay side by side in memory: it decides how the encoder rounds.
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def _finite(posterior: Posterior) -> bool:

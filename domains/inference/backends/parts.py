@@ -15,6 +15,7 @@ from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.lora_layers import ActiveLora, check_loras
+from domains.inference.backends.seamless import edges_of
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
@@ -61,9 +62,10 @@ class PartLoading:
         )
 
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
+        edges = edges_of(job.settings)
         if not job.settings.vae_model_id:
-            return own_vae(model)
-        vae = Vae(model, self._network(job, job.settings.vae_model_id))
+            return Vae(model, model, edges)
+        vae = Vae(model, self._network(job, job.settings.vae_model_id), edges)
         _check_vae(vae, own_vae(model))
         return vae
 

@@ -23,6 +23,7 @@ from domains.inference.core.control_nets import (
     prepare_controls,
 )
 from domains.inference.core.forecast import Forecast, Forecasts
+from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
@@ -31,9 +32,9 @@ from domains.inference.core.resolution import (
     expected_phases,
     resolve,
     scheduler_of,
-    with_picture,
 )
 from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.second_pass import check_result_size, check_steps
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
@@ -57,9 +58,7 @@ from domains.inference.types import (
     UsedModel,
 )
 from domains.model.types import Model
-from domains.picture.core import KeptPicture
 from domains.picture.errors import InvalidPicture
-from domains.picture.types import Canvas
 from domains.session.core.jobs import run_job
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -91,7 +90,7 @@ class _Resolved:
     companions: Companions
     job: GenerationJob
     placed: Placed
-    picture: KeptPicture | None
+    inputs: Inputs
     controls: PreparedControls
     """Held for as long as the job may need its file."""
 
@@ -198,7 +197,7 @@ class Generations:
         settings = request.settings
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        model = await self._models.resolve(settings.model_id)
+        model = await self._models.resolve(settings.model_id, masks=True)
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
         violations = [
@@ -208,40 +207,31 @@ class Generations:
             *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
+            *check_steps(settings, scheduler_of(settings, model), "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
         check_unions(companions, "settings")
         await check_layers(companions, model, self._fits, "settings")
-        picture = await self._picture(request, model)
-        if picture is not None:
-            settings = with_picture(settings, picture)
-        size = (settings.width or model.native_width, settings.height or model.native_height)
-        controls = await prepare_controls(self._pictures, request, settings, size)
-        settings = controls.settings
+        inputs = await prepare(self._pictures, request, model, "settings")
+        picture, mask = inputs.picture, inputs.mask
+        settings = resolve(inputs.named_in(settings), model, self._random_seed)
+        violations = [*check_result_size(settings, "settings")]
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        controls = await prepare_controls(self._pictures, request, settings, settings.size)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed),
+            controls.settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            mask=None if mask is None else mask.prepared,
             controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture, controls)
-
-    async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
-        """What image-to-image starts from, in the size that is drawn."""
-        start, settings = request.settings.image_to_image, request.settings
-        if start is None or request.image is None:
-            return None
-        canvas = Canvas(
-            settings.width, settings.height, model.native_width, model.native_height
-        )
-        return await self._pictures.prepare(
-            request.image, "settings.image_to_image.image", canvas, start.fit
-        )
+        return _Resolved(model, companions, job, placed, inputs, controls)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
@@ -254,7 +244,7 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=job.settings.steps_taken,
+            steps=sum(each.steps_taken for each in job.settings.passes),
             work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
@@ -271,7 +261,7 @@ class Generations:
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(loading, picture=resolved.picture is not None)
+        return expected_phases(loading, resolved.job.settings)
 
     async def _draw(
         self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
@@ -308,9 +298,9 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         prepared = (
-            {}
-            if settings.image_to_image is None
-            else {Phase.PREPARING_INPUT: times.prepare_input}
+            {Phase.PREPARING_INPUT: times.prepare_input}
+            if Phase.PREPARING_INPUT in expected_phases((), settings)
+            else {}
         )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),

@@ -8,9 +8,12 @@ from enum import Enum
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
+from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
 from domains.inference.types.sampling import (
     OPTIONS,
     AncestralOptions,
@@ -39,10 +42,16 @@ __all__ = [
     "ChurnOptions",
     "DdimOptions",
     "GuidanceSettings",
+    "Inpainting",
+    "InpaintingFill",
     "LinearMultistepOptions",
+    "OutpaintingMargins",
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
+    "SecondPass",
+    "SecondPassUpscale",
+    "SeedVariation",
     "SigmaSpacing",
     "SolverAlgorithm",
     "SolverOptions",
@@ -182,6 +191,11 @@ class GenerationSettings(Value, frozen=True):
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    inpainting: Inpainting | None = None
+    second_pass: SecondPass | None = None
+    seamless_horizontally: bool = False
+    seamless_vertically: bool = False
+    variation: SeedVariation | None = None
     control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
@@ -201,16 +215,46 @@ class GenerationSettings(Value, frozen=True):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of resolved settings."""
-        return resolved(self.width), resolved(self.height)
+        """Width and height of the pictures that resolved settings give."""
+        size = resolved(self.width), resolved(self.height)
+        return size if self.inpainting is None else self.inpainting.margins.around(*size)
+
+    @property
+    def start(self) -> ImageToImage | Inpainting | None:
+        """What a picture is drawn from that begins with another."""
+        return self.image_to_image or self.inpainting
+
+    @property
+    def passes(self) -> tuple[GenerationSettings, ...]:
+        """What each picture of resolved settings goes through, a generation each: the second is
+        image-to-image of what the first has drawn."""
+        again = self.second_pass
+        if again is None:
+            return (self,)
+        first = replace(self, second_pass=None)
+        width, height = (again.enlarged(edge) for edge in self.size)
+        second = replace(
+            first,
+            width=width,
+            height=height,
+            steps=resolved(again.steps),
+            guidance=resolved(again.guidance),
+            image_to_image=ImageToImage(again.strength),
+        )
+        return first, second
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height in which the pictures of resolved settings come out."""
+        return self.passes[-1].size
 
     @property
     def steps_taken(self) -> int:
         """Steps of the schedule that each picture goes through, as diffusers'
         `get_timesteps` has it; 0 where the strength leaves none."""
-        if self.image_to_image is None:
+        if self.start is None:
             return self.steps
-        return min(int(self.steps * self.image_to_image.strength), self.steps)
+        return min(int(self.steps * self.start.strength), self.steps)
 
     @property
     def skipped_steps(self) -> int:
@@ -306,8 +350,8 @@ class ControlInput:
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
-    order. `unbuilt` names the fields that are set although
+    `image` is the picture that it starts from, `mask` what of it is redrawn, `controls` are
+    those of the ControlNets, in their order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -317,5 +361,6 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    mask: InputImage | None = None
     controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

@@ -116,9 +116,9 @@ class _SecondPassUpscaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     SECOND_PASS_UPSCALE_UNSPECIFIED: _SecondPassUpscale.ValueType  # 0
     """LATENT."""
     SECOND_PASS_UPSCALE_LATENT: _SecondPassUpscale.ValueType  # 1
-    """Latents are enlarged."""
+    """Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5."""
     SECOND_PASS_UPSCALE_PIXELS: _SecondPassUpscale.ValueType  # 2
-    """Pixels are enlarged with Lanczos."""
+    """The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
     SECOND_PASS_UPSCALE_MODEL: _SecondPassUpscale.ValueType  # 3
     """Pixels are enlarged by a model."""
 
@@ -128,9 +128,9 @@ class SecondPassUpscale(_SecondPassUpscale, metaclass=_SecondPassUpscaleEnumType
 SECOND_PASS_UPSCALE_UNSPECIFIED: SecondPassUpscale.ValueType  # 0
 """LATENT."""
 SECOND_PASS_UPSCALE_LATENT: SecondPassUpscale.ValueType  # 1
-"""Latents are enlarged."""
+"""Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5."""
 SECOND_PASS_UPSCALE_PIXELS: SecondPassUpscale.ValueType  # 2
-"""Pixels are enlarged with Lanczos."""
+"""The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
 SECOND_PASS_UPSCALE_MODEL: SecondPassUpscale.ValueType  # 3
 """Pixels are enlarged by a model."""
 Global___SecondPassUpscale: _TypeAlias = SecondPassUpscale  # noqa: Y015
@@ -264,7 +264,10 @@ Global___ImageToImage: _TypeAlias = ImageToImage  # noqa: Y015
 
 @_typing.final
 class OutpaintingMargins(_message.Message):
-    """Pixels added around a picture before it is redrawn there."""
+    """Pixels added around a picture before it is redrawn there: its edges, repeated. They are added
+    to width and height: each edge of the result must be a multiple of 8, and 2048 at most, else
+    DIMENSIONS_INVALID.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -313,7 +316,9 @@ Global___OutpaintingMargins: _TypeAlias = OutpaintingMargins  # noqa: Y015
 
 @_typing.final
 class Inpainting(_message.Message):
-    """Redraw a part of a picture."""
+    """Redraw a part of a picture. With models made for it (UNets of nine channels) and any other;
+    the former do nothing else.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -330,18 +335,24 @@ class Inpainting(_message.Message):
     invert_mask: _builtins.bool
     """Black is redrawn, white is kept."""
     strength: _builtins.float
-    """How much of the redrawn part is noised away. Range: 0 to 1. Default: 0.8."""
+    """How much of the redrawn part is noised away, in steps as for ImageToImage.strength; 1
+    leaves nothing of it. Range: 0 to 1. Default: 0.8.
+    """
     fill: Global___InpaintingFill.ValueType
     """Default: ORIGINAL."""
     mask_blur_pixels: _builtins.int
-    """Blur of the mask's edge, in pixels of the result. Range: 0 to 64. Default: 4."""
+    """Blur of the mask's edge, in pixels of the result: the spread of a Gaussian. Range: 0 to 64.
+    Default: 4.
+    """
     crop_margin_pixels: _builtins.int
-    """Work on the mask's surroundings only, enlarged, with this margin in pixels of the
-    result, and paste the result back. Absent: work on the whole picture.
-    Range: 0 to 512.
+    """Work on the mask's surroundings only, enlarged to the size of the result, with this margin
+    in pixels of the result, and paste that back as keep_unmasked_pixels does. Absent: work on
+    the whole picture. Range: 0 to 512.
     """
     keep_unmasked_pixels: _builtins.bool
-    """Copy the kept part back pixel for pixel, so that it does not change at all."""
+    """Copy the kept part back pixel for pixel, so that it does not change at all where the blurred
+    mask is black.
+    """
     fit: _common_pb2.ResizeFit.ValueType
     """Default: STRETCH."""
     @_builtins.property
@@ -350,8 +361,9 @@ class Inpainting(_message.Message):
 
     @_builtins.property
     def mask(self) -> _common_pb2.InputImage:
-        """White is redrawn, black is kept, grey blends. Its own alpha is ignored. Same size as
-        the picture, else IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
+        """White is redrawn, black is kept; grey is redrawn from the half on, and blends where the kept
+        part is copied back. Its own alpha is ignored. Same size as the picture, upright, else
+        IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
         """
 
     @_builtins.property
@@ -601,7 +613,9 @@ Global___SdxlSettings: _TypeAlias = SdxlSettings  # noqa: Y015
 
 @_typing.final
 class SecondPass(_message.Message):
-    """Draw again, larger, from the first picture."""
+    """Draw again, larger, from the first picture: as image-to-image of it with the same seed.
+    Excludes inpainting.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -612,15 +626,19 @@ class SecondPass(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     GUIDANCE_FIELD_NUMBER: _builtins.int
     scale: _builtins.float
-    """How much larger. Range: 1 to 4. Default: 2."""
+    """How much larger along each edge, rounded to the closest size that width and height can
+    have, which it may not exceed. Range: 1 to 4. Default: 2.
+    """
     upscale: Global___SecondPassUpscale.ValueType
     """Default: LATENT."""
     postprocessor_id: _builtins.str
     """The upscaler of MODEL; empty means the best installed."""
     strength: _builtins.float
-    """How much is noised away. Range: 0 to 1. Default: 0.5."""
+    """How much is noised away. Of the steps only the last strength times steps, rounded down,
+    are done; that must be at least 1. Range: 0 to 1. Default: 0.5.
+    """
     steps: _builtins.int
-    """Absent means as the first pass. Range: 1 to 150."""
+    """Steps of its whole schedule; absent means as the first pass. Range: 1 to 150."""
     @_builtins.property
     def guidance(self) -> _sampling_pb2.GuidanceSettings:
         """Absent means as the first pass."""
@@ -656,14 +674,16 @@ Global___SecondPass: _TypeAlias = SecondPass  # noqa: Y015
 
 @_typing.final
 class SeedVariation(_message.Message):
-    """Noise between two seeds."""
+    """Noise between two seeds: all that is drawn before the first step. What stochastic samplers
+    draw later is that of the picture's own seed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEED_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
-    """The other seed. Range: 0 to 4294967295."""
+    """The other seed, the same for every picture. Range: 0 to 4294967295."""
     strength: _builtins.float
     """0 is the picture's own seed, 1 the other. Range: 0 to 1. Default: 0.1."""
     def __init__(
@@ -774,13 +794,13 @@ class GenerationSettings(_message.Message):
     vae_model_id: _builtins.str
     """A model of type VAE; absent or empty means the checkpoint's own."""
     width: _builtins.int
-    """Width in pixels; absent means the model's native width, or with image_to_image the
-    picture's shape: at the height that is set, else with as many pixels as the native size
+    """Width in pixels; absent means the model's native width, or with a picture to start from
+    that picture's shape: at the height that is set, else with as many pixels as the native size
     has, to the nearest size in range. Range: 256 to 2048, multiples of 8.
     """
     height: _builtins.int
-    """Height in pixels; absent means the model's native height, or with image_to_image the
-    picture's shape, as for width. Range: 256 to 2048, multiples of 8.
+    """Height in pixels; absent means the model's native height, or with a picture to start from
+    that picture's shape, as for width. Range: 256 to 2048, multiples of 8.
     """
     steps: _builtins.int
     """Denoising steps. Range: 1 to 150. Default: 25."""

@@ -17,7 +17,7 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from PIL import Image
 
-from domains.inference.backends import drawing
+from domains.inference.backends import through_vae
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob, GenerationReport
 from domains.inference.types import (
@@ -86,13 +86,13 @@ def engine() -> Engine:
 def latents(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The final latents of every picture drawn in this test."""
     seen: list[torch.Tensor] = []
-    decode = drawing.decode_pixels
+    decode = through_vae.decode_pixels
 
     def record(model: Any, final: torch.Tensor, **how: Any) -> Any:
         seen.append(final.clone())
         return decode(model, final, **how)
 
-    monkeypatch.setattr(drawing, "decode_pixels", record)
+    monkeypatch.setattr(through_vae, "decode_pixels", record)
     return seen
 
 
