@@ -180,8 +180,7 @@ class ImageResult(Value, frozen=True):
 class Outcome:
     """What a session's work came to, beside its pictures.
 
-    `timings` are seconds by phase; `report` is the typed result of work that makes no
-    pictures, or the facts about what drew them.
+    `timings` are seconds by phase; `report` is the work's typed result, or what drew them.
     """
 
     degradations: tuple[Degradation, ...] = ()
