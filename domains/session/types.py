@@ -165,8 +165,7 @@ ENTRIES = Delivery(image_data=False)
 
 
 class ImageResult(Value, frozen=True):
-    """A finished picture: an artifact, its size in pixels and bytes, and its seed; None where
-    it was not drawn."""
+    """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn."""
 
     image_index: ImageIndex
     seed: Seed | None

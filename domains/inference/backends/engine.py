@@ -120,7 +120,7 @@ class Engine:
             loading = PartLoading(self._loader, context, clock, self._using)
             parts = loading.load(job, model)
             self._count()
-            self._loader.make_room_for_picture(parts.vae, *settings.size)
+            self._loader.make_room_for_picture(parts.vae, *settings.result_size)
             return Drawing(
                 model,
                 parts,

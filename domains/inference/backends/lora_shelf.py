@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import torch
 
 from domains.device.types import LoadedComponent
-from domains.errors import Reason
+from domains.inference.backends.tensor_reading import UnreadableTensor, read_tensor
 from domains.inference.errors import LoraRefused
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.lora.file import Finding, check_applied, parse_lora
@@ -19,16 +19,6 @@ from domains.model.backends.safetensors_header import TensorEntry, read_header
 from domains.values import ByteFigure, ModelPlace
 
 _MOST_KEPT = 16
-_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-}
 Parts = Mapping[str, torch.Tensor]
 
 
@@ -114,19 +104,10 @@ class LoraShelf:
         with files.open() as file:
 
             def read(entry: TensorEntry) -> torch.Tensor:
-                kind = _TYPES.get(entry.data_type)
-                if kind is None or not entry.size_bytes:
-                    what = f"{entry.name!r} is of no element type or size that is applied."
-                    finding = Finding(Reason.MODEL_INCOMPATIBLE, entry.name, what)
-                    raise refused(model_id, finding)
-                file.seek(entry.offset)
-                data = bytearray(file.read(entry.size_bytes))
-                if len(data) != entry.size_bytes:
-                    finding = Finding(
-                        Reason.MODEL_INCOMPLETE, entry.name, "The file ends too early."
-                    )
-                    raise refused(model_id, finding)
-                return torch.frombuffer(data, dtype=kind).reshape(entry.shape).to(self._device)
+                try:
+                    return read_tensor(file, entry, self._device)
+                except UnreadableTensor as error:
+                    raise refused(model_id, error.finding) from error
 
             changes = tuple(
                 (target, {part: read(entry) for part, entry in target.parts.items()})

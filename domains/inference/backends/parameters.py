@@ -17,6 +17,7 @@ from domains.codec import Value
 from domains.inference.types import (
     GenerationSettings,
     LoraWeight,
+    SecondPassUpscale,
     SigmaSpacing,
     resolved,
 )
@@ -56,6 +57,12 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         entries["Clip skip"] = settings.clip_skip + 1  # they count the last layer as 1
     if settings.image_to_image is not None:
         entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
+    entries |= _of_second_pass(settings)
+    if settings.variation is not None and settings.variation.strength > 0:
+        entries["Variation seed"] = settings.variation.seed
+        entries["Variation seed strength"] = f"{settings.variation.strength:g}"
+    if settings.seamless_horizontally or settings.seamless_vertically:
+        entries["Tiling"] = True
     if settings.guidance.rescale > 0:
         entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
     tags = "".join(f" <lora:{_tag(lora)}>" for lora in settings.loras)
@@ -64,6 +71,22 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         lines.append(f"Negative prompt: {_one_line(settings.negative_prompt)}")
     lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
     return "\n".join(lines)
+
+
+def _of_second_pass(settings: GenerationSettings) -> dict[str, Any]:
+    """What other programs call high-resolution fix."""
+    again = settings.second_pass
+    if again is None:
+        return {}
+    latent = again.upscale is SecondPassUpscale.LATENT
+    strength = "Hires denoising strength" if settings.image_to_image else "Denoising strength"
+    return {
+        strength: f"{again.strength:g}",
+        "Hires upscale": f"{again.scale:g}",
+        "Hires steps": resolved(again.steps),
+        "Hires upscaler": "Latent" if latent else "Lanczos",
+        "Hires CFG Scale": f"{resolved(again.guidance).scale:g}",
+    }
 
 
 def full_text(

@@ -28,6 +28,7 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
 from domains.inference.convert.sampling import (
     SCHEDULERS,
     scheduler_capability,
@@ -71,6 +72,11 @@ PRECISIONS = EnumMap(
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
 )
+PROMPT_SYNTAXES = EnumMap(
+    types.PromptSyntax,
+    generation_pb2.PromptSyntax,
+    "PROMPT_SYNTAX_",
+)
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 
@@ -103,6 +109,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
         **scalars,
+        prompt_syntax=PROMPT_SYNTAXES.from_proto(
+            message.prompt_syntax, types.PromptSyntax.PLAIN
+        ),
         guidance=types.GuidanceSettings(
             **scalars_from(message.guidance, types.GuidanceSettings)
         ),
@@ -113,6 +122,12 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         ),
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
+        else None,
+        second_pass=second_pass_from_proto(message.second_pass)
+        if message.HasField("second_pass")
+        else None,
+        variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
+        if message.HasField("variation")
         else None,
         control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
@@ -166,7 +181,6 @@ def _control_net_to_proto(
 
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
-    "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
     "attention_slicing": (common_pb2.TOGGLE_OFF,),
     "vae_slicing": (common_pb2.TOGGLE_ON,),
     "cpu_offload": (common_pb2.TOGGLE_OFF,),
@@ -190,6 +204,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
     output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
+        prompt_syntax=PROMPT_SYNTAXES.to_proto(settings.prompt_syntax),
         guidance=sampling_pb2.GuidanceSettings(
             **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
         ),
@@ -219,6 +234,11 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
                 fit=FITS.to_proto(start.fit),
             )
         )
+    if settings.second_pass is not None:
+        result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))
+    if settings.variation is not None:
+        varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
+        result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
         result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result

@@ -15,18 +15,13 @@ from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
-    "prompt_syntax": "Prompts are read as plain text.",
     "control_nets.control_type": "Union ControlNets are not run yet.",
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
-    "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
     "inpainting": "Pictures are redrawn whole.",
     "sdxl.refiner": "Refiners are not run yet.",
-    "second_pass": "Pictures are drawn once.",
-    "seamless_horizontally": "Edges do not continue.",
-    "seamless_vertically": "Edges do not continue.",
-    "variation": "A picture has one seed.",
+    "second_pass.postprocessor_id": "Models that enlarge pictures are not run yet.",
     "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The device's profile decides.",
     "precision.vae_slicing": "Pictures are decoded one by one.",
@@ -56,6 +51,8 @@ _LIMITED_MESSAGES = (
     "ConditioningSize",
     "ConditioningPoint",
     "LoraWeight",
+    "SecondPass",
+    "SeedVariation",
     "ControlNetGuidance",
     "ControlPreprocessor",
     "CannyOptions",

@@ -33,8 +33,14 @@ def check_sampling(settings: GenerationSettings, path: str) -> Iterator[FieldVio
         yield from plain(getattr(asked, name), kind.__name__, f"{path}.scheduler.{name}")
     yield from _churn(asked.churn, f"{path}.scheduler.churn")
     yield from _sigmas(settings, path)
-    yield from plain(settings.guidance, "GuidanceSettings", f"{path}.guidance")
-    yield from _interval(settings.guidance, f"{path}.guidance")
+    yield from check_guidance(settings.guidance, f"{path}.guidance")
+
+
+def check_guidance(guidance: GuidanceSettings | None, path: str) -> Iterator[FieldViolation]:
+    """Its numbers, and that it begins before it ends."""
+    yield from plain(guidance, "GuidanceSettings", path)
+    if guidance is not None:
+        yield from _interval(guidance, path)
 
 
 def schedulers_for(model: Model) -> tuple[Scheduler, ...]:

@@ -20,9 +20,6 @@ _WAITS = {
     ModelType.VAE: (
         "VAEs are listed, checked and loaded; choosing one for a generation comes later."
     ),
-    ModelType.EMBEDDING: (
-        "Textual inversions are listed and checked; using their words in a prompt comes later."
-    ),
     ModelType.REFINER: (
         "Refiners are listed, checked and loaded; refining a picture comes later."
     ),

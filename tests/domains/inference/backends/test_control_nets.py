@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,11 +53,12 @@ from tests.fakes.jobs import Listener, changed
 CANNY = MODEL.parent / "emoji-canny"
 EDGE = 128
 SMALL = {"width": EDGE, "height": EDGE, "steps": 3}
+FULL = pytest.mark.demonstration
 
 
-def edges(seed: int = 0, edge: int = EDGE) -> Image.Image:
+def edges(seed: int = 0, edge: int = EDGE, height: int | None = None) -> Image.Image:
     """White lines on black."""
-    turned = painting(edge, edge).rotate(37 * seed)
+    turned = painting(edge, height or edge).rotate(37 * seed)
     return control_picture(turned, ControlPreprocessor(CannyOptions(20, 60)))
 
 
@@ -123,7 +125,12 @@ def job_of(file_of: Any, *nets: tuple[Path, Any, dict[str, Any]]) -> dict[str, A
 
 def network(path: Path) -> Any:
     kind: Any = ControlNetModel
-    return kind.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    found = kind.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    for parameter in found.parameters():
+        # Mapped from a file it lies where the file has it, and how a tensor is aligned can
+        # decide the last bit of a product.
+        parameter.data = parameter.data.clone()
+    return found
 
 
 @pytest.fixture
@@ -182,11 +189,28 @@ def drawn_by(reference: Any, **arguments: Any) -> Any:
     ],
 )
 def test_one(follow, expected, random_net, ours, theirs) -> None:
-    for net in (CANNY, random_net):
-        same(follow((net, edges(), ours)), expected([net], image=edges(), **theirs))
+    same(follow((random_net, edges(), ours)), expected([random_net], image=edges(), **theirs))
 
 
-@pytest.mark.parametrize("guess", [False, True])
+@FULL
+def test_a_size_that_halves_badly(follow, expected, random_net) -> None:
+    size = {"width": 136, "height": 72}
+    control = edges(0, 136, 72)
+    same(
+        follow((random_net, control, {}), **size),
+        expected([random_net], image=control, **size),
+    )
+
+
+@FULL
+def test_a_file_alone_is_as_its_folder(follow, tmp_path) -> None:
+    weights = CANNY / "diffusion_pytorch_model.safetensors"
+    file = Path(shutil.copy(weights, tmp_path / "canny.safetensors"))
+    folder = follow((CANNY, edges(), {}))
+    assert torch.equal(follow((file, edges(), {})).latents[0], folder.latents[0])
+
+
+@pytest.mark.parametrize("guess", [False, pytest.param(True, marks=FULL)])
 def test_several_are_added_up_in_their_order(follow, expected, random_net, guess) -> None:
     nets = [random_net, CANNY, random_net]
     how = [
@@ -233,7 +257,7 @@ def test_from_a_picture(follow, expected, random_net, file_of) -> None:
     same(drawn, wanted)
 
 
-@pytest.mark.demonstration
+@FULL
 @pytest.mark.parametrize("scheduler", Scheduler)
 @pytest.mark.parametrize("guess", [False, True])
 def test_every_scheduler(follow, expected, random_net, scheduler, guess) -> None:
@@ -267,7 +291,7 @@ def old_text_model(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(CLIPTextModel, "text_model", property(lambda it: it), raising=False)
 
 
-@pytest.mark.parametrize("strength", [None, 0.8])
+@pytest.mark.parametrize("strength", [None, pytest.param(0.8, marks=FULL)])
 def test_sd1(follow, sd1, file_of, old_text_model, strength) -> None:
     folder, net = sd1
     size = {"width": SIZE, "height": SIZE}
@@ -293,6 +317,7 @@ def test_sd1(follow, sd1, file_of, old_text_model, strength) -> None:
     same(drawn, drawn_by(reference, **theirs))
 
 
+@FULL
 def test_each_picture_may_have_its_own(follow, random_net) -> None:
     together = follow((random_net, [edges(1), edges(2)], {}), seeds=(7, 8))
     for index, seed in enumerate((7, 8)):
@@ -300,6 +325,7 @@ def test_each_picture_may_have_its_own(follow, random_net) -> None:
         assert torch.equal(together.latents[index], alone.latents[0])
 
 
+@FULL
 def test_a_mask_says_where(follow, draw, random_net) -> None:
     white, black = (Image.new("RGB", (EDGE, EDGE), name) for name in ("white", "black"))
     everywhere = follow((random_net, edges(), {}))
@@ -341,6 +367,7 @@ def test_half_a_mask_is_half_of_each_residual(sd1, file_of) -> None:
         torch.testing.assert_close(after, before * share, rtol=1e-5, atol=1e-7)
 
 
+@FULL
 def test_no_share_of_the_steps_is_no_control(follow, draw) -> None:
     plain = draw(**SMALL)
     for how in ({"conditioning_scale": 0.0}, {"start": 0.4, "end": 0.5}):
@@ -365,6 +392,7 @@ def test_with_a_lora(follow, draw, random_net, engine, file_of, work) -> None:
     assert draw(**SMALL).images[0].data == before.images[0].data
 
 
+@FULL
 def test_a_stop_is_looked_for_before_every_control_net(
     engine, work, file_of, random_net
 ) -> None:
@@ -383,9 +411,13 @@ def test_a_stop_is_looked_for_before_every_control_net(
     ("changes", "words"),
     [
         ({"cross_attention_dim": 64}, "64 as its numbers in a token"),
-        ({"block_out_channels": (64, 128, 256)}, "channels of blocks"),
-        ({"conditioning_channels": 1}, "channels of control pictures"),
-        ({"conditioning_embedding_out_channels": (16, 32, 64)}, "edge of a latent"),
+        pytest.param({"block_out_channels": (64, 128, 256)}, "channels of blocks", marks=FULL),
+        pytest.param({"conditioning_channels": 1}, "channels of control pictures", marks=FULL),
+        pytest.param(
+            {"conditioning_embedding_out_channels": (16, 32, 64)},
+            "edge of a latent",
+            marks=FULL,
+        ),
     ],
 )
 def test_one_for_another_unet_is_refused(
@@ -407,6 +439,7 @@ def test_one_for_another_unet_is_refused(
     assert draw(**SMALL).images[0].data == before.images[0].data
 
 
+@FULL
 def test_means_over_the_picture_are_for_the_conditional_half(
     follow, expected, random_net, tmp_path
 ) -> None:
@@ -435,7 +468,7 @@ def centre(pixels: Any) -> Any:
     return np.argwhere(unlike).mean(axis=0)
 
 
-@pytest.mark.demonstration
+@FULL
 @pytest.mark.parametrize(("name", "place"), [("red apple", (150, 30)), ("dog face", (20, 140))])
 def test_a_small_emoji_goes_where_its_edges_are(follow, draw, name, place) -> None:
     emoji = named(name).resize((80, 80), Image.Resampling.LANCZOS)
