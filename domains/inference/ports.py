@@ -110,12 +110,15 @@ class Devices(Protocol):
 class Models(Protocol):
     """The model catalogue, as image generation sees it."""
 
-    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
-        """The usable model of that id, of that type; the default checkpoint for "".
+    async def resolve(
+        self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT, masks: bool = False
+    ) -> Model:
+        """The usable model of that id, of that type; the default checkpoint for "". `masks`
+        says that one will do that takes masks.
 
         Raises:
             NotFound: MODEL_NOT_FOUND.
-            FailedPrecondition: It cannot be used, by its header.
+            FailedPrecondition: It cannot be used, by its header, or so.
         """
         ...
 
@@ -152,10 +155,13 @@ class PicturePreparer(Protocol):
         field: str,
         canvas: Canvas,
         fit: ResizeFit,
+        *,
         control: ControlPreprocessor | None = None,
+        grey: bool = False,
     ) -> KeptPicture:
         """Decode the picture that the call's client names in `field`, in the canvas's size, and
-        make a control picture of it where `control` says how.
+        make a control picture of it where `control` says how; of a `grey` one the brightness
+        alone counts.
 
         Raises:
             InvalidPicture: It cannot be used.

@@ -16,13 +16,15 @@ from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import read_picture
+from domains.inference.backends.encoding import read_pixels, to_image
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
+from domains.inference.backends.inpainting import InpaintingSource, encode_masked, takes_masks
 from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
+from domains.inference.backends.masked_picture import MaskedPicture, lay_out
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.previews import (
@@ -59,14 +61,18 @@ from domains.session.types import (
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
 
+Source = CleanLatents | InpaintingSource
+"""What each image begins with that does not begin with noise."""
+
 
 @dataclass
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what image-to-image starts from. `job` is what all that
-    comes from: a job that goes on after a pause begins where the one before it stopped.
+    where memory is short. `picture` is what it starts from, `mask` what of it is redrawn. `job`
+    is what all that comes from: a job that goes on after a pause begins where the one before
+    it stopped.
     """
 
     model: LoadedModel
@@ -79,7 +85,9 @@ class Drawing:
     job: GenerationJob
     may_tile: bool = False
     picture: PreparedPicture | None = None
+    mask: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
+    _scene: MaskedPicture | None = None
     _keeper: PictureKeeper | None = None
     _loras_at_work: ExitStack = field(default_factory=ExitStack)
 
@@ -131,7 +139,7 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        clean = None if self.picture is None else self._encoded(self.picture)
+        source = None if self.picture is None else self._source(self.picture)
         self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, model))
         controls = [net.network.module for net in self.parts.control_nets]
         denoisers = [model.networks["unet"], *controls]
@@ -141,7 +149,7 @@ class Drawing:
         ):
             at_work.enter_context(on_denoiser(model, self.parts.loras))
             for index in range(self.job.first_image, len(self.settings.seeds)):
-                self._draw(index, conditionings, clean, self._keeper)
+                self._draw(index, conditionings, source, self._keeper)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -170,12 +178,24 @@ class Drawing:
             )
         return [text.conditioning for text in texts]
 
-    def _encoded(self, picture: PreparedPicture) -> CleanLatents:
+    def _source(self, picture: PreparedPicture) -> Source:
         """Encode the picture to start from: once, each image samples it for itself."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            return self._through_vae.latents(read_picture(picture))
+            pixels = read_pixels(picture)
+            if self.settings.inpainting is None:
+                return self._through_vae.latents(to_image(pixels))
+            mask = None if self.mask is None else read_pixels(self.mask)
+            self._scene = lay_out(self.settings.inpainting, pixels, mask)
+            return encode_masked(
+                self._scene,
+                self.settings,
+                self._through_vae.posterior,
+                takes_masks=takes_masks(self.model),
+                vae_config=self.parts.vae.config,
+                device=self.model.device,
+            )
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
@@ -185,15 +205,17 @@ class Drawing:
         self,
         index: int,
         conditionings: Sequence[Conditioning],
-        clean: CleanLatents | None,
+        source: Source | None,
         keeper: PictureKeeper,
     ) -> None:
         loops, seed = keeper.begin(index), self.settings.seeds[index]
-        draw = partial(self._passes, index, seed, conditionings, clean, loops)
+        draw = partial(self._passes, index, seed, conditionings, source, loops)
         latents = self._finite(draw, loops)
         self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
             pixels = self._through_vae.pixels(latents)
+        if self._scene is not None:
+            pixels = self._scene.finished(pixels)
         self.context.emit(ImageDecoded(index))
         self._begin(Phase.ENCODING_IMAGE, index)
         with self.clock.time("encode_image"):
@@ -230,7 +252,7 @@ class Drawing:
         index: int,
         seed: int,
         conditionings: Sequence[Conditioning],
-        clean: CleanLatents | None,
+        source: Source | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
         """The latents that the last pass comes to, or the first that are not finite."""
@@ -238,7 +260,7 @@ class Drawing:
         first, *others = zip(self.settings.passes, conditionings, strict=True)
         self._begin(Phase.DENOISING, index, kept)
         with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, *first, clean, loops)
+            latents = self._denoise(index, seed, *first, source, loops)
         for settings, conditioning in others:
             if finite(latents):
                 larger = self._enlarged(index, latents, settings)
@@ -268,7 +290,7 @@ class Drawing:
         seed: int,
         settings: GenerationSettings,
         conditioning: Conditioning,
-        clean: CleanLatents | None,
+        source: Source | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
         model, noise = self.model, noise_of(seed, settings.variation)
@@ -278,7 +300,7 @@ class Drawing:
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start = self._start(settings, scheduler, noise, clean)
+        start = self._start(settings, scheduler, noise, source)
         began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
@@ -316,13 +338,15 @@ class Drawing:
         settings: GenerationSettings,
         scheduler: Any,
         noise: Noise,
-        clean: CleanLatents | None,
+        source: Source | None,
     ) -> Start:
         model = self.model
-        if clean is not None:
+        if isinstance(source, InpaintingSource):
+            return source.start(scheduler, noise)
+        if source is not None:
             return from_latents(
                 scheduler,
-                clean(noise),
+                source(noise),
                 noise,
                 steps=settings.steps,
                 skipped=settings.skipped_steps,

@@ -55,8 +55,10 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         entries["VAE"] = _quoted(_one_line(settings.vae_model_id))
     if settings.clip_skip:
         entries["Clip skip"] = settings.clip_skip + 1  # they count the last layer as 1
-    if settings.image_to_image is not None:
-        entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
+    if settings.start is not None:
+        entries["Denoising strength"] = f"{settings.start.strength:g}"
+    if settings.inpainting is not None:
+        entries["Mask blur"] = settings.inpainting.mask_blur_pixels
     entries |= _of_second_pass(settings)
     if settings.variation is not None and settings.variation.strength > 0:
         entries["Variation seed"] = settings.variation.seed

@@ -17,6 +17,8 @@ _MASKS_ONLY = (
 # Each excludes the others; fields by their paths in GenerationSettings.
 _ONE_OF = (
     ("image_to_image", "inpainting"),
+    ("inpainting", "second_pass"),
+    ("control_nets", "second_pass"),
     ("seed", "seeds"),
     (
         "scheduler.solver",

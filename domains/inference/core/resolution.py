@@ -12,11 +12,9 @@ from domains.inference.types import (
     GenerationSettings,
     Scheduler,
     SecondPassUpscale,
-    resolved,
 )
 from domains.limits import default_of
 from domains.model.types import Model
-from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
@@ -77,17 +75,6 @@ def resolve(
     )
 
 
-def with_picture(settings: GenerationSettings, picture: KeptPicture) -> GenerationSettings:
-    """Image-to-image settings with the picture that was prepared for them, in its size."""
-    start, prepared = resolved(settings.image_to_image), picture.prepared
-    return replace(
-        settings,
-        width=prepared.width,
-        height=prepared.height,
-        image_to_image=replace(start, image=picture.file),
-    )
-
-
 def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
     """The resolved settings, with seeds only where the client chose them."""
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
@@ -107,7 +94,7 @@ def expected_phases(
         Phase.QUEUED,
         *loading,
         Phase.ENCODING_TEXT,
-        *(prepared if settings.image_to_image else ()),
+        *(prepared if settings.start else ()),
         Phase.DENOISING,
         *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
         *((Phase.SECOND_PASS,) if again else ()),
@@ -120,7 +107,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
     """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
     images, again = len(settings.seeds), settings.second_pass
     drawn, result = (width * height for width, height in (settings.size, settings.result_size))
-    prepared = drawn if settings.image_to_image else 0
+    prepared = drawn if settings.start else 0
     if again and again.upscale is SecondPassUpscale.PIXELS:
         prepared += images * (drawn + result)
     return Effort(

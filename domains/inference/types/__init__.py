@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
 from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
 from domains.inference.types.sampling import (
     OPTIONS,
@@ -41,7 +42,10 @@ __all__ = [
     "ChurnOptions",
     "DdimOptions",
     "GuidanceSettings",
+    "Inpainting",
+    "InpaintingFill",
     "LinearMultistepOptions",
+    "OutpaintingMargins",
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
@@ -187,6 +191,7 @@ class GenerationSettings(Value, frozen=True):
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    inpainting: Inpainting | None = None
     second_pass: SecondPass | None = None
     seamless_horizontally: bool = False
     seamless_vertically: bool = False
@@ -210,8 +215,14 @@ class GenerationSettings(Value, frozen=True):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of resolved settings."""
-        return resolved(self.width), resolved(self.height)
+        """Width and height of the pictures that resolved settings give."""
+        size = resolved(self.width), resolved(self.height)
+        return size if self.inpainting is None else self.inpainting.margins.around(*size)
+
+    @property
+    def start(self) -> ImageToImage | Inpainting | None:
+        """What a picture is drawn from that begins with another."""
+        return self.image_to_image or self.inpainting
 
     @property
     def passes(self) -> tuple[GenerationSettings, ...]:
@@ -241,9 +252,9 @@ class GenerationSettings(Value, frozen=True):
     def steps_taken(self) -> int:
         """Steps of the schedule that each picture goes through, as diffusers'
         `get_timesteps` has it; 0 where the strength leaves none."""
-        if self.image_to_image is None:
+        if self.start is None:
             return self.steps
-        return min(int(self.steps * self.image_to_image.strength), self.steps)
+        return min(int(self.steps * self.start.strength), self.steps)
 
     @property
     def skipped_steps(self) -> int:
@@ -339,8 +350,8 @@ class ControlInput:
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
-    order. `unbuilt` names the fields that are set although
+    `image` is the picture that it starts from, `mask` what of it is redrawn, `controls` are
+    those of the ControlNets, in their order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -350,5 +361,6 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    mask: InputImage | None = None
     controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

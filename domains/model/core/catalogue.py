@@ -188,8 +188,15 @@ class ModelCatalogue:
             raise ModelNotFound.of_type(model, type)
         return model
 
-    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
+    async def resolve(
+        self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT, masks: bool = False
+    ) -> Model:
         """The model to run, of the type it is needed as; empty means the default one.
+
+        Args:
+            model_id: Its id.
+            type: What it is needed as.
+            masks: Whether one will do that takes masks.
 
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
@@ -202,7 +209,7 @@ class ModelCatalogue:
             raise ModelUnusable(model.model_id, model.problem)
         if model.type is not type:
             raise ModelNotFound.of_type(model, type)
-        if model.inpainting:
+        if model.inpainting and not masks:
             raise MaskNeeded(model.model_id)
         return model
 
