@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
-from domains.inference.backends.decoding import check_latents, decode_pixels, finite
+from domains.inference.backends.decoding import check_latents, decode_pixels, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, read_picture
@@ -218,8 +218,11 @@ class Drawing:
         loras = partial(on_denoiser, model, self.parts.loras)
         self._loras_at_work.close()  # they are in the lower type
         try:
-            with in_float32(model), loras():
-                latents = draw()
+            with in_float32(model) as roomy:
+                if not roomy:
+                    raise non_finite()
+                with loras():
+                    latents = draw()
         finally:
             self._loras_at_work.enter_context(loras())
         check_latents(latents)
