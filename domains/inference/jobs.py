@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from msgspec import Meta
 from msgspec.structs import astuple, replace
 
 from domains.codec import FEW, Count, ModelId, Seconds, Value
@@ -30,6 +31,8 @@ from domains.values import (
     ModelPlace,
     PartDataType,
 )
+
+TriggerWord = Annotated[str, Meta(max_length=256)]
 
 
 class Timings(Value, frozen=True):
@@ -73,12 +76,21 @@ class PausedGeneration(Value, frozen=True):
 
 class Companion(Value, frozen=True):
     """A model that a generation uses beside its checkpoint, and where it lies. `cached` is what
-    main memory has of it."""
+    main memory has of it; `trigger_words` are those of an embedding."""
 
     model_id: ModelId
     model_type: ModelType
     place: ModelPlace
     cached: CachedModel | None = None
+    trigger_words: Annotated[tuple[TriggerWord, ...], FEW] = ()
+
+
+class ControlPictures(Value, frozen=True):
+    """A ControlNet's pictures: one for all that are drawn, or one for each; and where it works.
+    All have the size of the settings; a mask is grey."""
+
+    images: Annotated[tuple[PreparedPicture, ...], FEW]
+    mask: PreparedPicture | None = None
 
 
 class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
@@ -86,7 +98,8 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
-    image-to-image starts from; it has the size of the settings.
+    image-to-image starts from; it has the size of the settings. `controls` are the pictures of
+    the settings' ControlNets, in their order.
 
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
@@ -107,6 +120,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     cached: CachedModel | None = None
     companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
+    controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0
@@ -157,5 +171,5 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and (image.width, image.height) == settings.size
+            and (image.width, image.height) == settings.result_size
         )

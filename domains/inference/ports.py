@@ -18,7 +18,7 @@ from domains.model.jobs import (
 )
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
-from domains.picture.types import Canvas, InputImage, ResizeFit
+from domains.picture.types import Canvas, ControlPreprocessor, InputImage, ResizeFit
 from domains.session.jobs import JobContext
 
 
@@ -129,13 +129,33 @@ class Models(Protocol):
         ...
 
 
+class LoraFits(Protocol):
+    """Holds LoRAs against checkpoints by their headers."""
+
+    def check(self, lora: Model, model: Model) -> None:
+        """Refuse a LoRA that cannot be applied to a checkpoint. Blocks: call it off the loop.
+
+        Raises:
+            FailedPrecondition: Its layers are not the checkpoint's, it is damaged, or of a kind
+                that is not applied.
+            DomainError: A file cannot be read now.
+        """
+        ...
+
+
 class PicturePreparer(Protocol):
     """Input pictures, as image generation sees them."""
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
-        """Decode the picture that the call's client names in `field`, in the canvas's size.
+        """Decode the picture that the call's client names in `field`, in the canvas's size, and
+        make a control picture of it where `control` says how.
 
         Raises:
             InvalidPicture: It cannot be used.

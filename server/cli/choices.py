@@ -37,6 +37,12 @@ SPACINGS: Mapping[str, str] = {
     "beta": "BETA",
     "even": "EVEN",
 }
+# Whether the left edge continues at the right one, and the upper at the lower one.
+SEAMLESS: Mapping[str, tuple[bool, bool]] = {
+    "x": (True, False),
+    "y": (False, True),
+    "both": (True, True),
+}
 FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
 PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
 # What schedulers' names end in says how they compute; people leave it out.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deviceops.v1 import (
@@ -19,12 +19,18 @@ from server.cli.choices import (
     PRECISIONS,
     PRIORITIES,
     SCHEDULERS,
+    SEAMLESS,
     SPACINGS,
     UnusableOptions,
     choose,
     duration_in,
 )
+from server.cli.control import ControlOptions, put_control_nets
+from server.cli.field_values import Picture, set_field
+from server.cli.input_image import input_image
+from server.cli.likeness import Likeness
 from server.cli.placing import placement
+from server.cli.start import StartOptions, put_start
 
 # Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
 _WHOLE_NUMBERS = {
@@ -36,6 +42,7 @@ _WHOLE_NUMBERS = {
     "quality": 32,
     "preview_every": 32,
     "seed": 64,
+    "variation_seed": 64,
 }
 
 
@@ -47,8 +54,9 @@ class GenerationOptions:
     once.
     """
 
-    prompt: str
+    prompt: str | None
     negative: str | None = None
+    weighted: bool = False
     model: str | None = None
     vae: str | None = None
     devices: tuple[str, ...] = ()
@@ -78,21 +86,44 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+    variation_seed: int | None = None
+    variation_strength: float | None = None
+    seamless: str | None = None
+    second_pass: float | None = None
+    start: StartOptions = field(default_factory=StartOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
+    assignments: tuple[str, ...] = ()
+    like: Likeness | None = None
 
 
-def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
+def generate_request(
+    options: GenerationOptions, picture: Picture = input_image
+) -> inference_pb2.GenerateRequest:
     """The request; a missing request id becomes a fresh UUID, so that it may be repeated.
 
+    Args:
+        options: What a person asked for.
+        picture: Makes a picture that they name one that the request takes.
+
     Raises:
-        UnusableOptions: A name is unknown or a number does not fit its field.
+        UnusableOptions: A name is unknown, a number does not fit its field, or a picture
+            cannot be read.
     """
+    if options.prompt is None and options.like is None:
+        raise UnusableOptions("say what to draw: a PROMPT, or a picture with --like")
     for name, bits in _WHOLE_NUMBERS.items():
         _check_number(name, getattr(options, name), bits)
     for seed in options.seeds:
         _check_number("seeds", seed, 64)
     try:
+        settings = _settings(options)
+        put_start(settings, options.start, picture)
+        put_control_nets(settings, options.control, picture)
+        for assignment in options.assignments:
+            set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(
-            settings=_settings(options),
+            settings=settings,
             options=_session_options(options),
             delivery=_delivery(options),
             placement=placement(options.devices, options.kinds),
@@ -145,6 +176,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
     settings = generation_pb2.GenerationSettings(
         prompt=options.prompt,
         negative_prompt=options.negative,
+        prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED if options.weighted else None,
         model_id=options.model,
         vae_model_id=options.vae,
         width=options.width,
@@ -155,6 +187,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         seed=options.seed,
         seeds=options.seeds,
         loras=map(parse_lora, options.loras),
+        embedding_model_ids=options.embeddings,
     )
     if options.guidance is not None or options.guidance_rescale is not None:
         settings.guidance.CopyFrom(
@@ -173,7 +206,50 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
+    _set_variations(settings, options)
+    if options.like is not None:
+        settings = _over(options.like.settings, settings)
     return settings
+
+
+def _over(
+    like: generation_pb2.GenerationSettings, asked: generation_pb2.GenerationSettings
+) -> generation_pb2.GenerationSettings:
+    """What a picture was drawn with, with what is asked for in its place."""
+    result = generation_pb2.GenerationSettings()
+    result.CopyFrom(like)
+    if asked.seeds:
+        result.ClearField("seed")
+    if asked.loras:
+        result.ClearField("loras")
+    if asked.scheduler.scheduler:
+        result.ClearField("scheduler")  # options and spacings are another's
+    result.MergeFrom(asked)
+    return result
+
+
+def _set_variations(
+    settings: generation_pb2.GenerationSettings, options: GenerationOptions
+) -> None:
+    """Noise between seeds, edges that continue, a second pass."""
+    if options.variation_strength is not None and options.variation_seed is None:
+        raise UnusableOptions("--variation-strength needs --variation-seed")
+    if options.variation_seed is not None:
+        settings.variation.CopyFrom(
+            generation_pb2.SeedVariation(
+                seed=options.variation_seed, strength=options.variation_strength
+            )
+        )
+    if options.seamless is not None:
+        if options.seamless not in SEAMLESS:
+            raise UnusableOptions(
+                f"--seamless: {options.seamless!r} is none of {', '.join(SEAMLESS)}"
+            )
+        settings.seamless_horizontally, settings.seamless_vertically = SEAMLESS[
+            options.seamless
+        ]
+    if options.second_pass is not None:
+        settings.second_pass.scale = options.second_pass
 
 
 def _scheduler(options: GenerationOptions) -> sampling_pb2.SchedulerSettings:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -32,7 +31,7 @@ class Watched:
     """
 
     def __init__(
-        self, network: nn.Module, tell: Callable[[Iterable[AttentionKernel]], None]
+        self, network: Callable[..., Any], tell: Callable[[Iterable[AttentionKernel]], None]
     ) -> None:
         self._network = network
         self._tell = tell

@@ -13,6 +13,10 @@ from domains.inference.backends.device import Numerics, StepFence
 from domains.inference.backends.loops import Loop
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
+from domains.inference.types import GuidanceSettings
+
+Unet = Callable[..., Any]
+"""A network, or what calls it."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +36,24 @@ class Conditioning:
         """Whether there is a negative half."""
         return self.hidden_states.shape[0] == 2
 
+    def prompt_alone(self) -> Conditioning:
+        """The same without its negative half, for steps outside the guidance's interval."""
+        added = {name: value[-1:] for name, value in self.added.items()}
+        return Conditioning(self.hidden_states[-1:], added)
+
     def to(self, data_type: torch.dtype) -> Conditioning:
         """The same with hidden states in another type."""
         return Conditioning(self.hidden_states.to(data_type), self.added)
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: its strength and how much of its contrast is taken back."""
+Addition = Callable[[int, int, torch.Tensor, torch.Tensor, Conditioning], dict[str, Any]]
+"""Further arguments for the UNet, by number and count of its calls, scaled sample, timestep and
+conditioning."""
 
-    scale: float
-    rescale: float = 0.0
+
+def add_nothing(*_: object) -> dict[str, Any]:
+    """An `Addition` of a UNet that works by itself."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -60,11 +71,11 @@ class StepState:
 
 
 def denoise(
-    unet: Callable[..., Any],
+    unet: Unet,
     scheduler: Any,
     start: Start,
     conditioning: Conditioning,
-    guidance: Guidance,
+    guidance: GuidanceSettings,
     *,
     device: torch.device,
     numerics: Numerics,
@@ -73,6 +84,7 @@ def denoise(
     check_stop: Callable[[], None],
     make_room: Callable[[], None],
     loop: Loop | None = None,
+    addition: Addition = add_nothing,
 ) -> torch.Tensor:
     """Denoise one picture; the same operations in the same order as diffusers' pipelines.
 
@@ -81,7 +93,8 @@ def denoise(
         scheduler: Fresh, its timesteps set and to begin at the start's, its numbers on the CPU.
         start: From which latents and timestep on; it counts the steps.
         conditioning: From the model's family.
-        guidance: Used when `conditioning` is guided.
+        guidance: Used when `conditioning` is guided, in the steps that it covers; in the others
+            the prompt's half alone is computed.
         device: Where `unet` and `conditioning` are.
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
@@ -90,6 +103,7 @@ def denoise(
             effect between steps.
         make_room: Called when memory ran out, before the one UNet call is made again.
         loop: Where it begins, and what it keeps when it stops; None: nothing is kept.
+        addition: What a call of the UNet gets beside what is here.
 
     Returns:
         float32 latents `[1, channels, height, width]` on the device.
@@ -103,15 +117,18 @@ def denoise(
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
+    prompt_alone = conditioning.prompt_alone()
     for index, timestep in enumerate(timesteps):
         if index < loop.calls:
             continue
         loop.check(check_stop)
-        sample = torch.cat([latents] * 2) if conditioning.guided else latents
+        steering = conditioning if guidance.covers(loop.steps, steps) else prompt_alone
+        sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        call = partial(predict, unet, sample, timestep, conditioning, numerics)
+        added = partial(addition, index, len(timesteps), sample, timestep, steering)
+        call = partial(predict, unet, sample, timestep, steering, numerics, added)
         prediction = with_room(call, make_room)
-        if conditioning.guided:
+        if steering.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(
             prediction, timestep, latents, **step_options, return_dict=False
@@ -146,11 +163,12 @@ def rescale_guidance(
 
 
 def predict(
-    unet: Callable[..., Any],
+    unet: Unet,
     sample: torch.Tensor,
     timestep: torch.Tensor,
     conditioning: Conditioning,
     numerics: Numerics,
+    addition: Callable[[], dict[str, Any]] = add_nothing,
 ) -> torch.Tensor:
     """Call the UNet once.
 
@@ -160,10 +178,12 @@ def predict(
         timestep: One number.
         conditioning: Of the same batch and in the UNet's type.
         numerics: What `unet` computes in.
+        addition: Gives further arguments; called first.
 
     Returns:
         float32, shaped like `sample`.
     """
+    further = addition()
     sample = sample.to(numerics.data_type)
     if numerics.channels_last:
         sample = sample.contiguous(memory_format=torch.channels_last)
@@ -172,6 +192,7 @@ def predict(
         timestep,
         encoder_hidden_states=conditioning.hidden_states,
         added_cond_kwargs=conditioning.added or None,
+        **further,
         return_dict=False,
     )[0]
     prediction = prediction.to(torch.float32)
@@ -179,7 +200,7 @@ def predict(
     return prediction.contiguous() if numerics.channels_last else prediction
 
 
-def _guide(prediction: torch.Tensor, guidance: Guidance) -> torch.Tensor:
+def _guide(prediction: torch.Tensor, guidance: GuidanceSettings) -> torch.Tensor:
     """Classifier-free guidance (arXiv:2207.12598): away from the negative prediction."""
     negative, conditional = prediction.chunk(2)
     guided = negative + guidance.scale * (conditional - negative)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,13 +12,14 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
-from domains.inference.backends.decoding import check_latents, decode_pixels, finite, non_finite
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.control import Control
+from domains.inference.backends.decoding import check_latents, finite, non_finite
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import encode_picture, read_picture
+from domains.inference.backends.encoding import read_picture
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
-from domains.inference.backends.latents import initial_noise, seeded_generator
+from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
@@ -29,15 +31,21 @@ from domains.inference.backends.previews import (
     fit_preview_matrix,
 )
 from domains.inference.backends.schedulers import build_scheduler, step_options
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
-from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
-from domains.inference.backends.vae import scale_latents
+from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
+from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
 from domains.inference.backends.widening import can_widen, in_float32
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.inference.types import (
+    GenerationSettings,
+    PrecisionMode,
+    SecondPassUpscale,
+    resolved,
+)
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
@@ -77,6 +85,12 @@ class Drawing:
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
+        self._through_vae = ThroughVae(
+            self.parts.vae,
+            Tiling(self.may_tile, self.settings.vae_tiling),
+            self.context.check_stop,
+            self._note,
+        )
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
@@ -99,13 +113,13 @@ class Drawing:
     def _run(self) -> GenerationReport:
         model = self.model
         with on_text_encoders(model, self.parts.loras):
-            conditioning = self._conditioning()
+            conditionings = self._conditionings()
         if self.settings.precision is PrecisionMode.FASTEST and not model.measured:
             width, height = self.settings.size
             with self.clock.time("load"):
                 settle_numerics(
                     model,
-                    conditioning,
+                    conditionings[0],
                     width=width,
                     height=height,
                     check_stop=self.context.check_stop,
@@ -117,12 +131,17 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        posterior = None if self.picture is None else self._encoded(self.picture)
+        clean = None if self.picture is None else self._encoded(self.picture)
         self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, model))
-        with self._loras_at_work as at_work:
+        controls = [net.network.module for net in self.parts.control_nets]
+        denoisers = [model.networks["unet"], *controls]
+        with (
+            seamless_convolutions(denoisers, self.parts.vae.edges),
+            self._loras_at_work as at_work,
+        ):
             at_work.enter_context(on_denoiser(model, self.parts.loras))
             for index in range(self.job.first_image, len(self.settings.seeds)):
-                self._draw(index, conditioning, posterior, self._keeper)
+                self._draw(index, conditionings, clean, self._keeper)
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -132,39 +151,31 @@ class Drawing:
             degradations=tuple(self._degradations),
         )
 
-    def _conditioning(self) -> Conditioning:
+    def _conditionings(self) -> list[Conditioning]:
+        """The texts as each pass reads them."""
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
-            family = family_of(self.model.plan.architecture)
-            encode = partial(family.encode_text, self.model, self.settings)
-            text = with_room(encode, self.model.make_room)
-        self.context.emit(TextEncoded(text.cached))
-        if text.lost_tokens:
+            encode = partial(family_of(self.model.plan.architecture).encode_text, self.model)
+            texts = [
+                with_room(partial(encode, each, self.parts.inversions), self.model.make_room)
+                for each in self.settings.passes
+            ]
+        self.context.emit(TextEncoded(all(text.cached for text in texts)))
+        if texts[0].lost_tokens:
             self._degradations.append(
                 Degradation(
                     DegradationKind.PROMPT_TRUNCATED,
-                    f"The last {text.lost_tokens} tokens did not fit and had no effect.",
+                    f"The last {texts[0].lost_tokens} tokens did not fit and had no effect.",
                 )
             )
-        return text.conditioning
+        return [text.conditioning for text in texts]
 
-    def _encoded(self, picture: PreparedPicture) -> Posterior:
+    def _encoded(self, picture: PreparedPicture) -> CleanLatents:
         """Encode the picture to start from: once, each image samples it for itself."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            posterior, degradations = encode_picture(
-                self.parts.vae,
-                read_picture(picture),
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
-            )
-        self._note(degradations)
-        return posterior
-
-    @property
-    def _tiling(self) -> Tiling:
-        return Tiling(self.may_tile, self.settings.vae_tiling)
+            return self._through_vae.latents(read_picture(picture))
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
@@ -173,29 +184,18 @@ class Drawing:
     def _draw(
         self,
         index: int,
-        conditioning: Conditioning,
-        posterior: Posterior | None,
+        conditionings: Sequence[Conditioning],
+        clean: CleanLatents | None,
         keeper: PictureKeeper,
     ) -> None:
-        self.context.check_stop()
         loops, seed = keeper.begin(index), self.settings.seeds[index]
-        self.context.emit(PhaseStarted(Phase.DENOISING, index, loops.kept_steps))
-        with self.clock.time("denoise"):
-            draw = partial(self._denoise, index, seed, conditioning, posterior, loops)
-            latents = self._finite(draw, loops)
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.DECODING, index))
+        draw = partial(self._passes, index, seed, conditionings, clean, loops)
+        latents = self._finite(draw, loops)
+        self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
-            pixels, degradations = decode_pixels(
-                self.parts.vae,
-                latents,
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
-            )
-        self._note(degradations)
+            pixels = self._through_vae.pixels(latents)
         self.context.emit(ImageDecoded(index))
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
+        self._begin(Phase.ENCODING_IMAGE, index)
         with self.clock.time("encode_image"):
             output = ImageOutput(self.settings, self._ways.picture_types())
             encoded, degradations = output.encode(index, seed, pixels)
@@ -228,76 +228,128 @@ class Drawing:
         check_latents(latents)
         return latents
 
+    def _passes(
+        self,
+        index: int,
+        seed: int,
+        conditionings: Sequence[Conditioning],
+        clean: CleanLatents | None,
+        loops: PictureLoops,
+    ) -> torch.Tensor:
+        """The latents that the last pass comes to, or the first that are not finite."""
+        kept = loops.kept_steps  # told once, with the first pass
+        first, *others = zip(self.settings.passes, conditionings, strict=True)
+        self._begin(Phase.DENOISING, index, kept)
+        with self.clock.time("denoise"):
+            latents = self._denoise(index, seed, *first, clean, loops)
+        for settings, conditioning in others:
+            if finite(latents):
+                larger = self._enlarged(index, latents, settings)
+                self._begin(Phase.SECOND_PASS, index)
+                with self.clock.time("denoise"):
+                    latents = self._denoise(index, seed, settings, conditioning, larger, loops)
+        return latents
+
+    def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(phase, index, kept_steps))
+
+    def _enlarged(
+        self, index: int, latents: torch.Tensor, settings: GenerationSettings
+    ) -> CleanLatents:
+        """What the second pass starts from, in the size of its settings."""
+        size, through = settings.size, self._through_vae
+        if resolved(self.settings.second_pass).upscale is SecondPassUpscale.LATENT:
+            return through.larger_latents(latents, *size)
+        self._begin(Phase.PREPARING_INPUT, index)
+        with self.clock.time("prepare_input"):
+            return through.latents_of_larger(latents, *size)
+
     def _denoise(
         self,
         index: int,
         seed: int,
+        settings: GenerationSettings,
         conditioning: Conditioning,
-        posterior: Posterior | None,
+        clean: CleanLatents | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
-        settings, model = self.settings, self.model
-        generator = seeded_generator(seed)
+        model, noise = self.model, noise_of(seed, settings.variation)
         scheduler = build_scheduler(
             settings.scheduler,
             model.plan.scheduler_config,
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start = self._start(scheduler, generator, posterior)
+        start = self._start(settings, scheduler, noise, clean)
+        began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
-            self.context.emit(StepFinished(index, state.step, state.steps))
-            preview = self._preview(index, state, scheduler)
+            nonlocal began
+            took = time.perf_counter() - began
+            self.context.emit(StepFinished(index, state.step, state.steps, took))
+            preview = self._preview(index, settings, state, scheduler)
             if preview is not None:
                 self.context.emit(preview)
+            began = time.perf_counter()
 
         return denoise(
             self._ways.denoiser(tuple(start.latents.shape)),
             scheduler,
             start,
             conditioning.to(model.unet_numerics.data_type),
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
-            step_options=step_options(scheduler, settings.scheduler, generator),
+            step_options=step_options(scheduler, settings.scheduler, noise.generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
-            loop=loops.next(scheduler, generator, model.device),
+            loop=loops.next(scheduler, noise.generator, model.device),
+            addition=Control(
+                self.parts.control_nets,
+                index,
+                model.unet_numerics.data_type,
+                self.context.check_stop,
+            ),
         )
 
     def _start(
-        self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None
+        self,
+        settings: GenerationSettings,
+        scheduler: Any,
+        noise: Noise,
+        clean: CleanLatents | None,
     ) -> Start:
-        settings, model = self.settings, self.model
-        if posterior is not None:
-            clean = scale_latents(posterior.sample(generator), self.parts.vae.config)
+        model = self.model
+        if clean is not None:
             return from_latents(
                 scheduler,
-                clean,
-                generator,
+                clean(noise),
+                noise,
                 steps=settings.steps,
                 skipped=settings.skipped_steps,
             )
         width, height = settings.size
-        noise = initial_noise(
+        latents = initial_noise(
             channels=model.plan_config("unet")["in_channels"],
             height=height,
             width=width,
             scale=model.pixels_per_latent,
-            generator=generator,
+            noise=noise,
         )
-        return from_noise(scheduler, noise, steps=settings.steps)
+        return from_noise(scheduler, latents, steps=settings.steps)
 
-    def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
+    def _preview(
+        self, index: int, settings: GenerationSettings, state: StepState, scheduler: Any
+    ) -> Preview | None:
         wanted = self.previews
         if wanted.every_steps <= 0 or state.step % wanted.every_steps:
             return None
         holder = self.parts.vae.holder
         if holder.preview_matrix is None:
             holder.preview_matrix = fit_preview_matrix(self.parts.vae)
-        width, height = self.settings.size
+        width, height = settings.size
         return draw_preview(
             estimate_clean(state, scheduler),
             holder.preview_matrix,
@@ -306,4 +358,5 @@ class Drawing:
             width=width,
             height=height,
             max_edge=wanted.max_edge_pixels,
+            edges=self.parts.vae.edges,
         )

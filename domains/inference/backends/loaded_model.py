@@ -13,6 +13,7 @@ import torch
 from domains.inference.backends.device import Numerics, data_type_of, release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.precision import apply
+from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.types import AttentionKernel, PrecisionMode
@@ -20,20 +21,19 @@ from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.sizes import pixels_per_latent
 from domains.values import NETWORK_PARTS, ModelPart, PartDataType
 
-_KEPT_EMBEDDINGS = 32
+_KEPT_EMBEDDINGS = 64
 
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """One text as its encoders see it, on the device.
+    """One chunk of text as one encoder sees it, on the device.
 
-    `hidden_states` is `[1, tokens, width]`, `pooled` is `[1, width]` or None where the
-    family has no such vector. `lost_tokens` counts those beyond the encoder's window.
+    `hidden_states` is `[1, window, width]`, `pooled` is `[1, width]` or None where the
+    encoder gives no such vector.
     """
 
     hidden_states: torch.Tensor
     pooled: torch.Tensor | None
-    lost_tokens: int = 0
 
 
 def _nothing() -> None:
@@ -86,7 +86,7 @@ class LoadedModel(Loaded):
     `plain_attention` (what slicing has replaced) and `compiled`.
 
     `attention_kernels` are those that were seen at work, by what torch's choice depends on.
-    `others_make_room` lets go of what else its device holds.
+    `others_make_room` lets go of what else its device holds. `graphs` are of its UNet.
     """
 
     precision: PrecisionMode
@@ -102,6 +102,17 @@ class LoadedModel(Loaded):
     compiled: bool = False
     attention_kernels: dict[Hashable, tuple[AttentionKernel, ...]] = field(default_factory=dict)
     others_make_room: Callable[[], None] = _nothing
+    graphs: StepGraphs = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing recorded."""
+        self.graphs = StepGraphs(recorder_for(self.device), self.device)
+
+    def unet_call(self) -> Callable[..., Any]:
+        """The UNet, to be called as itself, by its graphs, until something about it changes."""
+        return self.graphs.bound(
+            self.networks["unet"], (self.unet_numerics, self.plain_attention is None)
+        )
 
     @property
     def pixels_per_latent(self) -> int:
@@ -142,6 +153,7 @@ class LoadedModel(Loaded):
     def make_room(self) -> None:
         """Let go of what can be had again, and of what the allocator keeps."""
         self.embeddings.clear()
+        self.graphs.let_go()
         self.others_make_room()
         release_memory(self.device)
 

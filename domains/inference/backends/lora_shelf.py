@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import torch
 
 from domains.device.types import LoadedComponent
-from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.tensor_reading import UnreadableTensor, read_tensor
+from domains.inference.errors import LoraRefused
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.lora.endings import Algorithm
-from domains.model.backends.lora.file import Finding, parse_lora
+from domains.model.backends.lora.file import Finding, check_applied, parse_lora
 from domains.model.backends.lora.targets import Target
 from domains.model.backends.safetensors_header import TensorEntry, read_header
 from domains.values import ByteFigure, ModelPlace
 
 _MOST_KEPT = 16
-_APPLIED = frozenset({Algorithm.LORA, Algorithm.LOHA, Algorithm.LOKR, Algorithm.FULL})
-_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-}
 Parts = Mapping[str, torch.Tensor]
 
 
@@ -52,11 +41,12 @@ class KeptLora:
 
 
 class LoraShelf:
-    """The LoRAs used most recently on one device."""
+    """The LoRAs used most recently on one device, and those that work uses now."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._kept: OrderedDict[ModelPlace, KeptLora] = OrderedDict()
+        self._used: set[ModelPlace] = set()  # by the work that is done now
 
     def get(self, model_id: str, place: ModelPlace) -> KeptLora:
         """A LoRA, read anew where its file is another than before.
@@ -74,56 +64,50 @@ class LoraShelf:
             self._kept[place] = kept
         kept = self._kept[place] = replace(kept, last_use=datetime.now(UTC))
         self._kept.move_to_end(place)
-        while len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._used.add(place)
+        idle = [one for one in self._kept if one not in self._used]
+        for one in idle[: max(len(self._kept) - _MOST_KEPT, 0)]:
+            del self._kept[one]
         return kept
 
-    def let_go(self) -> None:
-        """Keep none."""
-        self._kept.clear()
+    def end_work(self) -> None:
+        """No work uses any of them now."""
+        self._used.clear()
+
+    def let_go(self, model_ids: Collection[str] = ()) -> tuple[LoadedComponent, ...]:
+        """Keep none of these, or none at all, except those that work uses now.
+
+        Returns:
+            What has gone.
+        """
+        gone = [
+            kept
+            for place, kept in self._kept.items()
+            if place not in self._used and (not model_ids or kept.model_id in model_ids)
+        ]
+        for kept in gone:
+            del self._kept[kept.place]
+        return tuple(map(_component, gone))
 
     def components(self) -> tuple[LoadedComponent, ...]:
         """What is kept, each LoRA as one component."""
-        return tuple(
-            LoadedComponent(
-                model_id=kept.model_id,
-                component="lora",
-                size=ByteFigure.measured(kept.size_bytes, "sum of torch.Tensor.nbytes"),
-                data_type=None,
-                last_use_time=kept.last_use,
-                load_time=kept.load_time,
-            )
-            for kept in self._kept.values()
-        )
+        return tuple(map(_component, self._kept.values()))
 
     def _read(
         self, model_id: str, place: ModelPlace, files: ConfinedFiles, fingerprint: Fingerprint
     ) -> KeptLora:
         header = read_header(files)
         lora = parse_lora(header)
-        if lora.findings:
-            raise refused(model_id, lora.findings[0])
-        for target in lora.targets:
-            if target.algorithm not in _APPLIED:
-                what = f"Changes of the kind {target.algorithm.value} are not applied."
-                name = f"{target.layer.network}.{target.layer.name}"
-                raise refused(model_id, Finding(Reason.MODEL_INCOMPATIBLE, name, what))
+        findings = lora.findings or check_applied(lora)
+        if findings:
+            raise refused(model_id, findings[0])
         with files.open() as file:
 
             def read(entry: TensorEntry) -> torch.Tensor:
-                kind = _TYPES.get(entry.data_type)
-                if kind is None or not entry.size_bytes:
-                    what = f"{entry.name!r} is of no element type or size that is applied."
-                    finding = Finding(Reason.MODEL_INCOMPATIBLE, entry.name, what)
-                    raise refused(model_id, finding)
-                file.seek(entry.offset)
-                data = bytearray(file.read(entry.size_bytes))
-                if len(data) != entry.size_bytes:
-                    finding = Finding(
-                        Reason.MODEL_INCOMPLETE, entry.name, "The file ends too early."
-                    )
-                    raise refused(model_id, finding)
-                return torch.frombuffer(data, dtype=kind).reshape(entry.shape).to(self._device)
+                try:
+                    return read_tensor(file, entry, self._device)
+                except UnreadableTensor as error:
+                    raise refused(model_id, error.finding) from error
 
             changes = tuple(
                 (target, {part: read(entry) for part, entry in target.parts.items()})
@@ -132,11 +116,17 @@ class LoraShelf:
         return KeptLora(model_id, place, fingerprint, changes)
 
 
-def refused(model_id: str, finding: Finding) -> FailedPrecondition:
-    """The error for a LoRA that cannot be applied."""
-    return FailedPrecondition(
-        f"LoRA {model_id} cannot be applied: {finding.description} Leave it out, or choose "
-        "another.",
-        reason=finding.reason,
-        metadata={"model_id": model_id, "tensor": finding.tensor},
+def _component(kept: KeptLora) -> LoadedComponent:
+    return LoadedComponent(
+        model_id=kept.model_id,
+        component="lora",
+        size=ByteFigure.measured(kept.size_bytes, "sum of torch.Tensor.nbytes"),
+        data_type=None,
+        last_use_time=kept.last_use,
+        load_time=kept.load_time,
     )
+
+
+def refused(model_id: str, finding: Finding) -> LoraRefused:
+    """The error for a LoRA that cannot be applied."""
+    return LoraRefused(model_id, finding.reason, finding.tensor, finding.description)

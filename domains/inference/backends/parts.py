@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.clock import Clock
+from domains.inference.backends.control import ControlNet
+from domains.inference.backends.control_check import check_control_net
+from domains.inference.backends.inversion_files import read_inversion
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.lora_layers import ActiveLora, check_loras
+from domains.inference.backends.seamless import edges_of
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
@@ -20,10 +25,13 @@ from domains.session.jobs import JobContext
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one request; `loras` are checked against the model's layers."""
+    """The parts of one request; `loras` and `control_nets` are checked against the model's
+    layers."""
 
     vae: Vae
     loras: tuple[ActiveLora, ...] = ()
+    inversions: Inversions = NO_INVERSIONS
+    control_nets: tuple[ControlNet, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -42,17 +50,34 @@ class PartLoading:
         """The parts of `job` beside its model, which stays.
 
         Raises:
-            DomainError: As `Loader.ready_network`, `LoraShelf.get` and `check_loras`.
+            DomainError: As `Loader.ready_network`, `LoraShelf.get`, `check_loras` and
+                `read_inversion`.
             Exception: As torch raises it.
         """
-        return Parts(vae=self._vae(job, model), loras=self._loras(job, model))
+        return Parts(
+            vae=self._vae(job, model),
+            loras=self._loras(job, model),
+            inversions=self._inversions(job, model),
+            control_nets=self._control_nets(job, model),
+        )
 
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
+        edges = edges_of(job.settings)
         if not job.settings.vae_model_id:
-            return own_vae(model)
-        vae = Vae(model, self._network(job, job.settings.vae_model_id))
+            return Vae(model, model, edges)
+        vae = Vae(model, self._network(job, job.settings.vae_model_id), edges)
         _check_vae(vae, own_vae(model))
         return vae
+
+    def _control_nets(self, job: GenerationJob, model: LoadedModel) -> tuple[ControlNet, ...]:
+        nets = []
+        pairs = zip(job.settings.control_nets, job.controls, strict=True)
+        for index, (guidance, pictures) in enumerate(pairs):
+            network = self._network(job, guidance.model_id)
+            field = f"settings.control_nets[{index}].model_id"
+            check_control_net(network, model, field)
+            nets.append(ControlNet(network, guidance, pictures))
+        return tuple(nets)
 
     def _network(self, job: GenerationJob, model_id: str) -> LoadedNetwork:
         companion = job.companion(model_id)
@@ -62,6 +87,17 @@ class PartLoading:
         found = self.loader.ready_network(wanted, self.context, self.clock).model
         self.using(found)
         return found
+
+    def _inversions(self, job: GenerationJob, model: LoadedModel) -> Inversions:
+        if not job.settings.embedding_model_ids:
+            return NO_INVERSIONS
+        with self.clock.time("load"):
+            return Inversions(
+                [
+                    read_inversion(job.companion(model_id), model)
+                    for model_id in job.settings.embedding_model_ids
+                ]
+            )
 
     def _loras(self, job: GenerationJob, model: LoadedModel) -> tuple[ActiveLora, ...]:
         if not job.settings.loras:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import diffusers
@@ -15,9 +16,10 @@ from domains.inference.backends.kept_picture import NotKept, read_picture, write
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.model_loading import state_of
-from domains.inference.jobs import Companion, GenerationJob
+from domains.inference.jobs import Companion, ControlPictures, GenerationJob
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.types import loads
+from domains.picture.types import PreparedPicture
 from domains.session.types import PreviewSettings
 
 _log = logging.getLogger("deviceops.pausing")
@@ -34,6 +36,7 @@ def fingerprint_of(job: GenerationJob, model: LoadedModel) -> str:
         job.with_cached({}),
         previews=PreviewSettings(),
         picture=None,
+        controls=(),
         first_image=0,
         paused_file=None,
         kept_steps=0,
@@ -41,11 +44,18 @@ def fingerprint_of(job: GenerationJob, model: LoadedModel) -> str:
     depends_on = (
         asked,
         "" if job.picture is None else job.picture.sha256,
+        [[each.sha256 for each in _pictures(control)] for control in job.controls],
         (model.fingerprint, *map(_state, job.companions)),
         [str(each.data_type) for each in model.data_types()],
         (model.device.type, str(torch.__version__), diffusers.__version__),
     )
     return hashlib.sha256(encode(depends_on)).hexdigest()
+
+
+def _pictures(control: ControlPictures) -> Iterator[PreparedPicture]:
+    yield from control.images
+    if control.mask is not None:
+        yield control.mask
 
 
 def _state(companion: Companion) -> Fingerprint:

@@ -15,7 +15,6 @@ from domains.device.backends.torch_gauge import stretch_on
 from domains.inference.backends.decoding import decode_pixels
 from domains.inference.backends.denoise import (
     Conditioning,
-    Guidance,
     StepState,
     denoise,
     predict,
@@ -23,7 +22,7 @@ from domains.inference.backends.denoise import (
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.images import Pixels
-from domains.inference.backends.latents import initial_noise, seeded_generator
+from domains.inference.backends.latents import initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.backends.speed import settle_numerics
@@ -122,7 +121,8 @@ class StepTrial:
         def on_step(state: StepState) -> None:
             synchronize(model.device)
             moments.append(time.perf_counter())
-            context.emit(StepFinished(0, state.step, state.steps))
+            took = moments[-1] - moments[-2]
+            context.emit(StepFinished(0, state.step, state.steps, took))
 
         scheduler = build_scheduler(
             self._drawn().scheduler, model.plan.scheduler_config, steps=steps
@@ -132,7 +132,7 @@ class StepTrial:
             scheduler,
             from_noise(scheduler, self._noise(), steps=steps),
             conditioning,
-            Guidance(_GUIDANCE),
+            GuidanceSettings(_GUIDANCE),
             device=model.device,
             numerics=model.unet_numerics,
             step_options={},
@@ -184,7 +184,7 @@ class StepTrial:
             height=self.height,
             width=self.width,
             scale=model.pixels_per_latent,
-            generator=seeded_generator(0),
+            noise=noise_of(0, None),
         )
         return noise.to(model.device)
 

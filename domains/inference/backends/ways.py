@@ -23,17 +23,21 @@ class Ways:
 
     model: LoadedModel
     parts: Parts
+    _replays: int = field(init=False)
     _types: dict[PartDataType, None] = field(default_factory=dict)
     _channels_last: dict[ModelPart, None] = field(default_factory=dict)
     _compiled: dict[ModelPart, None] = field(default_factory=dict)
     _kernels: dict[AttentionKernel, None] = field(default_factory=dict)
     _denoises_in: Numerics | None = None
 
+    def __post_init__(self) -> None:
+        self._replays = self.model.graphs.replays
+
     def denoiser(self, shape: tuple[int, ...]) -> Any:
-        """The UNet, to be called with latents of that shape, as it is now."""
-        model, unet = self.model, self.model.networks["unet"]
+        """The UNet, to be called with latents of that shape; as it is now."""
+        model, unet = self.model, self.model.unet_call()
         self._denoises_in = model.unet_numerics
-        if is_compiled(unet):
+        if is_compiled(model.networks["unet"]):
             self._compiled.setdefault(_DENOISER)
             return unet
         key = (model.unet_numerics, model.plain_attention is None, shape)
@@ -71,6 +75,7 @@ class Ways:
         return Computation(
             channels_last=tuple(self._channels_last),
             compiled=tuple(self._compiled),
+            recorded=(_DENOISER,) if self.model.graphs.replays > self._replays else (),
             attention_kernels=tuple(self._kernels),
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
             vae_tiled=DegradationKind.VAE_TILED in kinds,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
-from domains.inference.core.validation import NOT_SDXL, schedulers_for
+from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -13,28 +15,13 @@ from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
-    "prompt_syntax": "Prompts are read as plain text.",
-    "control_nets": "ControlNets are not run yet.",
-    "embedding_model_ids": "Embeddings are not loaded yet.",
+    "control_nets.control_type": "Union ControlNets are not run yet.",
+    "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
     "inpainting": "Pictures are redrawn whole.",
-    "sdxl.size": "Pictures are drawn as if they were never cropped or resized.",
-    "sdxl.negative_size": "Pictures are drawn as if they were never cropped or resized.",
     "sdxl.refiner": "Refiners are not run yet.",
-    "guidance.start": "Guidance is on in every step.",
-    "guidance.end": "Guidance is on in every step.",
-    "scheduler.timestep_spacing": "Timesteps are spaced as the model says.",
-    "scheduler.zero_terminal_snr": "The schedule is the model's own.",
-    "scheduler.solver": "Solvers run with the model's own options.",
-    "scheduler.churn": "No noise is put in while stepping.",
-    "scheduler.ancestral": "Ancestral samplers add as much noise as they take out.",
-    "scheduler.linear_multistep": "The order is the class's own.",
-    "scheduler.sigmas": "Noise levels are spread by a spacing.",
-    "second_pass": "Pictures are drawn once.",
-    "seamless_horizontally": "Edges do not continue.",
-    "seamless_vertically": "Edges do not continue.",
-    "variation": "A picture has one seed.",
+    "second_pass.postprocessor_id": "Models that enlarge pictures are not run yet.",
     "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The device's profile decides.",
     "precision.vae_slicing": "Pictures are decoded one by one.",
@@ -43,28 +30,41 @@ UNBUILT: dict[str, str] = {
     "output.retention": "Artifacts are kept as long as the server's setting says.",
 }
 
+# Values of enums, likewise.
+UNBUILT_VALUES: dict[str, str] = {
+    "SCHEDULER_DPM_SOLVER_SDE": "It needs torchsde, which is not a part of this version; "
+    "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
+}
+
 _LIMITED_MESSAGES = (
     "GenerationSettings",
     "ImageToImage",
     "InputImage",
     "SchedulerSettings",
+    "SolverOptions",
+    "ChurnOptions",
     "DdimOptions",
+    "AncestralOptions",
+    "LinearMultistepOptions",
     "GuidanceSettings",
     "SdxlSettings",
+    "ConditioningSize",
+    "ConditioningPoint",
     "LoraWeight",
+    "SecondPass",
+    "SeedVariation",
+    "ControlNetGuidance",
+    "ControlPreprocessor",
+    "CannyOptions",
+    "SoftEdgeOptions",
+    "LineArtOptions",
+    "ScribbleOptions",
+    "TileOptions",
     "OutputSettings",
     "WorkOptions",
     "DeliveryOptions",
     "PreviewSettings",
 )
-
-
-@dataclass(frozen=True)
-class Feature:
-    """A field of the contract and why it is of no use in this version, or with this model."""
-
-    field: str
-    explanation: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,9 @@ class Capabilities:
     native_width: int
     native_height: int
     limits: tuple[Limit, ...]
-    unbuilt: tuple[Feature, ...]
+    modes: tuple[Mode, ...]
+    features: tuple[Feature, ...]
+    unbuilt_values: Mapping[str, str]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
@@ -98,7 +100,6 @@ class CapabilityInquiry:
         """
         device = await self._devices.resolve(device_id)
         model = await self._models.resolve(model_id)
-        two_prompts = model.reads_second_prompt
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
@@ -111,10 +112,9 @@ class CapabilityInquiry:
                 for limit in LIMITS.values()
                 if limit.field.split(".")[0] in _LIMITED_MESSAGES
             ),
-            unbuilt=(
-                *(Feature(field, why) for field, why in UNBUILT.items()),
-                *(() if two_prompts else (Feature("sdxl", NOT_SDXL),)),
-            ),
+            modes=modes_of(model, UNBUILT),
+            features=features_of(model, UNBUILT),
+            unbuilt_values=UNBUILT_VALUES,
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )

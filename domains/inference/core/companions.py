@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,13 +10,15 @@ from msgspec.structs import replace
 
 from domains.errors import DomainError, FieldViolation, Reason
 from domains.inference.jobs import Companion
-from domains.inference.ports import Models
+from domains.inference.ports import LoraFits, Models
 from domains.inference.types import GenerationSettings
 from domains.model.types import Model, ModelType
 
 _NOUNS: dict[ModelType | None, str] = {
     ModelType.LORA: "a LoRA",
     ModelType.VAE: "a VAE",
+    ModelType.EMBEDDING: "an embedding",
+    ModelType.CONTROL_NET: "a ControlNet",
 }
 
 
@@ -46,6 +49,21 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
             )
             for index, lora in enumerate(settings.loras)
         ),
+        embedding_model_ids=tuple(
+            visitor(Named(f"embedding_model_ids[{index}]", each, ModelType.EMBEDDING))
+            for index, each in enumerate(settings.embedding_model_ids)
+        ),
+        control_nets=tuple(
+            replace(
+                net,
+                model_id=visitor(
+                    Named(
+                        f"control_nets[{index}].model_id", net.model_id, ModelType.CONTROL_NET
+                    )
+                ),
+            )
+            for index, net in enumerate(settings.control_nets)
+        ),
     )
 
 
@@ -65,6 +83,11 @@ class Companions:
         """Theirs."""
         return tuple(model.model_id for model in self.models)
 
+    @property
+    def trigger_words(self) -> tuple[str, ...]:
+        """What embeddings among them stand for in prompts."""
+        return tuple(word for model in self.models for word in words_of(model))
+
     def named_in(self, settings: GenerationSettings) -> GenerationSettings:
         """The settings with the catalogue's ids instead of other names."""
         return visit(settings, lambda named: self.by_field[named.field].model_id)
@@ -72,10 +95,18 @@ class Companions:
     def for_job(self) -> tuple[Companion, ...]:
         """What a worker has to know of them."""
         return tuple(
-            Companion(model.model_id, model.type, model.place)
+            Companion(model.model_id, model.type, model.place, trigger_words=words_of(model))
             for model in self.models
             if model.type is not None
         )
+
+
+def words_of(model: Model) -> tuple[str, ...]:
+    """What an embedding's vectors stand for in prompts: its trigger words, or its id; nothing
+    for models of other types."""
+    if model.type is not ModelType.EMBEDDING:
+        return ()
+    return tuple(word for word in model.trigger_words if word.strip()) or (model.model_id,)
 
 
 async def find(models: Models, settings: GenerationSettings, path: str) -> Companions:
@@ -114,6 +145,37 @@ def check_architectures(
                 f"{_called(found)}, and {model.model_id} is {_called(model)}; leave it out, "
                 "or choose a model that it is for.",
             )
+
+
+def check_trigger_words(companions: Companions, path: str) -> Iterator[FieldViolation]:
+    """Refuse embeddings that are named twice or have a word in common."""
+    owners: dict[str, tuple[str, Model]] = {}
+    for field, found in companions.by_field.items():
+        for word in words_of(found):
+            first, other = owners.setdefault(word.casefold(), (field, found))
+            if first != field:
+                yield FieldViolation(
+                    f"{path}.{field}",
+                    Reason.FIELDS_CONFLICT,
+                    f"{found.model_id} stands for a word that {other.model_id} of {first} "
+                    "stands for; name one of them.",
+                )
+                break
+
+
+async def check_layers(companions: Companions, model: Model, fits: LoraFits, path: str) -> None:
+    """Refuse LoRAs whose layers the checkpoint does not have.
+
+    Raises:
+        DomainError: As `LoraFits.check`, with the metadata `field`.
+    """
+    for field, found in companions.by_field.items():
+        if found.type is ModelType.LORA:
+            try:
+                await asyncio.to_thread(fits.check, found, model)
+            except DomainError as error:
+                error.metadata["field"] = f"{path}.{field}"
+                raise
 
 
 def _called(model: Model) -> str:

@@ -10,7 +10,20 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
-from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_layers,
+    check_trigger_words,
+    find,
+)
+from domains.inference.core.control_nets import (
+    PreparedControls,
+    check_unions,
+    prepare_controls,
+)
+from domains.inference.core.forecast import Forecast, Forecasts
+from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import (
     effective,
@@ -20,16 +33,24 @@ from domains.inference.core.resolution import (
     scheduler_of,
     with_picture,
 )
+from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.second_pass import check_result_size, check_steps
+from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
     check_request,
-    check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
-from domains.inference.ports import ArtifactKeeper, Models, PausedFiles, PicturePreparer
+from domains.inference.ports import (
+    ArtifactKeeper,
+    LoraFits,
+    Models,
+    PausedFiles,
+    PicturePreparer,
+)
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -62,6 +83,7 @@ class Verdict:
     placement: PlacementDecision | None = None
     queue_position: int = 0
     degradations: tuple[Degradation, ...] = ()
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +93,7 @@ class _Resolved:
     job: GenerationJob
     placed: Placed
     picture: KeptPicture | None
+    controls: PreparedControls
     """Held for as long as the job may need its file."""
 
 
@@ -83,8 +106,11 @@ class Generations:
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        fits: Holds LoRAs against checkpoints.
         pictures: Prepares those that generations start from.
         paused: Where unfinished pictures of paused ones lie.
+        statistics: Learn from each that ends.
+        forecasts: Learn from each that ends, and tell what others will take.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -97,8 +123,11 @@ class Generations:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        fits: LoraFits,
         pictures: PicturePreparer,
         paused: PausedFiles,
+        statistics: StatisticsKeeper,
+        forecasts: Forecasts,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -109,8 +138,11 @@ class Generations:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._fits = fits
         self._pictures = pictures
         self._paused = paused
+        self._statistics = statistics
+        self._forecasts = forecasts
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -130,6 +162,7 @@ class Generations:
         """What `generate` would make of the request, without starting anything."""
         try:
             resolved = await self._resolve(request)
+            forecast = await self._forecast(resolved)
         except (InvalidGeneration, InvalidPicture) as error:
             return Verdict(violations=error.violations)
         except DomainError as error:
@@ -141,7 +174,22 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=drawn_as_words(request.settings),
+            degradations=(
+                *drawn_as_words(request.settings),
+                *surely_truncated(request.settings, resolved.companions.trigger_words),
+                *forecast.degradations,
+            ),
+            forecast=forecast,
+        )
+
+    async def _forecast(self, resolved: _Resolved) -> Forecast:
+        device_id, settings = resolved.placed.decision.device_id, resolved.job.settings
+        return await self._forecasts.of(
+            device_id,
+            effort_of(settings),
+            settings,
+            (resolved.model, *resolved.companions.models),
+            loading=Phase.LOADING_MODEL in self._phases(resolved),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -158,24 +206,34 @@ class Generations:
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
+            *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
+            *check_steps(settings, scheduler_of(settings, model), "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        check_unions(companions, "settings")
+        await check_layers(companions, model, self._fits, "settings")
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
+        settings = resolve(settings, model, self._random_seed)
+        violations = [*check_result_size(settings, "settings")]
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        controls = await prepare_controls(self._pictures, request, settings, settings.size)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed),
+            controls.settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture)
+        return _Resolved(model, companions, job, placed, picture, controls)
 
     async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
         """What image-to-image starts from, in the size that is drawn."""
@@ -200,19 +258,24 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=job.settings.steps_taken,
+            steps=sum(each.steps_taken for each in job.settings.passes),
             work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
             pause=lambda session: self._pool.pause(session.device_id, session.session_id),
-            ended=turns.end,
+            ended=partial(self._ended, job.settings, turns),
         )
+
+    def _ended(self, settings: GenerationSettings, turns: Turns, session: Session) -> None:
+        turns.end()
+        self._statistics.note(session)
+        self._forecasts.note(settings, session)
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(loading, picture=resolved.picture is not None)
+        return expected_phases(loading, resolved.job.settings)
 
     async def _draw(
         self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
@@ -249,9 +312,9 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         prepared = (
-            {}
-            if settings.image_to_image is None
-            else {Phase.PREPARING_INPUT: times.prepare_input}
+            {Phase.PREPARING_INPUT: times.prepare_input}
+            if Phase.PREPARING_INPUT in expected_phases((), settings)
+            else {}
         )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),

@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from domains.inference.core.second_pass import resolved_pass
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
     Scheduler,
+    SecondPassUpscale,
     resolved,
 )
 from domains.limits import default_of
@@ -18,6 +20,8 @@ from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
+# A ControlNet is the first half of a UNet and its middle.
+_CONTROL_SHARE = 0.5
 FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
 
 
@@ -63,6 +67,7 @@ def resolve(
         image_count=len(seeds),
         seed=None,
         seeds=seeds,
+        second_pass=resolved_pass(settings),
         loras=tuple(
             lora
             if lora.text_encoder_weight is not None
@@ -88,19 +93,24 @@ def effective(asked: GenerationSettings, resolved: GenerationSettings) -> Genera
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
 
 
-def expected_phases(loading: tuple[Phase, ...], *, picture: bool) -> tuple[Phase, ...]:
+def expected_phases(
+    loading: tuple[Phase, ...], settings: GenerationSettings
+) -> tuple[Phase, ...]:
     """What a generation goes through.
 
     Args:
         loading: Those in which its model comes onto the device.
-        picture: Whether it starts from one.
+        settings: Resolved.
     """
+    again, prepared = settings.second_pass, (Phase.PREPARING_INPUT,)
     return (
         Phase.QUEUED,
         *loading,
         Phase.ENCODING_TEXT,
-        *((Phase.PREPARING_INPUT,) if picture else ()),
+        *(prepared if settings.image_to_image else ()),
         Phase.DENOISING,
+        *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
+        *((Phase.SECOND_PASS,) if again else ()),
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
     )
@@ -108,21 +118,31 @@ def expected_phases(loading: tuple[Phase, ...], *, picture: bool) -> tuple[Phase
 
 def effort_of(settings: GenerationSettings) -> Effort:
     """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
-    width, height = settings.size
-    pixels, images = width * height, len(settings.seeds)
-    scheduler = settings.scheduler.scheduler
-    calls = settings.steps_taken * (1 if scheduler is None else scheduler.facts.calls_per_step)
-    if settings.guidance.guided:
-        calls *= 2  # with the prompt and without
+    images, again = len(settings.seeds), settings.second_pass
+    drawn, result = (width * height for width, height in (settings.size, settings.result_size))
+    prepared = drawn if settings.image_to_image else 0
+    if again and again.upscale is SecondPassUpscale.PIXELS:
+        prepared += images * (drawn + result)
     return Effort(
         settings.model_id,
         settings.precision.value,
-        pixels,
+        drawn,
         {
             Phase.ENCODING_TEXT: 1.0,
-            **({Phase.PREPARING_INPUT: pixels} if settings.image_to_image else {}),
-            Phase.DENOISING: calls * images * pixels,
-            Phase.DECODING: images * pixels,
-            Phase.ENCODING_IMAGE: images * pixels,
+            **({Phase.PREPARING_INPUT: prepared} if prepared else {}),
+            Phase.DENOISING: images * sum(map(_pixels_predicted, settings.passes)),
+            Phase.DECODING: images * result,
+            Phase.ENCODING_IMAGE: images * result,
         },
     )
+
+
+def _pixels_predicted(settings: GenerationSettings) -> float:
+    """Pixels of a picture, as often as the UNet sees them in one pass."""
+    width, height = settings.size
+    scheduler, steps = settings.scheduler.scheduler, settings.steps_taken
+    # With the prompt, and where guidance is on without it as well.
+    calls: float = steps + settings.guidance.guided_steps(steps)
+    calls *= 1 if scheduler is None else scheduler.facts.calls_per_step
+    calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
+    return calls * width * height

@@ -8,18 +8,24 @@ from domains import checks
 from domains.codec import Value
 from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.combinations import NOT_SDXL
+from domains.inference.core.control_nets import check_control_nets
+from domains.inference.core.plain_rules import found, plain
+from domains.inference.core.prompt_syntax import check_weights
+from domains.inference.core.sampling_rules import check_sampling
+from domains.inference.core.second_pass import check_second_pass, leaves_a_step
 from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
     LoraWeight,
-    Scheduler,
-    SigmaSpacing,
+    SdxlSettings,
+    SeedVariation,
+    SizeConditioning,
 )
 from domains.limits import LIMITS
-from domains.model.types import Model, PredictionType
+from domains.model.types import Model
 from domains.session.core.options import check_delivery, check_options
 
-NOT_SDXL = "The model is no SDXL model."
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 
 
@@ -27,6 +33,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     """Every rule `request` breaks, by field; an empty list when it breaks none."""
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
+    violations += check_control_nets(request, "settings")
     violations += check_delivery(request.delivery, "delivery")
     violations += check_placement(request.placement, "placement.")
     return violations
@@ -35,60 +42,18 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
 def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolation]:
     """Every rule `settings` breaks; `path` is where they stand in the request."""
     return [
-        *_plain(settings, "GenerationSettings", path),
-        *_plain(settings.scheduler, "SchedulerSettings", f"{path}.scheduler"),
-        *_plain(settings.scheduler.ddim, "DdimOptions", f"{path}.scheduler.ddim"),
-        *_plain(settings.guidance, "GuidanceSettings", f"{path}.guidance"),
-        *_plain(settings.sdxl, "SdxlSettings", f"{path}.sdxl"),
-        *_plain(settings.output, "OutputSettings", f"{path}.output"),
+        *plain(settings, "GenerationSettings", path),
+        *check_sampling(settings, path),
+        *_sdxl(settings.sdxl, f"{path}.sdxl"),
+        *plain(settings.output, "OutputSettings", f"{path}.output"),
+        *check_weights(settings, path),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
+        *_embeddings(settings, f"{path}.embedding_model_ids"),
         *_start(settings, f"{path}.image_to_image"),
+        *check_second_pass(settings, f"{path}.second_pass"),
+        *_variation(settings.variation, f"{path}.variation"),
     ]
-
-
-def schedulers_for(model: Model) -> tuple[Scheduler, ...]:
-    """The schedulers that can draw with a model."""
-    samples = model.prediction_type is PredictionType.SAMPLE
-    return tuple(each for each in Scheduler if each.facts.reads_samples or not samples)
-
-
-def check_scheduler(
-    settings: GenerationSettings, scheduler: Scheduler, model: Model, path: str
-) -> list[FieldViolation]:
-    """Rules that depend on which scheduler the request comes to use, and with which model."""
-    violations = []
-    fitting = schedulers_for(model)
-    if scheduler not in fitting:
-        others = ", ".join(other.name for other in fitting)
-        violations.append(
-            FieldViolation(
-                f"{path}.scheduler.scheduler",
-                Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} cannot draw with a model that predicts the picture itself;"
-                f" these can: {others}.",
-            )
-        )
-    asked, spacings = settings.scheduler.spacing, scheduler.facts.spacings
-    if asked not in spacings:
-        has = ", ".join(spacing.name for spacing in SigmaSpacing if spacing in spacings)
-        violations.append(
-            FieldViolation(
-                f"{path}.scheduler.spacing",
-                Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} does not have {asked.name}; it has {has}.",
-            )
-        )
-    if settings.scheduler.ddim is not None and not scheduler.facts.takes_eta:
-        others = ", ".join(other.name for other in Scheduler if other.facts.takes_eta)
-        violations.append(
-            FieldViolation(
-                f"{path}.scheduler.ddim",
-                Reason.FIELDS_CONFLICT,
-                f"{scheduler.name} does not have these options; {others} has.",
-            )
-        )
-    return violations
 
 
 def check_model(settings: GenerationSettings, model: Model, path: str) -> list[FieldViolation]:
@@ -98,21 +63,12 @@ def check_model(settings: GenerationSettings, model: Model, path: str) -> list[F
     return [FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL)]
 
 
-def _found(violation: FieldViolation | None) -> list[FieldViolation]:
-    return [] if violation is None else [violation]
-
-
-# Why a number is refused, where it is not merely out of range; some have rules of their own.
-_REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
-_OF_THEIR_OWN = ("seed", "seeds", "loras")
-
-
 def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[FieldViolation]:
     """Rules that LoRAs must keep whatever they are."""
-    yield from _found(checks.elements(path, len(loras), LIMITS["GenerationSettings.loras"]))
+    yield from found(checks.elements(path, len(loras), LIMITS["GenerationSettings.loras"]))
     seen: dict[str, int] = {}
     for index, lora in enumerate(loras):
-        yield from _plain(lora, "LoraWeight", f"{path}[{index}]")
+        yield from plain(lora, "LoraWeight", f"{path}[{index}]")
         first = seen.setdefault(lora.model_id, index)
         if first != index:
             yield FieldViolation(
@@ -123,32 +79,39 @@ def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[Field
             )
 
 
-def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViolation]:
-    """Every text and number beyond its entry in the table of limits."""
-    for name in () if values is None else values.__struct_fields__:
-        limit, value = LIMITS.get(f"{message}.{name}"), getattr(values, name)
-        if limit is None or value is None or name in _OF_THEIR_OWN:
-            continue
-        field = f"{path}.{name}"
-        if isinstance(value, str):
-            yield from _found(checks.prose(field, value, limit))
-        else:
-            reason = _REASONS.get(name, Reason.FIELD_OUT_OF_RANGE)
-            yield from _found(checks.number(field, value, limit, reason=reason))
+def _embeddings(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    ids = settings.embedding_model_ids
+    limit = LIMITS["GenerationSettings.embedding_model_ids"]
+    yield from found(checks.elements(path, len(ids), limit))
+    for index, model_id in enumerate(ids):
+        yield from found(checks.required(f"{path}[{index}]", model_id))
+
+
+def _sdxl(settings: SdxlSettings | None, path: str) -> Iterator[FieldViolation]:
+    """Texts, and the sizes that the model is told."""
+    yield from plain(settings, "SdxlSettings", path)
+    for name in ("size", "negative_size"):
+        sizes: SizeConditioning | None = getattr(settings, name, None)
+        for part in () if sizes is None else sizes.__struct_fields__:
+            value: Value | None = getattr(sizes, part)
+            yield from plain(value, type(value).__name__, f"{path}.{name}.{part}")
 
 
 def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
     """The strength of image-to-image, which has to leave a step."""
-    broken = list(_plain(settings.image_to_image, "ImageToImage", path))
+    broken = list(plain(settings.image_to_image, "ImageToImage", path))
     yield from broken
-    if settings.image_to_image is None or broken or settings.steps_taken or settings.steps < 1:
-        return
-    yield FieldViolation(
-        f"{path}.strength",
-        Reason.FIELD_OUT_OF_RANGE,
-        f"Leaves no step of {settings.steps}; must be at least 1 divided by the steps "
-        f"({1 / settings.steps:.3g}), or the steps more.",
-    )
+    if settings.image_to_image is not None and not broken:
+        yield from leaves_a_step(settings.image_to_image.strength, settings.steps, path)
+
+
+def _variation(variation: SeedVariation | None, path: str) -> Iterator[FieldViolation]:
+    yield from plain(variation, "SeedVariation", path)
+    if variation is not None:
+        limit = LIMITS["SeedVariation.seed"]
+        yield from found(
+            checks.number(f"{path}.seed", variation.seed, limit, reason=Reason.SEED_INVALID)
+        )
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
@@ -157,12 +120,12 @@ def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
     given += [(f"{path}.seeds[{k}]", seed) for k, seed in enumerate(settings.seeds)]
     for field, seed in given:
         if seed is not None:
-            yield from _found(checks.number(field, seed, limit, reason=Reason.SEED_INVALID))
+            yield from found(checks.number(field, seed, limit, reason=Reason.SEED_INVALID))
     if settings.seed is not None and settings.seeds:
         yield FieldViolation(
             f"{path}.seeds", Reason.FIELDS_CONFLICT, "Set seed or seeds, not both."
         )
-    yield from _found(
+    yield from found(
         checks.elements(
             f"{path}.seeds", len(settings.seeds), LIMITS["GenerationSettings.seeds"]
         )

@@ -20,12 +20,6 @@ _WAITS = {
     ModelType.VAE: (
         "VAEs are listed, checked and loaded; choosing one for a generation comes later."
     ),
-    ModelType.CONTROL_NET: (
-        "ControlNets are listed, checked and loaded; following a control picture comes later."
-    ),
-    ModelType.EMBEDDING: (
-        "Textual inversions are listed and checked; using their words in a prompt comes later."
-    ),
     ModelType.REFINER: (
         "Refiners are listed, checked and loaded; refining a picture comes later."
     ),
@@ -72,7 +66,9 @@ def usability(found: Recognised) -> Usability:
     if found.inpainting:
         remarks.append(WAITS_FOR_MASKS)
     if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
-        remarks.append("It holds several kinds of control; which one is meant is to be named.")
+        remarks.append(
+            "It holds several kinds of control; following a picture by one of them comes later."
+        )
     if "VAE" in found.lacks:
         remarks.append("The file holds no VAE.")
     if found.type is ModelType.CHECKPOINT and found.prediction is None:

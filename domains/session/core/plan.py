@@ -14,10 +14,6 @@ from domains.values import Degradation
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
 
-def _nothing() -> None:
-    """There is nothing to clear away."""
-
-
 @dataclass(frozen=True)
 class SessionPlan:
     """What a session shall be and do.
@@ -27,9 +23,8 @@ class SessionPlan:
     up and end; with `stop` that is called instead, and the work ends by itself, in time.
     `pause` asks the work to end with WorkPaused between two steps; when the session's turn
     comes again, `work` is called again and goes on from there. Without it, a session of
-    this plan can only be paused while it waits. `ended` is called when the session has come to
-    its end, and may be called again. `degradations` are known beforehand; the
-    work's outcome has them again.
+    this plan can only be paused while it waits. `degradations` are known beforehand; the
+    work's outcome has them again. `ended` is called once the session is over, however.
 
     `companion_ids` are models that it works with beside `model_id`.
 
@@ -44,7 +39,7 @@ class SessionPlan:
     work: Work
     stop: Callable[[Session], None] | None = None
     pause: Callable[[Session], None] | None = None
-    ended: Callable[[], None] = _nothing
+    ended: Callable[[Session], None] | None = None
     model_id: str = ""
     companion_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()

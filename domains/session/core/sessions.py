@@ -171,7 +171,7 @@ class Sessions:
             owner=request.owner,
             retention=self._retention,
             clock=self._clock,
-            changed=partial(self._changed, plan.ended),
+            changed=partial(self._note_change, plan.ended),
         )
         queue = self.queue(plan.queue or plan.device_id)
         queue.submit(session, turn)
@@ -184,10 +184,11 @@ class Sessions:
             self._by_request_id[key] = (session, request.digest)
         return session
 
-    def _changed(self, ended: Callable[[], None], session: Session) -> None:
+    def _note_change(self, ended: Callable[[Session], None] | None, session: Session) -> None:
+        # The session outlives its work: it must not hold on to the plan.
         self.changes.note(session)
-        if session.state.final:
-            ended()
+        if ended is not None and session.log.terminal is not None:
+            ended(session)
 
     def move_waiting(self, device_id: str) -> None:
         """Place anew what waits for a device that is out of use and may run on another one.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SPACINGS
+from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SEAMLESS, SPACINGS
 from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
@@ -31,10 +31,28 @@ class GenerateCommand(TyperCommand):
 @reported
 def generate(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="What to draw; may be left out with --like."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw as this picture was drawn, by the settings in its file; other options"
+            " replace them.",
+        ),
+    ] = None,
     negative: Annotated[
         str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
     ] = None,
+    weighted: Annotated[
+        bool,
+        typer.Option(
+            "--weighted",
+            help="Read (word:1.3), [word] and BREAK in prompts, and prompts of any length.",
+        ),
+    ] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="ID", help="Model id.")
     ] = None,
@@ -48,8 +66,49 @@ def generate(
     vae: Annotated[
         str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
     ] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A textual inversion for the prompts; repeatable."),
+    ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="PICTURE",
+            help="Start from a picture: a file, an artifact id, or SESSION#N.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How much of it is redrawn, 0 to 1; by default 0.8."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where its shape is another: stretch, contain (repeat its edges) or cover"
+            " (cut off).",
+        ),
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID:PICTURE[:SCALE[:START[:END]]]",
+            help="A ControlNet, its picture, its strength, and between which shares of the"
+            " steps it works; repeatable.",
+        ),
+    ] = None,
+    preprocess: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOW",
+            help="What makes the control picture, as of preview-control: canny:100:200,"
+            " soft-edge, ...; once for all, or for each --control.",
+        ),
+    ] = None,
     width: Annotated[
         int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
     ] = None,
@@ -80,6 +139,28 @@ def generate(
     ] = None,
     eta: Annotated[
         float | None, typer.Option(metavar="X", help="DDIM's share of fresh noise.")
+    ] = None,
+    variation_seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Another seed, to whose noise each picture's goes."),
+    ] = None,
+    variation_strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How far it goes: 0 not at all, 1 all the way."),
+    ] = None,
+    seamless: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"Edges continue at the opposite ones: {', '.join(SEAMLESS)}."
+        ),
+    ] = None,
+    second_pass: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Draw again, so many times as large; more by --set second_pass.strength"
+            " and the like.",
+        ),
     ] = None,
     clip_skip: Annotated[
         int | None,
@@ -156,6 +237,15 @@ def generate(
         list[str] | None,
         typer.Option(metavar="TAG", help="For finding the session; repeatable."),
     ] = None,
+    assignment: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="FIELD=VALUE",
+            help="Any field of GenerationSettings by its path, after all other options:"
+            " guidance.rescale=0.7, loras.0.weight=-1; repeatable.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures and save them; an existing file is never overwritten.
@@ -163,12 +253,16 @@ def generate(
     Paths of saved pictures go to stdout, progress and where it runs to stderr. Ctrl-C
     cancels the work.
     """
+    from server.cli.control import ControlOptions
     from server.cli.generation import run
+    from server.cli.likeness import likeness
     from server.cli.request import GenerationOptions, parse_seeds
+    from server.cli.start import StartOptions
 
     options = GenerationOptions(
         prompt=prompt,
         negative=negative,
+        weighted=weighted,
         model=model,
         vae=vae,
         devices=tuple(device or ()),
@@ -198,6 +292,15 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        embeddings=tuple(embedding or ()),
+        variation_seed=variation_seed,
+        variation_strength=variation_strength,
+        seamless=seamless,
+        second_pass=second_pass,
+        control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
+        start=StartOptions(image=image, strength=strength, fit=fit),
+        assignments=tuple(assignment or ()),
+        like=None if like is None else likeness(like),
     )
     with connected(context) as client:
         leave(run(client, options, output, as_json=as_json))

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from domains.clock import Clock
+from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
+from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
 from domains.inference.types import (
     Computation,
+    ControlInput,
     GenerationRequest,
     GenerationSettings,
     PrecisionMode,
 )
+from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import (
     Canvas,
+    ControlPreprocessor,
     InputImage,
     PictureFile,
     PreparedPicture,
@@ -34,7 +40,7 @@ from domains.picture.types import (
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
-from domains.session.jobs import Job, SpooledImage
+from domains.session.jobs import Job, PeakMemory, SpooledImage
 from domains.session.types import (
     ImageResult,
     Phase,
@@ -85,6 +91,7 @@ class FakePool:
 
     works: list[GenerationJob] = field(default_factory=list)
     failure: Exception | None = None
+    peak: int | None = None
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
@@ -117,8 +124,10 @@ class FakePool:
             if self.cancelled.is_set():
                 raise Cancelled("stopped")
         for step in range(1, settings.steps_taken + 1):
-            yield StepFinished(0, step, settings.steps_taken)
+            yield StepFinished(0, step, settings.steps_taken, 0.25)
             yield Preview(0, step, 8, 8, b"jpeg")
+        if self.peak is not None:
+            yield PeakMemory(ByteFigure.measured(self.peak, "test"))
         if self.failure is not None:
             raise self.failure
         for index, seed in list(enumerate(settings.seeds))[job.first_image :]:
@@ -178,13 +187,39 @@ class FakeModels:
         await asyncio.sleep(0)
         if model_id not in ("", self.model.model_id):
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
-        return self.model
+        return self.model if type is ModelType.CHECKPOINT else replace(self.model, type=type)
 
     def sha256_of(self, model: Model) -> str:
         return "5" * 64
 
     def record_use(self, model_id: str) -> None:
         self.used.append(model_id)
+
+
+@dataclass
+class FakeMachine:
+    """How much memory there is and what lies there."""
+
+    total: int | None = 8 << 30
+    free: int | None = 4 << 30
+    parts: tuple[HeldComponent, ...] = ()
+
+    @property
+    def models(self) -> FakeMachine:
+        return self
+
+    @property
+    def memory(self) -> FakeMachine:
+        return self
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        return self.parts
+
+    def idle(self, device_id: str) -> list[Any]:
+        return []
+
+    async def extent(self, place: Place) -> Extent:
+        return Extent(self.total, self.free)
 
 
 @dataclass
@@ -209,16 +244,34 @@ class FakeArtifacts:
 
 
 @dataclass
+class FakeFits:
+    """Says that LoRAs fit, unless told otherwise."""
+
+    failure: DomainError | None = None
+
+    def check(self, lora: Model, model: Model) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+@dataclass
 class FakePictures:
     """Says that any picture is ready, in the size that is asked for."""
 
     asked: list[tuple[InputImage, str, Canvas, ResizeFit]] = field(default_factory=list)
+    controls: list[ControlPreprocessor | None] = field(default_factory=list)
     failure: DomainError | None = None
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
         self.asked.append((image, field, canvas, fit))
+        self.controls.append(control)
         if self.failure is not None:
             raise self.failure
         width, height = canvas.size_for(400, 300)
@@ -256,6 +309,9 @@ class Bench:
     artifacts: FakeArtifacts
     pictures: FakePictures
     paused: FakePausedFiles
+    statistics: StatisticsKeeper
+    machine: FakeMachine
+    fits: FakeFits
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -267,6 +323,8 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, paused = FakePictures(), FakePausedFiles()
+    statistics = StatisticsKeeper(TransientFacts(), Clock())
+    machine, fits = FakeMachine(), FakeFits()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -281,13 +339,27 @@ async def bench() -> AsyncIterator[Bench]:
         models,
         pool,
         artifacts,
+        fits,
         pictures,
         paused,
+        statistics,
+        Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
         describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts, pictures, paused)
+    yield Bench(
+        generations,
+        sessions,
+        pool,
+        models,
+        artifacts,
+        pictures,
+        paused,
+        statistics,
+        machine,
+        fits,
+    )
     await sessions.stop(0)
 
 
@@ -298,6 +370,7 @@ def request(
     digest: bytes = b"",
     placement: Placement | None = None,
     image: InputImage | None = None,
+    controls: tuple[ControlInput, ...] = (),
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -306,4 +379,5 @@ def request(
         placement or ANY_DEVICE,
         digest,
         image=image,
+        controls=controls,
     )

@@ -11,19 +11,30 @@ import torch
 
 from domains.inference.backends.denoise import Conditioning
 from domains.inference.backends.families.clip_text import (
+    ClipReader,
+    ClipText,
     EncodedText,
     check_clip_skip,
-    run_clip,
+    most_chunks,
 )
-from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
-from domains.inference.types import GenerationSettings, SdxlSettings
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.types import (
+    ConditioningPoint,
+    ConditioningSize,
+    GenerationSettings,
+    SdxlSettings,
+    SizeConditioning,
+)
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
 _LAYER = 2
 
 
-def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText:
+def encode_text(
+    model: LoadedModel, settings: GenerationSettings, inversions: Inversions = NO_INVERSIONS
+) -> EncodedText:
     """See `Family.encode_text`.
 
     An empty negative prompt becomes zeros where the model's index says so
@@ -31,68 +42,71 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     """
     layer = _LAYER + settings.clip_skip
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
-    second = settings.sdxl or SdxlSettings()
-    prompt = (settings.prompt, _second(second.prompt_2, settings.prompt))
-    positive, cached = _embed(model, prompt, layer)
-    parts = [positive]
-    if settings.guidance.guided:
-        negative = (
-            settings.negative_prompt,
-            _second(second.negative_prompt_2, settings.negative_prompt),
+    readers = [ClipReader(model, *names, inversions, final_norm=False) for names in _ENCODERS]
+
+    def read(first: str, second: str | None, layer: int) -> list[ClipText]:
+        texts = (first, first if second is None else second)
+        return [
+            reader.read(text, settings.prompt_syntax, layer)
+            for reader, text in zip(readers, texts, strict=True)
+        ]
+
+    own = settings.sdxl or SdxlSettings()
+    wanted = [(read(settings.prompt, own.prompt_2, layer), layer)]
+    negative = (settings.negative_prompt, own.negative_prompt_2)
+    guided = settings.guidance.guided
+    zeros = not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True)
+    if guided and not zeros:
+        wanted.insert(0, (read(*negative, _LAYER), _LAYER))
+    chunks = most_chunks(text for texts, _ in wanted for text in texts)
+    hidden = [
+        torch.cat(
+            [
+                reader.joined(text, chunks, layer)
+                for reader, text in zip(readers, texts, strict=True)
+            ],
+            dim=-1,
         )
-        if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
-            parts.insert(0, _zeros_like(positive))
-        else:
-            embedding, negative_cached = _embed(model, negative, _LAYER)
-            parts.insert(0, embedding)
-            cached = cached and negative_cached
-    width, height = settings.size
-    size = (height, width)
-    # Original size, offset of the crop, target size: a picture that was never cropped.
-    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).to(model.device)
-    added = {
-        "text_embeds": torch.cat([_pooled(part) for part in parts]).to(torch.float32),
-        "time_ids": time_ids.repeat(len(parts), 1),
-    }
-    hidden = torch.cat([part.hidden_states for part in parts])
-    hidden = hidden.to(model.unet_numerics.data_type)
-    lost = max(part.lost_tokens for part in parts)
-    return EncodedText(Conditioning(hidden, added), cached, lost)
-
-
-def _second(prompt: str | None, first: str) -> str:
-    """What the second encoder reads."""
-    return first if prompt is None else prompt
-
-
-def _embed(
-    model: LoadedModel, texts: tuple[str, str], layer: int
-) -> tuple[TextEmbedding, bool]:
-    """Embed a pair of texts, or find them embedded; also whether they were found."""
-    key = (texts, layer)
-    found = model.embeddings.get(key)
-    if found is not None:
-        return found, True
-    outputs = [
-        run_clip(model, tokenizer=tokenizer, encoder=encoder, text=text, layer=layer)
-        for (tokenizer, encoder), text in zip(_ENCODERS, texts, strict=True)
+        for texts, layer in wanted
     ]
-    embedding = TextEmbedding(
-        hidden_states=torch.cat([output.hidden_states for output in outputs], dim=-1),
-        # Only the second encoder projects its output to one vector.
-        pooled=outputs[1].first,
-        lost_tokens=max(output.lost_tokens for output in outputs),
+    pooled = [_pooled(texts) for texts, _ in wanted]
+    if guided and zeros:
+        hidden.insert(0, torch.zeros_like(hidden[0]))
+        pooled.insert(0, torch.zeros_like(pooled[0]))
+    told = [_time_ids(own.size, settings.size)]
+    if guided:
+        told.insert(0, _time_ids(own.negative_size or own.size, settings.size))
+    added = {
+        "text_embeds": torch.cat(pooled).to(torch.float32),
+        "time_ids": torch.tensor(told, dtype=torch.float32).to(model.device),
+    }
+    return EncodedText(
+        Conditioning(torch.cat(hidden).to(model.unet_numerics.data_type), added),
+        cached=not any(reader.ran for reader in readers),
+        lost_tokens=max(text.lost_tokens for texts, _ in wanted for text in texts),
     )
-    model.embeddings.put(key, embedding)
-    return embedding, False
 
 
-def _zeros_like(embedding: TextEmbedding) -> TextEmbedding:
-    return TextEmbedding(
-        torch.zeros_like(embedding.hidden_states), torch.zeros_like(_pooled(embedding))
-    )
+def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int]:
+    """Original size, offset of the crop and target size, each of them down before across.
+
+    Args:
+        told: What the request says of them.
+        drawn: Width and height of the picture, which those are that it does not say.
+    """
+    told = told or SizeConditioning()
+    usual = ConditioningSize(*drawn)
+    original, target = told.original_size or usual, told.target_size or usual
+    corner = told.crop_top_left or ConditioningPoint()
+    return [
+        *(original.height, original.width),
+        *(corner.top, corner.left),
+        *(target.height, target.width),
+    ]
 
 
-def _pooled(embedding: TextEmbedding) -> torch.Tensor:
-    assert embedding.pooled is not None
-    return embedding.pooled
+def _pooled(texts: list[ClipText]) -> torch.Tensor:
+    """What the second encoder makes of a whole prompt; only it does."""
+    pooled = texts[1].pooled
+    assert pooled is not None
+    return pooled

@@ -126,34 +126,35 @@ namespace DeviceOperations.V1 {
             "BiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJl",
             "VmVyc2lvbnNFbnRyeRIrCghjb21wdXRlZBgHIAEoCzIZLmRldmljZW9wcy52",
             "MS5Db21wdXRhdGlvbho3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5",
-            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAUQBiLPAQoLQ29tcHV0YXRp",
+            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAUQBiL6AQoLQ29tcHV0YXRp",
             "b24SLgoNY2hhbm5lbHNfbGFzdBgBIAMoDjIXLmRldmljZW9wcy52MS5Nb2Rl",
             "bFBhcnQSKQoIY29tcGlsZWQYAiADKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxQ",
-            "YXJ0EjgKEWF0dGVudGlvbl9rZXJuZWxzGAMgAygOMh0uZGV2aWNlb3BzLnYx",
-            "LkF0dGVudGlvbktlcm5lbBIYChBhdHRlbnRpb25fc2xpY2VkGAQgASgIEhEK",
-            "CXZhZV90aWxlZBgFIAEoCCLRAwoOU2Vzc2lvblRpbWluZ3MSKAoFcXVldWUY",
-            "ASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoEbG9hZBgCIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtlbmNvZGVfdGV4dBgD",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIwCg1wcmVwYXJlX2lu",
-            "cHV0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEioKB2Rlbm9p",
-            "c2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoGZGVjb2Rl",
-            "GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC3Bvc3Rwcm9j",
-            "ZXNzGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi8KDGVuY29k",
-            "ZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgVw",
-            "YXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIoCgV0b3Rh",
-            "bBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJiCg1TZXNzaW9u",
-            "RmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVy",
-            "ZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQi",
-            "twEKEFNlc3Npb25DYW5jZWxsZWQSKQoGcmVhc29uGAEgASgOMhkuZGV2aWNl",
-            "b3BzLnYxLkVycm9yUmVhc29uEhMKC3JlYXNvbl90ZXh0GAIgASgJEhQKDGNh",
-            "bmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFzZRgEIAEoDjITLmRldmljZW9wcy52",
-            "MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VS",
-            "ZXN1bHQqyQEKD0F0dGVudGlvbktlcm5lbBIgChxBVFRFTlRJT05fS0VSTkVM",
-            "X1VOU1BFQ0lGSUVEEAASGQoVQVRURU5USU9OX0tFUk5FTF9NQVRIEAESGgoW",
-            "QVRURU5USU9OX0tFUk5FTF9GTEFTSBACEiUKIUFUVEVOVElPTl9LRVJORUxf",
-            "TUVNT1JZX0VGRklDSUVOVBADEhoKFkFUVEVOVElPTl9LRVJORUxfQ1VETk4Q",
-            "BBIaChZBVFRFTlRJT05fS0VSTkVMX09USEVSEAVCFqoCE0RldmljZU9wZXJh",
-            "dGlvbnMuVjFiBnByb3RvMw=="));
+            "YXJ0EikKCHJlY29yZGVkGAYgAygOMhcuZGV2aWNlb3BzLnYxLk1vZGVsUGFy",
+            "dBI4ChFhdHRlbnRpb25fa2VybmVscxgDIAMoDjIdLmRldmljZW9wcy52MS5B",
+            "dHRlbnRpb25LZXJuZWwSGAoQYXR0ZW50aW9uX3NsaWNlZBgEIAEoCBIRCgl2",
+            "YWVfdGlsZWQYBSABKAgi0QMKDlNlc3Npb25UaW1pbmdzEigKBXF1ZXVlGAEg",
+            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGxvYWQYAiABKAsy",
+            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZW5jb2RlX3RleHQYAyAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNcHJlcGFyZV9pbnB1",
+            "dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZW5vaXNl",
+            "GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmRlY29kZRgG",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtwb3N0cHJvY2Vz",
+            "cxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbmNvZGVf",
+            "aW1hZ2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcGF1",
+            "c2UYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwY",
+            "CiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYgoNU2Vzc2lvbkZh",
+            "aWxlZBImCgdmYWlsdXJlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUS",
+            "KQoGaW1hZ2VzGAIgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0IrcB",
+            "ChBTZXNzaW9uQ2FuY2VsbGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9w",
+            "cy52MS5FcnJvclJlYXNvbhITCgtyZWFzb25fdGV4dBgCIAEoCRIUCgxjYW5j",
+            "ZWxsZWRfYnkYAyABKAkSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEu",
+            "UGhhc2USKQoGaW1hZ2VzGAUgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVz",
+            "dWx0KskBCg9BdHRlbnRpb25LZXJuZWwSIAocQVRURU5USU9OX0tFUk5FTF9V",
+            "TlNQRUNJRklFRBAAEhkKFUFUVEVOVElPTl9LRVJORUxfTUFUSBABEhoKFkFU",
+            "VEVOVElPTl9LRVJORUxfRkxBU0gQAhIlCiFBVFRFTlRJT05fS0VSTkVMX01F",
+            "TU9SWV9FRkZJQ0lFTlQQAxIaChZBVFRFTlRJT05fS0VSTkVMX0NVRE5OEAQS",
+            "GgoWQVRURU5USU9OX0tFUk5FTF9PVEhFUhAFQhaqAhNEZXZpY2VPcGVyYXRp",
+            "b25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -177,7 +178,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "SoftwareVersions", "Computed" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "AttentionKernels", "AttentionSliced", "VaeTiled" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Pause", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCancelled), global::DeviceOperations.V1.SessionCancelled.Parser, new[]{ "Reason", "ReasonText", "CancelledBy", "Phase", "Images" }, null, null, null, null)
@@ -8202,6 +8203,7 @@ namespace DeviceOperations.V1 {
     public Computation(Computation other) : this() {
       channelsLast_ = other.channelsLast_.Clone();
       compiled_ = other.compiled_.Clone();
+      recorded_ = other.recorded_.Clone();
       attentionKernels_ = other.attentionKernels_.Clone();
       attentionSliced_ = other.attentionSliced_;
       vaeTiled_ = other.vaeTiled_;
@@ -8240,6 +8242,20 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> Compiled {
       get { return compiled_; }
+    }
+
+    /// <summary>Field number for the "recorded" field.</summary>
+    public const int RecordedFieldNumber = 6;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelPart> _repeated_recorded_codec
+        = pb::FieldCodec.ForEnum(50, x => (int) x, x => (global::DeviceOperations.V1.ModelPart) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> recorded_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelPart>();
+    /// <summary>
+    /// Parts whose calls were replayed from a recording of one (CUDA graphs). At most 8 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> Recorded {
+      get { return recorded_; }
     }
 
     /// <summary>Field number for the "attention_kernels" field.</summary>
@@ -8304,6 +8320,7 @@ namespace DeviceOperations.V1 {
       }
       if(!channelsLast_.Equals(other.channelsLast_)) return false;
       if(!compiled_.Equals(other.compiled_)) return false;
+      if(!recorded_.Equals(other.recorded_)) return false;
       if(!attentionKernels_.Equals(other.attentionKernels_)) return false;
       if (AttentionSliced != other.AttentionSliced) return false;
       if (VaeTiled != other.VaeTiled) return false;
@@ -8316,6 +8333,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       hash ^= channelsLast_.GetHashCode();
       hash ^= compiled_.GetHashCode();
+      hash ^= recorded_.GetHashCode();
       hash ^= attentionKernels_.GetHashCode();
       if (AttentionSliced != false) hash ^= AttentionSliced.GetHashCode();
       if (VaeTiled != false) hash ^= VaeTiled.GetHashCode();
@@ -8348,6 +8366,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(40);
         output.WriteBool(VaeTiled);
       }
+      recorded_.WriteTo(output, _repeated_recorded_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8369,6 +8388,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(40);
         output.WriteBool(VaeTiled);
       }
+      recorded_.WriteTo(ref output, _repeated_recorded_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -8381,6 +8401,7 @@ namespace DeviceOperations.V1 {
       int size = 0;
       size += channelsLast_.CalculateSize(_repeated_channelsLast_codec);
       size += compiled_.CalculateSize(_repeated_compiled_codec);
+      size += recorded_.CalculateSize(_repeated_recorded_codec);
       size += attentionKernels_.CalculateSize(_repeated_attentionKernels_codec);
       if (AttentionSliced != false) {
         size += 1 + 1;
@@ -8402,6 +8423,7 @@ namespace DeviceOperations.V1 {
       }
       channelsLast_.Add(other.channelsLast_);
       compiled_.Add(other.compiled_);
+      recorded_.Add(other.recorded_);
       attentionKernels_.Add(other.attentionKernels_);
       if (other.AttentionSliced != false) {
         AttentionSliced = other.AttentionSliced;
@@ -8451,6 +8473,11 @@ namespace DeviceOperations.V1 {
             VaeTiled = input.ReadBool();
             break;
           }
+          case 50:
+          case 48: {
+            recorded_.AddEntriesFrom(input, _repeated_recorded_codec);
+            break;
+          }
         }
       }
     #endif
@@ -8491,6 +8518,11 @@ namespace DeviceOperations.V1 {
           }
           case 40: {
             VaeTiled = input.ReadBool();
+            break;
+          }
+          case 50:
+          case 48: {
+            recorded_.AddEntriesFrom(ref input, _repeated_recorded_codec);
             break;
           }
         }

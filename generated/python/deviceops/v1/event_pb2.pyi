@@ -1006,6 +1006,7 @@ class Computation(_message.Message):
 
     CHANNELS_LAST_FIELD_NUMBER: _builtins.int
     COMPILED_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
     ATTENTION_KERNELS_FIELD_NUMBER: _builtins.int
     ATTENTION_SLICED_FIELD_NUMBER: _builtins.int
     VAE_TILED_FIELD_NUMBER: _builtins.int
@@ -1022,6 +1023,10 @@ class Computation(_message.Message):
         """Parts that ran as compiled code. At most 8 elements."""
 
     @_builtins.property
+    def recorded(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ModelPart.ValueType]:
+        """Parts whose calls were replayed from a recording of one (CUDA graphs). At most 8 elements."""
+
+    @_builtins.property
     def attention_kernels(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKernel.ValueType]:
         """What computed the denoiser's attention, each kernel once; empty where compiled code did. At
         most 8 elements.
@@ -1032,13 +1037,14 @@ class Computation(_message.Message):
         *,
         channels_last: _abc.Iterable[_common_pb2.ModelPart.ValueType] | None = ...,
         compiled: _abc.Iterable[_common_pb2.ModelPart.ValueType] | None = ...,
+        recorded: _abc.Iterable[_common_pb2.ModelPart.ValueType] | None = ...,
         attention_kernels: _abc.Iterable[Global___AttentionKernel.ValueType] | None = ...,
         attention_sliced: _builtins.bool = ...,
         vae_tiled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "vae_tiled", b"vae_tiled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "recorded", b"recorded", "vae_tiled", b"vae_tiled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

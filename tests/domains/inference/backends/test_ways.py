@@ -218,7 +218,7 @@ def test_a_picture_that_cannot_be_saved_is_a_typed_failure(
                 unet, "forward", lambda *a, **k: (forward(*a, **k)[0] * float("nan"),)
             )
         case "no memory":
-            widen = widening.apply
+            widen = apply
 
             def refuse(network: Any, numerics: Numerics) -> Any:
                 if numerics.data_type is torch.float32:

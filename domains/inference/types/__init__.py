@@ -8,84 +8,56 @@ from enum import Enum
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
+from domains.inference.types.sampling import (
+    OPTIONS,
+    AncestralOptions,
+    ChurnOptions,
+    DdimOptions,
+    GuidanceSettings,
+    LinearMultistepOptions,
+    Scheduler,
+    SchedulerFacts,
+    SchedulerSettings,
+    SigmaSpacing,
+    SolverAlgorithm,
+    SolverOptions,
+    TimestepSpacing,
+)
 from domains.limits import default_of
 from domains.model.types import ModelType
-from domains.picture.types import InputImage, PictureFile, ResizeFit
+from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
+
+# What comes from beside this module; what is defined here is public as well.
+__all__ = [
+    "OPTIONS",
+    "AncestralOptions",
+    "ChurnOptions",
+    "DdimOptions",
+    "GuidanceSettings",
+    "LinearMultistepOptions",
+    "Scheduler",
+    "SchedulerFacts",
+    "SchedulerSettings",
+    "SecondPass",
+    "SecondPassUpscale",
+    "SeedVariation",
+    "SigmaSpacing",
+    "SolverAlgorithm",
+    "SolverOptions",
+    "TimestepSpacing",
+]
 
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
-
-
-class SigmaSpacing(Enum):
-    """How noise levels are spread over the steps."""
-
-    MODEL = "model"  # as the model's own scheduler configuration says
-    EVEN = "even"  # those of the timesteps, whatever that configuration says
-    KARRAS = "karras"
-    EXPONENTIAL = "exponential"
-    BETA = "beta"
-
-
-@dataclass(frozen=True)
-class SchedulerFacts:
-    """What is known about a scheduler; tests hold it against the library's classes.
-
-    `sampler_name` is what other programs call it. A `stochastic` one adds fresh noise at
-    every step, one that `takes_eta` as much as it is asked to. `calls_per_step` counts UNet
-    calls in a step as the user counts them. One that `reads_samples` works with models that
-    predict the picture itself.
-    """
-
-    sampler_name: str
-    spacings: frozenset[SigmaSpacing] = frozenset(SigmaSpacing)
-    stochastic: bool = False
-    takes_eta: bool = False
-    calls_per_step: int = 1
-    reads_samples: bool = True
-
-
-_PLAIN = frozenset({SigmaSpacing.MODEL, SigmaSpacing.EVEN})
-
-
-class Scheduler(Enum):
-    """The samplers, a row each; the value is the class name in diffusers."""
-
-    facts: SchedulerFacts
-
-    DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler", SchedulerFacts("DPM++ 2M")
-    DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler", SchedulerFacts("DPM++ 2S")
-    DDIM = "DDIMScheduler", SchedulerFacts("DDIM", _PLAIN, takes_eta=True)
-    EULER_DISCRETE = "EulerDiscreteScheduler", SchedulerFacts("Euler")
-    EULER_ANCESTRAL_DISCRETE = (
-        "EulerAncestralDiscreteScheduler",
-        SchedulerFacts("Euler a", _PLAIN, stochastic=True, reads_samples=False),
-    )
-    KDPM2_DISCRETE = (
-        "KDPM2DiscreteScheduler",
-        SchedulerFacts("DPM2", calls_per_step=2, reads_samples=False),
-    )
-    KDPM2_ANCESTRAL_DISCRETE = (
-        "KDPM2AncestralDiscreteScheduler",
-        SchedulerFacts("DPM2 a", stochastic=True, calls_per_step=2, reads_samples=False),
-    )
-    HEUN_DISCRETE = "HeunDiscreteScheduler", SchedulerFacts("Heun", calls_per_step=2)
-    LMS_DISCRETE = "LMSDiscreteScheduler", SchedulerFacts("LMS")
-    UNIPC_MULTISTEP = "UniPCMultistepScheduler", SchedulerFacts("UniPC")
-    DEIS_MULTISTEP = "DEISMultistepScheduler", SchedulerFacts("DEIS")
-
-    def __new__(cls, class_name: str, facts: SchedulerFacts) -> Scheduler:
-        """A member whose value is the class name alone."""
-        member = object.__new__(cls)
-        member._value_ = class_name
-        member.facts = facts
-        return member
 
 
 class Toggle(Enum):
@@ -96,6 +68,13 @@ class Toggle(Enum):
     OFF = "off"
 
 
+class PromptSyntax(Enum):
+    """How prompts are read; `domains/weighted_prompts.py` has the second."""
+
+    PLAIN = "plain"  # every character is text
+    WEIGHTED = "weighted"
+
+
 class PrecisionMode(Enum):
     """Whether bits or speed come first."""
 
@@ -104,40 +83,40 @@ class PrecisionMode(Enum):
     FASTEST = "fastest"  # the data type and layout this device measured as fastest
 
 
-class DdimOptions(Value, frozen=True):
-    """`eta` (0 to 1) is the share of fresh noise."""
+class ConditioningSize(Value, frozen=True):
+    """A size in pixels that a model is told."""
 
-    eta: Measure = default_of("DdimOptions.eta")
-
-
-class SchedulerSettings(Value, frozen=True):
-    """Without a `scheduler` it is the model's own. `ddim` is for DDIM alone."""
-
-    scheduler: Scheduler | None = None
-    spacing: SigmaSpacing = SigmaSpacing.MODEL
-    ddim: DdimOptions | None = None
+    width: Count = 0
+    height: Count = 0
 
 
-class GuidanceSettings(Value, frozen=True):
-    """How strongly prompts pull. A `scale` of at most 1 draws without a negative prompt."""
+class ConditioningPoint(Value, frozen=True):
+    """A point in pixels that a model is told."""
 
-    scale: Measure = default_of("GuidanceSettings.scale")
-    rescale: Measure = default_of("GuidanceSettings.rescale")
+    left: Count = 0
+    top: Count = 0
 
-    @property
-    def guided(self) -> bool:
-        """Whether every step also looks at the negative prompt."""
-        return self.scale > 1
+
+class SizeConditioning(Value, frozen=True):
+    """What an SDXL model is told about the picture (arXiv:2307.01952, section 2.2). A size that
+    is None is the drawn one, a point that is None the corner."""
+
+    original_size: ConditioningSize | None = None
+    target_size: ConditioningSize | None = None
+    crop_top_left: ConditioningPoint | None = None
 
 
 class SdxlSettings(Value, frozen=True):
-    """What only SDXL models have: prompts for their second text encoder.
+    """What only SDXL models have: prompts for their second text encoder, and sizes.
 
-    None means the same as the first encoder's.
+    A prompt that is None is the first encoder's; without a `size` the model is told the drawn
+    one, without a `negative_size` the same for the negative prompt.
     """
 
     prompt_2: Prompt | None = None
     negative_prompt_2: Prompt | None = None
+    size: SizeConditioning | None = None
+    negative_size: SizeConditioning | None = None
 
 
 class LoraWeight(Value, frozen=True):
@@ -160,6 +139,26 @@ class ImageToImage(Value, frozen=True):
     image: PictureFile | None = None
 
 
+class ControlNetGuidance(Value, frozen=True):
+    """A ControlNet and its share: how strongly it works, and between which shares of the steps.
+
+    In `guess_mode` it works on the half with the prompt alone. `image` is the control picture,
+    or `images` one for each picture drawn; `mask` is where it works. They are None or empty
+    until they were prepared.
+    """
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    preprocessor: ControlPreprocessor | None = None
+    conditioning_scale: Measure = default_of("ControlNetGuidance.conditioning_scale")
+    start: Share = default_of("ControlNetGuidance.start")
+    end: Share = default_of("ControlNetGuidance.end")
+    guess_mode: bool = False
+    fit: ResizeFit = ResizeFit.STRETCH
+    image: PictureFile | None = None
+    images: Annotated[tuple[PictureFile, ...], FEW] = ()
+    mask: PictureFile | None = None
+
+
 class GenerationSettings(Value, frozen=True):
     """What is to be drawn, nested like the contract's message of that name.
 
@@ -172,6 +171,7 @@ class GenerationSettings(Value, frozen=True):
 
     prompt: Prompt = ""
     negative_prompt: Prompt = ""
+    prompt_syntax: PromptSyntax = PromptSyntax.PLAIN
     model_id: Annotated[str, Meta(max_length=256)] = ""
     vae_model_id: Annotated[str, Meta(max_length=256)] = ""
     width: Count | None = None
@@ -185,15 +185,57 @@ class GenerationSettings(Value, frozen=True):
     scheduler: SchedulerSettings = SchedulerSettings()
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
+    embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    second_pass: SecondPass | None = None
+    seamless_horizontally: bool = False
+    seamless_vertically: bool = False
+    variation: SeedVariation | None = None
+    control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
 
     @property
+    def prompts(self) -> dict[str, str]:
+        """The texts that encoders read, by their field, without those that are not set."""
+        second = self.sdxl or SdxlSettings()
+        texts = {
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "sdxl.prompt_2": second.prompt_2,
+            "sdxl.negative_prompt_2": second.negative_prompt_2,
+        }
+        return {field: text for field, text in texts.items() if text}
+
+    @property
     def size(self) -> tuple[int, int]:
         """Width and height of resolved settings."""
         return resolved(self.width), resolved(self.height)
+
+    @property
+    def passes(self) -> tuple[GenerationSettings, ...]:
+        """What each picture of resolved settings goes through, a generation each: the second is
+        image-to-image of what the first has drawn."""
+        again = self.second_pass
+        if again is None:
+            return (self,)
+        first = replace(self, second_pass=None)
+        width, height = (again.enlarged(edge) for edge in self.size)
+        second = replace(
+            first,
+            width=width,
+            height=height,
+            steps=resolved(again.steps),
+            guidance=resolved(again.guidance),
+            image_to_image=ImageToImage(again.strength),
+        )
+        return first, second
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height in which the pictures of resolved settings come out."""
+        return self.passes[-1].size
 
     @property
     def steps_taken(self) -> int:
@@ -242,13 +284,15 @@ class AttentionKernel(Enum):
 class Computation(Value, frozen=True):
     """By which of several ways a generation was really computed.
 
-    `channels_last` and `compiled` are parts whose tensors were laid out, or which ran, so.
+    `channels_last`, `compiled` and `recorded` are parts whose tensors were laid out, which ran,
+    or whose calls were replayed, so.
     `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
     if it did for one picture.
     """
 
     channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
     compiled: Annotated[tuple[ModelPart, ...], FEW] = ()
+    recorded: Annotated[tuple[ModelPart, ...], FEW] = ()
     attention_kernels: Annotated[tuple[AttentionKernel, ...], FEW] = ()
     attention_sliced: bool = False
     vae_tiled: bool = False
@@ -258,6 +302,7 @@ class Computation(Value, frozen=True):
         return Computation(
             _each_once(self.channels_last, other.channels_last),
             _each_once(self.compiled, other.compiled),
+            _each_once(self.recorded, other.recorded),
             _each_once(self.attention_kernels, other.attention_kernels),
             self.attention_sliced or other.attention_sliced,
             self.vae_tiled or other.vae_tiled,
@@ -282,10 +327,20 @@ class GenerationFacts:
 
 
 @dataclass(frozen=True)
+class ControlInput:
+    """The pictures of a ControlNet as a client names them."""
+
+    image: InputImage | None = None
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
+
+
+@dataclass(frozen=True)
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image. `unbuilt` names the fields that are set although
+    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
+    order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -295,4 +350,5 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import (
     common_pb2,
+    conditioning_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
@@ -15,19 +16,40 @@ from deviceops.v1 import (
 from domains.conversions import (
     MODEL_PARTS,
     EnumMap,
+    byte_figure,
     digest,
+    duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
+from domains.inference.convert.sampling import (
+    SCHEDULERS,
+    scheduler_capability,
+    scheduler_from_proto,
+    scheduler_to_proto,
+    sdxl_from_proto,
+    sdxl_to_proto,
+)
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.combinations import Mode
+from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
+from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.picture.convert import FITS, image_from_proto, image_to_proto
+from domains.picture.convert import (
+    FITS,
+    image_from_proto,
+    image_to_proto,
+    preprocessor_from_proto,
+    preprocessor_to_proto,
+)
 from domains.picture.types import ResizeFit
 from domains.session.convert import (
     FORMATS,
@@ -42,7 +64,7 @@ from domains.session.convert import (
 )
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
-SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
+MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
@@ -50,14 +72,13 @@ PRECISIONS = EnumMap(
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
 )
+PROMPT_SYNTAXES = EnumMap(
+    types.PromptSyntax,
+    generation_pb2.PromptSyntax,
+    "PROMPT_SYNTAX_",
+)
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
-SPACINGS = EnumMap(
-    types.SigmaSpacing,
-    sampling_pb2.SigmaSpacing,
-    "SIGMA_SPACING_",
-    zero=types.SigmaSpacing.MODEL,
-)
 
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
@@ -74,6 +95,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         image=image_from_proto(message.settings.image_to_image.image)
         if message.settings.HasField("image_to_image")
         else None,
+        controls=tuple(map(_control_input, message.settings.control_nets)),
         unbuilt=tuple(unbuilt),
     )
 
@@ -81,37 +103,39 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
 def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.GenerationSettings:
     """What a client asks for, unchecked; absent fields are left to their defaults."""
     output = message.output
+    scalars = scalars_from(message, types.GenerationSettings)
+    if message.scheduler.sigmas:
+        # One noise level for each, where nothing else is said.
+        scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
-        **scalars_from(message, types.GenerationSettings),
+        **scalars,
+        prompt_syntax=PROMPT_SYNTAXES.from_proto(
+            message.prompt_syntax, types.PromptSyntax.PLAIN
+        ),
         guidance=types.GuidanceSettings(
             **scalars_from(message.guidance, types.GuidanceSettings)
         ),
-        scheduler=_scheduler_from_proto(message.scheduler),
-        sdxl=types.SdxlSettings(**scalars_from(message.sdxl, types.SdxlSettings))
-        if message.HasField("sdxl")
-        else None,
+        scheduler=scheduler_from_proto(message.scheduler),
+        sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
         else None,
+        second_pass=second_pass_from_proto(message.second_pass)
+        if message.HasField("second_pass")
+        else None,
+        variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
+        if message.HasField("variation")
+        else None,
+        control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
             **scalars_from(output, OutputSettings),
             format=FORMATS.from_proto(output.format, ImageFileFormat.PNG),
         ),
-    )
-
-
-def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:
-    return types.SchedulerSettings(
-        scheduler=SCHEDULERS.optional_from_proto(message.scheduler),
-        spacing=SPACINGS.from_proto(message.spacing, types.SigmaSpacing.MODEL),
-        ddim=types.DdimOptions(**scalars_from(message.ddim, types.DdimOptions))
-        if message.HasField("ddim")
-        else None,
     )
 
 
@@ -122,9 +146,41 @@ def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImag
     )
 
 
+def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
+    return types.ControlInput(
+        image_from_proto(message.image) if message.HasField("image") else None,
+        tuple(map(image_from_proto, message.images)),
+        image_from_proto(message.mask) if message.HasField("mask") else None,
+    )
+
+
+def _control_net_from_proto(
+    message: conditioning_pb2.ControlNetGuidance,
+) -> types.ControlNetGuidance:
+    return types.ControlNetGuidance(
+        **scalars_from(message, types.ControlNetGuidance),
+        preprocessor=preprocessor_from_proto(message.preprocessor),
+        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _control_net_to_proto(
+    net: types.ControlNetGuidance,
+) -> conditioning_pb2.ControlNetGuidance:
+    return conditioning_pb2.ControlNetGuidance(
+        **scalars_of(net, conditioning_pb2.ControlNetGuidance),
+        image=image_to_proto(net.image),
+        preprocessor=None
+        if net.preprocessor is None
+        else preprocessor_to_proto(net.preprocessor),
+        fit=FITS.to_proto(net.fit),
+        mask=image_to_proto(net.mask),
+        images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
+    )
+
+
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
-    "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
     "attention_slicing": (common_pb2.TOGGLE_OFF,),
     "vae_slicing": (common_pb2.TOGGLE_ON,),
     "cpu_offload": (common_pb2.TOGGLE_OFF,),
@@ -135,7 +191,9 @@ def _is_set(message: Message, path: str) -> bool:
     """Whether the field at `path` asks for something this version does not do."""
     name, _, rest = path.partition(".")
     if rest:
-        return _is_set(getattr(message, name), rest)
+        value = getattr(message, name)
+        below = [value] if isinstance(value, Message) else value
+        return any(_is_set(each, rest) for each in below)
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
     return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
@@ -143,16 +201,14 @@ def _is_set(message: Message, path: str) -> bool:
 
 def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.GenerationSettings:
     """Settings as a client would send them; None becomes absent."""
-    scheduler, output = settings.scheduler, settings.output
+    output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
+        prompt_syntax=PROMPT_SYNTAXES.to_proto(settings.prompt_syntax),
         guidance=sampling_pb2.GuidanceSettings(
             **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
         ),
-        scheduler=sampling_pb2.SchedulerSettings(
-            scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
-            spacing=SPACINGS.to_proto(scheduler.spacing),
-        ),
+        scheduler=scheduler_to_proto(settings.scheduler),
         precision=generation_pb2.Precision(
             mode=PRECISIONS.to_proto(settings.precision),
             vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
@@ -168,8 +224,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             weight=lora.weight,
             text_encoder_weight=lora.text_encoder_weight,
         )
-    if scheduler.ddim is not None:
-        result.scheduler.ddim.eta = scheduler.ddim.eta
+    result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
     if settings.image_to_image is not None:
         start = settings.image_to_image
         result.image_to_image.CopyFrom(
@@ -179,9 +234,13 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
                 fit=FITS.to_proto(start.fit),
             )
         )
+    if settings.second_pass is not None:
+        result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))
+    if settings.variation is not None:
+        varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
+        result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
-        second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
-        result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
+        result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result
 
 
@@ -197,14 +256,24 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         degradations=map(degradation_to_proto, verdict.degradations),
-        memory=common_pb2.ByteFigure(
-            quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
-            source="no estimate is made in this version",
-        ),
     )
+    if verdict.forecast is not None:
+        _tell(verdict.forecast, result)
     if verdict.settings is not None:
         result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
     return result
+
+
+def _tell(forecast: Forecast, result: inference_pb2.ValidateGenerationResponse) -> None:
+    """What is expected of time and memory."""
+    result.memory.CopyFrom(byte_figure(forecast.memory))
+    result.available_memory.CopyFrom(byte_figure(forecast.available))
+    if forecast.seconds is not None:
+        result.estimated_duration.FromMicroseconds(round(forecast.seconds * 1_000_000))
+    if forecast.fits is not None:
+        result.fits = forecast.fits
+    for phase, needed in forecast.phases:
+        result.phase_memory.add(phase=PHASES.to_proto(phase), needed=byte_figure(needed))
 
 
 def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
@@ -230,6 +299,7 @@ def _computation(computed: types.Computation) -> event_pb2.Computation:
     return event_pb2.Computation(
         channels_last=map(MODEL_PARTS.to_proto, computed.channels_last),
         compiled=map(MODEL_PARTS.to_proto, computed.compiled),
+        recorded=map(MODEL_PARTS.to_proto, computed.recorded),
         attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
         attention_sliced=computed.attention_sliced,
         vae_tiled=computed.vae_tiled,
@@ -239,31 +309,44 @@ def _computation(computed: types.Computation) -> event_pb2.Computation:
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
 
 
+def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
+    """What generations came to."""
+    return inference_pb2.GetInferenceStatisticsResponse(
+        completed_count=sum(one.completed for one in found.accounts),
+        failed_count=sum(one.failed for one in found.accounts),
+        cancelled_count=sum(one.cancelled for one in found.accounts),
+        image_count=sum(one.images for one in found.accounts),
+        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        since_time=timestamp(found.since),
+        by_model=map(_account_to_proto, found.accounts),
+        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+    )
+
+
+def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
+    return inference_pb2.InferenceStatistics(
+        device_id=account.device_id,
+        model_id=account.model_id,
+        since_time=timestamp(account.since),
+        completed_count=account.completed,
+        failed_count=account.failed,
+        cancelled_count=account.cancelled,
+        image_count=account.images,
+        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
+    )
+
+
+def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
+
+
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:
     """What a model can do on a device."""
     return inference_pb2.GetCapabilitiesResponse(
         model_id=found.model_id,
         device_id=found.device_id,
-        modes=[
-            generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
-            generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
-        ],
-        schedulers=[
-            inference_pb2.SchedulerCapability(
-                scheduler=SCHEDULERS.to_proto(scheduler),
-                class_name=scheduler.value,
-                spacings=[
-                    SPACINGS.to_proto(spacing)
-                    for spacing in types.SigmaSpacing
-                    if spacing in scheduler.facts.spacings
-                    and spacing is not types.SigmaSpacing.MODEL
-                ],
-                options="ddim" if scheduler.facts.takes_eta else "",
-                stochastic=scheduler.facts.stochastic,
-                calls_per_step=scheduler.facts.calls_per_step,
-            )
-            for scheduler in found.schedulers
-        ],
+        modes=[MODES.to_proto(mode) for mode in found.modes],
+        schedulers=list(map(scheduler_capability, found.schedulers)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
         native_height=found.native_height,
@@ -271,10 +354,15 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         features=[
             inference_pb2.FeatureAvailability(
                 feature=f"GenerationSettings.{feature.field}",
-                available=False,
+                available=not feature.explanation,
                 explanation=feature.explanation,
+                excluded_features=[f"GenerationSettings.{each}" for each in feature.excluded],
             )
-            for feature in found.unbuilt
+            for feature in found.features
+        ]
+        + [
+            inference_pb2.FeatureAvailability(feature=value, available=False, explanation=why)
+            for value, why in found.unbuilt_values.items()
         ],
         output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
         precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],
