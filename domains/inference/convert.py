@@ -57,6 +57,13 @@ SPACINGS = EnumMap(
     zero=types.SigmaSpacing.MODEL,
 )
 
+REFINER_MODES = EnumMap(
+    types.RefinerMode,
+    generation_pb2.RefinerMode,
+    "REFINER_MODE_",
+    zero=types.RefinerMode.HANDOVER,
+)
+
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
     """One call of Generate, unchecked."""
@@ -81,13 +88,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
     output = message.output
     return types.GenerationSettings(
         **scalars_from(message, types.GenerationSettings),
-        guidance=types.GuidanceSettings(
-            **scalars_from(message.guidance, types.GuidanceSettings)
-        ),
+        guidance=_guidance_from_proto(message.guidance),
         scheduler=_scheduler_from_proto(message.scheduler),
-        sdxl=types.SdxlSettings(**scalars_from(message.sdxl, types.SdxlSettings))
-        if message.HasField("sdxl")
-        else None,
+        sdxl=_sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
@@ -111,6 +114,46 @@ def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.Sche
         if message.HasField("ddim")
         else None,
     )
+
+
+def _guidance_from_proto(message: sampling_pb2.GuidanceSettings) -> types.GuidanceSettings:
+    return types.GuidanceSettings(**scalars_from(message, types.GuidanceSettings))
+
+
+def _guidance_to_proto(guidance: types.GuidanceSettings) -> sampling_pb2.GuidanceSettings:
+    return sampling_pb2.GuidanceSettings(**scalars_of(guidance, sampling_pb2.GuidanceSettings))
+
+
+def _sdxl_from_proto(message: generation_pb2.SdxlSettings) -> types.SdxlSettings:
+    refiner = message.refiner
+    return types.SdxlSettings(
+        **scalars_from(message, types.SdxlSettings),
+        refiner=types.Refiner(
+            **scalars_from(refiner, types.Refiner),
+            mode=REFINER_MODES.from_proto(refiner.mode, types.RefinerMode.HANDOVER),
+            guidance=_guidance_from_proto(refiner.guidance)
+            if refiner.HasField("guidance")
+            else None,
+        )
+        if message.HasField("refiner")
+        else None,
+    )
+
+
+def _sdxl_to_proto(settings: types.SdxlSettings) -> generation_pb2.SdxlSettings:
+    result = generation_pb2.SdxlSettings(**scalars_of(settings, generation_pb2.SdxlSettings))
+    refiner = settings.refiner
+    if refiner is not None:
+        result.refiner.CopyFrom(
+            generation_pb2.Refiner(
+                **scalars_of(refiner, generation_pb2.Refiner),
+                mode=REFINER_MODES.to_proto(refiner.mode),
+                guidance=None
+                if refiner.guidance is None
+                else _guidance_to_proto(refiner.guidance),
+            )
+        )
+    return result
 
 
 def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImage:
@@ -144,9 +187,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
     scheduler, output = settings.scheduler, settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
-        guidance=sampling_pb2.GuidanceSettings(
-            **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
-        ),
+        guidance=_guidance_to_proto(settings.guidance),
         scheduler=sampling_pb2.SchedulerSettings(
             scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
             spacing=SPACINGS.to_proto(scheduler.spacing),
@@ -178,8 +219,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             )
         )
     if settings.sdxl is not None:
-        second = scalars_of(settings.sdxl, generation_pb2.SdxlSettings)
-        result.sdxl.CopyFrom(generation_pb2.SdxlSettings(**second))
+        result.sdxl.CopyFrom(_sdxl_to_proto(settings.sdxl))
     return result
 
 

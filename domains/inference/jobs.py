@@ -38,6 +38,7 @@ class Timings(Value, frozen=True):
     encode_text: Seconds = 0.0
     prepare_input: Seconds = 0.0
     denoise: Seconds = 0.0
+    refine: Seconds = 0.0
     decode: Seconds = 0.0
     encode_image: Seconds = 0.0
 

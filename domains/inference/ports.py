@@ -106,8 +106,14 @@ class Devices(Protocol):
 class Models(Protocol):
     """The model catalogue, as image generation sees it."""
 
-    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
-        """The usable model of that id, of that type; the default checkpoint for "".
+    async def resolve(
+        self,
+        model_id: str,
+        *,
+        type: ModelType = ModelType.CHECKPOINT,
+        or_type: ModelType | None = None,
+    ) -> Model:
+        """The usable model of that id, of one of the types; the default checkpoint for "".
 
         Raises:
             NotFound: MODEL_NOT_FOUND.

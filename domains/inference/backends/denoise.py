@@ -92,7 +92,7 @@ def denoise(
         float32 latents `[1, channels, height, width]` on the device.
     """
     latents = start.latents.to(device)
-    timesteps, steps = scheduler.timesteps[start.first :], start.steps
+    timesteps, steps = scheduler.timesteps[start.first : start.end], start.steps
     order = scheduler.order
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)

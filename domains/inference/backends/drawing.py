@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ from domains.inference.backends.previews import (
     estimate_clean,
     fit_preview_matrix,
 )
+from domains.inference.backends.refining import Begun, Refining
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
@@ -65,6 +67,7 @@ class Drawing:
     may_tile: bool = False
     picture: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
+    _model_types: tuple[PartDataType, ...] = ()
 
     def run(self) -> GenerationReport:
         """Encode the texts once, then draw picture after picture.
@@ -94,9 +97,18 @@ class Drawing:
                 )
             )
         posterior = None if self.picture is None else self._encoded(self.picture)
-        with on_denoiser(model, self.parts.loras):
-            for index, seed in enumerate(self.settings.seeds):
-                self._draw(index, seed, conditioning, posterior)
+        self._model_types = model.data_types()
+        refining = self._refining()
+        with ExitStack() as working:
+            working.enter_context(on_denoiser(model, self.parts.loras))
+            for together in self._portions(refining):
+                begun = [self._begin(index, conditioning, posterior) for index in together]
+                if refining is not None:
+                    if refining.waits:
+                        working.close()  # nothing may hold on to the UNet that gives way
+                    refining.prepare()
+                for each in begun:
+                    self._finish(each if refining is None else refining.refine(each))
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -105,6 +117,22 @@ class Drawing:
             channels_last=model.unet_numerics.channels_last,
             degradations=tuple(self._degradations),
         )
+
+    def _refining(self) -> Refining | None:
+        part = self.parts.refiner
+        if part is None:
+            return None
+        return Refining(
+            part, self.settings, self.context, self.clock, self._on_step, self._note
+        )
+
+    def _portions(self, refining: Refining | None) -> list[range]:
+        """Pictures one by one; all of them begun first where the refiner has to wait until
+        nothing more is to be begun."""
+        count = len(self.settings.seeds)
+        if refining is not None and refining.waits:
+            return [range(count)]
+        return [range(index, index + 1) for index in range(count)]
 
     def _conditioning(self) -> Conditioning:
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
@@ -140,9 +168,7 @@ class Drawing:
     def _data_types(self) -> tuple[PartDataType, ...]:
         """What the networks compute in that were used."""
         vae = PartDataType(ModelPart.VAE, data_type_of(self.parts.vae.numerics.data_type))
-        return tuple(
-            vae if each.part is ModelPart.VAE else each for each in self.model.data_types()
-        )
+        return tuple(vae if each.part is ModelPart.VAE else each for each in self._model_types)
 
     @property
     def _tiling(self) -> Tiling:
@@ -152,14 +178,21 @@ class Drawing:
         """Each is reported once, however many pictures it concerns."""
         self._degradations += [new for new in degradations if new not in self._degradations]
 
-    def _draw(
-        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
-    ) -> None:
+    def _begin(
+        self, index: int, conditioning: Conditioning, posterior: Posterior | None
+    ) -> Begun:
+        """Denoise a picture as far as the model does."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DENOISING, index))
+        generator = seeded_generator(self.settings.seeds[index])
         with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, conditioning, posterior)
+            latents = self._denoise(index, generator, conditioning, posterior)
             check_latents(latents)
+        return Begun(index, latents, generator)
+
+    def _finish(self, begun: Begun) -> None:
+        """Make a file of a picture's finished latents."""
+        index, latents = begun.index, begun.latents
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
@@ -175,28 +208,33 @@ class Drawing:
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
             output = ImageOutput(self.settings, self._data_types)
+            seed = self.settings.seeds[index]
             encoded, degradations = output.encode(index, seed, pixels)
         self._note(degradations)
         self.context.emit(encoded)
 
     def _denoise(
-        self, index: int, seed: int, conditioning: Conditioning, posterior: Posterior | None
+        self,
+        index: int,
+        generator: torch.Generator,
+        conditioning: Conditioning,
+        posterior: Posterior | None,
     ) -> torch.Tensor:
         settings, model = self.settings, self.model
-        generator = seeded_generator(seed)
         scheduler = build_scheduler(
             settings.scheduler,
             model.plan.scheduler_config,
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start = self._start(scheduler, generator, posterior)
+        start, refined = self._start(scheduler, generator, posterior), 0
+        if self.parts.refiner is not None:
+            division = self.parts.refiner.division
+            start = replace(start, end=division.end, steps=division.own_steps)
+            refined = division.refiner_steps
 
         def on_step(state: StepState) -> None:
-            self.context.emit(StepFinished(index, state.step, state.steps))
-            preview = self._preview(index, state, scheduler)
-            if preview is not None:
-                self.context.emit(preview)
+            self._on_step(index, replace(state, steps=state.steps + refined), scheduler)
 
         return denoise(
             model.networks["unet"],
@@ -211,6 +249,12 @@ class Drawing:
             check_stop=self.context.check_stop,
             make_room=model.make_room,
         )
+
+    def _on_step(self, index: int, state: StepState, scheduler: Any) -> None:
+        self.context.emit(StepFinished(index, state.step, state.steps))
+        preview = self._preview(index, state, scheduler)
+        if preview is not None:
+            self.context.emit(preview)
 
     def _start(
         self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None

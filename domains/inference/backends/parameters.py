@@ -42,6 +42,9 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
     }
     if settings.image_to_image is not None:
         entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
+    if settings.refiner is not None:
+        entries["Refiner"] = _quoted(_one_line(settings.refiner.model_id))
+        entries["Refiner switch at"] = f"{settings.refiner.switch_at:g}"
     if settings.guidance.rescale > 0:
         entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
     lines = [_one_line(settings.prompt)]

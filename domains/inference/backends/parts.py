@@ -11,6 +11,8 @@ from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.lora_layers import ActiveLora, check_loras
+from domains.inference.backends.refiner_part import RefinerPart, prepare_refiner
+from domains.inference.backends.room import picture_bytes
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
@@ -20,10 +22,12 @@ from domains.session.jobs import JobContext
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one request; `loras` are checked against the model's layers."""
+    """The parts of one request; `loras` are checked against the model's layers and work on it
+    alone, not on its refiner."""
 
     vae: Vae
     loras: tuple[ActiveLora, ...] = ()
+    refiner: RefinerPart | None = None
 
 
 @dataclass(frozen=True)
@@ -39,13 +43,38 @@ class PartLoading:
     using: Callable[[LoadedModel | LoadedNetwork], object]
 
     def load(self, job: GenerationJob, model: LoadedModel) -> Parts:
-        """The parts of `job` beside its model, which stays.
+        """The parts of `job` beside its model, which stays; a refiner waits until the model can
+        give way where there is no room for both.
 
         Raises:
-            DomainError: As `Loader.ready_network`, `LoraShelf.get` and `check_loras`.
+            DomainError: As `Loader.ready_network`, `LoraShelf.get`, `check_loras` and
+                `prepare_refiner`.
             Exception: As torch raises it.
         """
-        return Parts(vae=self._vae(job, model), loras=self._loras(job, model))
+        vae, loras = self._vae(job, model), self._loras(job, model)
+        return Parts(vae, loras, self._refiner(job, model, vae))
+
+    def _refiner(self, job: GenerationJob, model: LoadedModel, vae: Vae) -> RefinerPart | None:
+        named = job.settings.refiner
+        if named is None:
+            return None
+        companion = job.companion(named.model_id)
+        wanted = WantedModel(
+            named.model_id,
+            companion.place,
+            job.settings.precision,
+            cached=companion.cached,
+            type=companion.model_type,
+        )
+        part = prepare_refiner(
+            model, job.settings, wanted, self.loader, self.context, self.clock
+        )
+        working = picture_bytes(vae.config, *job.settings.size, vae.numerics.data_type)
+        ready = self.loader.ready_beside(wanted, working, self.context, self.clock)
+        if ready is not None:
+            part.model = ready.model
+            self.using(ready.model)
+        return part
 
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
         if not job.settings.vae_model_id:

@@ -18,11 +18,13 @@ from domains.inference.core.resolution import (
     expected_phases,
     resolve,
     scheduler_of,
+    steps_of,
     with_picture,
 )
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
+    check_refining_model,
     check_request,
     check_scheduler,
 )
@@ -150,12 +152,14 @@ class Generations:
         model = await self._models.resolve(settings.model_id)
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
+        scheduler = scheduler_of(settings, model)
         violations = [
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
             *check_model(settings, model, "settings"),
-            *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
+            *check_scheduler(settings, scheduler, model, "settings"),
+            *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
@@ -196,7 +200,7 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=job.settings.steps_taken,
+            steps=sum(steps_of(job.settings)),
             work=partial(self._draw, resolved, job),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
@@ -206,7 +210,11 @@ class Generations:
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(loading, picture=resolved.picture is not None)
+        return expected_phases(
+            loading,
+            picture=resolved.picture is not None,
+            refiner=resolved.job.settings.refiner is not None,
+        )
 
     async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
@@ -247,6 +255,7 @@ class Generations:
                 Phase.ENCODING_TEXT: times.encode_text,
                 **prepared,
                 Phase.DENOISING: times.denoise,
+                **({} if settings.refiner is None else {Phase.REFINING: times.refine}),
                 Phase.DECODING: times.decode,
                 Phase.ENCODING_IMAGE: times.encode_image,
             },

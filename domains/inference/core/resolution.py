@@ -9,6 +9,8 @@ from msgspec.structs import replace
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
+    Refiner,
+    RefinerMode,
     Scheduler,
     resolved,
 )
@@ -60,6 +62,8 @@ def resolve(
         width=settings.width or model.native_width,
         height=settings.height or model.native_height,
         scheduler=replace(settings.scheduler, scheduler=scheduler),
+        sdxl=settings.sdxl
+        and replace(settings.sdxl, refiner=_resolved_refiner(settings.refiner, settings)),
         image_count=len(seeds),
         seed=None,
         seeds=seeds,
@@ -70,6 +74,32 @@ def resolve(
             for lora in settings.loras
         ),
     )
+
+
+def _resolved_refiner(refiner: Refiner | None, settings: GenerationSettings) -> Refiner | None:
+    if refiner is None:
+        return None
+    return replace(
+        refiner,
+        steps=settings.steps if refiner.steps is None else refiner.steps,
+        guidance=settings.guidance if refiner.guidance is None else refiner.guidance,
+    )
+
+
+def steps_of(settings: GenerationSettings) -> tuple[int, int]:
+    """Steps of each picture that the model does, and that its refiner does.
+
+    Where a schedule is handed over depends on the model's timesteps: they are taken as evenly
+    spread, which those of most models are.
+    """
+    refiner, taken = settings.refiner, settings.steps_taken
+    if refiner is None:
+        return taken, 0
+    steps = settings.steps if refiner.steps is None else refiner.steps
+    if refiner.mode is RefinerMode.IMAGE_TO_IMAGE:
+        return taken, min(int(steps * refiner.strength), steps)
+    done = round(settings.steps * refiner.switch_at) - settings.skipped_steps
+    return max(done, 1), max(steps - round(steps * refiner.switch_at), 1)
 
 
 def with_picture(settings: GenerationSettings, picture: KeptPicture) -> GenerationSettings:
@@ -88,12 +118,15 @@ def effective(asked: GenerationSettings, resolved: GenerationSettings) -> Genera
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
 
 
-def expected_phases(loading: tuple[Phase, ...], *, picture: bool) -> tuple[Phase, ...]:
+def expected_phases(
+    loading: tuple[Phase, ...], *, picture: bool, refiner: bool
+) -> tuple[Phase, ...]:
     """What a generation goes through.
 
     Args:
         loading: Those in which its model comes onto the device.
         picture: Whether it starts from one.
+        refiner: Whether another model does its last steps.
     """
     return (
         Phase.QUEUED,
@@ -101,6 +134,7 @@ def expected_phases(loading: tuple[Phase, ...], *, picture: bool) -> tuple[Phase
         Phase.ENCODING_TEXT,
         *((Phase.PREPARING_INPUT,) if picture else ()),
         Phase.DENOISING,
+        *((Phase.REFINING,) if refiner else ()),
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
     )
@@ -111,9 +145,13 @@ def effort_of(settings: GenerationSettings) -> Effort:
     width, height = settings.size
     pixels, images = width * height, len(settings.seeds)
     scheduler = settings.scheduler.scheduler
-    calls = settings.steps_taken * (1 if scheduler is None else scheduler.facts.calls_per_step)
-    if settings.guidance.guided:
-        calls *= 2  # with the prompt and without
+    own, refined = steps_of(settings)
+    per_step = 1 if scheduler is None else scheduler.facts.calls_per_step
+    # With the prompt and without, where it is guided.
+    calls = own * per_step * (2 if settings.guidance.guided else 1)
+    refiner = settings.refiner
+    guided = refiner is not None and (refiner.guidance or settings.guidance).guided
+    refining = refined * per_step * (2 if guided else 1)
     return Effort(
         settings.model_id,
         settings.precision.value,
@@ -122,6 +160,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
             Phase.ENCODING_TEXT: 1.0,
             **({Phase.PREPARING_INPUT: pixels} if settings.image_to_image else {}),
             Phase.DENOISING: calls * images * pixels,
+            **({Phase.REFINING: refining * images * pixels} if refiner else {}),
             Phase.DECODING: images * pixels,
             Phase.ENCODING_IMAGE: images * pixels,
         },

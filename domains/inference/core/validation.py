@@ -12,6 +12,7 @@ from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
     LoraWeight,
+    RefinerMode,
     Scheduler,
     SigmaSpacing,
 )
@@ -40,6 +41,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_plain(settings.scheduler.ddim, "DdimOptions", f"{path}.scheduler.ddim"),
         *_plain(settings.guidance, "GuidanceSettings", f"{path}.guidance"),
         *_plain(settings.sdxl, "SdxlSettings", f"{path}.sdxl"),
+        *check_refiner(settings, f"{path}.sdxl.refiner"),
         *_plain(settings.output, "OutputSettings", f"{path}.output"),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
@@ -135,6 +137,58 @@ def _plain(values: Value | None, message: str, path: str) -> Iterator[FieldViola
         else:
             reason = _REASONS.get(name, Reason.FIELD_OUT_OF_RANGE)
             yield from _found(checks.number(field, value, limit, reason=reason))
+
+
+def check_refiner(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    """Rules that a refiner must keep whatever it is: it and the model before it have to have
+    steps. Where the schedule is cut depends on the model, and is looked at where it runs."""
+    refiner = settings.refiner
+    broken = [
+        *_plain(refiner, "Refiner", path),
+        *_plain(refiner and refiner.guidance, "GuidanceSettings", f"{path}.guidance"),
+    ]
+    yield from broken
+    if refiner is None or broken:
+        return
+    steps = settings.steps if refiner.steps is None else refiner.steps
+    if refiner.mode is RefinerMode.HANDOVER and refiner.switch_at == 0:
+        nothing = "Leaves no step to the model; must be greater than 0, or name the refiner as"
+        why = f"{nothing} the model."
+    elif refiner.mode is RefinerMode.HANDOVER and refiner.switch_at == 1:
+        why = "Leaves no step to the refiner; must be less than 1, or leave the refiner out."
+    elif refiner.mode is RefinerMode.IMAGE_TO_IMAGE and int(steps * refiner.strength) < 1:
+        why = (
+            f"Leaves no step of {steps} to the refiner; must be at most 1 minus 1 divided by "
+            f"the steps ({1 - 1 / max(steps, 1):.3g}), or its steps more."
+        )
+    else:
+        return
+    yield FieldViolation(f"{path}.switch_at", Reason.FIELD_OUT_OF_RANGE, why)
+
+
+def check_refining_model(
+    settings: GenerationSettings,
+    scheduler: Scheduler,
+    refiner: Model | None,
+    model: Model,
+    path: str,
+) -> list[FieldViolation]:
+    """Rules that depend on which models the request comes to use."""
+    if refiner is None:
+        return []
+    violations = []
+    if refiner.model_id == model.model_id:
+        violations.append(
+            FieldViolation(
+                f"{path}.sdxl.refiner.model_id",
+                Reason.FIELDS_CONFLICT,
+                f"{model.model_id} cannot refine its own picture; name another, or give it "
+                "more steps.",
+            )
+        )
+    if scheduler in schedulers_for(model) and scheduler not in schedulers_for(refiner):
+        violations += check_scheduler(settings, scheduler, refiner, path)[:1]
+    return violations
 
 
 def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:

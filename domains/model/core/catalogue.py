@@ -188,8 +188,16 @@ class ModelCatalogue:
             raise ModelNotFound.of_type(model, type)
         return model
 
-    async def resolve(self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT) -> Model:
+    async def resolve(
+        self,
+        model_id: str,
+        *,
+        type: ModelType = ModelType.CHECKPOINT,
+        or_type: ModelType | None = None,
+    ) -> Model:
         """The model to run, of the type it is needed as; empty means the default one.
+
+        `or_type` is another type that does as well.
 
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
@@ -198,9 +206,10 @@ class ModelCatalogue:
         """
         model = await self.get(model_id)
         # What is wrong with a model of unknown type is the reason why its type is unknown.
-        if model.problem is not None and model.type in (type, None):
+        wanted = {type, or_type} - {None}
+        if model.problem is not None and model.type in (*wanted, None):
             raise ModelUnusable(model.model_id, model.problem)
-        if model.type is not type:
+        if model.type not in wanted:
             raise ModelNotFound.of_type(model, type)
         if model.inpainting:
             raise MaskNeeded(model.model_id)

@@ -53,7 +53,7 @@ class Session:
         *,
         placed: Placed,
         model_id: str,
-        total_steps: int,
+        progress: Progress,
         parent_session_id: str,
         owner: str,
         retention: timedelta,
@@ -84,7 +84,7 @@ class Session:
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
-        self._progress = Progress(total_steps)
+        self._progress = progress
         self._retention = retention
         self._clock = clock
         self._changed = changed

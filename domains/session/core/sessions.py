@@ -12,6 +12,7 @@ from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
@@ -165,7 +166,7 @@ class Sessions:
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
             companion_ids=plan.companion_ids,
-            total_steps=plan.steps * len(plan.seeds),
+            progress=Progress(len(plan.seeds), plan.steps),
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
             retention=self._retention,

@@ -48,6 +48,20 @@ def generate(
     vae: Annotated[
         str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
     ] = None,
+    refiner: Annotated[
+        str | None, typer.Option(metavar="ID", help="A second model for the last steps.")
+    ] = None,
+    refiner_switch: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Share of the steps before the refiner's, 0 to 1."),
+    ] = None,
+    refiner_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="handover, or image-to-image: it starts from the finished picture.",
+        ),
+    ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
     width: Annotated[
@@ -180,6 +194,9 @@ def generate(
         negative=negative,
         model=model,
         vae=vae,
+        refiner=refiner,
+        refiner_switch=refiner_switch,
+        refiner_mode=refiner_mode,
         devices=tuple(device or ()),
         kinds=any_of,
         width=width,

@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+
 import torch
 
 from domains.inference.backends.denoise import Conditioning
@@ -16,7 +19,7 @@ from domains.inference.backends.families.clip_text import (
     run_clip,
 )
 from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
-from domains.inference.types import GenerationSettings, SdxlSettings
+from domains.inference.types import GenerationSettings, Refiner, SdxlSettings, resolved
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
@@ -33,26 +36,73 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
     second = settings.sdxl or SdxlSettings()
     prompt = (settings.prompt, _second(second.prompt_2, settings.prompt))
-    positive, cached = _embed(model, prompt, layer)
-    parts = [positive]
-    if settings.guidance.guided:
-        negative = (
-            settings.negative_prompt,
-            _second(second.negative_prompt_2, settings.negative_prompt),
-        )
-        if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
-            parts.insert(0, _zeros_like(positive))
-        else:
-            embedding, negative_cached = _embed(model, negative, _LAYER)
-            parts.insert(0, embedding)
-            cached = cached and negative_cached
+    negative = (
+        settings.negative_prompt,
+        _second(second.negative_prompt_2, settings.negative_prompt),
+    )
     width, height = settings.size
     size = (height, width)
     # Original size, offset of the crop, target size: a picture that was never cropped.
-    time_ids = torch.tensor([[*size, 0, 0, *size]], dtype=torch.float32).to(model.device)
+    ids = (*size, 0, 0, *size)
+    embed = partial(_embed, model, _ENCODERS)
+    return _conditioned(
+        model, embed, prompt, negative if settings.guidance.guided else None, layer, (ids, ids)
+    )
+
+
+def encode_refined_text(
+    model: LoadedModel, holder: LoadedModel, settings: GenerationSettings, refiner: Refiner
+) -> EncodedText:
+    """What steers a refiner's UNet: it has the second text encoder alone, which reads the
+    prompt of the first, and is told how good the picture is to look.
+
+    Args:
+        model: The refiner.
+        holder: Whose text encoder it is: the refiner itself, or the checkpoint before it.
+        settings: Texts and size; `clip_skip` applies to the prompt alone.
+        refiner: Guidance and scores, resolved.
+
+    Raises:
+        InvalidArgument: `clip_skip` leaves no layer to take.
+    """
+    layer = _LAYER + settings.clip_skip
+    check_clip_skip(holder, (_ENCODERS[1][1],), layer)
+    guided = resolved(refiner.guidance).guided
+    width, height = settings.size
+    scores = (refiner.negative_aesthetic_score, refiner.aesthetic_score)
+    return _conditioned(
+        model,
+        partial(_embed, holder, _ENCODERS[1:]),
+        (settings.prompt,),
+        (settings.negative_prompt,) if guided else None,
+        layer,
+        [(height, width, 0, 0, score) for score in scores],
+    )
+
+
+def _conditioned(
+    model: LoadedModel,
+    embed: Callable[[tuple[str, ...], int], tuple[TextEmbedding, bool]],
+    prompt: tuple[str, ...],
+    negative: tuple[str, ...] | None,
+    layer: int,
+    ids: Sequence[tuple[float, ...]],
+) -> EncodedText:
+    """Texts for each encoder as the UNet of `model` takes them; the negative one is None
+    without guidance. `ids` are the numbers told beside the negative and the other text."""
+    positive, cached = embed(prompt, layer)
+    parts = [positive]
+    if negative is not None:
+        if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
+            parts.insert(0, _zeros_like(positive))
+        else:
+            embedding, negative_cached = embed(negative, _LAYER)
+            parts.insert(0, embedding)
+            cached = cached and negative_cached
+    time_ids = torch.tensor(ids[-len(parts) :], dtype=torch.float32)
     added = {
         "text_embeds": torch.cat([_pooled(part) for part in parts]).to(torch.float32),
-        "time_ids": time_ids.repeat(len(parts), 1),
+        "time_ids": time_ids.to(model.device),
     }
     hidden = torch.cat([part.hidden_states for part in parts])
     hidden = hidden.to(model.unet_numerics.data_type)
@@ -66,21 +116,25 @@ def _second(prompt: str | None, first: str) -> str:
 
 
 def _embed(
-    model: LoadedModel, texts: tuple[str, str], layer: int
+    model: LoadedModel,
+    encoders: Sequence[tuple[str, str]],
+    texts: tuple[str, ...],
+    layer: int,
 ) -> tuple[TextEmbedding, bool]:
-    """Embed a pair of texts, or find them embedded; also whether they were found."""
+    """Embed a text for each of the last encoders of `model`, or find them embedded; also
+    whether they were found."""
     key = (texts, layer)
     found = model.embeddings.get(key)
     if found is not None:
         return found, True
     outputs = [
         run_clip(model, tokenizer=tokenizer, encoder=encoder, text=text, layer=layer)
-        for (tokenizer, encoder), text in zip(_ENCODERS, texts, strict=True)
+        for (tokenizer, encoder), text in zip(encoders, texts, strict=True)
     ]
     embedding = TextEmbedding(
         hidden_states=torch.cat([output.hidden_states for output in outputs], dim=-1),
         # Only the second encoder projects its output to one vector.
-        pooled=outputs[1].first,
+        pooled=outputs[-1].first,
         lost_tokens=max(output.lost_tokens for output in outputs),
     )
     model.embeddings.put(key, embedding)
