@@ -8,11 +8,13 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from domains.inference.backends.device import Numerics, StepFence
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
+
+Unet = Callable[..., Any]
+"""A network, or what calls it."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class StepState:
 
 
 def denoise(
-    unet: nn.Module,
+    unet: Unet,
     scheduler: Any,
     start: Start,
     conditioning: Conditioning,
@@ -137,7 +139,7 @@ def rescale_guidance(
 
 
 def predict(
-    unet: nn.Module,
+    unet: Unet,
     sample: torch.Tensor,
     timestep: torch.Tensor,
     conditioning: Conditioning,

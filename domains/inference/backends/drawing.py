@@ -237,7 +237,7 @@ class Drawing:
             self._on_step(index, replace(state, steps=state.steps + refined), scheduler)
 
         return denoise(
-            model.networks["unet"],
+            model.unet_call(),
             scheduler,
             start,
             conditioning,

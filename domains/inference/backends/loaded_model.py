@@ -13,6 +13,7 @@ import torch
 from domains.inference.backends.device import Numerics, data_type_of, release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.precision import apply
+from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.types import PrecisionMode
@@ -86,7 +87,7 @@ class LoadedModel(Loaded):
     that overflows is replaced by its float32 copy. A profile changes `vae_tiling`,
     `plain_attention` (what slicing has replaced) and `compiled`.
 
-    `others_make_room` lets go of what else its device holds.
+    `others_make_room` lets go of what else its device holds. `graphs` are of its UNet.
     """
 
     precision: PrecisionMode
@@ -101,6 +102,17 @@ class LoadedModel(Loaded):
     plain_attention: dict[str, Any] | None = None
     compiled: bool = False
     others_make_room: Callable[[], None] = _nothing
+    graphs: StepGraphs = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with nothing recorded."""
+        self.graphs = StepGraphs(recorder_for(self.device), self.device)
+
+    def unet_call(self) -> Callable[..., Any]:
+        """The UNet, to be called as itself, by its graphs, until something about it changes."""
+        return self.graphs.bound(
+            self.networks["unet"], (self.unet_numerics, self.plain_attention is None)
+        )
 
     @property
     def pixels_per_latent(self) -> int:
@@ -142,6 +154,7 @@ class LoadedModel(Loaded):
     def make_room(self) -> None:
         """Let go of what can be had again, and of what the allocator keeps."""
         self.embeddings.clear()
+        self.graphs.let_go()
         self.others_make_room()
         release_memory(self.device)
 

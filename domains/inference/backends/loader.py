@@ -191,14 +191,18 @@ class Loader:
             self._changed()
 
     def let_go(self) -> None:
-        """Let every model go that no work needs, and LoRAs."""
+        """Let every model go that no work needs, LoRAs, and what can be recorded again."""
         self.loras.let_go()
+        for model in self.models:
+            if isinstance(model, LoadedModel):
+                model.graphs.let_go()
         self.models.let_go_until(lambda: False)
         self._changed()
 
     def give_way(self, model: LoadedModel, kept: frozenset[str]) -> None:
         """Let a model go in the middle of its work, which goes on with the `kept` networks:
         they last as long as that holds on to the model."""
+        model.graphs.let_go()
         for name in model.networks.keys() - kept:
             del model.networks[name]
         self.models.let_go(lambda one: one is model)

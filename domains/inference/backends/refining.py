@@ -105,7 +105,7 @@ class Refining:
             scheduler, start = self._start(begun)
             guidance = resolved(refiner.guidance)
             latents = denoise(
-                model.networks["unet"],
+                model.unet_call(),
                 scheduler,
                 start,
                 resolved(self._conditioning),

@@ -1,0 +1,215 @@
+"""A network's calls replayed as one recorded graph, where the device can record.
+
+A step of a denoiser is thousands of launches; asked for one by one they take the host longer
+than the device. A graph is asked for once. The kernels are those of the plain call, in its
+order, so the numbers are the same bits.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from domains.device.backends import faults
+from domains.device.backends.torch_gauge import backend_of
+
+# Shapes at once; a graph holds its inputs, and all share the memory that a call works in.
+_MOST_GRAPHS = 6
+_log = logging.getLogger("deviceops.graphs")
+
+
+class Recorder(Protocol):
+    """Records what a device is asked to do."""
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """Record `run`, which was run before.
+
+        Returns:
+            What does it again, and where its result is after each time.
+
+        Raises:
+            Exception: As torch raises it where something in `run` cannot be recorded.
+        """
+        ...
+
+    def let_go(self) -> None:
+        """Give the memory of what was recorded back, once nobody refers to it."""
+        ...
+
+
+class CudaRecorder:
+    """CUDA graphs, which share one pool of memory: they never run at the same time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._pool: Any = None
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        """See `Recorder`."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        graph = torch.cuda.CUDAGraph()
+        # Other threads ask the device how much memory is free meanwhile.
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            result = run()
+        return graph.replay, result
+
+    def let_go(self) -> None:
+        """See `Recorder`."""
+        self._pool = None
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """What records on a device; None where nothing does."""
+    return CudaRecorder(device) if hasattr(backend_of(device), "CUDAGraph") else None
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A call whose tensors lie in `inputs`, in their order."""
+
+    inputs: tuple[torch.Tensor, ...]
+    replay: Callable[[], None]
+    result: Any
+
+    def again(self, tensors: list[torch.Tensor]) -> Any:
+        """The call with these tensors; what it gives is the caller's."""
+        for known, given in zip(self.inputs, tensors, strict=True):
+            known.copy_(given)
+        self.replay()
+        return pytree.tree_map_only(torch.Tensor, torch.clone, self.result)
+
+
+class StepGraphs:
+    """Recorded calls of one network: the first of a shape runs plainly, from the second on it
+    is replayed.
+
+    What cannot be recorded runs plainly ever after. Whatever is changed about the network
+    between two `bound` drops all that was recorded.
+
+    Args:
+        recorder: None records nothing.
+        device: Where the network is.
+    """
+
+    def __init__(self, recorder: Recorder | None, device: torch.device) -> None:
+        self._recorder = recorder
+        self._device = device
+        self._recorded: OrderedDict[Hashable, _Recorded | None] = OrderedDict()
+        self._state: Hashable = None
+
+    def bound(self, network: nn.Module, settings: Hashable = None) -> Callable[..., Any]:
+        """The network, to be called as itself until it is changed.
+
+        Args:
+            network: Its outputs are tensors in tuples; it keeps nothing between calls.
+            settings: What else its results depend on beside its weights and hooks.
+        """
+        if self._recorder is None or _hooked(network):
+            return network
+        state = (settings, _state_of(network))
+        if state != self._state:
+            self.let_go()
+            self._state = state
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(network, args, kwargs)
+
+        return call
+
+    def let_go(self) -> None:
+        """Drop all graphs; the device's memory is free once its cache is emptied."""
+        self._recorded.clear()
+        if self._recorder is not None:
+            self._recorder.let_go()
+
+    @property
+    def count(self) -> int:
+        """How many calls are recorded."""
+        return sum(each is not None for each in self._recorded.values())
+
+    def _call(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._recorder is None:
+            return network(*args, **kwargs)
+        leaves, form = pytree.tree_flatten((args, kwargs))
+        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
+        key = (
+            form,
+            tuple(
+                (leaf.shape, leaf.stride(), leaf.dtype)
+                if isinstance(leaf, torch.Tensor)
+                else leaf
+                for leaf in leaves
+            ),
+        )
+        if key not in self._recorded:
+            # Libraries choose their kernels and take their memory in a first run.
+            result = network(*args, **kwargs)
+            self._keep(key, None)
+            return result
+        recorded = self._recorded[key]
+        if recorded is None:
+            recorded = self._record(self._recorder, network, leaves, form)
+            if recorded is None:
+                return network(*args, **kwargs)
+            self._keep(key, recorded)
+        self._recorded.move_to_end(key)
+        return recorded.again(tensors)
+
+    def _record(
+        self, recorder: Recorder, network: nn.Module, leaves: list[Any], form: Any
+    ) -> _Recorded | None:
+        try:
+            own = [
+                torch.empty_strided(
+                    leaf.shape, leaf.stride(), dtype=leaf.dtype, device=self._device
+                )
+                if isinstance(leaf, torch.Tensor)
+                else leaf
+                for leaf in leaves
+            ]
+            args, kwargs = pytree.tree_unflatten(own, form)
+            replay, result = recorder.record(lambda: network(*args, **kwargs))
+        except Exception as error:
+            faults.drop_frames(error)
+            # As many ways to fail as there are drivers; the plain call works everywhere.
+            _log.warning("steps are not recorded: %s", type(error).__name__)
+            self.let_go()
+            self._recorder = None
+            return None
+        inputs = tuple(leaf for leaf in own if isinstance(leaf, torch.Tensor))
+        return _Recorded(inputs, replay, result)
+
+    def _keep(self, key: Hashable, recorded: _Recorded | None) -> None:
+        self._recorded[key] = recorded
+        while len(self._recorded) > _MOST_GRAPHS:
+            self._recorded.popitem(last=False)
+
+
+def _hooked(network: nn.Module) -> bool:
+    """Whether something works on the outputs of its layers for a while."""
+    return any(
+        module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+    )
+
+
+def _state_of(network: nn.Module) -> Hashable:
+    """Where its numbers lie and what runs for it; recorded calls know these places alone."""
+    places = tuple(
+        (tensor.data_ptr(), tensor.dtype)
+        for tensors in (network.parameters(), network.buffers())
+        for tensor in tensors
+    )
+    calls = tuple(
+        id(module._compiled_call_impl)
+        for module in network.modules()
+        if module._compiled_call_impl is not None
+    )
+    return places, calls

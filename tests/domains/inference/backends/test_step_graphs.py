@@ -1,0 +1,185 @@
+"""Calls of a network by their recordings, with a recorder for the processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from domains.inference.backends.step_graphs import StepGraphs, recorder_for
+
+
+class Replaying:
+    """Records on the processor: a replay computes anew from the same places into the same."""
+
+    def __init__(self, *, failing: bool = False) -> None:
+        self.recorded = self.replayed = self.let_go_of = 0
+        self.failing = failing
+
+    def record(self, run: Callable[[], Any]) -> tuple[Callable[[], None], Any]:
+        if self.failing:
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.recorded += 1
+        (result,) = run()
+
+        def replay() -> None:
+            self.replayed += 1
+            result.copy_(run()[0])
+
+        return replay, (result,)
+
+    def let_go(self) -> None:
+        self.let_go_of += 1
+
+
+class Net(nn.Module):
+    """What a UNet is called like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, sample: Any, time: Any, *, added: Any = None, return_dict: bool) -> Any:
+        result = self.layer(sample) * time
+        return (result if added is None else result + added["bias"],)
+
+
+@pytest.fixture
+def net() -> Net:
+    torch.manual_seed(0)
+    return Net().requires_grad_(False)
+
+
+@pytest.fixture
+def recorder() -> Replaying:
+    return Replaying()
+
+
+@pytest.fixture
+def graphs(recorder: Replaying) -> StepGraphs:
+    return StepGraphs(recorder, torch.device("cpu"))
+
+
+def call(unet: Any, rows: int = 2, time: float = 1.0, **more: Any) -> tuple[Any, Any]:
+    """What came out of one call, and its input."""
+    sample = torch.randn(rows, 4)
+    return unet(sample, torch.tensor(time), return_dict=False, **more)[0], sample
+
+
+def test_from_the_second_call_on_it_is_replayed(
+    net: Net, graphs: StepGraphs, recorder: Replaying
+) -> None:
+    unet = graphs.bound(net)
+    results = []
+    for step in range(1, 5):
+        result, sample = call(unet, time=step)
+        assert torch.equal(result, net(sample, torch.tensor(step), return_dict=False)[0])
+        results.append((result, result.clone()))
+
+    assert (recorder.recorded, recorder.replayed) == (1, 3)
+    # What was given is the caller's: later calls leave it alone.
+    assert all(torch.equal(given, then) for given, then in results)
+
+
+def test_each_shape_has_its_own(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:
+    unet = graphs.bound(net)
+    bias = {"bias": torch.ones(4)}
+    for _ in range(3):
+        for rows, more in ((1, {}), (2, {}), (2, {"added": bias})):
+            result, sample = call(unet, rows, **more)
+            assert torch.equal(result, net(sample, 1.0, return_dict=False, **more)[0])
+
+    assert recorder.recorded == graphs.count == 3
+    assert recorder.replayed == 6
+
+
+def test_the_least_recently_used_gives_way(net: Net, graphs: StepGraphs) -> None:
+    unet = graphs.bound(net)
+    for rows in range(1, 12):
+        call(unet, rows)
+        call(unet, rows)
+    assert graphs.count == 6
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda net: setattr(net.layer.weight, "data", net.layer.weight * 2),
+        lambda net: net.to(torch.float64).to(torch.float32),
+        lambda net: setattr(net.layer, "bias", nn.Parameter(torch.ones(4))),
+    ],
+)
+def test_moved_weights_are_seen(
+    net: Net, graphs: StepGraphs, recorder: Replaying, change: Callable[[Net], Any]
+) -> None:
+    for _ in range(3):
+        call(graphs.bound(net))
+    held = list(net.parameters())  # or the new ones may lie at the same place
+    change(net)
+    unet = graphs.bound(net)
+    result, sample = call(unet)
+
+    assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert recorder.let_go_of >= 1
+    assert graphs.count == 0
+    del held
+
+
+def test_weights_written_in_place_are_used_by_what_was_recorded(
+    net: Net, graphs: StepGraphs, recorder: Replaying
+) -> None:
+    for _ in range(3):
+        call(graphs.bound(net))
+    net.layer.weight.mul_(2)
+    result, sample = call(graphs.bound(net))
+
+    assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert recorder.recorded == 1
+
+
+def test_other_settings_record_anew(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:
+    for settings in ("one", "one", "two", "two"):
+        call(graphs.bound(net, settings))
+    assert recorder.recorded == 2
+
+
+def test_hooks_run(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:
+    """And what was recorded without them is kept for later."""
+    for _ in range(2):
+        call(graphs.bound(net))
+    hook = net.layer.register_forward_hook(lambda _net, _in, out: out + 1)
+    result, sample = call(graphs.bound(net))
+    assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    hook.remove()
+    result, sample = call(graphs.bound(net))
+
+    assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert recorder.recorded == 1
+
+
+def test_what_cannot_be_recorded_runs_plainly(net: Net) -> None:
+    graphs = StepGraphs(Replaying(failing=True), torch.device("cpu"))
+    unet = graphs.bound(net)
+    for _ in range(4):
+        result, sample = call(unet)
+        assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert graphs.count == 0
+
+
+def test_let_go_forgets_and_goes_on(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:
+    unet = graphs.bound(net)
+    for _ in range(2):
+        call(unet)
+    graphs.let_go()
+    assert graphs.count == 0
+    for _ in range(2):
+        result, sample = call(unet)
+        assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert recorder.recorded == 2
+
+
+def test_the_processor_records_nothing() -> None:
+    assert recorder_for(torch.device("cpu")) is None
