@@ -100,8 +100,9 @@ class GenerationJob(Job[GenerationReport], frozen=True):
 
     @property
     def model(self) -> ModelFiles:
-        """What draws."""
-        return ModelFiles(self.settings.model_id, self.place.path)
+        """What draws, and its companions: any of them may be what ends a worker."""
+        beside = tuple(ModelFiles(each.model_id, each.place.path) for each in self.companions)
+        return ModelFiles(self.settings.model_id, self.place.path, beside)
 
     @property
     def places(self) -> Mapping[str, ModelPlace]:

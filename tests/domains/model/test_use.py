@@ -59,3 +59,27 @@ async def test_a_paused_session_keeps_a_model_on_disk_and_lets_it_go_from_device
 
     paused.cancel()
     assert use.open("ink") == [waiting]
+
+
+async def test_work_uses_the_models_beside_its_checkpoint_as_well(sessions: Sessions) -> None:
+    """Whoever deletes or unloads a refiner waits, or is refused, as for a checkpoint."""
+
+    async def prepare() -> SessionPlan:
+        raise AssertionError("it is open already")
+
+    async def work(session: Session) -> None:
+        session.start(lambda: None)
+
+    plan = SessionPlan(
+        SessionKind.GENERATION,
+        "cpu:0",
+        (Phase.QUEUED,),
+        work,
+        model_id="ink",
+        companion_ids=("fine", "lines"),
+    )
+    session = sessions.open(plan, work, SessionRequest(WorkOptions(), b"", prepare, "ann"))
+    use = ModelUse(sessions)
+    for model_id in ("ink", "fine", "lines"):
+        assert use.open(model_id) == use.due(model_id, "cpu:0") == [session]
+    assert use.due("fine", "cuda:0") == use.open("other") == []

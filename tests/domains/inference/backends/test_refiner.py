@@ -42,6 +42,7 @@ __all__ = ["prepared"]
 
 REFINER = MODEL.parent / "emoji-refiner"
 VAE = MODEL.parent / "emoji-vae.safetensors"
+NAME = "second-emoji-refiner"
 LORA = MODEL.parent / "line-art.safetensors"
 SMALL = {"width": 64, "height": 64, "steps": 6}
 IMAGE_TO_IMAGE = RefinerMode.IMAGE_TO_IMAGE
@@ -52,8 +53,9 @@ def using(
 ) -> dict[str, Any]:
     """Settings and place of a refiner, resolved as the front does it."""
     usual = {"steps": SMALL["steps"], "guidance": GuidanceSettings(6.0)}
-    refiner = Refiner("refiner", **(usual | asked))
-    companion = Companion("refiner", type, ModelPlace.of(path))
+    name = f"second-{path.stem}"
+    refiner = Refiner(name, **(usual | asked))
+    companion = Companion(name, type, ModelPlace.of(path))
     return {"sdxl": SdxlSettings(refiner=refiner), "companions": (companion,)}
 
 
@@ -259,7 +261,7 @@ def test_steps_and_previews_go_on_over_both_and_nothing_is_copied(draw, engine):
     assert phases.count(Phase.REFINING) == 2
     assert drawn.report.timings.refine > 0
     held = {(part.model_id, part.component) for part in engine.held()}
-    assert {component for model_id, component in held if model_id == "refiner"} == {"unet"}
+    assert {component for model_id, component in held if model_id == NAME} == {"unet"}
     assert ("emoji-xl", "text_encoder_2") in held
 
 
@@ -280,7 +282,7 @@ def test_where_there_is_no_room_for_both_the_base_gives_way(work, draw, monkeypa
     report = own.generate(changed(work, **asked), heard)
     kinds = [each.kind for each in report.degradations]
     assert kinds == [DegradationKind.OFFLOADED]
-    assert [part.model_id for part in own.held()] == ["refiner"]
+    assert [part.model_id for part in own.held()] == [NAME]
     assert [image.data for image in _images(heard)] == [image.data for image in usual.images]
     assert {each.part for each in report.data_types} == {
         each.part for each in usual.report.data_types
@@ -319,7 +321,7 @@ def test_the_fastest_numbers_are_measured_for_both(work):
     job = changed(work, **SMALL, **asked, precision=PrecisionMode.FASTEST)
     report = own.generate(job, heard)
     assert report.precision is PrecisionMode.FASTEST
-    refiner = next(one for one in own._loader.models if one.model_id == "refiner")
+    refiner = next(one for one in own._loader.models if one.model_id == NAME)
     assert refiner.unet_measured
 
 
