@@ -66,9 +66,13 @@ class PartLoading:
             cached=companion.cached,
             type=companion.model_type,
         )
-        part = prepare_refiner(
-            model, job.settings, wanted, self.loader, self.context, self.clock
-        )
+
+        def load() -> LoadedModel:
+            found = self.loader.ready(wanted, self.context, self.clock).model
+            self.using(found)
+            return found
+
+        part = prepare_refiner(model, job.settings, wanted, self.loader, self.context, load)
         working = picture_bytes(vae.config, *job.settings.size, vae.numerics.data_type)
         ready = self.loader.ready_beside(wanted, working, self.context, self.clock)
         if ready is not None:

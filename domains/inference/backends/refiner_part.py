@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from domains.errors import FailedPrecondition, Reason
-from domains.inference.backends.clock import Clock
 from domains.inference.backends.families import sdxl
 from domains.inference.backends.families.clip_text import EncodedText
 from domains.inference.backends.families.registry import family_of
@@ -97,9 +96,17 @@ def prepare_refiner(
     wanted: WantedModel,
     loader: Loader,
     context: JobContext,
-    clock: Clock,
+    load: Callable[[], LoadedModel],
 ) -> RefinerPart:
     """A refiner, checked by its headers; not loaded yet.
+
+    Args:
+        base: The model before it.
+        settings: Resolved; they name it.
+        wanted: The refiner.
+        loader: Knows it, and lets the base go.
+        context: Hears of it.
+        load: Has it ready.
 
     Raises:
         DomainError: As `prepare_model` and `divide`; MODEL_INCOMPATIBLE where it does not fit
@@ -112,7 +119,7 @@ def prepare_refiner(
         settings,
         plan,
         divide(settings, base.plan.scheduler_config, plan.scheduler_config),
-        lambda: loader.ready(wanted, context, clock).model,
+        load,
         lambda kept: loader.give_way(base, kept),
     )
 

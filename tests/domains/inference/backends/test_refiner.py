@@ -277,9 +277,14 @@ def test_each_picture_is_as_if_alone_and_nothing_is_left_behind(draw):
 def test_where_there_is_no_room_for_both_the_base_gives_way(work, draw, monkeypatch):
     asked = {**SMALL, **using(), "seeds": (7, 8)}
     usual = draw(**asked)
-    own, heard = Engine("cpu"), Listener()
+    own, heard, used = Engine("cpu"), Listener(), set()
     monkeypatch.setattr(loader, "missing_beside", lambda *_: 1 << 50)
+    # Looked for before every step: what the device tells of while the refiner works.
+    heard.check_stop = lambda: used.add(
+        tuple((part.model_id, part.component) for part in own.held() if part.in_use)
+    )
     report = own.generate(changed(work, **asked), heard)
+    assert ((NAME, "unet"),) in used
     kinds = [each.kind for each in report.degradations]
     assert kinds == [DegradationKind.OFFLOADED]
     assert [part.model_id for part in own.held()] == [NAME]
