@@ -6,6 +6,7 @@ Only convert modules import this: it knows protobuf, which cores do not.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -175,6 +176,27 @@ def duration(seconds: float | None) -> Duration | None:
     result = Duration()
     result.FromMicroseconds(round(seconds * 1_000_000))
     return result
+
+
+def duration_statistics(
+    newest: Sequence[float], *, count: int | None = None, total: float | None = None
+) -> common_pb2.DurationStatistics | None:
+    """Percentiles of times in seconds, by the nearest rank; absent where there are none.
+
+    Args:
+        newest: What percentiles are taken of.
+        count: Of how many times these are the newest; None where they are all.
+        total: The sum of those, in seconds.
+    """
+    if not newest:
+        return None
+    ranked = sorted(1_000 * each for each in newest)
+    return common_pb2.DurationStatistics(
+        count=len(ranked) if count is None else count,
+        total_ms=sum(ranked) if total is None else 1_000 * total,
+        p50_ms=ranked[math.ceil(0.50 * len(ranked)) - 1],
+        p99_ms=ranked[math.ceil(0.99 * len(ranked)) - 1],
+    )
 
 
 def seconds(message: Duration) -> float:

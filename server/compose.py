@@ -66,7 +66,7 @@ class Composition:
             admit=lambda plan: self._memory.reactions.check_work(plan),
             clock=clock,
         )
-        self._pictures = picture.build(
+        self._picture = picture.build(
             settings, self._inspectors, self._session, self._artifact.store
         )
         self._model = model.build(
@@ -78,9 +78,7 @@ class Composition:
             self._main_memory.meter,
             self._artifact.store,
             place=lambda *work: self._device.placer.place(*work),
-            machine=lambda: model.Machine(
-                self._device.inventory, self._memory.models, self._memory.monitor
-            ),
+            machine=self._machine,
             now=clock.wall,
         )
         self._device = device.build(
@@ -114,7 +112,8 @@ class Composition:
         self.model = self._model.servicer
         self.processing = processing.build(self._session, self._device.inventory)
         self.postprocessing = postprocessing.build()
-        self.inference = inference.build(
+        self._paused = inference.paused_files(settings.data_dir)
+        self._inference = inference.build(
             pool,
             self._model.runs,
             self._session,
@@ -122,9 +121,14 @@ class Composition:
             self._device.placer.place,
             self._model.catalogue,
             self._artifact.store,
-            self._pictures,
+            self._picture,
+            self._paused,
+            journal,
+            self._machine,
             describe=describe_failure,
+            clock=clock,
         )
+        self.inference = self._inference.servicer
         domains = (
             *(self.artifact, self.device, self.inference, self.memory),
             *(self.model, self.postprocessing, self.processing),
@@ -143,15 +147,20 @@ class Composition:
         )
         self._background = Background()
 
+    def _machine(self) -> model.Machine:
+        return model.Machine(self._device.inventory, self._memory.models, self._memory.monitor)
+
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         await self._artifact.start()
-        await self._pictures.start()
+        await self._picture.pictures.start()
+        await asyncio.to_thread(self._paused.sweep)
         await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
+            self._inference,
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)
@@ -166,4 +175,5 @@ class Composition:
         self._inspectors.stop()
         await self._pool.stop(0)
         self._main_memory.segments.close()
+        await self._inference.statistics.save()
         await asyncio.to_thread(self._journal.close)

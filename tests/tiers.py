@@ -54,6 +54,7 @@ _NOT_QUICK = (
     "tests/domains/device/test_probe_processes.py",
     "tests/domains/model/test_looks.py",
     "tests/server/worker/test_inspectors.py",
+    "tests/server/worker/test_picture_inspectors.py",
     "tests/server/cli/test_process.py",
     "tests/server/test_fuzz.py",
     "tests/server/test_process.py",

@@ -16,7 +16,7 @@ from domains.device.types import (
 )
 from domains.session.core.placed import Placed
 from domains.session.core.speeds import Effort
-from domains.session.jobs import JobRunner
+from domains.session.jobs import PausingRunner
 from domains.session.types import Priority
 from domains.values import ByteFigure, ModelPlace
 
@@ -93,7 +93,7 @@ class Models(Protocol):
         ...
 
 
-class DeviceRuns(StatusSource, JobRunner, Protocol):
+class DeviceRuns(StatusSource, PausingRunner, Protocol):
     """The workers, as devices see them."""
 
     async def restart(self, device_id: str, force: bool = False) -> None:

@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-from domains.device.ports import Place, Workers
+from domains.clock import Clock
+from domains.device.ports import FactsStore, Place, Workers
+from domains.inference.backends.lora_fit import LoraFits
+from domains.inference.backends.paused_folder import PausedFolder
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
+from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
-from domains.inference.ports import ArtifactKeeper, Devices, Models
+from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
 from domains.inference.servicer import InferenceServicer
-from domains.picture.core import Pictures
+from domains.loops import Loop
+from domains.model.ports import Machine
+from domains.picture import build as picture_build
 from domains.session import build as session_build
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
 
-__all__ = ["REPORTS", "UNBUILT", "build"]
+__all__ = ["REPORTS", "UNBUILT", "Built", "build", "paused_files"]
+
+_SAVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the server needs of it."""
+
+    servicer: InferenceServicer
+    statistics: StatisticsKeeper
+    loops: tuple[Loop, ...]
+
+
+def paused_files(data_dir: Path) -> PausedFiles:
+    """Where unfinished pictures of paused generations lie, below the server's data."""
+    return PausedFolder(data_dir / "paused")
 
 
 def build(
@@ -27,10 +53,14 @@ def build(
     place: Place,
     models: Models,
     artifacts: ArtifactKeeper,
-    pictures: Pictures,
+    picture: picture_build.Built,
+    paused: PausedFiles,
+    facts: FactsStore,
+    machine: Callable[[], Machine],
     *,
     describe: FaultReporter,
-) -> InferenceServicer:
+    clock: Clock,
+) -> Built:
     """The domain over what others offer.
 
     Args:
@@ -41,18 +71,34 @@ def build(
         place: Chooses the device for a generation.
         models: The catalogue.
         artifacts: Where finished pictures go.
-        pictures: Prepares those that generations start from.
+        picture: Prepares what generations start from, and makes control pictures.
+        paused: Where unfinished pictures of paused generations lie.
+        facts: What outlives the server.
+        machine: Where models can be loaded.
         describe: What a client sees of an error.
+        clock: The time.
     """
+    keeper = StatisticsKeeper(facts, clock)
     generations = Generations(
         session.sessions,
         place,
         models,
         runs,
         artifacts,
-        pictures,
+        LoraFits(),
+        picture.pictures,
+        paused,
+        keeper,
+        Forecasts(session.sessions.speeds, devices, machine),
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
-    return InferenceServicer(generations, CapabilityInquiry(devices, models), session.streams)
+    servicer = InferenceServicer(
+        generations,
+        CapabilityInquiry(devices, models),
+        picture.control_images,
+        StatisticsInquiry(keeper, devices, models),
+        session.streams,
+    )
+    return Built(servicer, keeper, (Loop("statistics", _SAVE_SECONDS, keeper.save),))

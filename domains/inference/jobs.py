@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, ClassVar
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
-from domains.codec import FEW, ModelId, Seconds, Value
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.codec import FEW, Count, ModelId, Seconds, Value
+from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job, ModelFiles
@@ -42,6 +43,12 @@ class Timings(Value, frozen=True):
     decode: Seconds = 0.0
     encode_image: Seconds = 0.0
 
+    def __add__(self, other: Timings) -> Timings:
+        """The sum of both."""
+        return Timings(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
+
 
 class GenerationReport(Value, frozen=True):
     """What was used and how long it took, once every picture is out."""
@@ -50,8 +57,19 @@ class GenerationReport(Value, frozen=True):
     precision: PrecisionMode
     origin: ModelOrigin
     data_types: Annotated[tuple[PartDataType, ...], FEW]
-    channels_last: bool
+    computed: Computation
     degradations: Annotated[tuple[Degradation, ...], FEW] = ()
+
+
+class PausedGeneration(Value, frozen=True):
+    """What was done before it paused. Of the picture that is not finished `kept_steps` are
+    kept; 0 where it begins anew."""
+
+    timings: Timings
+    degradations: Annotated[tuple[Degradation, ...], FEW] = ()
+    data_types: Annotated[tuple[PartDataType, ...], FEW] = ()
+    computed: Computation = Computation()
+    kept_steps: Count = 0
 
 
 class Companion(Value, frozen=True):
@@ -64,12 +82,24 @@ class Companion(Value, frozen=True):
     cached: CachedModel | None = None
 
 
-class GenerationJob(Job[GenerationReport], frozen=True):
+class ControlPictures(Value, frozen=True):
+    """A ControlNet's pictures: one for all that are drawn, or one for each; and where it works.
+    All have the size of the settings; a mask is grey."""
+
+    images: Annotated[tuple[PreparedPicture, ...], FEW]
+    mask: PreparedPicture | None = None
+
+
+class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
-    image-to-image starts from; it has the size of the settings.
+    image-to-image starts from; it has the size of the settings. `controls` are the pictures of
+    the settings' ControlNets, in their order.
+
+    A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
+    where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
     """
 
     events: ClassVar[tuple[type, ...]] = (
@@ -87,16 +117,23 @@ class GenerationJob(Job[GenerationReport], frozen=True):
     cached: CachedModel | None = None
     companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
+    controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
+    first_image: Count = 0
+    paused_file: Path | None = None
+    kept_steps: Count = 0
 
     @property
     def image_count(self) -> int:
         """One for each seed."""
         return len(self.settings.seeds)
 
-    @property
-    def due_images(self) -> int:
-        """Every picture."""
-        return self.image_count
+    def due_images(self, report: GenerationReport | PausedGeneration) -> int:
+        """Every picture that was not finished before."""
+        return 0 if self.paused(report) else self.image_count - self.first_image
+
+    def paused(self, report: GenerationReport | PausedGeneration) -> bool:
+        """Whether it can go on."""
+        return isinstance(report, PausedGeneration)
 
     @property
     def model(self) -> ModelFiles:
@@ -129,7 +166,8 @@ class GenerationJob(Job[GenerationReport], frozen=True):
         """Whether seed, format and size are those asked for."""
         settings = self.settings
         return (
-            image.seed == settings.seeds[image.image_index]
+            image.image_index >= self.first_image
+            and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
             and (image.width, image.height) == settings.size
         )

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
 from domains.device.types import Device, LoadedComponent
-from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.model.jobs import (
     BenchmarkJob,
     BenchmarkReport,
@@ -18,18 +18,22 @@ from domains.model.jobs import (
 )
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
-from domains.picture.types import Canvas, InputImage, ResizeFit
+from domains.picture.types import Canvas, ControlPreprocessor, InputImage, ResizeFit
 from domains.session.jobs import JobContext
 
 
 class Engine(Protocol):
     """Draws pictures on one device; one call at a time, in the device's own process."""
 
-    def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
-        """Draw every picture of `job`.
+    def generate(
+        self, job: GenerationJob, context: JobContext
+    ) -> GenerationReport | PausedGeneration:
+        """Draw every picture of `job` that was not finished before.
 
         The context's `check_stop` is called before and after loading each component, at
-        every denoising step, before and after decoding.
+        every denoising step, before and after decoding. Where it raises WorkPaused, the
+        picture is kept as it is then, and drawn on from there by the next job with that
+        file, to the same bytes; one whose file is gone or no good is drawn anew.
 
         Raises:
             DomainError: The model cannot be loaded, memory ran out, or the result
@@ -131,18 +135,54 @@ class Models(Protocol):
         ...
 
 
+class LoraFits(Protocol):
+    """Holds LoRAs against checkpoints by their headers."""
+
+    def check(self, lora: Model, model: Model) -> None:
+        """Refuse a LoRA that cannot be applied to a checkpoint. Blocks: call it off the loop.
+
+        Raises:
+            FailedPrecondition: Its layers are not the checkpoint's, it is damaged, or of a kind
+                that is not applied.
+            DomainError: A file cannot be read now.
+        """
+        ...
+
+
 class PicturePreparer(Protocol):
     """Input pictures, as image generation sees them."""
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
-        """Decode the picture that the call's client names in `field`, in the canvas's size.
+        """Decode the picture that the call's client names in `field`, in the canvas's size, and
+        make a control picture of it where `control` says how.
 
         Raises:
             InvalidPicture: It cannot be used.
             DomainError: It is not there, or cannot be stored or read now.
         """
+        ...
+
+
+class PausedFiles(Protocol):
+    """Where unfinished pictures of paused generations lie."""
+
+    def sweep(self) -> None:
+        """Delete what an earlier server left; what refuses is logged."""
+        ...
+
+    def new(self) -> Path:
+        """Where one may be kept; nothing lies there yet."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Delete it; nothing happens where none lies."""
         ...
 
 

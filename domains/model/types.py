@@ -91,7 +91,10 @@ class Component:
 
     `name` is the folder's name (`unet`, `vae`, `text_encoder`), `class_name` the class
     that the model's index gives it. `parameter_count` and `size_bytes` are zero for
-    parts without weights and where the model's problem kept them from being read.
+    parts without weights and where the model's problem kept them from being read. `widths` are
+    channels of its blocks, those at full size first; none for parts that have no such blocks.
+    `attends_at_full_size` says that the first of them has attention, `full_precision` that it
+    is computed in float32 where others are in half of that.
     """
 
     name: str
@@ -99,6 +102,9 @@ class Component:
     parameter_count: int = 0
     size_bytes: int = 0
     data_type: TensorDataType | None = None
+    widths: tuple[int, ...] = ()
+    attends_at_full_size: bool = False
+    full_precision: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from domains.picture.backends.picture_folder import PictureFolder
-from domains.picture.core import Pictures
+from domains.picture.core import ControlImages, Pictures
 from domains.picture.ports import Artifacts
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 
-__all__ = ["Pictures", "build"]
+__all__ = ["Built", "build"]
 
 
 class Settings(Protocol):
@@ -21,12 +22,20 @@ class Settings(Protocol):
     def data_dir(self) -> Path: ...
 
 
+@dataclass(frozen=True)
+class Built:
+    """What other domains need of it."""
+
+    pictures: Pictures
+    control_images: ControlImages
+
+
 def build(
     settings: Settings,
     inspectors: JobRunner,
     session: session_build.Built,
     artifacts: Artifacts,
-) -> Pictures:
+) -> Built:
     """Input pictures as `settings` describe them; nothing runs yet.
 
     Args:
@@ -35,6 +44,6 @@ def build(
         session: Whose pictures may be named.
         artifacts: Where uploaded ones lie.
     """
-    return Pictures(
-        artifacts, session.sessions, inspectors, PictureFolder(settings.data_dir / "pictures")
-    )
+    files = PictureFolder(settings.data_dir / "pictures")
+    pictures = Pictures(artifacts, session.sessions, inspectors, files)
+    return Built(pictures, ControlImages(pictures, inspectors, files, artifacts))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import common_pb2
-from domains.conversions import EnumMap
+from deviceops.v1 import common_pb2, conditioning_pb2, inference_pb2
+from domains.codec import Value
+from domains.conversions import EnumMap, digest, scalars_from
+from domains.picture import types
+from domains.picture.core.control_images import ControlImageRequest
 from domains.picture.types import InputImage, PictureFile, ResizeFit
+from domains.session.convert import options_from_proto
 
 FITS = EnumMap(ResizeFit, common_pb2.ResizeFit, "RESIZE_FIT_")
 
@@ -28,3 +32,61 @@ def image_to_proto(file: PictureFile | None) -> common_pb2.InputImage | None:
     if file is None or not file.artifact:
         return None
     return common_pb2.InputImage(artifact_id=file.sha256)
+
+
+_OPTIONS: dict[str, type[Value]] = {
+    "canny": types.CannyOptions,
+    "soft_edge": types.SoftEdgeOptions,
+    "line_art": types.LineArtOptions,
+    "scribble": types.ScribbleOptions,
+    "grey": types.GreyOptions,
+    "tile": types.TileOptions,
+}
+
+
+def preprocessor_from_proto(
+    message: conditioning_pb2.ControlPreprocessor,
+) -> types.ControlPreprocessor | None:
+    """What makes a control picture, unchecked; None where nothing does, or a model."""
+    field = message.WhichOneof("preprocessor")
+    if field not in _OPTIONS:
+        return None
+    kind = _OPTIONS[field]
+    return types.ControlPreprocessor(
+        kind(**scalars_from(getattr(message, field), kind)),  # type: ignore[arg-type]
+        message.resolution_pixels,
+    )
+
+
+def preprocessor_to_proto(
+    preprocessor: types.ControlPreprocessor,
+) -> conditioning_pb2.ControlPreprocessor:
+    """As a client would ask for it, with every default filled in."""
+    options = preprocessor.options
+    field = next(name for name, kind in _OPTIONS.items() if isinstance(options, kind))
+    result = conditioning_pb2.ControlPreprocessor(
+        resolution_pixels=preprocessor.resolution_pixels
+    )
+    made = getattr(result, field)
+    made.SetInParent()
+    for name in options.__struct_fields__:
+        setattr(made, name, getattr(options, name))
+    return result
+
+
+def control_request_from_proto(
+    message: inference_pb2.PreviewControlImageRequest,
+) -> ControlImageRequest:
+    """One call of PreviewControlImage, unchecked."""
+    return ControlImageRequest(
+        image=image_from_proto(message.image),
+        preprocessor=preprocessor_from_proto(message.preprocessor),
+        width=message.width if message.HasField("width") else None,
+        height=message.height if message.HasField("height") else None,
+        options=options_from_proto(message.options),
+        digest=digest(message),
+        placed=message.HasField("placement"),
+        unbuilt=("preprocessor.postprocessor_id",)
+        if message.preprocessor.WhichOneof("preprocessor") == "postprocessor_id"
+        else (),
+    )

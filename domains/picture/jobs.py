@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from domains.codec import Value
-from domains.picture.types import Canvas, ResizeFit
+from domains.codec import Seconds, Value
+from domains.picture.types import Canvas, ControlPreprocessor, PreparedPicture, ResizeFit
 from domains.session.jobs import Job
 from domains.session.types import Edge
 
@@ -20,10 +20,27 @@ class PictureReport(Value, frozen=True):
 
 
 class PictureJob(Job[PictureReport], frozen=True):
-    """Decode the picture at `source`, bring it to the canvas, and write its pixels to
-    `target`, as `PreparedPicture` has them."""
+    """Decode the picture at `source`, bring it to the canvas, make a control picture of it
+    where `control` says how, and write its pixels to `target`, as `PreparedPicture` says."""
 
     source: Path
     target: Path
     canvas: Canvas
     fit: ResizeFit
+    control: ControlPreprocessor | None = None
+
+
+class ControlImageReport(Value, frozen=True):
+    """Seconds that making a control picture and encoding it took."""
+
+    prepare_input: Seconds
+    encode_image: Seconds
+
+
+class ControlImageJob(Job[ControlImageReport], frozen=True):
+    """Make a control picture of a prepared one, and write it to `target` as a PNG of the same
+    size."""
+
+    source: PreparedPicture
+    target: Path
+    control: ControlPreprocessor

@@ -10,6 +10,7 @@ from domains.artifact.types import Artifact
 from domains.clients import Caller
 from domains.picture.jobs import PictureReport
 from domains.picture.types import PreparedPicture
+from domains.session.types import ImageResult
 
 
 class PictureFiles(Protocol):
@@ -39,6 +40,10 @@ class PictureFiles(Protocol):
         """Take over a file of pixels: it has the size that the report says, or is refused."""
         ...
 
+    def measure(self, path: Path, expected: PreparedPicture) -> ImageResult:
+        """What a finished file is: a PNG of the size that is expected, or it is refused."""
+        ...
+
     def remove(self, path: Path) -> None:
         """Delete a file; nothing happens when it is gone. Raises nothing."""
         ...
@@ -53,6 +58,12 @@ class Artifacts(Protocol):
 
     async def link(self, caller: Caller, artifact_id: str, target: Path) -> bool:
         """Give its bytes a second name; False where the disk cannot."""
+        ...
+
+    async def adopt(
+        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+    ) -> object:
+        """Take a finished file."""
         ...
 
     def read(self, caller: Caller, artifact_id: str) -> AsyncGenerator[bytes]:

@@ -1,4 +1,5 @@
-"""Values of input pictures: where one comes from, what it shall become, what became of it."""
+"""Values of input pictures: where one comes from, what it shall become, what became of it, and
+what makes a control picture of it."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from domains.codec import ByteCount, Sha256, Value
-from domains.limits import LIMITS
+from domains.codec import ByteCount, Count, Measure, Sha256, Value
+from domains.limits import LIMITS, default_of
 from domains.session.types import Edge
 
 MOST_BYTES = 268_435_456
@@ -49,14 +50,15 @@ class PictureFile(Value, frozen=True):
 class Canvas(Value, frozen=True):
     """The size in pixels that a picture is brought to; None is left to the picture's shape.
 
-    Then it has about as many pixels as the native size, or the shape that goes with the edge
-    that is asked for: within what a generation accepts, on its grid.
+    Then it has about as many pixels as the native size, or as the picture where there is none,
+    or the shape that goes with the edge that is asked for: within what a generation accepts, on
+    its grid.
     """
 
     width: Edge | None
     height: Edge | None
-    native_width: Edge
-    native_height: Edge
+    native_width: Edge | None = None
+    native_height: Edge | None = None
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
         """Width and height for an upright picture of this size."""
@@ -67,12 +69,14 @@ class Canvas(Value, frozen=True):
             return self.width, _on_grid("height", self.width / shape)
         if self.height is not None:
             return _on_grid("width", self.height * shape), self.height
-        area = self.native_width * self.native_height
+        area = (self.native_width or width) * (self.native_height or height)
         wide, high = math.sqrt(area * shape), math.sqrt(area / shape)
         # The shape counts for more than the number of pixels.
-        least = LIMITS["GenerationSettings.width"].minimum or 1
-        grown = max(least / wide, least / high, 1.0)
-        return _on_grid("width", wide * grown), _on_grid("height", high * grown)
+        limit = LIMITS["GenerationSettings.width"]
+        least, most = limit.minimum or 1, limit.maximum or math.inf
+        scale = min(1.0, most / wide, most / high)
+        scale = max(least / wide, least / high, scale)
+        return _on_grid("width", wide * scale), _on_grid("height", high * scale)
 
 
 class PreparedPicture(Value, frozen=True):
@@ -88,6 +92,67 @@ class PreparedPicture(Value, frozen=True):
     def size_bytes(self) -> ByteCount:
         """Of the file."""
         return self.width * self.height * 3
+
+
+class CannyOptions(Value, frozen=True):
+    """Thin white edges; `low` and `high` are gradients of the 3x3 Sobel kernels."""
+
+    low: Count = int(default_of("CannyOptions.low"))
+    high: Count = int(default_of("CannyOptions.high"))
+
+
+class SoftEdgeOptions(Value, frozen=True):
+    """White ridges as wide as a blur of that standard deviation makes an edge."""
+
+    radius_pixels: Measure = default_of("SoftEdgeOptions.radius_pixels")
+
+
+class LineArtOptions(Value, frozen=True):
+    """Lines darker than their surroundings by at least `threshold` levels, drawn white."""
+
+    threshold: Count = int(default_of("LineArtOptions.threshold"))
+
+
+class ScribbleOptions(Value, frozen=True):
+    """The coarse edges, drawn white with a stroke of that width."""
+
+    stroke_pixels: Count = int(default_of("ScribbleOptions.stroke_pixels"))
+
+
+class GreyOptions(Value, frozen=True):
+    """Luma alone."""
+
+
+class TileOptions(Value, frozen=True):
+    """The picture as `factor` times fewer pixels along an edge show it."""
+
+    factor: Count = int(default_of("TileOptions.factor"))
+
+
+ControlOptions = (
+    CannyOptions
+    | SoftEdgeOptions
+    | LineArtOptions
+    | ScribbleOptions
+    | GreyOptions
+    | TileOptions
+)
+
+
+class ControlPreprocessor(Value, frozen=True):
+    """What makes a control picture; `resolution_pixels` is the longer side it works at, 0 the
+    picture's own."""
+
+    options: ControlOptions
+    resolution_pixels: Count = int(default_of("ControlPreprocessor.resolution_pixels"))
+
+    def working_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height at which a picture of this size is looked at."""
+        longer = max(width, height)
+        if self.resolution_pixels in (0, longer):
+            return width, height
+        scale = self.resolution_pixels / longer
+        return max(round(width * scale), 1), max(round(height * scale), 1)
 
 
 def _on_grid(edge: str, pixels: float) -> int:

@@ -54,6 +54,10 @@ class PeakMemory:
     figure: ByteFigure
 
 
+class WorkPaused(Exception):
+    """Work that was asked to pause stops here; it goes on later with what it has kept."""
+
+
 JobEvent = ProgressEvent | SpooledImage | PeakMemory
 """What the front receives while a job is done."""
 
@@ -110,10 +114,13 @@ class Job(Value, Generic[Report], frozen=True):
         """Whether it asked for this picture."""
         return False
 
-    @property
-    def due_images(self) -> int:
-        """How many finished pictures there are when it is done."""
+    def due_images(self, report: Report) -> int:
+        """How many finished pictures there are when it has come to that."""
         return 0
+
+    def paused(self, report: Report) -> bool:
+        """Whether that is no end of it: it stopped as it was asked to, and can go on."""
+        return False
 
     @classmethod
     def report_type(cls) -> Any:
@@ -132,7 +139,14 @@ class JobContext(Protocol):
         ...
 
     def check_stop(self) -> None:
-        """Call between pieces of work: raises what the job is to be stopped with."""
+        """Call between pieces of work: raises what the job is to be stopped with.
+
+        Raises:
+            WorkPaused: It is to end with what it needs to go on; only where somebody asked a
+                job to pause that can. Whoever cannot keep that here goes on: it is raised
+                again at the next call.
+            DomainError: It is to end.
+        """
         ...
 
 
@@ -176,7 +190,19 @@ class JobRunner(Protocol):
         ...
 
 
-class ModelRunner(JobRunner, Protocol):
+class PausingRunner(JobRunner, Protocol):
+    """The workers, where a job that can pause may be asked to."""
+
+    def pause(self, device_id: str, session_id: str) -> None:
+        """Ask a job that can pause to do so; nothing happens when it does not run there.
+
+        One that has begun comes to a report of which `Job.paused` is true, or to its end if
+        that was nearer; the generator of another one raises `WorkPaused`.
+        """
+        ...
+
+
+class ModelRunner(PausingRunner, Protocol):
     """The workers, with main memory before them from which models come onto devices."""
 
     def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:

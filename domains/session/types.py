@@ -10,7 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import ByteCount, Count, Sha256, Text, Value
+from domains.codec import ByteCount, Count, Seconds, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
 from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
@@ -165,10 +165,10 @@ ENTRIES = Delivery(image_data=False)
 
 
 class ImageResult(Value, frozen=True):
-    """A finished picture: an artifact, its size in pixels and bytes, and its seed."""
+    """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn."""
 
     image_index: ImageIndex
-    seed: Seed
+    seed: Seed | None
     artifact_id: Sha256
     format: ImageFileFormat
     width: Edge
@@ -208,10 +208,11 @@ class Accepted:
 
 
 class PhaseStarted(Value, frozen=True):
-    """Work of another kind begins; `image_index` where it is about one picture."""
+    """Work of another kind begins; `image_index` where about one picture, with `kept_steps`."""
 
     phase: Phase
     image_index: ImageIndex | None = None
+    kept_steps: Count = 0
 
 
 class TransferProgress(Value, frozen=True):
@@ -238,6 +239,7 @@ class StepFinished(Value, frozen=True):
     image_index: ImageIndex
     step: Step
     steps: Step
+    seconds: Seconds = 0.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.step <= self.steps:

@@ -19,9 +19,11 @@ from server.cli.commands import (
     generate,
     memory,
     models,
+    preview_control,
     serve,
     server,
     sessions,
+    statistics,
     token,
     upload,
     verify,
@@ -85,11 +87,13 @@ def server_options(
 
 app.command("serve")(serve.serve)
 app.command("generate", cls=generate.GenerateCommand)(generate.generate)
+app.command("preview-control")(preview_control.preview_control)
 app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(artifacts.app, name="artifacts")
+app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)
 app.command("verify")(verify.verify)
 app.add_typer(server.app, name="server")

@@ -13,12 +13,15 @@ from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.failures import CallFailed, CallFailure
+from server.cli.field_values import Picture
 from server.cli.files import save
 from server.cli.following import Ending, Follower, Manner
+from server.cli.input_image import input_image
 from server.cli.live import DEFAULT_PREVIEW_STEPS, draws_previews, terminal
 from server.cli.narration import degradations
 from server.cli.pictures import Assembly, SavedPicture, name_for, names_file
 from server.cli.request import GenerationOptions, format_of_suffix, generate_request
+from server.cli.upload import upload
 from server.cli.views import View, chosen, picture_facts
 from server.cli.wording import duration, enum_word, printable, seconds_of
 
@@ -42,8 +45,10 @@ def run(
         raise UnusableOptions("--no-data saves nothing: leave --output out")
     output = output or DEFAULT_OUTPUT
     options = _completed(options, output, as_json=as_json)
-    request = generate_request(options)
+    request = generate_request(options, picture_of(client))
     with chosen(as_json=as_json) as view:
+        for said in () if options.like is None else options.like.notes:
+            view.note(said)
         keeper = PictureKeeper(output, view, data=not options.no_data)
         follower = Follower(
             client,
@@ -61,6 +66,16 @@ def run(
         **_facts(ending),
     }
     return conclude(view, ending, _lines(ending, keeper), facts, as_json=as_json)
+
+
+def picture_of(client: Client) -> Picture:
+    """Makes pictures that people name such as requests take; large files are stored first."""
+    return lambda picture: input_image(picture, lambda path: _stored(client, path))
+
+
+def _stored(client: Client, path: Path) -> str:
+    """The artifact of a file that is too large for a message."""
+    return upload(client, path, None, None).artifact.artifact_id
 
 
 class PictureKeeper:

@@ -100,7 +100,8 @@ def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) ->
             return output
         return output.with_stem(f"{output.stem}-{result.image_index}")
     ending = _ENDINGS.get(result.format, ".img")
-    return output / f"{result.seed}-{result.artifact_id[:12]}{ending}"
+    kind = result.seed if result.HasField("seed") else "control"
+    return output / f"{kind}-{result.artifact_id[:12]}{ending}"
 
 
 def names_file(output: Path) -> bool:

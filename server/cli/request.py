@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from deviceops.v1 import (
@@ -25,9 +25,12 @@ from server.cli.choices import (
     choose,
     duration_in,
 )
-from server.cli.field_values import set_field
-from server.cli.marks import input_image
+from server.cli.control import ControlOptions, put_control_nets
+from server.cli.field_values import Picture, set_field
+from server.cli.input_image import input_image
+from server.cli.likeness import Likeness
 from server.cli.placing import placement
+from server.cli.start import StartOptions, put_start
 
 # Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
 _WHOLE_NUMBERS = {
@@ -50,7 +53,7 @@ class GenerationOptions:
     once.
     """
 
-    prompt: str
+    prompt: str | None
     negative: str | None = None
     model: str | None = None
     vae: str | None = None
@@ -84,22 +87,39 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    start: StartOptions = field(default_factory=StartOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
     assignments: tuple[str, ...] = ()
+    like: Likeness | None = None
 
 
-def generate_request(options: GenerationOptions) -> inference_pb2.GenerateRequest:
+def generate_request(
+    options: GenerationOptions, picture: Picture = input_image
+) -> inference_pb2.GenerateRequest:
     """The request; a missing request id becomes a fresh UUID, so that it may be repeated.
 
+    Args:
+        options: What a person asked for.
+        picture: Makes a picture that they name one that the request takes.
+
     Raises:
-        UnusableOptions: A name is unknown or a number does not fit its field.
+        UnusableOptions: A name is unknown, a number does not fit its field, or a picture
+            cannot be read.
     """
+    if options.prompt is None and options.like is None:
+        raise UnusableOptions("say what to draw: a PROMPT, or a picture with --like")
     for name, bits in _WHOLE_NUMBERS.items():
         _check_number(name, getattr(options, name), bits)
     for seed in options.seeds:
         _check_number("seeds", seed, 64)
     try:
+        settings = _settings(options)
+        put_start(settings, options.start, picture)
+        put_control_nets(settings, options.control, picture)
+        for assignment in options.assignments:
+            set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(
-            settings=_settings(options),
+            settings=settings,
             options=_session_options(options),
             delivery=_delivery(options),
             placement=placement(options.devices, options.kinds),
@@ -182,9 +202,25 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
-    for assignment in options.assignments:
-        set_field(settings, assignment, input_image)
+    if options.like is not None:
+        settings = _over(options.like.settings, settings)
     return settings
+
+
+def _over(
+    like: generation_pb2.GenerationSettings, asked: generation_pb2.GenerationSettings
+) -> generation_pb2.GenerationSettings:
+    """What a picture was drawn with, with what is asked for in its place."""
+    result = generation_pb2.GenerationSettings()
+    result.CopyFrom(like)
+    if asked.seeds:
+        result.ClearField("seed")
+    if asked.loras:
+        result.ClearField("loras")
+    if asked.scheduler.scheduler:
+        result.ClearField("scheduler")  # options and spacings are another's
+    result.MergeFrom(asked)
+    return result
 
 
 def _refiner(options: GenerationOptions) -> generation_pb2.Refiner:

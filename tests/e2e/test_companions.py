@@ -42,6 +42,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
             "modelspec.architecture": "stable-diffusion-v1/lora",
         },
     )
+    layer = "lora_unet_down_blocks_0_resnets_0_conv1"
+    odd = down.new_zeros(2, 7, 3, 3), down.new_zeros(7, 2, 1, 1)
+    save_file(
+        {f"{layer}.lora_down.weight": odd[0], f"{layer}.lora_up.weight": odd[1]},
+        root / "odd.safetensors",
+        {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
+    )
     data = tmp_path_factory.mktemp("data")
     with start_server(data, "--model-root", str(root), "--no-preload") as server:
         yield server
@@ -148,6 +155,7 @@ async def test_what_is_no_vae_is_refused_by_its_field(client: Client, model_id: 
     ("loras", "code", "reason", "fields"),
     [
         ([("older", 1)], "INVALID_ARGUMENT", "FIELDS_CONFLICT", ["settings.loras[0].model_id"]),
+        ([("line-art", 1), ("odd", 1)], "FAILED_PRECONDITION", "MODEL_INCOMPATIBLE", []),
         ([("nobody", 1)], "NOT_FOUND", "MODEL_NOT_FOUND", []),
         ([("emoji-xl", 1)], "NOT_FOUND", "MODEL_NOT_FOUND", []),
         (

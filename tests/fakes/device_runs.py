@@ -167,6 +167,9 @@ class FakeRuns:
     def cancel(self, device_id: str, session_id: str) -> None:
         raise NotImplementedError
 
+    def pause(self, device_id: str, session_id: str) -> None:
+        raise NotImplementedError
+
     def subscribe(self, listener: StatusListener) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)

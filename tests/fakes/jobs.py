@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from domains.inference.jobs import Companion, GenerationJob
+from domains.inference.jobs import Companion, ControlPictures, GenerationJob
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
 from domains.session.types import PreviewSettings, ProgressEvent
@@ -37,6 +37,7 @@ def changed(
     previews: PreviewSettings | None = None,
     companions: tuple[Companion, ...] = (),
     picture: PreparedPicture | None = None,
+    controls: tuple[ControlPictures, ...] = (),
     **settings: Any,
 ) -> GenerationJob:
     """The same job with other settings or previews, or for another folder."""
@@ -47,4 +48,5 @@ def changed(
         previews or job.previews,
         companions=companions,
         picture=picture,
+        controls=controls,
     )

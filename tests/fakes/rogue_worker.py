@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from domains.codec import decode, encode
 from domains.device.jobs import ReleaseReport
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import PrecisionMode
+from domains.inference.types import Computation, PrecisionMode
 from domains.session.types import ImageResult, Phase, PhaseStarted, StepFinished, TextEncoded
 from domains.values import ByteFigure, ImageFileFormat, ModelOrigin
 from server.worker.link import frames
@@ -199,7 +199,11 @@ def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> Image
 
 def _done(run: frames.RunOrder) -> frames.Done:
     report = GenerationReport(
-        Timings(), PrecisionMode.EXACT, ModelOrigin.LOADED, data_types=(), channels_last=False
+        Timings(),
+        PrecisionMode.EXACT,
+        ModelOrigin.LOADED,
+        data_types=(),
+        computed=Computation(),
     )
     return frames.Done(run.session_id, run.epoch, frames.raw(report), NO_PEAK)
 

@@ -30,13 +30,13 @@ from domains.device.jobs import (
 )
 from domains.device.types import DeviceFigures, LoadedComponent
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unavailable
-from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
+from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.memory.backends.chunks import Guard
 from domains.memory.backends.process_buffers import ProcessBuffers
 from domains.memory.types import Move
 from domains.model.jobs import LoadJob, LoadReport
-from domains.session.jobs import EncodedImage, JobContext
+from domains.session.jobs import EncodedImage, JobContext, WorkPaused
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -73,11 +73,16 @@ class Device:
 class ScriptedEngine:
     """Obeys the prompt; "draw" is honest work."""
 
-    def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
+    def generate(
+        self, job: GenerationJob, context: JobContext
+    ) -> GenerationReport | PausedGeneration:
         """See the port."""
         context.emit(PhaseStarted(Phase.DENOISING))
         act = getattr(self, "_" + job.settings.prompt.replace("-", "_"))
-        act(job.settings, context.emit, context.check_stop)
+        try:
+            act(job.settings, context.emit, context.check_stop)
+        except WorkPaused:
+            return PausedGeneration(Timings(denoise=0.25), kept_steps=1)
         if job.settings.prompt in ("checks-only", "pause", "flood"):
             for index in range(len(job.settings.seeds)):
                 context.emit(_picture(job.settings, index))
@@ -86,7 +91,7 @@ class ScriptedEngine:
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
             data_types=(PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
-            channels_last=True,
+            computed=Computation(),
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
 
@@ -159,6 +164,11 @@ class ScriptedEngine:
             step += 1
             emit(StepFinished(0, step, 10_000))
             time.sleep(0.02)
+
+    def _pauses_unasked(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
+        raise WorkPaused
 
     def _checks_only(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +66,27 @@ def compile_if_it_pays(
         raise
     undo(unet)
     return False
+
+
+def is_compiled(unet: nn.Module) -> bool:
+    """Whether `unet` runs as compiled code now."""
+    return any(module._compiled_call_impl is not None for module in unet.modules())
+
+
+@contextmanager
+def without_compiled_code(unet: nn.Module) -> Iterator[None]:
+    """Run `unet` without its compiled code inside."""
+    compiled = {
+        module: module._compiled_call_impl
+        for module in unet.modules()
+        if module._compiled_call_impl is not None
+    }
+    try:
+        undo(unet)
+        yield
+    finally:
+        for module, call in compiled.items():
+            module._compiled_call_impl = call
 
 
 def undo(unet: nn.Module) -> None:

@@ -21,7 +21,7 @@ def check_latents(latents: torch.Tensor) -> None:
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT.
     """
-    if not _finite(latents):
+    if not finite(latents):
         raise FailedPrecondition(
             "The model produced numbers that are not finite; use exact precision, a lower "
             "guidance or another model.",
@@ -62,10 +62,10 @@ def decode_pixels(
         tiling,
         lambda: decode(network, latents, config, vae.numerics),
         lambda: decode_in_tiles(network, latents, config, vae.numerics, check_stop=check_stop),
-        _finite,
+        finite,
     )
     image = run.run()
-    if not _finite(image):
+    if not finite(image):
         raise FailedPrecondition(
             "The model's VAE produced pixels that are not finite; use another model.",
             reason=Reason.NON_FINITE_OUTPUT,
@@ -74,5 +74,6 @@ def decode_pixels(
     return to_pixels(image), run.degradations
 
 
-def _finite(tensor: torch.Tensor) -> bool:
+def finite(tensor: torch.Tensor) -> bool:
+    """Whether it holds neither a NaN nor an infinity."""
     return bool(torch.isfinite(tensor).all())

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from domains.inference.backends.device import Numerics, StepFence
+from domains.inference.backends.loops import Loop
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.start import Start
+from domains.inference.types import GuidanceSettings
 
 Unet = Callable[..., Any]
 """A network, or what calls it."""
@@ -34,17 +36,24 @@ class Conditioning:
         """Whether there is a negative half."""
         return self.hidden_states.shape[0] == 2
 
+    def prompt_alone(self) -> Conditioning:
+        """The same without its negative half, for steps outside the guidance's interval."""
+        added = {name: value[-1:] for name, value in self.added.items()}
+        return Conditioning(self.hidden_states[-1:], added)
+
     def to(self, data_type: torch.dtype) -> Conditioning:
         """The same with hidden states in another type."""
         return Conditioning(self.hidden_states.to(data_type), self.added)
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """Classifier-free guidance: its strength and how much of its contrast is taken back."""
+Addition = Callable[[int, int, torch.Tensor, torch.Tensor, Conditioning], dict[str, Any]]
+"""Further arguments for the UNet, by number and count of its calls, scaled sample, timestep and
+conditioning."""
 
-    scale: float
-    rescale: float = 0.0
+
+def add_nothing(*_: object) -> dict[str, Any]:
+    """An `Addition` of a UNet that works by itself."""
+    return {}
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,7 @@ def denoise(
     scheduler: Any,
     start: Start,
     conditioning: Conditioning,
-    guidance: Guidance,
+    guidance: GuidanceSettings,
     *,
     device: torch.device,
     numerics: Numerics,
@@ -74,6 +83,8 @@ def denoise(
     on_step: Callable[[StepState], None],
     check_stop: Callable[[], None],
     make_room: Callable[[], None],
+    loop: Loop | None = None,
+    addition: Addition = add_nothing,
 ) -> torch.Tensor:
     """Denoise one picture; the same operations in the same order as diffusers' pipelines.
 
@@ -82,40 +93,55 @@ def denoise(
         scheduler: Fresh, its timesteps set and to begin at the start's, its numbers on the CPU.
         start: From which latents and timestep on; it counts the steps.
         conditioning: From the model's family.
-        guidance: Used when `conditioning` is guided.
+        guidance: Used when `conditioning` is guided, in the steps that it covers; in the others
+            the prompt's half alone is computed.
         device: Where `unet` and `conditioning` are.
         numerics: What `unet` computes in. Everything between its calls is float32.
         step_options: Extra arguments of the scheduler's `step`.
         on_step: Called once per step as the user counts them.
-        check_stop: Called before every UNet call; may raise to stop.
+        check_stop: Called before every UNet call; may raise to stop, WorkPaused only to an
+            effect between steps.
         make_room: Called when memory ran out, before the one UNet call is made again.
+        loop: Where it begins, and what it keeps when it stops; None: nothing is kept.
+        addition: What a call of the UNet gets beside what is here.
 
     Returns:
         float32 latents `[1, channels, height, width]` on the device.
     """
-    latents = start.latents.to(device)
+    loop = Loop(scheduler, torch.Generator()) if loop is None else loop
+    latents = start.latents.to(device) if loop.latents is None else loop.latents
+    if loop.finished:
+        return latents
+    # Shares of the schedule are of the whole, also where another model finishes it.
+    planned = len(scheduler.timesteps) - start.first
     timesteps, steps = scheduler.timesteps[start.first : start.end], start.steps
     order = scheduler.order
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
-    done = 0
+    prompt_alone = conditioning.prompt_alone()
     for index, timestep in enumerate(timesteps):
-        check_stop()
-        sample = torch.cat([latents] * 2) if conditioning.guided else latents
+        if index < loop.calls:
+            continue
+        loop.check(check_stop)
+        steering = conditioning if guidance.covers(loop.steps, steps) else prompt_alone
+        sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
-        call = partial(predict, unet, sample, timestep, conditioning, numerics)
+        added = partial(addition, index, planned, sample, timestep, steering)
+        call = partial(predict, unet, sample, timestep, steering, numerics, added)
         prediction = with_room(call, make_room)
-        if conditioning.guided:
+        if steering.guided:
             prediction = _guide(prediction, guidance)
         latents = scheduler.step(
             prediction, timestep, latents, **step_options, return_dict=False
         )[0].to(torch.float32)
         fence.step_queued()
         last = index == len(timesteps) - 1
-        if last or (index + 1 > warm_up and (index + 1) % order == 0):
-            done += 1
-            on_step(StepState(done, steps, timestep, sample[:1], prediction))
+        whole = last or (index + 1 > warm_up and (index + 1) % order == 0)
+        loop.note(latents, whole=whole)
+        if whole:
+            on_step(StepState(loop.steps, steps, timestep, sample[:1], prediction))
+    loop.finish(latents)
     return latents
 
 
@@ -144,6 +170,7 @@ def predict(
     timestep: torch.Tensor,
     conditioning: Conditioning,
     numerics: Numerics,
+    addition: Callable[[], dict[str, Any]] = add_nothing,
 ) -> torch.Tensor:
     """Call the UNet once.
 
@@ -153,10 +180,12 @@ def predict(
         timestep: One number.
         conditioning: Of the same batch and in the UNet's type.
         numerics: What `unet` computes in.
+        addition: Gives further arguments; called first.
 
     Returns:
         float32, shaped like `sample`.
     """
+    further = addition()
     sample = sample.to(numerics.data_type)
     if numerics.channels_last:
         sample = sample.contiguous(memory_format=torch.channels_last)
@@ -165,6 +194,7 @@ def predict(
         timestep,
         encoder_hidden_states=conditioning.hidden_states,
         added_cond_kwargs=conditioning.added or None,
+        **further,
         return_dict=False,
     )[0]
     prediction = prediction.to(torch.float32)
@@ -172,7 +202,7 @@ def predict(
     return prediction.contiguous() if numerics.channels_last else prediction
 
 
-def _guide(prediction: torch.Tensor, guidance: Guidance) -> torch.Tensor:
+def _guide(prediction: torch.Tensor, guidance: GuidanceSettings) -> torch.Tensor:
     """Classifier-free guidance (arXiv:2207.12598): away from the negative prediction."""
     negative, conditional = prediction.chunk(2)
     guided = negative + guidance.scale * (conditional - negative)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,16 +12,19 @@ from typing import Any
 import torch
 
 from domains.inference.backends.clock import Clock
-from domains.inference.backends.decoding import check_latents, decode_pixels
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.control import Control
+from domains.inference.backends.decoding import check_latents, decode_pixels, finite
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import encode_picture, read_picture
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.latents import initial_noise, seeded_generator
 from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
 from domains.inference.backends.parts import Parts
+from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.previews import (
     draw_preview,
     estimate_clean,
@@ -33,10 +37,12 @@ from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
 from domains.inference.backends.vae import scale_latents
 from domains.inference.backends.vae_run import Tiling
-from domains.inference.jobs import GenerationReport
+from domains.inference.backends.ways import Ways
+from domains.inference.backends.widening import can_widen, in_float32
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import GenerationSettings, PrecisionMode
 from domains.picture.types import PreparedPicture
-from domains.session.jobs import JobContext
+from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
     ImageDecoded,
     Phase,
@@ -46,7 +52,7 @@ from domains.session.types import (
     StepFinished,
     TextEncoded,
 )
-from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart, PartDataType
+from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
 
 
 @dataclass
@@ -54,7 +60,8 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what image-to-image starts from.
+    where memory is short. `picture` is what image-to-image starts from. `job` is what all that
+    comes from: a job that goes on after a pause begins where the one before it stopped.
     """
 
     model: LoadedModel
@@ -64,17 +71,36 @@ class Drawing:
     clock: Clock
     previews: PreviewSettings
     origin: ModelOrigin
+    job: GenerationJob
     may_tile: bool = False
     picture: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
-    _model_types: tuple[PartDataType, ...] = ()
+    _keeper: PictureKeeper | None = None
+    _loras_at_work: ExitStack = field(default_factory=ExitStack)
+    _step_began: float = 0.0
 
-    def run(self) -> GenerationReport:
+    def __post_init__(self) -> None:
+        self._ways = Ways(self.model, self.parts)
+
+    def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
 
         Raises:
             DomainError: As `Engine.generate`.
         """
+        try:
+            return self._run()
+        except WorkPaused:
+            kept = self.job.kept_steps if self._keeper is None else self._keeper.keep()
+            return PausedGeneration(
+                timings=self.clock.timings(),
+                degradations=tuple(self._degradations),
+                data_types=self._ways.data_types(),
+                computed=self._ways.computed(self._degradations),
+                kept_steps=kept,
+            )
+
+    def _run(self) -> GenerationReport:
         model = self.model
         with on_text_encoders(model, self.parts.loras):
             conditioning = self._conditioning()
@@ -88,7 +114,6 @@ class Drawing:
                     height=height,
                     check_stop=self.context.check_stop,
                 )
-        conditioning = conditioning.to(model.unet_numerics.data_type)
         if model.plain_attention is not None:
             self._degradations.append(
                 Degradation(
@@ -97,24 +122,24 @@ class Drawing:
                 )
             )
         posterior = None if self.picture is None else self._encoded(self.picture)
-        self._model_types = model.data_types()
         refining = self._refining()
-        with ExitStack() as working:
-            working.enter_context(on_denoiser(model, self.parts.loras))
+        with self._loras_at_work as at_work:
+            at_work.enter_context(on_denoiser(model, self.parts.loras))
             for together in self._portions(refining):
                 begun = [self._begin(index, conditioning, posterior) for index in together]
                 if refining is not None:
                     if refining.waits:
-                        working.close()  # nothing may hold on to the UNet that gives way
+                        at_work.close()  # nothing may hold on to the UNet that gives way
                     refining.prepare()
                 for each in begun:
+                    self._step_began = time.perf_counter()
                     self._finish(each if refining is None else refining.refine(each))
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
             origin=self.origin,
-            data_types=self._data_types,
-            channels_last=model.unet_numerics.channels_last,
+            data_types=self._ways.data_types(),
+            computed=self._ways.computed(self._degradations),
             degradations=tuple(self._degradations),
         )
 
@@ -128,11 +153,13 @@ class Drawing:
 
     def _portions(self, refining: Refining | None) -> list[range]:
         """Pictures one by one; all of them begun first where the refiner has to wait until
-        nothing more is to be begun."""
-        count = len(self.settings.seeds)
+        nothing more is to be begun. A pause keeps a picture's steps only when they go one by
+        one."""
+        first, count = self.job.first_image, len(self.settings.seeds)
         if refining is not None and refining.waits:
-            return [range(count)]
-        return [range(index, index + 1) for index in range(count)]
+            return [range(first, count)]
+        self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, self.model))
+        return [range(index, index + 1) for index in range(first, count)]
 
     def _conditioning(self) -> Conditioning:
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
@@ -165,12 +192,6 @@ class Drawing:
         return posterior
 
     @property
-    def _data_types(self) -> tuple[PartDataType, ...]:
-        """What the networks compute in that were used."""
-        vae = PartDataType(ModelPart.VAE, data_type_of(self.parts.vae.numerics.data_type))
-        return tuple(vae if each.part is ModelPart.VAE else each for each in self._model_types)
-
-    @property
     def _tiling(self) -> Tiling:
         return Tiling(self.may_tile, self.settings.vae_tiling)
 
@@ -183,16 +204,21 @@ class Drawing:
     ) -> Begun:
         """Denoise a picture as far as the model does."""
         self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.DENOISING, index))
+        loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)
+        self.context.emit(PhaseStarted(Phase.DENOISING, index, loops.kept_steps))
         generator = seeded_generator(self.settings.seeds[index])
+
+        def draw() -> torch.Tensor:
+            generator.manual_seed(self.settings.seeds[index])
+            return self._denoise(index, generator, conditioning, posterior, loops)
+
         with self.clock.time("denoise"):
-            latents = self._denoise(index, generator, conditioning, posterior)
-            check_latents(latents)
-        return Begun(index, latents, generator)
+            latents = self._finite(draw, loops)
+        return Begun(index, latents, generator, loops)
 
     def _finish(self, begun: Begun) -> None:
         """Make a file of a picture's finished latents."""
-        index, latents = begun.index, begun.latents
+        index, latents, seed = begun.index, begun.latents, self.settings.seeds[begun.index]
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.DECODING, index))
         with self.clock.time("decode"):
@@ -207,11 +233,34 @@ class Drawing:
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
         with self.clock.time("encode_image"):
-            output = ImageOutput(self.settings, self._data_types)
-            seed = self.settings.seeds[index]
+            output = ImageOutput(self.settings, self._ways.picture_types())
             encoded, degradations = output.encode(index, seed, pixels)
         self._note(degradations)
         self.context.emit(encoded)
+        if self._keeper is not None:
+            self._keeper.finish()
+
+    def _finite(self, draw: Callable[[], torch.Tensor], loops: PictureLoops) -> torch.Tensor:
+        """The latents of a picture, drawn anew in float32 if a lower type overflowed."""
+        model = self.model
+        if not loops.widened:
+            latents = draw()
+            if finite(latents) or not can_widen(model):
+                check_latents(latents)
+                return latents
+            loops.begin_again(widened=True)
+        name = data_type_of(model.unet_numerics.data_type).value
+        detail = f"Denoised in float32, as {name} overflowed."
+        self._note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
+        loras = partial(on_denoiser, model, self.parts.loras)
+        self._loras_at_work.close()  # they are in the lower type
+        try:
+            with in_float32(model), loras():
+                latents = draw()
+        finally:
+            self._loras_at_work.enter_context(loras())
+        check_latents(latents)
+        return latents
 
     def _denoise(
         self,
@@ -219,6 +268,7 @@ class Drawing:
         generator: torch.Generator,
         conditioning: Conditioning,
         posterior: Posterior | None,
+        loops: PictureLoops,
     ) -> torch.Tensor:
         settings, model = self.settings, self.model
         scheduler = build_scheduler(
@@ -232,29 +282,39 @@ class Drawing:
             division = self.parts.refiner.division
             start = replace(start, end=division.end, steps=division.own_steps)
             refined = division.refiner_steps
+        self._step_began = time.perf_counter()
 
         def on_step(state: StepState) -> None:
             self._on_step(index, replace(state, steps=state.steps + refined), scheduler)
 
         return denoise(
-            model.unet_call(),
+            self._ways.denoiser(tuple(start.latents.shape)),
             scheduler,
             start,
-            conditioning,
-            Guidance(settings.guidance.scale, settings.guidance.rescale),
+            conditioning.to(model.unet_numerics.data_type),
+            settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
             step_options=step_options(scheduler, settings.scheduler, generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
+            loop=loops.next(scheduler, generator, model.device),
+            addition=Control(
+                self.parts.control_nets,
+                index,
+                model.unet_numerics.data_type,
+                self.context.check_stop,
+            ),
         )
 
     def _on_step(self, index: int, state: StepState, scheduler: Any) -> None:
-        self.context.emit(StepFinished(index, state.step, state.steps))
+        took = time.perf_counter() - self._step_began
+        self.context.emit(StepFinished(index, state.step, state.steps, took))
         preview = self._preview(index, state, scheduler)
         if preview is not None:
             self.context.emit(preview)
+        self._step_began = time.perf_counter()
 
     def _start(
         self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None

@@ -27,6 +27,18 @@ def read_picture(picture: PreparedPicture) -> torch.Tensor:
         float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
 
     Raises:
+        Unavailable: As `read_levels`.
+    """
+    return 2.0 * read_levels(picture) - 1.0
+
+
+def read_levels(picture: PreparedPicture) -> torch.Tensor:
+    """The same as levels of light.
+
+    Returns:
+        float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
+
+    Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
     """
     size_bytes = picture.width * picture.height * 3
@@ -39,7 +51,7 @@ def read_picture(picture: PreparedPicture) -> torch.Tensor:
     pixels = np.frombuffer(data, np.uint8).reshape(1, picture.height, picture.width, 3)
     scaled = pixels.astype(np.float32) / 255.0
     # The colours stay side by side in memory: it decides how the encoder rounds.
-    return 2.0 * torch.from_numpy(scaled.transpose(0, 3, 1, 2)) - 1.0
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def encode_picture(

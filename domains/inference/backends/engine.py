@@ -29,7 +29,7 @@ from domains.inference.backends.page_locks import lock_problem
 from domains.inference.backends.parts import PartLoading
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.warm_up import warm_up
-from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import PrecisionMode
 from domains.model.backends.libraries import settle_libraries
 from domains.model.jobs import (
@@ -41,7 +41,7 @@ from domains.model.jobs import (
     LoadReport,
 )
 from domains.model.types import LONE_NETWORKS
-from domains.session.jobs import JobContext
+from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import Phase, PhaseStarted
 
 # What to do when memory ran out.
@@ -89,7 +89,9 @@ class Engine:
             for part in components
         )
 
-    def generate(self, job: GenerationJob, context: JobContext) -> GenerationReport:
+    def generate(
+        self, job: GenerationJob, context: JobContext
+    ) -> GenerationReport | PausedGeneration:
         """Draw every picture of `job`; see the port for errors.
 
         When memory runs out, what can be had again is dropped, other models too, and the one
@@ -110,7 +112,7 @@ class Engine:
             job.settings.model_id, job.place, job.settings.precision, cached=job.cached
         )
 
-        def draw() -> GenerationReport:
+        def draw() -> GenerationReport | PausedGeneration:
             found = self._loader.ready(wanted, context, clock)
             model = self._using(found.model)
             may_tile = job.settings.precision is not PrecisionMode.EXACT
@@ -127,11 +129,18 @@ class Engine:
                 clock,
                 job.previews,
                 found.origin,
+                job,
                 may_tile,
                 job.picture,
             ).run()
 
-        return self._guarded(draw)
+        try:
+            report = self._guarded(draw)
+        except WorkPaused:  # before anything was drawn
+            report = PausedGeneration(clock.timings(), kept_steps=job.kept_steps)
+        if isinstance(report, PausedGeneration):
+            release_memory(self._device)
+        return report
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""

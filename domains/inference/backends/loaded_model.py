@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +16,7 @@ from domains.inference.backends.precision import apply
 from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from domains.inference.backends.tokenizing import Tokenizer
 from domains.inference.backends.wanted import WantedModel
-from domains.inference.types import PrecisionMode
+from domains.inference.types import AttentionKernel, PrecisionMode
 from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.sizes import pixels_per_latent
 from domains.values import NETWORK_PARTS, ModelPart, PartDataType
@@ -87,6 +87,7 @@ class LoadedModel(Loaded):
     that overflows is replaced by its float32 copy. A profile changes `vae_tiling`,
     `plain_attention` (what slicing has replaced) and `compiled`.
 
+    `attention_kernels` are those that were seen at work, by what torch's choice depends on.
     `others_make_room` lets go of what else its device holds. `graphs` are of its UNet.
     """
 
@@ -101,6 +102,7 @@ class LoadedModel(Loaded):
     vae_tiling: bool = False
     plain_attention: dict[str, Any] | None = None
     compiled: bool = False
+    attention_kernels: dict[Hashable, tuple[AttentionKernel, ...]] = field(default_factory=dict)
     others_make_room: Callable[[], None] = _nothing
     graphs: StepGraphs = field(init=False)
 

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_changes import Parts, scaling_of, whole_change
 from domains.inference.backends.lora_shelf import KeptLora, refused
@@ -77,19 +78,8 @@ def on_denoiser(model: LoadedModel, loras: Sequence[ActiveLora]) -> Iterator[Non
     if not any(active.weight for active in loras):
         yield
         return
-    compiled = {
-        module: module._compiled_call_impl
-        for module in model.networks[UNET].modules()
-        if module._compiled_call_impl is not None
-    }
-    try:
-        for module in compiled:
-            module._compiled_call_impl = None
-        with _working(model, loras, [UNET]):
-            yield
-    finally:
-        for module, call in compiled.items():
-            module._compiled_call_impl = call
+    with without_compiled_code(model.networks[UNET]), _working(model, loras, [UNET]):
+        yield
 
 
 @contextmanager

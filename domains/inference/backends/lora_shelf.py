@@ -10,17 +10,16 @@ from datetime import UTC, datetime
 import torch
 
 from domains.device.types import LoadedComponent
-from domains.errors import FailedPrecondition, Reason
+from domains.errors import Reason
+from domains.inference.errors import LoraRefused
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
-from domains.model.backends.lora.endings import Algorithm
-from domains.model.backends.lora.file import Finding, parse_lora
+from domains.model.backends.lora.file import Finding, check_applied, parse_lora
 from domains.model.backends.lora.targets import Target
 from domains.model.backends.safetensors_header import TensorEntry, read_header
 from domains.model.errors import ModelNotFound
 from domains.values import ByteFigure, ModelPlace
 
 _MOST_KEPT = 16
-_APPLIED = frozenset({Algorithm.LORA, Algorithm.LOHA, Algorithm.LOKR, Algorithm.FULL})
 _TYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -105,13 +104,9 @@ class LoraShelf:
     ) -> KeptLora:
         header = read_header(files)
         lora = parse_lora(header)
-        if lora.findings:
-            raise refused(model_id, lora.findings[0])
-        for target in lora.targets:
-            if target.algorithm not in _APPLIED:
-                what = f"Changes of the kind {target.algorithm.value} are not applied."
-                name = f"{target.layer.network}.{target.layer.name}"
-                raise refused(model_id, Finding(Reason.MODEL_INCOMPATIBLE, name, what))
+        findings = lora.findings or check_applied(lora)
+        if findings:
+            raise refused(model_id, findings[0])
         with files.open() as file:
 
             def read(entry: TensorEntry) -> torch.Tensor:
@@ -136,11 +131,6 @@ class LoraShelf:
         return KeptLora(model_id, place, fingerprint, changes)
 
 
-def refused(model_id: str, finding: Finding) -> FailedPrecondition:
+def refused(model_id: str, finding: Finding) -> LoraRefused:
     """The error for a LoRA that cannot be applied."""
-    return FailedPrecondition(
-        f"LoRA {model_id} cannot be applied: {finding.description} Leave it out, or choose "
-        "another.",
-        reason=finding.reason,
-        metadata={"model_id": model_id, "tensor": finding.tensor},
-    )
+    return LoraRefused(model_id, finding.reason, finding.tensor, finding.description)

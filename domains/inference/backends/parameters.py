@@ -1,4 +1,7 @@
-"""The settings of a picture as text, to be stored in its file."""
+"""The settings of a picture as text, to be stored in its file.
+
+The command line reads both forms back: `server/cli/likeness`.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,19 @@ from typing import Any
 from msgspec.structs import asdict
 
 from domains.codec import Value
-from domains.inference.types import GenerationSettings, SigmaSpacing, resolved
+from domains.inference.types import (
+    GenerationSettings,
+    LoraWeight,
+    SigmaSpacing,
+    resolved,
+)
 from domains.values import PartDataType
 
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
 # How it was asked for and handed out, not what it looks like.
 _NOT_OF_THE_PICTURE = ("seed", "seeds", "image_count", "output")
+# What the contract has inside its message of this name.
+_PRECISION = ("vae_tiling",)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _NEEDS_QUOTES = re.compile(r'[,:"]')
 
@@ -40,6 +50,10 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         "Size": f"{width}x{height}",
         "Model": _quoted(_one_line(settings.model_id)),
     }
+    if settings.vae_model_id:
+        entries["VAE"] = _quoted(_one_line(settings.vae_model_id))
+    if settings.clip_skip:
+        entries["Clip skip"] = settings.clip_skip + 1  # they count the last layer as 1
     if settings.image_to_image is not None:
         entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
     if settings.refiner is not None:
@@ -47,7 +61,8 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         entries["Refiner switch at"] = f"{settings.refiner.switch_at:g}"
     if settings.guidance.rescale > 0:
         entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
-    lines = [_one_line(settings.prompt)]
+    tags = "".join(f" <lora:{_tag(lora)}>" for lora in settings.loras)
+    lines = [(_one_line(settings.prompt) + tags).strip()]
     if settings.negative_prompt:
         lines.append(f"Negative prompt: {_one_line(settings.negative_prompt)}")
     lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
@@ -60,10 +75,13 @@ def full_text(
     *,
     data_types: Sequence[PartDataType],
 ) -> str:
-    """Everything needed to draw the picture again, as one JSON object in ASCII."""
+    """Everything needed to draw the picture again, as one JSON object in ASCII: the contract's
+    GenerationSettings by its names, enum values without what all of them begin with."""
     entries = asdict(settings)
     for name in _NOT_OF_THE_PICTURE:
         del entries[name]
+    inner = {name: entries.pop(name) for name in _PRECISION}
+    entries["precision"] = {"mode": entries["precision"], **inner}
     return json.dumps(
         {
             "format_version": _FORMAT_VERSION,
@@ -79,8 +97,17 @@ def _plain(value: object) -> Any:
     if isinstance(value, Value):
         return asdict(value)
     if isinstance(value, Enum):
-        return value.value
+        return value.name.lower()
     raise TypeError(f"no JSON form of {type(value).__name__}")
+
+
+def _tag(lora: LoraWeight) -> str:
+    """A LoRA as AUTOMATIC1111's web UI reads it: the text encoders' weight first."""
+    name = re.sub("[:<>]", " ", _one_line(lora.model_id))
+    text_encoders = resolved(lora.text_encoder_weight)
+    if text_encoders == lora.weight:
+        return f"{name}:{lora.weight:g}"
+    return f"{name}:{text_encoders:g}:{lora.weight:g}"
 
 
 def _one_line(text: str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.clock import Clock
+from domains.inference.backends.control import ControlNet
+from domains.inference.backends.control_check import check_control_net
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
@@ -22,11 +24,12 @@ from domains.session.jobs import JobContext
 
 @dataclass(frozen=True)
 class Parts:
-    """The parts of one request; `loras` are checked against the model's layers and work on it
-    alone, not on its refiner."""
+    """The parts of one request; `loras` and `control_nets` are checked against the model's
+    layers, and work on it alone, not on its refiner."""
 
     vae: Vae
     loras: tuple[ActiveLora, ...] = ()
+    control_nets: tuple[ControlNet, ...] = ()
     refiner: RefinerPart | None = None
 
 
@@ -51,8 +54,9 @@ class PartLoading:
                 `prepare_refiner`.
             Exception: As torch raises it.
         """
-        vae, loras = self._vae(job, model), self._loras(job, model)
-        return Parts(vae, loras, self._refiner(job, model, vae))
+        vae = self._vae(job, model)
+        loras, nets = self._loras(job, model), self._control_nets(job, model)
+        return Parts(vae, loras, nets, self._refiner(job, model, vae))
 
     def _refiner(self, job: GenerationJob, model: LoadedModel, vae: Vae) -> RefinerPart | None:
         named = job.settings.refiner
@@ -86,6 +90,16 @@ class PartLoading:
         vae = Vae(model, self._network(job, job.settings.vae_model_id))
         _check_vae(vae, own_vae(model))
         return vae
+
+    def _control_nets(self, job: GenerationJob, model: LoadedModel) -> tuple[ControlNet, ...]:
+        nets = []
+        pairs = zip(job.settings.control_nets, job.controls, strict=True)
+        for index, (guidance, pictures) in enumerate(pairs):
+            network = self._network(job, guidance.model_id)
+            field = f"settings.control_nets[{index}].model_id"
+            check_control_net(network, model, field)
+            nets.append(ControlNet(network, guidance, pictures))
+        return tuple(nets)
 
     def _network(self, job: GenerationJob, model_id: str) -> LoadedNetwork:
         companion = job.companion(model_id)

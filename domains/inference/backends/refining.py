@@ -11,7 +11,8 @@ import torch
 
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.decoding import check_latents
-from domains.inference.backends.denoise import Conditioning, Guidance, StepState, denoise
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.refiner_part import RefinerPart
 from domains.inference.backends.schedulers import step_options
 from domains.inference.backends.second_try import with_room
@@ -33,12 +34,13 @@ class Begun:
     """A picture whose denoising is not over yet, or just is.
 
     `latents` are float32 `[1, channels, height, width]` on the device; `generator` is the
-    picture's own, whose next numbers are used.
+    picture's own, whose next numbers are used; `loops` are those that it goes through.
     """
 
     index: int
     latents: torch.Tensor
     generator: torch.Generator
+    loops: PictureLoops
 
 
 @dataclass
@@ -103,19 +105,19 @@ class Refining:
         self.context.emit(PhaseStarted(Phase.REFINING, begun.index))
         with self.clock.time("refine"):
             scheduler, start = self._start(begun)
-            guidance = resolved(refiner.guidance)
             latents = denoise(
                 model.unet_call(),
                 scheduler,
                 start,
                 resolved(self._conditioning),
-                Guidance(guidance.scale, guidance.rescale),
+                resolved(refiner.guidance),
                 device=model.device,
                 numerics=model.unet_numerics,
                 step_options=step_options(scheduler, self.settings.scheduler, begun.generator),
                 on_step=partial(self._on_step, begun.index, scheduler),
                 check_stop=self.context.check_stop,
                 make_room=model.make_room,
+                loop=begun.loops.next(scheduler, begun.generator, model.device),
             )
             check_latents(latents)
         return replace(begun, latents=latents)

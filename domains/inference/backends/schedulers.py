@@ -13,11 +13,15 @@ from diffusers.schedulers.scheduling_euler_discrete import rescale_zero_terminal
 
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, FieldViolation, InvalidArgument, Reason
+from domains.inference.backends.ancestral import ANCESTRAL
 from domains.inference.types import (
     DdimOptions,
     Scheduler,
     SchedulerSettings,
     SigmaSpacing,
+    SolverAlgorithm,
+    SolverOptions,
+    TimestepSpacing,
     resolved,
 )
 from domains.model.backends.bounds import Config
@@ -33,10 +37,13 @@ _OTHER_SWITCHES = ("use_lu_lambdas", "use_flow_sigmas")
 # DEIS writes what DPM-Solver reads as an algorithm of its own, and means this one by it.
 _DEIS, _DEIS_IN_DPM_SOLVERS = "deis", "dpmsolver++"
 _DPM_SOLVERS = frozenset({Scheduler.DPM_SOLVER_MULTISTEP, Scheduler.DPM_SOLVER_SINGLESTEP})
+_NEVER_AT_ZERO = frozenset({SolverAlgorithm.DPMSOLVER, SolverAlgorithm.SDE_DPMSOLVER})
+"""Their formulas have no step to a noise level of 0."""
 _ZERO_SNR = "rescale_betas_zero_snr"
 _LAST_ALPHA = 2.0**-24
-# What every class takes where a configuration does not say.
-_USUAL_TIMESTEPS = 1000
+# What decides how many steps there can be, and a number of them that every class can do.
+_OF_THE_STEPS = ("num_train_timesteps", "original_inference_steps", "timestep_spacing")
+_TRIED_STEPS = 20
 
 
 def build_scheduler(
@@ -45,20 +52,19 @@ def build_scheduler(
     """A new scheduler, set to `steps` steps, its numbers on the CPU.
 
     Args:
-        settings: Class and spacing asked for.
+        settings: Class, spacings and options asked for, which the class has.
         config: The model's own scheduler configuration, already checked.
         steps: Steps as the user counts them; some schedulers call the UNet twice in one.
         skipped: How many of them are left out at the beginning, fewer than all.
 
     Raises:
-        InvalidArgument: The class has no such spacing, or `steps` are more than the model
-            has timesteps.
+        InvalidArgument: The options that are asked for, or so many steps, do not go together
+            with the model's configuration.
         FailedPrecondition: MODEL_CONFIG_INVALID when the class cannot draw with the
             model's configuration.
     """
-    options = _options(settings, config)
-    _check(settings, json.dumps(options, sort_keys=True), steps, skipped)
-    return _begun(_made(settings, options, steps), skipped)
+    _check(settings, json.dumps(config, sort_keys=True), steps, skipped)
+    return _begun(_made(settings, config, steps), skipped)
 
 
 def step_options(
@@ -67,36 +73,79 @@ def step_options(
     """What this scheduler's `step` takes besides prediction, timestep and sample."""
     parameters = inspect.signature(scheduler.step).parameters
     options: dict[str, Any] = {}
-    if "eta" in parameters:
+    if settings.scheduler is Scheduler.DDIM:
         options["eta"] = (settings.ddim or DdimOptions()).eta
+    asked = settings.ancestral
+    if settings.scheduler is Scheduler.TCD and asked is not None and asked.eta is not None:
+        options["eta"] = asked.eta
+    if settings.churn is not None:
+        options |= {
+            "s_churn": settings.churn.churn,
+            "s_tmin": settings.churn.least_sigma,
+            "s_noise": settings.churn.noise,
+        }
+        if settings.churn.greatest_sigma is not None:
+            options["s_tmax"] = settings.churn.greatest_sigma
+    if settings.linear_multistep is not None:
+        options["order"] = settings.linear_multistep.order
     if "generator" in parameters:
         options["generator"] = generator
     return options
 
 
 def _options(settings: SchedulerSettings, config: Config) -> Config:
-    """The model's configuration as the class reads it, with the spacing that is asked for."""
+    """The model's configuration as the class reads it, with what is asked for in it."""
     options = dict(config)
     if options.get("algorithm_type") == _DEIS and resolved(settings.scheduler) in _DPM_SOLVERS:
         options["algorithm_type"] = _DEIS_IN_DPM_SOLVERS
-    if settings.spacing is not SigmaSpacing.MODEL:
-        if settings.spacing not in resolved(settings.scheduler).facts.spacings:
-            raise _unsupported(settings)
+    if settings.spacing is not SigmaSpacing.MODEL or settings.sigmas:
         for switch in (*_SWITCHES.values(), *_OTHER_SWITCHES):
             options[switch] = False
-        if settings.spacing is not SigmaSpacing.EVEN:
+        if settings.spacing in _SWITCHES:
             options[_SWITCHES[settings.spacing]] = True
+    if settings.scheduler is Scheduler.UNIPC_MULTISTEP:
+        # Its last step goes to 0, which is no number in a higher order.
+        options.pop("lower_order_final", None)
+    if settings.timestep_spacing is not TimestepSpacing.MODEL:
+        options["timestep_spacing"] = settings.timestep_spacing.value
+    if settings.zero_terminal_snr is not None:
+        options[_ZERO_SNR] = settings.zero_terminal_snr
+    return options | _solver_options(settings.solver or SolverOptions())
+
+
+def _solver_options(asked: SolverOptions) -> Config:
+    options: dict[str, Any] = {}
+    if asked.order is not None:
+        options["solver_order"] = asked.order
+    if asked.lower_order_final is not None:
+        options["lower_order_final"] = asked.lower_order_final
+    if asked.algorithm is not SolverAlgorithm.MODEL:
+        options["algorithm_type"] = asked.algorithm.value
+        if asked.algorithm in _NEVER_AT_ZERO:
+            options["final_sigmas_type"] = "sigma_min"
     return options
 
 
-def _made(settings: SchedulerSettings, options: Config, steps: int) -> Any:
-    cls: Any = getattr(diffusers, resolved(settings.scheduler).value)
+def _made(settings: SchedulerSettings, config: Config, steps: int) -> Any:
+    options = _options(settings, config)
+    cls = _class(settings)
     accepted = accepted_by(cls, options)
     scheduler = cls(**accepted)
     if options.get(_ZERO_SNR) is True and _ZERO_SNR not in accepted:
         scheduler = cls(**accepted | {"trained_betas": _zero_snr(scheduler.betas).tolist()})
-    scheduler.set_timesteps(steps)
+    if settings.ancestral is not None:
+        scheduler.share = settings.ancestral
+    if settings.sigmas:
+        scheduler.set_timesteps(sigmas=[*settings.sigmas, 0.0])
+    else:
+        scheduler.set_timesteps(steps)
     return scheduler
+
+
+def _class(settings: SchedulerSettings) -> Any:
+    if settings.ancestral is not None and settings.scheduler in ANCESTRAL:
+        return ANCESTRAL[settings.scheduler]
+    return getattr(diffusers, resolved(settings.scheduler).value)
 
 
 def _begun(scheduler: Any, skipped: int) -> Any:
@@ -122,21 +171,30 @@ def _zero_snr(betas: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache(maxsize=256)
-def _check(settings: SchedulerSettings, options: str, steps: int, skipped: int) -> None:
+def _check(settings: SchedulerSettings, config: str, steps: int, skipped: int) -> None:
     """Take every step once with next to no numbers; what fails, fails before the UNet runs.
 
-    That is the configuration's fault, unless more steps are asked for than it has timesteps.
+    Whose fault that is shows without the rest of the model's configuration, without the
+    request's options, and with other steps.
     """
-    config, name = json.loads(options), resolved(settings.scheduler).value
-    error = _trial(settings, config, steps, skipped)
+    own, name = json.loads(config), resolved(settings.scheduler).value
+    error = _trial(settings, own, steps, skipped)
     if error is None:
         return
-    if steps > config.get("num_train_timesteps", _USUAL_TIMESTEPS):
-        raise InvalidArgument(
-            f"{name} cannot do {steps} steps with this model; ask for fewer.",
-            violations=(
-                FieldViolation("steps", Reason.FIELD_OUT_OF_RANGE, "Not possible here."),
-            ),
+    bare = {key: own[key] for key in _OF_THE_STEPS if key in own}
+    plain = SchedulerSettings(settings.scheduler)
+    impossible = _trial(settings, bare, steps, skipped) is not None
+    if impossible and _trial(settings, bare, _TRIED_STEPS, 0) is None:
+        raise _refused(
+            "steps",
+            Reason.FIELD_OUT_OF_RANGE,
+            f"{name} cannot do {steps} steps with this model; ask for a few more or fewer.",
+        ) from error
+    if _trial(plain, own, steps, skipped) is None:
+        raise _refused(
+            "scheduler",
+            Reason.FIELDS_CONFLICT,
+            f"{name} cannot draw with these options and this model; leave some of them out.",
         ) from error
     raise FailedPrecondition(
         f"The model's scheduler/scheduler_config.json does not work with {name}; choose "
@@ -147,18 +205,21 @@ def _check(settings: SchedulerSettings, options: str, steps: int, skipped: int) 
 
 
 def _trial(
-    settings: SchedulerSettings, options: Config, steps: int, skipped: int
+    settings: SchedulerSettings, config: Config, steps: int, skipped: int
 ) -> Exception | None:
     """Why a scheduler cannot draw a picture in so many steps; None if it can."""
     latents = torch.ones(1, 1, 1, 1)
     try:
-        scheduler = _begun(_made(settings, options, steps), skipped)
-        if not bool(torch.isfinite(scheduler.timesteps).all()):
-            raise ValueError("timesteps that are no numbers")
+        scheduler = _begun(_made(settings, config, steps), skipped)
+        timesteps = scheduler.timesteps
+        if not bool(torch.isfinite(timesteps).all()) or not bool((timesteps >= 0).all()):
+            raise ValueError("timesteps that are none")
         how = step_options(scheduler, settings, torch.Generator().manual_seed(0))
-        for timestep in scheduler.timesteps[skipped * scheduler.order :]:
+        for timestep in timesteps[skipped * scheduler.order :]:
             sample = scheduler.scale_model_input(latents, timestep)
-            scheduler.step(sample, timestep, latents, **how)
+            stepped = scheduler.step(sample, timestep, latents, **how, return_dict=False)[0]
+            if not bool(torch.isfinite(stepped).all()):
+                raise ValueError("steps to what is no number")
     except Exception as error:
         if faults.is_shortage(error):
             raise
@@ -167,13 +228,7 @@ def _trial(
     return None
 
 
-def _unsupported(settings: SchedulerSettings) -> InvalidArgument:
-    message = (
-        f"{resolved(settings.scheduler).value} has no {settings.spacing.value} spacing; "
-        "leave the spacing to the model."
-    )
+def _refused(field: str, reason: Reason, message: str) -> InvalidArgument:
     return InvalidArgument(
-        message,
-        reason=Reason.FIELDS_CONFLICT,
-        violations=(FieldViolation("scheduler.spacing", Reason.FIELDS_CONFLICT, message),),
+        message, reason=reason, violations=(FieldViolation(field, reason, message),)
     )

@@ -104,6 +104,8 @@ class StepGraphs:
         self._device = device
         self._recorded: OrderedDict[Hashable, _Recorded | None] = OrderedDict()
         self._state: Hashable = None
+        self.replays = 0
+        """How many calls were replayed so far."""
 
     def bound(self, network: nn.Module, settings: Hashable = None) -> Callable[..., Any]:
         """The network, to be called as itself until it is changed.
@@ -161,6 +163,7 @@ class StepGraphs:
                 return network(*args, **kwargs)
             self._keep(key, recorded)
         self._recorded.move_to_end(key)
+        self.replays += 1
         return recorded.again(tensors)
 
     def _record(

@@ -15,7 +15,6 @@ from domains.device.backends.torch_gauge import stretch_on
 from domains.inference.backends.decoding import decode_pixels
 from domains.inference.backends.denoise import (
     Conditioning,
-    Guidance,
     StepState,
     denoise,
     predict,
@@ -122,7 +121,8 @@ class StepTrial:
         def on_step(state: StepState) -> None:
             synchronize(model.device)
             moments.append(time.perf_counter())
-            context.emit(StepFinished(0, state.step, state.steps))
+            took = moments[-1] - moments[-2]
+            context.emit(StepFinished(0, state.step, state.steps, took))
 
         scheduler = build_scheduler(
             self._drawn().scheduler, model.plan.scheduler_config, steps=steps
@@ -132,7 +132,7 @@ class StepTrial:
             scheduler,
             from_noise(scheduler, self._noise(), steps=steps),
             conditioning,
-            Guidance(_GUIDANCE),
+            GuidanceSettings(_GUIDANCE),
             device=model.device,
             numerics=model.unet_numerics,
             step_options={},

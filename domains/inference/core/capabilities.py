@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.inference.core.resolution import scheduler_of
-from domains.inference.core.validation import NOT_SDXL, schedulers_for
+from domains.inference.core.sampling_rules import schedulers_for
+from domains.inference.core.validation import NOT_SDXL
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -14,22 +15,12 @@ from domains.values import ImageFileFormat
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
     "prompt_syntax": "Prompts are read as plain text.",
-    "control_nets": "ControlNets are not run yet.",
+    "control_nets.control_type": "Union ControlNets are not run yet.",
+    "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
     "inpainting": "Pictures are redrawn whole.",
-    "sdxl.size": "Pictures are drawn as if they were never cropped or resized.",
-    "sdxl.negative_size": "Pictures are drawn as if they were never cropped or resized.",
-    "guidance.start": "Guidance is on in every step.",
-    "guidance.end": "Guidance is on in every step.",
-    "scheduler.timestep_spacing": "Timesteps are spaced as the model says.",
-    "scheduler.zero_terminal_snr": "The schedule is the model's own.",
-    "scheduler.solver": "Solvers run with the model's own options.",
-    "scheduler.churn": "No noise is put in while stepping.",
-    "scheduler.ancestral": "Ancestral samplers add as much noise as they take out.",
-    "scheduler.linear_multistep": "The order is the class's own.",
-    "scheduler.sigmas": "Noise levels are spread by a spacing.",
     "second_pass": "Pictures are drawn once.",
     "seamless_horizontally": "Edges do not continue.",
     "seamless_vertically": "Edges do not continue.",
@@ -42,16 +33,36 @@ UNBUILT: dict[str, str] = {
     "output.retention": "Artifacts are kept as long as the server's setting says.",
 }
 
+# Values of enums, likewise.
+UNBUILT_VALUES: dict[str, str] = {
+    "SCHEDULER_DPM_SOLVER_SDE": "It needs torchsde, which is not a part of this version; "
+    "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
+}
+
+_SETTINGS = "GenerationSettings."
 _LIMITED_MESSAGES = (
     "GenerationSettings",
     "ImageToImage",
     "InputImage",
     "SchedulerSettings",
+    "SolverOptions",
+    "ChurnOptions",
     "DdimOptions",
+    "AncestralOptions",
+    "LinearMultistepOptions",
     "GuidanceSettings",
     "SdxlSettings",
     "Refiner",
+    "ConditioningSize",
+    "ConditioningPoint",
     "LoraWeight",
+    "ControlNetGuidance",
+    "ControlPreprocessor",
+    "CannyOptions",
+    "SoftEdgeOptions",
+    "LineArtOptions",
+    "ScribbleOptions",
+    "TileOptions",
     "OutputSettings",
     "WorkOptions",
     "DeliveryOptions",
@@ -61,9 +72,9 @@ _LIMITED_MESSAGES = (
 
 @dataclass(frozen=True)
 class Feature:
-    """A field of the contract and why it is of no use in this version, or with this model."""
+    """A field or value of the contract and why it is of no use here."""
 
-    field: str
+    name: str
     explanation: str
 
 
@@ -112,8 +123,9 @@ class CapabilityInquiry:
                 if limit.field.split(".")[0] in _LIMITED_MESSAGES
             ),
             unbuilt=(
-                *(Feature(field, why) for field, why in UNBUILT.items()),
-                *(() if two_prompts else (Feature("sdxl", NOT_SDXL),)),
+                *(Feature(_SETTINGS + field, why) for field, why in UNBUILT.items()),
+                *(Feature(value, why) for value, why in UNBUILT_VALUES.items()),
+                *(() if two_prompts else (Feature(f"{_SETTINGS}sdxl", NOT_SDXL),)),
             ),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),

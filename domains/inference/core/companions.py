@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from msgspec.structs import replace
 
 from domains.errors import DomainError, FieldViolation, Reason
 from domains.inference.jobs import Companion
-from domains.inference.ports import Models
+from domains.inference.ports import LoraFits, Models
 from domains.inference.types import GenerationSettings, SdxlSettings
 from domains.model.types import Model, ModelType
 
@@ -18,6 +19,7 @@ _NOUNS: dict[ModelType | None, str] = {
     ModelType.VAE: "a VAE",
     ModelType.REFINER: "a refiner",
     ModelType.CHECKPOINT: "a checkpoint",
+    ModelType.CONTROL_NET: "a ControlNet",
 }
 REFINER_FIELD = "sdxl.refiner.model_id"
 
@@ -53,6 +55,17 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
                 ),
             )
             for index, lora in enumerate(settings.loras)
+        ),
+        control_nets=tuple(
+            replace(
+                net,
+                model_id=visitor(
+                    Named(
+                        f"control_nets[{index}].model_id", net.model_id, ModelType.CONTROL_NET
+                    )
+                ),
+            )
+            for index, net in enumerate(settings.control_nets)
         ),
     )
 
@@ -140,6 +153,21 @@ def check_architectures(
                 f"{_called(found)}, and {model.model_id} is {_called(model)}; leave it out, "
                 "or choose a model that it is for.",
             )
+
+
+async def check_layers(companions: Companions, model: Model, fits: LoraFits, path: str) -> None:
+    """Refuse LoRAs whose layers the checkpoint does not have.
+
+    Raises:
+        DomainError: As `LoraFits.check`, with the metadata `field`.
+    """
+    for field, found in companions.by_field.items():
+        if found.type is ModelType.LORA:
+            try:
+                await asyncio.to_thread(fits.check, found, model)
+            except DomainError as error:
+                error.metadata["field"] = f"{path}.{field}"
+                raise
 
 
 def _called(model: Model) -> str:

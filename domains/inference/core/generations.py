@@ -10,8 +10,16 @@ from msgspec.structs import replace
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
-from domains.inference.core.companions import Companions, check_architectures, find
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_layers,
+    find,
+)
+from domains.inference.core.control_nets import PreparedControls, prepare_controls
+from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.prompt_syntax import drawn_as_words
+from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import (
     effective,
     effort_of,
@@ -21,16 +29,23 @@ from domains.inference.core.resolution import (
     steps_of,
     with_picture,
 )
+from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.statistics import StatisticsKeeper
+from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
-    check_refining_model,
     check_request,
-    check_scheduler,
 )
 from domains.inference.errors import InvalidGeneration
-from domains.inference.jobs import GenerationJob, GenerationReport
-from domains.inference.ports import ArtifactKeeper, Models, PicturePreparer
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
+from domains.inference.ports import (
+    ArtifactKeeper,
+    LoraFits,
+    Models,
+    PausedFiles,
+    PicturePreparer,
+)
 from domains.inference.types import (
     GenerationFacts,
     GenerationRequest,
@@ -46,7 +61,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import ModelRunner, SpooledImage
+from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
@@ -63,6 +78,7 @@ class Verdict:
     placement: PlacementDecision | None = None
     queue_position: int = 0
     degradations: tuple[Degradation, ...] = ()
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,7 @@ class _Resolved:
     job: GenerationJob
     placed: Placed
     picture: KeptPicture | None
+    controls: PreparedControls
     """Held for as long as the job may need its file."""
 
 
@@ -84,7 +101,11 @@ class Generations:
         models: Finds the model a request names.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        fits: Holds LoRAs against checkpoints.
         pictures: Prepares those that generations start from.
+        paused: Where unfinished pictures of paused ones lie.
+        statistics: Learn from each that ends.
+        forecasts: Learn from each that ends, and tell what others will take.
         describe: What a client sees of an error.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
         software_versions: Versions inside a device's worker.
@@ -97,7 +118,11 @@ class Generations:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        fits: LoraFits,
         pictures: PicturePreparer,
+        paused: PausedFiles,
+        statistics: StatisticsKeeper,
+        forecasts: Forecasts,
         *,
         describe: FaultReporter,
         random_seed: Callable[[], int],
@@ -108,7 +133,11 @@ class Generations:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._fits = fits
         self._pictures = pictures
+        self._paused = paused
+        self._statistics = statistics
+        self._forecasts = forecasts
         self._describe = describe
         self._random_seed = random_seed
         self._software_versions = software_versions
@@ -128,6 +157,7 @@ class Generations:
         """What `generate` would make of the request, without starting anything."""
         try:
             resolved = await self._resolve(request)
+            forecast = await self._forecast(resolved)
         except (InvalidGeneration, InvalidPicture) as error:
             return Verdict(violations=error.violations)
         except DomainError as error:
@@ -139,7 +169,18 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=drawn_as_words(request.settings),
+            degradations=(*drawn_as_words(request.settings), *forecast.degradations),
+            forecast=forecast,
+        )
+
+    async def _forecast(self, resolved: _Resolved) -> Forecast:
+        device_id, settings = resolved.placed.decision.device_id, resolved.job.settings
+        return await self._forecasts.of(
+            device_id,
+            effort_of(settings),
+            settings,
+            (resolved.model, *resolved.companions.models),
+            loading=Phase.LOADING_MODEL in self._phases(resolved),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:
@@ -163,19 +204,24 @@ class Generations:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        await check_layers(companions, model, self._fits, "settings")
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
+        size = (settings.width or model.native_width, settings.height or model.native_height)
+        controls = await prepare_controls(self._pictures, request, settings, size)
+        settings = controls.settings
         job = GenerationJob(
             resolve(settings, model, self._random_seed),
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture)
+        return _Resolved(model, companions, job, placed, picture, controls)
 
     async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
         """What image-to-image starts from, in the size that is drawn."""
@@ -201,11 +247,17 @@ class Generations:
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
             steps=sum(steps_of(job.settings)),
-            work=partial(self._draw, resolved, job),
+            work=partial(self._draw, resolved, job, Turns(self._paused)),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
+            pause=lambda session: self._pool.pause(session.device_id, session.session_id),
+            ended=partial(self._ended, job.settings),
         )
+
+    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+        self._statistics.note(session)
+        self._forecasts.note(settings, session)
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
@@ -216,11 +268,18 @@ class Generations:
             refiner=resolved.job.settings.refiner is not None,
         )
 
-    async def _draw(self, resolved: _Resolved, job: GenerationJob, session: Session) -> Outcome:
+    async def _draw(
+        self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
+    ) -> Outcome:
         used = (resolved.model, *resolved.companions.models)
         for each in used:
             self._models.record_use(each.model_id)
-        report = await run_job(self._pool, session, job, keep=partial(self._keep, session))
+        turn = turns.next(job, len(session.images))
+        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        if isinstance(found, PausedGeneration):
+            turns.note(found)
+            raise WorkPaused
+        report = turns.whole(found)
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
             for each in used
@@ -263,7 +322,7 @@ class Generations:
                 settings=replace(settings, precision=report.precision),
                 models=models,
                 data_types=report.data_types,
-                channels_last=report.channels_last,
+                computed=report.computed,
                 origin=report.origin,
                 software_versions=dict(self._software_versions(session.device_id)),
             ),

@@ -20,6 +20,8 @@ from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
+# A ControlNet is the first half of a UNet and its middle.
+_CONTROL_SHARE = 0.5
 FALLBACK_SCHEDULER = Scheduler.DPM_SOLVER_MULTISTEP
 
 
@@ -144,14 +146,14 @@ def effort_of(settings: GenerationSettings) -> Effort:
     """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
     width, height = settings.size
     pixels, images = width * height, len(settings.seeds)
-    scheduler = settings.scheduler.scheduler
-    own, refined = steps_of(settings)
+    scheduler, (own, refined) = settings.scheduler.scheduler, steps_of(settings)
     per_step = 1 if scheduler is None else scheduler.facts.calls_per_step
-    # With the prompt and without, where it is guided.
-    calls = own * per_step * (2 if settings.guidance.guided else 1)
+    # With the prompt, and where guidance is on without it as well.
+    calls: float = (own + settings.guidance.guided_steps(own)) * per_step
+    calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
     refiner = settings.refiner
-    guided = refiner is not None and (refiner.guidance or settings.guidance).guided
-    refining = refined * per_step * (2 if guided else 1)
+    guidance = settings.guidance if refiner is None else refiner.guidance or settings.guidance
+    refining = (refined + guidance.guided_steps(refined)) * per_step
     return Effort(
         settings.model_id,
         settings.precision.value,

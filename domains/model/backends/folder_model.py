@@ -22,6 +22,7 @@ from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, fit_to_show, read_card
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
+from domains.model.backends.planned import shape_of
 from domains.model.backends.recognition import Tensors
 from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
@@ -218,7 +219,8 @@ def _component(name: str, class_name: str, network: NetworkPlan | None) -> Compo
     return Component(
         name,
         class_name,
-        parameter_count=parameter_count(headers),
-        size_bytes=sum(header.size_bytes for header in headers),
-        data_type=data_type(headers),
+        parameter_count(headers),
+        sum(header.size_bytes for header in headers),
+        data_type(headers),
+        *shape_of(network.config if network else {}),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from domains.errors import FailedPrecondition
 from domains.model.backends.component import loads_alone, plan_component
@@ -76,4 +78,15 @@ def _component(network: NetworkPlan) -> Component:
         network.parameter_count,
         network.size_bytes,
         data_type_of(network.stored),
+        *shape_of(network.config),
+    )
+
+
+def shape_of(config: Mapping[str, Any]) -> tuple[tuple[int, ...], bool, bool]:
+    """What a component tells of a network's shape: widths, attention, full precision."""
+    blocks = config.get("down_block_types") or ("",)
+    return (
+        tuple(config.get("block_out_channels") or ()),
+        "Attn" in str(blocks[0]),
+        config.get("force_upcast") is True,
     )

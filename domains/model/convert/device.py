@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 from deviceops.v1 import common_pb2, model_info_pb2, model_pb2, model_task_pb2
 from domains.conversions import (
     DATA_TYPES,
@@ -13,6 +10,7 @@ from domains.conversions import (
     byte_figure,
     digest,
     duration,
+    duration_statistics,
     given,
     part_data_types,
     timestamp,
@@ -141,27 +139,14 @@ def benchmark_to_proto(found: ModelBenchmark) -> model_info_pb2.ModelBenchmark:
     return model_info_pb2.ModelBenchmark(
         model_id=found.model_id,
         device_id=found.device_id,
-        load=_statistics(found.load),
-        switch=_statistics(found.switch),
-        encode=_statistics(found.encode),
-        step=_statistics(found.step),
-        decode=_statistics(found.decode),
+        load=duration_statistics(found.load),
+        switch=duration_statistics(found.switch),
+        encode=duration_statistics(found.encode),
+        step=duration_statistics(found.step),
+        decode=duration_statistics(found.decode),
         peak_memory=byte_figure(found.peak_memory),
         data_types=part_data_types(found.data_types),
         channels_last=found.channels_last,
-    )
-
-
-def _statistics(seconds: Sequence[float]) -> common_pb2.DurationStatistics | None:
-    """Percentiles of what was measured, by the nearest rank; absent where nothing was."""
-    if not seconds:
-        return None
-    ranked = sorted(1_000 * each for each in seconds)
-    return common_pb2.DurationStatistics(
-        count=len(ranked),
-        total_ms=sum(ranked),
-        p50_ms=ranked[math.ceil(0.50 * len(ranked)) - 1],
-        p99_ms=ranked[math.ceil(0.99 * len(ranked)) - 1],
     )
 
 

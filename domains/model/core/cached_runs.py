@@ -12,7 +12,7 @@ from domains.errors import Cancelled, DeadlineExceeded, DomainError
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_lease import CacheLease
 from domains.model.jobs import LoadReport
-from domains.session.jobs import Job, JobEvent, JobRunner, Report
+from domains.session.jobs import Job, JobEvent, PausingRunner, Report, WorkPaused
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin, ModelPlace
 
@@ -41,7 +41,7 @@ class CachedRuns:
 
     def __init__(
         self,
-        runs: JobRunner,
+        runs: PausingRunner,
         cache: ModelCache,
         *,
         holds: Callable[[str, str], bool],
@@ -53,7 +53,7 @@ class CachedRuns:
         self._holds = holds
         self._wants = wants
         self._size_of = size_of
-        self._stops: dict[tuple[str, str], asyncio.Future[DomainError]] = {}
+        self._stops: dict[tuple[str, str], asyncio.Future[Exception]] = {}
 
     def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
         """The phases in which models come onto a device, as things are now."""
@@ -105,6 +105,14 @@ class CachedRuns:
         elif not stop.done():
             stop.set_result(Cancelled("The work was stopped on request."))
 
+    def pause(self, device_id: str, session_id: str) -> None:
+        """Ask a job to pause, also while its model is being read."""
+        stop = self._stops.get((device_id, session_id))
+        if stop is None:
+            self._runs.pause(device_id, session_id)
+        elif not stop.done():
+            stop.set_result(WorkPaused())
+
     def _fills(self, device_id: str, model_id: str) -> bool:
         return self._wants(device_id) and not self._holds(device_id, model_id)
 
@@ -152,12 +160,12 @@ class CachedRuns:
 
 
 async def _raced(
-    steps: AsyncGenerator[Item], stop: asyncio.Future[DomainError], until: float
+    steps: AsyncGenerator[Item], stop: asyncio.Future[Exception], until: float
 ) -> AsyncGenerator[Item]:
     """The steps, until somebody stops them or their time is over.
 
     Raises:
-        DomainError: What `stop` was set to.
+        Exception: What `stop` was set to.
         DeadlineExceeded: It is later than `until`, on the loop's clock.
     """
     clock = asyncio.get_running_loop()

@@ -67,7 +67,7 @@ class Estimates:
         data_types: tuple[PartDataType, ...] = (),
     ) -> Fit:
         """What it needs there, where so much memory is free."""
-        weights = _held(model, device, machine.models.held()) or _weights(
+        weights = held_weights(model, device, machine.models.held()) or weights_by_header(
             model, device, data_types
         )
         going, peak, fits = self._room(model, device, machine, weights, extent)
@@ -109,7 +109,9 @@ class Estimates:
         return going, peak, fits
 
 
-def _held(model: Model, device: Device, held: tuple[HeldComponent, ...]) -> ByteFigure | None:
+def held_weights(
+    model: Model, device: Device, held: tuple[HeldComponent, ...]
+) -> ByteFigure | None:
     """What it takes there now; None where it does not lie there."""
     parts = [
         one.component.size
@@ -121,7 +123,9 @@ def _held(model: Model, device: Device, held: tuple[HeldComponent, ...]) -> Byte
     return ByteFigure.measured(sum(part.value or 0 for part in parts), parts[0].source)
 
 
-def _weights(model: Model, device: Device, data_types: tuple[PartDataType, ...]) -> ByteFigure:
+def weights_by_header(
+    model: Model, device: Device, data_types: tuple[PartDataType, ...]
+) -> ByteFigure:
     """What its weights would take, by its header."""
     chosen = {each.part: _BYTES.get(each.data_type, _FULL) for each in data_types}
     usual = _FULL if device.traits.in_main_memory else _HALF

@@ -15,9 +15,12 @@ from pathlib import Path
 from domains.errors import Reason, Unavailable
 from domains.picture.jobs import PictureReport
 from domains.picture.types import PreparedPicture
+from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import open_regular
+from domains.session.types import ImageResult
 from domains.shortages import shortage_of
+from domains.values import ImageFileFormat
 
 _NAME = re.compile(r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.rgb)\Z")
 _log = logging.getLogger("deviceops.files")
@@ -70,6 +73,19 @@ class PictureFolder:
             kept = self._folder / f"{sha256}.{uuid.uuid4().hex}.rgb"
             os.replace(path, kept)
         return PreparedPicture(kept, report.width, report.height, sha256)
+
+    def measure(self, path: Path, expected: PreparedPicture) -> ImageResult:
+        with _typed(), open(open_regular(path), "rb") as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+            try:
+                found = measure(file, size_bytes)
+            except NoPicture:
+                raise _unusable() from None
+            if found != (ImageFileFormat.PNG, expected.width, expected.height):
+                raise _unusable()
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return ImageResult(0, None, sha256, *found, size_bytes)
 
     def remove(self, path: Path) -> None:
         with contextlib.suppress(OSError):

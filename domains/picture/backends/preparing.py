@@ -1,17 +1,28 @@
-"""An inspector's work on a picture: from a client's file to plain pixels."""
+"""An inspector's work on a picture: from a client's file to plain pixels, and from those to a
+control picture."""
 
 from __future__ import annotations
 
 import os
+import time
+
+from PIL import Image
 
 from domains.errors import Reason
+from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.backends.decoding import decode
 from domains.picture.backends.fitting import fitted
 from domains.picture.errors import PictureRefused
-from domains.picture.jobs import PictureJob, PictureReport
+from domains.picture.jobs import (
+    ControlImageJob,
+    ControlImageReport,
+    PictureJob,
+    PictureReport,
+)
 from domains.picture.types import MOST_BYTES
-from domains.regular_files import open_regular
+from domains.regular_files import open_regular, read_regular
 from domains.session.jobs import JobContext
+from domains.session.types import Phase, PhaseStarted
 
 
 def prepare(job: PictureJob, context: JobContext) -> PictureReport:
@@ -27,7 +38,30 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
             raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
         image = decode(file)
     size = job.canvas.size_for(*image.size)
-    pixels = fitted(image, size, job.fit).tobytes()
+    picture = fitted(image, size, job.fit)
+    if job.control is not None:
+        picture = control_picture(picture, job.control)
     with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
-        file.write(pixels)
+        file.write(picture.tobytes())
     return PictureReport(*size, *image.size)
+
+
+def make_control_image(job: ControlImageJob, context: JobContext) -> ControlImageReport:
+    """Write the control picture into the job's file, which is there and empty.
+
+    Raises:
+        OSError: The disk fails or is full.
+    """
+    context.emit(PhaseStarted(Phase.PREPARING_INPUT))
+    begun = time.perf_counter()
+    source = job.source
+    pixels = read_regular(source.path, source.size_bytes)
+    image = Image.frombytes("RGB", (source.width, source.height), pixels)
+    made = control_picture(image, job.control)
+    context.emit(PhaseStarted(Phase.ENCODING_IMAGE))
+    prepared = time.perf_counter()
+    with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
+        made.save(file, "PNG")
+        file.flush()
+        os.fsync(file.fileno())
+    return ControlImageReport(prepared - begun, time.perf_counter() - prepared)

@@ -9,6 +9,7 @@ import uuid
 import weakref
 from collections.abc import Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 
 from domains import checks
@@ -22,6 +23,7 @@ from domains.picture.ports import Artifacts, PictureFiles
 from domains.picture.types import (
     MOST_BYTES,
     Canvas,
+    ControlPreprocessor,
     InputImage,
     PictureFile,
     PreparedPicture,
@@ -88,9 +90,15 @@ class Pictures:
         await asyncio.to_thread(self._files.sweep)
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
-        """Decode the picture that a call's client names in `field`, in the canvas's size.
+        """Decode the picture that a call's client names in `field`, in the canvas's size, and
+        make a control picture of it where `control` says how.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
@@ -105,7 +113,8 @@ class Pictures:
         try:
             async with turn, self._room:
                 sha256 = await self._fetch(client, image, field, source)
-                prepared = await self._decode(source, field, canvas, fit)
+                job = partial(PictureJob, source, canvas=canvas, fit=fit, control=control)
+                prepared = await self._decode(job, field, canvas)
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
         named = PictureFile(sha256, artifact=image.inline is None)
@@ -140,11 +149,11 @@ class Pictures:
         raise PictureNotFound(field, image.session_id, image.image_index)
 
     async def _decode(
-        self, source: Path, field: str, canvas: Canvas, fit: ResizeFit
+        self, job: Callable[[Path], PictureJob], field: str, canvas: Canvas
     ) -> PreparedPicture:
         target = await asyncio.to_thread(self._files.new_target)
         try:
-            report = await self._inspect(PictureJob(source, target, canvas, fit), field)
+            report = await self._inspect(job(target), field)
             if (report.width, report.height) != canvas.size_for(
                 report.source_width, report.source_height
             ):

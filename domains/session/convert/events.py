@@ -78,8 +78,9 @@ class SessionConverter:
                         estimated_start_time=timestamp(estimated_start_time),
                     )
                 )
-            case types.PhaseStarted(phase, image_index):
+            case types.PhaseStarted(phase, image_index, kept_steps):
                 result.phase_started.phase = PHASES.to_proto(phase)
+                result.phase_started.kept_steps = kept_steps
                 if image_index is not None:
                     result.phase_started.image_index = image_index
             case types.TransferProgress(name, done, total):
@@ -89,10 +90,12 @@ class SessionConverter:
             case types.TextEncoded(cached):
                 result.text_encoded.cached = cached
                 result.text_encoded.SetInParent()
-            case types.StepFinished(image_index, step, steps):
+            case types.StepFinished(image_index, step, steps, seconds):
                 result.step_finished.image_index = image_index
                 result.step_finished.step = step
                 result.step_finished.steps = steps
+                if seconds:
+                    result.step_finished.duration.FromMicroseconds(round(seconds * 1_000_000))
             case types.Preview() as preview:
                 result.preview.CopyFrom(
                     event_pb2.Preview(

@@ -12,6 +12,7 @@ from domains.session.types import (
     Completed,
     Entry,
     Failed,
+    Passing,
     Preview,
     SessionEvent,
     StepFinished,
@@ -63,6 +64,10 @@ class EventLog:
     def entry(self, sequence: int) -> SessionEvent:
         """The first kept entry of that number (from 1) or a later one; there is one."""
         return self._entries[bisect_left(self._entries, sequence, key=attrgetter("sequence"))]
+
+    def entries(self) -> list[Entry]:
+        """What is kept, oldest first."""
+        return [event.event for event in self._entries if not isinstance(event.event, Passing)]
 
     def append(self, entry: Entry) -> None:
         """Add an entry. Progress that comes too often is left out; its last one stays.

@@ -14,10 +14,6 @@ from domains.values import Degradation
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
 
-class WorkPaused(Exception):
-    """Raised by work that was asked to pause and has kept what it needs to go on."""
-
-
 @dataclass(frozen=True)
 class SessionPlan:
     """What a session shall be and do.
@@ -28,7 +24,7 @@ class SessionPlan:
     `pause` asks the work to end with WorkPaused between two steps; when the session's turn
     comes again, `work` is called again and goes on from there. Without it, a session of
     this plan can only be paused while it waits. `degradations` are known beforehand; the
-    work's outcome has them again.
+    work's outcome has them again. `ended` is called once the session is over, however.
 
     `companion_ids` are models that it works with beside `model_id`.
 
@@ -43,6 +39,7 @@ class SessionPlan:
     work: Work
     stop: Callable[[Session], None] | None = None
     pause: Callable[[Session], None] | None = None
+    ended: Callable[[Session], None] | None = None
     model_id: str = ""
     companion_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()

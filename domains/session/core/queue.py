@@ -13,10 +13,10 @@ from domains.clock import Clock
 from domains.errors import Cancelled
 from domains.loops import kept
 from domains.rooms import Room
-from domains.session.core.plan import WorkPaused
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
+from domains.session.jobs import WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import Priority, SessionState
 

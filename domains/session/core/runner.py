@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 
 from domains.errors import Cancelled, Reason
-from domains.session.core.plan import SessionPlan, SessionRequest, WorkPaused
+from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Speeds
 from domains.session.errors import SessionTimedOut, TimeLimit
+from domains.session.jobs import WorkPaused
 from domains.session.types import (
     ENTRIES,
     Accepted,

@@ -28,6 +28,7 @@ from domains.session.types import (
     Resumed,
     SessionKind,
     SessionState,
+    Terminal,
     WorkOptions,
 )
 from domains.session.views import SessionSnapshot
@@ -61,15 +62,12 @@ class Session:
         clock: Clock,
         changed: Callable[[Session], None],
     ) -> None:
-        self.session_id = session_id
-        self.kind = kind
-        self.options = options
+        self.session_id, self.kind, self.options = session_id, kind, options
         self.placement = placed.decision
         self.model_id, self.companion_ids = model_id, companion_ids
         self.effort = placed.effort
         self._place_again = placed.again
-        self.parent_session_id = parent_session_id
-        self.owner = owner
+        self.parent_session_id, self.owner = parent_session_id, owner
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0
@@ -79,15 +77,12 @@ class Session:
         self.log = EventLog(session_id, clock)
         self.cancel_reason: Reason | None = None
         self.followers = 0
-        self._times = SessionTimes(clock)
-        self._expected = Expectation(clock)
+        self._times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
         self._progress = progress
-        self._retention = retention
-        self._clock = clock
-        self._changed = changed
+        self._retention, self._clock, self._changed = retention, clock, changed
 
     @property
     def device_id(self) -> str:
@@ -166,6 +161,11 @@ class Session:
         return self._times.spent(Spell.RUNNING)
 
     @property
+    def stop_seconds(self) -> float | None:
+        """Seconds from the wish to cancel its work to its end; None where nobody wished."""
+        return self._times.stop_seconds
+
+    @property
     def create_time(self) -> datetime:
         """When it was accepted."""
         return self._times.create_time
@@ -225,8 +225,9 @@ class Session:
         self.log.append(ImageFinished(image))
 
     def note_peak(self, figure: ByteFigure) -> None:
-        """How much of its device's memory its work has taken at most."""
-        self.peak_memory = figure
+        """The most of its device's memory that a turn of it took."""
+        if not self.peak_memory or (figure.value or 0) >= (self.peak_memory.value or 0):
+            self.peak_memory = figure
 
     def update(self, options: WorkOptions) -> None:
         """Take other options from now on."""
@@ -240,8 +241,7 @@ class Session:
 
     def request_pause(self, reason_text: str = "", paused_by: str = "") -> None:
         """Stop it so that it can be resumed: at once while it waits, between two steps
-        while it runs, with `pause` when it has come to that.
-        """
+        while it runs, with `pause` when it has come to that."""
         self._reason_text, self._asked_by = reason_text, paused_by
         if self.state is SessionState.QUEUED:
             self.pause()
@@ -285,6 +285,7 @@ class Session:
                 self.cancel()
             else:
                 self.state = SessionState.CANCELLING
+                self._times.ask_to_stop()
                 self._note_change()
                 self._cancel_work()
         return True
@@ -294,7 +295,6 @@ class Session:
         if self.state.final:
             return
         outcome = outcome or Outcome()
-        self._end(SessionState.COMPLETED)
         entry = Completed(
             self.images,
             outcome.degradations,
@@ -305,17 +305,14 @@ class Session:
             peak_memory=self.peak_memory,
             placement=self.placement,
         )
-        self.log.append(entry)
-        self._note_change()
+        self._end(SessionState.COMPLETED, entry)
 
     def fail(self, failure: Failure) -> None:
         """End with an error."""
         if self.state.final:
             return
         self.failure = failure
-        self._end(SessionState.FAILED)
-        self.log.append(Failed(failure, self.images))
-        self._note_change()
+        self._end(SessionState.FAILED, Failed(failure, self.images))
 
     def cancel(self) -> None:
         """End because it was asked for."""
@@ -329,9 +326,7 @@ class Session:
             self._reason_text if reason else "",
             self._asked_by if reason else "",
         )
-        self._end(SessionState.CANCELLED)
-        self.log.append(entry)
-        self._note_change()
+        self._end(SessionState.CANCELLED, entry)
 
     def raise_for_end(self) -> None:
         """Raise what a failed or cancelled session ended with; nothing otherwise."""
@@ -341,12 +336,14 @@ class Session:
         if isinstance(end, Cancelled):
             raise cancellation(self.session_id, end)
 
-    def _end(self, state: SessionState) -> None:
+    def _end(self, state: SessionState, entry: Terminal) -> None:
         self.state = state
         self.phase = None
         self.queue_position = 0
         self._times.enter(Spell.OVER)
         self._cancel_work = self._pause_work = None
+        self.log.append(entry)
+        self._note_change()
 
     def _note_change(self) -> None:
         self.log.wake()

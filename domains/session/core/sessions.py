@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from domains.clock import Clock
 from domains.errors import Reason
@@ -171,7 +172,7 @@ class Sessions:
             owner=request.owner,
             retention=self._retention,
             clock=self._clock,
-            changed=self.changes.note,
+            changed=partial(self._note_change, plan),
         )
         queue = self.queue(plan.queue or plan.device_id)
         queue.submit(session, turn)
@@ -183,6 +184,11 @@ class Sessions:
             key = request.owner, request.options.request_id
             self._by_request_id[key] = (session, request.digest)
         return session
+
+    def _note_change(self, plan: SessionPlan, session: Session) -> None:
+        self.changes.note(session)
+        if plan.ended is not None and session.log.terminal is not None:
+            plan.ended(session)
 
     def move_waiting(self, device_id: str) -> None:
         """Place anew what waits for a device that is out of use and may run on another one.

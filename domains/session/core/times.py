@@ -31,6 +31,8 @@ class SessionTimes:
         self._spell = Spell.WAITING
         self._since = clock.monotonic()
         self._spent = dict.fromkeys(Spell, 0.0)
+        self._stop_asked: float | None = None
+        self.stop_seconds: float | None = None
         self.create_time = clock.wall()
         self.start_time: datetime | None = None
         self.end_time: datetime | None = None
@@ -44,6 +46,12 @@ class SessionTimes:
             self.start_time = self._clock.wall()
         if spell is Spell.OVER:
             self.end_time = self._clock.wall()
+            if self._stop_asked is not None:
+                self.stop_seconds = now - self._stop_asked
+
+    def ask_to_stop(self) -> None:
+        """Running work is to stop: from here on it is timed until it is over."""
+        self._stop_asked = self._clock.monotonic()
 
     def spent(self, spell: Spell) -> float:
         """Seconds that went into it so far."""

@@ -31,7 +31,18 @@ class GenerateCommand(TyperCommand):
 @reported
 def generate(
     context: typer.Context,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What to draw.")],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="[PROMPT]", help="What to draw; may be left out with --like."),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Draw as this picture was drawn, by the settings in its file; other options"
+            " replace them.",
+        ),
+    ] = None,
     negative: Annotated[
         str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
     ] = None,
@@ -64,6 +75,43 @@ def generate(
     ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
+    image: Annotated[
+        str | None,
+        typer.Option(
+            "--image",
+            "-i",
+            metavar="PICTURE",
+            help="Start from a picture: a file, an artifact id, or SESSION#N.",
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How much of it is redrawn, 0 to 1; by default 0.8."),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Where its shape is another: stretch, contain (repeat its edges) or cover"
+            " (cut off).",
+        ),
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ID:PICTURE[:SCALE[:START[:END]]]",
+            help="A ControlNet, its picture, its strength, and between which shares of the"
+            " steps it works; repeatable.",
+        ),
+    ] = None,
+    preprocess: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOW",
+            help="What makes the control picture, as of preview-control: canny:100:200,"
+            " soft-edge, ...; once for all, or for each --control.",
+        ),
+    ] = None,
     width: Annotated[
         int | None, typer.Option(metavar="N", help="Pixels; multiples of 8.")
     ] = None,
@@ -186,8 +234,11 @@ def generate(
     Paths of saved pictures go to stdout, progress and where it runs to stderr. Ctrl-C
     cancels the work.
     """
+    from server.cli.control import ControlOptions
     from server.cli.generation import run
+    from server.cli.likeness import likeness
     from server.cli.request import GenerationOptions, parse_seeds
+    from server.cli.start import StartOptions
 
     options = GenerationOptions(
         prompt=prompt,
@@ -224,7 +275,10 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
+        start=StartOptions(image=image, strength=strength, fit=fit),
         assignments=tuple(assignment or ()),
+        like=None if like is None else likeness(like),
     )
     with connected(context) as client:
         leave(run(client, options, output, as_json=as_json))

@@ -18,7 +18,8 @@ def verify(
 ) -> None:
     """Read a picture's marks: who signed that a model made it, and what it was drawn with."""
     from deviceops.v1 import inference_pb2
-    from server.cli.marks import input_image, show
+    from server.cli.input_image import input_image
+    from server.cli.marks import show
     from server.cli.views import write_message
 
     request = inference_pb2.VerifyImageRequest(image=input_image(picture))

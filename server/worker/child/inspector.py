@@ -22,8 +22,8 @@ from domains.errors import DomainError, Internal
 from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConvertJob, InspectJob
-from domains.picture.backends.preparing import prepare
-from domains.picture.jobs import PictureJob
+from domains.picture.backends.preparing import make_control_image, prepare
+from domains.picture.jobs import ControlImageJob, PictureJob
 from domains.session.jobs import EncodedImage, Handler
 from domains.session.types import ProgressEvent
 from domains.shortages import shortage_of
@@ -39,6 +39,7 @@ HANDLERS: Mapping[type, Handler] = {
     InspectJob: inspect,
     ConvertJob: convert,
     PictureJob: prepare,
+    ControlImageJob: make_control_image,
 }
 
 _SIGN_SECONDS = 2.0

@@ -222,15 +222,22 @@ class Worker:
                 self._current = Run(order, job)
                 self._runs.put(self._current)
             case frames.Cancel(session_id):
-                current = self._current
-                if current is not None and current.order.session_id == session_id:
+                if (current := self._run_of(session_id)) is not None:
                     current.cancelled.set()
+            case frames.Pause(session_id):
+                if (current := self._run_of(session_id)) is not None:
+                    current.pausing.set()
             case frames.Shutdown():
                 self._runs.put(None)
             case frames.MemoryOrder():
                 self._lanes_now().put(order)
             case frames.MemoryCancel(ticket):
                 self._lanes_now().cancel(ticket)
+
+    def _run_of(self, session_id: str) -> Run | None:
+        """The run of that session, if it is the one that was ordered last."""
+        current = self._current
+        return current if current and current.order.session_id == session_id else None
 
     def _lanes_now(self) -> MemoryLanes:
         if self._lanes is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.errors import Cancelled, DeadlineExceeded
-from domains.session.jobs import EncodedImage, Job
+from domains.session.jobs import EncodedImage, Job, WorkPaused
 from domains.session.types import MAX_PREVIEW_BYTES, ImageResult, Preview, ProgressEvent
 from server.worker.child import spool
 from server.worker.link import frames
@@ -29,6 +29,7 @@ class Run:
         self.job = job
         self.deadline = time.monotonic() + order.remaining
         self.cancelled = threading.Event()
+        self.pausing = threading.Event()
 
     def check(self) -> None:
         """Raise what the work is to be stopped with."""
@@ -36,6 +37,8 @@ class Run:
             raise Cancelled("The work was stopped on request.")
         if time.monotonic() >= self.deadline:
             raise DeadlineExceeded("The time given to this work is over.")
+        if self.pausing.is_set():
+            raise WorkPaused
 
 
 class RunContext:
@@ -72,10 +75,13 @@ class RunContext:
 
     def check_stop(self) -> None:
         """Raise what the work is to be stopped with."""
-        self._run.check()
-        self._tend()
-        if time.monotonic() - self._sent_at >= SIGN_SECONDS:
-            self._progress(None)
+        try:
+            self._run.check()
+        finally:
+            # Work that cannot pause at this point goes on, and is not taken for hung.
+            self._tend()
+            if time.monotonic() - self._sent_at >= SIGN_SECONDS:
+                self._progress(None)
 
     def _progress(self, event: ProgressEvent | ImageResult | None) -> None:
         order = self._run.order

@@ -161,7 +161,7 @@ class Conversation:
                 self._pass_on(run, event)
             case frames.Done(report=report, peak=peak):
                 value = frames.decoded(run.job.report_type(), bytes(report))
-                run.check_complete()
+                run.check_complete(value)
                 run.offer(PeakMemory(peak))
                 self.run = None
                 run.finish(value)

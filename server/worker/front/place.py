@@ -19,6 +19,7 @@ from domains.device.types import (
 )
 from domains.errors import DeadlineExceeded, DomainError
 from domains.session.errors import ShuttingDown
+from domains.session.jobs import WorkPaused
 from server.worker.front.death import Death, death_of
 from server.worker.front.environment import child_environment
 from server.worker.front.judge import Judge
@@ -241,23 +242,22 @@ class Place:
             DeadlineExceeded: The run's time is over.
             ModelBarred: Its model ended too many workers of this device.
             DomainError: What the run was cancelled with.
+            WorkPaused: It was asked to pause before it began.
         """
         self._runs.append(run)
         await self._judge.check(run.job)
         while (worker := self._worker_for(run)) is None:
             remaining = run.deadline - time.monotonic()
             if remaining <= 0:
-                raise DeadlineExceeded(
-                    "The time given to this work was over before its device was ready."
-                )
+                raise DeadlineExceeded("The time given was over before the device was ready.")
             await self._change(remaining)
         worker.begin(run)
         self._last_run = run
 
     def _worker_for(self, run: Run) -> Supervisor | None:
         """The worker, if it can take `run` now; raises when `run` is not to wait."""
-        if run.stop_error is not None:
-            raise run.stop_error
+        if run.stop_error is not None or run.pausing:
+            raise run.stop_error or WorkPaused
         if self._closing or self._state is DeviceState.QUARANTINED:
             raise self._unavailable()
         worker = self._worker
@@ -271,6 +271,15 @@ class Place:
         for run in self._runs:
             if run.session_id == session_id:
                 self._stop(run, error)
+
+    def pause(self, session_id: str) -> None:
+        """Have the run of that session pause; nothing happens when it is not here."""
+        for run in self._runs:
+            if run.session_id == session_id:
+                run.pausing = True
+                self._notify()
+                if run.begun and self._worker is not None:
+                    self._worker.pause_run(run)
 
     async def settle(self, run: Run, error: DomainError) -> None:
         """Stop `run` unless it is over; returns when the worker is idle or gone."""

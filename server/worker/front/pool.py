@@ -197,6 +197,12 @@ class WorkerPool:
         if place is not None:
             place.cancel(session_id, Cancelled("The work was stopped on request."))
 
+    def pause(self, device_id: str, session_id: str) -> None:
+        """Ask a run to pause; see the port `ModelRunner`."""
+        place = self._places.get(device_id)
+        if place is not None:
+            place.pause(session_id)
+
     # Memory orders, beside the runs; see the port `DeviceBuffers`.
 
     async def allocate(self, device_id: str, buffer_id: str, size: int) -> None:

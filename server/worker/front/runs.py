@@ -55,6 +55,8 @@ class Run:
         self.begun = False
         self.stop_error: DomainError | None = None
         """Why the front wants it to end; it then ends with this, whatever else happens."""
+        self.pausing = False
+        """Whether it was asked to pause."""
         self.finished = asyncio.Event()
         """The worker is done with it, or gone."""
         self.last_progress = time.monotonic()
@@ -96,13 +98,16 @@ class Run:
         elif not isinstance(event, job.events):
             raise ProtocolError("an event that this job does not have")
 
-    def check_complete(self) -> None:
-        """Refuse the end of a run whose pictures have not all come.
+    def check_complete(self, report: Any) -> None:
+        """Refuse a report of a run whose pictures have not all come.
 
         Raises:
-            ProtocolError: Some are missing, and nobody asked the run to end before.
+            ProtocolError: Some are missing, and nobody asked the run to end before; or it
+                paused unasked.
         """
-        if self.stop_error is None and len(self._images) < self.job.due_images:
+        if self.job.paused(report) and not self.pausing:
+            raise ProtocolError("work has paused that nobody asked to")
+        if self.stop_error is None and len(self._images) < self.job.due_images(report):
             raise ProtocolError("work is done without all its pictures")
 
     def offer(self, event: JobEvent) -> None:

@@ -224,6 +224,11 @@ class Supervisor:
             run.stop_error = error
             self._ask_to_stop(run)
 
+    def pause_run(self, run: Run) -> None:
+        """Ask the run to pause; it takes as long as its step."""
+        if self._sender is not None and self._conversation.run is run:
+            self._sender.put(encode(frames.Pause(run.session_id)))
+
     def _ask_to_stop(self, run: Run) -> None:
         if self._sender is not None and self._conversation.run is run:
             self._sender.put(encode(frames.Cancel(run.session_id)))

@@ -28,7 +28,7 @@ from domains.memory.types import Compare, Move, Segment
 from domains.session.types import ImageResult, ProgressEvent
 from domains.values import ByteFigure
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 LONGEST_TRACEBACK = 64 * 1024
 
 SessionId = Name
@@ -54,6 +54,12 @@ class RunOrder(Value, frozen=True):
 
 class Cancel(Value, frozen=True):
     """Stop that session; ignored when it is not the one that runs."""
+
+    session_id: SessionId
+
+
+class Pause(Value, frozen=True):
+    """Have that session pause; ignored when it is not the one that runs."""
 
     session_id: SessionId
 
@@ -107,7 +113,7 @@ class MemoryCancel(Value, frozen=True):
     ticket: Ticket
 
 
-ToWorker = RunOrder | Cancel | Shutdown | MemoryOrder | MemoryCancel
+ToWorker = RunOrder | Cancel | Pause | Shutdown | MemoryOrder | MemoryCancel
 
 
 # From a worker to the front.

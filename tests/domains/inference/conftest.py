@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from domains.clock import Clock
+from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
-from domains.inference.jobs import GenerationJob, GenerationReport, Timings
-from domains.inference.types import GenerationRequest, GenerationSettings, PrecisionMode
+from domains.inference.core.statistics import StatisticsKeeper
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
+from domains.inference.types import (
+    Computation,
+    GenerationRequest,
+    GenerationSettings,
+    PrecisionMode,
+)
+from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import (
@@ -29,7 +38,7 @@ from domains.picture.types import (
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
-from domains.session.jobs import Job, SpooledImage
+from domains.session.jobs import Job, PeakMemory, SpooledImage
 from domains.session.types import (
     ImageResult,
     Phase,
@@ -42,6 +51,8 @@ from domains.session.types import (
 )
 from domains.values import (
     ByteFigure,
+    Degradation,
+    DegradationKind,
     ImageFileFormat,
     ModelOrigin,
     ModelPart,
@@ -78,9 +89,16 @@ class FakePool:
 
     works: list[GenerationJob] = field(default_factory=list)
     failure: Exception | None = None
+    peak: int | None = None
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    pausing: bool = False
+
+    def pause(self, device_id: str, session_id: str) -> None:
+        self.pausing = True
+        if self.hold is not None:
+            self.hold.set()
 
     def loading(self, device_id: str, *model_ids: str) -> tuple[Phase, ...]:
         assert (device_id, model_ids[0]) == ("cpu:0", "emoji")
@@ -104,11 +122,21 @@ class FakePool:
             if self.cancelled.is_set():
                 raise Cancelled("stopped")
         for step in range(1, settings.steps_taken + 1):
-            yield StepFinished(0, step, settings.steps_taken)
+            yield StepFinished(0, step, settings.steps_taken, 0.25)
             yield Preview(0, step, 8, 8, b"jpeg")
+        if self.peak is not None:
+            yield PeakMemory(ByteFigure.measured(self.peak, "test"))
         if self.failure is not None:
             raise self.failure
-        for index, seed in enumerate(settings.seeds):
+        for index, seed in list(enumerate(settings.seeds))[job.first_image :]:
+            if self.pausing and index > job.first_image:  # after one picture of each turn
+                self.pausing = False
+                yield PausedGeneration(
+                    Timings(load=1.0, denoise=2.0),
+                    (Degradation(DegradationKind.VAE_TILED, "Tiled."),),
+                    kept_steps=2,
+                )
+                return
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
             yield SpooledImage(image, Path("x"))
@@ -117,7 +145,7 @@ class FakePool:
             PrecisionMode.EXACT,
             ModelOrigin.LOADED,
             (PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
-            channels_last=False,
+            computed=Computation(),
         )
 
     def cancel(self, device_id: str, session_id: str) -> None:
@@ -167,13 +195,39 @@ class FakeModels:
             return other
         if model_id not in ("", self.model.model_id):
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
-        return self.model
+        return self.model if type is ModelType.CHECKPOINT else replace(self.model, type=type)
 
     def sha256_of(self, model: Model) -> str:
         return "5" * 64
 
     def record_use(self, model_id: str) -> None:
         self.used.append(model_id)
+
+
+@dataclass
+class FakeMachine:
+    """How much memory there is and what lies there."""
+
+    total: int | None = 8 << 30
+    free: int | None = 4 << 30
+    parts: tuple[HeldComponent, ...] = ()
+
+    @property
+    def models(self) -> FakeMachine:
+        return self
+
+    @property
+    def memory(self) -> FakeMachine:
+        return self
+
+    def held(self) -> tuple[HeldComponent, ...]:
+        return self.parts
+
+    def idle(self, device_id: str) -> list[Any]:
+        return []
+
+    async def extent(self, place: Place) -> Extent:
+        return Extent(self.total, self.free)
 
 
 @dataclass
@@ -198,6 +252,17 @@ class FakeArtifacts:
 
 
 @dataclass
+class FakeFits:
+    """Says that LoRAs fit, unless told otherwise."""
+
+    failure: DomainError | None = None
+
+    def check(self, lora: Model, model: Model) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+@dataclass
 class FakePictures:
     """Says that any picture is ready, in the size that is asked for."""
 
@@ -217,6 +282,24 @@ class FakePictures:
 
 
 @dataclass
+class FakePausedFiles:
+    """Files that are never there; tells which are to be deleted."""
+
+    made: int = 0
+    removed: list[Path] = field(default_factory=list)
+
+    def sweep(self) -> None:
+        """Nothing is left of anybody."""
+
+    def new(self) -> Path:
+        self.made += 1
+        return Path(f"{self.made}.paused")
+
+    def remove(self, path: Path) -> None:
+        self.removed.append(path)
+
+
+@dataclass
 class Bench:
     """Everything a test of generations handles."""
 
@@ -226,6 +309,10 @@ class Bench:
     models: FakeModels
     artifacts: FakeArtifacts
     pictures: FakePictures
+    paused: FakePausedFiles
+    statistics: StatisticsKeeper
+    machine: FakeMachine
+    fits: FakeFits
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -236,7 +323,9 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
-    pictures = FakePictures()
+    pictures, paused = FakePictures(), FakePausedFiles()
+    statistics = StatisticsKeeper(TransientFacts(), Clock())
+    machine, fits = FakeMachine(), FakeFits()
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
@@ -251,12 +340,27 @@ async def bench() -> AsyncIterator[Bench]:
         models,
         pool,
         artifacts,
+        fits,
         pictures,
+        paused,
+        statistics,
+        Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
         describe=describe_failure,
         random_seed=lambda: 4_294_967_295,
         software_versions=lambda _: {"torch": "2"},
     )
-    yield Bench(generations, sessions, pool, models, artifacts, pictures)
+    yield Bench(
+        generations,
+        sessions,
+        pool,
+        models,
+        artifacts,
+        pictures,
+        paused,
+        statistics,
+        machine,
+        fits,
+    )
     await sessions.stop(0)
 
 

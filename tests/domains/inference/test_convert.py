@@ -102,6 +102,8 @@ def test_every_part_that_is_not_built_is_noticed_when_it_is_used(path: str) -> N
     message = used
     for parent in parents:
         message = getattr(message, parent)
+        if not isinstance(message, Message):
+            message = message.add()
     _use(message, name)
 
     assert unbuilt(used) == (f"settings.{path}",)

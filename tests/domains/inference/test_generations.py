@@ -19,13 +19,14 @@ from domains.errors import (
     Unimplemented,
 )
 from domains.inference.core.capabilities import CapabilityInquiry
-from domains.inference.errors import InvalidGeneration
+from domains.inference.errors import InvalidGeneration, LoraRefused
 from domains.inference.types import (
     DdimOptions,
     GenerationFacts,
     GenerationRequest,
     GenerationSettings,
     GuidanceSettings,
+    LoraWeight,
     PrecisionMode,
     Scheduler,
     SchedulerSettings,
@@ -443,3 +444,20 @@ async def test_one_request_id_is_one_session_even_when_it_comes_at_once(
 
 def _all_sessions(bench: Bench) -> list[str]:
     return [session.session_id for session in bench.sessions.all()]
+
+
+async def test_a_lora_that_does_not_fit_is_refused_by_field_before_anything_starts(
+    bench: Bench,
+) -> None:
+    bench.fits.failure = LoraRefused("ink", Reason.MODEL_INCOMPATIBLE, "unet.x", "It is odd.")
+    wanted = request(GenerationSettings(loras=(LoraWeight("emoji"),)))
+
+    _, error = await fate(bench, wanted)
+    verdict = await bench.generations.validate(wanted)
+
+    assert error.reason is Reason.MODEL_INCOMPATIBLE
+    assert error.metadata["field"] == "settings.loras[0].model_id"
+    assert error.metadata["tensor"] == "unet.x"
+    assert verdict.failure is not None
+    assert verdict.failure.metadata["field"] == "settings.loras[0].model_id"
+    assert bench.pool.works == []

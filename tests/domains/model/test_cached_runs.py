@@ -16,7 +16,7 @@ from domains.errors import Cancelled, DeadlineExceeded, Unavailable
 from domains.model.core.cached_runs import CachedRuns
 from domains.model.errors import CachedModelInUse
 from domains.model.jobs import LoadJob, LoadReport
-from domains.session.jobs import Job
+from domains.session.jobs import Job, WorkPaused
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelOrigin
 from tests.domains.model.test_cache import MIB, PATIENCE, Kept, kept, until
@@ -36,6 +36,7 @@ class FakeWorkers:
     jobs: list[Job[Any]] = field(default_factory=list)
     left: list[float] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    paused: list[str] = field(default_factory=list)
     go: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run(
@@ -54,6 +55,9 @@ class FakeWorkers:
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.append(session_id)
+
+    def pause(self, device_id: str, session_id: str) -> None:
+        self.paused.append(session_id)
 
 
 @dataclass
@@ -284,6 +288,23 @@ async def test_a_cancel_later_is_the_workers(system: System) -> None:
         system.runs.cancel(CARD, "session")
 
     assert system.workers.cancelled == ["session"]
+
+
+async def test_a_pause_ends_the_reading_at_once(system: System) -> None:
+    task = await reading(system)
+
+    system.runs.pause(CARD, "session")
+    with pytest.raises(WorkPaused):
+        await task
+    assert system.workers.jobs == system.workers.paused == []
+
+
+async def test_a_pause_after_the_reading_is_the_workers(system: System) -> None:
+    async with aclosing(system.run(system.job(), CPU)) as events:
+        await anext(events)
+        system.runs.pause(CPU, "session")
+
+    assert system.workers.paused == ["session"]
 
 
 async def test_the_time_of_the_work_includes_the_reading(system: System) -> None:

@@ -1,4 +1,4 @@
-"""Pictures as people have them become upright sRGB; everything else is refused by its reason."""
+"""Pictures as people have them become upright sRGB; what else comes is refused by reason."""
 
 from __future__ import annotations
 

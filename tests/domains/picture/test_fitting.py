@@ -84,6 +84,22 @@ def test_a_small_model_keeps_the_shape_before_the_number_of_pixels():
     assert Canvas(None, None, 256, 256).size_for(400, 300) == (344, 256)
 
 
+@pytest.mark.parametrize(
+    ("picture", "size"),
+    [
+        ((100, 50), (512, 256)),
+        ((2500, 1250), (2048, 1024)),
+        ((300, 301), (304, 304)),
+        ((8192, 64), (2048, 256)),
+    ],
+)
+def test_without_a_native_size_it_is_the_pictures_own(
+    picture: tuple[int, int], size: tuple[int, int]
+):
+    assert Canvas(None, None).size_for(*picture) == size
+    assert Canvas(512, None).size_for(300, 300) == (512, 512)
+
+
 def test_the_contract_says_what_is_taken():
     protos = Path(__file__).parents[3] / "protos" / "deviceops" / "v1" / "common.proto"
     text = re.sub(r"\s*//\s*", " ", protos.read_text("utf-8"))

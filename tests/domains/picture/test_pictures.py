@@ -57,6 +57,7 @@ class InspectorsHere:
     at_once: int = 0
     most_at_once: int = 0
     jobs: list[PictureJob] = field(default_factory=list)
+    begun: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     async def run(
         self, device_id: str, session_id: str, job: Any, *, remaining: float
@@ -67,6 +68,7 @@ class InspectorsHere:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
+            self.begun.release()
             if self.hold is not None:
                 await self.hold.wait()
             if self.failure is not None:
@@ -282,8 +284,7 @@ async def test_a_call_that_is_dropped_leaves_nothing(bench: Bench) -> None:
     bench.inspectors.hold = asyncio.Event()
     call = asyncio.create_task(bench.prepared(InputImage(inline=PICTURE)))
     async with asyncio.timeout(60):
-        while not bench.inspectors.at_once:
-            await asyncio.sleep(0)
+        await bench.inspectors.begun.acquire()
     call.cancel()
 
     with pytest.raises(asyncio.CancelledError):
@@ -300,8 +301,8 @@ async def test_two_at_once_and_one_of_each_client(bench: Bench) -> None:
     image = InputImage(inline=PICTURE)
     calls = [asyncio.create_task(bench.prepared(image, client)) for client in clients]
     async with asyncio.timeout(60):
-        while bench.inspectors.at_once < 2:
-            await asyncio.sleep(0)
+        for _ in range(2):
+            await bench.inspectors.begun.acquire()
         bench.inspectors.hold.set()
         kept = await asyncio.gather(*calls)
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from domains.errors import Reason
-from domains.session.core.plan import WorkPaused
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull, SessionCancelled, SessionFailed
+from domains.session.jobs import WorkPaused
 from domains.session.types import (
     Completed,
     Paused,

@@ -52,6 +52,10 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         for entry in self._script.on_generate(request, context):
             yield inference_pb2.GenerateResponse(event=entry)
 
+    def GetInferenceStatistics(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.statistics
+
     def VerifyImage(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         if self._script.marks is None:

@@ -40,7 +40,9 @@ def all_jobs() -> tuple[type[Job[Any]], ...]:
 
 
 JOBS = all_jobs()
-REPORTS: tuple[type[Value], ...] = tuple(job.report_type() for job in JOBS)
+REPORTS: tuple[type[Value], ...] = tuple(
+    kind for job in JOBS for kind in get_args(job.report_type()) or (job.report_type(),)
+)
 FRAMES: tuple[type[Value], ...] = (*get_args(frames.ToWorker), *get_args(frames.FromWorker))
 ROOTS: tuple[type[Value], ...] = (*FRAMES, *JOBS, *REPORTS, StartRecord)
 # A relative error is infinite where results were not finite.

@@ -25,7 +25,7 @@ from domains.errors import (
     Unavailable,
 )
 from domains.inference.jobs import GenerationReport, Timings
-from domains.inference.types import GuidanceSettings, PrecisionMode
+from domains.inference.types import Computation, GuidanceSettings, PrecisionMode
 from domains.session.jobs import PeakMemory
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, Preview, StepFinished
 from domains.values import (
@@ -80,7 +80,7 @@ async def test_everything_the_engine_says_arrives_in_order(tmp_path: Path) -> No
             precision=PrecisionMode.EXACT,
             origin=ModelOrigin.LOADED,
             data_types=(PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
-            channels_last=True,
+            computed=Computation(),
             degradations=(Degradation(DegradationKind.VAE_TILED, "No room."),),
         )
         for index, seed in enumerate((7, 8)):

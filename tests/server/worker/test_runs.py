@@ -11,7 +11,7 @@ import pytest
 
 from domains.errors import Cancelled, Unavailable
 from domains.inference.jobs import GenerationReport, Timings
-from domains.inference.types import PrecisionMode
+from domains.inference.types import Computation, PrecisionMode
 from domains.session.jobs import JobEvent, SpooledImage
 from domains.session.types import (
     ImageDecoded,
@@ -27,7 +27,7 @@ from server.worker.link.frames import ProtocolError
 from tests.server.worker.workers import work
 
 REPORT = GenerationReport(
-    Timings(), PrecisionMode.EXACT, ModelOrigin.LOADED, data_types=(), channels_last=False
+    Timings(), PrecisionMode.EXACT, ModelOrigin.LOADED, data_types=(), computed=Computation()
 )
 
 

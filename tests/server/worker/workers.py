@@ -13,7 +13,7 @@ import psutil
 
 from domains.device.types import Device, DeviceKind, DeviceState, WorkerStatus
 from domains.errors import DomainError
-from domains.inference.jobs import GenerationJob, GenerationReport
+from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
@@ -72,6 +72,7 @@ class Outcome:
 
     events: list[JobEvent] = field(default_factory=list)
     report: GenerationReport | None = None
+    paused: PausedGeneration | None = None
     error: DomainError | None = None
 
     def raised(self, kind: type[DomainError]) -> DomainError:
@@ -104,6 +105,8 @@ async def outcome(
             async for event in events:
                 if isinstance(event, GenerationReport):
                     result.report = event
+                elif isinstance(event, PausedGeneration):
+                    result.paused = event
                 else:
                     result.events.append(event)
                     on_event(event)

@@ -19,7 +19,15 @@ from domains.inference.backends.families.clip_text import (
     run_clip,
 )
 from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
-from domains.inference.types import GenerationSettings, Refiner, SdxlSettings, resolved
+from domains.inference.types import (
+    ConditioningPoint,
+    ConditioningSize,
+    GenerationSettings,
+    Refiner,
+    SdxlSettings,
+    SizeConditioning,
+    resolved,
+)
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 # SDXL was trained on the last layer but one.
@@ -40,13 +48,14 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
         settings.negative_prompt,
         _second(second.negative_prompt_2, settings.negative_prompt),
     )
-    width, height = settings.size
-    size = (height, width)
-    # Original size, offset of the crop, target size: a picture that was never cropped.
-    ids = (*size, 0, 0, *size)
     embed = partial(_embed, model, _ENCODERS)
     return _conditioned(
-        model, embed, prompt, negative if settings.guidance.guided else None, layer, (ids, ids)
+        model,
+        embed,
+        prompt,
+        negative if settings.guidance.guided else None,
+        layer,
+        [_time_ids(told, settings.size) for told in _sizes(second)],
     )
 
 
@@ -68,15 +77,19 @@ def encode_refined_text(
     layer = _LAYER + settings.clip_skip
     check_clip_skip(holder, (_ENCODERS[1][1],), layer)
     guided = resolved(refiner.guidance).guided
-    width, height = settings.size
     scores = (refiner.negative_aesthetic_score, refiner.aesthetic_score)
+    sizes = _sizes(settings.sdxl or SdxlSettings())
     return _conditioned(
         model,
         partial(_embed, holder, _ENCODERS[1:]),
         (settings.prompt,),
         (settings.negative_prompt,) if guided else None,
         layer,
-        [(height, width, 0, 0, score) for score in scores],
+        [
+            # It is told the original size and the corner, and the score in the target's place.
+            [*_time_ids(told, settings.size)[:4], score]
+            for told, score in zip(sizes, scores, strict=True)
+        ],
     )
 
 
@@ -86,7 +99,7 @@ def _conditioned(
     prompt: tuple[str, ...],
     negative: tuple[str, ...] | None,
     layer: int,
-    ids: Sequence[tuple[float, ...]],
+    ids: Sequence[Sequence[float]],
 ) -> EncodedText:
     """Texts for each encoder as the UNet of `model` takes them; the negative one is None
     without guidance. `ids` are the numbers told beside the negative and the other text."""
@@ -108,6 +121,31 @@ def _conditioned(
     hidden = hidden.to(model.unet_numerics.data_type)
     lost = max(part.lost_tokens for part in parts)
     return EncodedText(Conditioning(hidden, added), cached, lost)
+
+
+def _sizes(
+    asked: SdxlSettings,
+) -> tuple[SizeConditioning | None, SizeConditioning | None]:
+    """What is said of sizes beside the negative and the other text."""
+    return asked.negative_size or asked.size, asked.size
+
+
+def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int]:
+    """Original size, offset of the crop and target size, each of them down before across.
+
+    Args:
+        told: What the request says of them.
+        drawn: Width and height of the picture, which those are that it does not say.
+    """
+    told = told or SizeConditioning()
+    usual = ConditioningSize(*drawn)
+    original, target = told.original_size or usual, told.target_size or usual
+    corner = told.crop_top_left or ConditioningPoint()
+    return [
+        *(original.height, original.width),
+        *(corner.top, corner.left),
+        *(target.height, target.width),
+    ]
 
 
 def _second(prompt: str | None, first: str) -> str:

@@ -77,6 +77,22 @@ def check_lora(header: Header) -> tuple[Finding, ...]:
     return parse_lora(header).findings
 
 
+_APPLIED = frozenset({Algorithm.LORA, Algorithm.LOHA, Algorithm.LOKR, Algorithm.FULL})
+
+
+def check_applied(lora: LoraFile) -> tuple[Finding, ...]:
+    """Changes of kinds that are recognised and not applied, all MODEL_INCOMPATIBLE."""
+    return tuple(
+        Finding(
+            Reason.MODEL_INCOMPATIBLE,
+            f"{target.layer.network}.{target.layer.name}",
+            f"Changes of the kind {target.algorithm.value} are not applied.",
+        )
+        for target in lora.targets
+        if target.algorithm not in _APPLIED
+    )
+
+
 Sizes = Mapping[Layer, tuple[int, ...]]
 """Shapes of the weights of a model's layers."""
 

@@ -456,7 +456,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Canny edges.
+  /// Canny edges: thin and white, to the pixel those of OpenCV's Canny with its 3x3 Sobel kernels
+  /// and without smoothing, which ControlNets were trained with.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class CannyOptions : pb::IMessage<CannyOptions>
@@ -512,7 +513,7 @@ namespace DeviceOperations.V1 {
 
     private int low_;
     /// <summary>
-    /// Lower threshold on 8-bit gradients. Range: 0 to 255. Default: 100.
+    /// Lower threshold on 8-bit gradients; not above `high`. Range: 0 to 255. Default: 100.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -732,7 +733,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Soft edges: difference of Gaussians.
+  /// Soft edges: white ridges, by how steep the blurred picture is.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SoftEdgeOptions : pb::IMessage<SoftEdgeOptions>
@@ -787,7 +788,7 @@ namespace DeviceOperations.V1 {
 
     private double radiusPixels_;
     /// <summary>
-    /// Radius of the inner blur in pixels. Range: 0.1 to 16. Default: 1.
+    /// Standard deviation of the blur in pixels. Range: 0.1 to 16. Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -953,7 +954,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Thin dark lines on white.
+  /// Lines that are darker than what is around them, white on black as ControlNets take them.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class LineArtOptions : pb::IMessage<LineArtOptions>
@@ -1174,7 +1175,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Coarse strokes.
+  /// The coarse edges as white strokes.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ScribbleOptions : pb::IMessage<ScribbleOptions>
@@ -1559,7 +1560,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Every pixel blurred to tiles, for tile ControlNets.
+  /// The picture as fewer pixels show it, for tile ControlNets.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class TileOptions : pb::IMessage<TileOptions>
@@ -1970,7 +1971,8 @@ namespace DeviceOperations.V1 {
 
     private int resolutionPixels_;
     /// <summary>
-    /// Longer side it works at; 0 means the result's size. Range: 0 to 2048. Default: 0.
+    /// Longer side it works at, in pixels, before the result is brought to its size; 0 means
+    /// that size. Range: 0 to 2048. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

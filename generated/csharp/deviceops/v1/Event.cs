@@ -66,91 +66,102 @@ namespace DeviceOperations.V1 {
             "bmcYCSABKAgSLwoMZGVncmFkYXRpb25zGAogAygLMhkuZGV2aWNlb3BzLnYx",
             "LkRlZ3JhZGF0aW9uIl4KClF1ZXVlTW92ZWQSFgoOcXVldWVfcG9zaXRpb24Y",
             "ASABKAUSOAoUZXN0aW1hdGVkX3N0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUu",
-            "cHJvdG9idWYuVGltZXN0YW1wIlwKDFBoYXNlU3RhcnRlZBIiCgVwaGFzZRgB",
+            "cHJvdG9idWYuVGltZXN0YW1wInAKDFBoYXNlU3RhcnRlZBIiCgVwaGFzZRgB",
             "IAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIYCgtpbWFnZV9pbmRleBgCIAEo",
-            "BUgAiAEBQg4KDF9pbWFnZV9pbmRleCJJChBUcmFuc2ZlclByb2dyZXNzEgwK",
-            "BGl0ZW0YASABKAkSEgoKZG9uZV9ieXRlcxgCIAEoAxITCgt0b3RhbF9ieXRl",
-            "cxgDIAEoAyIdCgtUZXh0RW5jb2RlZBIOCgZjYWNoZWQYASABKAgiiwEKDFN0",
-            "ZXBGaW5pc2hlZBITCgtpbWFnZV9pbmRleBgBIAEoBRIMCgRzdGVwGAIgASgF",
-            "Eg0KBXN0ZXBzGAMgASgFEhIKBXNpZ21hGAQgASgBSACIAQESKwoIZHVyYXRp",
-            "b24YBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCAoGX3NpZ21h",
-            "IogBCgdQcmV2aWV3EhMKC2ltYWdlX2luZGV4GAEgASgFEgwKBHN0ZXAYAiAB",
-            "KAUSDQoFd2lkdGgYAyABKAUSDgoGaGVpZ2h0GAQgASgFEi0KBmZvcm1hdBgF",
-            "IAEoDjIdLmRldmljZW9wcy52MS5JbWFnZUZpbGVGb3JtYXQSDAoEZGF0YRgG",
-            "IAEoDCIjCgxJbWFnZURlY29kZWQSEwoLaW1hZ2VfaW5kZXgYASABKAUiWgoK",
-            "SW1hZ2VDaHVuaxITCgtpbWFnZV9pbmRleBgBIAEoBRIUCgxvZmZzZXRfYnl0",
-            "ZXMYAiABKAMSEwoLdG90YWxfYnl0ZXMYAyABKAMSDAoEZGF0YRgEIAEoDCJq",
-            "Cg1JbWFnZUZpbmlzaGVkEigKBWltYWdlGAEgASgLMhkuZGV2aWNlb3BzLnYx",
-            "LkltYWdlUmVzdWx0Ei8KDGRhdGFfbWlzc2luZxgCIAEoDjIZLmRldmljZW9w",
-            "cy52MS5FcnJvclJlYXNvbiKvAQoMSXRlbUZpbmlzaGVkEg8KB2l0ZW1faWQY",
-            "ASABKAkSEgoKZG9uZV9jb3VudBgCIAEoBRITCgt0b3RhbF9jb3VudBgDIAEo",
-            "BRISCgpzZXNzaW9uX2lkGAQgASgJEiYKB2ZhaWx1cmUYBSABKAsyFS5kZXZp",
-            "Y2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYBiADKAsyGS5kZXZpY2VvcHMu",
-            "djEuSW1hZ2VSZXN1bHQiNwoNU2Vzc2lvblBhdXNlZBITCgtyZWFzb25fdGV4",
-            "dBgBIAEoCRIRCglwYXVzZWRfYnkYAiABKAkiJAoOU2Vzc2lvblJlc3VtZWQS",
-            "EgoKcmVzdW1lZF9ieRgBIAEoCSJLCg5TZXNzaW9uUmV0cmllZBIkCgVjYXVz",
-            "ZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhMKC3JldHJ5X2NvdW50",
-            "GAIgASgFIi8KCUhlYXJ0YmVhdBIiCgVwaGFzZRgBIAEoDjITLmRldmljZW9w",
-            "cy52MS5QaGFzZSL6BwoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFnZXMYASAD",
-            "KAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQY",
-            "AiABKAUSLwoMZGVncmFkYXRpb25zGAMgAygLMhkuZGV2aWNlb3BzLnYxLkRl",
-            "Z3JhZGF0aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vz",
-            "c2lvblRpbWluZ3MSMgoJcGxhY2VtZW50GAUgASgLMh8uZGV2aWNlb3BzLnYx",
-            "LlBsYWNlbWVudERlY2lzaW9uEi0KC3BlYWtfbWVtb3J5GAYgASgLMhguZGV2",
-            "aWNlb3BzLnYxLkJ5dGVGaWd1cmUSMQoKZ2VuZXJhdGlvbhgHIAEoCzIdLmRl",
-            "dmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMSMQoMbG9hZGVkX21vZGVsGAog",
-            "ASgLMhkuZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVsSAASKAoFbW9kZWwYCyAB",
-            "KAsyFy5kZXZpY2VvcHMudjEuTW9kZWxJbmZvSAASLgoHcmVmcmVzaBgMIAEo",
-            "CzIbLmRldmljZW9wcy52MS5SZWZyZXNoUmVwb3J0SAASPwoQbW9kZWxfdmFs",
-            "aWRhdGlvbhgNIAEoCzIjLmRldmljZW9wcy52MS5Nb2RlbFZhbGlkYXRpb25S",
-            "ZXBvcnRIABI3Cg9tb2RlbF9iZW5jaG1hcmsYDiABKAsyHC5kZXZpY2VvcHMu",
-            "djEuTW9kZWxCZW5jaG1hcmtIABI4CgxvcHRpbWl6YXRpb24YDyABKAsyIC5k",
-            "ZXZpY2VvcHMudjEuT3B0aW1pemF0aW9uUmVwb3J0SAASOQoPZGVmcmFnbWVu",
-            "dGF0aW9uGBAgASgLMh4uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXBvcnRI",
-            "ABI1CghldmljdGlvbhgRIAEoCzIhLmRldmljZW9wcy52MS5Nb2RlbEV2aWN0",
-            "aW9uUmVwb3J0SAASRwoXcG9zdHByb2Nlc3Nvcl9iZW5jaG1hcmsYEiABKAsy",
-            "JC5kZXZpY2VvcHMudjEuUG9zdHByb2Nlc3NvckJlbmNobWFya0gAEiwKBnNh",
-            "ZmV0eRgTIAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRIABJDChJt",
-            "b2RlbF9vcHRpbWl6YXRpb24YFCABKAsyJS5kZXZpY2VvcHMudjEuTW9kZWxP",
-            "cHRpbWl6YXRpb25SZXBvcnRIABI3Cgxtb2RlbF91bmxvYWQYFSABKAsyHy5k",
-            "ZXZpY2VvcHMudjEuTW9kZWxVbmxvYWRSZXBvcnRIAEIICgZyZXBvcnQiPQoM",
-            "U2FmZXR5UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygLMhsuZGV2aWNlb3BzLnYx",
-            "LlNhZmV0eVZlcmRpY3QiUwoITW9kZWxVc2USEAoIbW9kZWxfaWQYASABKAkS",
-            "JQoEdHlwZRgCIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5cGUSDgoGc2hh",
-            "MjU2GAMgASgJIvgCCg9HZW5lcmF0aW9uRmFjdHMSPAoSZWZmZWN0aXZlX3Nl",
-            "dHRpbmdzGAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5n",
-            "cxImCgZtb2RlbHMYAiADKAsyFi5kZXZpY2VvcHMudjEuTW9kZWxVc2USLwoM",
-            "bW9kZWxfb3JpZ2luGAMgASgOMhkuZGV2aWNlb3BzLnYxLk1vZGVsT3JpZ2lu",
-            "Ei4KCmRhdGFfdHlwZXMYBCADKAsyGi5kZXZpY2VvcHMudjEuUGFydERhdGFU",
-            "eXBlEhUKDWNoYW5uZWxzX2xhc3QYBSABKAgSTgoRc29mdHdhcmVfdmVyc2lv",
-            "bnMYBiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3",
-            "YXJlVmVyc2lvbnNFbnRyeRo3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoD",
-            "a2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLRAwoOU2Vzc2lvblRpbWlu",
-            "Z3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24S",
-            "JwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtl",
-            "bmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIw",
-            "Cg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRp",
-            "b24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
-            "Ei4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
-            "dXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
-            "dGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
-            "biJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsyFS5kZXZpY2Vv",
-            "cHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZpY2VvcHMudjEu",
-            "SW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxsZWQSKQoGcmVhc29uGAEg",
-            "ASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC3JlYXNvbl90ZXh0",
-            "GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFzZRgEIAEoDjIT",
-            "LmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsyGS5kZXZpY2Vv",
-            "cHMudjEuSW1hZ2VSZXN1bHRCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnBy",
-            "b3RvMw=="));
+            "BUgAiAEBEhIKCmtlcHRfc3RlcHMYAyABKAVCDgoMX2ltYWdlX2luZGV4IkkK",
+            "EFRyYW5zZmVyUHJvZ3Jlc3MSDAoEaXRlbRgBIAEoCRISCgpkb25lX2J5dGVz",
+            "GAIgASgDEhMKC3RvdGFsX2J5dGVzGAMgASgDIh0KC1RleHRFbmNvZGVkEg4K",
+            "BmNhY2hlZBgBIAEoCCKLAQoMU3RlcEZpbmlzaGVkEhMKC2ltYWdlX2luZGV4",
+            "GAEgASgFEgwKBHN0ZXAYAiABKAUSDQoFc3RlcHMYAyABKAUSEgoFc2lnbWEY",
+            "BCABKAFIAIgBARIrCghkdXJhdGlvbhgFIAEoCzIZLmdvb2dsZS5wcm90b2J1",
+            "Zi5EdXJhdGlvbkIICgZfc2lnbWEiiAEKB1ByZXZpZXcSEwoLaW1hZ2VfaW5k",
+            "ZXgYASABKAUSDAoEc3RlcBgCIAEoBRINCgV3aWR0aBgDIAEoBRIOCgZoZWln",
+            "aHQYBCABKAUSLQoGZm9ybWF0GAUgASgOMh0uZGV2aWNlb3BzLnYxLkltYWdl",
+            "RmlsZUZvcm1hdBIMCgRkYXRhGAYgASgMIiMKDEltYWdlRGVjb2RlZBITCgtp",
+            "bWFnZV9pbmRleBgBIAEoBSJaCgpJbWFnZUNodW5rEhMKC2ltYWdlX2luZGV4",
+            "GAEgASgFEhQKDG9mZnNldF9ieXRlcxgCIAEoAxITCgt0b3RhbF9ieXRlcxgD",
+            "IAEoAxIMCgRkYXRhGAQgASgMImoKDUltYWdlRmluaXNoZWQSKAoFaW1hZ2UY",
+            "ASABKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSLwoMZGF0YV9taXNz",
+            "aW5nGAIgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uIq8BCgxJdGVt",
+            "RmluaXNoZWQSDwoHaXRlbV9pZBgBIAEoCRISCgpkb25lX2NvdW50GAIgASgF",
+            "EhMKC3RvdGFsX2NvdW50GAMgASgFEhIKCnNlc3Npb25faWQYBCABKAkSJgoH",
+            "ZmFpbHVyZRgFIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdl",
+            "cxgGIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCI3Cg1TZXNzaW9u",
+            "UGF1c2VkEhMKC3JlYXNvbl90ZXh0GAEgASgJEhEKCXBhdXNlZF9ieRgCIAEo",
+            "CSIkCg5TZXNzaW9uUmVzdW1lZBISCgpyZXN1bWVkX2J5GAEgASgJIksKDlNl",
+            "c3Npb25SZXRyaWVkEiQKBWNhdXNlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZh",
+            "aWx1cmUSEwoLcmV0cnlfY291bnQYAiABKAUiLwoJSGVhcnRiZWF0EiIKBXBo",
+            "YXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlIvoHChBTZXNzaW9uQ29t",
+            "cGxldGVkEikKBmltYWdlcxgBIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJl",
+            "c3VsdBITCgtpbWFnZV9jb3VudBgCIAEoBRIvCgxkZWdyYWRhdGlvbnMYAyAD",
+            "KAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24SLQoHdGltaW5ncxgEIAEo",
+            "CzIcLmRldmljZW9wcy52MS5TZXNzaW9uVGltaW5ncxIyCglwbGFjZW1lbnQY",
+            "BSABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2VtZW50RGVjaXNpb24SLQoLcGVh",
+            "a19tZW1vcnkYBiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIxCgpn",
+            "ZW5lcmF0aW9uGAcgASgLMh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25GYWN0",
+            "cxIxCgxsb2FkZWRfbW9kZWwYCiABKAsyGS5kZXZpY2VvcHMudjEuTG9hZGVk",
+            "TW9kZWxIABIoCgVtb2RlbBgLIAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbElu",
+            "Zm9IABIuCgdyZWZyZXNoGAwgASgLMhsuZGV2aWNlb3BzLnYxLlJlZnJlc2hS",
+            "ZXBvcnRIABI/ChBtb2RlbF92YWxpZGF0aW9uGA0gASgLMiMuZGV2aWNlb3Bz",
+            "LnYxLk1vZGVsVmFsaWRhdGlvblJlcG9ydEgAEjcKD21vZGVsX2JlbmNobWFy",
+            "axgOIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNobWFya0gAEjgKDG9w",
+            "dGltaXphdGlvbhgPIAEoCzIgLmRldmljZW9wcy52MS5PcHRpbWl6YXRpb25S",
+            "ZXBvcnRIABI5Cg9kZWZyYWdtZW50YXRpb24YECABKAsyHi5kZXZpY2VvcHMu",
+            "djEuRGVmcmFnbWVudFJlcG9ydEgAEjUKCGV2aWN0aW9uGBEgASgLMiEuZGV2",
+            "aWNlb3BzLnYxLk1vZGVsRXZpY3Rpb25SZXBvcnRIABJHChdwb3N0cHJvY2Vz",
+            "c29yX2JlbmNobWFyaxgSIAEoCzIkLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vz",
+            "c29yQmVuY2htYXJrSAASLAoGc2FmZXR5GBMgASgLMhouZGV2aWNlb3BzLnYx",
+            "LlNhZmV0eVJlcG9ydEgAEkMKEm1vZGVsX29wdGltaXphdGlvbhgUIAEoCzIl",
+            "LmRldmljZW9wcy52MS5Nb2RlbE9wdGltaXphdGlvblJlcG9ydEgAEjcKDG1v",
+            "ZGVsX3VubG9hZBgVIAEoCzIfLmRldmljZW9wcy52MS5Nb2RlbFVubG9hZFJl",
+            "cG9ydEgAQggKBnJlcG9ydCI9CgxTYWZldHlSZXBvcnQSLQoIdmVyZGljdHMY",
+            "ASADKAsyGy5kZXZpY2VvcHMudjEuU2FmZXR5VmVyZGljdCJTCghNb2RlbFVz",
+            "ZRIQCghtb2RlbF9pZBgBIAEoCRIlCgR0eXBlGAIgASgOMhcuZGV2aWNlb3Bz",
+            "LnYxLk1vZGVsVHlwZRIOCgZzaGEyNTYYAyABKAkilAMKD0dlbmVyYXRpb25G",
+            "YWN0cxI8ChJlZmZlY3RpdmVfc2V0dGluZ3MYASABKAsyIC5kZXZpY2VvcHMu",
+            "djEuR2VuZXJhdGlvblNldHRpbmdzEiYKBm1vZGVscxgCIAMoCzIWLmRldmlj",
+            "ZW9wcy52MS5Nb2RlbFVzZRIvCgxtb2RlbF9vcmlnaW4YAyABKA4yGS5kZXZp",
+            "Y2VvcHMudjEuTW9kZWxPcmlnaW4SLgoKZGF0YV90eXBlcxgEIAMoCzIaLmRl",
+            "dmljZW9wcy52MS5QYXJ0RGF0YVR5cGUSTgoRc29mdHdhcmVfdmVyc2lvbnMY",
+            "BiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJl",
+            "VmVyc2lvbnNFbnRyeRIrCghjb21wdXRlZBgHIAEoCzIZLmRldmljZW9wcy52",
+            "MS5Db21wdXRhdGlvbho3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5",
+            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAUQBiL6AQoLQ29tcHV0YXRp",
+            "b24SLgoNY2hhbm5lbHNfbGFzdBgBIAMoDjIXLmRldmljZW9wcy52MS5Nb2Rl",
+            "bFBhcnQSKQoIY29tcGlsZWQYAiADKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxQ",
+            "YXJ0EikKCHJlY29yZGVkGAYgAygOMhcuZGV2aWNlb3BzLnYxLk1vZGVsUGFy",
+            "dBI4ChFhdHRlbnRpb25fa2VybmVscxgDIAMoDjIdLmRldmljZW9wcy52MS5B",
+            "dHRlbnRpb25LZXJuZWwSGAoQYXR0ZW50aW9uX3NsaWNlZBgEIAEoCBIRCgl2",
+            "YWVfdGlsZWQYBSABKAgi0QMKDlNlc3Npb25UaW1pbmdzEigKBXF1ZXVlGAEg",
+            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGxvYWQYAiABKAsy",
+            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZW5jb2RlX3RleHQYAyAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNcHJlcGFyZV9pbnB1",
+            "dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZW5vaXNl",
+            "GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmRlY29kZRgG",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtwb3N0cHJvY2Vz",
+            "cxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbmNvZGVf",
+            "aW1hZ2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcGF1",
+            "c2UYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwY",
+            "CiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYgoNU2Vzc2lvbkZh",
+            "aWxlZBImCgdmYWlsdXJlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUS",
+            "KQoGaW1hZ2VzGAIgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0IrcB",
+            "ChBTZXNzaW9uQ2FuY2VsbGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9w",
+            "cy52MS5FcnJvclJlYXNvbhITCgtyZWFzb25fdGV4dBgCIAEoCRIUCgxjYW5j",
+            "ZWxsZWRfYnkYAyABKAkSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEu",
+            "UGhhc2USKQoGaW1hZ2VzGAUgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVz",
+            "dWx0KskBCg9BdHRlbnRpb25LZXJuZWwSIAocQVRURU5USU9OX0tFUk5FTF9V",
+            "TlNQRUNJRklFRBAAEhkKFUFUVEVOVElPTl9LRVJORUxfTUFUSBABEhoKFkFU",
+            "VEVOVElPTl9LRVJORUxfRkxBU0gQAhIlCiFBVFRFTlRJT05fS0VSTkVMX01F",
+            "TU9SWV9FRkZJQ0lFTlQQAxIaChZBVFRFTlRJT05fS0VSTkVMX0NVRE5OEAQS",
+            "GgoWQVRURU5USU9OX0tFUk5FTF9PVEhFUhAFQhaqAhNEZXZpY2VPcGVyYXRp",
+            "b25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionEvent), global::DeviceOperations.V1.SessionEvent.Parser, new[]{ "SessionId", "Sequence", "EventTime", "ItemId", "RunIndex", "Accepted", "QueueMoved", "PhaseStarted", "TransferProgress", "TextEncoded", "StepFinished", "Preview", "ImageDecoded", "ImageChunk", "ImageFinished", "ItemFinished", "Paused", "Resumed", "Retried", "Heartbeat", "Completed", "Failed", "Cancelled" }, new[]{ "Event", "RunIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionAccepted), global::DeviceOperations.V1.SessionAccepted.Parser, new[]{ "Kind", "Placement", "QueuePosition", "ExpectedPhases", "Seeds", "Steps", "QueueDeadline", "EstimatedEndTime", "Existing", "Degradations" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.QueueMoved), global::DeviceOperations.V1.QueueMoved.Parser, new[]{ "QueuePosition", "EstimatedStartTime" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseStarted), global::DeviceOperations.V1.PhaseStarted.Parser, new[]{ "Phase", "ImageIndex" }, new[]{ "ImageIndex" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseStarted), global::DeviceOperations.V1.PhaseStarted.Parser, new[]{ "Phase", "ImageIndex", "KeptSteps" }, new[]{ "ImageIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TransferProgress), global::DeviceOperations.V1.TransferProgress.Parser, new[]{ "Item", "DoneBytes", "TotalBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TextEncoded), global::DeviceOperations.V1.TextEncoded.Parser, new[]{ "Cached" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepFinished), global::DeviceOperations.V1.StepFinished.Parser, new[]{ "ImageIndex", "Step", "Steps", "Sigma", "Duration" }, new[]{ "Sigma" }, null, null, null),
@@ -166,7 +177,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety", "ModelOptimization", "ModelUnload" }, new[]{ "Report" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "ChannelsLast", "SoftwareVersions" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "SoftwareVersions", "Computed" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Pause", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCancelled), global::DeviceOperations.V1.SessionCancelled.Parser, new[]{ "Reason", "ReasonText", "CancelledBy", "Phase", "Images" }, null, null, null, null)
@@ -175,6 +187,39 @@ namespace DeviceOperations.V1 {
     #endregion
 
   }
+  #region Enums
+  /// <summary>
+  /// What computes attention on a device: torch chooses one for each call.
+  /// </summary>
+  public enum AttentionKernel {
+    /// <summary>
+    /// Never sent.
+    /// </summary>
+    [pbr::OriginalName("ATTENTION_KERNEL_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Matrix products and a softmax, one after another.
+    /// </summary>
+    [pbr::OriginalName("ATTENTION_KERNEL_MATH")] Math = 1,
+    /// <summary>
+    /// FlashAttention, or the processor's own of that kind.
+    /// </summary>
+    [pbr::OriginalName("ATTENTION_KERNEL_FLASH")] Flash = 2,
+    /// <summary>
+    /// The memory-efficient kernel.
+    /// </summary>
+    [pbr::OriginalName("ATTENTION_KERNEL_MEMORY_EFFICIENT")] MemoryEfficient = 3,
+    /// <summary>
+    /// cuDNN's.
+    /// </summary>
+    [pbr::OriginalName("ATTENTION_KERNEL_CUDNN")] Cudnn = 4,
+    /// <summary>
+    /// One of the device's own.
+    /// </summary>
+    [pbr::OriginalName("ATTENTION_KERNEL_OTHER")] Other = 5,
+  }
+
+  #endregion
+
   #region Messages
   /// <summary>
   /// One entry of a session's log, or one of the passing events between entries.
@@ -2462,6 +2507,7 @@ namespace DeviceOperations.V1 {
       _hasBits0 = other._hasBits0;
       phase_ = other.phase_;
       imageIndex_ = other.imageIndex_;
+      keptSteps_ = other.keptSteps_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2513,6 +2559,22 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
+    /// <summary>Field number for the "kept_steps" field.</summary>
+    public const int KeptStepsFieldNumber = 3;
+    private int keptSteps_;
+    /// <summary>
+    /// Of DENOISING: steps of the picture that were done before a pause and are kept. 0 where it
+    /// begins, also anew because what was kept is gone or damaged: it comes out the same.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int KeptSteps {
+      get { return keptSteps_; }
+      set {
+        keptSteps_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -2530,6 +2592,7 @@ namespace DeviceOperations.V1 {
       }
       if (Phase != other.Phase) return false;
       if (ImageIndex != other.ImageIndex) return false;
+      if (KeptSteps != other.KeptSteps) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -2539,6 +2602,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
       if (HasImageIndex) hash ^= ImageIndex.GetHashCode();
+      if (KeptSteps != 0) hash ^= KeptSteps.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -2565,6 +2629,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(16);
         output.WriteInt32(ImageIndex);
       }
+      if (KeptSteps != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(KeptSteps);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2583,6 +2651,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(16);
         output.WriteInt32(ImageIndex);
       }
+      if (KeptSteps != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(KeptSteps);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2598,6 +2670,9 @@ namespace DeviceOperations.V1 {
       }
       if (HasImageIndex) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(ImageIndex);
+      }
+      if (KeptSteps != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(KeptSteps);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2616,6 +2691,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasImageIndex) {
         ImageIndex = other.ImageIndex;
+      }
+      if (other.KeptSteps != 0) {
+        KeptSteps = other.KeptSteps;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -2644,6 +2722,10 @@ namespace DeviceOperations.V1 {
             ImageIndex = input.ReadInt32();
             break;
           }
+          case 24: {
+            KeptSteps = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -2669,6 +2751,10 @@ namespace DeviceOperations.V1 {
           }
           case 16: {
             ImageIndex = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            KeptSteps = input.ReadInt32();
             break;
           }
         }
@@ -7727,8 +7813,8 @@ namespace DeviceOperations.V1 {
       models_ = other.models_.Clone();
       modelOrigin_ = other.modelOrigin_;
       dataTypes_ = other.dataTypes_.Clone();
-      channelsLast_ = other.channelsLast_;
       softwareVersions_ = other.softwareVersions_.Clone();
+      computed_ = other.computed_ != null ? other.computed_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7789,27 +7875,13 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.PartDataType.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PartDataType>();
     /// <summary>
-    /// Data types of its parts. At most 8 elements.
+    /// Data types that its parts computed in; a part that overflowed in one has two. At most 8
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> DataTypes {
       get { return dataTypes_; }
-    }
-
-    /// <summary>Field number for the "channels_last" field.</summary>
-    public const int ChannelsLastFieldNumber = 5;
-    private bool channelsLast_;
-    /// <summary>
-    /// Whether tensors were laid out channels-last.
-    /// </summary>
-    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
-    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public bool ChannelsLast {
-      get { return channelsLast_; }
-      set {
-        channelsLast_ = value;
-      }
     }
 
     /// <summary>Field number for the "software_versions" field.</summary>
@@ -7824,6 +7896,21 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::MapField<string, string> SoftwareVersions {
       get { return softwareVersions_; }
+    }
+
+    /// <summary>Field number for the "computed" field.</summary>
+    public const int ComputedFieldNumber = 7;
+    private global::DeviceOperations.V1.Computation computed_;
+    /// <summary>
+    /// By which of several ways it was computed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Computation Computed {
+      get { return computed_; }
+      set {
+        computed_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7845,8 +7932,8 @@ namespace DeviceOperations.V1 {
       if(!models_.Equals(other.models_)) return false;
       if (ModelOrigin != other.ModelOrigin) return false;
       if(!dataTypes_.Equals(other.dataTypes_)) return false;
-      if (ChannelsLast != other.ChannelsLast) return false;
       if (!SoftwareVersions.Equals(other.SoftwareVersions)) return false;
+      if (!object.Equals(Computed, other.Computed)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7858,8 +7945,8 @@ namespace DeviceOperations.V1 {
       hash ^= models_.GetHashCode();
       if (ModelOrigin != global::DeviceOperations.V1.ModelOrigin.Unspecified) hash ^= ModelOrigin.GetHashCode();
       hash ^= dataTypes_.GetHashCode();
-      if (ChannelsLast != false) hash ^= ChannelsLast.GetHashCode();
       hash ^= SoftwareVersions.GetHashCode();
+      if (computed_ != null) hash ^= Computed.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7888,11 +7975,11 @@ namespace DeviceOperations.V1 {
         output.WriteEnum((int) ModelOrigin);
       }
       dataTypes_.WriteTo(output, _repeated_dataTypes_codec);
-      if (ChannelsLast != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(ChannelsLast);
-      }
       softwareVersions_.WriteTo(output, _map_softwareVersions_codec);
+      if (computed_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Computed);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7913,11 +8000,11 @@ namespace DeviceOperations.V1 {
         output.WriteEnum((int) ModelOrigin);
       }
       dataTypes_.WriteTo(ref output, _repeated_dataTypes_codec);
-      if (ChannelsLast != false) {
-        output.WriteRawTag(40);
-        output.WriteBool(ChannelsLast);
-      }
       softwareVersions_.WriteTo(ref output, _map_softwareVersions_codec);
+      if (computed_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Computed);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7936,10 +8023,10 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) ModelOrigin);
       }
       size += dataTypes_.CalculateSize(_repeated_dataTypes_codec);
-      if (ChannelsLast != false) {
-        size += 1 + 1;
-      }
       size += softwareVersions_.CalculateSize(_map_softwareVersions_codec);
+      if (computed_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Computed);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -7963,10 +8050,13 @@ namespace DeviceOperations.V1 {
         ModelOrigin = other.ModelOrigin;
       }
       dataTypes_.Add(other.dataTypes_);
-      if (other.ChannelsLast != false) {
-        ChannelsLast = other.ChannelsLast;
-      }
       softwareVersions_.MergeFrom(other.softwareVersions_);
+      if (other.computed_ != null) {
+        if (computed_ == null) {
+          Computed = new global::DeviceOperations.V1.Computation();
+        }
+        Computed.MergeFrom(other.Computed);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -8005,12 +8095,15 @@ namespace DeviceOperations.V1 {
             dataTypes_.AddEntriesFrom(input, _repeated_dataTypes_codec);
             break;
           }
-          case 40: {
-            ChannelsLast = input.ReadBool();
-            break;
-          }
           case 50: {
             softwareVersions_.AddEntriesFrom(input, _map_softwareVersions_codec);
+            break;
+          }
+          case 58: {
+            if (computed_ == null) {
+              Computed = new global::DeviceOperations.V1.Computation();
+            }
+            input.ReadMessage(Computed);
             break;
           }
         }
@@ -8051,12 +8144,385 @@ namespace DeviceOperations.V1 {
             dataTypes_.AddEntriesFrom(ref input, _repeated_dataTypes_codec);
             break;
           }
-          case 40: {
-            ChannelsLast = input.ReadBool();
-            break;
-          }
           case 50: {
             softwareVersions_.AddEntriesFrom(ref input, _map_softwareVersions_codec);
+            break;
+          }
+          case 58: {
+            if (computed_ == null) {
+              Computed = new global::DeviceOperations.V1.Computation();
+            }
+            input.ReadMessage(Computed);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The ways that a generation was really computed by, where the device has several. What is not
+  /// named here was computed the plain way.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class Computation : pb::IMessage<Computation>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<Computation> _parser = new pb::MessageParser<Computation>(() => new Computation());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<Computation> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[20]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Computation() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Computation(Computation other) : this() {
+      channelsLast_ = other.channelsLast_.Clone();
+      compiled_ = other.compiled_.Clone();
+      recorded_ = other.recorded_.Clone();
+      attentionKernels_ = other.attentionKernels_.Clone();
+      attentionSliced_ = other.attentionSliced_;
+      vaeTiled_ = other.vaeTiled_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Computation Clone() {
+      return new Computation(this);
+    }
+
+    /// <summary>Field number for the "channels_last" field.</summary>
+    public const int ChannelsLastFieldNumber = 1;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelPart> _repeated_channelsLast_codec
+        = pb::FieldCodec.ForEnum(10, x => (int) x, x => (global::DeviceOperations.V1.ModelPart) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> channelsLast_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelPart>();
+    /// <summary>
+    /// Parts whose tensors were laid out channels-last. At most 8 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> ChannelsLast {
+      get { return channelsLast_; }
+    }
+
+    /// <summary>Field number for the "compiled" field.</summary>
+    public const int CompiledFieldNumber = 2;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelPart> _repeated_compiled_codec
+        = pb::FieldCodec.ForEnum(18, x => (int) x, x => (global::DeviceOperations.V1.ModelPart) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> compiled_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelPart>();
+    /// <summary>
+    /// Parts that ran as compiled code. At most 8 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> Compiled {
+      get { return compiled_; }
+    }
+
+    /// <summary>Field number for the "recorded" field.</summary>
+    public const int RecordedFieldNumber = 6;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.ModelPart> _repeated_recorded_codec
+        = pb::FieldCodec.ForEnum(50, x => (int) x, x => (global::DeviceOperations.V1.ModelPart) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> recorded_ = new pbc::RepeatedField<global::DeviceOperations.V1.ModelPart>();
+    /// <summary>
+    /// Parts whose calls were replayed from a recording of one (CUDA graphs). At most 8 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.ModelPart> Recorded {
+      get { return recorded_; }
+    }
+
+    /// <summary>Field number for the "attention_kernels" field.</summary>
+    public const int AttentionKernelsFieldNumber = 3;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.AttentionKernel> _repeated_attentionKernels_codec
+        = pb::FieldCodec.ForEnum(26, x => (int) x, x => (global::DeviceOperations.V1.AttentionKernel) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.AttentionKernel> attentionKernels_ = new pbc::RepeatedField<global::DeviceOperations.V1.AttentionKernel>();
+    /// <summary>
+    /// What computed the denoiser's attention, each kernel once; empty where compiled code did. At
+    /// most 8 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.AttentionKernel> AttentionKernels {
+      get { return attentionKernels_; }
+    }
+
+    /// <summary>Field number for the "attention_sliced" field.</summary>
+    public const int AttentionSlicedFieldNumber = 4;
+    private bool attentionSliced_;
+    /// <summary>
+    /// Whether its attention was computed in slices.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool AttentionSliced {
+      get { return attentionSliced_; }
+      set {
+        attentionSliced_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "vae_tiled" field.</summary>
+    public const int VaeTiledFieldNumber = 5;
+    private bool vaeTiled_;
+    /// <summary>
+    /// Whether the VAE worked in tiles, for one picture at least.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool VaeTiled {
+      get { return vaeTiled_; }
+      set {
+        vaeTiled_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as Computation);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(Computation other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if(!channelsLast_.Equals(other.channelsLast_)) return false;
+      if(!compiled_.Equals(other.compiled_)) return false;
+      if(!recorded_.Equals(other.recorded_)) return false;
+      if(!attentionKernels_.Equals(other.attentionKernels_)) return false;
+      if (AttentionSliced != other.AttentionSliced) return false;
+      if (VaeTiled != other.VaeTiled) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= channelsLast_.GetHashCode();
+      hash ^= compiled_.GetHashCode();
+      hash ^= recorded_.GetHashCode();
+      hash ^= attentionKernels_.GetHashCode();
+      if (AttentionSliced != false) hash ^= AttentionSliced.GetHashCode();
+      if (VaeTiled != false) hash ^= VaeTiled.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      channelsLast_.WriteTo(output, _repeated_channelsLast_codec);
+      compiled_.WriteTo(output, _repeated_compiled_codec);
+      attentionKernels_.WriteTo(output, _repeated_attentionKernels_codec);
+      if (AttentionSliced != false) {
+        output.WriteRawTag(32);
+        output.WriteBool(AttentionSliced);
+      }
+      if (VaeTiled != false) {
+        output.WriteRawTag(40);
+        output.WriteBool(VaeTiled);
+      }
+      recorded_.WriteTo(output, _repeated_recorded_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      channelsLast_.WriteTo(ref output, _repeated_channelsLast_codec);
+      compiled_.WriteTo(ref output, _repeated_compiled_codec);
+      attentionKernels_.WriteTo(ref output, _repeated_attentionKernels_codec);
+      if (AttentionSliced != false) {
+        output.WriteRawTag(32);
+        output.WriteBool(AttentionSliced);
+      }
+      if (VaeTiled != false) {
+        output.WriteRawTag(40);
+        output.WriteBool(VaeTiled);
+      }
+      recorded_.WriteTo(ref output, _repeated_recorded_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += channelsLast_.CalculateSize(_repeated_channelsLast_codec);
+      size += compiled_.CalculateSize(_repeated_compiled_codec);
+      size += recorded_.CalculateSize(_repeated_recorded_codec);
+      size += attentionKernels_.CalculateSize(_repeated_attentionKernels_codec);
+      if (AttentionSliced != false) {
+        size += 1 + 1;
+      }
+      if (VaeTiled != false) {
+        size += 1 + 1;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(Computation other) {
+      if (other == null) {
+        return;
+      }
+      channelsLast_.Add(other.channelsLast_);
+      compiled_.Add(other.compiled_);
+      recorded_.Add(other.recorded_);
+      attentionKernels_.Add(other.attentionKernels_);
+      if (other.AttentionSliced != false) {
+        AttentionSliced = other.AttentionSliced;
+      }
+      if (other.VaeTiled != false) {
+        VaeTiled = other.VaeTiled;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10:
+          case 8: {
+            channelsLast_.AddEntriesFrom(input, _repeated_channelsLast_codec);
+            break;
+          }
+          case 18:
+          case 16: {
+            compiled_.AddEntriesFrom(input, _repeated_compiled_codec);
+            break;
+          }
+          case 26:
+          case 24: {
+            attentionKernels_.AddEntriesFrom(input, _repeated_attentionKernels_codec);
+            break;
+          }
+          case 32: {
+            AttentionSliced = input.ReadBool();
+            break;
+          }
+          case 40: {
+            VaeTiled = input.ReadBool();
+            break;
+          }
+          case 50:
+          case 48: {
+            recorded_.AddEntriesFrom(input, _repeated_recorded_codec);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10:
+          case 8: {
+            channelsLast_.AddEntriesFrom(ref input, _repeated_channelsLast_codec);
+            break;
+          }
+          case 18:
+          case 16: {
+            compiled_.AddEntriesFrom(ref input, _repeated_compiled_codec);
+            break;
+          }
+          case 26:
+          case 24: {
+            attentionKernels_.AddEntriesFrom(ref input, _repeated_attentionKernels_codec);
+            break;
+          }
+          case 32: {
+            AttentionSliced = input.ReadBool();
+            break;
+          }
+          case 40: {
+            VaeTiled = input.ReadBool();
+            break;
+          }
+          case 50:
+          case 48: {
+            recorded_.AddEntriesFrom(ref input, _repeated_recorded_codec);
             break;
           }
         }
@@ -8084,7 +8550,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8738,7 +9204,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8981,7 +9447,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

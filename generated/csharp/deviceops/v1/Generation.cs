@@ -3085,7 +3085,8 @@ namespace DeviceOperations.V1 {
     public const int NegativeSizeFieldNumber = 4;
     private global::DeviceOperations.V1.SizeConditioning negativeSize_;
     /// <summary>
-    /// The same for the negative prompt; absent means as `size`.
+    /// The same for the negative prompt; absent means as `size`. What it leaves out is the drawn
+    /// size, uncropped, whatever `size` says.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -54,87 +54,103 @@ namespace DeviceOperations.V1 {
             "MiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcCJCChVHZW5lcmF0",
             "ZUJhdGNoUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEu",
             "U2Vzc2lvbkV2ZW50Ij0KFkdldENhcGFiaWxpdGllc1JlcXVlc3QSEAoIbW9k",
-            "ZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIvoBChNTY2hlZHVsZXJD",
+            "ZWxfaWQYASABKAkSEQoJZGV2aWNlX2lkGAIgASgJIu4CChNTY2hlZHVsZXJD",
             "YXBhYmlsaXR5EioKCXNjaGVkdWxlchgBIAEoDjIXLmRldmljZW9wcy52MS5T",
             "Y2hlZHVsZXISEgoKY2xhc3NfbmFtZRgCIAEoCRIsCghzcGFjaW5ncxgDIAMo",
             "DjIaLmRldmljZW9wcy52MS5TaWdtYVNwYWNpbmcSOAoRdGltZXN0ZXBfc3Bh",
             "Y2luZ3MYBCADKA4yHS5kZXZpY2VvcHMudjEuVGltZXN0ZXBTcGFjaW5nEg8K",
-            "B29wdGlvbnMYBSABKAkSEgoKc3RvY2hhc3RpYxgGIAEoCBIWCg5jYWxsc19w",
-            "ZXJfc3RlcBgHIAEoBSJpChNGZWF0dXJlQXZhaWxhYmlsaXR5Eg8KB2ZlYXR1",
-            "cmUYASABKAkSEQoJYXZhaWxhYmxlGAIgASgIEhMKC2V4cGxhbmF0aW9uGAMg",
-            "ASgJEhkKEWV4Y2x1ZGVkX2ZlYXR1cmVzGAQgAygJIs8DChdHZXRDYXBhYmls",
-            "aXRpZXNSZXNwb25zZRIQCghtb2RlbF9pZBgBIAEoCRIRCglkZXZpY2VfaWQY",
-            "AiABKAkSKwoFbW9kZXMYAyADKA4yHC5kZXZpY2VvcHMudjEuR2VuZXJhdGlv",
-            "bk1vZGUSNQoKc2NoZWR1bGVycxgEIAMoCzIhLmRldmljZW9wcy52MS5TY2hl",
-            "ZHVsZXJDYXBhYmlsaXR5EjIKEWRlZmF1bHRfc2NoZWR1bGVyGAUgASgOMhcu",
-            "ZGV2aWNlb3BzLnYxLlNjaGVkdWxlchIUCgxuYXRpdmVfd2lkdGgYBiABKAUS",
-            "FQoNbmF0aXZlX2hlaWdodBgHIAEoBRIoCgZsaW1pdHMYCCADKAsyGC5kZXZp",
-            "Y2VvcHMudjEuRmllbGRMaW1pdBIzCghmZWF0dXJlcxgJIAMoCzIhLmRldmlj",
-            "ZW9wcy52MS5GZWF0dXJlQXZhaWxhYmlsaXR5EjUKDm91dHB1dF9mb3JtYXRz",
-            "GAogAygOMh0uZGV2aWNlb3BzLnYxLkltYWdlRmlsZUZvcm1hdBI0Cg9wcmVj",
-            "aXNpb25fbW9kZXMYCyADKA4yGy5kZXZpY2VvcHMudjEuUHJlY2lzaW9uTW9k",
-            "ZSJLChlWYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0Ei4KB3JlcXVlc3QYASAB",
-            "KAsyHS5kZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0IvQDChpWYWxpZGF0",
-            "ZUdlbmVyYXRpb25SZXNwb25zZRINCgV2YWxpZBgBIAEoCBI5Cgp2aW9sYXRp",
-            "b25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlvbGF0",
-            "aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgDIAEoBRI8ChJlZmZlY3RpdmVf",
-            "c2V0dGluZ3MYBCABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRp",
-            "bmdzEiwKD2V4cGVjdGVkX3BoYXNlcxgFIAMoDjITLmRldmljZW9wcy52MS5Q",
-            "aGFzZRIyCglwbGFjZW1lbnQYBiABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2Vt",
-            "ZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YByABKAUSKAoGbWVtb3J5",
-            "GAggASgLMhguZGV2aWNlb3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVk",
-            "X2R1cmF0aW9uGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEiYK",
-            "B2ZhaWx1cmUYCiABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIvCgxkZWdy",
-            "YWRhdGlvbnMYCyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24iywIK",
-            "GlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgL",
-            "MiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgY",
-            "AyABKAVIAIgBARITCgZoZWlnaHQYBCABKAVIAYgBARIqCgdvcHRpb25zGAUg",
-            "ASgLMhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAcg",
-            "ASgLMh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1l",
-            "bnQYBiABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50QggKBl93",
-            "aWR0aEIJCgdfaGVpZ2h0IkgKG1ByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25z",
-            "ZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uRXZlbnQi",
-            "PQoSVmVyaWZ5SW1hZ2VSZXF1ZXN0EicKBWltYWdlGAEgASgLMhguZGV2aWNl",
-            "b3BzLnYxLklucHV0SW1hZ2Ui9wEKE1ZlcmlmeUltYWdlUmVzcG9uc2USLwoJ",
-            "c2lnbmF0dXJlGAEgASgOMhwuZGV2aWNlb3BzLnYxLlNpZ25hdHVyZVN0YXRl",
-            "Eg4KBnNpZ25lchgCIAEoCRItCglzaWduX3RpbWUYAyABKAsyGi5nb29nbGUu",
-            "cHJvdG9idWYuVGltZXN0YW1wEhEKCWdlbmVyYXRvchgEIAEoCRIXCg93YXRl",
-            "cm1hcmtfZm91bmQYBSABKAgSHAoUd2F0ZXJtYXJrX2NvbmZpZGVuY2UYBiAB",
-            "KAESEgoKcGFyYW1ldGVycxgHIAEoCRISCgpzZXNzaW9uX2lkGAggASgJIkQK",
-            "HUdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0EhEKCWRldmljZV9pZBgB",
-            "IAEoCRIQCghtb2RlbF9pZBgCIAEoCSL6AwoeR2V0SW5mZXJlbmNlU3RhdGlz",
-            "dGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxmYWls",
-            "ZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMKC2lt",
-            "YWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3BzLnYx",
-            "LkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNlb3Bz",
-            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEoCzIg",
-            "LmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgIIAEo",
-            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVjb2Rl",
-            "GAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2Cgxl",
-            "bmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
-            "aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlv",
-            "blN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDKo4BCg5TaWdu",
-            "YXR1cmVTdGF0ZRIfChtTSUdOQVRVUkVfU1RBVEVfVU5TUEVDSUZJRUQQABIb",
-            "ChdTSUdOQVRVUkVfU1RBVEVfVFJVU1RFRBABEiIKHlNJR05BVFVSRV9TVEFU",
-            "RV9VTktOT1dOX1NJR05FUhACEhoKFlNJR05BVFVSRV9TVEFURV9CUk9LRU4Q",
-            "AzK7BQoQSW5mZXJlbmNlU2VydmljZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5k",
-            "ZXZpY2VvcHMudjEuR2V0Q2FwYWJpbGl0aWVzUmVxdWVzdBolLmRldmljZW9w",
-            "cy52MS5HZXRDYXBhYmlsaXRpZXNSZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVy",
-            "YXRpb24SJy5kZXZpY2VvcHMudjEuVmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVz",
-            "dBooLmRldmljZW9wcy52MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJL",
-            "CghHZW5lcmF0ZRIdLmRldmljZW9wcy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5k",
-            "ZXZpY2VvcHMudjEuR2VuZXJhdGVSZXNwb25zZTABEloKDUdlbmVyYXRlQmF0",
-            "Y2gSIi5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZp",
-            "Y2VvcHMudjEuR2VuZXJhdGVCYXRjaFJlc3BvbnNlMAESbAoTUHJldmlld0Nv",
-            "bnRyb2xJbWFnZRIoLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdl",
-            "UmVxdWVzdBopLmRldmljZW9wcy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVz",
-            "cG9uc2UwARJSCgtWZXJpZnlJbWFnZRIgLmRldmljZW9wcy52MS5WZXJpZnlJ",
-            "bWFnZVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25z",
-            "ZRJzChZHZXRJbmZlcmVuY2VTdGF0aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdl",
-            "dEluZmVyZW5jZVN0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0",
-            "aW9ucy5WMWIGcHJvdG8z"));
+            "B29wdGlvbnMYBSABKAkSFQoNb3B0aW9uX2ZpZWxkcxgIIAMoCRIxCgphbGdv",
+            "cml0aG1zGAkgAygOMh0uZGV2aWNlb3BzLnYxLlNvbHZlckFsZ29yaXRobRIU",
+            "Cgx0YWtlc19zaWdtYXMYCiABKAgSEgoKbW9zdF9zdGVwcxgLIAEoBRISCgpz",
+            "dG9jaGFzdGljGAYgASgIEhYKDmNhbGxzX3Blcl9zdGVwGAcgASgFImkKE0Zl",
+            "YXR1cmVBdmFpbGFiaWxpdHkSDwoHZmVhdHVyZRgBIAEoCRIRCglhdmFpbGFi",
+            "bGUYAiABKAgSEwoLZXhwbGFuYXRpb24YAyABKAkSGQoRZXhjbHVkZWRfZmVh",
+            "dHVyZXMYBCADKAkizwMKF0dldENhcGFiaWxpdGllc1Jlc3BvbnNlEhAKCG1v",
+            "ZGVsX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIrCgVtb2RlcxgDIAMo",
+            "DjIcLmRldmljZW9wcy52MS5HZW5lcmF0aW9uTW9kZRI1CgpzY2hlZHVsZXJz",
+            "GAQgAygLMiEuZGV2aWNlb3BzLnYxLlNjaGVkdWxlckNhcGFiaWxpdHkSMgoR",
+            "ZGVmYXVsdF9zY2hlZHVsZXIYBSABKA4yFy5kZXZpY2VvcHMudjEuU2NoZWR1",
+            "bGVyEhQKDG5hdGl2ZV93aWR0aBgGIAEoBRIVCg1uYXRpdmVfaGVpZ2h0GAcg",
+            "ASgFEigKBmxpbWl0cxgIIAMoCzIYLmRldmljZW9wcy52MS5GaWVsZExpbWl0",
+            "EjMKCGZlYXR1cmVzGAkgAygLMiEuZGV2aWNlb3BzLnYxLkZlYXR1cmVBdmFp",
+            "bGFiaWxpdHkSNQoOb3V0cHV0X2Zvcm1hdHMYCiADKA4yHS5kZXZpY2VvcHMu",
+            "djEuSW1hZ2VGaWxlRm9ybWF0EjQKD3ByZWNpc2lvbl9tb2RlcxgLIAMoDjIb",
+            "LmRldmljZW9wcy52MS5QcmVjaXNpb25Nb2RlIksKGVZhbGlkYXRlR2VuZXJh",
+            "dGlvblJlcXVlc3QSLgoHcmVxdWVzdBgBIAEoCzIdLmRldmljZW9wcy52MS5H",
+            "ZW5lcmF0ZVJlcXVlc3QiWwoLUGhhc2VNZW1vcnkSIgoFcGhhc2UYASABKA4y",
+            "Ey5kZXZpY2VvcHMudjEuUGhhc2USKAoGbmVlZGVkGAIgASgLMhguZGV2aWNl",
+            "b3BzLnYxLkJ5dGVGaWd1cmUi9QQKGlZhbGlkYXRlR2VuZXJhdGlvblJlc3Bv",
+            "bnNlEg0KBXZhbGlkGAEgASgIEjkKCnZpb2xhdGlvbnMYAiADKAsyJS5nb29n",
+            "bGUucnBjLkJhZFJlcXVlc3QuRmllbGRWaW9sYXRpb24SGgoSdmlvbGF0aW9u",
+            "c19vbWl0dGVkGAMgASgFEjwKEmVmZmVjdGl2ZV9zZXR0aW5ncxgEIAEoCzIg",
+            "LmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSLAoPZXhwZWN0ZWRf",
+            "cGhhc2VzGAUgAygOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEjIKCXBsYWNlbWVu",
+            "dBgGIAEoCzIfLmRldmljZW9wcy52MS5QbGFjZW1lbnREZWNpc2lvbhIWCg5x",
+            "dWV1ZV9wb3NpdGlvbhgHIAEoBRIoCgZtZW1vcnkYCCABKAsyGC5kZXZpY2Vv",
+            "cHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24YCSABKAsy",
+            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJgoHZmFpbHVyZRgKIAEoCzIV",
+            "LmRldmljZW9wcy52MS5GYWlsdXJlEi8KDGRlZ3JhZGF0aW9ucxgLIAMoCzIZ",
+            "LmRldmljZW9wcy52MS5EZWdyYWRhdGlvbhIvCgxwaGFzZV9tZW1vcnkYDCAD",
+            "KAsyGS5kZXZpY2VvcHMudjEuUGhhc2VNZW1vcnkSMgoQYXZhaWxhYmxlX21l",
+            "bW9yeRgNIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEhEKBGZpdHMY",
+            "DiABKAhIAIgBAUIHCgVfZml0cyLLAgoaUHJldmlld0NvbnRyb2xJbWFnZVJl",
+            "cXVlc3QSJwoFaW1hZ2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFn",
+            "ZRI3CgxwcmVwcm9jZXNzb3IYAiABKAsyIS5kZXZpY2VvcHMudjEuQ29udHJv",
+            "bFByZXByb2Nlc3NvchISCgV3aWR0aBgDIAEoBUgAiAEBEhMKBmhlaWdodBgE",
+            "IAEoBUgBiAEBEioKB29wdGlvbnMYBSABKAsyGS5kZXZpY2VvcHMudjEuV29y",
+            "a09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVs",
+            "aXZlcnlPcHRpb25zEjAKCXBsYWNlbWVudBgGIAEoCzIdLmRldmljZW9wcy52",
+            "MS5EZXZpY2VQbGFjZW1lbnRCCAoGX3dpZHRoQgkKB19oZWlnaHQiSAobUHJl",
+            "dmlld0NvbnRyb2xJbWFnZVJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2",
+            "aWNlb3BzLnYxLlNlc3Npb25FdmVudCI9ChJWZXJpZnlJbWFnZVJlcXVlc3QS",
+            "JwoFaW1hZ2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZSL3AQoT",
+            "VmVyaWZ5SW1hZ2VSZXNwb25zZRIvCglzaWduYXR1cmUYASABKA4yHC5kZXZp",
+            "Y2VvcHMudjEuU2lnbmF0dXJlU3RhdGUSDgoGc2lnbmVyGAIgASgJEi0KCXNp",
+            "Z25fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJ",
+            "Z2VuZXJhdG9yGAQgASgJEhcKD3dhdGVybWFya19mb3VuZBgFIAEoCBIcChR3",
+            "YXRlcm1hcmtfY29uZmlkZW5jZRgGIAEoARISCgpwYXJhbWV0ZXJzGAcgASgJ",
+            "EhIKCnNlc3Npb25faWQYCCABKAkiRAodR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
+            "c1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEhAKCG1vZGVsX2lkGAIgASgJ",
+            "IvcBChNJbmZlcmVuY2VTdGF0aXN0aWNzEhEKCWRldmljZV9pZBgBIAEoCRIQ",
+            "Cghtb2RlbF9pZBgCIAEoCRIuCgpzaW5jZV90aW1lGAMgASgLMhouZ29vZ2xl",
+            "LnByb3RvYnVmLlRpbWVzdGFtcBIXCg9jb21wbGV0ZWRfY291bnQYBCABKAMS",
+            "FAoMZmFpbGVkX2NvdW50GAUgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgGIAEo",
+            "AxITCgtpbWFnZV9jb3VudBgHIAEoAxIuCgRzdGVwGAggASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcyKYBQoeR2V0SW5mZXJlbmNlU3Rh",
+            "dGlzdGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxm",
+            "YWlsZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMK",
+            "C2ltYWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3Bz",
+            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEo",
+            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgI",
+            "IAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVj",
+            "b2RlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2",
+            "CgxlbmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
+            "dGF0aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJh",
+            "dGlvblN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDEjcKDXBy",
+            "ZXBhcmVfaW5wdXQYDSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
+            "aXN0aWNzEi4KCnNpbmNlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYu",
+            "VGltZXN0YW1wEjMKCGJ5X21vZGVsGA8gAygLMiEuZGV2aWNlb3BzLnYxLklu",
+            "ZmVyZW5jZVN0YXRpc3RpY3MqjgEKDlNpZ25hdHVyZVN0YXRlEh8KG1NJR05B",
+            "VFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsKF1NJR05BVFVSRV9TVEFURV9U",
+            "UlVTVEVEEAESIgoeU0lHTkFUVVJFX1NUQVRFX1VOS05PV05fU0lHTkVSEAIS",
+            "GgoWU0lHTkFUVVJFX1NUQVRFX0JST0tFThADMrsFChBJbmZlcmVuY2VTZXJ2",
+            "aWNlEl4KD0dldENhcGFiaWxpdGllcxIkLmRldmljZW9wcy52MS5HZXRDYXBh",
+            "YmlsaXRpZXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldENhcGFiaWxpdGll",
+            "c1Jlc3BvbnNlEmcKElZhbGlkYXRlR2VuZXJhdGlvbhInLmRldmljZW9wcy52",
+            "MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0GiguZGV2aWNlb3BzLnYxLlZh",
+            "bGlkYXRlR2VuZXJhdGlvblJlc3BvbnNlEksKCEdlbmVyYXRlEh0uZGV2aWNl",
+            "b3BzLnYxLkdlbmVyYXRlUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZW5lcmF0",
+            "ZVJlc3BvbnNlMAESWgoNR2VuZXJhdGVCYXRjaBIiLmRldmljZW9wcy52MS5H",
+            "ZW5lcmF0ZUJhdGNoUmVxdWVzdBojLmRldmljZW9wcy52MS5HZW5lcmF0ZUJh",
+            "dGNoUmVzcG9uc2UwARJsChNQcmV2aWV3Q29udHJvbEltYWdlEiguZGV2aWNl",
+            "b3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0GikuZGV2aWNlb3Bz",
+            "LnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZTABElIKC1ZlcmlmeUlt",
+            "YWdlEiAuZGV2aWNlb3BzLnYxLlZlcmlmeUltYWdlUmVxdWVzdBohLmRldmlj",
+            "ZW9wcy52MS5WZXJpZnlJbWFnZVJlc3BvbnNlEnMKFkdldEluZmVyZW5jZVN0",
+            "YXRpc3RpY3MSKy5kZXZpY2VvcHMudjEuR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
+            "c1JlcXVlc3QaLC5kZXZpY2VvcHMudjEuR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
+            "c1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -144,17 +160,19 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchRequest), global::DeviceOperations.V1.GenerateBatchRequest.Parser, new[]{ "Template", "Items", "Matrix", "Options", "Delivery", "Placement", "Computation", "Postprocessing" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateBatchResponse), global::DeviceOperations.V1.GenerateBatchResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesRequest), global::DeviceOperations.V1.GetCapabilitiesRequest.Parser, new[]{ "ModelId", "DeviceId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "TimestepSpacings", "Options", "Stochastic", "CallsPerStep" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SchedulerCapability), global::DeviceOperations.V1.SchedulerCapability.Parser, new[]{ "Scheduler", "ClassName", "Spacings", "TimestepSpacings", "Options", "OptionFields", "Algorithms", "TakesSigmas", "MostSteps", "Stochastic", "CallsPerStep" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FeatureAvailability), global::DeviceOperations.V1.FeatureAvailability.Parser, new[]{ "Feature", "Available", "Explanation", "ExcludedFeatures" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetCapabilitiesResponse), global::DeviceOperations.V1.GetCapabilitiesResponse.Parser, new[]{ "ModelId", "DeviceId", "Modes", "Schedulers", "DefaultScheduler", "NativeWidth", "NativeHeight", "Limits", "Features", "OutputFormats", "PrecisionModes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationRequest), global::DeviceOperations.V1.ValidateGenerationRequest.Parser, new[]{ "Request" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseMemory), global::DeviceOperations.V1.PhaseMemory.Parser, new[]{ "Phase", "Needed" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ValidateGenerationResponse), global::DeviceOperations.V1.ValidateGenerationResponse.Parser, new[]{ "Valid", "Violations", "ViolationsOmitted", "EffectiveSettings", "ExpectedPhases", "Placement", "QueuePosition", "Memory", "EstimatedDuration", "Failure", "Degradations", "PhaseMemory", "AvailableMemory", "Fits" }, new[]{ "Fits" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageRequest), global::DeviceOperations.V1.PreviewControlImageRequest.Parser, new[]{ "Image", "Preprocessor", "Width", "Height", "Options", "Delivery", "Placement" }, new[]{ "Width", "Height" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PreviewControlImageResponse), global::DeviceOperations.V1.PreviewControlImageResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageRequest), global::DeviceOperations.V1.VerifyImageRequest.Parser, new[]{ "Image" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageResponse), global::DeviceOperations.V1.VerifyImageResponse.Parser, new[]{ "Signature", "Signer", "SignTime", "Generator", "WatermarkFound", "WatermarkConfidence", "Parameters", "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsRequest), global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser, new[]{ "DeviceId", "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InferenceStatistics), global::DeviceOperations.V1.InferenceStatistics.Parser, new[]{ "DeviceId", "ModelId", "SinceTime", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Step" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits", "PrepareInput", "SinceTime", "ByModel" }, null, null, null, null)
           }));
     }
     #endregion
@@ -2044,6 +2062,10 @@ namespace DeviceOperations.V1 {
       spacings_ = other.spacings_.Clone();
       timestepSpacings_ = other.timestepSpacings_.Clone();
       options_ = other.options_;
+      optionFields_ = other.optionFields_.Clone();
+      algorithms_ = other.algorithms_.Clone();
+      takesSigmas_ = other.takesSigmas_;
+      mostSteps_ = other.mostSteps_;
       stochastic_ = other.stochastic_;
       callsPerStep_ = other.callsPerStep_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -2125,6 +2147,64 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "option_fields" field.</summary>
+    public const int OptionFieldsFieldNumber = 8;
+    private static readonly pb::FieldCodec<string> _repeated_optionFields_codec
+        = pb::FieldCodec.ForString(66);
+    private readonly pbc::RepeatedField<string> optionFields_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// What it reads of that field ("solver.order"). At most 16 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> OptionFields {
+      get { return optionFields_; }
+    }
+
+    /// <summary>Field number for the "algorithms" field.</summary>
+    public const int AlgorithmsFieldNumber = 9;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.SolverAlgorithm> _repeated_algorithms_codec
+        = pb::FieldCodec.ForEnum(74, x => (int) x, x => (global::DeviceOperations.V1.SolverAlgorithm) x);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.SolverAlgorithm> algorithms_ = new pbc::RepeatedField<global::DeviceOperations.V1.SolverAlgorithm>();
+    /// <summary>
+    /// Algorithms of `solver` that it has beside the model's own. At most 16 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.SolverAlgorithm> Algorithms {
+      get { return algorithms_; }
+    }
+
+    /// <summary>Field number for the "takes_sigmas" field.</summary>
+    public const int TakesSigmasFieldNumber = 10;
+    private bool takesSigmas_;
+    /// <summary>
+    /// Whether it can be told its noise levels (SchedulerSettings.sigmas).
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool TakesSigmas {
+      get { return takesSigmas_; }
+      set {
+        takesSigmas_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "most_steps" field.</summary>
+    public const int MostStepsFieldNumber = 11;
+    private int mostSteps_;
+    /// <summary>
+    /// Most steps that it can do.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int MostSteps {
+      get { return mostSteps_; }
+      set {
+        mostSteps_ = value;
+      }
+    }
+
     /// <summary>Field number for the "stochastic" field.</summary>
     public const int StochasticFieldNumber = 6;
     private bool stochastic_;
@@ -2175,6 +2255,10 @@ namespace DeviceOperations.V1 {
       if(!spacings_.Equals(other.spacings_)) return false;
       if(!timestepSpacings_.Equals(other.timestepSpacings_)) return false;
       if (Options != other.Options) return false;
+      if(!optionFields_.Equals(other.optionFields_)) return false;
+      if(!algorithms_.Equals(other.algorithms_)) return false;
+      if (TakesSigmas != other.TakesSigmas) return false;
+      if (MostSteps != other.MostSteps) return false;
       if (Stochastic != other.Stochastic) return false;
       if (CallsPerStep != other.CallsPerStep) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -2189,6 +2273,10 @@ namespace DeviceOperations.V1 {
       hash ^= spacings_.GetHashCode();
       hash ^= timestepSpacings_.GetHashCode();
       if (Options.Length != 0) hash ^= Options.GetHashCode();
+      hash ^= optionFields_.GetHashCode();
+      hash ^= algorithms_.GetHashCode();
+      if (TakesSigmas != false) hash ^= TakesSigmas.GetHashCode();
+      if (MostSteps != 0) hash ^= MostSteps.GetHashCode();
       if (Stochastic != false) hash ^= Stochastic.GetHashCode();
       if (CallsPerStep != 0) hash ^= CallsPerStep.GetHashCode();
       if (_unknownFields != null) {
@@ -2231,6 +2319,16 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteInt32(CallsPerStep);
       }
+      optionFields_.WriteTo(output, _repeated_optionFields_codec);
+      algorithms_.WriteTo(output, _repeated_algorithms_codec);
+      if (TakesSigmas != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(TakesSigmas);
+      }
+      if (MostSteps != 0) {
+        output.WriteRawTag(88);
+        output.WriteInt32(MostSteps);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2263,6 +2361,16 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteInt32(CallsPerStep);
       }
+      optionFields_.WriteTo(ref output, _repeated_optionFields_codec);
+      algorithms_.WriteTo(ref output, _repeated_algorithms_codec);
+      if (TakesSigmas != false) {
+        output.WriteRawTag(80);
+        output.WriteBool(TakesSigmas);
+      }
+      if (MostSteps != 0) {
+        output.WriteRawTag(88);
+        output.WriteInt32(MostSteps);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2283,6 +2391,14 @@ namespace DeviceOperations.V1 {
       size += timestepSpacings_.CalculateSize(_repeated_timestepSpacings_codec);
       if (Options.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(Options);
+      }
+      size += optionFields_.CalculateSize(_repeated_optionFields_codec);
+      size += algorithms_.CalculateSize(_repeated_algorithms_codec);
+      if (TakesSigmas != false) {
+        size += 1 + 1;
+      }
+      if (MostSteps != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MostSteps);
       }
       if (Stochastic != false) {
         size += 1 + 1;
@@ -2312,6 +2428,14 @@ namespace DeviceOperations.V1 {
       timestepSpacings_.Add(other.timestepSpacings_);
       if (other.Options.Length != 0) {
         Options = other.Options;
+      }
+      optionFields_.Add(other.optionFields_);
+      algorithms_.Add(other.algorithms_);
+      if (other.TakesSigmas != false) {
+        TakesSigmas = other.TakesSigmas;
+      }
+      if (other.MostSteps != 0) {
+        MostSteps = other.MostSteps;
       }
       if (other.Stochastic != false) {
         Stochastic = other.Stochastic;
@@ -2368,6 +2492,23 @@ namespace DeviceOperations.V1 {
             CallsPerStep = input.ReadInt32();
             break;
           }
+          case 66: {
+            optionFields_.AddEntriesFrom(input, _repeated_optionFields_codec);
+            break;
+          }
+          case 74:
+          case 72: {
+            algorithms_.AddEntriesFrom(input, _repeated_algorithms_codec);
+            break;
+          }
+          case 80: {
+            TakesSigmas = input.ReadBool();
+            break;
+          }
+          case 88: {
+            MostSteps = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -2415,6 +2556,23 @@ namespace DeviceOperations.V1 {
           }
           case 56: {
             CallsPerStep = input.ReadInt32();
+            break;
+          }
+          case 66: {
+            optionFields_.AddEntriesFrom(ref input, _repeated_optionFields_codec);
+            break;
+          }
+          case 74:
+          case 72: {
+            algorithms_.AddEntriesFrom(ref input, _repeated_algorithms_codec);
+            break;
+          }
+          case 80: {
+            TakesSigmas = input.ReadBool();
+            break;
+          }
+          case 88: {
+            MostSteps = input.ReadInt32();
             break;
           }
         }
@@ -3497,6 +3655,256 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// What a phase takes of its device's memory.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PhaseMemory : pb::IMessage<PhaseMemory>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PhaseMemory> _parser = new pb::MessageParser<PhaseMemory>(() => new PhaseMemory());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PhaseMemory> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory(PhaseMemory other) : this() {
+      phase_ = other.phase_;
+      needed_ = other.needed_ != null ? other.needed_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PhaseMemory Clone() {
+      return new PhaseMemory(this);
+    }
+
+    /// <summary>Field number for the "phase" field.</summary>
+    public const int PhaseFieldNumber = 1;
+    private global::DeviceOperations.V1.Phase phase_ = global::DeviceOperations.V1.Phase.Unspecified;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.Phase Phase {
+      get { return phase_; }
+      set {
+        phase_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "needed" field.</summary>
+    public const int NeededFieldNumber = 2;
+    private global::DeviceOperations.V1.ByteFigure needed_;
+    /// <summary>
+    /// With the weights, which lie there all the while.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure Needed {
+      get { return needed_; }
+      set {
+        needed_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PhaseMemory);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PhaseMemory other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Phase != other.Phase) return false;
+      if (!object.Equals(Needed, other.Needed)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) hash ^= Phase.GetHashCode();
+      if (needed_ != null) hash ^= Needed.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Phase);
+      }
+      if (needed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Needed);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Phase);
+      }
+      if (needed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Needed);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Phase);
+      }
+      if (needed_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Needed);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PhaseMemory other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Phase != global::DeviceOperations.V1.Phase.Unspecified) {
+        Phase = other.Phase;
+      }
+      if (other.needed_ != null) {
+        if (needed_ == null) {
+          Needed = new global::DeviceOperations.V1.ByteFigure();
+        }
+        Needed.MergeFrom(other.Needed);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (needed_ == null) {
+              Needed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Needed);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Phase = (global::DeviceOperations.V1.Phase) input.ReadEnum();
+            break;
+          }
+          case 18: {
+            if (needed_ == null) {
+              Needed = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(Needed);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// What Generate would make of the request.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3507,6 +3915,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<ValidateGenerationResponse> _parser = new pb::MessageParser<ValidateGenerationResponse>(() => new ValidateGenerationResponse());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<ValidateGenerationResponse> Parser { get { return _parser; } }
@@ -3514,7 +3923,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3534,6 +3943,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public ValidateGenerationResponse(ValidateGenerationResponse other) : this() {
+      _hasBits0 = other._hasBits0;
       valid_ = other.valid_;
       violations_ = other.violations_.Clone();
       violationsOmitted_ = other.violationsOmitted_;
@@ -3545,6 +3955,9 @@ namespace DeviceOperations.V1 {
       estimatedDuration_ = other.estimatedDuration_ != null ? other.estimatedDuration_.Clone() : null;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
       degradations_ = other.degradations_.Clone();
+      phaseMemory_ = other.phaseMemory_.Clone();
+      availableMemory_ = other.availableMemory_ != null ? other.availableMemory_.Clone() : null;
+      fits_ = other.fits_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3662,7 +4075,8 @@ namespace DeviceOperations.V1 {
     public const int MemoryFieldNumber = 8;
     private global::DeviceOperations.V1.ByteFigure memory_;
     /// <summary>
-    /// Device memory needed at the peak.
+    /// Device memory needed at the peak: as earlier generations of the same model and size
+    /// measured it, which counts all of the worker's, else the greatest of phase_memory.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3677,7 +4091,8 @@ namespace DeviceOperations.V1 {
     public const int EstimatedDurationFieldNumber = 9;
     private global::Google.Protobuf.WellKnownTypes.Duration estimatedDuration_;
     /// <summary>
-    /// Time on the device; absent while nothing comparable has been measured.
+    /// Time on the device, loading included where the model is not there; absent while nothing
+    /// comparable has been measured.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3719,6 +4134,67 @@ namespace DeviceOperations.V1 {
       get { return degradations_; }
     }
 
+    /// <summary>Field number for the "phase_memory" field.</summary>
+    public const int PhaseMemoryFieldNumber = 12;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PhaseMemory> _repeated_phaseMemory_codec
+        = pb::FieldCodec.ForMessage(98, global::DeviceOperations.V1.PhaseMemory.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory> phaseMemory_ = new pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory>();
+    /// <summary>
+    /// Estimates by shapes, of the phases in which networks work. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.PhaseMemory> PhaseMemory {
+      get { return phaseMemory_; }
+    }
+
+    /// <summary>Field number for the "available_memory" field.</summary>
+    public const int AvailableMemoryFieldNumber = 13;
+    private global::DeviceOperations.V1.ByteFigure availableMemory_;
+    /// <summary>
+    /// What can be had of that memory now: free, and held by this model or by models that no work
+    /// uses.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ByteFigure AvailableMemory {
+      get { return availableMemory_; }
+      set {
+        availableMemory_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "fits" field.</summary>
+    public const int FitsFieldNumber = 14;
+    private readonly static bool FitsDefaultValue = false;
+
+    private bool fits_;
+    /// <summary>
+    /// Whether the peak fits there, by these figures; absent where they are not known. Generate does
+    /// not refuse by estimates.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Fits {
+      get { if ((_hasBits0 & 1) != 0) { return fits_; } else { return FitsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        fits_ = value;
+      }
+    }
+    /// <summary>Gets whether the "fits" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasFits {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "fits" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearFits() {
+      _hasBits0 &= ~1;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3745,6 +4221,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EstimatedDuration, other.EstimatedDuration)) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
       if(!degradations_.Equals(other.degradations_)) return false;
+      if(!phaseMemory_.Equals(other.phaseMemory_)) return false;
+      if (!object.Equals(AvailableMemory, other.AvailableMemory)) return false;
+      if (Fits != other.Fits) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3763,6 +4242,9 @@ namespace DeviceOperations.V1 {
       if (estimatedDuration_ != null) hash ^= EstimatedDuration.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
       hash ^= degradations_.GetHashCode();
+      hash ^= phaseMemory_.GetHashCode();
+      if (availableMemory_ != null) hash ^= AvailableMemory.GetHashCode();
+      if (HasFits) hash ^= Fits.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3816,6 +4298,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       degradations_.WriteTo(output, _repeated_degradations_codec);
+      phaseMemory_.WriteTo(output, _repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(AvailableMemory);
+      }
+      if (HasFits) {
+        output.WriteRawTag(112);
+        output.WriteBool(Fits);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3861,6 +4352,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       degradations_.WriteTo(ref output, _repeated_degradations_codec);
+      phaseMemory_.WriteTo(ref output, _repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(AvailableMemory);
+      }
+      if (HasFits) {
+        output.WriteRawTag(112);
+        output.WriteBool(Fits);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3898,6 +4398,13 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
       }
       size += degradations_.CalculateSize(_repeated_degradations_codec);
+      size += phaseMemory_.CalculateSize(_repeated_phaseMemory_codec);
+      if (availableMemory_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(AvailableMemory);
+      }
+      if (HasFits) {
+        size += 1 + 1;
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3952,6 +4459,16 @@ namespace DeviceOperations.V1 {
         Failure.MergeFrom(other.Failure);
       }
       degradations_.Add(other.degradations_);
+      phaseMemory_.Add(other.phaseMemory_);
+      if (other.availableMemory_ != null) {
+        if (availableMemory_ == null) {
+          AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+        }
+        AvailableMemory.MergeFrom(other.AvailableMemory);
+      }
+      if (other.HasFits) {
+        Fits = other.Fits;
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4029,6 +4546,21 @@ namespace DeviceOperations.V1 {
           }
           case 90: {
             degradations_.AddEntriesFrom(input, _repeated_degradations_codec);
+            break;
+          }
+          case 98: {
+            phaseMemory_.AddEntriesFrom(input, _repeated_phaseMemory_codec);
+            break;
+          }
+          case 106: {
+            if (availableMemory_ == null) {
+              AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(AvailableMemory);
+            break;
+          }
+          case 112: {
+            Fits = input.ReadBool();
             break;
           }
         }
@@ -4110,6 +4642,21 @@ namespace DeviceOperations.V1 {
             degradations_.AddEntriesFrom(ref input, _repeated_degradations_codec);
             break;
           }
+          case 98: {
+            phaseMemory_.AddEntriesFrom(ref input, _repeated_phaseMemory_codec);
+            break;
+          }
+          case 106: {
+            if (availableMemory_ == null) {
+              AvailableMemory = new global::DeviceOperations.V1.ByteFigure();
+            }
+            input.ReadMessage(AvailableMemory);
+            break;
+          }
+          case 112: {
+            Fits = input.ReadBool();
+            break;
+          }
         }
       }
     }
@@ -4136,7 +4683,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4209,7 +4756,8 @@ namespace DeviceOperations.V1 {
 
     private int width_;
     /// <summary>
-    /// Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
+    /// Width in pixels; absent means what goes with the height and the picture's shape, or the
+    /// picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4239,7 +4787,7 @@ namespace DeviceOperations.V1 {
 
     private int height_;
     /// <summary>
-    /// Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8.
+    /// Height in pixels; absent means as for the width. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4297,7 +4845,8 @@ namespace DeviceOperations.V1 {
     public const int PlacementFieldNumber = 6;
     private global::DeviceOperations.V1.DevicePlacement placement_;
     /// <summary>
-    /// Where; absent means the ready device that will be done first.
+    /// Where a preprocessor with a model runs; absent means the ready device that will be done
+    /// first. Not for the others, which run on no device.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4656,7 +5205,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4866,7 +5415,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5079,7 +5628,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5573,7 +6122,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5800,7 +6349,505 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Counts and times since the server started.
+  /// What generations with one model on one device came to.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class InferenceStatistics : pb::IMessage<InferenceStatistics>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<InferenceStatistics> _parser = new pb::MessageParser<InferenceStatistics>(() => new InferenceStatistics());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<InferenceStatistics> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[17]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics(InferenceStatistics other) : this() {
+      deviceId_ = other.deviceId_;
+      modelId_ = other.modelId_;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      completedCount_ = other.completedCount_;
+      failedCount_ = other.failedCount_;
+      cancelledCount_ = other.cancelledCount_;
+      imageCount_ = other.imageCount_;
+      step_ = other.step_ != null ? other.step_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public InferenceStatistics Clone() {
+      return new InferenceStatistics(this);
+    }
+
+    /// <summary>Field number for the "device_id" field.</summary>
+    public const int DeviceIdFieldNumber = 1;
+    private string deviceId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string DeviceId {
+      get { return deviceId_; }
+      set {
+        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "model_id" field.</summary>
+    public const int ModelIdFieldNumber = 2;
+    private string modelId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ModelId {
+      get { return modelId_; }
+      set {
+        modelId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; everything from then on is counted.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "completed_count" field.</summary>
+    public const int CompletedCountFieldNumber = 4;
+    private long completedCount_;
+    /// <summary>
+    /// Sessions that completed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CompletedCount {
+      get { return completedCount_; }
+      set {
+        completedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 5;
+    private long failedCount_;
+    /// <summary>
+    /// Sessions that failed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cancelled_count" field.</summary>
+    public const int CancelledCountFieldNumber = 6;
+    private long cancelledCount_;
+    /// <summary>
+    /// Sessions that were cancelled.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CancelledCount {
+      get { return cancelledCount_; }
+      set {
+        cancelledCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "image_count" field.</summary>
+    public const int ImageCountFieldNumber = 7;
+    private long imageCount_;
+    /// <summary>
+    /// Pictures finished.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long ImageCount {
+      get { return imageCount_; }
+      set {
+        imageCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "step" field.</summary>
+    public const int StepFieldNumber = 8;
+    private global::DeviceOperations.V1.DurationStatistics step_;
+    /// <summary>
+    /// One denoising step.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Step {
+      get { return step_; }
+      set {
+        step_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as InferenceStatistics);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(InferenceStatistics other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (DeviceId != other.DeviceId) return false;
+      if (ModelId != other.ModelId) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if (CompletedCount != other.CompletedCount) return false;
+      if (FailedCount != other.FailedCount) return false;
+      if (CancelledCount != other.CancelledCount) return false;
+      if (ImageCount != other.ImageCount) return false;
+      if (!object.Equals(Step, other.Step)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (ModelId.Length != 0) hash ^= ModelId.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      if (CompletedCount != 0L) hash ^= CompletedCount.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (ImageCount != 0L) hash ^= ImageCount.GetHashCode();
+      if (step_ != null) hash ^= Step.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ModelId);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(48);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(56);
+        output.WriteInt64(ImageCount);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Step);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(ModelId);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(48);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(56);
+        output.WriteInt64(ImageCount);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Step);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      if (ModelId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ModelId);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      if (CompletedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ImageCount);
+      }
+      if (step_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Step);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(InferenceStatistics other) {
+      if (other == null) {
+        return;
+      }
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
+      }
+      if (other.ModelId.Length != 0) {
+        ModelId = other.ModelId;
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      if (other.CompletedCount != 0L) {
+        CompletedCount = other.CompletedCount;
+      }
+      if (other.FailedCount != 0L) {
+        FailedCount = other.FailedCount;
+      }
+      if (other.CancelledCount != 0L) {
+        CancelledCount = other.CancelledCount;
+      }
+      if (other.ImageCount != 0L) {
+        ImageCount = other.ImageCount;
+      }
+      if (other.step_ != null) {
+        if (step_ == null) {
+          Step = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Step.MergeFrom(other.Step);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 32: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 56: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 66: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            ModelId = input.ReadString();
+            break;
+          }
+          case 26: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 32: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 48: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 56: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 66: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Counts and times of generations, from the first that this data folder's servers ended on.
+  /// Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
+  /// are kept. A server that is killed loses what it learned in its last 10 seconds.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GetInferenceStatisticsResponse : pb::IMessage<GetInferenceStatisticsResponse>
@@ -5817,7 +6864,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5849,6 +6896,9 @@ namespace DeviceOperations.V1 {
       encodeImage_ = other.encodeImage_ != null ? other.encodeImage_.Clone() : null;
       cancel_ = other.cancel_ != null ? other.cancel_.Clone() : null;
       textCacheHits_ = other.textCacheHits_;
+      prepareInput_ = other.prepareInput_ != null ? other.prepareInput_.Clone() : null;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      byModel_ = other.byModel_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5922,7 +6972,7 @@ namespace DeviceOperations.V1 {
     public const int QueueFieldNumber = 5;
     private global::DeviceOperations.V1.DurationStatistics queue_;
     /// <summary>
-    /// Waiting in queues.
+    /// Waiting in queues, of each session that completed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5937,7 +6987,7 @@ namespace DeviceOperations.V1 {
     public const int LoadFieldNumber = 6;
     private global::DeviceOperations.V1.DurationStatistics load_;
     /// <summary>
-    /// Loading weights.
+    /// Loading weights, where that was needed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6012,7 +7062,7 @@ namespace DeviceOperations.V1 {
     public const int CancelFieldNumber = 11;
     private global::DeviceOperations.V1.DurationStatistics cancel_;
     /// <summary>
-    /// From the wish to cancel to idle.
+    /// From the wish to cancel running work to its end.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6036,6 +7086,50 @@ namespace DeviceOperations.V1 {
       set {
         textCacheHits_ = value;
       }
+    }
+
+    /// <summary>Field number for the "prepare_input" field.</summary>
+    public const int PrepareInputFieldNumber = 13;
+    private global::DeviceOperations.V1.DurationStatistics prepareInput_;
+    /// <summary>
+    /// Encoding the pictures that generations start from.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics PrepareInput {
+      get { return prepareInput_; }
+      set {
+        prepareInput_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 14;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; absent where there is none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "by_model" field.</summary>
+    public const int ByModelFieldNumber = 15;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.InferenceStatistics> _repeated_byModel_codec
+        = pb::FieldCodec.ForMessage(122, global::DeviceOperations.V1.InferenceStatistics.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics> byModel_ = new pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics>();
+    /// <summary>
+    /// The same by device and model, the pair used last first. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.InferenceStatistics> ByModel {
+      get { return byModel_; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6065,6 +7159,9 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EncodeImage, other.EncodeImage)) return false;
       if (!object.Equals(Cancel, other.Cancel)) return false;
       if (TextCacheHits != other.TextCacheHits) return false;
+      if (!object.Equals(PrepareInput, other.PrepareInput)) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if(!byModel_.Equals(other.byModel_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6084,6 +7181,9 @@ namespace DeviceOperations.V1 {
       if (encodeImage_ != null) hash ^= EncodeImage.GetHashCode();
       if (cancel_ != null) hash ^= Cancel.GetHashCode();
       if (TextCacheHits != 0L) hash ^= TextCacheHits.GetHashCode();
+      if (prepareInput_ != null) hash ^= PrepareInput.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      hash ^= byModel_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6150,6 +7250,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(96);
         output.WriteInt64(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(114);
+        output.WriteMessage(SinceTime);
+      }
+      byModel_.WriteTo(output, _repeated_byModel_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6208,6 +7317,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(96);
         output.WriteInt64(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(114);
+        output.WriteMessage(SinceTime);
+      }
+      byModel_.WriteTo(ref output, _repeated_byModel_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6254,6 +7372,13 @@ namespace DeviceOperations.V1 {
       if (TextCacheHits != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(TextCacheHits);
       }
+      if (prepareInput_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(PrepareInput);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      size += byModel_.CalculateSize(_repeated_byModel_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -6323,6 +7448,19 @@ namespace DeviceOperations.V1 {
       if (other.TextCacheHits != 0L) {
         TextCacheHits = other.TextCacheHits;
       }
+      if (other.prepareInput_ != null) {
+        if (prepareInput_ == null) {
+          PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        PrepareInput.MergeFrom(other.PrepareInput);
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      byModel_.Add(other.byModel_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -6411,6 +7549,24 @@ namespace DeviceOperations.V1 {
             TextCacheHits = input.ReadInt64();
             break;
           }
+          case 106: {
+            if (prepareInput_ == null) {
+              PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(PrepareInput);
+            break;
+          }
+          case 114: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 122: {
+            byModel_.AddEntriesFrom(input, _repeated_byModel_codec);
+            break;
+          }
         }
       }
     #endif
@@ -6497,6 +7653,24 @@ namespace DeviceOperations.V1 {
           }
           case 96: {
             TextCacheHits = input.ReadInt64();
+            break;
+          }
+          case 106: {
+            if (prepareInput_ == null) {
+              PrepareInput = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(PrepareInput);
+            break;
+          }
+          case 114: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 122: {
+            byModel_.AddEntriesFrom(ref input, _repeated_byModel_codec);
             break;
           }
         }

@@ -374,7 +374,8 @@ namespace DeviceOperations.V1 {
       /// What a ControlNet preprocessor makes of a picture, to look at before generating: a session
       /// with one picture, which can be used as a control picture as it is.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+      /// ENUM_VALUE_UNKNOWN),
       /// NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -391,7 +392,8 @@ namespace DeviceOperations.V1 {
       /// What a ControlNet preprocessor makes of a picture, to look at before generating: a session
       /// with one picture, which can be used as a control picture as it is.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+      /// IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+      /// ENUM_VALUE_UNKNOWN),
       /// NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -459,7 +461,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_VerifyImage, null, options, request);
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -473,7 +475,7 @@ namespace DeviceOperations.V1 {
         return GetInferenceStatistics(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -485,7 +487,7 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetInferenceStatistics, null, options, request);
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -499,7 +501,7 @@ namespace DeviceOperations.V1 {
         return GetInferenceStatisticsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Counts and times since start: where the time of generations goes.
+      /// Counts and times of generations, kept over restarts: where their time goes.
       /// Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

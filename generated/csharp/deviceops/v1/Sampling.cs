@@ -142,15 +142,16 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SCHEDULER_DEIS_MULTISTEP")] DeisMultistep = 11,
     /// <summary>
-    /// DPM-Solver++ SDE: fresh noise from a Brownian tree.
+    /// DPM-Solver++ SDE: fresh noise from a Brownian tree. Not in this version (NOT_BUILT): it needs
+    /// a library that is not a part of it.
     /// </summary>
     [pbr::OriginalName("SCHEDULER_DPM_SOLVER_SDE")] DpmSolverSde = 12,
     /// <summary>
-    /// LCM, for models distilled so.
+    /// LCM, for models distilled so: at most 50 steps.
     /// </summary>
     [pbr::OriginalName("SCHEDULER_LCM")] Lcm = 13,
     /// <summary>
-    /// TCD, for models distilled so.
+    /// TCD, for models distilled so: at most 50 steps.
     /// </summary>
     [pbr::OriginalName("SCHEDULER_TCD")] Tcd = 14,
   }
@@ -182,7 +183,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// How timesteps are spread over the schedule (Lin et al. 2023, table 2).
+  /// How timesteps are spread over the schedule (Lin et al. 2023, table 2). DPM-Solver++ 2S, LCM
+  /// and TCD have one of their own.
   /// </summary>
   public enum TimestepSpacing {
     /// <summary>
@@ -212,7 +214,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SOLVER_ALGORITHM_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// DPM-Solver (Lu et al. 2022a).
+    /// DPM-Solver (Lu et al. 2022a). The last step goes to the least noise level, not to 0.
     /// </summary>
     [pbr::OriginalName("SOLVER_ALGORITHM_DPMSOLVER")] Dpmsolver = 1,
     /// <summary>
@@ -220,7 +222,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SOLVER_ALGORITHM_DPMSOLVER_PP")] DpmsolverPp = 2,
     /// <summary>
-    /// DPM-Solver as a stochastic equation.
+    /// DPM-Solver as a stochastic equation; ends likewise. Not DPM-Solver++ 2S.
     /// </summary>
     [pbr::OriginalName("SOLVER_ALGORITHM_SDE_DPMSOLVER")] SdeDpmsolver = 3,
     /// <summary>
@@ -290,7 +292,7 @@ namespace DeviceOperations.V1 {
 
     private int order_;
     /// <summary>
-    /// Range: 1 to 3. Default: 2.
+    /// Absent means as the model's own scheduler configuration says, or 2. Range: 1 to 3.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -318,7 +320,7 @@ namespace DeviceOperations.V1 {
     public const int AlgorithmFieldNumber = 2;
     private global::DeviceOperations.V1.SolverAlgorithm algorithm_ = global::DeviceOperations.V1.SolverAlgorithm.Unspecified;
     /// <summary>
-    /// Only DPM-Solver's.
+    /// DPM-Solver's alone.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -335,8 +337,8 @@ namespace DeviceOperations.V1 {
 
     private bool lowerOrderFinal_;
     /// <summary>
-    /// Lower order in the last steps, steadier below 15 steps; absent means as the
-    /// scheduler's class.
+    /// Lower order in the last steps, steadier below 15 steps; absent means as the model's own
+    /// scheduler configuration says, or as the scheduler's class has it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -550,7 +552,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Noise put in and taken out while stepping (Karras et al. 2022, algorithm 2); Euler and Heun.
+  /// Noise put in and taken out while stepping (Karras et al. 2022, algorithm 2); Euler.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ChurnOptions : pb::IMessage<ChurnOptions>
@@ -668,7 +670,7 @@ namespace DeviceOperations.V1 {
 
     private double greatestSigma_;
     /// <summary>
-    /// Greatest noise level at which; absent means all. Range: 0 to 1000.
+    /// Greatest noise level at which, not below the least; absent means all. Range: 0 to 1000.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1157,7 +1159,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Options of ancestral and stochastic samplers.
+  /// Options of ancestral samplers and of TCD.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class AncestralOptions : pb::IMessage<AncestralOptions>
@@ -1213,7 +1215,7 @@ namespace DeviceOperations.V1 {
 
     private double eta_;
     /// <summary>
-    /// Share of fresh noise. Range: 0 to 1. Default: 1.
+    /// Share of fresh noise; absent means 1, with TCD 0.3. Range: 0 to 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1243,7 +1245,7 @@ namespace DeviceOperations.V1 {
 
     private double noise_;
     /// <summary>
-    /// Factor on that noise. Range: 0 to 2. Default: 1.
+    /// Factor on that noise; TCD has none. Range: 0 to 2. Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1760,7 +1762,7 @@ namespace DeviceOperations.V1 {
     public const int TimestepSpacingFieldNumber = 3;
     private global::DeviceOperations.V1.TimestepSpacing timestepSpacing_ = global::DeviceOperations.V1.TimestepSpacing.Unspecified;
     /// <summary>
-    /// Default: the model's own.
+    /// Default: the model's own. FIELDS_CONFLICT where the scheduler does not have it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1820,7 +1822,7 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "churn" field.</summary>
     public const int ChurnFieldNumber = 6;
     /// <summary>
-    /// Of Euler and Heun.
+    /// Of Euler.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1847,7 +1849,7 @@ namespace DeviceOperations.V1 {
     /// <summary>Field number for the "ancestral" field.</summary>
     public const int AncestralFieldNumber = 8;
     /// <summary>
-    /// Of ancestral and stochastic samplers.
+    /// Of ancestral samplers and of TCD.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1880,8 +1882,9 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForDouble(82);
     private readonly pbc::RepeatedField<double> sigmas_ = new pbc::RepeatedField<double>();
     /// <summary>
-    /// Noise levels instead of a spacing, falling, one per step; the last step goes to 0. Excludes
-    /// spacing and timestep_spacing. At most 150 elements. Range: 0 to 1000.
+    /// Noise levels instead of a spacing, falling, above 0, one per step; the last step goes to 0,
+    /// which is not listed. Excludes spacing and timestep_spacing; steps must be as many, or absent.
+    /// Euler's alone. At most 150 elements. Range: 0 to 1000.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2453,8 +2456,9 @@ namespace DeviceOperations.V1 {
 
     private double start_;
     /// <summary>
-    /// Share of the steps before which it is off (Kynkäänniemi et al. 2024).
-    /// Range: 0 to 1. Default: 0.
+    /// Share of the steps that are done before which it is off (Kynkäänniemi et al. 2024). Step k
+    /// of n, counted from 0, draws with the prompt alone, at half the work, where k / n is less than
+    /// start or (k + 1) / n is greater than end. Range: 0 to 1. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2484,7 +2488,7 @@ namespace DeviceOperations.V1 {
 
     private double end_;
     /// <summary>
-    /// Share of the steps after which it is off; not before start. Range: 0 to 1. Default: 1.
+    /// Share of the steps after which it is off; not below start. Range: 0 to 1. Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -111,14 +111,16 @@ Global___LoraWeight: _TypeAlias = LoraWeight  # noqa: Y015
 
 @_typing.final
 class CannyOptions(_message.Message):
-    """Canny edges."""
+    """Canny edges: thin and white, to the pixel those of OpenCV's Canny with its 3x3 Sobel kernels
+    and without smoothing, which ControlNets were trained with.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     LOW_FIELD_NUMBER: _builtins.int
     HIGH_FIELD_NUMBER: _builtins.int
     low: _builtins.int
-    """Lower threshold on 8-bit gradients. Range: 0 to 255. Default: 100."""
+    """Lower threshold on 8-bit gradients; not above `high`. Range: 0 to 255. Default: 100."""
     high: _builtins.int
     """Upper threshold. Range: 0 to 255. Default: 200."""
     def __init__(
@@ -144,13 +146,13 @@ Global___CannyOptions: _TypeAlias = CannyOptions  # noqa: Y015
 
 @_typing.final
 class SoftEdgeOptions(_message.Message):
-    """Soft edges: difference of Gaussians."""
+    """Soft edges: white ridges, by how steep the blurred picture is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RADIUS_PIXELS_FIELD_NUMBER: _builtins.int
     radius_pixels: _builtins.float
-    """Radius of the inner blur in pixels. Range: 0.1 to 16. Default: 1."""
+    """Standard deviation of the blur in pixels. Range: 0.1 to 16. Default: 1."""
     def __init__(
         self,
         *,
@@ -168,7 +170,7 @@ Global___SoftEdgeOptions: _TypeAlias = SoftEdgeOptions  # noqa: Y015
 
 @_typing.final
 class LineArtOptions(_message.Message):
-    """Thin dark lines on white."""
+    """Lines that are darker than what is around them, white on black as ControlNets take them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -192,7 +194,7 @@ Global___LineArtOptions: _TypeAlias = LineArtOptions  # noqa: Y015
 
 @_typing.final
 class ScribbleOptions(_message.Message):
-    """Coarse strokes."""
+    """The coarse edges as white strokes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -233,7 +235,7 @@ Global___GreyOptions: _TypeAlias = GreyOptions  # noqa: Y015
 
 @_typing.final
 class TileOptions(_message.Message):
-    """Every pixel blurred to tiles, for tile ControlNets."""
+    """The picture as fewer pixels show it, for tile ControlNets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -274,7 +276,9 @@ class ControlPreprocessor(_message.Message):
     are installed.
     """
     resolution_pixels: _builtins.int
-    """Longer side it works at; 0 means the result's size. Range: 0 to 2048. Default: 0."""
+    """Longer side it works at, in pixels, before the result is brought to its size; 0 means
+    that size. Range: 0 to 2048. Default: 0.
+    """
     @_builtins.property
     def canny(self) -> Global___CannyOptions:
         """Canny edges."""

@@ -17,6 +17,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -27,6 +28,42 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _AttentionKernel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AttentionKernelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AttentionKernel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ATTENTION_KERNEL_UNSPECIFIED: _AttentionKernel.ValueType  # 0
+    """Never sent."""
+    ATTENTION_KERNEL_MATH: _AttentionKernel.ValueType  # 1
+    """Matrix products and a softmax, one after another."""
+    ATTENTION_KERNEL_FLASH: _AttentionKernel.ValueType  # 2
+    """FlashAttention, or the processor's own of that kind."""
+    ATTENTION_KERNEL_MEMORY_EFFICIENT: _AttentionKernel.ValueType  # 3
+    """The memory-efficient kernel."""
+    ATTENTION_KERNEL_CUDNN: _AttentionKernel.ValueType  # 4
+    """cuDNN's."""
+    ATTENTION_KERNEL_OTHER: _AttentionKernel.ValueType  # 5
+    """One of the device's own."""
+
+class AttentionKernel(_AttentionKernel, metaclass=_AttentionKernelEnumTypeWrapper):
+    """What computes attention on a device: torch chooses one for each call."""
+
+ATTENTION_KERNEL_UNSPECIFIED: AttentionKernel.ValueType  # 0
+"""Never sent."""
+ATTENTION_KERNEL_MATH: AttentionKernel.ValueType  # 1
+"""Matrix products and a softmax, one after another."""
+ATTENTION_KERNEL_FLASH: AttentionKernel.ValueType  # 2
+"""FlashAttention, or the processor's own of that kind."""
+ATTENTION_KERNEL_MEMORY_EFFICIENT: AttentionKernel.ValueType  # 3
+"""The memory-efficient kernel."""
+ATTENTION_KERNEL_CUDNN: AttentionKernel.ValueType  # 4
+"""cuDNN's."""
+ATTENTION_KERNEL_OTHER: AttentionKernel.ValueType  # 5
+"""One of the device's own."""
+Global___AttentionKernel: _TypeAlias = AttentionKernel  # noqa: Y015
 
 @_typing.final
 class SessionEvent(_message.Message):
@@ -298,18 +335,24 @@ class PhaseStarted(_message.Message):
 
     PHASE_FIELD_NUMBER: _builtins.int
     IMAGE_INDEX_FIELD_NUMBER: _builtins.int
+    KEPT_STEPS_FIELD_NUMBER: _builtins.int
     phase: _session_pb2.Phase.ValueType
     image_index: _builtins.int
     """The picture it is about; absent when it is about all."""
+    kept_steps: _builtins.int
+    """Of DENOISING: steps of the picture that were done before a pause and are kept. 0 where it
+    begins, also anew because what was kept is gone or damaged: it comes out the same.
+    """
     def __init__(
         self,
         *,
         phase: _session_pb2.Phase.ValueType = ...,
         image_index: _builtins.int | None = ...,
+        kept_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "phase", b"phase"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_index", b"_image_index", "image_index", b"image_index", "kept_steps", b"kept_steps", "phase", b"phase"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_index: _TypeAlias = _typing.Literal["image_index"]  # noqa: Y015
     _WhichOneofArgType__image_index: _TypeAlias = _typing.Literal["_image_index", b"_image_index"]  # noqa: Y015
@@ -907,12 +950,10 @@ class GenerationFacts(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     MODEL_ORIGIN_FIELD_NUMBER: _builtins.int
     DATA_TYPES_FIELD_NUMBER: _builtins.int
-    CHANNELS_LAST_FIELD_NUMBER: _builtins.int
     SOFTWARE_VERSIONS_FIELD_NUMBER: _builtins.int
+    COMPUTED_FIELD_NUMBER: _builtins.int
     model_origin: _model_info_pb2.ModelOrigin.ValueType
     """Where the checkpoint was when it was needed."""
-    channels_last: _builtins.bool
-    """Whether tensors were laid out channels-last."""
     @_builtins.property
     def effective_settings(self) -> _generation_pb2.GenerationSettings:
         """The settings with nothing left unset; without inline pictures, which would not fit."""
@@ -925,11 +966,17 @@ class GenerationFacts(_message.Message):
 
     @_builtins.property
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
-        """Data types of its parts. At most 8 elements."""
+        """Data types that its parts computed in; a part that overflowed in one has two. At most 8
+        elements.
+        """
 
     @_builtins.property
     def software_versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of the software that computed ("torch" -> "2.13.0"). At most 64 elements."""
+
+    @_builtins.property
+    def computed(self) -> Global___Computation:
+        """By which of several ways it was computed."""
 
     def __init__(
         self,
@@ -938,16 +985,70 @@ class GenerationFacts(_message.Message):
         models: _abc.Iterable[Global___ModelUse] | None = ...,
         model_origin: _model_info_pb2.ModelOrigin.ValueType = ...,
         data_types: _abc.Iterable[_common_pb2.PartDataType] | None = ...,
-        channels_last: _builtins.bool = ...,
         software_versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        computed: Global___Computation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_settings", b"effective_settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["computed", b"computed", "effective_settings", b"effective_settings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels_last", b"channels_last", "data_types", b"data_types", "effective_settings", b"effective_settings", "model_origin", b"model_origin", "models", b"models", "software_versions", b"software_versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["computed", b"computed", "data_types", b"data_types", "effective_settings", b"effective_settings", "model_origin", b"model_origin", "models", b"models", "software_versions", b"software_versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerationFacts: _TypeAlias = GenerationFacts  # noqa: Y015
+
+@_typing.final
+class Computation(_message.Message):
+    """The ways that a generation was really computed by, where the device has several. What is not
+    named here was computed the plain way.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNELS_LAST_FIELD_NUMBER: _builtins.int
+    COMPILED_FIELD_NUMBER: _builtins.int
+    RECORDED_FIELD_NUMBER: _builtins.int
+    ATTENTION_KERNELS_FIELD_NUMBER: _builtins.int
+    ATTENTION_SLICED_FIELD_NUMBER: _builtins.int
+    VAE_TILED_FIELD_NUMBER: _builtins.int
+    attention_sliced: _builtins.bool
+    """Whether its attention was computed in slices."""
+    vae_tiled: _builtins.bool
+    """Whether the VAE worked in tiles, for one picture at least."""
+    @_builtins.property
+    def channels_last(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ModelPart.ValueType]:
+        """Parts whose tensors were laid out channels-last. At most 8 elements."""
+
+    @_builtins.property
+    def compiled(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ModelPart.ValueType]:
+        """Parts that ran as compiled code. At most 8 elements."""
+
+    @_builtins.property
+    def recorded(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ModelPart.ValueType]:
+        """Parts whose calls were replayed from a recording of one (CUDA graphs). At most 8 elements."""
+
+    @_builtins.property
+    def attention_kernels(self) -> _containers.RepeatedScalarFieldContainer[Global___AttentionKernel.ValueType]:
+        """What computed the denoiser's attention, each kernel once; empty where compiled code did. At
+        most 8 elements.
+        """
+
+    def __init__(
+        self,
+        *,
+        channels_last: _abc.Iterable[_common_pb2.ModelPart.ValueType] | None = ...,
+        compiled: _abc.Iterable[_common_pb2.ModelPart.ValueType] | None = ...,
+        recorded: _abc.Iterable[_common_pb2.ModelPart.ValueType] | None = ...,
+        attention_kernels: _abc.Iterable[Global___AttentionKernel.ValueType] | None = ...,
+        attention_sliced: _builtins.bool = ...,
+        vae_tiled: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "recorded", b"recorded", "vae_tiled", b"vae_tiled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Computation: _TypeAlias = Computation  # noqa: Y015
 
 @_typing.final
 class SessionTimings(_message.Message):

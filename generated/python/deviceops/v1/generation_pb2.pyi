@@ -549,7 +549,9 @@ class SdxlSettings(_message.Message):
 
     @_builtins.property
     def negative_size(self) -> Global___SizeConditioning:
-        """The same for the negative prompt; absent means as `size`."""
+        """The same for the negative prompt; absent means as `size`. What it leaves out is the drawn
+        size, uncropped, whatever `size` says.
+        """
 
     @_builtins.property
     def refiner(self) -> Global___Refiner:

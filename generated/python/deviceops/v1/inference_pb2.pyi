@@ -284,6 +284,10 @@ class SchedulerCapability(_message.Message):
     SPACINGS_FIELD_NUMBER: _builtins.int
     TIMESTEP_SPACINGS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    OPTION_FIELDS_FIELD_NUMBER: _builtins.int
+    ALGORITHMS_FIELD_NUMBER: _builtins.int
+    TAKES_SIGMAS_FIELD_NUMBER: _builtins.int
+    MOST_STEPS_FIELD_NUMBER: _builtins.int
     STOCHASTIC_FIELD_NUMBER: _builtins.int
     CALLS_PER_STEP_FIELD_NUMBER: _builtins.int
     scheduler: _sampling_pb2.Scheduler.ValueType
@@ -291,6 +295,10 @@ class SchedulerCapability(_message.Message):
     """Name of its class in diffusers. At most 128 characters."""
     options: _builtins.str
     """Field of SchedulerSettings.options that it reads ("solver"); empty where it has none."""
+    takes_sigmas: _builtins.bool
+    """Whether it can be told its noise levels (SchedulerSettings.sigmas)."""
+    most_steps: _builtins.int
+    """Most steps that it can do."""
     stochastic: _builtins.bool
     """Whether it draws fresh noise while stepping."""
     calls_per_step: _builtins.int
@@ -303,6 +311,14 @@ class SchedulerCapability(_message.Message):
     def timestep_spacings(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.TimestepSpacing.ValueType]:
         """Timestep spacings it has beside the model's own. At most 16 elements."""
 
+    @_builtins.property
+    def option_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it reads of that field ("solver.order"). At most 16 elements."""
+
+    @_builtins.property
+    def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.SolverAlgorithm.ValueType]:
+        """Algorithms of `solver` that it has beside the model's own. At most 16 elements."""
+
     def __init__(
         self,
         *,
@@ -311,12 +327,16 @@ class SchedulerCapability(_message.Message):
         spacings: _abc.Iterable[_sampling_pb2.SigmaSpacing.ValueType] | None = ...,
         timestep_spacings: _abc.Iterable[_sampling_pb2.TimestepSpacing.ValueType] | None = ...,
         options: _builtins.str = ...,
+        option_fields: _abc.Iterable[_builtins.str] | None = ...,
+        algorithms: _abc.Iterable[_sampling_pb2.SolverAlgorithm.ValueType] | None = ...,
+        takes_sigmas: _builtins.bool = ...,
+        most_steps: _builtins.int = ...,
         stochastic: _builtins.bool = ...,
         calls_per_step: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls_per_step", b"calls_per_step", "class_name", b"class_name", "options", b"options", "scheduler", b"scheduler", "spacings", b"spacings", "stochastic", b"stochastic", "timestep_spacings", b"timestep_spacings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["algorithms", b"algorithms", "calls_per_step", b"calls_per_step", "class_name", b"class_name", "most_steps", b"most_steps", "option_fields", b"option_fields", "options", b"options", "scheduler", b"scheduler", "spacings", b"spacings", "stochastic", b"stochastic", "takes_sigmas", b"takes_sigmas", "timestep_spacings", b"timestep_spacings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -461,6 +481,33 @@ class ValidateGenerationRequest(_message.Message):
 Global___ValidateGenerationRequest: _TypeAlias = ValidateGenerationRequest  # noqa: Y015
 
 @_typing.final
+class PhaseMemory(_message.Message):
+    """What a phase takes of its device's memory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    phase: _session_pb2.Phase.ValueType
+    @_builtins.property
+    def needed(self) -> _common_pb2.ByteFigure:
+        """With the weights, which lie there all the while."""
+
+    def __init__(
+        self,
+        *,
+        phase: _session_pb2.Phase.ValueType = ...,
+        needed: _common_pb2.ByteFigure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["needed", b"needed", "phase", b"phase"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PhaseMemory: _TypeAlias = PhaseMemory  # noqa: Y015
+
+@_typing.final
 class ValidateGenerationResponse(_message.Message):
     """What Generate would make of the request."""
 
@@ -477,12 +524,19 @@ class ValidateGenerationResponse(_message.Message):
     ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
+    PHASE_MEMORY_FIELD_NUMBER: _builtins.int
+    AVAILABLE_MEMORY_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
     valid: _builtins.bool
     """Whether Generate would accept it now."""
     violations_omitted: _builtins.int
     """Violations beyond those listed."""
     queue_position: _builtins.int
     """Sessions before it in that device's queue now."""
+    fits: _builtins.bool
+    """Whether the peak fits there, by these figures; absent where they are not known. Generate does
+    not refuse by estimates.
+    """
     @_builtins.property
     def violations(self) -> _containers.RepeatedCompositeFieldContainer[_error_details_pb2.BadRequest.FieldViolation]:
         """What is wrong with it. At most 20 elements."""
@@ -503,11 +557,15 @@ class ValidateGenerationResponse(_message.Message):
 
     @_builtins.property
     def memory(self) -> _common_pb2.ByteFigure:
-        """Device memory needed at the peak."""
+        """Device memory needed at the peak: as earlier generations of the same model and size
+        measured it, which counts all of the worker's, else the greatest of phase_memory.
+        """
 
     @_builtins.property
     def estimated_duration(self) -> _duration_pb2.Duration:
-        """Time on the device; absent while nothing comparable has been measured."""
+        """Time on the device, loading included where the model is not there; absent while nothing
+        comparable has been measured.
+        """
 
     @_builtins.property
     def failure(self) -> _errors_pb2.Failure:
@@ -519,6 +577,16 @@ class ValidateGenerationResponse(_message.Message):
     def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
         """What would go otherwise than asked: a prompt that is cut, a decoding in tiles. At most 32
         elements.
+        """
+
+    @_builtins.property
+    def phase_memory(self) -> _containers.RepeatedCompositeFieldContainer[Global___PhaseMemory]:
+        """Estimates by shapes, of the phases in which networks work. At most 64 elements."""
+
+    @_builtins.property
+    def available_memory(self) -> _common_pb2.ByteFigure:
+        """What can be had of that memory now: free, and held by this model or by models that no work
+        uses.
         """
 
     def __init__(
@@ -535,12 +603,17 @@ class ValidateGenerationResponse(_message.Message):
         estimated_duration: _duration_pb2.Duration | None = ...,
         failure: _errors_pb2.Failure | None = ...,
         degradations: _abc.Iterable[_common_pb2.Degradation] | None = ...,
+        phase_memory: _abc.Iterable[Global___PhaseMemory] | None = ...,
+        available_memory: _common_pb2.ByteFigure | None = ...,
+        fits: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "failure", b"failure", "memory", b"memory", "placement", b"placement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fits", b"_fits", "available_memory", b"available_memory", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "failure", b"failure", "fits", b"fits", "memory", b"memory", "placement", b"placement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "expected_phases", b"expected_phases", "failure", b"failure", "memory", b"memory", "placement", b"placement", "queue_position", b"queue_position", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fits", b"_fits", "available_memory", b"available_memory", "degradations", b"degradations", "effective_settings", b"effective_settings", "estimated_duration", b"estimated_duration", "expected_phases", b"expected_phases", "failure", b"failure", "fits", b"fits", "memory", b"memory", "phase_memory", b"phase_memory", "placement", b"placement", "queue_position", b"queue_position", "valid", b"valid", "violations", b"violations", "violations_omitted", b"violations_omitted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__fits: _TypeAlias = _typing.Literal["fits"]  # noqa: Y015
+    _WhichOneofArgType__fits: _TypeAlias = _typing.Literal["_fits", b"_fits"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fits) -> _WhichOneofReturnType__fits | None: ...
 
 Global___ValidateGenerationResponse: _TypeAlias = ValidateGenerationResponse  # noqa: Y015
 
@@ -558,9 +631,11 @@ class PreviewControlImageRequest(_message.Message):
     DELIVERY_FIELD_NUMBER: _builtins.int
     PLACEMENT_FIELD_NUMBER: _builtins.int
     width: _builtins.int
-    """Width in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
+    """Width in pixels; absent means what goes with the height and the picture's shape, or the
+    picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
+    """
     height: _builtins.int
-    """Height in pixels; absent means the picture's. Range: 256 to 2048, multiples of 8."""
+    """Height in pixels; absent means as for the width. Range: 256 to 2048, multiples of 8."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
         """The picture. Required."""
@@ -579,7 +654,9 @@ class PreviewControlImageRequest(_message.Message):
 
     @_builtins.property
     def placement(self) -> _device_info_pb2.DevicePlacement:
-        """Where; absent means the ready device that will be done first."""
+        """Where a preprocessor with a model runs; absent means the ready device that will be done
+        first. Not for the others, which run on no device.
+        """
 
     def __init__(
         self,
@@ -734,8 +811,63 @@ class GetInferenceStatisticsRequest(_message.Message):
 Global___GetInferenceStatisticsRequest: _TypeAlias = GetInferenceStatisticsRequest  # noqa: Y015
 
 @_typing.final
+class InferenceStatistics(_message.Message):
+    """What generations with one model on one device came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    IMAGE_COUNT_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    model_id: _builtins.str
+    completed_count: _builtins.int
+    """Sessions that completed."""
+    failed_count: _builtins.int
+    """Sessions that failed."""
+    cancelled_count: _builtins.int
+    """Sessions that were cancelled."""
+    image_count: _builtins.int
+    """Pictures finished."""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them ended; everything from then on is counted."""
+
+    @_builtins.property
+    def step(self) -> _common_pb2.DurationStatistics:
+        """One denoising step."""
+
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        completed_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        cancelled_count: _builtins.int = ...,
+        image_count: _builtins.int = ...,
+        step: _common_pb2.DurationStatistics | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "device_id", b"device_id", "failed_count", b"failed_count", "image_count", b"image_count", "model_id", b"model_id", "since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InferenceStatistics: _TypeAlias = InferenceStatistics  # noqa: Y015
+
+@_typing.final
 class GetInferenceStatisticsResponse(_message.Message):
-    """Counts and times since the server started."""
+    """Counts and times of generations, from the first that this data folder's servers ended on.
+    Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
+    are kept. A server that is killed loses what it learned in its last 10 seconds.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -751,6 +883,9 @@ class GetInferenceStatisticsResponse(_message.Message):
     ENCODE_IMAGE_FIELD_NUMBER: _builtins.int
     CANCEL_FIELD_NUMBER: _builtins.int
     TEXT_CACHE_HITS_FIELD_NUMBER: _builtins.int
+    PREPARE_INPUT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    BY_MODEL_FIELD_NUMBER: _builtins.int
     completed_count: _builtins.int
     """Sessions that completed."""
     failed_count: _builtins.int
@@ -763,11 +898,11 @@ class GetInferenceStatisticsResponse(_message.Message):
     """Prompts whose embeddings were used again."""
     @_builtins.property
     def queue(self) -> _common_pb2.DurationStatistics:
-        """Waiting in queues."""
+        """Waiting in queues, of each session that completed."""
 
     @_builtins.property
     def load(self) -> _common_pb2.DurationStatistics:
-        """Loading weights."""
+        """Loading weights, where that was needed."""
 
     @_builtins.property
     def encode_text(self) -> _common_pb2.DurationStatistics:
@@ -787,7 +922,19 @@ class GetInferenceStatisticsResponse(_message.Message):
 
     @_builtins.property
     def cancel(self) -> _common_pb2.DurationStatistics:
-        """From the wish to cancel to idle."""
+        """From the wish to cancel running work to its end."""
+
+    @_builtins.property
+    def prepare_input(self) -> _common_pb2.DurationStatistics:
+        """Encoding the pictures that generations start from."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them ended; absent where there is none."""
+
+    @_builtins.property
+    def by_model(self) -> _containers.RepeatedCompositeFieldContainer[Global___InferenceStatistics]:
+        """The same by device and model, the pair used last first. At most 64 elements."""
 
     def __init__(
         self,
@@ -804,10 +951,13 @@ class GetInferenceStatisticsResponse(_message.Message):
         encode_image: _common_pb2.DurationStatistics | None = ...,
         cancel: _common_pb2.DurationStatistics | None = ...,
         text_cache_hits: _builtins.int = ...,
+        prepare_input: _common_pb2.DurationStatistics | None = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        by_model: _abc.Iterable[Global___InferenceStatistics] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "load", b"load", "queue", b"queue", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "failed_count", b"failed_count", "image_count", b"image_count", "load", b"load", "queue", b"queue", "step", b"step", "text_cache_hits", b"text_cache_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_model", b"by_model", "cancel", b"cancel", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "failed_count", b"failed_count", "image_count", b"image_count", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step", "text_cache_hits", b"text_cache_hits"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,7 +134,8 @@ class InferenceServiceServicer:
         """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
         with one picture, which can be used as a control picture as it is.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-        IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+        IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+        ENUM_VALUE_UNKNOWN),
         NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -151,7 +152,7 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetInferenceStatistics(self, request, context):
-        """Counts and times since start: where the time of generations goes.
+        """Counts and times of generations, kept over restarts: where their time goes.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -74,7 +74,8 @@ class InferenceServiceStub:
     """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
     with one picture, which can be used as a control picture as it is.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-    IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+    IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+    ENUM_VALUE_UNKNOWN),
     NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
     """
     VerifyImage: _grpc.UnaryUnaryMultiCallable[_inference_pb2.VerifyImageRequest, _inference_pb2.VerifyImageResponse]
@@ -83,7 +84,7 @@ class InferenceServiceStub:
     IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]
-    """Counts and times since start: where the time of generations goes.
+    """Counts and times of generations, kept over restarts: where their time goes.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
     """
 
@@ -133,7 +134,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
     with one picture, which can be used as a control picture as it is.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-    IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+    IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+    ENUM_VALUE_UNKNOWN),
     NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
     """
     VerifyImage: _aio.UnaryUnaryMultiCallable[_inference_pb2.VerifyImageRequest, _inference_pb2.VerifyImageResponse]  # type: ignore[assignment]
@@ -142,7 +144,7 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     IMAGE_FORMAT_UNSUPPORTED), NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
     GetInferenceStatistics: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetInferenceStatisticsRequest, _inference_pb2.GetInferenceStatisticsResponse]  # type: ignore[assignment]
-    """Counts and times since start: where the time of generations goes.
+    """Counts and times of generations, kept over restarts: where their time goes.
     Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
     """
 
@@ -214,7 +216,8 @@ class InferenceServiceServicer:
         """What a ControlNet preprocessor makes of a picture, to look at before generating: a session
         with one picture, which can be used as a control picture as it is.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, IMAGE_UNREADABLE, IMAGE_TOO_LARGE,
-        IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, ENUM_VALUE_UNKNOWN),
+        IMAGE_FORMAT_UNSUPPORTED, DIMENSIONS_INVALID, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT,
+        ENUM_VALUE_UNKNOWN),
         NOT_FOUND (ARTIFACT_NOT_FOUND, POSTPROCESSOR_NOT_FOUND), and those of Generate.
         """
 
@@ -233,7 +236,7 @@ class InferenceServiceServicer:
         request: _inference_pb2.GetInferenceStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetInferenceStatisticsResponse, _abc.Awaitable[_inference_pb2.GetInferenceStatisticsResponse]]:
-        """Counts and times since start: where the time of generations goes.
+        """Counts and times of generations, kept over restarts: where their time goes.
         Errors: NOT_FOUND (DEVICE_NOT_FOUND, MODEL_NOT_FOUND).
         """
 

@@ -50,11 +50,13 @@ class _SchedulerEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheduler.V
     SCHEDULER_DEIS_MULTISTEP: _Scheduler.ValueType  # 11
     """DEIS."""
     SCHEDULER_DPM_SOLVER_SDE: _Scheduler.ValueType  # 12
-    """DPM-Solver++ SDE: fresh noise from a Brownian tree."""
+    """DPM-Solver++ SDE: fresh noise from a Brownian tree. Not in this version (NOT_BUILT): it needs
+    a library that is not a part of it.
+    """
     SCHEDULER_LCM: _Scheduler.ValueType  # 13
-    """LCM, for models distilled so."""
+    """LCM, for models distilled so: at most 50 steps."""
     SCHEDULER_TCD: _Scheduler.ValueType  # 14
-    """TCD, for models distilled so."""
+    """TCD, for models distilled so: at most 50 steps."""
 
 class Scheduler(_Scheduler, metaclass=_SchedulerEnumTypeWrapper):
     """The samplers, named as their diffusers classes."""
@@ -84,11 +86,13 @@ SCHEDULER_UNIPC_MULTISTEP: Scheduler.ValueType  # 10
 SCHEDULER_DEIS_MULTISTEP: Scheduler.ValueType  # 11
 """DEIS."""
 SCHEDULER_DPM_SOLVER_SDE: Scheduler.ValueType  # 12
-"""DPM-Solver++ SDE: fresh noise from a Brownian tree."""
+"""DPM-Solver++ SDE: fresh noise from a Brownian tree. Not in this version (NOT_BUILT): it needs
+a library that is not a part of it.
+"""
 SCHEDULER_LCM: Scheduler.ValueType  # 13
-"""LCM, for models distilled so."""
+"""LCM, for models distilled so: at most 50 steps."""
 SCHEDULER_TCD: Scheduler.ValueType  # 14
-"""TCD, for models distilled so."""
+"""TCD, for models distilled so: at most 50 steps."""
 Global___Scheduler: _TypeAlias = Scheduler  # noqa: Y015
 
 class _SigmaSpacing:
@@ -139,7 +143,9 @@ class _TimestepSpacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Times
     """First and last included."""
 
 class TimestepSpacing(_TimestepSpacing, metaclass=_TimestepSpacingEnumTypeWrapper):
-    """How timesteps are spread over the schedule (Lin et al. 2023, table 2)."""
+    """How timesteps are spread over the schedule (Lin et al. 2023, table 2). DPM-Solver++ 2S, LCM
+    and TCD have one of their own.
+    """
 
 TIMESTEP_SPACING_UNSPECIFIED: TimestepSpacing.ValueType  # 0
 """As the model's own scheduler configuration says."""
@@ -160,11 +166,11 @@ class _SolverAlgorithmEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Solve
     SOLVER_ALGORITHM_UNSPECIFIED: _SolverAlgorithm.ValueType  # 0
     """As the model's own scheduler configuration says, or DPMSOLVER_PP."""
     SOLVER_ALGORITHM_DPMSOLVER: _SolverAlgorithm.ValueType  # 1
-    """DPM-Solver (Lu et al. 2022a)."""
+    """DPM-Solver (Lu et al. 2022a). The last step goes to the least noise level, not to 0."""
     SOLVER_ALGORITHM_DPMSOLVER_PP: _SolverAlgorithm.ValueType  # 2
     """DPM-Solver++ (Lu et al. 2022b)."""
     SOLVER_ALGORITHM_SDE_DPMSOLVER: _SolverAlgorithm.ValueType  # 3
-    """DPM-Solver as a stochastic equation."""
+    """DPM-Solver as a stochastic equation; ends likewise. Not DPM-Solver++ 2S."""
     SOLVER_ALGORITHM_SDE_DPMSOLVER_PP: _SolverAlgorithm.ValueType  # 4
     """DPM-Solver++ as a stochastic equation."""
 
@@ -174,11 +180,11 @@ class SolverAlgorithm(_SolverAlgorithm, metaclass=_SolverAlgorithmEnumTypeWrappe
 SOLVER_ALGORITHM_UNSPECIFIED: SolverAlgorithm.ValueType  # 0
 """As the model's own scheduler configuration says, or DPMSOLVER_PP."""
 SOLVER_ALGORITHM_DPMSOLVER: SolverAlgorithm.ValueType  # 1
-"""DPM-Solver (Lu et al. 2022a)."""
+"""DPM-Solver (Lu et al. 2022a). The last step goes to the least noise level, not to 0."""
 SOLVER_ALGORITHM_DPMSOLVER_PP: SolverAlgorithm.ValueType  # 2
 """DPM-Solver++ (Lu et al. 2022b)."""
 SOLVER_ALGORITHM_SDE_DPMSOLVER: SolverAlgorithm.ValueType  # 3
-"""DPM-Solver as a stochastic equation."""
+"""DPM-Solver as a stochastic equation; ends likewise. Not DPM-Solver++ 2S."""
 SOLVER_ALGORITHM_SDE_DPMSOLVER_PP: SolverAlgorithm.ValueType  # 4
 """DPM-Solver++ as a stochastic equation."""
 Global___SolverAlgorithm: _TypeAlias = SolverAlgorithm  # noqa: Y015
@@ -193,12 +199,12 @@ class SolverOptions(_message.Message):
     ALGORITHM_FIELD_NUMBER: _builtins.int
     LOWER_ORDER_FINAL_FIELD_NUMBER: _builtins.int
     order: _builtins.int
-    """Range: 1 to 3. Default: 2."""
+    """Absent means as the model's own scheduler configuration says, or 2. Range: 1 to 3."""
     algorithm: Global___SolverAlgorithm.ValueType
-    """Only DPM-Solver's."""
+    """DPM-Solver's alone."""
     lower_order_final: _builtins.bool
-    """Lower order in the last steps, steadier below 15 steps; absent means as the
-    scheduler's class.
+    """Lower order in the last steps, steadier below 15 steps; absent means as the model's own
+    scheduler configuration says, or as the scheduler's class has it.
     """
     def __init__(
         self,
@@ -224,7 +230,7 @@ Global___SolverOptions: _TypeAlias = SolverOptions  # noqa: Y015
 
 @_typing.final
 class ChurnOptions(_message.Message):
-    """Noise put in and taken out while stepping (Karras et al. 2022, algorithm 2); Euler and Heun."""
+    """Noise put in and taken out while stepping (Karras et al. 2022, algorithm 2); Euler."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -237,7 +243,7 @@ class ChurnOptions(_message.Message):
     least_sigma: _builtins.float
     """Least noise level at which. Range: 0 to 1000. Default: 0."""
     greatest_sigma: _builtins.float
-    """Greatest noise level at which; absent means all. Range: 0 to 1000."""
+    """Greatest noise level at which, not below the least; absent means all. Range: 0 to 1000."""
     noise: _builtins.float
     """Factor on that noise. Range: 0 to 2. Default: 1."""
     def __init__(
@@ -297,16 +303,16 @@ Global___DdimOptions: _TypeAlias = DdimOptions  # noqa: Y015
 
 @_typing.final
 class AncestralOptions(_message.Message):
-    """Options of ancestral and stochastic samplers."""
+    """Options of ancestral samplers and of TCD."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ETA_FIELD_NUMBER: _builtins.int
     NOISE_FIELD_NUMBER: _builtins.int
     eta: _builtins.float
-    """Share of fresh noise. Range: 0 to 1. Default: 1."""
+    """Share of fresh noise; absent means 1, with TCD 0.3. Range: 0 to 1."""
     noise: _builtins.float
-    """Factor on that noise. Range: 0 to 2. Default: 1."""
+    """Factor on that noise; TCD has none. Range: 0 to 2. Default: 1."""
     def __init__(
         self,
         *,
@@ -375,7 +381,7 @@ class SchedulerSettings(_message.Message):
     (GetCapabilities lists which have what).
     """
     timestep_spacing: Global___TimestepSpacing.ValueType
-    """Default: the model's own."""
+    """Default: the model's own. FIELDS_CONFLICT where the scheduler does not have it."""
     zero_terminal_snr: _builtins.bool
     """Rescale the schedule so that its end is pure noise (Lin et al. 2023, section 3.1); absent
     means as the model's own configuration says.
@@ -386,13 +392,13 @@ class SchedulerSettings(_message.Message):
 
     @_builtins.property
     def churn(self) -> Global___ChurnOptions:
-        """Of Euler and Heun."""
+        """Of Euler."""
 
     @_builtins.property
     def ddim(self) -> Global___DdimOptions: ...
     @_builtins.property
     def ancestral(self) -> Global___AncestralOptions:
-        """Of ancestral and stochastic samplers."""
+        """Of ancestral samplers and of TCD."""
 
     @_builtins.property
     def linear_multistep(self) -> Global___LinearMultistepOptions:
@@ -400,8 +406,9 @@ class SchedulerSettings(_message.Message):
 
     @_builtins.property
     def sigmas(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
-        """Noise levels instead of a spacing, falling, one per step; the last step goes to 0. Excludes
-        spacing and timestep_spacing. At most 150 elements. Range: 0 to 1000.
+        """Noise levels instead of a spacing, falling, above 0, one per step; the last step goes to 0,
+        which is not listed. Excludes spacing and timestep_spacing; steps must be as many, or absent.
+        Euler's alone. At most 150 elements. Range: 0 to 1000.
         """
 
     def __init__(
@@ -452,11 +459,12 @@ class GuidanceSettings(_message.Message):
     Range: 0 to 1. Default: 0.
     """
     start: _builtins.float
-    """Share of the steps before which it is off (Kynkäänniemi et al. 2024).
-    Range: 0 to 1. Default: 0.
+    """Share of the steps that are done before which it is off (Kynkäänniemi et al. 2024). Step k
+    of n, counted from 0, draws with the prompt alone, at half the work, where k / n is less than
+    start or (k + 1) / n is greater than end. Range: 0 to 1. Default: 0.
     """
     end: _builtins.float
-    """Share of the steps after which it is off; not before start. Range: 0 to 1. Default: 1."""
+    """Share of the steps after which it is off; not below start. Range: 0 to 1. Default: 1."""
     def __init__(
         self,
         *,

@@ -148,7 +148,7 @@ def test_the_full_text_draws_the_picture_again_and_names_no_path(work):
     )
     settings = json.loads(text)
     assert settings["seed"] == 42
-    assert settings["scheduler"]["scheduler"] == "EulerDiscreteScheduler"
+    assert settings["scheduler"]["scheduler"] == "euler_discrete"
     assert settings["prompt"] == work.settings.prompt
     assert str(work.place.path) not in text
     assert text.isascii()

@@ -10,15 +10,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from domains.errors import FailedPrecondition, Reason
+from domains.errors import Cancelled, FailedPrecondition, Reason
 from domains.inference.backends.lora_changes import whole_change
 from domains.inference.jobs import Companion
-from domains.inference.types import LoraWeight
+from domains.inference.types import LoraWeight, PrecisionMode
 from domains.model.backends.lora.endings import Algorithm
 from domains.model.types import ModelType
+from domains.session.types import StepFinished
 from domains.values import ModelPlace
 from tests.domains.inference.backends.conftest import MODEL
 from tests.domains.inference.backends.test_oracle import same
+from tests.fakes.jobs import Listener, changed
 
 SMALL = {"width": 128, "height": 128, "steps": 2}
 REFERENCE = {"width": 128, "height": 128, "num_inference_steps": 2}
@@ -156,6 +158,59 @@ def test_one_that_does_not_fit_is_refused_by_name_and_leaves_nothing(draw, tmp_p
         draw(**SMALL, **using((LINES, 1, 1), (path, 1, 1)))
     assert caught.value.reason is Reason.MODEL_INCOMPATIBLE
     assert draw(**SMALL).images[0].data == plain
+
+
+def test_one_that_is_cancelled_on_the_way_leaves_nothing(draw, engine, work, mixed):
+    """Neither in the networks nor in the prompts that are used again."""
+    size = {"width": 64, "height": 64, "steps": 3}
+    plain = draw(**size).images[0].data
+    using_it = using((mixed, 1, 1), (LINES, 1, 1))
+
+    def stop() -> None:
+        if any(isinstance(event, StepFinished) for event in heard.events):
+            raise Cancelled("stopped")
+
+    heard = Listener(stop)
+    with pytest.raises(Cancelled):
+        engine.generate(changed(work, **size, **using_it), heard)
+
+    hooks = [
+        module
+        for network in engine._model.networks.values()
+        for module in network.modules()
+        if module._forward_hooks
+    ]
+    assert hooks == []
+    assert draw(**size).images[0].data == plain
+
+
+def test_compiled_code_steps_aside_and_comes_back(draw, engine):
+    """Hooks would go unheard in it."""
+    size = {"width": 64, "height": 64, "steps": 1}
+    lined = draw(**size, **using((LINES, 1, 1))).images[0].data
+    block = engine._model.networks["unet"].mid_block
+    calls = []
+
+    def compiled(*arguments, **named):
+        calls.append(block)
+        return block._call_impl(*arguments, **named)
+
+    block._compiled_call_impl = compiled
+    try:
+        again = draw(**size, **using((LINES, 1, 1))).images[0].data
+        assert (again, calls) == (lined, [])
+        draw(**size)
+        assert calls == [block]
+    finally:
+        block._compiled_call_impl = None
+
+
+def test_they_work_in_the_fastest_precision_too(draw):
+    size = {"width": 64, "height": 64, "steps": 1, "precision": PrecisionMode.FASTEST}
+    plain = draw(**size)
+    lined = draw(**size, **using((LINES, 1, 1)))
+    assert lined.images[0].data != plain.images[0].data
+    assert torch.isfinite(lined.latents[0]).all()
 
 
 def test_a_file_that_changed_is_read_anew(draw, tmp_path, pipeline):

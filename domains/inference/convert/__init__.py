@@ -6,27 +6,49 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import (
     common_pb2,
+    conditioning_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
     model_info_pb2,
-    sampling_pb2,
 )
 from domains.conversions import (
+    MODEL_PARTS,
     EnumMap,
+    byte_figure,
     digest,
+    duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.sampling import (
+    SCHEDULERS,
+    guidance_from_proto,
+    guidance_to_proto,
+    scheduler_capability,
+    scheduler_from_proto,
+    scheduler_to_proto,
+    sdxl_from_proto,
+    sdxl_to_proto,
+)
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
+from domains.inference.core.statistics import Account, Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.picture.convert import FITS, image_from_proto, image_to_proto
+from domains.picture.convert import (
+    FITS,
+    image_from_proto,
+    image_to_proto,
+    preprocessor_from_proto,
+    preprocessor_to_proto,
+)
 from domains.picture.types import ResizeFit
 from domains.session.convert import (
     FORMATS,
@@ -41,7 +63,6 @@ from domains.session.convert import (
 )
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
-SCHEDULERS = EnumMap(types.Scheduler, sampling_pb2.Scheduler, "SCHEDULER_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
@@ -50,19 +71,7 @@ PRECISIONS = EnumMap(
     zero=types.PrecisionMode.OPEN,
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
-SPACINGS = EnumMap(
-    types.SigmaSpacing,
-    sampling_pb2.SigmaSpacing,
-    "SIGMA_SPACING_",
-    zero=types.SigmaSpacing.MODEL,
-)
-
-REFINER_MODES = EnumMap(
-    types.RefinerMode,
-    generation_pb2.RefinerMode,
-    "REFINER_MODE_",
-    zero=types.RefinerMode.HANDOVER,
-)
+KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
@@ -79,6 +88,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         image=image_from_proto(message.settings.image_to_image.image)
         if message.settings.HasField("image_to_image")
         else None,
+        controls=tuple(map(_control_input, message.settings.control_nets)),
         unbuilt=tuple(unbuilt),
     )
 
@@ -86,17 +96,22 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
 def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.GenerationSettings:
     """What a client asks for, unchecked; absent fields are left to their defaults."""
     output = message.output
+    scalars = scalars_from(message, types.GenerationSettings)
+    if message.scheduler.sigmas:
+        # One noise level for each, where nothing else is said.
+        scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
-        **scalars_from(message, types.GenerationSettings),
-        guidance=_guidance_from_proto(message.guidance),
-        scheduler=_scheduler_from_proto(message.scheduler),
-        sdxl=_sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
+        **scalars,
+        guidance=guidance_from_proto(message.guidance),
+        scheduler=scheduler_from_proto(message.scheduler),
+        sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
         else None,
+        control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
         output=OutputSettings(
@@ -106,60 +121,43 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
     )
 
 
-def _scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:
-    return types.SchedulerSettings(
-        scheduler=SCHEDULERS.optional_from_proto(message.scheduler),
-        spacing=SPACINGS.from_proto(message.spacing, types.SigmaSpacing.MODEL),
-        ddim=types.DdimOptions(**scalars_from(message.ddim, types.DdimOptions))
-        if message.HasField("ddim")
-        else None,
-    )
-
-
-def _guidance_from_proto(message: sampling_pb2.GuidanceSettings) -> types.GuidanceSettings:
-    return types.GuidanceSettings(**scalars_from(message, types.GuidanceSettings))
-
-
-def _guidance_to_proto(guidance: types.GuidanceSettings) -> sampling_pb2.GuidanceSettings:
-    return sampling_pb2.GuidanceSettings(**scalars_of(guidance, sampling_pb2.GuidanceSettings))
-
-
-def _sdxl_from_proto(message: generation_pb2.SdxlSettings) -> types.SdxlSettings:
-    refiner = message.refiner
-    return types.SdxlSettings(
-        **scalars_from(message, types.SdxlSettings),
-        refiner=types.Refiner(
-            **scalars_from(refiner, types.Refiner),
-            mode=REFINER_MODES.from_proto(refiner.mode, types.RefinerMode.HANDOVER),
-            guidance=_guidance_from_proto(refiner.guidance)
-            if refiner.HasField("guidance")
-            else None,
-        )
-        if message.HasField("refiner")
-        else None,
-    )
-
-
-def _sdxl_to_proto(settings: types.SdxlSettings) -> generation_pb2.SdxlSettings:
-    result = generation_pb2.SdxlSettings(**scalars_of(settings, generation_pb2.SdxlSettings))
-    refiner = settings.refiner
-    if refiner is not None:
-        result.refiner.CopyFrom(
-            generation_pb2.Refiner(
-                **scalars_of(refiner, generation_pb2.Refiner),
-                mode=REFINER_MODES.to_proto(refiner.mode),
-                guidance=None
-                if refiner.guidance is None
-                else _guidance_to_proto(refiner.guidance),
-            )
-        )
-    return result
-
-
 def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImage:
     return types.ImageToImage(
         **scalars_from(message, types.ImageToImage),
         fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
+    return types.ControlInput(
+        image_from_proto(message.image) if message.HasField("image") else None,
+        tuple(map(image_from_proto, message.images)),
+        image_from_proto(message.mask) if message.HasField("mask") else None,
+    )
+
+
+def _control_net_from_proto(
+    message: conditioning_pb2.ControlNetGuidance,
+) -> types.ControlNetGuidance:
+    return types.ControlNetGuidance(
+        **scalars_from(message, types.ControlNetGuidance),
+        preprocessor=preprocessor_from_proto(message.preprocessor),
+        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
+    )
+
+
+def _control_net_to_proto(
+    net: types.ControlNetGuidance,
+) -> conditioning_pb2.ControlNetGuidance:
+    return conditioning_pb2.ControlNetGuidance(
+        **scalars_of(net, conditioning_pb2.ControlNetGuidance),
+        image=image_to_proto(net.image),
+        preprocessor=None
+        if net.preprocessor is None
+        else preprocessor_to_proto(net.preprocessor),
+        fit=FITS.to_proto(net.fit),
+        mask=image_to_proto(net.mask),
+        images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
     )
 
 
@@ -176,7 +174,9 @@ def _is_set(message: Message, path: str) -> bool:
     """Whether the field at `path` asks for something this version does not do."""
     name, _, rest = path.partition(".")
     if rest:
-        return _is_set(getattr(message, name), rest)
+        value = getattr(message, name)
+        below = [value] if isinstance(value, Message) else value
+        return any(_is_set(each, rest) for each in below)
     if not any(field.name == name for field, _ in message.ListFields()):
         return False
     return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
@@ -184,14 +184,11 @@ def _is_set(message: Message, path: str) -> bool:
 
 def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.GenerationSettings:
     """Settings as a client would send them; None becomes absent."""
-    scheduler, output = settings.scheduler, settings.output
+    output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
-        guidance=_guidance_to_proto(settings.guidance),
-        scheduler=sampling_pb2.SchedulerSettings(
-            scheduler=SCHEDULERS.to_proto(scheduler.scheduler),
-            spacing=SPACINGS.to_proto(scheduler.spacing),
-        ),
+        guidance=guidance_to_proto(settings.guidance),
+        scheduler=scheduler_to_proto(settings.scheduler),
         precision=generation_pb2.Precision(
             mode=PRECISIONS.to_proto(settings.precision),
             vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
@@ -207,8 +204,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             weight=lora.weight,
             text_encoder_weight=lora.text_encoder_weight,
         )
-    if scheduler.ddim is not None:
-        result.scheduler.ddim.eta = scheduler.ddim.eta
+    result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
     if settings.image_to_image is not None:
         start = settings.image_to_image
         result.image_to_image.CopyFrom(
@@ -219,7 +215,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             )
         )
     if settings.sdxl is not None:
-        result.sdxl.CopyFrom(_sdxl_to_proto(settings.sdxl))
+        result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result
 
 
@@ -235,14 +231,24 @@ def verdict_to_proto(verdict: Verdict) -> inference_pb2.ValidateGenerationRespon
         queue_position=verdict.queue_position,
         failure=None if verdict.failure is None else failure_to_proto(verdict.failure),
         degradations=map(degradation_to_proto, verdict.degradations),
-        memory=common_pb2.ByteFigure(
-            quality=common_pb2.FIGURE_QUALITY_UNKNOWN,
-            source="no estimate is made in this version",
-        ),
     )
+    if verdict.forecast is not None:
+        _tell(verdict.forecast, result)
     if verdict.settings is not None:
         result.effective_settings.CopyFrom(settings_to_proto(verdict.settings))
     return result
+
+
+def _tell(forecast: Forecast, result: inference_pb2.ValidateGenerationResponse) -> None:
+    """What is expected of time and memory."""
+    result.memory.CopyFrom(byte_figure(forecast.memory))
+    result.available_memory.CopyFrom(byte_figure(forecast.available))
+    if forecast.seconds is not None:
+        result.estimated_duration.FromMicroseconds(round(forecast.seconds * 1_000_000))
+    if forecast.fits is not None:
+        result.fits = forecast.fits
+    for phase, needed in forecast.phases:
+        result.phase_memory.add(phase=PHASES.to_proto(phase), needed=byte_figure(needed))
 
 
 def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
@@ -259,12 +265,54 @@ def facts_to_proto(facts: types.GenerationFacts) -> event_pb2.GenerationFacts:
             for used in facts.models
         ],
         model_origin=ORIGINS.to_proto(facts.origin),
-        channels_last=facts.channels_last,
         software_versions=facts.software_versions,
+        computed=_computation(facts.computed),
+    )
+
+
+def _computation(computed: types.Computation) -> event_pb2.Computation:
+    return event_pb2.Computation(
+        channels_last=map(MODEL_PARTS.to_proto, computed.channels_last),
+        compiled=map(MODEL_PARTS.to_proto, computed.compiled),
+        recorded=map(MODEL_PARTS.to_proto, computed.recorded),
+        attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
+        attention_sliced=computed.attention_sliced,
+        vae_tiled=computed.vae_tiled,
     )
 
 
 REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
+
+
+def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
+    """What generations came to."""
+    return inference_pb2.GetInferenceStatisticsResponse(
+        completed_count=sum(one.completed for one in found.accounts),
+        failed_count=sum(one.failed for one in found.accounts),
+        cancelled_count=sum(one.cancelled for one in found.accounts),
+        image_count=sum(one.images for one in found.accounts),
+        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        since_time=timestamp(found.since),
+        by_model=map(_account_to_proto, found.accounts),
+        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+    )
+
+
+def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
+    return inference_pb2.InferenceStatistics(
+        device_id=account.device_id,
+        model_id=account.model_id,
+        since_time=timestamp(account.since),
+        completed_count=account.completed,
+        failed_count=account.failed,
+        cancelled_count=account.cancelled,
+        image_count=account.images,
+        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
+    )
+
+
+def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
 
 
 def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesResponse:
@@ -276,29 +324,14 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
             generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
             generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
         ],
-        schedulers=[
-            inference_pb2.SchedulerCapability(
-                scheduler=SCHEDULERS.to_proto(scheduler),
-                class_name=scheduler.value,
-                spacings=[
-                    SPACINGS.to_proto(spacing)
-                    for spacing in types.SigmaSpacing
-                    if spacing in scheduler.facts.spacings
-                    and spacing is not types.SigmaSpacing.MODEL
-                ],
-                options="ddim" if scheduler.facts.takes_eta else "",
-                stochastic=scheduler.facts.stochastic,
-                calls_per_step=scheduler.facts.calls_per_step,
-            )
-            for scheduler in found.schedulers
-        ],
+        schedulers=list(map(scheduler_capability, found.schedulers)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
         native_height=found.native_height,
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
             inference_pb2.FeatureAvailability(
-                feature=f"GenerationSettings.{feature.field}",
+                feature=feature.name,
                 available=False,
                 explanation=feature.explanation,
             )

@@ -11,81 +11,48 @@ from msgspec import Meta
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.sampling import (
+    OPTIONS,
+    AncestralOptions,
+    ChurnOptions,
+    DdimOptions,
+    GuidanceSettings,
+    LinearMultistepOptions,
+    Scheduler,
+    SchedulerFacts,
+    SchedulerSettings,
+    SigmaSpacing,
+    SolverAlgorithm,
+    SolverOptions,
+    TimestepSpacing,
+)
 from domains.limits import default_of
 from domains.model.types import ModelType
-from domains.picture.types import InputImage, PictureFile, ResizeFit
+from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
-from domains.values import ModelOrigin, OutputSettings, PartDataType
+from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
+
+# What comes from beside this module; what is defined here is public as well.
+__all__ = [
+    "OPTIONS",
+    "AncestralOptions",
+    "ChurnOptions",
+    "DdimOptions",
+    "GuidanceSettings",
+    "LinearMultistepOptions",
+    "Scheduler",
+    "SchedulerFacts",
+    "SchedulerSettings",
+    "SigmaSpacing",
+    "SolverAlgorithm",
+    "SolverOptions",
+    "TimestepSpacing",
+]
 
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
-
-
-class SigmaSpacing(Enum):
-    """How noise levels are spread over the steps."""
-
-    MODEL = "model"  # as the model's own scheduler configuration says
-    EVEN = "even"  # those of the timesteps, whatever that configuration says
-    KARRAS = "karras"
-    EXPONENTIAL = "exponential"
-    BETA = "beta"
-
-
-@dataclass(frozen=True)
-class SchedulerFacts:
-    """What is known about a scheduler; tests hold it against the library's classes.
-
-    `sampler_name` is what other programs call it. A `stochastic` one adds fresh noise at
-    every step, one that `takes_eta` as much as it is asked to. `calls_per_step` counts UNet
-    calls in a step as the user counts them. One that `reads_samples` works with models that
-    predict the picture itself.
-    """
-
-    sampler_name: str
-    spacings: frozenset[SigmaSpacing] = frozenset(SigmaSpacing)
-    stochastic: bool = False
-    takes_eta: bool = False
-    calls_per_step: int = 1
-    reads_samples: bool = True
-
-
-_PLAIN = frozenset({SigmaSpacing.MODEL, SigmaSpacing.EVEN})
-
-
-class Scheduler(Enum):
-    """The samplers, a row each; the value is the class name in diffusers."""
-
-    facts: SchedulerFacts
-
-    DPM_SOLVER_MULTISTEP = "DPMSolverMultistepScheduler", SchedulerFacts("DPM++ 2M")
-    DPM_SOLVER_SINGLESTEP = "DPMSolverSinglestepScheduler", SchedulerFacts("DPM++ 2S")
-    DDIM = "DDIMScheduler", SchedulerFacts("DDIM", _PLAIN, takes_eta=True)
-    EULER_DISCRETE = "EulerDiscreteScheduler", SchedulerFacts("Euler")
-    EULER_ANCESTRAL_DISCRETE = (
-        "EulerAncestralDiscreteScheduler",
-        SchedulerFacts("Euler a", _PLAIN, stochastic=True, reads_samples=False),
-    )
-    KDPM2_DISCRETE = (
-        "KDPM2DiscreteScheduler",
-        SchedulerFacts("DPM2", calls_per_step=2, reads_samples=False),
-    )
-    KDPM2_ANCESTRAL_DISCRETE = (
-        "KDPM2AncestralDiscreteScheduler",
-        SchedulerFacts("DPM2 a", stochastic=True, calls_per_step=2, reads_samples=False),
-    )
-    HEUN_DISCRETE = "HeunDiscreteScheduler", SchedulerFacts("Heun", calls_per_step=2)
-    LMS_DISCRETE = "LMSDiscreteScheduler", SchedulerFacts("LMS")
-    UNIPC_MULTISTEP = "UniPCMultistepScheduler", SchedulerFacts("UniPC")
-    DEIS_MULTISTEP = "DEISMultistepScheduler", SchedulerFacts("DEIS")
-
-    def __new__(cls, class_name: str, facts: SchedulerFacts) -> Scheduler:
-        """A member whose value is the class name alone."""
-        member = object.__new__(cls)
-        member._value_ = class_name
-        member.facts = facts
-        return member
 
 
 class Toggle(Enum):
@@ -104,30 +71,27 @@ class PrecisionMode(Enum):
     FASTEST = "fastest"  # the data type and layout this device measured as fastest
 
 
-class DdimOptions(Value, frozen=True):
-    """`eta` (0 to 1) is the share of fresh noise."""
+class ConditioningSize(Value, frozen=True):
+    """A size in pixels that a model is told."""
 
-    eta: Measure = default_of("DdimOptions.eta")
-
-
-class SchedulerSettings(Value, frozen=True):
-    """Without a `scheduler` it is the model's own. `ddim` is for DDIM alone."""
-
-    scheduler: Scheduler | None = None
-    spacing: SigmaSpacing = SigmaSpacing.MODEL
-    ddim: DdimOptions | None = None
+    width: Count = 0
+    height: Count = 0
 
 
-class GuidanceSettings(Value, frozen=True):
-    """How strongly prompts pull. A `scale` of at most 1 draws without a negative prompt."""
+class ConditioningPoint(Value, frozen=True):
+    """A point in pixels that a model is told."""
 
-    scale: Measure = default_of("GuidanceSettings.scale")
-    rescale: Measure = default_of("GuidanceSettings.rescale")
+    left: Count = 0
+    top: Count = 0
 
-    @property
-    def guided(self) -> bool:
-        """Whether every step also looks at the negative prompt."""
-        return self.scale > 1
+
+class SizeConditioning(Value, frozen=True):
+    """What an SDXL model is told about the picture (arXiv:2307.01952, section 2.2). A size that
+    is None is the drawn one, a point that is None the corner."""
+
+    original_size: ConditioningSize | None = None
+    target_size: ConditioningSize | None = None
+    crop_top_left: ConditioningPoint | None = None
 
 
 class RefinerMode(Enum):
@@ -161,13 +125,16 @@ class Refiner(Value, frozen=True):
 
 
 class SdxlSettings(Value, frozen=True):
-    """What only SDXL models have: prompts for their second text encoder, and a refiner.
+    """What only SDXL models have: prompts for their second text encoder, sizes, a refiner.
 
-    A prompt of None means the same as the first encoder's.
+    A prompt that is None is the first encoder's; without a `size` the model is told the drawn
+    one, without a `negative_size` the same for the negative prompt.
     """
 
     prompt_2: Prompt | None = None
     negative_prompt_2: Prompt | None = None
+    size: SizeConditioning | None = None
+    negative_size: SizeConditioning | None = None
     refiner: Refiner | None = None
 
 
@@ -189,6 +156,26 @@ class ImageToImage(Value, frozen=True):
     strength: Share = default_of("ImageToImage.strength")
     fit: ResizeFit = ResizeFit.STRETCH
     image: PictureFile | None = None
+
+
+class ControlNetGuidance(Value, frozen=True):
+    """A ControlNet and its share: how strongly it works, and between which shares of the steps.
+
+    In `guess_mode` it works on the half with the prompt alone. `image` is the control picture,
+    or `images` one for each picture drawn; `mask` is where it works. They are None or empty
+    until they were prepared.
+    """
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    preprocessor: ControlPreprocessor | None = None
+    conditioning_scale: Measure = default_of("ControlNetGuidance.conditioning_scale")
+    start: Share = default_of("ControlNetGuidance.start")
+    end: Share = default_of("ControlNetGuidance.end")
+    guess_mode: bool = False
+    fit: ResizeFit = ResizeFit.STRETCH
+    image: PictureFile | None = None
+    images: Annotated[tuple[PictureFile, ...], FEW] = ()
+    mask: PictureFile | None = None
 
 
 class GenerationSettings(Value, frozen=True):
@@ -217,6 +204,7 @@ class GenerationSettings(Value, frozen=True):
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
@@ -265,6 +253,48 @@ class UsedModel:
     sha256: str
 
 
+class AttentionKernel(Enum):
+    """What computes attention; torch chooses one for each call."""
+
+    MATH = "math"
+    FLASH = "flash"
+    MEMORY_EFFICIENT = "memory-efficient"
+    CUDNN = "cudnn"
+    OTHER = "other"
+
+
+class Computation(Value, frozen=True):
+    """By which of several ways a generation was really computed.
+
+    `channels_last`, `compiled` and `recorded` are parts whose tensors were laid out, which ran,
+    or whose calls were replayed, so.
+    `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
+    if it did for one picture.
+    """
+
+    channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
+    compiled: Annotated[tuple[ModelPart, ...], FEW] = ()
+    recorded: Annotated[tuple[ModelPart, ...], FEW] = ()
+    attention_kernels: Annotated[tuple[AttentionKernel, ...], FEW] = ()
+    attention_sliced: bool = False
+    vae_tiled: bool = False
+
+    def __or__(self, other: Computation) -> Computation:
+        """Every way of both, of two turns of one generation."""
+        return Computation(
+            _each_once(self.channels_last, other.channels_last),
+            _each_once(self.compiled, other.compiled),
+            _each_once(self.recorded, other.recorded),
+            _each_once(self.attention_kernels, other.attention_kernels),
+            self.attention_sliced or other.attention_sliced,
+            self.vae_tiled or other.vae_tiled,
+        )
+
+
+def _each_once(some: tuple[T, ...], others: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys((*some, *others)))
+
+
 @dataclass(frozen=True)
 class GenerationFacts:
     """What drew the pictures: settings with nothing left open, and what they ran on. `models`
@@ -273,16 +303,26 @@ class GenerationFacts:
     settings: GenerationSettings
     models: tuple[UsedModel, ...]
     data_types: tuple[PartDataType, ...]
-    channels_last: bool
+    computed: Computation
     origin: ModelOrigin
     software_versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ControlInput:
+    """The pictures of a ControlNet as a client names them."""
+
+    image: InputImage | None = None
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image. `unbuilt` names the fields that are set although
+    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
+    order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -292,4 +332,5 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

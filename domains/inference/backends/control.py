@@ -1,0 +1,189 @@
+"""ControlNets at work: what they add to the UNet's blocks while a picture forms.
+
+The formulas and their order are those of diffusers' pipelines (StableDiffusion(XL)ControlNet
+and their img2img), its `ControlNetModel` and its `MultiControlNetModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from domains.inference.backends.denoise import Conditioning
+from domains.inference.backends.encoding import read_levels
+from domains.inference.backends.loaded_network import LoadedNetwork
+from domains.inference.jobs import ControlPictures
+from domains.inference.types import ControlNetGuidance
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What is added to the outputs of a UNet's lower blocks and of its middle."""
+
+    blocks: list[torch.Tensor]
+    middle: torch.Tensor
+
+    def to(self, data_type: torch.dtype) -> Residuals:
+        """The same in another type."""
+        return Residuals(
+            [each.to(data_type) for each in self.blocks], self.middle.to(data_type)
+        )
+
+    def for_unet(self) -> dict[str, Any]:
+        """As arguments of diffusers' UNet."""
+        return {
+            "down_block_additional_residuals": self.blocks,
+            "mid_block_additional_residual": self.middle,
+        }
+
+    def plus(self, other: Residuals) -> Residuals:
+        """Those of two ControlNets."""
+        pairs = zip(self.blocks, other.blocks, strict=True)
+        return Residuals([one + two for one, two in pairs], self.middle + other.middle)
+
+    def each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Residuals:
+        """The same with all of them changed."""
+        return Residuals([change(each) for each in self.blocks], change(self.middle))
+
+
+@dataclass(frozen=True)
+class ControlNet:
+    """A loaded ControlNet, how it shall work, and its pictures."""
+
+    network: LoadedNetwork
+    guidance: ControlNetGuidance
+    pictures: ControlPictures
+
+    @property
+    def guesses(self) -> bool:
+        """Whether it works on the conditional half alone: always where it was trained to give
+        means over the whole picture."""
+        return self.guidance.guess_mode or bool(self._config.global_pool_conditions)
+
+    @property
+    def _config(self) -> Any:
+        return self.network.module.config
+
+    def works_in(self, call: int, calls: int) -> bool:
+        """Whether call number `call` of `calls` lies within its share of the steps."""
+        guidance = self.guidance
+        if guidance.conditioning_scale == 0:
+            return False
+        return call / calls >= guidance.start and (call + 1) / calls <= guidance.end
+
+    def image_for(self, index: int) -> torch.Tensor:
+        """The control picture of the picture `index`, on the device in the network's type:
+        `[1, 3, height, width]`, 0 to 1."""
+        images = self.pictures.images
+        image = read_levels(images[index if len(images) > 1 else 0])
+        # Not a plain copy: how the numbers lie in memory decides how they are rounded.
+        image = image.repeat_interleave(1, dim=0)
+        return image.to(device=self.network.device, dtype=self.network.numerics.data_type)
+
+    def mask(self) -> torch.Tensor | None:
+        """Where it works, float32 `[1, 1, height, width]` on the device; None: everywhere."""
+        if self.pictures.mask is None:
+            return None
+        return read_levels(self.pictures.mask)[:, :1].to(self.network.device)
+
+    def residuals(
+        self,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+        image: torch.Tensor,
+    ) -> Residuals:
+        """Call it once, for a sample as the UNet gets it; `image` is of the same batch."""
+        data_type = self.network.numerics.data_type
+        blocks, middle = self.network.module(
+            sample.to(data_type),
+            timestep,
+            encoder_hidden_states=conditioning.hidden_states.to(data_type),
+            controlnet_cond=image,
+            conditioning_scale=self.guidance.conditioning_scale,
+            guess_mode=self.guesses,
+            added_cond_kwargs=conditioning.added or None,
+            return_dict=False,
+        )
+        return Residuals(list(blocks), middle)
+
+
+@dataclass(frozen=True)
+class _Share:
+    net: ControlNet
+    image: torch.Tensor
+    mask: torch.Tensor | None
+    masks: dict[torch.Size, torch.Tensor] = field(default_factory=dict)
+
+    def residuals(
+        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
+    ) -> Residuals:
+        if not conditioning.guided:
+            found = self.net.residuals(sample, timestep, conditioning, self.image)
+        elif self.net.guesses:
+            half, with_prompt = sample.chunk(2)[1], conditioning.prompt_alone()
+            found = self.net.residuals(half, timestep, with_prompt, self.image)
+            found = found.each(lambda one: torch.cat([torch.zeros_like(one), one]))
+        else:
+            both = torch.cat([self.image] * 2)
+            found = self.net.residuals(sample, timestep, conditioning, both)
+        return found if self.mask is None else found.each(self._masked)
+
+    def _masked(self, residual: torch.Tensor) -> torch.Tensor:
+        """Less of it where the mask is dark, each of whose pixels there is the mean of many."""
+        size = residual.shape[-2:]
+        if size not in self.masks:
+            assert self.mask is not None
+            self.masks[size] = functional.interpolate(self.mask, size=size, mode="area")
+        return residual * self.masks[size].to(residual.dtype)
+
+
+class Control:
+    """The ControlNets of one picture.
+
+    Args:
+        nets: In the order in which they are added up.
+        index: Which picture is drawn.
+        data_type: What the UNet computes in.
+        check_stop: Called before each of them; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        nets: Sequence[ControlNet],
+        index: int,
+        data_type: torch.dtype,
+        check_stop: Callable[[], None],
+    ) -> None:
+        self._shares = tuple(_Share(net, net.image_for(index), net.mask()) for net in nets)
+        self._data_type = data_type
+        self._check_stop = check_stop
+
+    def __call__(
+        self,
+        call: int,
+        calls: int,
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+    ) -> dict[str, Any]:
+        """What the UNet gets beside its usual inputs in call number `call` of `calls`.
+
+        Args:
+            call: From 0.
+            calls: Of the picture, skipped steps not counted.
+            sample: float32 `[batch, channels, height, width]`, scaled for the timestep.
+            timestep: One number.
+            conditioning: Of the same batch.
+        """
+        total: Residuals | None = None
+        for share in self._shares:
+            if share.net.works_in(call, calls):
+                self._check_stop()
+                found = share.residuals(sample, timestep, conditioning)
+                total = found if total is None else total.plus(found)
+        return {} if total is None else total.to(self._data_type).for_unet()

@@ -1,0 +1,173 @@
+"""An unfinished picture as values, and as a file."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from msgspec import Meta
+
+from domains.codec import FEW, Count, Malformed, Sha256, Value, decode, encode
+from domains.private_folders import prepare
+from domains.regular_files import TooLong, read_regular
+from domains.whole_files import whole_file
+
+MOST_BYTES = 256 * 1024 * 1024
+"""Of a kept picture. Latents of the largest one are a megabyte; a scheduler keeps a handful."""
+_MARK = b"deviceops paused 1\n"
+_DIGEST_BYTES = 32
+_CPU = torch.device("cpu")
+_TYPES = {
+    str(kind).removeprefix("torch."): kind
+    for kind in (
+        *(torch.float32, torch.float64, torch.float16, torch.bfloat16),
+        *(torch.int64, torch.int32, torch.uint8, torch.bool),
+    )
+}
+
+Dimension = Annotated[int, Meta(ge=0, le=2**31)]
+
+
+class NotKept(Exception):
+    """A picture cannot be kept, or what was kept is no good; the text says why."""
+
+
+class KeptTensor(Value, frozen=True):
+    """A tensor's numbers in the order of its shape, and whether it was on the device."""
+
+    data_type: Annotated[str, Meta(max_length=16)]
+    shape: Annotated[tuple[Dimension, ...], Meta(max_length=8)]
+    on_device: bool
+    data: Annotated[bytes, Meta(max_length=MOST_BYTES)]
+
+    def __post_init__(self) -> None:
+        kind = _TYPES.get(self.data_type)
+        if kind is None or len(self.data) != math.prod(self.shape) * kind.itemsize:
+            raise ValueError("a tensor has the bytes of its type and shape")
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> KeptTensor:
+        """The numbers of `tensor`.
+
+        Raises:
+            NotKept: They are of a type that is not kept.
+        """
+        name = str(tensor.dtype).removeprefix("torch.")
+        if name not in _TYPES:
+            raise NotKept(f"its scheduler holds numbers of the type {name}")
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        return cls(
+            name,
+            tuple(tensor.shape),
+            tensor.device.type != _CPU.type,
+            flat.view(torch.uint8).numpy().tobytes(),
+        )
+
+    def tensor(self, device: torch.device) -> torch.Tensor:
+        """The tensor again: on `device` if it was on one, else on the CPU."""
+        kind = _TYPES[self.data_type]
+        flat = torch.empty(0, dtype=kind)
+        if self.data:
+            flat = torch.frombuffer(bytearray(self.data), dtype=kind)
+        return flat.reshape(self.shape).to(device if self.on_device else _CPU)
+
+
+class KeptList(Value, frozen=True):
+    """A list of what a scheduler holds."""
+
+    items: Annotated[tuple[Kept, ...], Meta(max_length=10_000)]
+
+
+Kept = None | bool | int | float | str | KeptTensor | KeptList
+
+
+class KeptLoop(Value, frozen=True):
+    """A denoising loop after `calls` calls of the UNet, `steps` steps as the user counts them.
+
+    Without a `scheduler`'s state it is finished.
+    """
+
+    calls: Count
+    steps: Count
+    latents: KeptTensor
+    generator: KeptTensor
+    scheduler: Annotated[dict[str, Kept], Meta(max_length=256)] | None = None
+
+
+class KeptPicture(Value, frozen=True):
+    """An unfinished picture of the work with that fingerprint.
+
+    `widened` is whether its UNet computes in float32 because it had overflowed.
+    """
+
+    fingerprint: Sha256
+    image_index: Count
+    widened: bool
+    loops: Annotated[tuple[KeptLoop, ...], FEW]
+
+
+def kept(value: object) -> Kept:
+    """What a scheduler holds, as a value.
+
+    Raises:
+        NotKept: It is of a kind that is not kept.
+    """
+    if isinstance(value, torch.Tensor):
+        return KeptTensor.of(value)
+    if isinstance(value, list | tuple):
+        return KeptList(tuple(kept(item) for item in value))
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise NotKept(f"its scheduler holds a {type(value).__name__}")
+
+
+def plain(value: Kept, device: torch.device) -> Any:
+    """The inverse of `kept`; lists and tuples come back as lists."""
+    if isinstance(value, KeptTensor):
+        return value.tensor(device)
+    if isinstance(value, KeptList):
+        return [plain(item, device) for item in value.items]
+    return value
+
+
+def write_picture(path: Path, picture: KeptPicture) -> None:
+    """Have the picture at `path`; when it raises, what lay there before is there still.
+
+    Raises:
+        NotKept: It is too large, or the disk refuses.
+    """
+    body = encode(picture)
+    if len(body) > MOST_BYTES:
+        raise NotKept(f"it has {len(body)} bytes")
+    try:
+        prepare(path.parent)
+        with whole_file(path) as file:
+            file.write(_MARK + hashlib.sha256(body).digest() + body)
+    except OSError as error:
+        raise NotKept(f"its file cannot be written: {error.strerror}") from error
+
+
+def read_picture(path: Path, fingerprint: str, image_index: int) -> KeptPicture:
+    """The picture at `path`, which must be that of this work.
+
+    Raises:
+        NotKept: There is none, it is damaged, or that of other work or of another picture.
+    """
+    start = len(_MARK) + _DIGEST_BYTES
+    try:
+        content = read_regular(path, start + MOST_BYTES)
+    except (OSError, TooLong) as error:
+        raise NotKept("its file is gone, or is not one that was written here") from error
+    body = content[start:]
+    if content[:start] != _MARK + hashlib.sha256(body).digest():
+        raise NotKept("its file is damaged")
+    try:
+        picture = decode(KeptPicture, body)
+    except Malformed as error:
+        raise NotKept("its file is damaged") from error
+    if (picture.fingerprint, picture.image_index) != (fingerprint, image_index):
+        raise NotKept("its file is that of another picture, or of other models")
+    return picture

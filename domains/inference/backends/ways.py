@@ -1,0 +1,91 @@
+"""By which ways the pictures of a generation were really computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from domains.inference.backends.attention_kernels import Watched
+from domains.inference.backends.compilation import is_compiled
+from domains.inference.backends.device import data_type_of
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.parts import Parts
+from domains.inference.types import AttentionKernel, Computation
+from domains.values import Degradation, DegradationKind, ModelPart, PartDataType
+
+_DENOISER, _VAE = ModelPart.DENOISER, ModelPart.VAE
+
+
+@dataclass
+class Ways:
+    """Notes what each picture is computed by, as it is."""
+
+    model: LoadedModel
+    parts: Parts
+    _replays: int = field(init=False)
+    _types: dict[PartDataType, None] = field(default_factory=dict)
+    _channels_last: dict[ModelPart, None] = field(default_factory=dict)
+    _compiled: dict[ModelPart, None] = field(default_factory=dict)
+    _kernels: dict[AttentionKernel, None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._replays = self.model.graphs.replays
+        # A model that gives way to its refiner has lost them by the time a picture is out.
+        self._others = [
+            each for each in self.model.data_types() if each.part not in (_DENOISER, _VAE)
+        ]
+
+    def denoiser(self, shape: tuple[int, ...]) -> Any:
+        """The UNet, to be called with latents of that shape; noted as it is now."""
+        model, unet = self.model, self.model.unet_call()
+        self._note(_DENOISER, model.unet_numerics.data_type, model.unet_numerics.channels_last)
+        if is_compiled(model.networks["unet"]):
+            self._compiled.setdefault(_DENOISER)
+            return unet
+        key = (model.unet_numerics, model.plain_attention is None, shape)
+        known = model.attention_kernels.get(key)
+        if known is not None:
+            self._kernels |= dict.fromkeys(known)
+            return unet
+
+        def tell(seen: Iterable[AttentionKernel]) -> None:
+            model.attention_kernels[key] = tuple(seen)
+            self._kernels |= dict.fromkeys(seen)
+
+        return Watched(unet, tell)
+
+    def picture_types(self) -> tuple[PartDataType, ...]:
+        """What the parts compute in now that a picture has gone through them; noted."""
+        numerics = self.parts.vae.numerics
+        self._note(_VAE, numerics.data_type, numerics.channels_last)
+        denoiser = [each for each in self._types if each.part is _DENOISER]
+        vae = PartDataType(_VAE, data_type_of(numerics.data_type))
+        self._types |= dict.fromkeys(self._others)
+        return (denoiser[-1], vae, *self._others)
+
+    def data_types(self) -> tuple[PartDataType, ...]:
+        """What the parts computed in, part by part."""
+        order = list(ModelPart)
+        return tuple(sorted(self._types, key=lambda each: order.index(each.part)))
+
+    def computed(self, degradations: Iterable[Degradation]) -> Computation:
+        """The rest of it; `degradations` are those of the whole generation."""
+        kinds = {each.kind for each in degradations}
+        return Computation(
+            channels_last=tuple(self._channels_last),
+            compiled=tuple(self._compiled),
+            recorded=(_DENOISER,) if self.model.graphs.replays > self._replays else (),
+            attention_kernels=tuple(self._kernels),
+            attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
+            vae_tiled=DegradationKind.VAE_TILED in kinds,
+        )
+
+    def _note(self, part: ModelPart, data_type: torch.dtype, channels_last: bool) -> None:
+        each = PartDataType(part, data_type_of(data_type))
+        self._types.pop(each, None)  # the latest comes last
+        self._types[each] = None
+        if channels_last:
+            self._channels_last.setdefault(part)

@@ -1,0 +1,41 @@
+"""A UNet that computes in float32 for once, because a lower type overflowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import torch
+
+from domains.inference.backends.compilation import without_compiled_code
+from domains.inference.backends.device import Numerics
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.precision import apply
+from domains.inference.backends.second_try import with_room
+
+
+def can_widen(model: LoadedModel) -> bool:
+    """Whether the UNet computes in a type that has less room than float32."""
+    return model.unet_numerics.data_type is not torch.float32
+
+
+@contextmanager
+def in_float32(model: LoadedModel) -> Iterator[None]:
+    """Have the UNet compute in float32 inside; its weights are the same bits afterwards.
+
+    Every number of a lower type is one of float32 too: there and back changes none.
+
+    Raises:
+        Exception: As torch raises it, when there is no memory for it.
+    """
+    unet, before = model.networks["unet"], model.unet_numerics
+    wide = Numerics(torch.float32, before.channels_last)
+    try:
+        with without_compiled_code(unet):
+            with_room(partial(apply, unet, wide), model.make_room)
+            model.unet_numerics = wide
+            yield
+    finally:
+        apply(unet, before)
+        model.unet_numerics = before

@@ -1,0 +1,151 @@
+"""ControlNets of a generation: their rules, and their pictures before the work is accepted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from domains import checks
+from domains.errors import FieldViolation, Reason
+from domains.inference.jobs import ControlPictures
+from domains.inference.ports import PicturePreparer
+from domains.inference.types import (
+    ControlInput,
+    ControlNetGuidance,
+    GenerationRequest,
+    GenerationSettings,
+)
+from domains.limits import LIMITS, default_of
+from domains.picture.core import KeptPicture, check_preprocessor
+from domains.picture.types import Canvas, ControlPreprocessor, GreyOptions, InputImage
+
+_FIELD = "control_nets"
+_NUMBERS = ("conditioning_scale", "start", "end")
+_ONE = int(default_of("GenerationSettings.image_count"))
+_GREY = ControlPreprocessor(GreyOptions())
+
+
+@dataclass(frozen=True)
+class PreparedControls:
+    """Settings that tell which pictures were used, the pictures for the job, and what keeps
+    their files."""
+
+    settings: GenerationSettings
+    pictures: tuple[ControlPictures, ...]
+    kept: tuple[KeptPicture, ...]
+
+
+def check_control_nets(request: GenerationRequest, path: str) -> Iterator[FieldViolation]:
+    """Every rule that a request's ControlNets break, whatever they are; `path` is where its
+    settings stand."""
+    settings = request.settings
+    limit = LIMITS[f"GenerationSettings.{_FIELD}"]
+    yield from _found(checks.elements(f"{path}.{_FIELD}", len(settings.control_nets), limit))
+    pairs = zip(settings.control_nets, request.controls, strict=True)
+    for index, (net, pictures) in enumerate(pairs):
+        field = f"{path}.{_FIELD}[{index}]"
+        yield from _check(net, field)
+        yield from _check_pictures(pictures, settings, field)
+        if net.guess_mode and not settings.guidance.guided:
+            yield FieldViolation(
+                f"{field}.guess_mode",
+                Reason.FIELDS_CONFLICT,
+                "Needs a guidance scale above 1: it works by the difference that guidance "
+                "makes.",
+            )
+
+
+async def prepare_controls(
+    pictures: PicturePreparer,
+    request: GenerationRequest,
+    settings: GenerationSettings,
+    size: tuple[int, int],
+) -> PreparedControls:
+    """Have every control picture decoded in the size that is drawn.
+
+    Raises:
+        DomainError: As `PicturePreparer.prepare`, by field.
+    """
+    canvas = Canvas(*size)
+    kept: list[KeptPicture] = []
+
+    async def prepare(
+        image: InputImage, field: str, net: ControlNetGuidance, how: ControlPreprocessor | None
+    ) -> KeptPicture:
+        found = await pictures.prepare(image, field, canvas, net.fit, how)
+        kept.append(found)
+        return found
+
+    nets, controls = [], []
+    pairs = zip(settings.control_nets, request.controls, strict=True)
+    for index, (net, named) in enumerate(pairs):
+        field = f"settings.{_FIELD}[{index}]"
+        single = mask = None
+        if named.image is not None:
+            single = await prepare(named.image, f"{field}.image", net, net.preprocessor)
+        many = [
+            await prepare(image, f"{field}.images[{k}]", net, net.preprocessor)
+            for k, image in enumerate(named.images)
+        ]
+        if named.mask is not None:
+            mask = await prepare(named.mask, f"{field}.mask", net, _GREY)
+        nets.append(
+            replace(
+                net,
+                image=None if single is None else single.file,
+                images=tuple(each.file for each in many),
+                mask=None if mask is None else mask.file,
+            )
+        )
+        controls.append(
+            ControlPictures(
+                tuple(each.prepared for each in ([single] if single else many)),
+                None if mask is None else mask.prepared,
+            )
+        )
+    return PreparedControls(
+        replace(settings, control_nets=tuple(nets)), tuple(controls), tuple(kept)
+    )
+
+
+def _check(net: ControlNetGuidance, field: str) -> Iterator[FieldViolation]:
+    for name in _NUMBERS:
+        limit = LIMITS[f"ControlNetGuidance.{name}"]
+        yield from _found(checks.number(f"{field}.{name}", getattr(net, name), limit))
+    if net.end < net.start:
+        yield FieldViolation(
+            f"{field}.end", Reason.FIELDS_CONFLICT, "Must not be before start."
+        )
+    if net.preprocessor is not None:
+        yield from check_preprocessor(net.preprocessor, f"{field}.preprocessor")
+
+
+def _check_pictures(
+    pictures: ControlInput, settings: GenerationSettings, field: str
+) -> Iterator[FieldViolation]:
+    limit = LIMITS["ControlNetGuidance.images"]
+    yield from _found(checks.elements(f"{field}.images", len(pictures.images), limit))
+    if pictures.image is not None and pictures.images:
+        yield FieldViolation(
+            f"{field}.images", Reason.FIELDS_CONFLICT, "Set image or images, not both."
+        )
+    if pictures.image is None and not pictures.images:
+        yield FieldViolation(
+            f"{field}.image",
+            Reason.REQUIRED_FIELD_MISSING,
+            "Must hold the control picture, or images one for each picture drawn.",
+        )
+    count = len(settings.seeds) or settings.image_count or _ONE
+    if pictures.images and len(pictures.images) != count:
+        yield FieldViolation(
+            f"{field}.images",
+            Reason.FIELDS_CONFLICT,
+            f"Must have one picture for each that is drawn: {count}.",
+        )
+
+
+def _found(violation: FieldViolation | None) -> Iterator[FieldViolation]:
+    if violation is not None:
+        yield violation

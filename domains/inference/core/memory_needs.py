@@ -1,0 +1,65 @@
+"""What a generation takes of a device's memory in each of its phases, from shapes alone.
+
+The factors are the most that is alive at once of a network's largest tensors, counted over the
+networks' calls in diffusers with attention that keeps no matrix of weights: `bench.estimates`
+counts them again, and compares what is told here with what a device measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from domains.inference.types import GenerationSettings, Toggle
+from domains.model.core.room import picture_bytes
+from domains.model.types import Component, Model
+from domains.session.types import Phase
+
+FULL, HALF = 4, 2
+"""Bytes of a number."""
+# Times the UNet's first channels at full size: its feed-forward networks, where the first block
+# attends, and its skipped connections, where it does not.
+STEP_ATTENDING, STEP_PLAIN = 26, 16
+# Times the VAE's first channels at the picture's size.
+ENCODE = 5
+_PIXELS_PER_LATENT = 8
+_TILE_PIXELS = 512
+
+
+def phase_bytes(
+    model: Model, vae: Model, settings: GenerationSettings, *, number: int
+) -> Mapping[Phase, int]:
+    """What each phase takes beside the weights, of those in which networks work.
+
+    Args:
+        model: Draws.
+        vae: Has the VAE that is used; the same one, as a rule.
+        settings: Resolved.
+        number: Bytes of one number on the device, HALF or FULL.
+    """
+    width, height = settings.size
+    needs: dict[Phase, int] = {Phase.ENCODING_TEXT: 0}
+    unet, autoencoder = _part(model.components, "unet"), _part(vae.components, "vae")
+    if autoencoder is not None and autoencoder.widths:
+        its = FULL if autoencoder.full_precision else number
+        edge = _TILE_PIXELS if settings.vae_tiling is Toggle.ON else max(width, height)
+        wide, high = min(width, edge), min(height, edge)
+        if settings.image_to_image is not None:
+            first = autoencoder.widths[0]
+            needs[Phase.PREPARING_INPUT] = ENCODE * first * wide * high * its
+        last = autoencoder.widths[:2][-1]
+        needs[Phase.DECODING] = picture_bytes(last, wide, high, its)
+    if unet is not None and unet.widths:
+        latents = (width // _PIXELS_PER_LATENT) * (height // _PIXELS_PER_LATENT)
+        batch = 2 if settings.guidance.guided else 1
+        factor = STEP_ATTENDING if unet.attends_at_full_size else STEP_PLAIN
+        needs[Phase.DENOISING] = factor * unet.widths[0] * latents * batch * number
+    return needs
+
+
+def _part(components: Sequence[Component], name: str) -> Component | None:
+    """The network of that name; a file of one network alone calls it as it likes."""
+    shaped = [part for part in components if part.widths]
+    named = [part for part in shaped if part.name == name]
+    if named:
+        return named[0]
+    return shaped[0] if len(components) == 1 and shaped else None

@@ -1,0 +1,221 @@
+"""Counts and times of generations by device and model. They outlive the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Annotated
+
+from msgspec import Meta
+from msgspec.structs import replace
+
+from domains.clock import Clock
+from domains.codec import ModelId, Moment, Name, Seconds, Value
+from domains.device.core import facts as kept
+from domains.device.ports import FactsStore
+from domains.inference.ports import Devices, Models
+from domains.session.core.session import Session
+from domains.session.types import (
+    Completed,
+    Phase,
+    SessionState,
+    StepFinished,
+    TextEncoded,
+)
+
+_KEY = "inference.statistics"
+_WINDOW = 128
+"""How many of the newest times percentiles are taken of."""
+_MOST_KEPT = 64
+"""Pairs of device and model; beyond it the one used longest ago is forgotten."""
+
+_Total = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class Timed(Enum):
+    """What is timed; the values are the contract's names."""
+
+    QUEUE = "queue"
+    LOAD = "load"
+    ENCODE_TEXT = "encode_text"
+    PREPARE_INPUT = "prepare_input"
+    STEP = "step"
+    DECODE = "decode"
+    ENCODE_IMAGE = "encode_image"
+    CANCEL = "cancel"
+
+
+_ONCE = {
+    Timed.LOAD: Phase.LOADING_MODEL,
+    Timed.ENCODE_TEXT: Phase.ENCODING_TEXT,
+    Timed.PREPARE_INPUT: Phase.PREPARING_INPUT,
+}
+_PER_PICTURE = {Timed.DECODE: Phase.DECODING, Timed.ENCODE_IMAGE: Phase.ENCODING_IMAGE}
+
+
+class Durations(Value, frozen=True):
+    """How often something happened, how long it took in all, and the newest times, the newest
+    last; in seconds."""
+
+    count: _Total = 0
+    total: Seconds = 0.0
+    newest: Annotated[tuple[Seconds, ...], Meta(max_length=_WINDOW)] = ()
+
+    def with_time(self, seconds: float) -> Durations:
+        """The same with one more."""
+        newest = (*self.newest, seconds)[-_WINDOW:]
+        return Durations(self.count + 1, self.total + seconds, newest)
+
+    def and_of(self, other: Durations) -> Durations:
+        """Both together; of the newest times of each as many as there is room for."""
+        mine, theirs = self.newest, other.newest
+        if len(mine) + len(theirs) > _WINDOW:
+            least = min(len(mine), len(theirs), _WINDOW // 2)
+            mine = mine[-max(least, _WINDOW - len(theirs)) :]
+            theirs = theirs[-max(least, _WINDOW - len(mine)) :]
+        return Durations(self.count + other.count, self.total + other.total, mine + theirs)
+
+
+class Account(Value, frozen=True):
+    """What generations with a model on a device came to, from the first that ended on."""
+
+    device_id: Name
+    model_id: ModelId
+    since: Moment
+    completed: _Total = 0
+    failed: _Total = 0
+    cancelled: _Total = 0
+    images: _Total = 0
+    text_cache_hits: _Total = 0
+    times: Annotated[Mapping[Timed, Durations], Meta(max_length=len(Timed))] = {}
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Sums over accounts, and those accounts, the one used last first."""
+
+    accounts: tuple[Account, ...] = ()
+
+    @property
+    def since(self) -> datetime | None:
+        """When the first of them ended."""
+        return min((one.since for one in self.accounts), default=None)
+
+    def of(self, timed: Timed) -> Durations:
+        """The times of all."""
+        total = Durations()
+        for account in self.accounts:
+            total = total.and_of(account.times.get(timed, Durations()))
+        return total
+
+
+class StatisticsKeeper:
+    """Learns from every generation that ends.
+
+    Args:
+        facts: Keeps the accounts. It is read at first need.
+        clock: The time.
+    """
+
+    def __init__(self, facts: FactsStore, clock: Clock) -> None:
+        self._facts = facts
+        self._clock = clock
+        self._read: OrderedDict[tuple[str, str], Account] | None = None
+        self._changed = False
+
+    def note(self, session: Session) -> None:
+        """A generation has ended."""
+        key = (session.device_id, session.model_id)
+        account = self._accounts.get(key) or Account(*key, since=self._clock.wall())
+        times = dict(account.times)
+        for timed, seconds in _times_of(session):
+            times[timed] = times.get(timed, Durations()).with_time(seconds)
+        entries = session.log.entries()
+        state = session.state
+        self._accounts[key] = replace(
+            account,
+            completed=account.completed + (state is SessionState.COMPLETED),
+            failed=account.failed + (state is SessionState.FAILED),
+            cancelled=account.cancelled + (state is SessionState.CANCELLED),
+            images=account.images + len(session.images),
+            text_cache_hits=account.text_cache_hits + entries.count(TextEncoded(cached=True)),
+            times=times,
+        )
+        self._accounts.move_to_end(key)
+        if len(self._accounts) > _MOST_KEPT:
+            self._accounts.popitem(last=False)
+        self._changed = True
+
+    def accounts(self, device_id: str, model_id: str) -> tuple[Account, ...]:
+        """Those of a device and a model, "" for any, the one used last first."""
+        return tuple(
+            one
+            for one in reversed(self._accounts.values())
+            if device_id in ("", one.device_id) and model_id in ("", one.model_id)
+        )
+
+    async def save(self) -> None:
+        """Have what is new outlive the server; nothing where nothing is. To be called now and
+        then, and at the end."""
+        if self._changed:
+            self._changed = False
+            accounts = tuple(self._accounts.values())
+            await asyncio.to_thread(kept.note, self._facts, _KEY, accounts)
+
+    @property
+    def _accounts(self) -> OrderedDict[tuple[str, str], Account]:
+        if self._read is None:
+            kind = Annotated[tuple[Account, ...], Meta(max_length=_MOST_KEPT)]
+            stored = kept.recall(self._facts, _KEY, kind) or ()
+            self._read = OrderedDict(((one.device_id, one.model_id), one) for one in stored)
+        return self._read
+
+
+class StatisticsInquiry:
+    """Answers what generations came to.
+
+    Args:
+        keeper: Has learned it.
+        devices: Knows devices by other names too.
+        models: Knows models of which nothing was learned.
+    """
+
+    def __init__(self, keeper: StatisticsKeeper, devices: Devices, models: Models) -> None:
+        self._keeper = keeper
+        self._devices = devices
+        self._models = models
+
+    async def describe(self, device_id: str, model_id: str) -> Statistics:
+        """Of a device and a model, "" for all. What has gone since is told as well.
+
+        Raises:
+            NotFound: DEVICE_NOT_FOUND or MODEL_NOT_FOUND: there is none, and was none.
+            DomainError: The device or the model cannot be used, and never was.
+        """
+        if device_id and not self._keeper.accounts(device_id, ""):
+            device_id = (await self._devices.resolve(device_id)).device_id
+        if model_id and not self._keeper.accounts("", model_id):
+            model_id = (await self._models.resolve(model_id)).model_id
+        return Statistics(self._keeper.accounts(device_id, model_id))
+
+
+def _times_of(session: Session) -> Iterator[tuple[Timed, float]]:
+    if session.stop_seconds is not None:
+        yield Timed.CANCEL, session.stop_seconds
+    for entry in session.log.entries():
+        if isinstance(entry, StepFinished) and entry.seconds:
+            yield Timed.STEP, entry.seconds
+    end = session.log.terminal
+    if not isinstance(end, Completed):
+        return
+    yield Timed.QUEUE, session.waited_seconds
+    for timed, phase in _ONCE.items():
+        if end.timings.get(phase):
+            yield timed, end.timings[phase]
+    for timed, phase in _PER_PICTURE.items():
+        for _ in session.images:
+            yield timed, end.timings.get(phase, 0.0) / len(session.images)

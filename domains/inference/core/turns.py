@@ -1,0 +1,63 @@
+"""What a generation keeps from one turn of its session to the next."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TypeVar
+
+from msgspec import structs
+
+from domains.inference.jobs import (
+    GenerationJob,
+    GenerationReport,
+    PausedGeneration,
+    Timings,
+)
+from domains.inference.ports import PausedFiles
+
+_Report = TypeVar("_Report", GenerationReport, PausedGeneration)
+_Item = TypeVar("_Item")
+
+
+class Turns:
+    """The turns of one generation, of which each goes on where the one before it paused.
+
+    The file of its unfinished picture goes when nobody holds this any more.
+
+    Args:
+        files: Where unfinished pictures lie.
+    """
+
+    def __init__(self, files: PausedFiles) -> None:
+        self._file = files.new()
+        self._before = PausedGeneration(Timings())
+        weakref.finalize(self, files.remove, self._file)
+
+    def next(self, job: GenerationJob, finished: int) -> GenerationJob:
+        """The job of the next turn, with so many finished pictures."""
+        kept = self._before.kept_steps
+        return structs.replace(
+            job, first_image=finished, paused_file=self._file, kept_steps=kept
+        )
+
+    def note(self, report: PausedGeneration) -> None:
+        """A turn has ended with a pause."""
+        self._before = self._with(report)
+
+    def whole(self, report: GenerationReport) -> GenerationReport:
+        """The last turn's report, for all of them."""
+        return self._with(report)
+
+    def _with(self, report: _Report) -> _Report:
+        before = self._before
+        return structs.replace(
+            report,
+            timings=before.timings + report.timings,
+            degradations=_each_once(before.degradations, report.degradations),
+            data_types=_each_once(before.data_types, report.data_types),
+            computed=before.computed | report.computed,
+        )
+
+
+def _each_once(some: tuple[_Item, ...], others: tuple[_Item, ...]) -> tuple[_Item, ...]:
+    return tuple(dict.fromkeys((*some, *others)))

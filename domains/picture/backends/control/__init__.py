@@ -1,0 +1,1 @@
+"""Control pictures out of ordinary ones: numpy and Pillow, no weights."""

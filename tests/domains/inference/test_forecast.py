@@ -1,0 +1,206 @@
+"""What is told of time and memory before a generation is begun."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from msgspec import structs
+
+from domains.device.types import LoadedComponent
+from domains.errors import DomainError, Reason, ResourceExhausted
+from domains.inference import convert
+from domains.inference.core.memory_needs import ENCODE, STEP_PLAIN, phase_bytes
+from domains.inference.types import (
+    GenerationSettings,
+    GuidanceSettings,
+    ImageToImage,
+    PrecisionMode,
+    Toggle,
+)
+from domains.memory.types import HeldComponent
+from domains.model.types import Component
+from domains.session.types import Phase
+from domains.values import ByteFigure, DegradationKind, FigureQuality
+from tests.domains.inference.conftest import MODEL, Bench, request
+
+NETWORKS = (
+    Component("text_encoder", "CLIPTextModel", 1_000),
+    Component("text_encoder_2", "CLIPTextModelWithProjection", 1_000),
+    Component("unet", "UNet2DConditionModel", 100_000, widths=(32, 64)),
+    Component("vae", "AutoencoderKL", 10_000, widths=(16, 48, 64)),
+)
+SHAPED = replace(MODEL, components=NETWORKS)
+WEIGHTS = 112_000 * 4
+SETTINGS = GenerationSettings(prompt="a cat", width=512, height=256, steps=2, seed=1)
+UNET = STEP_PLAIN * 32 * 64 * 32 * 2 * 4
+VAE = 3 * 48 * 512 * 256 * 4
+
+
+async def draw(bench: Bench, settings: GenerationSettings = SETTINGS) -> None:
+    async with asyncio.timeout(30):
+        async for _ in bench.run(request(settings)):
+            pass
+
+
+def resolved(**changes: object) -> GenerationSettings:
+    return structs.replace(SETTINGS, seeds=(1,), seed=None, **changes)  # type: ignore[arg-type]
+
+
+async def test_each_phase_is_told_with_the_weights(bench: Bench) -> None:
+    bench.models.model = SHAPED
+
+    verdict = await bench.generations.validate(request(SETTINGS))
+    message = convert.verdict_to_proto(verdict)
+
+    told = {phase: figure.value for phase, figure in verdict.forecast.phases}  # type: ignore[union-attr]
+    assert told == {
+        Phase.ENCODING_TEXT: WEIGHTS,
+        Phase.DENOISING: WEIGHTS + UNET,
+        Phase.DECODING: WEIGHTS + VAE,
+    }
+    assert message.memory.value_bytes == WEIGHTS + max(UNET, VAE)
+    assert len(message.phase_memory) == 3
+    assert message.fits
+    assert message.available_memory.value_bytes == 4 << 30
+    assert not message.HasField("estimated_duration")  # nothing was measured
+    assert message.valid
+
+
+async def test_nothing_is_told_where_headers_do_not_say(bench: Bench) -> None:
+    message = convert.verdict_to_proto(await bench.generations.validate(request()))
+
+    assert message.valid
+    assert not message.memory.value_bytes
+    assert len(message.phase_memory) == 0
+    assert not message.HasField("fits")
+
+
+async def test_time_is_told_from_what_was_measured(bench: Bench) -> None:
+    await draw(bench)  # one second of two steps
+    known = await bench.generations.validate(request(SETTINGS))
+    effort = bench.sessions.all()[0].effort
+    assert effort is not None
+    bench.sessions.speeds.learn("cpu:0", effort, {Phase.LOADING_MODEL: 5.0})
+    twice = await bench.generations.validate(request(structs.replace(SETTINGS, steps=4)))
+
+    assert known.forecast is not None
+    assert known.forecast.seconds is None  # the model is not there, and loads were not timed
+    assert twice.forecast is not None
+    assert twice.forecast.seconds is not None
+    assert twice.forecast.seconds > 5.0
+    message = convert.verdict_to_proto(twice)
+    assert message.estimated_duration.ToMicroseconds() > 5_000_000
+
+
+async def test_a_measured_peak_takes_the_place_of_the_estimate(bench: Bench) -> None:
+    bench.models.model = SHAPED
+    for peak in (3_000_000, 2_000_000, 9_000_000):
+        bench.pool.peak = peak
+        await draw(bench)
+
+    same = await bench.generations.validate(request(structs.replace(SETTINGS, prompt="dog")))
+    other = await bench.generations.validate(request(structs.replace(SETTINGS, width=256)))
+
+    assert same.forecast is not None
+    assert other.forecast is not None
+    memory = same.forecast.memory
+    assert (memory.value, memory.quality) == (2_000_000, FigureQuality.ESTIMATED)
+    assert "earlier generations" in memory.source
+    assert other.forecast.memory.value == WEIGHTS + max(UNET, VAE) // 2
+
+
+async def test_the_peak_of_one_that_failed_is_not_learned(bench: Bench) -> None:
+    bench.models.model = SHAPED
+    bench.pool.peak = 2_000_000
+    bench.pool.failure = ResourceExhausted("full", reason=Reason.HOST_OUT_OF_MEMORY)
+    with pytest.raises(DomainError):
+        await draw(bench)
+
+    verdict = await bench.generations.validate(request(SETTINGS))
+
+    assert verdict.forecast is not None
+    assert verdict.forecast.memory.value == WEIGHTS + max(UNET, VAE)
+
+
+async def test_what_cannot_fit_is_refused_and_what_may_not_is_told(bench: Bench) -> None:
+    bench.models.model = SHAPED
+    bench.machine.free = 1 << 20
+    tight = await bench.generations.validate(request(SETTINGS))
+    bench.machine.total = WEIGHTS - 1
+    hopeless = await bench.generations.validate(request(SETTINGS))
+
+    assert tight.failure is None
+    assert tight.forecast is not None
+    assert tight.forecast.fits is False
+    assert hopeless.failure is not None
+    assert hopeless.failure.reason is Reason.HOST_OUT_OF_MEMORY
+    assert not convert.verdict_to_proto(hopeless).valid
+
+
+async def test_tiles_are_foretold_where_only_decoding_does_not_fit(bench: Bench) -> None:
+    bench.models.model = SHAPED
+    bench.machine.free = WEIGHTS + UNET + 1
+    assert VAE > UNET
+    exact = structs.replace(SETTINGS, precision=PrecisionMode.EXACT)
+
+    tiled = await bench.generations.validate(request(SETTINGS))
+    whole = await bench.generations.validate(request(exact))
+
+    assert [each.kind for each in tiled.degradations] == [DegradationKind.VAE_TILED]
+    assert whole.degradations == ()
+
+
+async def test_what_lies_there_already_counts_as_to_be_had(bench: Bench) -> None:
+    bench.models.model = SHAPED
+    part = LoadedComponent(
+        model_id="emoji",
+        component="unet",
+        size=ByteFigure.measured(400_000, "test"),
+        data_type=None,
+        last_use_time=datetime.now(UTC),
+        load_time=datetime.now(UTC),
+    )
+    bench.machine.parts = (HeldComponent("cpu:0", part),)
+
+    verdict = await bench.generations.validate(request(SETTINGS))
+
+    assert verdict.forecast is not None
+    assert verdict.forecast.available.value == (4 << 30) + 400_000
+    assert verdict.forecast.memory.value == 400_000 + max(UNET, VAE)  # as they lie there
+
+
+def test_shapes_decide_what_phases_take() -> None:
+    def needs(**changes: object) -> dict[Phase, int]:
+        return dict(phase_bytes(SHAPED, SHAPED, resolved(**changes), number=2))
+
+    plain = needs()
+    assert needs(guidance=GuidanceSettings(1.0))[Phase.DENOISING] * 2 == plain[Phase.DENOISING]
+    assert needs(height=512)[Phase.DECODING] == 2 * plain[Phase.DECODING]
+    start = needs(image_to_image=ImageToImage())
+    assert start[Phase.PREPARING_INPUT] == ENCODE * 16 * 512 * 256 * 2
+    tiled = needs(width=2048, height=2048, vae_tiling=Toggle.ON)
+    assert tiled[Phase.DECODING] == needs(width=512, height=512)[Phase.DECODING]
+
+
+def test_a_vae_that_overflows_is_computed_in_float32_everywhere() -> None:
+    wide = replace(
+        SHAPED,
+        components=(*NETWORKS[:3], replace(NETWORKS[3], full_precision=True)),
+    )
+
+    half = phase_bytes(SHAPED, SHAPED, resolved(), number=2)
+    full = phase_bytes(SHAPED, wide, resolved(), number=2)
+
+    assert full[Phase.DECODING] == 2 * half[Phase.DECODING]
+    assert full[Phase.DENOISING] == half[Phase.DENOISING]
+
+
+def test_a_lone_vae_of_any_name_is_the_one_that_is_used() -> None:
+    lone = replace(SHAPED, components=(Component("model", "AutoencoderKL", 5, widths=(8, 8)),))
+
+    needs = phase_bytes(SHAPED, lone, resolved(), number=4)
+
+    assert needs[Phase.DECODING] == 3 * 8 * 512 * 256 * 4
