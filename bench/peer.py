@@ -23,7 +23,7 @@ from server.worker.child.environment import settle_environment
 Draw = Callable[[Work, str], dict[str, Any]]
 
 
-class _Listener:
+class Listener:
     """A job's context that keeps what it hears."""
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ def engine() -> Draw:
     drawing = Engine("cpu")
 
     def draw(work: Work, precision: str) -> dict[str, Any]:
-        heard = _Listener()
+        heard = Listener()
         settings = GenerationSettings(
             model_id=MODEL_ID,
             prompt=work.prompt,

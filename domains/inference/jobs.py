@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar
 
+from msgspec import Meta
 from msgspec.structs import astuple, replace
 
 from domains.codec import FEW, Count, ModelId, Seconds, Value
@@ -30,6 +31,8 @@ from domains.values import (
     ModelPlace,
     PartDataType,
 )
+
+TriggerWord = Annotated[str, Meta(max_length=256)]
 
 
 class Timings(Value, frozen=True):
@@ -74,12 +77,13 @@ class PausedGeneration(Value, frozen=True):
 
 class Companion(Value, frozen=True):
     """A model that a generation uses beside its checkpoint, and where it lies. `cached` is what
-    main memory has of it."""
+    main memory has of it; `trigger_words` are those of an embedding."""
 
     model_id: ModelId
     model_type: ModelType
     place: ModelPlace
     cached: CachedModel | None = None
+    trigger_words: Annotated[tuple[TriggerWord, ...], FEW] = ()
 
 
 class ControlPictures(Value, frozen=True):
@@ -169,5 +173,5 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and (image.width, image.height) == settings.size
+            and (image.width, image.height) == settings.result_size
         )

@@ -37,6 +37,12 @@ SPACINGS: Mapping[str, str] = {
     "beta": "BETA",
     "even": "EVEN",
 }
+# Whether the left edge continues at the right one, and the upper at the lower one.
+SEAMLESS: Mapping[str, tuple[bool, bool]] = {
+    "x": (True, False),
+    "y": (False, True),
+    "both": (True, True),
+}
 FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
 REFINER_MODES: Mapping[str, str] = {
     "handover": "HANDOVER",

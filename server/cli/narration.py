@@ -40,7 +40,7 @@ class Progress:
         activity: What is going on now, in words.
         images: Pictures expected; at least 1.
         steps: Denoising steps of each picture; 0 while unknown.
-        done: Steps done over all pictures.
+        done: Steps done over all pictures and passes.
     """
 
     activity: str = "Starting"
@@ -48,6 +48,7 @@ class Progress:
     steps: int = 0
     done: int = 0
     _by_image: dict[int, int] = field(default_factory=dict)
+    _passed: dict[int, int] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -71,7 +72,8 @@ class Progress:
             case "step_finished":
                 step = event.step_finished
                 self.steps = max(self.steps, step.steps)
-                self._by_image[step.image_index] = step.step
+                passed = self._passed.get(step.image_index, 0)
+                self._by_image[step.image_index] = passed + step.step
                 self.done = min(sum(self._by_image.values()), self.total)
             case "paused":
                 self.activity = "Paused"
@@ -79,11 +81,16 @@ class Progress:
                 self.activity = "Resumed"
             case "retried":
                 self._by_image.clear()
+                self._passed.clear()
                 self.done = 0
                 self.activity = "Starting over: the worker was lost"
 
     def _phase(self, started: event_pb2.PhaseStarted) -> str:
         words = phase_words(started.phase)
+        if started.phase == session_pb2.PHASE_SECOND_PASS:
+            # Its steps are counted from one again.
+            done = self._by_image.get(started.image_index, 0)
+            self._passed[started.image_index] = done
         if self.images > 1 and started.HasField("image_index"):
             return f"{words} {started.image_index + 1}/{self.images}"
         return words

@@ -20,6 +20,7 @@ from server.cli.choices import (
     PRIORITIES,
     REFINER_MODES,
     SCHEDULERS,
+    SEAMLESS,
     SPACINGS,
     UnusableOptions,
     choose,
@@ -42,6 +43,7 @@ _WHOLE_NUMBERS = {
     "quality": 32,
     "preview_every": 32,
     "seed": 64,
+    "variation_seed": 64,
 }
 
 
@@ -55,6 +57,7 @@ class GenerationOptions:
 
     prompt: str | None
     negative: str | None = None
+    weighted: bool = False
     model: str | None = None
     vae: str | None = None
     refiner: str | None = None
@@ -87,6 +90,11 @@ class GenerationOptions:
     no_data: bool = False
     tags: tuple[str, ...] = ()
     loras: tuple[str, ...] = ()
+    embeddings: tuple[str, ...] = ()
+    variation_seed: int | None = None
+    variation_strength: float | None = None
+    seamless: str | None = None
+    second_pass: float | None = None
     start: StartOptions = field(default_factory=StartOptions)
     control: ControlOptions = field(default_factory=ControlOptions)
     assignments: tuple[str, ...] = ()
@@ -172,6 +180,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
     settings = generation_pb2.GenerationSettings(
         prompt=options.prompt,
         negative_prompt=options.negative,
+        prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED if options.weighted else None,
         model_id=options.model,
         vae_model_id=options.vae,
         width=options.width,
@@ -182,6 +191,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         seed=options.seed,
         seeds=options.seeds,
         loras=map(parse_lora, options.loras),
+        embedding_model_ids=options.embeddings,
     )
     if options.guidance is not None or options.guidance_rescale is not None:
         settings.guidance.CopyFrom(
@@ -202,6 +212,7 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.format or options.quality is not None:
         settings.output.CopyFrom(_output(options))
+    _set_variations(settings, options)
     if options.like is not None:
         settings = _over(options.like.settings, settings)
     return settings
@@ -232,6 +243,30 @@ def _refiner(options: GenerationOptions) -> generation_pb2.Refiner:
             generation_pb2.RefinerMode, "REFINER_MODE_", options.refiner_mode, REFINER_MODES
         )
     return refiner
+
+
+def _set_variations(
+    settings: generation_pb2.GenerationSettings, options: GenerationOptions
+) -> None:
+    """Noise between seeds, edges that continue, a second pass."""
+    if options.variation_strength is not None and options.variation_seed is None:
+        raise UnusableOptions("--variation-strength needs --variation-seed")
+    if options.variation_seed is not None:
+        settings.variation.CopyFrom(
+            generation_pb2.SeedVariation(
+                seed=options.variation_seed, strength=options.variation_strength
+            )
+        )
+    if options.seamless is not None:
+        if options.seamless not in SEAMLESS:
+            raise UnusableOptions(
+                f"--seamless: {options.seamless!r} is none of {', '.join(SEAMLESS)}"
+            )
+        settings.seamless_horizontally, settings.seamless_vertically = SEAMLESS[
+            options.seamless
+        ]
+    if options.second_pass is not None:
+        settings.second_pass.scale = options.second_pass
 
 
 def _scheduler(options: GenerationOptions) -> sampling_pb2.SchedulerSettings:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from domains.inference.backends import drawing
+from domains.inference.backends import through_vae
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.step_graphs import StepGraphs
 from domains.inference.jobs import Companion, GenerationJob
@@ -52,13 +52,13 @@ def engine() -> Iterator[Engine]:
 @pytest.fixture
 def latents(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     seen: list[torch.Tensor] = []
-    decode = drawing.decode_pixels
+    decode = through_vae.decode_pixels
 
     def keep(vae: Any, final: torch.Tensor, **how: Any) -> Any:
         seen.append(final.clone())
         return decode(vae, final, **how)
 
-    monkeypatch.setattr(drawing, "decode_pixels", keep)
+    monkeypatch.setattr(through_vae, "decode_pixels", keep)
     return seen
 
 

@@ -148,15 +148,15 @@ def test_status_codes_in_prose_are_spelt_right() -> None:
 def test_wrong_guides_are_found() -> None:
     guide = (
         "| `OldAsync` | `InferenceService.Draw` | works | See `GenerationSettings.step`. |\n"
-        "| `ControlNet` | `GenerationSettings.control_nets` | works | |\n"
+        "| `Regions` | `GenerationSettings.regions` | works | |\n"
         "| `Width` | `GenerationSettings.width` | not yet | |\n"
     )
     assert unknown(guide) == ["GenerationSettings.step", "InferenceService.Draw"]
     assert "InferenceService.Generate" in unmentioned(guide)
     assert [line.partition(":")[0] for line in misstated(guide)] == [
         "['InferenceService.Draw']",
-        "['GenerationSettings.control_nets']",
+        "['GenerationSettings.regions']",
         "['GenerationSettings.width']",
     ]
-    assert answers(guide) == {"OldAsync": 1, "ControlNet": 1, "Width": 1}
+    assert answers(guide) == {"OldAsync": 1, "Regions": 1, "Width": 1}
     assert demanded("# from\n\nA\nB x2\n") == {"A": 1, "B": 2}

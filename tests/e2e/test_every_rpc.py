@@ -257,11 +257,7 @@ async def test_devices_and_models_are_told_truthfully(server: RunningServer) -> 
     assert {probe.kind for probe in devices.probes} >= {device_info_pb2.DEVICE_KIND_DIRECT_ML}
     assert all(probe.explanation for probe in devices.probes)
     known = {each.scheduler for each in capabilities.schedulers}
-    unbuilt = {
-        sampling_pb2.SCHEDULER_DPM_SOLVER_SDE,
-        sampling_pb2.SCHEDULER_LCM,
-        sampling_pb2.SCHEDULER_TCD,
-    }
+    unbuilt = {sampling_pb2.SCHEDULER_DPM_SOLVER_SDE}
     assert known | unbuilt | {0} == set(sampling_pb2.Scheduler.values())
     limits = {limit.field: limit for limit in capabilities.limits}
     assert limits["GenerationSettings.steps"].maximum == 150

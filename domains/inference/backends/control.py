@@ -7,6 +7,7 @@ and their img2img), its `ControlNetModel` and its `MultiControlNetModel`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +19,7 @@ from domains.inference.backends.encoding import read_levels
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.jobs import ControlPictures
 from domains.inference.types import ControlNetGuidance
+from domains.session.jobs import WorkPaused
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,8 @@ class Control:
         total: Residuals | None = None
         for share in self._shares:
             if share.net.works_in(call, calls):
-                self._check_stop()
+                with suppress(WorkPaused):  # a pause waits for the step to end
+                    self._check_stop()
                 found = share.residuals(sample, timestep, conditioning)
                 total = found if total is None else total.plus(found)
         return {} if total is None else total.to(self._data_type).for_unet()

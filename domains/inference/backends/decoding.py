@@ -8,6 +8,7 @@ import torch
 
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.images import Pixels, to_pixels
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.tiled_decode import needs_tiles
 from domains.inference.backends.vae import decode, decode_in_tiles
 from domains.inference.backends.vae_part import Vae
@@ -54,14 +55,21 @@ def decode_pixels(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    network, config = vae.network, vae.config
+    network, config, edges = vae.network, vae.config, vae.edges
+
+    def whole() -> torch.Tensor:
+        with seamless_convolutions([network], edges):
+            return decode(network, latents, config, vae.numerics)
+
     run = VaeRun(
         vae,
         "Decoded",
         needs_tiles(latents),
         tiling,
-        lambda: decode(network, latents, config, vae.numerics),
-        lambda: decode_in_tiles(network, latents, config, vae.numerics, check_stop=check_stop),
+        whole,
+        lambda: decode_in_tiles(
+            network, latents, config, vae.numerics, check_stop=check_stop, edges=edges
+        ),
         finite,
     )
     image = run.run()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,43 +12,43 @@ import torch
 
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
-from domains.inference.backends.decoding import check_latents, decode_pixels, finite
+from domains.inference.backends.decoding import check_latents, finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import encode_picture, read_picture
+from domains.inference.backends.encoding import read_picture
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
-from domains.inference.backends.latents import initial_noise, seeded_generator
+from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
-from domains.inference.backends.previews import (
-    draw_preview,
-    estimate_clean,
-    fit_preview_matrix,
-)
 from domains.inference.backends.refining import Begun, Refining
 from domains.inference.backends.schedulers import build_scheduler, step_options
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
-from domains.inference.backends.start import Posterior, Start, from_latents, from_noise
-from domains.inference.backends.vae import scale_latents
+from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
+from domains.inference.backends.telling import StepTelling
+from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
 from domains.inference.backends.widening import can_widen, in_float32
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
-from domains.inference.types import GenerationSettings, PrecisionMode
+from domains.inference.types import (
+    GenerationSettings,
+    PrecisionMode,
+    SecondPassUpscale,
+    resolved,
+)
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
     ImageDecoded,
     Phase,
     PhaseStarted,
-    Preview,
     PreviewSettings,
-    StepFinished,
     TextEncoded,
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
@@ -77,10 +76,16 @@ class Drawing:
     _degradations: list[Degradation] = field(default_factory=list)
     _keeper: PictureKeeper | None = None
     _loras_at_work: ExitStack = field(default_factory=ExitStack)
-    _step_began: float = 0.0
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
+        self._telling = StepTelling(self.context, self.previews, self.parts.vae)
+        self._through_vae = ThroughVae(
+            self.parts.vae,
+            Tiling(self.may_tile, self.settings.vae_tiling),
+            self.context.check_stop,
+            self._note,
+        )
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
@@ -103,13 +108,13 @@ class Drawing:
     def _run(self) -> GenerationReport:
         model = self.model
         with on_text_encoders(model, self.parts.loras):
-            conditioning = self._conditioning()
+            conditionings = self._conditionings()
         if self.settings.precision is PrecisionMode.FASTEST and not model.measured:
             width, height = self.settings.size
             with self.clock.time("load"):
                 settle_numerics(
                     model,
-                    conditioning,
+                    conditionings[0],
                     width=width,
                     height=height,
                     check_stop=self.context.check_stop,
@@ -121,18 +126,16 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        posterior = None if self.picture is None else self._encoded(self.picture)
+        clean = None if self.picture is None else self._encoded(self.picture)
         refining = self._refining()
-        with self._loras_at_work as at_work:
-            at_work.enter_context(on_denoiser(model, self.parts.loras))
+        with self._denoisers_at_work() as at_work:
             for together in self._portions(refining):
-                begun = [self._begin(index, conditioning, posterior) for index in together]
+                begun = [self._drawn(index, conditionings, clean) for index in together]
                 if refining is not None:
                     if refining.waits:
                         at_work.close()  # nothing may hold on to the UNet that gives way
                     refining.prepare()
                 for each in begun:
-                    self._step_began = time.perf_counter()
                     self._finish(each if refining is None else refining.refine(each))
         return GenerationReport(
             timings=self.clock.timings(),
@@ -143,12 +146,25 @@ class Drawing:
             degradations=tuple(self._degradations),
         )
 
+    def _denoisers_at_work(self) -> ExitStack:
+        """With it the denoisers work as the settings say."""
+        controls = [net.network.module for net in self.parts.control_nets]
+        with ExitStack() as at_work:
+            at_work.enter_context(
+                seamless_convolutions(
+                    [self.model.networks["unet"], *controls], self.parts.vae.edges
+                )
+            )
+            at_work.enter_context(self._loras_at_work)
+            self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
+            return at_work.pop_all()
+
     def _refining(self) -> Refining | None:
         part = self.parts.refiner
         if part is None:
             return None
         return Refining(
-            part, self.settings, self.context, self.clock, self._on_step, self._note
+            part, self.parts, self.settings, self.context, self.clock, self._telling, self._note
         )
 
     def _portions(self, refining: Refining | None) -> list[range]:
@@ -161,77 +177,63 @@ class Drawing:
         self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, self.model))
         return [range(index, index + 1) for index in range(first, count)]
 
-    def _conditioning(self) -> Conditioning:
+    def _conditionings(self) -> list[Conditioning]:
+        """The texts as each pass reads them."""
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
-            family = family_of(self.model.plan.architecture)
-            encode = partial(family.encode_text, self.model, self.settings)
-            text = with_room(encode, self.model.make_room)
-        self.context.emit(TextEncoded(text.cached))
-        if text.lost_tokens:
+            encode = partial(family_of(self.model.plan.architecture).encode_text, self.model)
+            texts = [
+                with_room(partial(encode, each, self.parts.inversions), self.model.make_room)
+                for each in self.settings.passes
+            ]
+        self.context.emit(TextEncoded(all(text.cached for text in texts)))
+        if texts[0].lost_tokens:
             self._degradations.append(
                 Degradation(
                     DegradationKind.PROMPT_TRUNCATED,
-                    f"The last {text.lost_tokens} tokens did not fit and had no effect.",
+                    f"The last {texts[0].lost_tokens} tokens did not fit and had no effect.",
                 )
             )
-        return text.conditioning
+        return [text.conditioning for text in texts]
 
-    def _encoded(self, picture: PreparedPicture) -> Posterior:
+    def _encoded(self, picture: PreparedPicture) -> CleanLatents:
         """Encode the picture to start from: once, each image samples it for itself."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            posterior, degradations = encode_picture(
-                self.parts.vae,
-                read_picture(picture),
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
-            )
-        self._note(degradations)
-        return posterior
-
-    @property
-    def _tiling(self) -> Tiling:
-        return Tiling(self.may_tile, self.settings.vae_tiling)
+            return self._through_vae.latents(read_picture(picture))
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
         self._degradations += [new for new in degradations if new not in self._degradations]
 
-    def _begin(
-        self, index: int, conditioning: Conditioning, posterior: Posterior | None
+    def _drawn(
+        self,
+        index: int,
+        conditionings: Sequence[Conditioning],
+        clean: CleanLatents | None,
     ) -> Begun:
-        """Denoise a picture as far as the model does."""
-        self.context.check_stop()
+        """A picture denoised as far as the model does."""
         loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)
-        self.context.emit(PhaseStarted(Phase.DENOISING, index, loops.kept_steps))
-        generator = seeded_generator(self.settings.seeds[index])
+        seed = self.settings.seeds[index]
+        noise = noise_of(seed, self.settings.variation)
 
         def draw() -> torch.Tensor:
-            generator.manual_seed(self.settings.seeds[index])
-            return self._denoise(index, generator, conditioning, posterior, loops)
+            nonlocal noise
+            noise = noise_of(seed, self.settings.variation)
+            return self._passes(index, noise, conditionings, clean, loops)
 
-        with self.clock.time("denoise"):
-            latents = self._finite(draw, loops)
-        return Begun(index, latents, generator, loops)
+        latents = self._finite(draw, loops)
+        return Begun(index, latents, noise, loops)
 
     def _finish(self, begun: Begun) -> None:
         """Make a file of a picture's finished latents."""
         index, latents, seed = begun.index, begun.latents, self.settings.seeds[begun.index]
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.DECODING, index))
+        self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
-            pixels, degradations = decode_pixels(
-                self.parts.vae,
-                latents,
-                check_stop=self.context.check_stop,
-                tiling=self._tiling,
-            )
-        self._note(degradations)
+            pixels = self._through_vae.pixels(latents)
         self.context.emit(ImageDecoded(index))
-        self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.ENCODING_IMAGE, index))
+        self._begin(Phase.ENCODING_IMAGE, index)
         with self.clock.time("encode_image"):
             output = ImageOutput(self.settings, self._ways.picture_types())
             encoded, degradations = output.encode(index, seed, pixels)
@@ -262,30 +264,71 @@ class Drawing:
         check_latents(latents)
         return latents
 
+    def _passes(
+        self,
+        index: int,
+        noise: Noise,
+        conditionings: Sequence[Conditioning],
+        clean: CleanLatents | None,
+        loops: PictureLoops,
+    ) -> torch.Tensor:
+        """The latents that the last pass comes to, or the first that are not finite; `noise` is
+        that of the first."""
+        kept = loops.kept_steps  # told once, with the first pass
+        first, *others = zip(self.settings.passes, conditionings, strict=True)
+        self._begin(Phase.DENOISING, index, kept)
+        with self.clock.time("denoise"):
+            latents = self._denoise(index, noise, *first, clean, loops)
+        for settings, conditioning in others:
+            if finite(latents):
+                larger = self._enlarged(index, latents, settings)
+                self._begin(Phase.SECOND_PASS, index)
+                with self.clock.time("denoise"):
+                    noise = noise_of(self.settings.seeds[index], settings.variation)
+                    latents = self._denoise(index, noise, settings, conditioning, larger, loops)
+        return latents
+
+    def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(phase, index, kept_steps))
+
+    def _enlarged(
+        self, index: int, latents: torch.Tensor, settings: GenerationSettings
+    ) -> CleanLatents:
+        """What the second pass starts from, in the size of its settings."""
+        size, through = settings.size, self._through_vae
+        if resolved(self.settings.second_pass).upscale is SecondPassUpscale.LATENT:
+            return through.larger_latents(latents, *size)
+        self._begin(Phase.PREPARING_INPUT, index)
+        with self.clock.time("prepare_input"):
+            return through.latents_of_larger(latents, *size)
+
     def _denoise(
         self,
         index: int,
-        generator: torch.Generator,
+        noise: Noise,
+        settings: GenerationSettings,
         conditioning: Conditioning,
-        posterior: Posterior | None,
+        clean: CleanLatents | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
-        settings, model = self.settings, self.model
+        model = self.model
         scheduler = build_scheduler(
             settings.scheduler,
             model.plan.scheduler_config,
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start, refined = self._start(scheduler, generator, posterior), 0
+        start, refined = self._start(settings, scheduler, noise, clean), 0
         if self.parts.refiner is not None:
             division = self.parts.refiner.division
             start = replace(start, end=division.end, steps=division.own_steps)
             refined = division.refiner_steps
-        self._step_began = time.perf_counter()
+        self._telling.begin()
 
         def on_step(state: StepState) -> None:
-            self._on_step(index, replace(state, steps=state.steps + refined), scheduler)
+            over_all = replace(state, steps=state.steps + refined)
+            self._telling.tell(index, settings, over_all, scheduler)
 
         return denoise(
             self._ways.denoiser(tuple(start.latents.shape)),
@@ -295,11 +338,11 @@ class Drawing:
             settings.guidance,
             device=model.device,
             numerics=model.unet_numerics,
-            step_options=step_options(scheduler, settings.scheduler, generator),
+            step_options=step_options(scheduler, settings.scheduler, noise.generator),
             on_step=on_step,
             check_stop=self.context.check_stop,
             make_room=model.make_room,
-            loop=loops.next(scheduler, generator, model.device),
+            loop=loops.next(scheduler, noise.generator, model.device),
             addition=Control(
                 self.parts.control_nets,
                 index,
@@ -308,51 +351,28 @@ class Drawing:
             ),
         )
 
-    def _on_step(self, index: int, state: StepState, scheduler: Any) -> None:
-        took = time.perf_counter() - self._step_began
-        self.context.emit(StepFinished(index, state.step, state.steps, took))
-        preview = self._preview(index, state, scheduler)
-        if preview is not None:
-            self.context.emit(preview)
-        self._step_began = time.perf_counter()
-
     def _start(
-        self, scheduler: Any, generator: torch.Generator, posterior: Posterior | None
+        self,
+        settings: GenerationSettings,
+        scheduler: Any,
+        noise: Noise,
+        clean: CleanLatents | None,
     ) -> Start:
-        settings, model = self.settings, self.model
-        if posterior is not None:
-            clean = scale_latents(posterior.sample(generator), self.parts.vae.config)
+        model = self.model
+        if clean is not None:
             return from_latents(
                 scheduler,
-                clean,
-                generator,
+                clean(noise),
+                noise,
                 steps=settings.steps,
                 skipped=settings.skipped_steps,
             )
         width, height = settings.size
-        noise = initial_noise(
+        latents = initial_noise(
             channels=model.plan_config("unet")["in_channels"],
             height=height,
             width=width,
             scale=model.pixels_per_latent,
-            generator=generator,
+            noise=noise,
         )
-        return from_noise(scheduler, noise, steps=settings.steps)
-
-    def _preview(self, index: int, state: StepState, scheduler: Any) -> Preview | None:
-        wanted = self.previews
-        if wanted.every_steps <= 0 or state.step % wanted.every_steps:
-            return None
-        holder = self.parts.vae.holder
-        if holder.preview_matrix is None:
-            holder.preview_matrix = fit_preview_matrix(self.parts.vae)
-        width, height = self.settings.size
-        return draw_preview(
-            estimate_clean(state, scheduler),
-            holder.preview_matrix,
-            image_index=index,
-            step=state.step,
-            width=width,
-            height=height,
-            max_edge=wanted.max_edge_pixels,
-        )
+        return from_noise(scheduler, latents, steps=settings.steps)

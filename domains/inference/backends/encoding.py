@@ -8,6 +8,8 @@ import numpy as np
 import torch
 
 from domains.errors import FailedPrecondition, Reason, Unavailable
+from domains.inference.backends.images import Pixels
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.start import Posterior
 from domains.inference.backends.tiled_decode import TILE_LATENTS
 from domains.inference.backends.vae import encode, encode_in_tiles
@@ -19,12 +21,7 @@ from domains.values import Degradation
 
 
 def read_picture(picture: PreparedPicture) -> torch.Tensor:
-    """The pixels that the front has prepared; no format is read here.
-
-    The arithmetic is that of diffusers' `VaeImageProcessor`.
-
-    Returns:
-        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
+    """The pixels that the front has prepared, as `to_image`; no format is read here.
 
     Raises:
         Unavailable: As `read_levels`.
@@ -48,8 +45,19 @@ def read_levels(picture: PreparedPicture) -> torch.Tensor:
         raise _lost() from error
     if len(data) != size_bytes:
         raise _lost()
-    pixels = np.frombuffer(data, np.uint8).reshape(1, picture.height, picture.width, 3)
-    scaled = pixels.astype(np.float32) / 255.0
+    return to_image(np.frombuffer(data, np.uint8).reshape(picture.height, picture.width, 3))
+
+
+def to_image(pixels: Pixels) -> torch.Tensor:
+    """A picture as a VAE reads it; the arithmetic is that of diffusers' `VaeImageProcessor`.
+
+    Args:
+        pixels: uint8 `[height, width, 3]`.
+
+    Returns:
+        float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
+    """
+    scaled = pixels[np.newaxis].astype(np.float32) / 255.0
     # The colours stay side by side in memory: it decides how the encoder rounds.
     return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
@@ -75,15 +83,22 @@ def encode_picture(
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
     """
-    network, config = vae.network, vae.config
+    network, config, edges = vae.network, vae.config, vae.edges
     image = image.to(vae.device)
+
+    def whole() -> Posterior:
+        with seamless_convolutions([network], edges):
+            return encode(network, image, vae.numerics)
+
     run = VaeRun(
         vae,
         "Encoded",
         max(image.shape[-2:]) > TILE_LATENTS * vae.pixels_per_latent,
         tiling,
-        lambda: encode(network, image, vae.numerics),
-        lambda: encode_in_tiles(network, image, config, vae.numerics, check_stop=check_stop),
+        whole,
+        lambda: encode_in_tiles(
+            network, image, config, vae.numerics, check_stop=check_stop, edges=edges
+        ),
         _finite,
     )
     posterior = run.run()

@@ -120,7 +120,7 @@ class Engine:
             loading = PartLoading(self._loader, context, clock, self._using)
             parts = loading.load(job, model)
             self._count()
-            self._loader.make_room_for_picture(parts.vae, *settings.size)
+            self._loader.make_room_for_picture(parts.vae, *settings.result_size)
             return Drawing(
                 model,
                 parts,
@@ -178,18 +178,17 @@ class Engine:
             return not job.model_ids or model.model_id in job.model_ids
 
         again = [one.wanted() for one in models if leaves(one)]
-        if not job.model_ids:
-            self._loader.loras.let_go()
-            self._count()
+        loras = self._loader.loras.let_go(job.model_ids)
+        self._count()
         if not again:
-            return ReleaseReport(())
+            return ReleaseReport(() if job.reload else loras)
         context.emit(PhaseStarted(Phase.RELEASING))
         context.check_stop()
         released = tuple(part for one in models if leaves(one) for part in one.components())
         models.let_go(leaves)
         self._count()
         if not job.reload:
-            return ReleaseReport(released)
+            return ReleaseReport((*loras, *released))
 
         def reload() -> None:
             for wanted in again:
@@ -245,6 +244,7 @@ class Engine:
                 yield
         finally:
             self._loader.models.end_work()
+            self._loader.loras.end_work()
             self._count()
             self._used = frozenset()
 

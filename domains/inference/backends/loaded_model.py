@@ -21,20 +21,19 @@ from domains.model.backends.model_plan import ModelPlan
 from domains.model.backends.sizes import pixels_per_latent
 from domains.values import NETWORK_PARTS, ModelPart, PartDataType
 
-_KEPT_EMBEDDINGS = 32
+_KEPT_EMBEDDINGS = 64
 
 
 @dataclass(frozen=True)
 class TextEmbedding:
-    """One text as its encoders see it, on the device.
+    """One chunk of text as one encoder sees it, on the device.
 
-    `hidden_states` is `[1, tokens, width]`, `pooled` is `[1, width]` or None where the
-    family has no such vector. `lost_tokens` counts those beyond the encoder's window.
+    `hidden_states` is `[1, window, width]`, `pooled` is `[1, width]` or None where the
+    encoder gives no such vector.
     """
 
     hidden_states: torch.Tensor
     pooled: torch.Tensor | None
-    lost_tokens: int = 0
 
 
 def _nothing() -> None:

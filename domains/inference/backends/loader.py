@@ -181,11 +181,12 @@ class Loader:
         return True
 
     def make_room_for_picture(self, vae: Vae, width: int, height: int) -> None:
-        """Let models go that the work does not use, the least recently used first, until a
-        picture fits."""
+        """Let LoRAs and models go that the work does not use, the least recently used first,
+        until a picture fits."""
         needed = picture_bytes(vae.config, width, height, vae.numerics.data_type)
-        if len(self.models) > 1 and not fits_beside(needed, self.device):
-            self.loras.let_go()
+        if fits_beside(needed, self.device):
+            return
+        if self.loras.let_go() or len(self.models) > 1:
             release_memory(self.device)
             self.models.let_go_until(lambda: fits_beside(needed, self.device))
             self._changed()

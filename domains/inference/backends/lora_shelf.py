@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import torch
 
 from domains.device.types import LoadedComponent
-from domains.errors import Reason
+from domains.inference.backends.tensor_reading import UnreadableTensor, read_tensor
 from domains.inference.errors import LoraRefused
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.lora.file import Finding, check_applied, parse_lora
@@ -20,16 +20,6 @@ from domains.model.errors import ModelNotFound
 from domains.values import ByteFigure, ModelPlace
 
 _MOST_KEPT = 16
-_TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
-}
 Parts = Mapping[str, torch.Tensor]
 
 
@@ -52,11 +42,12 @@ class KeptLora:
 
 
 class LoraShelf:
-    """The LoRAs used most recently on one device."""
+    """The LoRAs used most recently on one device, and those that work uses now."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._kept: OrderedDict[ModelPlace, KeptLora] = OrderedDict()
+        self._used: set[ModelPlace] = set()  # by the work that is done now
 
     def get(self, model_id: str, place: ModelPlace) -> KeptLora:
         """A LoRA, read anew where its file is another than before.
@@ -77,27 +68,34 @@ class LoraShelf:
             self._kept[place] = kept
         kept = self._kept[place] = replace(kept, last_use=datetime.now(UTC))
         self._kept.move_to_end(place)
-        while len(self._kept) > _MOST_KEPT:
-            self._kept.popitem(last=False)
+        self._used.add(place)
+        idle = [one for one in self._kept if one not in self._used]
+        for one in idle[: max(len(self._kept) - _MOST_KEPT, 0)]:
+            del self._kept[one]
         return kept
 
-    def let_go(self) -> None:
-        """Keep none."""
-        self._kept.clear()
+    def end_work(self) -> None:
+        """No work uses any of them now."""
+        self._used.clear()
+
+    def let_go(self, model_ids: Collection[str] = ()) -> tuple[LoadedComponent, ...]:
+        """Keep none of these, or none at all, except those that work uses now.
+
+        Returns:
+            What has gone.
+        """
+        gone = [
+            kept
+            for place, kept in self._kept.items()
+            if place not in self._used and (not model_ids or kept.model_id in model_ids)
+        ]
+        for kept in gone:
+            del self._kept[kept.place]
+        return tuple(map(_component, gone))
 
     def components(self) -> tuple[LoadedComponent, ...]:
         """What is kept, each LoRA as one component."""
-        return tuple(
-            LoadedComponent(
-                model_id=kept.model_id,
-                component="lora",
-                size=ByteFigure.measured(kept.size_bytes, "sum of torch.Tensor.nbytes"),
-                data_type=None,
-                last_use_time=kept.last_use,
-                load_time=kept.load_time,
-            )
-            for kept in self._kept.values()
-        )
+        return tuple(map(_component, self._kept.values()))
 
     def _read(
         self, model_id: str, place: ModelPlace, files: ConfinedFiles, fingerprint: Fingerprint
@@ -110,25 +108,27 @@ class LoraShelf:
         with files.open() as file:
 
             def read(entry: TensorEntry) -> torch.Tensor:
-                kind = _TYPES.get(entry.data_type)
-                if kind is None or not entry.size_bytes:
-                    what = f"{entry.name!r} is of no element type or size that is applied."
-                    finding = Finding(Reason.MODEL_INCOMPATIBLE, entry.name, what)
-                    raise refused(model_id, finding)
-                file.seek(entry.offset)
-                data = bytearray(file.read(entry.size_bytes))
-                if len(data) != entry.size_bytes:
-                    finding = Finding(
-                        Reason.MODEL_INCOMPLETE, entry.name, "The file ends too early."
-                    )
-                    raise refused(model_id, finding)
-                return torch.frombuffer(data, dtype=kind).reshape(entry.shape).to(self._device)
+                try:
+                    return read_tensor(file, entry, self._device)
+                except UnreadableTensor as error:
+                    raise refused(model_id, error.finding) from error
 
             changes = tuple(
                 (target, {part: read(entry) for part, entry in target.parts.items()})
                 for target in lora.targets
             )
         return KeptLora(model_id, place, fingerprint, changes)
+
+
+def _component(kept: KeptLora) -> LoadedComponent:
+    return LoadedComponent(
+        model_id=kept.model_id,
+        component="lora",
+        size=ByteFigure.measured(kept.size_bytes, "sum of torch.Tensor.nbytes"),
+        data_type=None,
+        last_use_time=kept.last_use,
+        load_time=kept.load_time,
+    )
 
 
 def refused(model_id: str, finding: Finding) -> LoraRefused:

@@ -17,6 +17,7 @@ from domains.codec import Value
 from domains.inference.types import (
     GenerationSettings,
     LoraWeight,
+    SecondPassUpscale,
     SigmaSpacing,
     resolved,
 )
@@ -59,6 +60,12 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
     if settings.refiner is not None:
         entries["Refiner"] = _quoted(_one_line(settings.refiner.model_id))
         entries["Refiner switch at"] = f"{settings.refiner.switch_at:g}"
+    entries |= _of_second_pass(settings)
+    if settings.variation is not None and settings.variation.strength > 0:
+        entries["Variation seed"] = settings.variation.seed
+        entries["Variation seed strength"] = f"{settings.variation.strength:g}"
+    if settings.seamless_horizontally or settings.seamless_vertically:
+        entries["Tiling"] = True
     if settings.guidance.rescale > 0:
         entries["CFG rescale"] = f"{settings.guidance.rescale:g}"
     tags = "".join(f" <lora:{_tag(lora)}>" for lora in settings.loras)
@@ -67,6 +74,22 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         lines.append(f"Negative prompt: {_one_line(settings.negative_prompt)}")
     lines.append(", ".join(f"{name}: {value}" for name, value in entries.items()))
     return "\n".join(lines)
+
+
+def _of_second_pass(settings: GenerationSettings) -> dict[str, Any]:
+    """What other programs call high-resolution fix."""
+    again = settings.second_pass
+    if again is None:
+        return {}
+    latent = again.upscale is SecondPassUpscale.LATENT
+    strength = "Hires denoising strength" if settings.image_to_image else "Denoising strength"
+    return {
+        strength: f"{again.strength:g}",
+        "Hires upscale": f"{again.scale:g}",
+        "Hires steps": resolved(again.steps),
+        "Hires upscaler": "Latent" if latent else "Lanczos",
+        "Hires CFG Scale": f"{resolved(again.guidance).scale:g}",
+    }
 
 
 def full_text(
@@ -95,10 +118,18 @@ def full_text(
 
 def _plain(value: object) -> Any:
     if isinstance(value, Value):
-        return asdict(value)
+        entries = asdict(value)
+        options = entries.pop("options", None)
+        # The contract has a field for each kind of options, called as they are.
+        return entries if options is None else {**entries, _kind_of(options): options}
     if isinstance(value, Enum):
         return value.name.lower()
     raise TypeError(f"no JSON form of {type(value).__name__}")
+
+
+def _kind_of(options: Value) -> str:
+    words = re.findall("[A-Z][a-z0-9]*", type(options).__name__.removesuffix("Options"))
+    return "_".join(words).lower()
 
 
 def _tag(lora: LoraWeight) -> str:

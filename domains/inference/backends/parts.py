@@ -9,12 +9,15 @@ from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import ControlNet
 from domains.inference.backends.control_check import check_control_net
+from domains.inference.backends.inversion_files import read_inversion
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.lora_layers import ActiveLora, check_loras
 from domains.inference.backends.refiner_part import RefinerPart, prepare_refiner
 from domains.inference.backends.room import picture_bytes
+from domains.inference.backends.seamless import edges_of
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
@@ -25,10 +28,11 @@ from domains.session.jobs import JobContext
 @dataclass(frozen=True)
 class Parts:
     """The parts of one request; `loras` and `control_nets` are checked against the model's
-    layers, and work on it alone, not on its refiner."""
+    layers."""
 
     vae: Vae
     loras: tuple[ActiveLora, ...] = ()
+    inversions: Inversions = NO_INVERSIONS
     control_nets: tuple[ControlNet, ...] = ()
     refiner: RefinerPart | None = None
 
@@ -51,12 +55,17 @@ class PartLoading:
 
         Raises:
             DomainError: As `Loader.ready_network`, `LoraShelf.get`, `check_loras` and
-                `prepare_refiner`.
+                `read_inversion` and `prepare_refiner`.
             Exception: As torch raises it.
         """
         vae = self._vae(job, model)
-        loras, nets = self._loras(job, model), self._control_nets(job, model)
-        return Parts(vae, loras, nets, self._refiner(job, model, vae))
+        return Parts(
+            vae=vae,
+            loras=self._loras(job, model),
+            inversions=self._inversions(job, model),
+            control_nets=self._control_nets(job, model),
+            refiner=self._refiner(job, model, vae),
+        )
 
     def _refiner(self, job: GenerationJob, model: LoadedModel, vae: Vae) -> RefinerPart | None:
         named = job.settings.refiner
@@ -85,9 +94,10 @@ class PartLoading:
         return part
 
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
+        edges = edges_of(job.settings)
         if not job.settings.vae_model_id:
-            return own_vae(model)
-        vae = Vae(model, self._network(job, job.settings.vae_model_id))
+            return Vae(model, model, edges)
+        vae = Vae(model, self._network(job, job.settings.vae_model_id), edges)
         _check_vae(vae, own_vae(model))
         return vae
 
@@ -109,6 +119,17 @@ class PartLoading:
         found = self.loader.ready_network(wanted, self.context, self.clock).model
         self.using(found)
         return found
+
+    def _inversions(self, job: GenerationJob, model: LoadedModel) -> Inversions:
+        if not job.settings.embedding_model_ids:
+            return NO_INVERSIONS
+        with self.clock.time("load"):
+            return Inversions(
+                [
+                    read_inversion(job.companion(model_id), model)
+                    for model_id in job.settings.embedding_model_ids
+                ]
+            )
 
     def _loras(self, job: GenerationJob, model: LoadedModel) -> tuple[ActiveLora, ...]:
         if not job.settings.loras:

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from domains.inference.backends.denoise import StepState
+from domains.inference.backends.seamless import NO_EDGES, Edges
 from domains.inference.backends.vae import encode_mean
 from domains.inference.backends.vae_part import Vae
 from domains.session.types import Preview
@@ -82,6 +83,7 @@ def draw_preview(
     width: int,
     height: int,
     max_edge: int,
+    edges: Edges = NO_EDGES,
 ) -> Preview:
     """Draw latents as a JPEG, the longer side at most `max_edge` pixels.
 
@@ -93,9 +95,10 @@ def draw_preview(
         width: Of the whole picture, in pixels.
         height: Of the whole picture, in pixels.
         max_edge: In pixels.
+        edges: Those that continue at the opposite ones.
     """
     rows, columns = latents.shape[2:]
-    colours = (_neighbourhoods(latents) @ matrix).nan_to_num().clamp(-1, 1)
+    colours = (_neighbourhoods(latents, edges) @ matrix).nan_to_num().clamp(-1, 1)
     pixels = ((colours + 1) * 127.5).round().to(torch.uint8).reshape(rows, columns, 3)
     shrink = min(1.0, max_edge / max(width, height))
     size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
@@ -117,8 +120,11 @@ def _test_pictures(edge: int) -> list[torch.Tensor]:
     return [colours(8, "nearest"), colours(6, "bilinear")]
 
 
-def _neighbourhoods(latents: torch.Tensor) -> torch.Tensor:
+def _neighbourhoods(latents: torch.Tensor, edges: Edges = NO_EDGES) -> torch.Tensor:
     """`[height * width, 9 * channels + 1]` of `[1, channels, height, width]`."""
-    padded = torch.nn.functional.pad(latents, (1, 1, 1, 1), mode="replicate")
+    columns, rows = int(not edges.horizontally), int(not edges.vertically)
+    padded = torch.nn.functional.pad(
+        edges.around(latents, 1, 1), (columns, columns, rows, rows), mode="replicate"
+    )
     flat = torch.nn.functional.unfold(padded, 3)[0].T
     return torch.cat([flat, torch.ones(len(flat), 1)], dim=1)

@@ -17,6 +17,7 @@ from domains.inference.backends.handover import (
     divide,
     schedule,
 )
+from domains.inference.backends.inversions import Inversions
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.wanted import WantedModel
@@ -70,8 +71,11 @@ class RefinerPart:
         self.give_way(frozenset({_VAE, *self.plan.borrowed}))
         self.model = self.load()
 
-    def encode_text(self) -> EncodedText:
+    def encode_text(self, inversions: Inversions) -> EncodedText:
         """What steers its UNet.
+
+        Args:
+            inversions: Words of the prompts that stand for vectors of their own.
 
         Raises:
             InvalidArgument: As `Family.encode_text`.
@@ -79,9 +83,9 @@ class RefinerPart:
         refiner = resolved(self.settings.refiner)
         if self.plan.type is ModelType.CHECKPOINT:
             guided = replace(self.settings, guidance=resolved(refiner.guidance))
-            return family_of(self.plan.architecture).encode_text(self.ready, guided)
+            return family_of(self.plan.architecture).encode_text(self.ready, guided, inversions)
         holder = self.base if _ENCODER in self.plan.borrowed else self.ready
-        return sdxl.encode_refined_text(self.ready, holder, self.settings, refiner)
+        return sdxl.encode_refined_text(self.ready, holder, self.settings, refiner, inversions)
 
     def schedule(self) -> RefinerSchedule:
         """A fresh schedule for its part of one picture."""

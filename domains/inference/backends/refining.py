@@ -12,12 +12,16 @@ import torch
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.decoding import check_latents
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.latents import Noise
 from domains.inference.backends.loops import PictureLoops
+from domains.inference.backends.parts import Parts
 from domains.inference.backends.refiner_part import RefinerPart
 from domains.inference.backends.schedulers import step_options
+from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_denoiser
 from domains.inference.backends.start import Start, from_latents
+from domains.inference.backends.telling import StepTelling
 from domains.inference.types import GenerationSettings, PrecisionMode, RefinerMode, resolved
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, TextEncoded
@@ -33,13 +37,13 @@ _GAVE_WAY = (
 class Begun:
     """A picture whose denoising is not over yet, or just is.
 
-    `latents` are float32 `[1, channels, height, width]` on the device; `generator` is the
-    picture's own, whose next numbers are used; `loops` are those that it goes through.
+    `latents` are float32 `[1, channels, height, width]` on the device; `noise` is the picture's
+    own, whose next numbers are used; `loops` are those that it goes through.
     """
 
     index: int
     latents: torch.Tensor
-    generator: torch.Generator
+    noise: Noise
     loops: PictureLoops
 
 
@@ -47,15 +51,16 @@ class Begun:
 class Refining:
     """The refiner's part of resolved `settings`.
 
-    `step` is told of each of its steps: the picture, the step counted over both parts, and the
-    scheduler. `note` takes what was done otherwise than usual.
+    `parts` are what the request works with. `telling` hears of its steps, counted over both
+    models. `note` takes what was done otherwise than usual.
     """
 
     part: RefinerPart
+    parts: Parts
     settings: GenerationSettings
     context: JobContext
     clock: Clock
-    step: Callable[[int, StepState, Any], None]
+    telling: StepTelling
     note: Callable[[Iterable[Degradation]], None]
     _conditioning: Conditioning | None = field(default=None, init=False)
 
@@ -79,7 +84,8 @@ class Refining:
         model = self.part.ready
         self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
         with self.clock.time("encode_text"):
-            text = with_room(self.part.encode_text, model.make_room)
+            encode = partial(self.part.encode_text, self.parts.inversions)
+            text = with_room(encode, model.make_room)
         self.context.emit(TextEncoded(text.cached))
         if model.precision is PrecisionMode.FASTEST:
             longest = max(self.settings.size) // self.part.base.pixels_per_latent
@@ -103,8 +109,10 @@ class Refining:
         model, refiner = self.part.ready, resolved(self.settings.refiner)
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.REFINING, begun.index))
-        with self.clock.time("refine"):
+        unet, edges = model.networks["unet"], self.parts.vae.edges
+        with self.clock.time("refine"), seamless_convolutions([unet], edges):
             scheduler, start = self._start(begun)
+            self.telling.begin()
             latents = denoise(
                 model.unet_call(),
                 scheduler,
@@ -113,11 +121,13 @@ class Refining:
                 resolved(refiner.guidance),
                 device=model.device,
                 numerics=model.unet_numerics,
-                step_options=step_options(scheduler, self.settings.scheduler, begun.generator),
+                step_options=step_options(
+                    scheduler, self.settings.scheduler, begun.noise.generator
+                ),
                 on_step=partial(self._on_step, begun.index, scheduler),
                 check_stop=self.context.check_stop,
                 make_room=model.make_room,
-                loop=begun.loops.next(scheduler, begun.generator, model.device),
+                loop=begun.loops.next(scheduler, begun.noise.generator, model.device),
             )
             check_latents(latents)
         return replace(begun, latents=latents)
@@ -131,7 +141,7 @@ class Refining:
         start = from_latents(
             schedule.scheduler,
             begun.latents.cpu(),
-            begun.generator,
+            begun.noise,
             steps=steps,
             skipped=steps - schedule.steps,
         )
@@ -140,4 +150,4 @@ class Refining:
     def _on_step(self, index: int, scheduler: Any, state: StepState) -> None:
         done = self.part.division.own_steps
         over_all = replace(state, step=done + state.step, steps=done + state.steps)
-        self.step(index, over_all, scheduler)
+        self.telling.tell(index, self.settings, over_all, scheduler)

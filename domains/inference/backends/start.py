@@ -6,10 +6,17 @@ The order in which numbers are drawn and the formulas are those of diffusers' pi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+
+from domains.inference.backends.latents import Noise
+
+CleanLatents = Callable[[Noise], torch.Tensor]
+"""What a denoising starts from before noise is added, as float32 latents on the CPU; the next
+numbers of the noise are used where a VAE's answer is a distribution."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,9 @@ class Posterior:
     mean: torch.Tensor
     spread: torch.Tensor
 
-    def sample(self, generator: torch.Generator) -> torch.Tensor:
-        """Latents of the picture; the generator's next numbers are used."""
-        noise = torch.randn(self.mean.shape, generator=generator, dtype=torch.float32)
-        return self.mean + self.spread * noise
+    def sample(self, noise: Noise) -> torch.Tensor:
+        """Latents of the picture; the noise's next numbers are used."""
+        return self.mean + self.spread * noise.draw(self.mean.shape)
 
 
 def from_noise(scheduler: Any, noise: torch.Tensor, *, steps: int) -> Start:
@@ -57,7 +63,7 @@ def from_noise(scheduler: Any, noise: torch.Tensor, *, steps: int) -> Start:
 def from_latents(
     scheduler: Any,
     clean: torch.Tensor,
-    generator: torch.Generator,
+    noise: Noise,
     *,
     steps: int,
     skipped: int,
@@ -67,11 +73,11 @@ def from_latents(
     Args:
         scheduler: Fresh, set to begin after the skipped steps.
         clean: float32 `[1, channels, height, width]` on the CPU, as the UNet knows them.
-        generator: Its next numbers are the noise.
+        noise: Its next numbers are what is added.
         steps: Of the whole schedule.
         skipped: Those of them that are left out, fewer than all.
     """
     first = skipped * scheduler.order
-    noise = torch.randn(clean.shape, generator=generator, dtype=torch.float32)
-    latents = scheduler.add_noise(clean, noise, scheduler.timesteps[first : first + 1])
+    added = noise.draw(clean.shape)
+    latents = scheduler.add_noise(clean, added, scheduler.timesteps[first : first + 1])
     return Start(latents, first, steps - skipped)

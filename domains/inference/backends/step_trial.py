@@ -22,7 +22,7 @@ from domains.inference.backends.denoise import (
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.images import Pixels
-from domains.inference.backends.latents import initial_noise, seeded_generator
+from domains.inference.backends.latents import initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.schedulers import build_scheduler
 from domains.inference.backends.speed import settle_numerics
@@ -184,7 +184,7 @@ class StepTrial:
             height=self.height,
             width=self.width,
             scale=model.pixels_per_latent,
-            generator=seeded_generator(0),
+            noise=noise_of(0, None),
         )
         return noise.to(model.device)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from domains.inference.backends.device import Numerics
+from domains.inference.backends.seamless import NO_EDGES, Edges
 from domains.inference.backends.start import Posterior
-from domains.inference.backends.tiled_decode import decode_tiled
+from domains.inference.backends.tiled_decode import OVERLAP, TILE_LATENTS, decode_tiled
 from domains.inference.backends.tiled_encode import encode_tiled
 from domains.model.backends.sizes import pixels_per_latent
 
@@ -41,8 +42,11 @@ def decode_in_tiles(
     numerics: Numerics,
     *,
     check_stop: Callable[[], None],
+    edges: Edges = NO_EDGES,
 ) -> torch.Tensor:
     """As `decode`, with the memory of a few tiles; faint seams are possible.
+
+    Beyond edges that continue, tiles see what is there; a tile has no such edges of its own.
 
     Args:
         vae: An `AutoencoderKL`, in `numerics`.
@@ -50,10 +54,13 @@ def decode_in_tiles(
         config: As for `decode`.
         numerics: As for `decode`.
         check_stop: Called before each tile; may raise to stop.
+        edges: Those that continue.
     """
     scale = pixels_per_latent(config)
-    scaled = _prepare(latents, config, numerics)
-    return decode_tiled(vae, scaled, scale=scale, check_stop=check_stop)
+    around = _overlap(latents.shape, edges)
+    scaled = _prepare(edges.around(latents, *around), config, numerics)
+    pixels = decode_tiled(vae, scaled, scale=scale, check_stop=check_stop)
+    return _without(pixels, around, scale)
 
 
 # Beyond these the logarithm of a variance is cut, as in diffusers' distribution.
@@ -79,8 +86,9 @@ def encode_in_tiles(
     numerics: Numerics,
     *,
     check_stop: Callable[[], None],
+    edges: Edges = NO_EDGES,
 ) -> Posterior:
-    """As `encode`, with the memory of a few tiles.
+    """As `encode`, with the memory of a few tiles, which are as those of `decode_in_tiles`.
 
     Args:
         vae: An `AutoencoderKL`, in `numerics`.
@@ -88,10 +96,14 @@ def encode_in_tiles(
         config: The VAE's configuration.
         numerics: As for `encode`.
         check_stop: Called before each tile; may raise to stop.
+        edges: Those that continue.
     """
     scale = pixels_per_latent(config)
-    laid_out = _laid_out(image, numerics)
-    return _posterior(encode_tiled(vae, laid_out, scale=scale, check_stop=check_stop))
+    height, width = image.shape[-2:]
+    columns, rows = around = _overlap((height // scale, width // scale), edges)
+    laid_out = _laid_out(edges.around(image, columns * scale, rows * scale), numerics)
+    moments = encode_tiled(vae, laid_out, scale=scale, check_stop=check_stop)
+    return _posterior(_without(moments, around, 1))
 
 
 def encode_mean(
@@ -124,6 +136,23 @@ def scale_latents(latents: torch.Tensor, config: dict[str, Any]) -> torch.Tensor
         return latents * factor
     mean, spread = statistics
     return (latents - mean) * factor / spread
+
+
+def _overlap(shape: Sequence[int], edges: Edges) -> tuple[int, int]:
+    """How many latents more tiles see left and right, and above and below."""
+    height, width = shape[-2:]
+    seen = int(TILE_LATENTS * OVERLAP)
+    return (
+        min(seen, width) if edges.horizontally else 0,
+        min(seen, height) if edges.vertically else 0,
+    )
+
+
+def _without(tensor: torch.Tensor, around: tuple[int, int], scale: int) -> torch.Tensor:
+    """The middle of what was made with so many latents around it."""
+    columns, rows = around[0] * scale, around[1] * scale
+    height, width = tensor.shape[-2:]
+    return tensor[..., rows : height - rows, columns : width - columns]
 
 
 def _posterior(parameters: torch.Tensor) -> Posterior:

@@ -10,6 +10,7 @@ from torch import nn
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
+from domains.inference.backends.seamless import NO_EDGES, Edges
 from domains.model.backends.bounds import Config
 from domains.model.backends.sizes import pixels_per_latent
 
@@ -20,11 +21,13 @@ _NAME = "vae"
 class Vae:
     """A VAE at work with a model's other networks.
 
-    `holder` is what it was loaded with: the model itself, or a model that is a VAE.
+    `holder` is what it was loaded with: the model itself, or a model that is a VAE. `edges` are
+    those of its pictures that continue at the opposite ones.
     """
 
     model: LoadedModel
     holder: LoadedModel | LoadedNetwork
+    edges: Edges = NO_EDGES
 
     @property
     def network(self) -> nn.Module:

@@ -27,6 +27,7 @@ from domains.conversions import (
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
 from domains.inference import types
+from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
 from domains.inference.convert.sampling import (
     SCHEDULERS,
     guidance_from_proto,
@@ -38,6 +39,7 @@ from domains.inference.convert.sampling import (
     sdxl_to_proto,
 )
 from domains.inference.core.capabilities import UNBUILT, Capabilities
+from domains.inference.core.combinations import Mode
 from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Account, Durations, Statistics, Timed
@@ -63,12 +65,18 @@ from domains.session.convert import (
 )
 from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
 
+MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
 PRECISIONS = EnumMap(
     types.PrecisionMode,
     generation_pb2.PrecisionMode,
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
+)
+PROMPT_SYNTAXES = EnumMap(
+    types.PromptSyntax,
+    generation_pb2.PromptSyntax,
+    "PROMPT_SYNTAX_",
 )
 TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
@@ -102,6 +110,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         scalars.setdefault("steps", len(message.scheduler.sigmas))
     return types.GenerationSettings(
         **scalars,
+        prompt_syntax=PROMPT_SYNTAXES.from_proto(
+            message.prompt_syntax, types.PromptSyntax.PLAIN
+        ),
         guidance=guidance_from_proto(message.guidance),
         scheduler=scheduler_from_proto(message.scheduler),
         sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
@@ -110,6 +121,12 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         ),
         image_to_image=_start_from_proto(message.image_to_image)
         if message.HasField("image_to_image")
+        else None,
+        second_pass=second_pass_from_proto(message.second_pass)
+        if message.HasField("second_pass")
+        else None,
+        variation=types.SeedVariation(**scalars_from(message.variation, types.SeedVariation))
+        if message.HasField("variation")
         else None,
         control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
@@ -163,7 +180,6 @@ def _control_net_to_proto(
 
 # What these fields ask for is what happens anyway.
 _NO_CHANGE: dict[str, tuple[int, ...]] = {
-    "prompt_syntax": (generation_pb2.PROMPT_SYNTAX_PLAIN,),
     "attention_slicing": (common_pb2.TOGGLE_OFF,),
     "vae_slicing": (common_pb2.TOGGLE_ON,),
     "cpu_offload": (common_pb2.TOGGLE_OFF,),
@@ -187,6 +203,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
     output = settings.output
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
+        prompt_syntax=PROMPT_SYNTAXES.to_proto(settings.prompt_syntax),
         guidance=guidance_to_proto(settings.guidance),
         scheduler=scheduler_to_proto(settings.scheduler),
         precision=generation_pb2.Precision(
@@ -214,6 +231,11 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
                 fit=FITS.to_proto(start.fit),
             )
         )
+    if settings.second_pass is not None:
+        result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))
+    if settings.variation is not None:
+        varied = scalars_of(settings.variation, generation_pb2.SeedVariation)
+        result.variation.CopyFrom(generation_pb2.SeedVariation(**varied))
     if settings.sdxl is not None:
         result.sdxl.CopyFrom(sdxl_to_proto(settings.sdxl))
     return result
@@ -320,10 +342,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
     return inference_pb2.GetCapabilitiesResponse(
         model_id=found.model_id,
         device_id=found.device_id,
-        modes=[
-            generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE,
-            generation_pb2.GENERATION_MODE_IMAGE_TO_IMAGE,
-        ],
+        modes=[MODES.to_proto(mode) for mode in found.modes],
         schedulers=list(map(scheduler_capability, found.schedulers)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
@@ -331,11 +350,16 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         limits=[limit_to_proto(limit) for limit in found.limits],
         features=[
             inference_pb2.FeatureAvailability(
-                feature=feature.name,
-                available=False,
+                feature=f"GenerationSettings.{feature.field}",
+                available=not feature.explanation,
                 explanation=feature.explanation,
+                excluded_features=[f"GenerationSettings.{each}" for each in feature.excluded],
             )
-            for feature in found.unbuilt
+            for feature in found.features
+        ]
+        + [
+            inference_pb2.FeatureAvailability(feature=value, available=False, explanation=why)
+            for value, why in found.unbuilt_values.items()
         ],
         output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
         precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],

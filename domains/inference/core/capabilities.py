@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
-from domains.inference.core.validation import NOT_SDXL
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -14,17 +15,12 @@ from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
-    "prompt_syntax": "Prompts are read as plain text.",
     "control_nets.control_type": "Union ControlNets are not run yet.",
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
-    "embedding_model_ids": "Embeddings are not loaded yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
     "inpainting": "Pictures are redrawn whole.",
-    "second_pass": "Pictures are drawn once.",
-    "seamless_horizontally": "Edges do not continue.",
-    "seamless_vertically": "Edges do not continue.",
-    "variation": "A picture has one seed.",
+    "second_pass.postprocessor_id": "Models that enlarge pictures are not run yet.",
     "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The device's profile decides.",
     "precision.vae_slicing": "Pictures are decoded one by one.",
@@ -39,7 +35,6 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
 
-_SETTINGS = "GenerationSettings."
 _LIMITED_MESSAGES = (
     "GenerationSettings",
     "ImageToImage",
@@ -56,6 +51,8 @@ _LIMITED_MESSAGES = (
     "ConditioningSize",
     "ConditioningPoint",
     "LoraWeight",
+    "SecondPass",
+    "SeedVariation",
     "ControlNetGuidance",
     "ControlPreprocessor",
     "CannyOptions",
@@ -71,14 +68,6 @@ _LIMITED_MESSAGES = (
 
 
 @dataclass(frozen=True)
-class Feature:
-    """A field or value of the contract and why it is of no use here."""
-
-    name: str
-    explanation: str
-
-
-@dataclass(frozen=True)
 class Capabilities:
     """What a model can do on a device. Sizes are in pixels."""
 
@@ -89,7 +78,9 @@ class Capabilities:
     native_width: int
     native_height: int
     limits: tuple[Limit, ...]
-    unbuilt: tuple[Feature, ...]
+    modes: tuple[Mode, ...]
+    features: tuple[Feature, ...]
+    unbuilt_values: Mapping[str, str]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
@@ -109,7 +100,6 @@ class CapabilityInquiry:
         """
         device = await self._devices.resolve(device_id)
         model = await self._models.resolve(model_id)
-        two_prompts = model.reads_second_prompt
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
@@ -122,11 +112,9 @@ class CapabilityInquiry:
                 for limit in LIMITS.values()
                 if limit.field.split(".")[0] in _LIMITED_MESSAGES
             ),
-            unbuilt=(
-                *(Feature(_SETTINGS + field, why) for field, why in UNBUILT.items()),
-                *(Feature(value, why) for value, why in UNBUILT_VALUES.items()),
-                *(() if two_prompts else (Feature(f"{_SETTINGS}sdxl", NOT_SDXL),)),
-            ),
+            modes=modes_of(model, UNBUILT),
+            features=features_of(model, UNBUILT),
+            unbuilt_values=UNBUILT_VALUES,
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )

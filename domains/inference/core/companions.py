@@ -19,6 +19,7 @@ _NOUNS: dict[ModelType | None, str] = {
     ModelType.VAE: "a VAE",
     ModelType.REFINER: "a refiner",
     ModelType.CHECKPOINT: "a checkpoint",
+    ModelType.EMBEDDING: "an embedding",
     ModelType.CONTROL_NET: "a ControlNet",
 }
 REFINER_FIELD = "sdxl.refiner.model_id"
@@ -55,6 +56,10 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
                 ),
             )
             for index, lora in enumerate(settings.loras)
+        ),
+        embedding_model_ids=tuple(
+            visitor(Named(f"embedding_model_ids[{index}]", each, ModelType.EMBEDDING))
+            for index, each in enumerate(settings.embedding_model_ids)
         ),
         control_nets=tuple(
             replace(
@@ -102,6 +107,11 @@ class Companions:
         """Theirs."""
         return tuple(model.model_id for model in self.models)
 
+    @property
+    def trigger_words(self) -> tuple[str, ...]:
+        """What embeddings among them stand for in prompts."""
+        return tuple(word for model in self.models for word in words_of(model))
+
     def named_in(self, settings: GenerationSettings) -> GenerationSettings:
         """The settings with the catalogue's ids instead of other names."""
         return visit(settings, lambda named: self.by_field[named.field].model_id)
@@ -109,10 +119,18 @@ class Companions:
     def for_job(self) -> tuple[Companion, ...]:
         """What a worker has to know of them."""
         return tuple(
-            Companion(model.model_id, model.type, model.place)
+            Companion(model.model_id, model.type, model.place, trigger_words=words_of(model))
             for model in self.models
             if model.type is not None
         )
+
+
+def words_of(model: Model) -> tuple[str, ...]:
+    """What an embedding's vectors stand for in prompts: its trigger words, or its id; nothing
+    for models of other types."""
+    if model.type is not ModelType.EMBEDDING:
+        return ()
+    return tuple(word for word in model.trigger_words if word.strip()) or (model.model_id,)
 
 
 async def find(models: Models, settings: GenerationSettings, path: str) -> Companions:
@@ -153,6 +171,22 @@ def check_architectures(
                 f"{_called(found)}, and {model.model_id} is {_called(model)}; leave it out, "
                 "or choose a model that it is for.",
             )
+
+
+def check_trigger_words(companions: Companions, path: str) -> Iterator[FieldViolation]:
+    """Refuse embeddings that are named twice or have a word in common."""
+    owners: dict[str, tuple[str, Model]] = {}
+    for field, found in companions.by_field.items():
+        for word in words_of(found):
+            first, other = owners.setdefault(word.casefold(), (field, found))
+            if first != field:
+                yield FieldViolation(
+                    f"{path}.{field}",
+                    Reason.FIELDS_CONFLICT,
+                    f"{found.model_id} stands for a word that {other.model_id} of {first} "
+                    "stands for; name one of them.",
+                )
+                break
 
 
 async def check_layers(companions: Companions, model: Model, fits: LoraFits, path: str) -> None:

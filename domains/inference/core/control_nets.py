@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from domains import checks
-from domains.errors import FieldViolation, Reason
+from domains.errors import FeatureNotBuilt, FieldViolation, Reason
+from domains.inference.core.companions import Companions
 from domains.inference.jobs import ControlPictures
 from domains.inference.ports import PicturePreparer
 from domains.inference.types import (
@@ -55,6 +56,21 @@ def check_control_nets(request: GenerationRequest, path: str) -> Iterator[FieldV
                 "Needs a guidance scale above 1: it works by the difference that guidance "
                 "makes.",
             )
+
+
+def check_unions(companions: Companions, path: str) -> None:
+    """Refuse ControlNets that hold several kinds of control.
+
+    Raises:
+        FeatureNotBuilt: One does.
+    """
+    unions = [
+        f"{path}.{field} with {found.kind} {found.model_id}"
+        for field, found in companions.by_field.items()
+        if field.startswith(_FIELD) and found.kind.startswith("ControlNet union")
+    ]
+    if unions:
+        raise FeatureNotBuilt(unions)
 
 
 async def prepare_controls(

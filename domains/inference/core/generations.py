@@ -14,10 +14,16 @@ from domains.inference.core.companions import (
     Companions,
     check_architectures,
     check_layers,
+    check_trigger_words,
     find,
 )
-from domains.inference.core.control_nets import PreparedControls, prepare_controls
+from domains.inference.core.control_nets import (
+    PreparedControls,
+    check_unions,
+    prepare_controls,
+)
 from domains.inference.core.forecast import Forecast, Forecasts
+from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import (
@@ -30,6 +36,7 @@ from domains.inference.core.resolution import (
     with_picture,
 )
 from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.second_pass import check_result_size, check_steps
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.core.validation import (
@@ -169,7 +176,11 @@ class Generations:
             phases=self._phases(resolved),
             placement=placement,
             queue_position=queue.position_of_next(),
-            degradations=(*drawn_as_words(request.settings), *forecast.degradations),
+            degradations=(
+                *drawn_as_words(request.settings),
+                *surely_truncated(request.settings, resolved.companions.trigger_words),
+                *forecast.degradations,
+            ),
             forecast=forecast,
         )
 
@@ -198,21 +209,26 @@ class Generations:
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
+            *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler, model, "settings"),
             *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
+            *check_steps(settings, scheduler, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        check_unions(companions, "settings")
         await check_layers(companions, model, self._fits, "settings")
         picture = await self._picture(request, model)
         if picture is not None:
             settings = with_picture(settings, picture)
-        size = (settings.width or model.native_width, settings.height or model.native_height)
-        controls = await prepare_controls(self._pictures, request, settings, size)
-        settings = controls.settings
+        settings = resolve(settings, model, self._random_seed)
+        violations = [*check_result_size(settings, "settings")]
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        controls = await prepare_controls(self._pictures, request, settings, settings.size)
         job = GenerationJob(
-            resolve(settings, model, self._random_seed),
+            controls.settings,
             model.place,
             request.delivery.previews,
             companions=companions.for_job(),
@@ -237,7 +253,7 @@ class Generations:
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)
-        job = resolved.job
+        job, turns = resolved.job, Turns(self._paused)
         return SessionPlan(
             kind=SessionKind.GENERATION,
             device_id=resolved.placed.decision.device_id,
@@ -246,27 +262,24 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=sum(steps_of(job.settings)),
-            work=partial(self._draw, resolved, job, Turns(self._paused)),
+            steps=sum(sum(steps_of(each)) for each in job.settings.passes),
+            work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
             stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
             pause=lambda session: self._pool.pause(session.device_id, session.session_id),
-            ended=partial(self._ended, job.settings),
+            ended=partial(self._ended, job.settings, turns),
         )
 
-    def _ended(self, settings: GenerationSettings, session: Session) -> None:
+    def _ended(self, settings: GenerationSettings, turns: Turns, session: Session) -> None:
+        turns.end()
         self._statistics.note(session)
         self._forecasts.note(settings, session)
 
     def _phases(self, resolved: _Resolved) -> tuple[Phase, ...]:
         device_id = resolved.placed.decision.device_id
         loading = self._pool.loading(device_id, *resolved.job.places)
-        return expected_phases(
-            loading,
-            picture=resolved.picture is not None,
-            refiner=resolved.job.settings.refiner is not None,
-        )
+        return expected_phases(loading, resolved.job.settings)
 
     async def _draw(
         self, resolved: _Resolved, job: GenerationJob, turns: Turns, session: Session
@@ -303,9 +316,9 @@ class Generations:
     ) -> Outcome:
         times = report.timings
         prepared = (
-            {}
-            if settings.image_to_image is None
-            else {Phase.PREPARING_INPUT: times.prepare_input}
+            {Phase.PREPARING_INPUT: times.prepare_input}
+            if Phase.PREPARING_INPUT in expected_phases((), settings)
+            else {}
         )
         return Outcome(
             degradations=(*drawn_as_words(settings), *report.degradations),

@@ -21,9 +21,16 @@ def check_refiner(settings: GenerationSettings, path: str) -> Iterator[FieldViol
     refiner = settings.refiner
     if refiner is None:
         return
-    broken = list(plain(refiner, "Refiner", path))
-    if refiner.guidance is not None:
-        broken += check_guidance(refiner.guidance, f"{path}.guidance")
+    broken = [
+        *plain(refiner, "Refiner", path),
+        *check_guidance(refiner.guidance, f"{path}.guidance"),
+    ]
+    if settings.second_pass is not None:
+        yield FieldViolation(
+            path,
+            Reason.FIELDS_CONFLICT,
+            "Does not go with a second pass; leave one of both out.",
+        )
     yield from broken
     if broken:
         return

@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from domains.inference.core.second_pass import resolved_pass
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
+    GuidanceSettings,
     Refiner,
     RefinerMode,
     Scheduler,
+    SecondPassUpscale,
     resolved,
 )
 from domains.limits import default_of
@@ -64,11 +67,12 @@ def resolve(
         width=settings.width or model.native_width,
         height=settings.height or model.native_height,
         scheduler=replace(settings.scheduler, scheduler=scheduler),
-        sdxl=settings.sdxl
-        and replace(settings.sdxl, refiner=_resolved_refiner(settings.refiner, settings)),
         image_count=len(seeds),
         seed=None,
         seeds=seeds,
+        second_pass=resolved_pass(settings),
+        sdxl=settings.sdxl
+        and replace(settings.sdxl, refiner=_resolved_refiner(settings.refiner, settings)),
         loras=tuple(
             lora
             if lora.text_encoder_weight is not None
@@ -121,22 +125,24 @@ def effective(asked: GenerationSettings, resolved: GenerationSettings) -> Genera
 
 
 def expected_phases(
-    loading: tuple[Phase, ...], *, picture: bool, refiner: bool
+    loading: tuple[Phase, ...], settings: GenerationSettings
 ) -> tuple[Phase, ...]:
     """What a generation goes through.
 
     Args:
         loading: Those in which its model comes onto the device.
-        picture: Whether it starts from one.
-        refiner: Whether another model does its last steps.
+        settings: Resolved.
     """
+    again, prepared = settings.second_pass, (Phase.PREPARING_INPUT,)
     return (
         Phase.QUEUED,
         *loading,
         Phase.ENCODING_TEXT,
-        *((Phase.PREPARING_INPUT,) if picture else ()),
+        *(prepared if settings.image_to_image else ()),
         Phase.DENOISING,
-        *((Phase.REFINING,) if refiner else ()),
+        *((Phase.REFINING,) if settings.refiner else ()),
+        *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
+        *((Phase.SECOND_PASS,) if again else ()),
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
     )
@@ -144,26 +150,44 @@ def expected_phases(
 
 def effort_of(settings: GenerationSettings) -> Effort:
     """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
-    width, height = settings.size
-    pixels, images = width * height, len(settings.seeds)
-    scheduler, (own, refined) = settings.scheduler.scheduler, steps_of(settings)
-    per_step = 1 if scheduler is None else scheduler.facts.calls_per_step
-    # With the prompt, and where guidance is on without it as well.
-    calls: float = (own + settings.guidance.guided_steps(own)) * per_step
-    calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
-    refiner = settings.refiner
-    guidance = settings.guidance if refiner is None else refiner.guidance or settings.guidance
-    refining = (refined + guidance.guided_steps(refined)) * per_step
+    images, again = len(settings.seeds), settings.second_pass
+    drawn, result = (width * height for width, height in (settings.size, settings.result_size))
+    prepared = drawn if settings.image_to_image else 0
+    if again and again.upscale is SecondPassUpscale.PIXELS:
+        prepared += images * (drawn + result)
     return Effort(
         settings.model_id,
         settings.precision.value,
-        pixels,
+        drawn,
         {
             Phase.ENCODING_TEXT: 1.0,
-            **({Phase.PREPARING_INPUT: pixels} if settings.image_to_image else {}),
-            Phase.DENOISING: calls * images * pixels,
-            **({Phase.REFINING: refining * images * pixels} if refiner else {}),
-            Phase.DECODING: images * pixels,
-            Phase.ENCODING_IMAGE: images * pixels,
+            **({Phase.PREPARING_INPUT: prepared} if prepared else {}),
+            Phase.DENOISING: images * sum(map(_pixels_predicted, settings.passes)),
+            **(
+                {Phase.REFINING: images * _pixels_refined(settings)} if settings.refiner else {}
+            ),
+            Phase.DECODING: images * result,
+            Phase.ENCODING_IMAGE: images * result,
         },
     )
+
+
+def _pixels_predicted(settings: GenerationSettings) -> float:
+    """Pixels of a picture, as often as the UNet sees them in one pass."""
+    calls = _calls(settings, settings.guidance, steps_of(settings)[0])
+    return calls * (1 + _CONTROL_SHARE * len(settings.control_nets))
+
+
+def _pixels_refined(settings: GenerationSettings) -> float:
+    """The same of its refiner's UNet."""
+    refiner = resolved(settings.refiner)
+    return _calls(settings, refiner.guidance or settings.guidance, steps_of(settings)[1])
+
+
+def _calls(settings: GenerationSettings, guidance: GuidanceSettings, steps: int) -> float:
+    width, height = settings.size
+    scheduler = settings.scheduler.scheduler
+    # With the prompt, and where guidance is on without it as well.
+    calls = steps + guidance.guided_steps(steps)
+    calls *= 1 if scheduler is None else scheduler.facts.calls_per_step
+    return float(calls * width * height)

@@ -36,10 +36,11 @@ def check_sampling(settings: GenerationSettings, path: str) -> Iterator[FieldVio
     yield from check_guidance(settings.guidance, f"{path}.guidance")
 
 
-def check_guidance(guidance: GuidanceSettings, path: str) -> Iterator[FieldViolation]:
-    """Its numbers, and its interval."""
+def check_guidance(guidance: GuidanceSettings | None, path: str) -> Iterator[FieldViolation]:
+    """Its numbers, and that it begins before it ends."""
     yield from plain(guidance, "GuidanceSettings", path)
-    yield from _interval(guidance, path)
+    if guidance is not None:
+        yield from _interval(guidance, path)
 
 
 def schedulers_for(model: Model) -> tuple[Scheduler, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TypeVar
 
 from msgspec import structs
@@ -22,16 +21,13 @@ _Item = TypeVar("_Item")
 class Turns:
     """The turns of one generation, of which each goes on where the one before it paused.
 
-    The file of its unfinished picture goes when nobody holds this any more.
-
     Args:
         files: Where unfinished pictures lie.
     """
 
     def __init__(self, files: PausedFiles) -> None:
-        self._file = files.new()
+        self._files, self._file = files, files.new()
         self._before = PausedGeneration(Timings())
-        weakref.finalize(self, files.remove, self._file)
 
     def next(self, job: GenerationJob, finished: int) -> GenerationJob:
         """The job of the next turn, with so many finished pictures."""
@@ -47,6 +43,10 @@ class Turns:
     def whole(self, report: GenerationReport) -> GenerationReport:
         """The last turn's report, for all of them."""
         return self._with(report)
+
+    def end(self) -> None:
+        """There will be no more: nothing is kept."""
+        self._files.remove(self._file)
 
     def _with(self, report: _Report) -> _Report:
         before = self._before

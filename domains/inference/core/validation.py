@@ -8,22 +8,25 @@ from domains import checks
 from domains.codec import Value
 from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.combinations import NOT_SDXL
 from domains.inference.core.control_nets import check_control_nets
 from domains.inference.core.plain_rules import found, plain
+from domains.inference.core.prompt_syntax import check_weights
 from domains.inference.core.refiner_rules import check_refiner
 from domains.inference.core.sampling_rules import check_sampling
+from domains.inference.core.second_pass import check_second_pass, leaves_a_step
 from domains.inference.types import (
     GenerationRequest,
     GenerationSettings,
     LoraWeight,
     SdxlSettings,
+    SeedVariation,
     SizeConditioning,
 )
 from domains.limits import LIMITS
 from domains.model.types import Model
 from domains.session.core.options import check_delivery, check_options
 
-NOT_SDXL = "The model is no SDXL model."
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 
 
@@ -45,9 +48,13 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_sdxl(settings.sdxl, f"{path}.sdxl"),
         *check_refiner(settings, f"{path}.sdxl.refiner"),
         *plain(settings.output, "OutputSettings", f"{path}.output"),
+        *check_weights(settings, path),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
+        *_embeddings(settings, f"{path}.embedding_model_ids"),
         *_start(settings, f"{path}.image_to_image"),
+        *check_second_pass(settings, f"{path}.second_pass"),
+        *_variation(settings.variation, f"{path}.variation"),
     ]
 
 
@@ -74,6 +81,14 @@ def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[Field
             )
 
 
+def _embeddings(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    ids = settings.embedding_model_ids
+    limit = LIMITS["GenerationSettings.embedding_model_ids"]
+    yield from found(checks.elements(path, len(ids), limit))
+    for index, model_id in enumerate(ids):
+        yield from found(checks.required(f"{path}[{index}]", model_id))
+
+
 def _sdxl(settings: SdxlSettings | None, path: str) -> Iterator[FieldViolation]:
     """Texts, and the sizes that the model is told."""
     yield from plain(settings, "SdxlSettings", path)
@@ -88,14 +103,17 @@ def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
     """The strength of image-to-image, which has to leave a step."""
     broken = list(plain(settings.image_to_image, "ImageToImage", path))
     yield from broken
-    if settings.image_to_image is None or broken or settings.steps_taken or settings.steps < 1:
-        return
-    yield FieldViolation(
-        f"{path}.strength",
-        Reason.FIELD_OUT_OF_RANGE,
-        f"Leaves no step of {settings.steps}; must be at least 1 divided by the steps "
-        f"({1 / settings.steps:.3g}), or the steps more.",
-    )
+    if settings.image_to_image is not None and not broken:
+        yield from leaves_a_step(settings.image_to_image.strength, settings.steps, path)
+
+
+def _variation(variation: SeedVariation | None, path: str) -> Iterator[FieldViolation]:
+    yield from plain(variation, "SeedVariation", path)
+    if variation is not None:
+        limit = LIMITS["SeedVariation.seed"]
+        yield from found(
+            checks.number(f"{path}.seed", variation.seed, limit, reason=Reason.SEED_INVALID)
+        )
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:

@@ -8,9 +8,11 @@ from enum import Enum
 from typing import Annotated, TypeVar
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
+from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
 from domains.inference.types.sampling import (
     OPTIONS,
     AncestralOptions,
@@ -43,6 +45,9 @@ __all__ = [
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
+    "SecondPass",
+    "SecondPassUpscale",
+    "SeedVariation",
     "SigmaSpacing",
     "SolverAlgorithm",
     "SolverOptions",
@@ -61,6 +66,13 @@ class Toggle(Enum):
     SERVER = "server"
     ON = "on"
     OFF = "off"
+
+
+class PromptSyntax(Enum):
+    """How prompts are read; `domains/weighted_prompts.py` has the second."""
+
+    PLAIN = "plain"  # every character is text
+    WEIGHTED = "weighted"
 
 
 class PrecisionMode(Enum):
@@ -190,6 +202,7 @@ class GenerationSettings(Value, frozen=True):
 
     prompt: Prompt = ""
     negative_prompt: Prompt = ""
+    prompt_syntax: PromptSyntax = PromptSyntax.PLAIN
     model_id: Annotated[str, Meta(max_length=256)] = ""
     vae_model_id: Annotated[str, Meta(max_length=256)] = ""
     width: Count | None = None
@@ -203,11 +216,28 @@ class GenerationSettings(Value, frozen=True):
     scheduler: SchedulerSettings = SchedulerSettings()
     sdxl: SdxlSettings | None = None
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
+    embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    second_pass: SecondPass | None = None
+    seamless_horizontally: bool = False
+    seamless_vertically: bool = False
+    variation: SeedVariation | None = None
     control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
+
+    @property
+    def prompts(self) -> dict[str, str]:
+        """The texts that encoders read, by their field, without those that are not set."""
+        second = self.sdxl or SdxlSettings()
+        texts = {
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "sdxl.prompt_2": second.prompt_2,
+            "sdxl.negative_prompt_2": second.negative_prompt_2,
+        }
+        return {field: text for field, text in texts.items() if text}
 
     @property
     def size(self) -> tuple[int, int]:
@@ -218,6 +248,30 @@ class GenerationSettings(Value, frozen=True):
     def refiner(self) -> Refiner | None:
         """The second model for the last steps."""
         return None if self.sdxl is None else self.sdxl.refiner
+
+    @property
+    def passes(self) -> tuple[GenerationSettings, ...]:
+        """What each picture of resolved settings goes through, a generation each: the second is
+        image-to-image of what the first has drawn."""
+        again = self.second_pass
+        if again is None:
+            return (self,)
+        first = replace(self, second_pass=None)
+        width, height = (again.enlarged(edge) for edge in self.size)
+        second = replace(
+            first,
+            width=width,
+            height=height,
+            steps=resolved(again.steps),
+            guidance=resolved(again.guidance),
+            image_to_image=ImageToImage(again.strength),
+        )
+        return first, second
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height in which the pictures of resolved settings come out."""
+        return self.passes[-1].size
 
     @property
     def steps_taken(self) -> int:

@@ -17,9 +17,6 @@ _DRAWN = "This version draws with SDXL, SD 1.x and 2.x"
 _OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
 _TITLES = {family.architecture: family.title for family in FAMILIES}
 _WAITS = {
-    ModelType.EMBEDDING: (
-        "Textual inversions are listed and checked; using their words in a prompt comes later."
-    ),
     ModelType.UPSCALER: "Upscalers are listed; enlarging waits for postprocessing.",
     ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
     ModelType.SAFETY_CLASSIFIER: (
@@ -40,7 +37,7 @@ WAITS_FOR_MASKS = (
     "comes later."
 )
 # What goes for a ControlNet and is another network.
-_OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter", "ControlNet union")
+_OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
 # Numbers of eight bits are read like others, multiplied by their scale where they have one.
 _READ_AS_THEY_ARE = ("", "fp8", "scaled fp8")
 _NO_TYPE = Reason.MODEL_FORMAT_UNSUPPORTED
@@ -62,6 +59,10 @@ def usability(found: Recognised) -> Usability:
     remarks = [waiting] if waiting else []
     if found.inpainting:
         remarks.append(WAITS_FOR_MASKS)
+    if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
+        remarks.append(
+            "It holds several kinds of control; following a picture by one of them comes later."
+        )
     if "VAE" in found.lacks:
         remarks.append("The file holds no VAE.")
     if found.type is ModelType.CHECKPOINT and found.prediction is None:
@@ -104,11 +105,10 @@ def _problem(found: Recognised) -> Problem | None:
             f"The weights are quantised: {found.quantisation}. Use the model's copy in float16 "
             "or bfloat16.",
         )
-    if found.type is ModelType.CONTROL_NET and found.kind.startswith(_OTHER_CONTROLS):
+    if found.type is ModelType.CONTROL_NET and found.kind in _OTHER_CONTROLS:
         return Problem(
             _NO_TYPE,
-            f"This is a {found.kind}; this version uses ControlNets of one purpose, with their "
-            "weights in full.",
+            f"This is a {found.kind}; this version uses ControlNets of the usual kind.",
         )
     if found.type in (ModelType.CHECKPOINT, ModelType.REFINER):
         return _of_checkpoint(found)

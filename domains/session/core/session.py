@@ -54,7 +54,7 @@ class Session:
         *,
         placed: Placed,
         model_id: str,
-        progress: Progress,
+        total_steps: int,
         parent_session_id: str,
         owner: str,
         retention: timedelta,
@@ -81,7 +81,7 @@ class Session:
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
-        self._progress = progress
+        self._progress = Progress(total_steps)
         self._retention, self._clock, self._changed = retention, clock, changed
 
     @property

@@ -13,7 +13,6 @@ from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
-from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue, Turn
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
@@ -167,12 +166,12 @@ class Sessions:
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
             companion_ids=plan.companion_ids,
-            progress=Progress(len(plan.seeds), plan.steps),
+            total_steps=plan.steps * len(plan.seeds),
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
             retention=self._retention,
             clock=self._clock,
-            changed=partial(self._note_change, plan),
+            changed=partial(self._note_change, plan.ended),
         )
         queue = self.queue(plan.queue or plan.device_id)
         queue.submit(session, turn)
@@ -185,10 +184,11 @@ class Sessions:
             self._by_request_id[key] = (session, request.digest)
         return session
 
-    def _note_change(self, plan: SessionPlan, session: Session) -> None:
+    def _note_change(self, ended: Callable[[Session], None] | None, session: Session) -> None:
+        # The session outlives its work: it must not hold on to the plan.
         self.changes.note(session)
-        if plan.ended is not None and session.log.terminal is not None:
-            plan.ended(session)
+        if ended is not None and session.log.terminal is not None:
+            ended(session)
 
     def move_waiting(self, device_id: str) -> None:
         """Place anew what waits for a device that is out of use and may run on another one.

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SPACINGS
+from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SEAMLESS, SPACINGS
 from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.reporting import leave, reported
 
@@ -46,6 +46,13 @@ def generate(
     negative: Annotated[
         str | None, typer.Option("--negative", "-n", metavar="TEXT", help="What to avoid.")
     ] = None,
+    weighted: Annotated[
+        bool,
+        typer.Option(
+            "--weighted",
+            help="Read (word:1.3), [word] and BREAK in prompts, and prompts of any length.",
+        ),
+    ] = False,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="ID", help="Model id.")
     ] = None,
@@ -72,6 +79,10 @@ def generate(
             metavar="NAME",
             help="handover, or image-to-image: it starts from the finished picture.",
         ),
+    ] = None,
+    embedding: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ID", help="A textual inversion for the prompts; repeatable."),
     ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
@@ -142,6 +153,28 @@ def generate(
     ] = None,
     eta: Annotated[
         float | None, typer.Option(metavar="X", help="DDIM's share of fresh noise.")
+    ] = None,
+    variation_seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Another seed, to whose noise each picture's goes."),
+    ] = None,
+    variation_strength: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="How far it goes: 0 not at all, 1 all the way."),
+    ] = None,
+    seamless: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help=f"Edges continue at the opposite ones: {', '.join(SEAMLESS)}."
+        ),
+    ] = None,
+    second_pass: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Draw again, so many times as large; more by --set second_pass.strength"
+            " and the like.",
+        ),
     ] = None,
     clip_skip: Annotated[
         int | None,
@@ -243,6 +276,7 @@ def generate(
     options = GenerationOptions(
         prompt=prompt,
         negative=negative,
+        weighted=weighted,
         model=model,
         vae=vae,
         refiner=refiner,
@@ -275,6 +309,11 @@ def generate(
         no_data=no_data,
         tags=tuple(tag or ()),
         loras=tuple(lora or ()),
+        embeddings=tuple(embedding or ()),
+        variation_seed=variation_seed,
+        variation_strength=variation_strength,
+        seamless=seamless,
+        second_pass=second_pass,
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
         start=StartOptions(image=image, strength=strength, fit=fit),
         assignments=tuple(assignment or ()),

@@ -21,6 +21,7 @@ from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
 from domains.inference.types import (
     Computation,
+    ControlInput,
     GenerationRequest,
     GenerationSettings,
     PrecisionMode,
@@ -30,6 +31,7 @@ from domains.model.types import Architecture, Component, Model, ModelFormat, Mod
 from domains.picture.core import KeptPicture
 from domains.picture.types import (
     Canvas,
+    ControlPreprocessor,
     InputImage,
     PictureFile,
     PreparedPicture,
@@ -267,12 +269,19 @@ class FakePictures:
     """Says that any picture is ready, in the size that is asked for."""
 
     asked: list[tuple[InputImage, str, Canvas, ResizeFit]] = field(default_factory=list)
+    controls: list[ControlPreprocessor | None] = field(default_factory=list)
     failure: DomainError | None = None
 
     async def prepare(
-        self, image: InputImage, field: str, canvas: Canvas, fit: ResizeFit
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        control: ControlPreprocessor | None = None,
     ) -> KeptPicture:
         self.asked.append((image, field, canvas, fit))
+        self.controls.append(control)
         if self.failure is not None:
             raise self.failure
         width, height = canvas.size_for(400, 300)
@@ -371,6 +380,7 @@ def request(
     digest: bytes = b"",
     placement: Placement | None = None,
     image: InputImage | None = None,
+    controls: tuple[ControlInput, ...] = (),
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -379,4 +389,5 @@ def request(
         placement or ANY_DEVICE,
         digest,
         image=image,
+        controls=controls,
     )

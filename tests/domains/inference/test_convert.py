@@ -31,14 +31,15 @@ from tests.contract.strategies import requests
 FULL = types.GenerationSettings(
     prompt="a",
     negative_prompt="b",
+    prompt_syntax=types.PromptSyntax.WEIGHTED,
     model_id="m",
     width=256,
     height=320,
     steps=1,
-    guidance=types.GuidanceSettings(1.3, 0.7),
+    guidance=types.GuidanceSettings(1.3, 0.7, 0.1, 0.9),
     clip_skip=0,
     scheduler=types.SchedulerSettings(
-        types.Scheduler.DDIM, types.SigmaSpacing.KARRAS, types.DdimOptions(0.5)
+        types.Scheduler.DDIM, types.SigmaSpacing.KARRAS, ddim=types.DdimOptions(0.5)
     ),
     image_count=1,
     seed=0,
@@ -46,8 +47,28 @@ FULL = types.GenerationSettings(
     precision=types.PrecisionMode.FASTEST,
     vae_tiling=types.Toggle.ON,
     output=OutputSettings(ImageFileFormat.JPEG, 1, lossless=True, omit_parameters=True),
-    sdxl=types.SdxlSettings("c", ""),
+    sdxl=types.SdxlSettings(
+        "c",
+        "",
+        types.SizeConditioning(types.ConditioningSize(0, 1), None, types.ConditioningPoint()),
+        types.SizeConditioning(target_size=types.ConditioningSize(3, 4)),
+    ),
 )
+SAMPLERS = [
+    types.SchedulerSettings(
+        timestep_spacing=types.TimestepSpacing.TRAILING, zero_terminal_snr=True
+    ),
+    types.SchedulerSettings(zero_terminal_snr=False, solver=types.SolverOptions()),
+    types.SchedulerSettings(
+        solver=types.SolverOptions(3, types.SolverAlgorithm.SDE_DPMSOLVER_PP, False)
+    ),
+    types.SchedulerSettings(churn=types.ChurnOptions(1.5, 0.25, 20.0, 0.5)),
+    types.SchedulerSettings(ddim=types.DdimOptions()),
+    types.SchedulerSettings(ancestral=types.AncestralOptions()),
+    types.SchedulerSettings(ancestral=types.AncestralOptions(0.0, 0.5)),
+    types.SchedulerSettings(linear_multistep=types.LinearMultistepOptions(2)),
+    types.SchedulerSettings(sigmas=(14.5, 2.0, 0.5)),
+]
 
 
 def unbuilt(settings: generation_pb2.GenerationSettings) -> tuple[str, ...]:
@@ -61,10 +82,19 @@ def unbuilt(settings: generation_pb2.GenerationSettings) -> tuple[str, ...]:
         types.GenerationSettings(),
         types.GenerationSettings(vae_tiling=types.Toggle.OFF),
         FULL,
+        *(types.GenerationSettings(scheduler=each) for each in SAMPLERS),
     ],
 )
 def test_settings_survive_the_wire(settings: types.GenerationSettings) -> None:
     assert settings_from_proto(settings_to_proto(settings)) == settings
+
+
+def test_own_noise_levels_decide_the_steps_where_nothing_is_said() -> None:
+    asked = generation_pb2.GenerationSettings()
+    asked.scheduler.sigmas[:] = (3.0, 2.0, 1.0)
+    assert settings_from_proto(asked).steps == 3
+    asked.steps = 5
+    assert settings_from_proto(asked).steps == 5
 
 
 def test_unset_and_zero_are_told_apart() -> None:
@@ -120,8 +150,6 @@ def _use(message: Message, name: str) -> None:
     else:
         # OFF is what happens anyway, but for slicing, where ON is.
         asked = common_pb2.TOGGLE_OFF if name == "vae_slicing" else common_pb2.TOGGLE_ON
-        if name == "prompt_syntax":
-            asked = generation_pb2.PROMPT_SYNTAX_WEIGHTED
         setattr(message, name, asked if field.enum_type else _VALUES[field.cpp_type])
 
 
@@ -139,15 +167,14 @@ def test_leaving_out_what_is_not_built_anyway_is_fine(field: str) -> None:
 
 def test_values_that_are_not_built_are_refused_by_name() -> None:
     request = inference_pb2.GenerateRequest()
-    request.settings.scheduler.scheduler = sampling_pb2.SCHEDULER_LCM
+    request.settings.scheduler.scheduler = sampling_pb2.SCHEDULER_DPM_SOLVER_SDE
 
-    with pytest.raises(FeatureNotBuilt, match="SCHEDULER_LCM"):
+    with pytest.raises(FeatureNotBuilt, match="SCHEDULER_DPM_SOLVER_SDE"):
         request_from_proto(request)
 
 
 def test_asking_for_what_happens_anyway_is_fine() -> None:
     plain = generation_pb2.GenerationSettings(
-        prompt_syntax=generation_pb2.PROMPT_SYNTAX_PLAIN,
         precision=generation_pb2.Precision(
             mode=generation_pb2.PRECISION_MODE_EXACT,
             attention_slicing=common_pb2.TOGGLE_OFF,
@@ -207,6 +234,4 @@ def test_every_scheduler_has_its_number() -> None:
     assert numbers == set(sampling_pb2.Scheduler.values()) - {
         sampling_pb2.SCHEDULER_UNSPECIFIED,
         sampling_pb2.SCHEDULER_DPM_SOLVER_SDE,
-        sampling_pb2.SCHEDULER_LCM,
-        sampling_pb2.SCHEDULER_TCD,
     }

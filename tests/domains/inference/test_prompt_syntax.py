@@ -1,12 +1,18 @@
-"""What in a prompt looks like a command is told, and drawn as the words that it is."""
+"""Commands in prompts, weights out of range, and prompts that are too long."""
 
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
+from domains.errors import Reason
+from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
-from domains.inference.types import GenerationSettings, SdxlSettings
+from domains.inference.core.validation import check_settings
+from domains.inference.types import GenerationSettings, PromptSyntax, SdxlSettings
 from domains.values import DegradationKind
+
+WEIGHTED = PromptSyntax.WEIGHTED
 
 
 @pytest.mark.parametrize(
@@ -31,7 +37,66 @@ def test_what_looks_like_a_command_is_told(prompt: str, read_as: str) -> None:
     (told,) = drawn_as_words(GenerationSettings(prompt=prompt))
 
     assert told.kind is DegradationKind.PROMPT_SYNTAX_LITERAL
-    assert told.detail.startswith(f"prompt holds what other programs read as {read_as};")
+    assert told.detail == (
+        f"prompt holds what other programs read as {read_as}; with prompt_syntax PLAIN it is "
+        "drawn as words."
+    )
+
+
+def test_where_prompts_have_weights_only_the_rest_is_told() -> None:
+    text = "<lora:x:1> (red:1.4) BREAK [cat:dog:0.5]"
+    settings = GenerationSettings(
+        prompt=text, negative_prompt="(a:2) BREAK", prompt_syntax=WEIGHTED
+    )
+
+    (told,) = drawn_as_words(settings)
+
+    assert "as LoRA tags and words for some of the steps;" in told.detail
+
+
+def test_weights_beyond_the_greatest_are_refused_by_their_place() -> None:
+    settings = GenerationSettings(
+        prompt="a (cat:5.5)",
+        negative_prompt="(dog:1.2)",
+        sdxl=SdxlSettings(negative_prompt_2="(" * 20 + "secret"),
+        prompt_syntax=WEIGHTED,
+    )
+
+    first, second = check_settings(settings, "settings")
+
+    assert (first.field, first.reason) == ("settings.prompt", Reason.PROMPT_SYNTAX)
+    assert "position 3, " in first.description
+    assert second.field == "settings.sdxl.negative_prompt_2"
+    assert "secret" not in second.description
+    plain = replace(settings, prompt_syntax=PromptSyntax.PLAIN)
+    assert check_settings(plain, "settings") == []
+
+
+WORDS = "word " * 75
+
+
+@pytest.mark.parametrize(
+    ("prompt", "syntax", "told"),
+    [
+        (WORDS, PromptSyntax.PLAIN, False),
+        (WORDS + "more", PromptSyntax.PLAIN, True),
+        (WORDS + "!", PromptSyntax.PLAIN, True),
+        ("don't, 12" * 16, PromptSyntax.PLAIN, True),
+        (WORDS + "more", WEIGHTED, False),
+        ("(" + "word " * 600 + ")", WEIGHTED, False),
+        ("(a:1) " * 1600, WEIGHTED, False),
+        ("word BREAK " * 33, WEIGHTED, True),
+        ("a " * 2401, WEIGHTED, True),
+    ],
+)
+def test_prompts_that_are_surely_too_long_are_told(
+    prompt: str, syntax: PromptSyntax, told: bool
+) -> None:
+    found = surely_truncated(GenerationSettings(prompt=prompt, prompt_syntax=syntax))
+
+    assert [each.kind for each in found] == [DegradationKind.PROMPT_TRUNCATED] * told
+    if told:
+        assert found[0].detail.startswith("prompt has more than the ")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,8 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
     assert models["line-art"].trigger_words == ("line art style",)
     waiting = {name for name, model in models.items() if model.remarks}
     assert waiting == models.keys() - {
+        "emoji-canny",
+        "emoji-embedding",
         "emoji-xl",
         "emoji-comic",
         "emoji-sd1",
@@ -394,7 +396,7 @@ def test_a_folder_whose_unet_takes_more_than_text_is_listed_with_the_reason(
     assert not model.inpainting
 
 
-@pytest.mark.parametrize("name", ["LCMScheduler", "TCDScheduler", "PNDMScheduler", "Strange"])
+@pytest.mark.parametrize("name", ["PNDMScheduler", "Strange"])
 def test_a_scheduler_that_another_stands_in_for_is_told(tmp_path: Path, name: str) -> None:
     folder = sketch_demo(tmp_path / "model")
     edit(folder / "scheduler" / "scheduler_config.json", _class_name=name)
@@ -403,7 +405,6 @@ def test_a_scheduler_that_another_stands_in_for_is_told(tmp_path: Path, name: st
 
     assert model.usable
     assert name in model.remarks[0]
-    assert ("few steps" in model.remarks[0]) is (name in {"LCMScheduler", "TCDScheduler"})
 
 
 def test_the_schedulers_that_nothing_stands_in_for_are_those_drawn_with() -> None:

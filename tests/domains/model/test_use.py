@@ -32,7 +32,11 @@ async def sessions() -> AsyncIterator[Sessions]:
     await made.stop(0)
 
 
-def opened(sessions: Sessions, kind: SessionKind = SessionKind.GENERATION) -> Session:
+def opened(
+    sessions: Sessions,
+    kind: SessionKind = SessionKind.GENERATION,
+    companion_ids: tuple[str, ...] = (),
+) -> Session:
     """A session that waits to work with the model."""
 
     async def prepare() -> SessionPlan:
@@ -41,7 +45,9 @@ def opened(sessions: Sessions, kind: SessionKind = SessionKind.GENERATION) -> Se
     async def work(session: Session) -> None:
         session.start(lambda: None)
 
-    plan = SessionPlan(kind, "cpu:0", (Phase.QUEUED,), work, model_id="ink")
+    plan = SessionPlan(
+        kind, "cpu:0", (Phase.QUEUED,), work, model_id="ink", companion_ids=companion_ids
+    )
     return sessions.open(plan, work, SessionRequest(WorkOptions(), b"", prepare, "ann"))
 
 
@@ -61,25 +67,11 @@ async def test_a_paused_session_keeps_a_model_on_disk_and_lets_it_go_from_device
     assert use.open("ink") == [waiting]
 
 
-async def test_work_uses_the_models_beside_its_checkpoint_as_well(sessions: Sessions) -> None:
-    """Whoever deletes or unloads a refiner waits, or is refused, as for a checkpoint."""
-
-    async def prepare() -> SessionPlan:
-        raise AssertionError("it is open already")
-
-    async def work(session: Session) -> None:
-        session.start(lambda: None)
-
-    plan = SessionPlan(
-        SessionKind.GENERATION,
-        "cpu:0",
-        (Phase.QUEUED,),
-        work,
-        model_id="ink",
-        companion_ids=("fine", "lines"),
-    )
-    session = sessions.open(plan, work, SessionRequest(WorkOptions(), b"", prepare, "ann"))
+async def test_what_works_beside_a_model_is_used_too(sessions: Sessions) -> None:
+    """A LoRA is not deleted under a generation that waits for its turn."""
     use = ModelUse(sessions)
-    for model_id in ("ink", "fine", "lines"):
-        assert use.open(model_id) == use.due(model_id, "cpu:0") == [session]
-    assert use.due("fine", "cuda:0") == use.open("other") == []
+    waiting = opened(sessions, companion_ids=("line-art", "vae"))
+
+    assert use.open("line-art") == use.due("vae") == [waiting]
+    waiting.cancel()
+    assert use.open("line-art") == []

@@ -118,7 +118,19 @@ def test_every_option_reaches_its_field(
     request_id = "8f14e45f-ceea-467f-a8f6-3b0f1d2c4e5a"
 
     against(
-        *("generate", "a (cat)", "-n", "dog", "-m", "emoji-xl", "-d", "cpu:0"),
+        *(
+            "generate",
+            "a (cat)",
+            "-n",
+            "dog",
+            "--weighted",
+            "--embedding",
+            "far",
+            "-m",
+            "emoji-xl",
+            "-d",
+            "cpu:0",
+        ),
         *("--refiner", "fine", "--refiner-switch", 0.7, "--refiner-mode", "image-to-image"),
         *("--width", 256, "--height", 512, "--steps", 12, "--guidance", 6.5),
         *("--guidance-rescale", 0.5, "--seeds", "3,4", "--count", 2),
@@ -142,6 +154,8 @@ def test_every_option_reaches_its_field(
         settings=generation_pb2.GenerationSettings(
             prompt="a (cat)",
             negative_prompt="dog",
+            prompt_syntax=generation_pb2.PROMPT_SYNTAX_WEIGHTED,
+            embedding_model_ids=["far"],
             model_id="emoji-xl",
             width=256,
             height=512,
@@ -268,6 +282,57 @@ def test_tiles_can_be_forbidden(against: Run, scripted: ScriptedServer, tmp_path
 
     (sent,) = scripted.requests
     assert sent.settings.precision.vae_tiling == common_pb2.TOGGLE_OFF
+
+
+@pytest.mark.parametrize(
+    ("name", "horizontally", "vertically"),
+    [("x", True, False), ("y", False, True), ("both", True, True)],
+)
+def test_seeds_edges_and_a_second_pass_reach_their_fields(
+    against: Run,
+    scripted: ScriptedServer,
+    tmp_path: Path,
+    name: str,
+    horizontally: bool,
+    vertically: bool,
+) -> None:
+    """What has no option of its own is set beside them."""
+    scripted.on_generate = lambda request, context: whole(png())
+
+    against(
+        *("generate", "x", "-o", tmp_path, "--variation-seed", 11),
+        *("--variation-strength", 0.25, "--seamless", name, "--second-pass", 1.5),
+        *("--set", "second_pass.upscale=pixels", "--set", "second_pass.strength=0.3"),
+    )
+
+    (sent,) = scripted.requests
+    assert sent.settings == generation_pb2.GenerationSettings(
+        prompt="x",
+        variation=generation_pb2.SeedVariation(seed=11, strength=0.25),
+        seamless_horizontally=horizontally,
+        seamless_vertically=vertically,
+        second_pass=generation_pb2.SecondPass(
+            scale=1.5, strength=0.3, upscale=generation_pb2.SECOND_PASS_UPSCALE_PIXELS
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--variation-strength", 0.5), "needs --variation-seed"),
+        (("--seamless", "z"), "x, y, both"),
+        (("--variation-seed", 2**70), "64 bits"),
+    ],
+)
+def test_seeds_and_edges_that_mean_nothing_are_refused_here(
+    against: Run, scripted: ScriptedServer, arguments: tuple[object, ...], said: str
+) -> None:
+    done = against("generate", "x", *arguments)
+
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert scripted.requests == []
 
 
 def test_what_was_not_said_is_left_to_the_server(
@@ -579,6 +644,11 @@ def test_a_stream_that_ends_without_an_ending_is_an_error(
         (("--no-data", "-o", "x"), "--no-data saves nothing"),
         (("--seeds", "1,two"), "--seeds: '1,two' is no list"),
         (("--precision", "rough"), "'rough' is none of: exact, fastest"),
+        (("--lora", ""), "--lora: '' is not ID, ID:WEIGHT"),
+        (("--lora", ":0.5"), "--lora: ':0.5' is not ID"),
+        (("--lora", "ink:much"), "--lora: 'ink:much' is not ID"),
+        (("--lora", "ink:"), "--lora: 'ink:' is not ID"),
+        (("--lora", "ink:1:2:3"), "--lora: 'ink:1:2:3' is not ID"),
     ],
 )
 def test_options_that_make_no_request_are_not_sent(
@@ -590,3 +660,34 @@ def test_options_that_make_no_request_are_not_sent(
     assert done.exit_code == 2
     assert said in done.stderr
     assert scripted.requests == []
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "text_encoder_weight"),
+    [
+        ("ink", None, None),
+        ("ink:0.8", 0.8, None),
+        ("ink:-2:0", -2.0, 0.0),
+        ("ink:1e-1: .5", 0.1, 0.5),
+    ],
+)
+def test_a_lora_is_an_id_and_up_to_two_weights(
+    against: Run,
+    scripted: ScriptedServer,
+    tmp_path: Path,
+    text: str,
+    weight: float | None,
+    text_encoder_weight: float | None,
+) -> None:
+    """What is not said stays absent: the server's default, or as the other weight."""
+    scripted.on_generate = lambda request, context: whole(png())
+
+    against("generate", "x", "--lora", text, "--lora", "other", "-o", tmp_path)
+
+    (asked,) = scripted.of_type(inference_pb2.GenerateRequest)
+    first, second = asked.settings.loras
+    assert (first.model_id, second.model_id) == ("ink", "other")
+    assert first.HasField("weight") == (weight is not None)
+    assert first.weight == pytest.approx(weight or 0.0)
+    assert first.HasField("text_encoder_weight") == (text_encoder_weight is not None)
+    assert first.text_encoder_weight == pytest.approx(text_encoder_weight or 0.0)

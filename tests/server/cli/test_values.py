@@ -157,6 +157,31 @@ def test_progress_counts_steps_over_all_pictures() -> None:
     assert (progress.done, progress.total) == (0, 20)
 
 
+def test_progress_goes_on_in_a_second_pass() -> None:
+    """Whose steps are counted from one again, picture by picture."""
+    progress = Progress()
+    progress.take(accepted(1, 2, steps=14))
+    done = []
+    for image in (0, 1):
+        for phase, steps in (
+            (session_pb2.PHASE_DENOISING, 10),
+            (session_pb2.PHASE_SECOND_PASS, 4),
+        ):
+            started = event_pb2.PhaseStarted(phase=phase, image_index=image)
+            progress.take(event(2, phase_started=started))
+            for step in range(1, steps + 1):
+                finished = event_pb2.StepFinished(image_index=image, step=step, steps=steps)
+                progress.take(event(3, step_finished=finished))
+                done.append(progress.done)
+    assert done == list(range(1, 29))
+    assert progress.total == 28
+
+    progress.take(event(4, retried=event_pb2.SessionRetried(retry_count=1)))
+    step = event_pb2.StepFinished(image_index=0, step=1, steps=10)
+    progress.take(event(5, step_finished=step))
+    assert progress.done == 1
+
+
 def test_a_preview_becomes_half_blocks() -> None:
     """Two pixels a character: here the upper half red, the lower half blue."""
     lines = half_blocks(jpeg(64, 64), columns=16, rows=8)

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 from domains.inference.backends.families.clip_text import EncodedText
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.types import GenerationSettings
 from domains.model.types import Architecture
@@ -14,7 +15,12 @@ from domains.model.types import Architecture
 class Family(Protocol):
     """What a family's module offers; all but this is in its description without torch."""
 
-    def encode_text(self, model: LoadedModel, settings: GenerationSettings) -> EncodedText:
+    def encode_text(
+        self,
+        model: LoadedModel,
+        settings: GenerationSettings,
+        inversions: Inversions = NO_INVERSIONS,
+    ) -> EncodedText:
         """Turn the texts and the size of `settings` into what steers the UNet.
 
         Raises:

@@ -7,18 +7,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 
 from domains.inference.backends.denoise import Conditioning
 from domains.inference.backends.families.clip_text import (
+    ClipReader,
+    ClipText,
     EncodedText,
     check_clip_skip,
-    run_clip,
+    most_chunks,
 )
-from domains.inference.backends.loaded_model import LoadedModel, TextEmbedding
+from domains.inference.backends.inversions import NO_INVERSIONS, Inversions
+from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.types import (
     ConditioningPoint,
     ConditioningSize,
@@ -34,7 +36,9 @@ _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
 _LAYER = 2
 
 
-def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText:
+def encode_text(
+    model: LoadedModel, settings: GenerationSettings, inversions: Inversions = NO_INVERSIONS
+) -> EncodedText:
     """See `Family.encode_text`.
 
     An empty negative prompt becomes zeros where the model's index says so
@@ -42,25 +46,24 @@ def encode_text(model: LoadedModel, settings: GenerationSettings) -> EncodedText
     """
     layer = _LAYER + settings.clip_skip
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
-    second = settings.sdxl or SdxlSettings()
-    prompt = (settings.prompt, _second(second.prompt_2, settings.prompt))
-    negative = (
-        settings.negative_prompt,
-        _second(second.negative_prompt_2, settings.negative_prompt),
-    )
-    embed = partial(_embed, model, _ENCODERS)
+    own = settings.sdxl or SdxlSettings()
     return _conditioned(
         model,
-        embed,
-        prompt,
-        negative if settings.guidance.guided else None,
-        layer,
-        [_time_ids(told, settings.size) for told in _sizes(second)],
+        [ClipReader(model, *names, inversions, final_norm=False) for names in _ENCODERS],
+        settings,
+        prompt=(settings.prompt, own.prompt_2),
+        negative=(settings.negative_prompt, own.negative_prompt_2),
+        guided=settings.guidance.guided,
+        told=[_time_ids(size, settings.size) for size in _sizes(own)],
     )
 
 
 def encode_refined_text(
-    model: LoadedModel, holder: LoadedModel, settings: GenerationSettings, refiner: Refiner
+    model: LoadedModel,
+    holder: LoadedModel,
+    settings: GenerationSettings,
+    refiner: Refiner,
+    inversions: Inversions,
 ) -> EncodedText:
     """What steers a refiner's UNet: it has the second text encoder alone, which reads the
     prompt of the first, and is told how good the picture is to look.
@@ -70,57 +73,88 @@ def encode_refined_text(
         holder: Whose text encoder it is: the refiner itself, or the checkpoint before it.
         settings: Texts and size; `clip_skip` applies to the prompt alone.
         refiner: Guidance and scores, resolved.
+        inversions: Words that stand for vectors of their own.
 
     Raises:
         InvalidArgument: `clip_skip` leaves no layer to take.
     """
-    layer = _LAYER + settings.clip_skip
-    check_clip_skip(holder, (_ENCODERS[1][1],), layer)
-    guided = resolved(refiner.guidance).guided
+    names, sizes = _ENCODERS[1], _sizes(settings.sdxl or SdxlSettings())
+    check_clip_skip(holder, names[1:], _LAYER + settings.clip_skip)
     scores = (refiner.negative_aesthetic_score, refiner.aesthetic_score)
-    sizes = _sizes(settings.sdxl or SdxlSettings())
     return _conditioned(
         model,
-        partial(_embed, holder, _ENCODERS[1:]),
-        (settings.prompt,),
-        (settings.negative_prompt,) if guided else None,
-        layer,
-        [
+        [ClipReader(holder, *names, inversions, final_norm=False)],
+        settings,
+        prompt=(settings.prompt,),
+        negative=(settings.negative_prompt,),
+        guided=resolved(refiner.guidance).guided,
+        told=[
             # It is told the original size and the corner, and the score in the target's place.
-            [*_time_ids(told, settings.size)[:4], score]
-            for told, score in zip(sizes, scores, strict=True)
+            [*_time_ids(size, settings.size)[:4], score]
+            for size, score in zip(sizes, scores, strict=True)
         ],
     )
 
 
 def _conditioned(
     model: LoadedModel,
-    embed: Callable[[tuple[str, ...], int], tuple[TextEmbedding, bool]],
-    prompt: tuple[str, ...],
-    negative: tuple[str, ...] | None,
-    layer: int,
-    ids: Sequence[Sequence[float]],
+    readers: Sequence[ClipReader],
+    settings: GenerationSettings,
+    *,
+    prompt: Sequence[str | None],
+    negative: Sequence[str | None],
+    guided: bool,
+    told: Sequence[Sequence[float]],
 ) -> EncodedText:
-    """Texts for each encoder as the UNet of `model` takes them; the negative one is None
-    without guidance. `ids` are the numbers told beside the negative and the other text."""
-    positive, cached = embed(prompt, layer)
-    parts = [positive]
-    if negative is not None:
-        if not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True):
-            parts.insert(0, _zeros_like(positive))
-        else:
-            embedding, negative_cached = embed(negative, _LAYER)
-            parts.insert(0, embedding)
-            cached = cached and negative_cached
-    time_ids = torch.tensor(ids[-len(parts) :], dtype=torch.float32)
+    """Texts as the UNet of `model` takes them.
+
+    Args:
+        model: Whose UNet.
+        readers: The encoders.
+        settings: How texts are read.
+        prompt: For each encoder; None is the first one's.
+        negative: The same.
+        guided: Whether the negative one is read.
+        told: The numbers beside the negative and the other text.
+    """
+    layer = _LAYER + settings.clip_skip
+
+    def read(texts: Sequence[str | None], layer: int) -> list[ClipText]:
+        return [
+            reader.read(
+                (texts[0] if text is None else text) or "", settings.prompt_syntax, layer
+            )
+            for reader, text in zip(readers, texts, strict=True)
+        ]
+
+    wanted = [(read(prompt, layer), layer)]
+    zeros = not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True)
+    if guided and not zeros:
+        wanted.insert(0, (read(negative, _LAYER), _LAYER))
+    chunks = most_chunks(text for texts, _ in wanted for text in texts)
+    hidden = [
+        torch.cat(
+            [
+                reader.joined(text, chunks, layer)
+                for reader, text in zip(readers, texts, strict=True)
+            ],
+            dim=-1,
+        )
+        for texts, layer in wanted
+    ]
+    pooled = [_pooled(texts) for texts, _ in wanted]
+    if guided and zeros:
+        hidden.insert(0, torch.zeros_like(hidden[0]))
+        pooled.insert(0, torch.zeros_like(pooled[0]))
     added = {
-        "text_embeds": torch.cat([_pooled(part) for part in parts]).to(torch.float32),
-        "time_ids": time_ids.to(model.device),
+        "text_embeds": torch.cat(pooled).to(torch.float32),
+        "time_ids": torch.tensor(told[-len(pooled) :], dtype=torch.float32).to(model.device),
     }
-    hidden = torch.cat([part.hidden_states for part in parts])
-    hidden = hidden.to(model.unet_numerics.data_type)
-    lost = max(part.lost_tokens for part in parts)
-    return EncodedText(Conditioning(hidden, added), cached, lost)
+    return EncodedText(
+        Conditioning(torch.cat(hidden).to(model.unet_numerics.data_type), added),
+        cached=not any(reader.ran for reader in readers),
+        lost_tokens=max(text.lost_tokens for texts, _ in wanted for text in texts),
+    )
 
 
 def _sizes(
@@ -148,43 +182,8 @@ def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int
     ]
 
 
-def _second(prompt: str | None, first: str) -> str:
-    """What the second encoder reads."""
-    return first if prompt is None else prompt
-
-
-def _embed(
-    model: LoadedModel,
-    encoders: Sequence[tuple[str, str]],
-    texts: tuple[str, ...],
-    layer: int,
-) -> tuple[TextEmbedding, bool]:
-    """Embed a text for each of the last encoders of `model`, or find them embedded; also
-    whether they were found."""
-    key = (texts, layer)
-    found = model.embeddings.get(key)
-    if found is not None:
-        return found, True
-    outputs = [
-        run_clip(model, tokenizer=tokenizer, encoder=encoder, text=text, layer=layer)
-        for (tokenizer, encoder), text in zip(encoders, texts, strict=True)
-    ]
-    embedding = TextEmbedding(
-        hidden_states=torch.cat([output.hidden_states for output in outputs], dim=-1),
-        # Only the second encoder projects its output to one vector.
-        pooled=outputs[-1].first,
-        lost_tokens=max(output.lost_tokens for output in outputs),
-    )
-    model.embeddings.put(key, embedding)
-    return embedding, False
-
-
-def _zeros_like(embedding: TextEmbedding) -> TextEmbedding:
-    return TextEmbedding(
-        torch.zeros_like(embedding.hidden_states), torch.zeros_like(_pooled(embedding))
-    )
-
-
-def _pooled(embedding: TextEmbedding) -> torch.Tensor:
-    assert embedding.pooled is not None
-    return embedding.pooled
+def _pooled(texts: list[ClipText]) -> torch.Tensor:
+    """What the second encoder makes of a whole prompt; only it does."""
+    pooled = texts[-1].pooled
+    assert pooled is not None
+    return pooled

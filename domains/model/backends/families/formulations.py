@@ -17,6 +17,7 @@ DRAWN_WITH = frozenset(
         *("DPMSolverSinglestepScheduler", "EulerAncestralDiscreteScheduler"),
         *("EulerDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2AncestralDiscreteScheduler"),
         *("KDPM2DiscreteScheduler", "LMSDiscreteScheduler", "UniPCMultistepScheduler"),
+        *("LCMScheduler", "TCDScheduler"),
     }
 )
 """Schedulers that pictures are drawn with, as diffusers calls their classes."""
@@ -35,8 +36,6 @@ _FORMULATIONS = {
     "UnCLIP": "unCLIP's schedule",
     "DDPMWuerstchen": "Stable Cascade's schedule",
 }
-# Few-step schedulers: what stands in for them needs more steps than the model was made for.
-_FEW_STEPS = frozenset({"LCMScheduler", "TCDScheduler"})
 
 
 def check_formulation(scheduler: Mapping[str, Any]) -> None:
@@ -63,5 +62,4 @@ def stand_in(scheduler_class: str) -> str:
     """A sentence on the scheduler that stands in for a model's own; empty where none does."""
     if not scheduler_class or scheduler_class in DRAWN_WITH:
         return ""
-    few = " It was made for few steps." if scheduler_class in _FEW_STEPS else ""
-    return f"Its own scheduler, {scheduler_class}, is not here; DPM++ 2M stands in for it.{few}"
+    return f"Its own scheduler, {scheduler_class}, is not here; DPM++ 2M stands in for it."

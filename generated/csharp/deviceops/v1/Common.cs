@@ -297,7 +297,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_SLOW_ENCODER")] SlowEncoder = 6,
     /// <summary>
-    /// The prompt was longer than the text encoders read; its end had no effect.
+    /// A prompt was longer than is read of it; its end had no effect. ValidateGeneration counts
+    /// words, which are a token or more each, and tells it only where it is sure.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_PROMPT_TRUNCATED")] PromptTruncated = 7,
     /// <summary>

@@ -160,7 +160,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_TEXT_TOO_LONG")] TextTooLong = 9,
     /// <summary>
-    /// INVALID_ARGUMENT. Prompt weighting does not parse.
+    /// INVALID_ARGUMENT. A weight in a prompt is out of the range of its syntax.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_PROMPT_SYNTAX")] PromptSyntax = 10,
     /// <summary>

@@ -231,11 +231,11 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Latents are enlarged.
+    /// Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5.
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_LATENT")] Latent = 1,
     /// <summary>
-    /// Pixels are enlarged with Lanczos.
+    /// The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on.
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_PIXELS")] Pixels = 2,
     /// <summary>
@@ -271,11 +271,18 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PROMPT_SYNTAX_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Every character is text.
+    /// Every character is text; what is longer than the encoders' window of 77 has no effect, and
+    /// the result says PROMPT_TRUNCATED.
     /// </summary>
     [pbr::OriginalName("PROMPT_SYNTAX_PLAIN")] Plain = 1,
     /// <summary>
-    /// "(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\(" for a bracket, "BREAK".
+    /// "(word:1.3)" weighs 1.3, "(word)" 1.1, "[word]" 1/1.1; brackets within brackets multiply.
+    /// A bracket never closed works to the end, one that closes nothing is text, and so are those
+    /// after a backslash: "\(". A weight is from -5 to 5, else PROMPT_SYNTAX. A token of weight w
+    /// becomes e + w (z - e): z is what the encoder makes of it, e of the empty prompt at its place.
+    /// After 75 tokens, and after BREAK, a new chunk begins; up to 32 are read, one after the other,
+    /// and the shorter prompt gets empty ones. What is one vector for a whole prompt is the first
+    /// chunk's, without weights.
     /// </summary>
     [pbr::OriginalName("PROMPT_SYNTAX_WEIGHTED")] Weighted = 2,
   }
@@ -3377,7 +3384,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Draw again, larger, from the first picture.
+  /// Draw again, larger, from the first picture: as image-to-image of it with the same seed.
+  /// Excludes inpainting.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SecondPass : pb::IMessage<SecondPass>
@@ -3437,7 +3445,8 @@ namespace DeviceOperations.V1 {
 
     private double scale_;
     /// <summary>
-    /// How much larger. Range: 1 to 4. Default: 2.
+    /// How much larger along each edge, rounded to the closest size that width and height can
+    /// have, which it may not exceed. Range: 1 to 4. Default: 2.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3497,7 +3506,8 @@ namespace DeviceOperations.V1 {
 
     private double strength_;
     /// <summary>
-    /// How much is noised away. Range: 0 to 1. Default: 0.5.
+    /// How much is noised away. Of the steps only the last strength times steps, rounded down,
+    /// are done; that must be at least 1. Range: 0 to 1. Default: 0.5.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3527,7 +3537,7 @@ namespace DeviceOperations.V1 {
 
     private int steps_;
     /// <summary>
-    /// Absent means as the first pass. Range: 1 to 150.
+    /// Steps of its whole schedule; absent means as the first pass. Range: 1 to 150.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3837,7 +3847,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Noise between two seeds.
+  /// Noise between two seeds: all that is drawn before the first step. What stochastic samplers
+  /// draw later is that of the picture's own seed.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SeedVariation : pb::IMessage<SeedVariation>
@@ -3891,7 +3902,7 @@ namespace DeviceOperations.V1 {
     public const int SeedFieldNumber = 1;
     private long seed_;
     /// <summary>
-    /// The other seed. Range: 0 to 4294967295.
+    /// The other seed, the same for every picture. Range: 0 to 4294967295.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4645,7 +4656,7 @@ namespace DeviceOperations.V1 {
 
     private global::DeviceOperations.V1.PromptSyntax promptSyntax_;
     /// <summary>
-    /// How prompts are read. Default: PLAIN.
+    /// How all prompts are read. Default: PLAIN.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4761,7 +4772,9 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> embeddingModelIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements.
+    /// Models of type EMBEDDING whose trigger words the prompts may use; one without any is called
+    /// by its id. A word is found whole, whatever its case, and becomes as many tokens as it has
+    /// vectors. No two may have the same word. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

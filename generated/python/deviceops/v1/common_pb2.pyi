@@ -297,7 +297,9 @@ class _DegradationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degra
     DEGRADATION_KIND_SLOW_ENCODER: _DegradationKind.ValueType  # 6
     """A slower picture encoder was used because the fast one is not installed."""
     DEGRADATION_KIND_PROMPT_TRUNCATED: _DegradationKind.ValueType  # 7
-    """The prompt was longer than the text encoders read; its end had no effect."""
+    """A prompt was longer than is read of it; its end had no effect. ValidateGeneration counts
+    words, which are a token or more each, and tells it only where it is sure.
+    """
     DEGRADATION_KIND_PARAMETERS_OMITTED: _DegradationKind.ValueType  # 8
     """The settings were too long for the picture's file format; the file lacks some or all."""
     DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL: _DegradationKind.ValueType  # 9
@@ -323,7 +325,9 @@ DEGRADATION_KIND_ATTENTION_SLICED: DegradationKind.ValueType  # 5
 DEGRADATION_KIND_SLOW_ENCODER: DegradationKind.ValueType  # 6
 """A slower picture encoder was used because the fast one is not installed."""
 DEGRADATION_KIND_PROMPT_TRUNCATED: DegradationKind.ValueType  # 7
-"""The prompt was longer than the text encoders read; its end had no effect."""
+"""A prompt was longer than is read of it; its end had no effect. ValidateGeneration counts
+words, which are a token or more each, and tells it only where it is sure.
+"""
 DEGRADATION_KIND_PARAMETERS_OMITTED: DegradationKind.ValueType  # 8
 """The settings were too long for the picture's file format; the file lacks some or all."""
 DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL: DegradationKind.ValueType  # 9

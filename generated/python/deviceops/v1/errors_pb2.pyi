@@ -48,7 +48,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TEXT_TOO_LONG: _ErrorReason.ValueType  # 9
     """INVALID_ARGUMENT. Text is longer than its comment allows."""
     ERROR_REASON_PROMPT_SYNTAX: _ErrorReason.ValueType  # 10
-    """INVALID_ARGUMENT. Prompt weighting does not parse."""
+    """INVALID_ARGUMENT. A weight in a prompt is out of the range of its syntax."""
     ERROR_REASON_NAME_INVALID: _ErrorReason.ValueType  # 11
     """INVALID_ARGUMENT. A name or id has a form no name or id can have."""
     ERROR_REASON_REQUEST_ID_INVALID: _ErrorReason.ValueType  # 12
@@ -254,7 +254,7 @@ ERROR_REASON_TEXT_INVALID: ErrorReason.ValueType  # 8
 ERROR_REASON_TEXT_TOO_LONG: ErrorReason.ValueType  # 9
 """INVALID_ARGUMENT. Text is longer than its comment allows."""
 ERROR_REASON_PROMPT_SYNTAX: ErrorReason.ValueType  # 10
-"""INVALID_ARGUMENT. Prompt weighting does not parse."""
+"""INVALID_ARGUMENT. A weight in a prompt is out of the range of its syntax."""
 ERROR_REASON_NAME_INVALID: ErrorReason.ValueType  # 11
 """INVALID_ARGUMENT. A name or id has a form no name or id can have."""
 ERROR_REASON_REQUEST_ID_INVALID: ErrorReason.ValueType  # 12

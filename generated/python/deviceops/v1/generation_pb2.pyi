@@ -116,9 +116,9 @@ class _SecondPassUpscaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     SECOND_PASS_UPSCALE_UNSPECIFIED: _SecondPassUpscale.ValueType  # 0
     """LATENT."""
     SECOND_PASS_UPSCALE_LATENT: _SecondPassUpscale.ValueType  # 1
-    """Latents are enlarged."""
+    """Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5."""
     SECOND_PASS_UPSCALE_PIXELS: _SecondPassUpscale.ValueType  # 2
-    """Pixels are enlarged with Lanczos."""
+    """The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
     SECOND_PASS_UPSCALE_MODEL: _SecondPassUpscale.ValueType  # 3
     """Pixels are enlarged by a model."""
 
@@ -128,9 +128,9 @@ class SecondPassUpscale(_SecondPassUpscale, metaclass=_SecondPassUpscaleEnumType
 SECOND_PASS_UPSCALE_UNSPECIFIED: SecondPassUpscale.ValueType  # 0
 """LATENT."""
 SECOND_PASS_UPSCALE_LATENT: SecondPassUpscale.ValueType  # 1
-"""Latents are enlarged."""
+"""Latents are enlarged, by linear interpolation. Soft where strength is below about 0.5."""
 SECOND_PASS_UPSCALE_PIXELS: SecondPassUpscale.ValueType  # 2
-"""Pixels are enlarged with Lanczos."""
+"""The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
 SECOND_PASS_UPSCALE_MODEL: SecondPassUpscale.ValueType  # 3
 """Pixels are enlarged by a model."""
 Global___SecondPassUpscale: _TypeAlias = SecondPassUpscale  # noqa: Y015
@@ -168,9 +168,18 @@ class _PromptSyntaxEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PromptSy
     PROMPT_SYNTAX_UNSPECIFIED: _PromptSyntax.ValueType  # 0
     """PLAIN."""
     PROMPT_SYNTAX_PLAIN: _PromptSyntax.ValueType  # 1
-    """Every character is text."""
+    """Every character is text; what is longer than the encoders' window of 77 has no effect, and
+    the result says PROMPT_TRUNCATED.
+    """
     PROMPT_SYNTAX_WEIGHTED: _PromptSyntax.ValueType  # 2
-    """"(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\\(" for a bracket, "BREAK"."""
+    """"(word:1.3)" weighs 1.3, "(word)" 1.1, "[word]" 1/1.1; brackets within brackets multiply.
+    A bracket never closed works to the end, one that closes nothing is text, and so are those
+    after a backslash: "\\(". A weight is from -5 to 5, else PROMPT_SYNTAX. A token of weight w
+    becomes e + w (z - e): z is what the encoder makes of it, e of the empty prompt at its place.
+    After 75 tokens, and after BREAK, a new chunk begins; up to 32 are read, one after the other,
+    and the shorter prompt gets empty ones. What is one vector for a whole prompt is the first
+    chunk's, without weights.
+    """
 
 class PromptSyntax(_PromptSyntax, metaclass=_PromptSyntaxEnumTypeWrapper):
     """How prompts are read."""
@@ -178,9 +187,18 @@ class PromptSyntax(_PromptSyntax, metaclass=_PromptSyntaxEnumTypeWrapper):
 PROMPT_SYNTAX_UNSPECIFIED: PromptSyntax.ValueType  # 0
 """PLAIN."""
 PROMPT_SYNTAX_PLAIN: PromptSyntax.ValueType  # 1
-"""Every character is text."""
+"""Every character is text; what is longer than the encoders' window of 77 has no effect, and
+the result says PROMPT_TRUNCATED.
+"""
 PROMPT_SYNTAX_WEIGHTED: PromptSyntax.ValueType  # 2
-""""(word:1.3)", "(word)" for 1.1, "[word]" for 1/1.1, "\\(" for a bracket, "BREAK"."""
+""""(word:1.3)" weighs 1.3, "(word)" 1.1, "[word]" 1/1.1; brackets within brackets multiply.
+A bracket never closed works to the end, one that closes nothing is text, and so are those
+after a backslash: "\\(". A weight is from -5 to 5, else PROMPT_SYNTAX. A token of weight w
+becomes e + w (z - e): z is what the encoder makes of it, e of the empty prompt at its place.
+After 75 tokens, and after BREAK, a new chunk begins; up to 32 are read, one after the other,
+and the shorter prompt gets empty ones. What is one vector for a whole prompt is the first
+chunk's, without weights.
+"""
 Global___PromptSyntax: _TypeAlias = PromptSyntax  # noqa: Y015
 
 class _BatchComputation:
@@ -583,7 +601,9 @@ Global___SdxlSettings: _TypeAlias = SdxlSettings  # noqa: Y015
 
 @_typing.final
 class SecondPass(_message.Message):
-    """Draw again, larger, from the first picture."""
+    """Draw again, larger, from the first picture: as image-to-image of it with the same seed.
+    Excludes inpainting.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -594,15 +614,19 @@ class SecondPass(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     GUIDANCE_FIELD_NUMBER: _builtins.int
     scale: _builtins.float
-    """How much larger. Range: 1 to 4. Default: 2."""
+    """How much larger along each edge, rounded to the closest size that width and height can
+    have, which it may not exceed. Range: 1 to 4. Default: 2.
+    """
     upscale: Global___SecondPassUpscale.ValueType
     """Default: LATENT."""
     postprocessor_id: _builtins.str
     """The upscaler of MODEL; empty means the best installed."""
     strength: _builtins.float
-    """How much is noised away. Range: 0 to 1. Default: 0.5."""
+    """How much is noised away. Of the steps only the last strength times steps, rounded down,
+    are done; that must be at least 1. Range: 0 to 1. Default: 0.5.
+    """
     steps: _builtins.int
-    """Absent means as the first pass. Range: 1 to 150."""
+    """Steps of its whole schedule; absent means as the first pass. Range: 1 to 150."""
     @_builtins.property
     def guidance(self) -> _sampling_pb2.GuidanceSettings:
         """Absent means as the first pass."""
@@ -638,14 +662,16 @@ Global___SecondPass: _TypeAlias = SecondPass  # noqa: Y015
 
 @_typing.final
 class SeedVariation(_message.Message):
-    """Noise between two seeds."""
+    """Noise between two seeds: all that is drawn before the first step. What stochastic samplers
+    draw later is that of the picture's own seed.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SEED_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     seed: _builtins.int
-    """The other seed. Range: 0 to 4294967295."""
+    """The other seed, the same for every picture. Range: 0 to 4294967295."""
     strength: _builtins.float
     """0 is the picture's own seed, 1 the other. Range: 0 to 1. Default: 0.1."""
     def __init__(
@@ -750,7 +776,7 @@ class GenerationSettings(_message.Message):
     negative_prompt: _builtins.str
     """What to avoid. At most 10000 characters."""
     prompt_syntax: Global___PromptSyntax.ValueType
-    """How prompts are read. Default: PLAIN."""
+    """How all prompts are read. Default: PLAIN."""
     model_id: _builtins.str
     """A model of type CHECKPOINT; absent or empty means the configured default."""
     vae_model_id: _builtins.str
@@ -793,7 +819,10 @@ class GenerationSettings(_message.Message):
 
     @_builtins.property
     def embedding_model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models of type EMBEDDING whose trigger words the prompts may use. At most 64 elements."""
+        """Models of type EMBEDDING whose trigger words the prompts may use; one without any is called
+        by its id. A word is found whole, whatever its case, and becomes as many tokens as it has
+        vectors. No two may have the same word. At most 64 elements.
+        """
 
     @_builtins.property
     def image_prompts(self) -> _containers.RepeatedCompositeFieldContainer[_conditioning_pb2.ImagePrompt]:

@@ -4,7 +4,8 @@ bit; what does not go together is refused, and nothing of it is left behind."""
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
+import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -52,11 +53,12 @@ from tests.fakes.jobs import Listener, changed
 CANNY = MODEL.parent / "emoji-canny"
 EDGE = 128
 SMALL = {"width": EDGE, "height": EDGE, "steps": 3}
+FULL = pytest.mark.demonstration
 
 
-def edges(seed: int = 0, edge: int = EDGE) -> Image.Image:
+def edges(seed: int = 0, edge: int = EDGE, height: int | None = None) -> Image.Image:
     """White lines on black."""
-    turned = painting(edge, edge).rotate(37 * seed)
+    turned = painting(edge, height or edge).rotate(37 * seed)
     return control_picture(turned, ControlPreprocessor(CannyOptions(20, 60)))
 
 
@@ -123,7 +125,12 @@ def job_of(file_of: Any, *nets: tuple[Path, Any, dict[str, Any]]) -> dict[str, A
 
 def network(path: Path) -> Any:
     kind: Any = ControlNetModel
-    return kind.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    found = kind.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
+    for parameter in found.parameters():
+        # Mapped from a file it lies where the file has it, and how a tensor is aligned can
+        # decide the last bit of a product.
+        parameter.data = parameter.data.clone()
+    return found
 
 
 @pytest.fixture
@@ -182,11 +189,28 @@ def drawn_by(reference: Any, **arguments: Any) -> Any:
     ],
 )
 def test_one(follow, expected, random_net, ours, theirs) -> None:
-    for net in (CANNY, random_net):
-        same(follow((net, edges(), ours)), expected([net], image=edges(), **theirs))
+    same(follow((random_net, edges(), ours)), expected([random_net], image=edges(), **theirs))
 
 
-@pytest.mark.parametrize("guess", [False, True])
+@FULL
+def test_a_size_that_halves_badly(follow, expected, random_net) -> None:
+    size = {"width": 136, "height": 72}
+    control = edges(0, 136, 72)
+    same(
+        follow((random_net, control, {}), **size),
+        expected([random_net], image=control, **size),
+    )
+
+
+@FULL
+def test_a_file_alone_is_as_its_folder(follow, tmp_path) -> None:
+    weights = CANNY / "diffusion_pytorch_model.safetensors"
+    file = Path(shutil.copy(weights, tmp_path / "canny.safetensors"))
+    folder = follow((CANNY, edges(), {}))
+    assert torch.equal(follow((file, edges(), {})).latents[0], folder.latents[0])
+
+
+@pytest.mark.parametrize("guess", [False, pytest.param(True, marks=FULL)])
 def test_several_are_added_up_in_their_order(follow, expected, random_net, guess) -> None:
     nets = [random_net, CANNY, random_net]
     how = [
@@ -233,7 +257,7 @@ def test_from_a_picture(follow, expected, random_net, file_of) -> None:
     same(drawn, wanted)
 
 
-@pytest.mark.demonstration
+@FULL
 @pytest.mark.parametrize("scheduler", Scheduler)
 @pytest.mark.parametrize("guess", [False, True])
 def test_every_scheduler(follow, expected, random_net, scheduler, guess) -> None:
@@ -267,7 +291,7 @@ def old_text_model(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(CLIPTextModel, "text_model", property(lambda it: it), raising=False)
 
 
-@pytest.mark.parametrize("strength", [None, 0.8])
+@pytest.mark.parametrize("strength", [None, pytest.param(0.8, marks=FULL)])
 def test_sd1(follow, sd1, file_of, old_text_model, strength) -> None:
     folder, net = sd1
     size = {"width": SIZE, "height": SIZE}
@@ -293,6 +317,7 @@ def test_sd1(follow, sd1, file_of, old_text_model, strength) -> None:
     same(drawn, drawn_by(reference, **theirs))
 
 
+@FULL
 def test_each_picture_may_have_its_own(follow, random_net) -> None:
     together = follow((random_net, [edges(1), edges(2)], {}), seeds=(7, 8))
     for index, seed in enumerate((7, 8)):
@@ -300,6 +325,7 @@ def test_each_picture_may_have_its_own(follow, random_net) -> None:
         assert torch.equal(together.latents[index], alone.latents[0])
 
 
+@FULL
 def test_a_mask_says_where(follow, draw, random_net) -> None:
     white, black = (Image.new("RGB", (EDGE, EDGE), name) for name in ("white", "black"))
     everywhere = follow((random_net, edges(), {}))
@@ -341,6 +367,7 @@ def test_half_a_mask_is_half_of_each_residual(sd1, file_of) -> None:
         torch.testing.assert_close(after, before * share, rtol=1e-5, atol=1e-7)
 
 
+@FULL
 def test_no_share_of_the_steps_is_no_control(follow, draw) -> None:
     plain = draw(**SMALL)
     for how in ({"conditioning_scale": 0.0}, {"start": 0.4, "end": 0.5}):
@@ -365,16 +392,18 @@ def test_with_a_lora(follow, draw, random_net, engine, file_of, work) -> None:
     assert draw(**SMALL).images[0].data == before.images[0].data
 
 
+@FULL
 def test_a_stop_is_looked_for_before_every_control_net(
     engine, work, file_of, random_net
 ) -> None:
     counts = []
     for nets in (1, 3):
         job = changed(work, **SMALL, **job_of(file_of, *[(random_net, edges(), {})] * nets))
-        engine.generate(job, Listener())  # whatever is loaded at first is not loaded again
-        asked = Counter[str]()
-        engine.generate(job, Listener(partial(asked.update, ["asked"])))
-        counts.append(asked.total())
+        asked: list[int] = []
+        look = partial(asked.append, nets)
+        engine.generate(job, Listener())  # what is loaded here is not loaded again
+        engine.generate(job, Listener(look))
+        counts.append(len(asked))
     assert counts[1] - counts[0] == 2 * SMALL["steps"]
 
 
@@ -382,9 +411,13 @@ def test_a_stop_is_looked_for_before_every_control_net(
     ("changes", "words"),
     [
         ({"cross_attention_dim": 64}, "64 as its numbers in a token"),
-        ({"block_out_channels": (64, 128, 256)}, "channels of blocks"),
-        ({"conditioning_channels": 1}, "channels of control pictures"),
-        ({"conditioning_embedding_out_channels": (16, 32, 64)}, "edge of a latent"),
+        pytest.param({"block_out_channels": (64, 128, 256)}, "channels of blocks", marks=FULL),
+        pytest.param({"conditioning_channels": 1}, "channels of control pictures", marks=FULL),
+        pytest.param(
+            {"conditioning_embedding_out_channels": (16, 32, 64)},
+            "edge of a latent",
+            marks=FULL,
+        ),
     ],
 )
 def test_one_for_another_unet_is_refused(
@@ -406,6 +439,7 @@ def test_one_for_another_unet_is_refused(
     assert draw(**SMALL).images[0].data == before.images[0].data
 
 
+@FULL
 def test_means_over_the_picture_are_for_the_conditional_half(
     follow, expected, random_net, tmp_path
 ) -> None:
@@ -415,3 +449,38 @@ def test_means_over_the_picture_are_for_the_conditional_half(
     pooled.register_to_config(global_pool_conditions=True)
     pooled.save_pretrained(folder)
     same(follow((folder, edges(), {})), expected([folder], image=edges()))
+
+
+EMOJI = MODEL.parents[1] / "data" / "fluent-emoji"
+
+
+def named(name: str) -> Image.Image:
+    """The emoji of that name, with its alpha."""
+    listed = json.loads((EMOJI / "captions.json").read_text("utf-8"))
+    file = next(each["image"] for each in listed if each["name"] == name)
+    return Image.open(EMOJI / file).convert("RGBA")
+
+
+def centre(pixels: Any) -> Any:
+    """Of what is unlike the background, in pixels."""
+    rims = np.concatenate([pixels[:8].reshape(-1, 3), pixels[-8:].reshape(-1, 3)])
+    unlike = np.abs(pixels - np.median(rims, axis=0)).sum(axis=-1) > 90
+    return np.argwhere(unlike).mean(axis=0)
+
+
+@FULL
+@pytest.mark.parametrize(("name", "place"), [("red apple", (150, 30)), ("dog face", (20, 140))])
+def test_a_small_emoji_goes_where_its_edges_are(follow, draw, name, place) -> None:
+    emoji = named(name).resize((80, 80), Image.Resampling.LANCZOS)
+    scene = Image.new("RGB", (256, 256), "#3366cc")
+    scene.paste(emoji, place, emoji)
+    control = control_picture(scene, ControlPreprocessor(CannyOptions()))
+    how = {"prompt": f"a small {name} on a blue background", "steps": 12}
+    how |= {"width": 256, "height": 256}
+
+    wanted = centre(np.asarray(scene).astype(float))
+    followed = centre(follow((CANNY, control, {}), **how).pixels[0].astype(float))
+    free = centre(draw(**how).pixels[0].astype(float))
+
+    assert np.linalg.norm(followed - wanted) < 4
+    assert np.linalg.norm(free - wanted) > 20

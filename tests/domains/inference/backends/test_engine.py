@@ -20,7 +20,7 @@ from domains.errors import (
     Reason,
     ResourceExhausted,
 )
-from domains.inference.backends import decoding, drawing
+from domains.inference.backends import decoding, drawing, through_vae
 from domains.inference.backends import engine as engine_module
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
@@ -129,7 +129,7 @@ def test_a_stop_in_denoising_never_decodes(work, monkeypatch):
     engine = Engine("cpu")
     events, _ = run(engine, work, steps=1, width=64, height=64)
     whole = events[-1].data
-    monkeypatch.setattr(drawing, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(through_vae, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
     heard = Listener(stop_after(3))
     with pytest.raises(Cancelled):
         engine.generate(changed(work, width=64, height=64), heard)
@@ -141,7 +141,7 @@ def test_a_stop_in_denoising_never_decodes(work, monkeypatch):
 
 def test_a_stop_after_the_last_step_never_decodes(engine, work, monkeypatch):
     run(engine, work, steps=1, width=64, height=64)
-    monkeypatch.setattr(drawing, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr(through_vae, "decode_pixels", lambda *_, **__: pytest.fail("decoded"))
     with pytest.raises(Cancelled):
         run(engine, work, stop_after(3), steps=2, width=64, height=64)
 

@@ -29,6 +29,7 @@ from domains.inference.types import (
 from domains.picture.types import PreparedPicture
 from domains.session.types import Phase, PhaseStarted
 from domains.values import DegradationKind
+from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
 from tests.domains.inference.backends.test_sd1 import PROMPT, SIZE, loaded, tiny_pipeline
 from tests.fakes.jobs import Listener, changed
@@ -106,6 +107,7 @@ def expected(pipeline: Any, work: Any) -> Callable[..., Any]:
         cls = getattr(diffusers, scheduler.value)
         reference.scheduler = cls.from_config(pipeline.scheduler.config, **(options or {}))
         usual = {"prompt": work.settings.prompt, "num_inference_steps": 4}
+        usual |= own_share(scheduler)
         return drawn_by(reference, painting(*size), **(usual | arguments))
 
     return call
@@ -191,7 +193,7 @@ def expected_of_sd1(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(scheduler: Scheduler) -> Any:
         cls = getattr(diffusers, scheduler.value)
         reference.scheduler = cls.from_config(own.scheduler.config)
-        usual = {"prompt": PROMPT, "num_inference_steps": 4}
+        usual = {"prompt": PROMPT, "num_inference_steps": 4, **own_share(scheduler)}
         return drawn_by(reference, painting(SIZE, SIZE), **usual)
 
     return call

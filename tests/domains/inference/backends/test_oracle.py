@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from domains.inference.types import (
+    ConditioningPoint,
+    ConditioningSize,
     DdimOptions,
     GuidanceSettings,
     Scheduler,
     SchedulerSettings,
     SdxlSettings,
     SigmaSpacing,
+    SizeConditioning,
 )
 
 SWITCHES = {
@@ -114,6 +117,44 @@ def test_few_and_odd_steps(draw, reference, scheduler, steps):
 )
 def test_every_setting(draw, reference, ours, theirs):
     same(draw(**SMALL | ours), reference(**SMALL | theirs))
+
+
+TOLD = SizeConditioning(
+    ConditioningSize(1024, 768), ConditioningSize(512, 640), ConditioningPoint(left=16, top=8)
+)
+TOLD_THEM = {
+    "original_size": (768, 1024),
+    "target_size": (640, 512),
+    "crops_coords_top_left": (8, 16),
+}
+DRAWN = (SMALL["height"], SMALL["width"])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        pytest.param(SdxlSettings(size=TOLD), TOLD_THEM, id="for both prompts"),
+        pytest.param(
+            SdxlSettings(negative_size=SizeConditioning(crop_top_left=ConditioningPoint(4, 0))),
+            {
+                "negative_original_size": DRAWN,
+                "negative_target_size": DRAWN,
+                "negative_crops_coords_top_left": (0, 4),
+            },
+            id="for the negative one",
+        ),
+        pytest.param(
+            SdxlSettings(
+                size=TOLD,
+                negative_size=SizeConditioning(ConditioningSize(), ConditioningSize(64, 32)),
+            ),
+            TOLD_THEM | {"negative_original_size": (0, 0), "negative_target_size": (32, 64)},
+            id="for each its own",
+        ),
+    ],
+)
+def test_sizes_that_the_model_is_told(draw, reference, ours, theirs):
+    same(draw(sdxl=ours, **SMALL), reference(**SMALL, **theirs))
 
 
 @pytest.mark.parametrize("eta", [0.5, 1.0])

@@ -29,6 +29,7 @@ from domains.inference.types import (
     SdxlSettings,
     SigmaSpacing,
 )
+from domains.inference.types.sampling import OPTIONS
 from domains.picture.types import PictureFile
 from domains.values import ImageFileFormat, OutputSettings
 from server.cli.likeness import likeness
@@ -46,6 +47,8 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
             return st.builds(cls, **{each.name: values(each.type) for each in fields})
         case inspect.UnionType(types=types):
             return st.one_of(*(values(each) for each in types if not _is_picture(each)))
+        case inspect.VarTupleType(item_type=item) if _is_picture(item):
+            return st.just(())
         case inspect.VarTupleType(item_type=item):
             return st.lists(values(item), max_size=3).map(tuple)
         case inspect.IntType(ge=least, le=most, lt=below):
@@ -69,7 +72,8 @@ def _is_picture(kind: Any) -> bool:
 
 
 def resolved(settings: GenerationSettings) -> GenerationSettings:
-    """As a job has them: nothing open that has to be decided before."""
+    """As a job has them: nothing open that has to be decided before, one kind of options."""
+    given = [name for name in OPTIONS if getattr(settings.scheduler, name) is not None]
     return replace(
         settings,
         width=_SIZE,
@@ -78,7 +82,9 @@ def resolved(settings: GenerationSettings) -> GenerationSettings:
         seed=None,
         seeds=(),
         scheduler=replace(
-            settings.scheduler, scheduler=settings.scheduler.scheduler or Scheduler.DDIM
+            settings.scheduler,
+            scheduler=settings.scheduler.scheduler or Scheduler.DDIM,
+            **dict.fromkeys(given[1:]),
         ),
         loras=tuple(
             replace(lora, text_encoder_weight=lora.text_encoder_weight or 0.0)
@@ -101,7 +107,8 @@ def test_the_full_text_is_read_back_whole(settings: GenerationSettings, seed: in
 
     found, notes = read_back(full_text(asked, seed, data_types=()))
 
-    assert found == replace(asked, seed=seed)
+    stated = convert.settings_from_proto(convert.settings_to_proto(asked))
+    assert found == replace(stated, seed=seed)
     assert notes == []
 
 

@@ -18,15 +18,26 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from demo.measure.sd1 import CONFIGURATION, sd1_pipeline
 from domains.errors import FailedPrecondition, InvalidArgument, Reason
-from domains.inference.types import DdimOptions, GuidanceSettings, Scheduler, SchedulerSettings
+from domains.inference.types import (
+    DdimOptions,
+    GuidanceSettings,
+    PromptSyntax,
+    Scheduler,
+    SchedulerSettings,
+)
 from domains.model.backends.diffusers_folder import inspect_folder
 from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.types import Architecture, ModelType
+from tests.domains.inference.backends.conftest import own_share
+from tests.domains.inference.backends.test_inversions import using
 from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
+from tests.domains.inference.backends.test_weighted_prompts import PIECES, embedding, run
+from tests.domains.inference.backends.test_weighted_prompts import PROMPT as PROMPT_OF_PIECES
 from tests.domains.model.disk import edit, files_at
 
 PROMPT = "a robot on a teal background"
@@ -122,7 +133,7 @@ def expect(pipeline: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
     ) -> Any:
         cls = getattr(diffusers, scheduler.value)
         pipeline.scheduler = cls.from_config(own.config, **(options or {}))
-        return drawn_by(pipeline, **arguments)
+        return drawn_by(pipeline, **own_share(scheduler) | arguments)
 
     yield call
     pipeline.scheduler = own
@@ -192,6 +203,41 @@ def test_spacings(sd1, expect, scheduler, spacing):
 )
 def test_every_setting(sd1, expect, ours, theirs):
     same(sd1(**ours), expect(**theirs))
+
+
+def test_a_long_weighted_prompt(sd1, expect, pipeline):
+    """With a clip skip, which is for the prompt alone."""
+    encoder = pipeline.text_encoder
+
+    def skipping(numbers):
+        states = run(encoder, numbers).hidden_states[-2]
+        with torch.no_grad():
+            return encoder.text_model.final_layer_norm(states), None
+
+    def usual(numbers):
+        return run(encoder, numbers)[0], None
+
+    settings = {
+        "prompt_syntax": PromptSyntax.WEIGHTED,
+        "clip_skip": 1,
+        "negative_prompt": "[dog]",
+    }
+    drawn = sd1(prompt=PROMPT_OF_PIECES, **settings)
+    embeds, _ = embedding(pipeline.tokenizer, skipping, PIECES, 4)
+    negative, _ = embedding(pipeline.tokenizer, usual, [[("dog", 0.909091)]], 4)
+    same(drawn, expect(prompt=None, prompt_embeds=embeds, negative_prompt_embeds=negative))
+
+
+@pytest.mark.parametrize(("name", "shape"), [("emb_params", (3, 768)), ("<new>", (768,))])
+def test_textual_inversions_in_both_layouts(sd1, folder, tmp_path, name, shape):
+    """That of AUTOMATIC1111's web UI, and that of diffusers."""
+    path = tmp_path / "new.safetensors"
+    vectors = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    save_file({name: vectors}, path)
+    reference = loaded(folder)
+    reference.load_textual_inversion(vectors.reshape(-1, 768), token="<new>")
+    prompt = "a robot <new> on a teal background"
+    same(sd1(prompt=prompt, **using((path, "<new>"))), drawn_by(reference, prompt=prompt))
 
 
 def test_eta_of_ddim(sd1, expect):

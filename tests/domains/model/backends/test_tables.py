@@ -33,6 +33,7 @@ SCHEDULERS = (
     "LCMScheduler",
     "LMSDiscreteScheduler",
     "PNDMScheduler",
+    "TCDScheduler",
     "UniPCMultistepScheduler",
 )
 # What no configuration of a CLIP text encoder decides here.

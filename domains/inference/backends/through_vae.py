@@ -1,0 +1,60 @@
+"""Pictures of one generation on their ways through its VAE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from domains.inference.backends.decoding import decode_pixels
+from domains.inference.backends.encoding import encode_picture, to_image
+from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
+from domains.inference.backends.images import Pixels
+from domains.inference.backends.start import CleanLatents
+from domains.inference.backends.vae import scale_latents
+from domains.inference.backends.vae_part import Vae
+from domains.inference.backends.vae_run import Tiling
+from domains.values import Degradation
+
+
+@dataclass(frozen=True)
+class ThroughVae:
+    """Decodes and encodes with `vae`.
+
+    `tiling` is whether that may be done otherwise than whole, `check_stop` may raise to stop,
+    `note` hears what was done otherwise than planned.
+    """
+
+    vae: Vae
+    tiling: Tiling
+    check_stop: Callable[[], None]
+    note: Callable[[Iterable[Degradation]], None]
+
+    def pixels(self, latents: torch.Tensor) -> Pixels:
+        """A picture of its latents, as `decode_pixels`."""
+        pixels, degradations = decode_pixels(
+            self.vae, latents, check_stop=self.check_stop, tiling=self.tiling
+        )
+        self.note(degradations)
+        return pixels
+
+    def latents(self, image: torch.Tensor) -> CleanLatents:
+        """The latents of a picture, as `encode_picture`."""
+        posterior, degradations = encode_picture(
+            self.vae, image, check_stop=self.check_stop, tiling=self.tiling
+        )
+        self.note(degradations)
+        return lambda noise: scale_latents(posterior.sample(noise), self.vae.config)
+
+    def larger_latents(self, latents: torch.Tensor, width: int, height: int) -> CleanLatents:
+        """Latents in the size of a picture of that many pixels."""
+        scale = self.vae.pixels_per_latent
+        size = (height // scale, width // scale)
+        larger = enlarge_latents(latents.cpu(), *size, self.vae.edges)
+        return lambda noise: larger
+
+    def latents_of_larger(self, latents: torch.Tensor, width: int, height: int) -> CleanLatents:
+        """The latents of their picture, which has that many pixels then."""
+        pixels = enlarge_pixels(self.pixels(latents), height, width, self.vae.edges)
+        return self.latents(to_image(pixels))

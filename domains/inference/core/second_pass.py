@@ -1,0 +1,92 @@
+"""What a second pass needs of the settings it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from domains.errors import FieldViolation, Reason
+from domains.inference.core.plain_rules import plain
+from domains.inference.core.sampling_rules import check_guidance
+from domains.inference.types import GenerationSettings, Scheduler, SecondPass
+from domains.limits import LIMITS
+
+
+def resolved_pass(settings: GenerationSettings) -> SecondPass | None:
+    """The second pass with nothing left open."""
+    asked = settings.second_pass
+    if asked is None:
+        return None
+    return replace(
+        asked,
+        steps=settings.steps if asked.steps is None else asked.steps,
+        guidance=settings.guidance if asked.guidance is None else asked.guidance,
+    )
+
+
+def check_second_pass(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    """Rules that hold whichever model and scheduler the request comes to use."""
+    again = settings.second_pass
+    if again is None:
+        return
+    broken = [
+        *plain(again, "SecondPass", path),
+        *check_guidance(again.guidance, f"{path}.guidance"),
+    ]
+    yield from broken
+    steps = settings.steps if again.steps is None else again.steps
+    if not broken:
+        yield from leaves_a_step(again.strength, steps, path)
+    if settings.scheduler.sigmas and steps != settings.steps:
+        yield FieldViolation(
+            f"{path}.steps",
+            Reason.FIELDS_CONFLICT,
+            "Noise levels in scheduler.sigmas are for the steps of both passes: leave one out.",
+        )
+    if settings.control_nets:
+        yield FieldViolation(
+            path,
+            Reason.FIELDS_CONFLICT,
+            "Cannot follow control pictures, which have the size of the first pass; leave out "
+            "second_pass or control_nets.",
+        )
+
+
+def check_steps(
+    settings: GenerationSettings, scheduler: Scheduler, path: str
+) -> Iterator[FieldViolation]:
+    """Refuse more steps than the scheduler of both passes does."""
+    again, most = settings.second_pass, scheduler.facts.most_steps
+    if again is not None and again.steps is not None and again.steps > most:
+        yield FieldViolation(
+            f"{path}.second_pass.steps",
+            Reason.FIELD_OUT_OF_RANGE,
+            f"{scheduler.name} does at most {most}; ask for fewer.",
+        )
+
+
+def leaves_a_step(strength: float, steps: int, path: str) -> Iterator[FieldViolation]:
+    """Refuse a strength of which no step of a schedule comes."""
+    if int(steps * strength) < 1 <= steps:
+        yield FieldViolation(
+            f"{path}.strength",
+            Reason.FIELD_OUT_OF_RANGE,
+            f"Leaves no step of {steps}; must be at least 1 divided by the steps "
+            f"({1 / steps:.3g}), or the steps more.",
+        )
+
+
+def check_result_size(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
+    """Refuse pictures that would become too large; `settings` are resolved."""
+    if settings.second_pass is None:
+        return
+    most = int(LIMITS["GenerationSettings.width"].maximum or 0)
+    (width, height), (wide, high) = settings.size, settings.result_size
+    if max(wide, high) > most:
+        yield FieldViolation(
+            f"{path}.second_pass.scale",
+            Reason.DIMENSIONS_INVALID,
+            f"Makes {wide}x{high} pixels of {width}x{height}; must give at most {most} along "
+            f"an edge: at most {int(100 * most / max(width, height)) / 100:g} times here.",
+        )

@@ -1,0 +1,86 @@
+"""What goes with what, as GetCapabilities tells it and as the contract has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from deviceops.v1 import generation_pb2, sampling_pb2
+from domains.inference import convert
+from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
+from domains.inference.core.combinations import (
+    Mode,
+    excluded_by,
+    features_of,
+    modes_of,
+)
+from tests.domains.inference.conftest import MODEL, FakeDevices, FakeModels
+
+
+def field_of(path: str) -> object:
+    """The contract's field at a path; a KeyError where there is none."""
+    descriptor = generation_pb2.GenerationSettings.DESCRIPTOR
+    *parents, name = path.split(".")
+    for parent in parents:
+        descriptor = descriptor.fields_by_name[parent].message_type
+    return descriptor.fields_by_name[name]
+
+
+def test_every_feature_is_a_field_of_the_contract_and_is_told_once() -> None:
+    features = features_of(MODEL, UNBUILT)
+
+    assert [field_of(feature.field) for feature in features]
+    names = [feature.field for feature in features]
+    assert len(set(names)) == len(names) <= 100
+    assert set(UNBUILT) <= set(names)
+    top = generation_pb2.GenerationSettings.DESCRIPTOR.fields_by_name
+    assert {name.split(".")[0] for name in names} == set(top)
+
+
+@pytest.mark.parametrize(
+    ("message", "prefix"),
+    [(generation_pb2.GenerationSettings, ""), (sampling_pb2.SchedulerSettings, "scheduler.")],
+)
+def test_what_the_contract_has_as_one_of_excludes_the_others(
+    message: type, prefix: str
+) -> None:
+    for group in message.DESCRIPTOR.oneofs:  # type: ignore[attr-defined]
+        names = {prefix + field.name for field in group.fields}
+        if len(names) == 1:  # a field with presence, or a family of one
+            continue
+        for name in names:
+            assert names - {name} <= set(excluded_by(name))
+
+
+def test_exclusion_goes_both_ways() -> None:
+    for feature in features_of(MODEL, UNBUILT):
+        for other in feature.excluded:
+            assert feature.field in excluded_by(other)
+
+
+def test_a_model_with_a_mask_beside_its_latents_only_inpaints() -> None:
+    masked = replace(MODEL, inpainting=True)
+
+    assert modes_of(masked, {}) == (Mode.INPAINTING,)
+    assert modes_of(masked, {"inpainting": "Not yet."}) == ()
+    assert modes_of(MODEL, {}) == tuple(Mode)
+    reasons = {each.field: each.explanation for each in features_of(masked, {})}
+    assert "only inpaints" in reasons["image_to_image"]
+    assert reasons["loras"] == ""
+
+
+async def test_capabilities_tell_them() -> None:
+    found = await CapabilityInquiry(FakeDevices(), FakeModels()).describe("", "")
+    message = convert.capabilities_to_proto(found)
+    features = {each.feature: each for each in message.features}
+
+    assert generation_pb2.GENERATION_MODE_TEXT_TO_IMAGE in message.modes
+    seeds = features["GenerationSettings.seeds"]
+    assert (seeds.available, list(seeds.excluded_features)) == (
+        True,
+        ["GenerationSettings.seed"],
+    )
+    for name, why in UNBUILT.items():
+        assert features[f"GenerationSettings.{name}"].explanation == why
+        assert not features[f"GenerationSettings.{name}"].available

@@ -1,0 +1,144 @@
+"""ControlNets of a generation before any work: their rules, and what becomes of pictures."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from domains.errors import Reason
+from domains.inference.types import (
+    ControlInput,
+    ControlNetGuidance,
+    GenerationRequest,
+    GenerationSettings,
+    GuidanceSettings,
+    ImageToImage,
+)
+from domains.picture.types import (
+    CannyOptions,
+    Canvas,
+    ControlPreprocessor,
+    GreyOptions,
+    InputImage,
+    ResizeFit,
+)
+from tests.domains.inference.conftest import MODEL, Bench, request
+
+IMAGE = InputImage(inline=b"a file")
+CANNY = ControlPreprocessor(CannyOptions())
+NAME = "settings.control_nets[0]"
+
+
+def following(
+    net: dict[str, Any] | None = None,
+    pictures: ControlInput | None = None,
+    count: int = 1,
+    **settings: Any,
+) -> GenerationRequest:
+    nets = (ControlNetGuidance("emoji", **(net or {})),) * count
+    return request(
+        GenerationSettings(prompt="a cat", steps=2, control_nets=nets, **settings),
+        controls=(pictures or ControlInput(IMAGE),) * count,
+    )
+
+
+async def test_pictures_come_in_the_size_that_is_drawn(bench: Bench) -> None:
+    net = {"preprocessor": CANNY, "fit": ResizeFit.COVER}
+    events = [e async for e in bench.run(following(net, ControlInput(IMAGE, mask=IMAGE), 2))]
+
+    assert events
+    fields = [
+        f"settings.control_nets[{k}].{name}" for k in (0, 1) for name in ("image", "mask")
+    ]
+    assert bench.pictures.asked == [
+        (IMAGE, field, Canvas(256, 320), ResizeFit.COVER) for field in fields
+    ]
+    assert bench.pictures.controls == [CANNY, ControlPreprocessor(GreyOptions())] * 2
+    (job,) = bench.pool.works
+    assert [len(each.images) for each in job.controls] == [1, 1]
+    assert all(each.mask for each in job.controls)
+    told = job.settings.control_nets[0]
+    assert told.image is not None
+    assert not told.image.artifact
+    assert [each.model_id for each in job.companions] == ["emoji"]
+
+
+async def test_the_size_is_the_pictures_that_it_starts_from(bench: Bench) -> None:
+    wanted = following(image_to_image=ImageToImage(0.5))
+    verdict = await bench.generations.validate(
+        request(wanted.settings, image=IMAGE, controls=wanted.controls)
+    )
+    assert verdict.violations == ()
+    drawn = verdict.settings.size if verdict.settings else ()
+    assert bench.pictures.asked[1][2] == Canvas(*drawn)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field", "reason"),
+    [
+        (following({"start": 0.6, "end": 0.5}), ".end", Reason.FIELDS_CONFLICT),
+        (following({"start": -0.1}), ".start", Reason.FIELD_OUT_OF_RANGE),
+        (
+            following({"conditioning_scale": 2.1}),
+            ".conditioning_scale",
+            Reason.FIELD_OUT_OF_RANGE,
+        ),
+        (
+            following({"guess_mode": True}, guidance=GuidanceSettings(1.0)),
+            ".guess_mode",
+            Reason.FIELDS_CONFLICT,
+        ),
+        (
+            following({"preprocessor": ControlPreprocessor(CannyOptions(9, 8))}),
+            ".preprocessor.canny.low",
+            Reason.FIELDS_CONFLICT,
+        ),
+        (
+            following({"preprocessor": ControlPreprocessor(GreyOptions(), 2049)}),
+            ".preprocessor.resolution_pixels",
+            Reason.FIELD_OUT_OF_RANGE,
+        ),
+        (following(pictures=ControlInput()), ".image", Reason.REQUIRED_FIELD_MISSING),
+        (
+            following(pictures=ControlInput(IMAGE, (IMAGE,))),
+            ".images",
+            Reason.FIELDS_CONFLICT,
+        ),
+        (
+            following(pictures=ControlInput(images=(IMAGE,) * 2), image_count=3),
+            ".images",
+            Reason.FIELDS_CONFLICT,
+        ),
+    ],
+)
+async def test_bad_ones_are_refused_before_a_picture_is_read(
+    bench: Bench, wanted: GenerationRequest, field: str, reason: Reason
+) -> None:
+    verdict = await bench.generations.validate(wanted)
+    assert [(v.field, v.reason) for v in verdict.violations] == [(f"{NAME}{field}", reason)]
+    assert not bench.pictures.asked
+
+
+async def test_sixteen_are_the_most(bench: Bench) -> None:
+    assert not (await bench.generations.validate(following(count=16))).violations
+    (violation,) = (await bench.generations.validate(following(count=17))).violations
+    assert violation.reason is Reason.TOO_MANY_ELEMENTS
+
+
+async def test_a_picture_for_each_that_is_drawn(bench: Bench) -> None:
+    wanted = following(pictures=ControlInput(images=(IMAGE,) * 3), seeds=(1, 2, 3))
+    assert not (await bench.generations.validate(wanted)).violations
+    assert [field for _, field, *_ in bench.pictures.asked] == [
+        f"{NAME}.images[{k}]" for k in range(3)
+    ]
+
+
+async def test_a_union_is_not_run(bench: Bench) -> None:
+    bench.models.model = replace(MODEL, kind="ControlNet union ProMax")
+    verdict = await bench.generations.validate(following())
+    assert verdict.failure is not None
+    assert verdict.failure.reason is Reason.NOT_BUILT
+    assert "control_nets[0].model_id with ControlNet union ProMax" in verdict.failure.message
+    assert not bench.pictures.asked
