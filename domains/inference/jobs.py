@@ -99,8 +99,8 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
-    image-to-image starts from; it has the size of the settings. `controls` are the pictures of
-    the settings' ControlNets, in their order.
+    a generation starts from, in the settings' width and height; `mask` is as large and grey.
+    `controls` are the pictures of the settings' ControlNets, in their order.
 
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
@@ -121,6 +121,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     cached: CachedModel | None = None
     companions: Annotated[tuple[Companion, ...], FEW] = ()
     picture: PreparedPicture | None = None
+    mask: PreparedPicture | None = None
     controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
     first_image: Count = 0
     paused_file: Path | None = None

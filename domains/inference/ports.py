@@ -116,12 +116,14 @@ class Models(Protocol):
         *,
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
+        masks: bool = False,
     ) -> Model:
         """The usable model of that id, of one of the types; the default checkpoint for "".
+        `masks` says that one will do that takes masks.
 
         Raises:
             NotFound: MODEL_NOT_FOUND.
-            FailedPrecondition: It cannot be used, by its header.
+            FailedPrecondition: It cannot be used, by its header, or so.
         """
         ...
 
@@ -158,10 +160,13 @@ class PicturePreparer(Protocol):
         field: str,
         canvas: Canvas,
         fit: ResizeFit,
+        *,
         control: ControlPreprocessor | None = None,
+        grey: bool = False,
     ) -> KeptPicture:
         """Decode the picture that the call's client names in `field`, in the canvas's size, and
-        make a control picture of it where `control` says how.
+        make a control picture of it where `control` says how; of a `grey` one the brightness
+        alone counts.
 
         Raises:
             InvalidPicture: It cannot be used.

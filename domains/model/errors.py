@@ -176,12 +176,12 @@ class PartsBorrowed(FailedPrecondition):
 
 
 class MaskNeeded(Unimplemented):
-    """The model fills in masked parts of pictures, and this version takes no masks."""
+    """The model fills in masked parts of pictures, and this task has none."""
 
     def __init__(self, model_id: str) -> None:
         super().__init__(
-            f"Model {model_id!r} fills in a masked part of a picture, and inpainting comes "
-            "later; choose a model that draws from text.",
+            f"Model {model_id!r} fills in a masked part of a picture, and this task has no "
+            "mask yet; choose a model that draws from text.",
             metadata={"model_id": model_id, "fields": "inpainting"},
         )
 

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta
 
 from domains.codec import Seconds, Value
 from domains.picture.types import Canvas, ControlPreprocessor, PreparedPicture, ResizeFit
 from domains.session.jobs import Job
 from domains.session.types import Edge
 
+Brightness = Annotated[int, Meta(ge=0, le=255)]
+
 
 class PictureReport(Value, frozen=True):
-    """The prepared picture's size, and the picture's own once it is upright, in pixels."""
+    """The prepared picture's size, and the picture's own once it is upright, in pixels;
+    of a grey one the darkest and brightest pixel of the prepared picture."""
 
     width: Edge
     height: Edge
     source_width: Edge
     source_height: Edge
+    darkest: Brightness = 0
+    brightest: Brightness = 255
 
 
 class PictureJob(Job[PictureReport], frozen=True):
     """Decode the picture at `source`, bring it to the canvas, make a control picture of it
-    where `control` says how, and write its pixels to `target`, as `PreparedPicture` says."""
+    where `control` says how, and write its pixels to `target`, as `PreparedPicture` says. Of
+    a `grey` one its alpha does not count."""
 
     source: Path
     target: Path
     canvas: Canvas
     fit: ResizeFit
     control: ControlPreprocessor | None = None
+    grey: bool = False
 
 
 class ControlImageReport(Value, frozen=True):

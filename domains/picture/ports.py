@@ -36,7 +36,7 @@ class PictureFiles(Protocol):
         """Put bytes at the end of a source, which is made when missing."""
         ...
 
-    def take(self, path: Path, report: PictureReport) -> PreparedPicture:
+    def take(self, path: Path, report: PictureReport, *, grey: bool) -> PreparedPicture:
         """Take over a file of pixels: it has the size that the report says, or is refused."""
         ...
 

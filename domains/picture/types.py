@@ -81,17 +81,23 @@ class Canvas(Value, frozen=True):
 
 class PreparedPicture(Value, frozen=True):
     """Pixels in a file of this server: 8-bit sRGB, red, green, blue, row by row from above,
-    and nothing else. `sha256` is of that file."""
+    and nothing else; of a `grey` one a byte each. `sha256` is of that file."""
 
     path: Path
     width: Edge
     height: Edge
     sha256: Sha256
+    grey: bool = False
 
     @property
     def size_bytes(self) -> ByteCount:
         """Of the file."""
-        return self.width * self.height * 3
+        return bytes_of(self.width, self.height, grey=self.grey)
+
+
+def bytes_of(width: int, height: int, *, grey: bool) -> int:
+    """Of a prepared picture's file."""
+    return width * height * (1 if grey else 3)
 
 
 class CannyOptions(Value, frozen=True):

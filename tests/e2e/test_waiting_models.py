@@ -7,18 +7,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from deviceops.v1 import inference_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import model_info_pb2, model_pb2
 from domains.model.backends.inspector.conversion import convert
 from domains.model.jobs import ConvertJob
 from domains.values import ModelPlace
 from tests.domains.model.backends.inspector.context import Told
 from tests.domains.model.disk import DEMO, copy_demo, edit
 from tests.domains.model.originals import refiner_file
+from tests.domains.picture.drawn import painting, saved
+from tests.e2e.errors import refusal_of
 from tests.e2e.test_load_model import load, loaded
 from tests.e2e.test_model_tasks import check, converting, refused
-from tests.running import Client
+from tests.running import Client, small_request
 
 ALL = ("refiner-folder", "masked", "masked-file")
 
@@ -57,8 +60,9 @@ async def test_each_says_what_it_waits_for(client: Client, model_id: str) -> Non
     model = await model_of(client, model_id)
 
     assert model.usable, model.problem
-    waits = any("later" in remark for remark in model.remarks)
-    assert waits is model_id.startswith("masked")
+    remarks = " ".join(model.remarks)
+    assert ("with inpainting" in remarks) is model.inpainting
+    assert "later" not in remarks
     assert model.inpainting is model_id.startswith("masked")
     assert not model.is_default
 
@@ -73,14 +77,16 @@ async def test_each_is_loaded_and_run_once(client: Client, model_id: str) -> Non
 
 
 @pytest.mark.parametrize("model_id", ["masked", "masked-file"])
-async def test_nothing_is_drawn_with_what_takes_a_mask(client: Client, model_id: str) -> None:
-    request = inference_pb2.GenerateRequest()
-    request.settings.model_id = model_id
-    request.settings.prompt = "a robot"
-    failed = await refused(client.inference.Generate(request, metadata=client.metadata))
+async def test_what_takes_a_mask_draws_with_one_alone(client: Client, model_id: str) -> None:
+    request = small_request(model_id=model_id, steps=1)
+    refusal = await refusal_of(client.draw(request))
+    request.settings.inpainting.image.inline = saved(painting(64, 64))
+    request.settings.inpainting.mask.inline = saved(Image.new("L", (64, 64), 255))
+    request.settings.inpainting.strength = 1
+    events, _ = await client.draw(request)
 
-    assert (failed.reason, failed.metadata["fields"]) == ("NOT_BUILT", "inpainting")
-    assert "inpainting comes later" in failed.message
+    assert (refusal.reason, refusal.fields) == ("FIELDS_CONFLICT", ["settings.model_id"])
+    assert events[-1].WhichOneof("event") == "completed"
 
 
 async def test_a_refiner_that_borrows_is_checked_and_not_loaded_alone(client: Client) -> None:

@@ -37,6 +37,7 @@ def changed(
     previews: PreviewSettings | None = None,
     companions: tuple[Companion, ...] = (),
     picture: PreparedPicture | None = None,
+    mask: PreparedPicture | None = None,
     controls: tuple[ControlPictures, ...] = (),
     **settings: Any,
 ) -> GenerationJob:
@@ -48,5 +49,6 @@ def changed(
         previews or job.previews,
         companions=companions,
         picture=picture,
+        mask=mask,
         controls=controls,
     )

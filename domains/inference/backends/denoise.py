@@ -115,7 +115,7 @@ def denoise(
     # Shares of the schedule are of the whole, also where another model finishes it.
     planned = len(scheduler.timesteps) - start.first
     timesteps, steps = scheduler.timesteps[start.first : start.end], start.steps
-    order = scheduler.order
+    order, masking = scheduler.order, start.masking
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
     fence = StepFence(latents.device)
@@ -127,8 +127,9 @@ def denoise(
         steering = conditioning if guidance.covers(loop.steps, steps) else prompt_alone
         sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
+        shown = sample if masking is None else masking.shown(sample)
         added = partial(addition, index, planned, sample, timestep, steering)
-        call = partial(predict, unet, sample, timestep, steering, numerics, added)
+        call = partial(predict, unet, shown, timestep, steering, numerics, added)
         prediction = with_room(call, make_room)
         if steering.guided:
             prediction = _guide(prediction, guidance)
@@ -137,6 +138,9 @@ def denoise(
         )[0].to(torch.float32)
         fence.step_queued()
         last = index == len(timesteps) - 1
+        if masking is not None:
+            following = None if last else timesteps[index + 1]
+            latents = masking.kept(scheduler, latents, following)
         whole = last or (index + 1 > warm_up and (index + 1) % order == 0)
         loop.note(latents, whole=whole)
         if whole:

@@ -15,13 +15,15 @@ from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import read_picture
+from domains.inference.backends.encoding import read_pixels, to_image
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.image_output import ImageOutput
+from domains.inference.backends.inpainting import InpaintingSource, encode_masked, takes_masks
 from domains.inference.backends.latents import Noise, initial_noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
+from domains.inference.backends.masked_picture import MaskedPicture, lay_out
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.refining import Begun, Refining
@@ -53,14 +55,18 @@ from domains.session.types import (
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
 
+Source = CleanLatents | InpaintingSource
+"""What each image begins with that does not begin with noise."""
+
 
 @dataclass
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what image-to-image starts from. `job` is what all that
-    comes from: a job that goes on after a pause begins where the one before it stopped.
+    where memory is short. `picture` is what it starts from, `mask` what of it is redrawn. `job`
+    is what all that comes from: a job that goes on after a pause begins where the one before
+    it stopped.
     """
 
     model: LoadedModel
@@ -73,7 +79,9 @@ class Drawing:
     job: GenerationJob
     may_tile: bool = False
     picture: PreparedPicture | None = None
+    mask: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
+    _scene: MaskedPicture | None = None
     _keeper: PictureKeeper | None = None
     _loras_at_work: ExitStack = field(default_factory=ExitStack)
 
@@ -126,11 +134,11 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        clean = None if self.picture is None else self._encoded(self.picture)
+        source = None if self.picture is None else self._source(self.picture)
         refining = self._refining()
         with self._denoisers_at_work() as at_work:
             for together in self._portions(refining):
-                begun = [self._drawn(index, conditionings, clean) for index in together]
+                begun = [self._drawn(index, conditionings, source) for index in together]
                 if refining is not None:
                     if refining.waits:
                         at_work.close()  # nothing may hold on to the UNet that gives way
@@ -150,11 +158,8 @@ class Drawing:
         """With it the denoisers work as the settings say."""
         controls = [net.network.module for net in self.parts.control_nets]
         with ExitStack() as at_work:
-            at_work.enter_context(
-                seamless_convolutions(
-                    [self.model.networks["unet"], *controls], self.parts.vae.edges
-                )
-            )
+            unets = [self.model.networks["unet"], *controls]
+            at_work.enter_context(seamless_convolutions(unets, self.parts.vae.edges))
             at_work.enter_context(self._loras_at_work)
             self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
             return at_work.pop_all()
@@ -196,12 +201,24 @@ class Drawing:
             )
         return [text.conditioning for text in texts]
 
-    def _encoded(self, picture: PreparedPicture) -> CleanLatents:
+    def _source(self, picture: PreparedPicture) -> Source:
         """Encode the picture to start from: once, each image samples it for itself."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            return self._through_vae.latents(read_picture(picture))
+            pixels = read_pixels(picture)
+            if self.settings.inpainting is None:
+                return self._through_vae.latents(to_image(pixels))
+            mask = None if self.mask is None else read_pixels(self.mask)
+            self._scene = lay_out(self.settings.inpainting, pixels, mask)
+            return encode_masked(
+                self._scene,
+                self.settings,
+                self._through_vae.posterior,
+                takes_masks=takes_masks(self.model),
+                vae_config=self.parts.vae.config,
+                device=self.model.device,
+            )
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
@@ -211,7 +228,7 @@ class Drawing:
         self,
         index: int,
         conditionings: Sequence[Conditioning],
-        clean: CleanLatents | None,
+        source: Source | None,
     ) -> Begun:
         """A picture denoised as far as the model does."""
         loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)
@@ -221,7 +238,7 @@ class Drawing:
         def draw() -> torch.Tensor:
             nonlocal noise
             noise = noise_of(seed, self.settings.variation)
-            return self._passes(index, noise, conditionings, clean, loops)
+            return self._passes(index, noise, conditionings, source, loops)
 
         latents = self._finite(draw, loops)
         return Begun(index, latents, noise, loops)
@@ -232,6 +249,8 @@ class Drawing:
         self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
             pixels = self._through_vae.pixels(latents)
+        if self._scene is not None:
+            pixels = self._scene.finished(pixels)
         self.context.emit(ImageDecoded(index))
         self._begin(Phase.ENCODING_IMAGE, index)
         with self.clock.time("encode_image"):
@@ -269,7 +288,7 @@ class Drawing:
         index: int,
         noise: Noise,
         conditionings: Sequence[Conditioning],
-        clean: CleanLatents | None,
+        source: Source | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
         """The latents that the last pass comes to, or the first that are not finite; `noise` is
@@ -278,7 +297,7 @@ class Drawing:
         first, *others = zip(self.settings.passes, conditionings, strict=True)
         self._begin(Phase.DENOISING, index, kept)
         with self.clock.time("denoise"):
-            latents = self._denoise(index, noise, *first, clean, loops)
+            latents = self._denoise(index, noise, *first, source, loops)
         for settings, conditioning in others:
             if finite(latents):
                 larger = self._enlarged(index, latents, settings)
@@ -309,7 +328,7 @@ class Drawing:
         noise: Noise,
         settings: GenerationSettings,
         conditioning: Conditioning,
-        clean: CleanLatents | None,
+        source: Source | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
         model = self.model
@@ -319,7 +338,7 @@ class Drawing:
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start, refined = self._start(settings, scheduler, noise, clean), 0
+        start, refined = self._start(settings, scheduler, noise, source), 0
         if self.parts.refiner is not None:
             division = self.parts.refiner.division
             start = replace(start, end=division.end, steps=division.own_steps)
@@ -356,13 +375,15 @@ class Drawing:
         settings: GenerationSettings,
         scheduler: Any,
         noise: Noise,
-        clean: CleanLatents | None,
+        source: Source | None,
     ) -> Start:
         model = self.model
-        if clean is not None:
+        if isinstance(source, InpaintingSource):
+            return source.start(scheduler, noise)
+        if source is not None:
             return from_latents(
                 scheduler,
-                clean(noise),
+                source(noise),
                 noise,
                 steps=settings.steps,
                 skipped=settings.skipped_steps,

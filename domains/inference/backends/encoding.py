@@ -20,36 +20,40 @@ from domains.regular_files import TooLong, read_regular
 from domains.values import Degradation
 
 
-def read_picture(picture: PreparedPicture) -> torch.Tensor:
-    """The pixels that the front has prepared, as `to_image`; no format is read here.
-
-    Raises:
-        Unavailable: As `read_levels`.
-    """
-    return 2.0 * read_levels(picture) - 1.0
-
-
-def read_levels(picture: PreparedPicture) -> torch.Tensor:
-    """The same as levels of light.
+def read_pixels(picture: PreparedPicture) -> Pixels:
+    """The pixels that the front has prepared; no format is read here.
 
     Returns:
-        float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
+        uint8 `[height, width, 3]`, of a grey one `[height, width]`.
 
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
     """
-    size_bytes = picture.width * picture.height * 3
+    size_bytes = picture.size_bytes
     try:
         data = read_regular(picture.path, size_bytes)
     except (OSError, TooLong) as error:
         raise _lost() from error
     if len(data) != size_bytes:
         raise _lost()
-    return to_image(np.frombuffer(data, np.uint8).reshape(picture.height, picture.width, 3))
+    shape = (picture.height, picture.width)
+    return np.frombuffer(data, np.uint8).reshape(shape if picture.grey else (*shape, 3))
+
+
+def read_levels(picture: PreparedPicture) -> torch.Tensor:
+    """The same as levels of light; not of a grey one.
+
+    Returns:
+        float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
+
+    Raises:
+        Unavailable: As `read_pixels`.
+    """
+    return _levels(read_pixels(picture))
 
 
 def to_image(pixels: Pixels) -> torch.Tensor:
-    """A picture as a VAE reads it; the arithmetic is that of diffusers' `VaeImageProcessor`.
+    """Pixels as a VAE takes them; the arithmetic is that of diffusers' `VaeImageProcessor`.
 
     Args:
         pixels: uint8 `[height, width, 3]`.
@@ -57,9 +61,7 @@ def to_image(pixels: Pixels) -> torch.Tensor:
     Returns:
         float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
     """
-    scaled = pixels[np.newaxis].astype(np.float32) / 255.0
-    # The colours stay side by side in memory: it decides how the encoder rounds.
-    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
+    return 2.0 * _levels(pixels) - 1.0
 
 
 def encode_picture(
@@ -110,6 +112,12 @@ def encode_picture(
             metadata={"stage": "preparing-input"},
         )
     return posterior, run.degradations
+
+
+def _levels(pixels: Pixels) -> torch.Tensor:
+    scaled = pixels[None].astype(np.float32) / 255.0
+    # The colours stay side by side in memory: it decides how the encoder rounds.
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def _finite(posterior: Posterior) -> bool:

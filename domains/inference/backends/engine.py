@@ -132,6 +132,7 @@ class Engine:
                 job,
                 may_tile,
                 job.picture,
+                job.mask,
             ).run()
 
         try:

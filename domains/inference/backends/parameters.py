@@ -55,8 +55,10 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         entries["VAE"] = _quoted(_one_line(settings.vae_model_id))
     if settings.clip_skip:
         entries["Clip skip"] = settings.clip_skip + 1  # they count the last layer as 1
-    if settings.image_to_image is not None:
-        entries["Denoising strength"] = f"{settings.image_to_image.strength:g}"
+    if settings.start is not None:
+        entries["Denoising strength"] = f"{settings.start.strength:g}"
+    if settings.inpainting is not None:
+        entries["Mask blur"] = settings.inpainting.mask_blur_pixels
     if settings.refiner is not None:
         entries["Refiner"] = _quoted(_one_line(settings.refiner.model_id))
         entries["Refiner switch at"] = f"{settings.refiner.switch_at:g}"

@@ -36,6 +36,7 @@ def fingerprint_of(job: GenerationJob, model: LoadedModel) -> str:
         job.with_cached({}),
         previews=PreviewSettings(),
         picture=None,
+        mask=None,
         controls=(),
         first_image=0,
         paused_file=None,
@@ -43,7 +44,7 @@ def fingerprint_of(job: GenerationJob, model: LoadedModel) -> str:
     )
     depends_on = (
         asked,
-        "" if job.picture is None else job.picture.sha256,
+        [each.sha256 for each in (job.picture, job.mask) if each is not None],
         [[each.sha256 for each in _pictures(control)] for control in job.controls],
         (model.fingerprint, *map(_state, job.companions)),
         [str(each.data_type) for each in model.data_types()],

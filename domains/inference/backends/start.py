@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from domains.inference.backends.latents import Noise
+from domains.inference.backends.masking import Masking
 
 CleanLatents = Callable[[Noise], torch.Tensor]
 """What a denoising starts from before noise is added, as float32 latents on the CPU; the next
@@ -26,11 +27,13 @@ class Start:
     `latents` are float32 `[1, channels, height, width]` on the CPU. `first` counts calls of
     the UNet, of which some schedulers need two a step; `steps` are as the user counts them.
     `end` is the first call that another model does; None where this one finishes.
+    `masking` keeps a part of a picture from being redrawn.
     """
 
     latents: torch.Tensor
     first: int
     steps: int
+    masking: Masking | None = None
     end: int | None = None
 
 

@@ -38,6 +38,12 @@ from domains.inference.convert.sampling import (
     sdxl_from_proto,
     sdxl_to_proto,
 )
+from domains.inference.convert.start import (
+    image_to_image_from_proto,
+    images_from_proto,
+    inpainting_from_proto,
+    put_start,
+)
 from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.combinations import Mode
 from domains.inference.core.forecast import Forecast
@@ -87,15 +93,15 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     unbuilt = [f"settings.{field}" for field in UNBUILT if _is_set(message.settings, field)]
     if message.postprocessing:
         unbuilt.append("postprocessing")
+    image, mask = images_from_proto(message.settings)
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
         options=options_from_proto(message.options),
         placement=placement_from_proto(message.placement),
         digest=digest(message),
         delivery=delivery_from_proto(message.delivery, "delivery"),
-        image=image_from_proto(message.settings.image_to_image.image)
-        if message.settings.HasField("image_to_image")
-        else None,
+        image=image,
+        mask=mask,
         controls=tuple(map(_control_input, message.settings.control_nets)),
         unbuilt=tuple(unbuilt),
     )
@@ -119,9 +125,8 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
-        image_to_image=_start_from_proto(message.image_to_image)
-        if message.HasField("image_to_image")
-        else None,
+        image_to_image=image_to_image_from_proto(message),
+        inpainting=inpainting_from_proto(message),
         second_pass=second_pass_from_proto(message.second_pass)
         if message.HasField("second_pass")
         else None,
@@ -135,13 +140,6 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
             **scalars_from(output, OutputSettings),
             format=FORMATS.from_proto(output.format, ImageFileFormat.PNG),
         ),
-    )
-
-
-def _start_from_proto(message: generation_pb2.ImageToImage) -> types.ImageToImage:
-    return types.ImageToImage(
-        **scalars_from(message, types.ImageToImage),
-        fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
     )
 
 
@@ -222,15 +220,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             text_encoder_weight=lora.text_encoder_weight,
         )
     result.control_nets.extend(map(_control_net_to_proto, settings.control_nets))
-    if settings.image_to_image is not None:
-        start = settings.image_to_image
-        result.image_to_image.CopyFrom(
-            generation_pb2.ImageToImage(
-                image=image_to_proto(start.image),
-                strength=start.strength,
-                fit=FITS.to_proto(start.fit),
-            )
-        )
+    put_start(settings.start, result)
     if settings.second_pass is not None:
         result.second_pass.CopyFrom(second_pass_to_proto(settings.second_pass))
     if settings.variation is not None:

@@ -19,7 +19,6 @@ UNBUILT: dict[str, str] = {
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
-    "inpainting": "Pictures are redrawn whole.",
     "second_pass.postprocessor_id": "Models that enlarge pictures are not run yet.",
     "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The device's profile decides.",
@@ -39,6 +38,8 @@ _LIMITED_MESSAGES = (
     "GenerationSettings",
     "ImageToImage",
     "InputImage",
+    "Inpainting",
+    "OutpaintingMargins",
     "SchedulerSettings",
     "SolverOptions",
     "ChurnOptions",
@@ -99,7 +100,7 @@ class CapabilityInquiry:
             NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
         """
         device = await self._devices.resolve(device_id)
-        model = await self._models.resolve(model_id)
+        model = await self._models.resolve(model_id, masks=True)
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,

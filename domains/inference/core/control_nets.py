@@ -90,7 +90,7 @@ async def prepare_controls(
     async def prepare(
         image: InputImage, field: str, net: ControlNetGuidance, how: ControlPreprocessor | None
     ) -> KeptPicture:
-        found = await pictures.prepare(image, field, canvas, net.fit, how)
+        found = await pictures.prepare(image, field, canvas, net.fit, control=how)
         kept.append(found)
         return found
 

@@ -144,7 +144,7 @@ class Forecasts:
 
 def _of_memory(settings: GenerationSettings) -> GenerationSettings:
     """What of settings decides how much memory they take, and some that does not."""
-    start = settings.image_to_image
+    start, inpainting = settings.image_to_image, settings.inpainting
     return replace(
         settings,
         prompt="",
@@ -155,6 +155,7 @@ def _of_memory(settings: GenerationSettings) -> GenerationSettings:
         steps=1,
         guidance=GuidanceSettings() if settings.guidance.guided else GuidanceSettings(1.0),
         image_to_image=None if start is None else replace(start, strength=1.0, image=None),
+        inpainting=inpainting and replace(inpainting, strength=1.0, image=None, mask=None),
     )
 
 

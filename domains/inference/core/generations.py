@@ -23,6 +23,7 @@ from domains.inference.core.control_nets import (
     prepare_controls,
 )
 from domains.inference.core.forecast import Forecast, Forecasts
+from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.refiner_rules import check_refining_model
@@ -33,7 +34,6 @@ from domains.inference.core.resolution import (
     resolve,
     scheduler_of,
     steps_of,
-    with_picture,
 )
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.second_pass import check_result_size, check_steps
@@ -60,9 +60,7 @@ from domains.inference.types import (
     UsedModel,
 )
 from domains.model.types import Model
-from domains.picture.core import KeptPicture
 from domains.picture.errors import InvalidPicture
-from domains.picture.types import Canvas
 from domains.session.core.jobs import run_job
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -94,7 +92,7 @@ class _Resolved:
     companions: Companions
     job: GenerationJob
     placed: Placed
-    picture: KeptPicture | None
+    inputs: Inputs
     controls: PreparedControls
     """Held for as long as the job may need its file."""
 
@@ -201,7 +199,7 @@ class Generations:
         settings = request.settings
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        model = await self._models.resolve(settings.model_id)
+        model = await self._models.resolve(settings.model_id, masks=True)
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
         scheduler = scheduler_of(settings, model)
@@ -219,10 +217,9 @@ class Generations:
             raise InvalidGeneration.of(*violations)
         check_unions(companions, "settings")
         await check_layers(companions, model, self._fits, "settings")
-        picture = await self._picture(request, model)
-        if picture is not None:
-            settings = with_picture(settings, picture)
-        settings = resolve(settings, model, self._random_seed)
+        inputs = await prepare(self._pictures, request, model, "settings")
+        picture, mask = inputs.picture, inputs.mask
+        settings = resolve(inputs.named_in(settings), model, self._random_seed)
         violations = [*check_result_size(settings, "settings")]
         if violations:
             raise InvalidGeneration.of(*violations)
@@ -233,23 +230,12 @@ class Generations:
             request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
+            mask=None if mask is None else mask.prepared,
             controls=controls.pictures,
         )
         effort = effort_of(job.settings)
         placed = await self._place(request.placement, effort, request.options.priority)
-        return _Resolved(model, companions, job, placed, picture, controls)
-
-    async def _picture(self, request: GenerationRequest, model: Model) -> KeptPicture | None:
-        """What image-to-image starts from, in the size that is drawn."""
-        start, settings = request.settings.image_to_image, request.settings
-        if start is None or request.image is None:
-            return None
-        canvas = Canvas(
-            settings.width, settings.height, model.native_width, model.native_height
-        )
-        return await self._pictures.prepare(
-            request.image, "settings.image_to_image.image", canvas, start.fit
-        )
+        return _Resolved(model, companions, job, placed, inputs, controls)
 
     async def _prepare(self, request: GenerationRequest) -> SessionPlan:
         resolved = await self._resolve(request)

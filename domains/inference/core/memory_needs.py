@@ -43,7 +43,7 @@ def phase_bytes(
         its = FULL if autoencoder.full_precision else number
         edge = _TILE_PIXELS if settings.vae_tiling is Toggle.ON else max(width, height)
         wide, high = min(width, edge), min(height, edge)
-        if settings.image_to_image is not None:
+        if settings.start is not None:
             first = autoencoder.widths[0]
             needs[Phase.PREPARING_INPUT] = ENCODE * first * wide * high * its
         last = autoencoder.widths[:2][-1]

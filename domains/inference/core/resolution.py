@@ -19,7 +19,6 @@ from domains.inference.types import (
 )
 from domains.limits import default_of
 from domains.model.types import Model
-from domains.picture.core import KeptPicture
 from domains.session.core.speeds import Effort
 from domains.session.types import Phase
 
@@ -108,17 +107,6 @@ def steps_of(settings: GenerationSettings) -> tuple[int, int]:
     return max(done, 1), max(steps - round(steps * refiner.switch_at), 1)
 
 
-def with_picture(settings: GenerationSettings, picture: KeptPicture) -> GenerationSettings:
-    """Image-to-image settings with the picture that was prepared for them, in its size."""
-    start, prepared = resolved(settings.image_to_image), picture.prepared
-    return replace(
-        settings,
-        width=prepared.width,
-        height=prepared.height,
-        image_to_image=replace(start, image=picture.file),
-    )
-
-
 def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
     """The resolved settings, with seeds only where the client chose them."""
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)
@@ -138,7 +126,7 @@ def expected_phases(
         Phase.QUEUED,
         *loading,
         Phase.ENCODING_TEXT,
-        *(prepared if settings.image_to_image else ()),
+        *(prepared if settings.start else ()),
         Phase.DENOISING,
         *((Phase.REFINING,) if settings.refiner else ()),
         *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
@@ -152,7 +140,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
     """How much work resolved settings are: UNet calls, decodings and files, by pixels."""
     images, again = len(settings.seeds), settings.second_pass
     drawn, result = (width * height for width, height in (settings.size, settings.result_size))
-    prepared = drawn if settings.image_to_image else 0
+    prepared = drawn if settings.start else 0
     if again and again.upscale is SecondPassUpscale.PIXELS:
         prepared += images * (drawn + result)
     return Effort(

@@ -44,6 +44,13 @@ def check_second_pass(settings: GenerationSettings, path: str) -> Iterator[Field
             Reason.FIELDS_CONFLICT,
             "Noise levels in scheduler.sigmas are for the steps of both passes: leave one out.",
         )
+    if settings.inpainting is not None:
+        yield FieldViolation(
+            path,
+            Reason.FIELDS_CONFLICT,
+            "Draws whole pictures anew, and inpainting keeps a part; leave out second_pass or "
+            "inpainting.",
+        )
     if settings.control_nets:
         yield FieldViolation(
             path,

@@ -34,6 +34,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     """Every rule `request` breaks, by field; an empty list when it breaks none."""
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
+    violations += _masked(request, "settings.inpainting.mask")
     violations += check_control_nets(request, "settings")
     violations += check_delivery(request.delivery, "delivery")
     violations += check_placement(request.placement, "placement.")
@@ -52,7 +53,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
         *_embeddings(settings, f"{path}.embedding_model_ids"),
-        *_start(settings, f"{path}.image_to_image"),
+        *_start(settings, path),
         *check_second_pass(settings, f"{path}.second_pass"),
         *_variation(settings.variation, f"{path}.variation"),
     ]
@@ -60,9 +61,19 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
 
 def check_model(settings: GenerationSettings, model: Model, path: str) -> list[FieldViolation]:
     """Rules that depend on which model the request comes to use."""
-    if settings.sdxl is None or model.reads_second_prompt:
-        return []
-    return [FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL)]
+    violations = []
+    if settings.sdxl is not None and not model.reads_second_prompt:
+        violations.append(FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL))
+    if model.inpainting and settings.inpainting is None:
+        violations.append(
+            FieldViolation(
+                f"{path}.model_id",
+                Reason.FIELDS_CONFLICT,
+                f"{model.model_id} fills in the masked part of a picture: set inpainting, or "
+                "choose a model that draws from text.",
+            )
+        )
+    return violations
 
 
 def check_lora_weights(loras: Sequence[LoraWeight], path: str) -> Iterator[FieldViolation]:
@@ -100,11 +111,18 @@ def _sdxl(settings: SdxlSettings | None, path: str) -> Iterator[FieldViolation]:
 
 
 def _start(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
-    """The strength of image-to-image, which has to leave a step."""
-    broken = list(plain(settings.image_to_image, "ImageToImage", path))
+    """What a picture to start from goes with, and the strength, which has to leave a step."""
+    inpainting = settings.inpainting
+    field = f"{path}.{'inpainting' if inpainting else 'image_to_image'}"
+    broken = [
+        *plain(settings.image_to_image, "ImageToImage", field),
+        *plain(inpainting, "Inpainting", field),
+    ]
+    if inpainting is not None:
+        broken += plain(inpainting.margins, "OutpaintingMargins", f"{field}.margins")
     yield from broken
-    if settings.image_to_image is not None and not broken:
-        yield from leaves_a_step(settings.image_to_image.strength, settings.steps, path)
+    if settings.start is not None and not broken:
+        yield from leaves_a_step(settings.start.strength, settings.steps, field)
 
 
 def _variation(variation: SeedVariation | None, path: str) -> Iterator[FieldViolation]:
@@ -114,6 +132,14 @@ def _variation(variation: SeedVariation | None, path: str) -> Iterator[FieldViol
         yield from found(
             checks.number(f"{path}.seed", variation.seed, limit, reason=Reason.SEED_INVALID)
         )
+
+
+def _masked(request: GenerationRequest, field: str) -> Iterator[FieldViolation]:
+    """Whether it is said what is redrawn."""
+    inpainting = request.settings.inpainting
+    if inpainting is not None and request.mask is None and not inpainting.margins:
+        rule = "Must be set where there are no margins to redraw."
+        yield FieldViolation(field, Reason.REQUIRED_FIELD_MISSING, rule)
 
 
 def _seeds(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:

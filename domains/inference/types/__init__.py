@@ -12,7 +12,14 @@ from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
-from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
+from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
+from domains.inference.types.passes import (
+    Refiner,
+    RefinerMode,
+    SecondPass,
+    SecondPassUpscale,
+    SeedVariation,
+)
 from domains.inference.types.sampling import (
     OPTIONS,
     AncestralOptions,
@@ -41,7 +48,12 @@ __all__ = [
     "ChurnOptions",
     "DdimOptions",
     "GuidanceSettings",
+    "Inpainting",
+    "InpaintingFill",
     "LinearMultistepOptions",
+    "OutpaintingMargins",
+    "Refiner",
+    "RefinerMode",
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
@@ -104,36 +116,6 @@ class SizeConditioning(Value, frozen=True):
     original_size: ConditioningSize | None = None
     target_size: ConditioningSize | None = None
     crop_top_left: ConditioningPoint | None = None
-
-
-class RefinerMode(Enum):
-    """How a refiner takes over."""
-
-    HANDOVER = "handover"  # it does the last steps of the same schedule
-    IMAGE_TO_IMAGE = "image-to-image"  # it starts from the finished picture
-
-
-class Refiner(Value, frozen=True):
-    """A second model for the last, finest steps.
-
-    `switch_at` (0 to 1) is the share of the schedule that the first one does; with
-    IMAGE_TO_IMAGE 1 minus the strength. `steps` are those of the whole schedule for its part.
-    The scores say how good the picture is to look, to refiners that are told. Resolved settings
-    have steps and guidance.
-    """
-
-    model_id: Annotated[str, Meta(max_length=256)] = ""
-    mode: RefinerMode = RefinerMode.HANDOVER
-    switch_at: Share = default_of("Refiner.switch_at")
-    steps: Count | None = None
-    guidance: GuidanceSettings | None = None
-    aesthetic_score: Measure = default_of("Refiner.aesthetic_score")
-    negative_aesthetic_score: Measure = default_of("Refiner.negative_aesthetic_score")
-
-    @property
-    def strength(self) -> float:
-        """How much of the finished picture it noises away; 0.2, not a hair less, for 0.8."""
-        return round(1 - self.switch_at, 6)
 
 
 class SdxlSettings(Value, frozen=True):
@@ -218,6 +200,7 @@ class GenerationSettings(Value, frozen=True):
     loras: Annotated[tuple[LoraWeight, ...], FEW] = ()
     embedding_model_ids: Annotated[tuple[Annotated[str, Meta(max_length=256)], ...], FEW] = ()
     image_to_image: ImageToImage | None = None
+    inpainting: Inpainting | None = None
     second_pass: SecondPass | None = None
     seamless_horizontally: bool = False
     seamless_vertically: bool = False
@@ -241,8 +224,14 @@ class GenerationSettings(Value, frozen=True):
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height of resolved settings."""
-        return resolved(self.width), resolved(self.height)
+        """Width and height of the pictures that resolved settings give."""
+        size = resolved(self.width), resolved(self.height)
+        return size if self.inpainting is None else self.inpainting.margins.around(*size)
+
+    @property
+    def start(self) -> ImageToImage | Inpainting | None:
+        """What a picture is drawn from that begins with another."""
+        return self.image_to_image or self.inpainting
 
     @property
     def refiner(self) -> Refiner | None:
@@ -277,9 +266,9 @@ class GenerationSettings(Value, frozen=True):
     def steps_taken(self) -> int:
         """Steps of the schedule that each picture goes through, as diffusers'
         `get_timesteps` has it; 0 where the strength leaves none. A refiner is not counted."""
-        if self.image_to_image is None:
+        if self.start is None:
             return self.steps
-        return min(int(self.steps * self.image_to_image.strength), self.steps)
+        return min(int(self.steps * self.start.strength), self.steps)
 
     @property
     def skipped_steps(self) -> int:
@@ -375,8 +364,8 @@ class ControlInput:
 class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
-    `image` is the picture of image-to-image, `controls` are those of the ControlNets, in their
-    order. `unbuilt` names the fields that are set although
+    `image` is the picture that it starts from, `mask` what of it is redrawn, `controls` are
+    those of the ControlNets, in their order. `unbuilt` names the fields that are set although
     this version does nothing with them.
     """
 
@@ -386,5 +375,6 @@ class GenerationRequest:
     digest: bytes
     delivery: Delivery = field(default_factory=Delivery)
     image: InputImage | None = None
+    mask: InputImage | None = None
     controls: tuple[ControlInput, ...] = ()
     unbuilt: tuple[str, ...] = ()

@@ -28,7 +28,7 @@ from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
-from domains.model.backends.usability import WAITS_FOR_MASKS, waits_for
+from domains.model.backends.usability import TAKES_MASKS, waits_for
 from domains.model.types import (
     Architecture,
     Component,
@@ -106,7 +106,7 @@ def _remarks(
     said = [
         waits_for(type),
         _borrows(plan),
-        WAITS_FOR_MASKS if inpainting else "",
+        TAKES_MASKS if inpainting else "",
         stand_in(scheduler_class),
         _scripts(files),
     ]

@@ -32,10 +32,7 @@ _WAITS = {
         "Preprocessors are listed; they wait for the making of control pictures."
     ),
 }
-WAITS_FOR_MASKS = (
-    "Inpainting models are listed, checked and loaded; filling in a masked part of a picture "
-    "comes later."
-)
+TAKES_MASKS = "It fills in the masked part of a picture: use it with inpainting."
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
 # Numbers of eight bits are read like others, multiplied by their scale where they have one.
@@ -58,7 +55,7 @@ def usability(found: Recognised) -> Usability:
     waiting = waits_for(found.type)
     remarks = [waiting] if waiting else []
     if found.inpainting:
-        remarks.append(WAITS_FOR_MASKS)
+        remarks.append(TAKES_MASKS)
     if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
         remarks.append(
             "It holds several kinds of control; following a picture by one of them comes later."

@@ -194,10 +194,15 @@ class ModelCatalogue:
         *,
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
+        masks: bool = False,
     ) -> Model:
         """The model to run, of the type it is needed as; empty means the default one.
 
-        `or_type` is another type that does as well.
+        Args:
+            model_id: Its id.
+            type: What it is needed as.
+            or_type: Another type that does as well.
+            masks: Whether one will do that takes masks.
 
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
@@ -211,7 +216,7 @@ class ModelCatalogue:
             raise ModelUnusable(model.model_id, model.problem)
         if model.type not in wanted:
             raise ModelNotFound.of_type(model, type)
-        if model.inpainting:
+        if model.inpainting and not masks:
             raise MaskNeeded(model.model_id)
         return model
 

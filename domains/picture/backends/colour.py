@@ -30,6 +30,13 @@ def to_srgb(image: Image.Image) -> Image.Image:
     return flattened
 
 
+def to_grey(image: Image.Image) -> Image.Image:
+    """The brightness of a loaded picture as mode L, whatever its alpha says."""
+    image = _eight_bits(image)
+    # Of a palette the transparent entry's colour counts as well.
+    return (image.convert("RGB") if image.mode == "P" else image).convert("L")
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """With at most 8 bits a channel: Pillow cuts what is above 255 instead of scaling it."""
     if not image.mode.startswith(("I", "F")):

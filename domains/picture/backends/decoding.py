@@ -12,7 +12,7 @@ from typing import BinaryIO
 from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
 from domains.errors import Reason
-from domains.picture.backends.colour import to_srgb
+from domains.picture.backends.colour import to_grey, to_srgb
 from domains.picture.errors import PictureRefused
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 
@@ -49,13 +49,14 @@ assert {p.__name__ for p in (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)}
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 
-def decode(file: BinaryIO) -> Image.Image:
+def decode(file: BinaryIO, *, grey: bool = False) -> Image.Image:
     """The picture, whole: mode RGB, upright, alpha on white.
 
     Of a JPEG that holds several pictures (as phones make them) it is the first.
 
     Args:
         file: Open for reading, at its beginning.
+        grey: Mode L instead, by brightness; alpha and colour profiles do not count.
 
     Raises:
         PictureRefused: IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE or IMAGE_UNREADABLE.
@@ -68,7 +69,8 @@ def decode(file: BinaryIO) -> Image.Image:
             with Image.open(file, formats=_FORMATS) as image:
                 _check_header(image)
                 image.load()
-                return to_srgb(_upright(image))
+                upright = _upright(image)
+                return to_grey(upright) if grey else to_srgb(upright)
     except PictureRefused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -41,7 +41,7 @@ def _with_edges(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """The picture in the middle of a larger one, its outermost pixels repeated to the rims."""
     width, height = image.size
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    whole = Image.new("RGB", size)
+    whole = Image.new(image.mode, size)
     whole.paste(image, (left, top))
     _repeat(whole, (left, top, left + 1, top + height), (0, top, left, top + height))
     right = left + width

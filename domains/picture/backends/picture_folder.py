@@ -14,7 +14,7 @@ from pathlib import Path
 
 from domains.errors import Reason, Unavailable
 from domains.picture.jobs import PictureReport
-from domains.picture.types import PreparedPicture
+from domains.picture.types import PreparedPicture, bytes_of
 from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
 from domains.regular_files import open_regular
@@ -22,7 +22,7 @@ from domains.session.types import ImageResult
 from domains.shortages import shortage_of
 from domains.values import ImageFileFormat
 
-_NAME = re.compile(r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.rgb)\Z")
+_NAME = re.compile(r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.(rgb|grey))\Z")
 _log = logging.getLogger("deviceops.files")
 
 
@@ -63,16 +63,17 @@ class PictureFolder:
         ):
             file.write(data)
 
-    def take(self, path: Path, report: PictureReport) -> PreparedPicture:
+    def take(self, path: Path, report: PictureReport, *, grey: bool) -> PreparedPicture:
         with _typed():
             with open(open_regular(path), "rb") as file:
                 found = os.fstat(file.fileno()).st_size
-                if found != report.width * report.height * 3:
+                if found != bytes_of(report.width, report.height, grey=grey):
                     raise _unusable()
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            kept = self._folder / f"{sha256}.{uuid.uuid4().hex}.rgb"
+            ending = "grey" if grey else "rgb"
+            kept = self._folder / f"{sha256}.{uuid.uuid4().hex}.{ending}"
             os.replace(path, kept)
-        return PreparedPicture(kept, report.width, report.height, sha256)
+        return PreparedPicture(kept, report.width, report.height, sha256, grey)
 
     def measure(self, path: Path, expected: PreparedPicture) -> ImageResult:
         with _typed(), open(open_regular(path), "rb") as file:

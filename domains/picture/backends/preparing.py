@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import time
 
+import numpy as np
 from PIL import Image
 
 from domains.errors import Reason
@@ -36,14 +37,17 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
         if os.fstat(file.fileno()).st_size > MOST_BYTES:
             rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
             raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
-        image = decode(file)
+        image = decode(file, grey=job.grey)
     size = job.canvas.size_for(*image.size)
     picture = fitted(image, size, job.fit)
     if job.control is not None:
         picture = control_picture(picture, job.control)
     with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
         file.write(picture.tobytes())
-    return PictureReport(*size, *image.size)
+    if not job.grey:
+        return PictureReport(*size, *image.size)
+    values = np.asarray(picture)
+    return PictureReport(*size, *image.size, int(values.min()), int(values.max()))
 
 
 def make_control_image(job: ControlImageJob, context: JobContext) -> ControlImageReport:

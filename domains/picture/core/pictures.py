@@ -48,14 +48,20 @@ class KeptPicture:
     Args:
         prepared: Its pixels.
         file: Which file they come from.
+        report: What the inspector said of it.
         remove: Deletes the pixels.
     """
 
     def __init__(
-        self, prepared: PreparedPicture, file: PictureFile, remove: Callable[[Path], None]
+        self,
+        prepared: PreparedPicture,
+        file: PictureFile,
+        report: PictureReport,
+        remove: Callable[[Path], None],
     ) -> None:
         self.prepared = prepared
         self.file = file
+        self.report = report
         weakref.finalize(self, remove, prepared.path)
 
 
@@ -95,10 +101,13 @@ class Pictures:
         field: str,
         canvas: Canvas,
         fit: ResizeFit,
+        *,
         control: ControlPreprocessor | None = None,
+        grey: bool = False,
     ) -> KeptPicture:
         """Decode the picture that a call's client names in `field`, in the canvas's size, and
-        make a control picture of it where `control` says how.
+        make a control picture of it where `control` says how; of a `grey` one the brightness
+        alone counts.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
@@ -113,12 +122,14 @@ class Pictures:
         try:
             async with turn, self._room:
                 sha256 = await self._fetch(client, image, field, source)
-                job = partial(PictureJob, source, canvas=canvas, fit=fit, control=control)
-                prepared = await self._decode(job, field, canvas)
+                job = partial(
+                    PictureJob, source, canvas=canvas, fit=fit, control=control, grey=grey
+                )
+                prepared, report = await self._decode(job, field, canvas, grey=grey)
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
         named = PictureFile(sha256, artifact=image.inline is None)
-        return KeptPicture(prepared, named, self._files.remove)
+        return KeptPicture(prepared, named, report, self._files.remove)
 
     async def _fetch(self, client: Caller, image: InputImage, field: str, source: Path) -> str:
         """Have the file's bytes at `source`; their SHA-256."""
@@ -149,8 +160,8 @@ class Pictures:
         raise PictureNotFound(field, image.session_id, image.image_index)
 
     async def _decode(
-        self, job: Callable[[Path], PictureJob], field: str, canvas: Canvas
-    ) -> PreparedPicture:
+        self, job: Callable[[Path], PictureJob], field: str, canvas: Canvas, *, grey: bool
+    ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
             report = await self._inspect(job(target), field)
@@ -158,7 +169,8 @@ class Pictures:
                 report.source_width, report.source_height
             ):
                 raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
-            return await asyncio.to_thread(self._files.take, target, report)
+            take = partial(self._files.take, target, report, grey=grey)
+            return await asyncio.to_thread(take), report
         finally:
             await finished(asyncio.to_thread(self._files.remove, target))
 

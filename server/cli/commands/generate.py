@@ -95,6 +95,44 @@ def generate(
             help="Start from a picture: a file, an artifact id, or SESSION#N.",
         ),
     ] = None,
+    inpaint: Annotated[
+        str | None,
+        typer.Option(metavar="PICTURE", help="Redraw a part of a picture."),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(metavar="PICTURE", help="White is redrawn, black kept; of its size."),
+    ] = None,
+    invert_mask: Annotated[
+        bool, typer.Option("--invert-mask", help="Black is redrawn, white kept.")
+    ] = False,
+    mask_blur: Annotated[
+        int | None, typer.Option(metavar="N", help="Pixels, 0 to 64; by default 4.")
+    ] = None,
+    fill: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What is redrawn from: original, noise, blur or empty."
+        ),
+    ] = None,
+    margins: Annotated[
+        str | None,
+        typer.Option(
+            metavar="L,T,R,B",
+            help="Pixels that are added around it and drawn; without --mask these alone.",
+        ),
+    ] = None,
+    crop_margin: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Draw the mask alone with so many pixels around it, enlarged.",
+        ),
+    ] = None,
+    keep_unmasked: Annotated[
+        bool,
+        typer.Option("--keep-unmasked", help="Copy what is kept back, pixel for pixel."),
+    ] = False,
     strength: Annotated[
         float | None,
         typer.Option(metavar="X", help="How much of it is redrawn, 0 to 1; by default 0.8."),
@@ -315,7 +353,19 @@ def generate(
         seamless=seamless,
         second_pass=second_pass,
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
-        start=StartOptions(image=image, strength=strength, fit=fit),
+        start=StartOptions(
+            image=image,
+            inpaint=inpaint,
+            strength=strength,
+            fit=fit,
+            mask=mask,
+            invert_mask=invert_mask,
+            mask_blur=mask_blur,
+            fill=fill,
+            margins=margins,
+            crop_margin=crop_margin,
+            keep_unmasked=keep_unmasked,
+        ),
         assignments=tuple(assignment or ()),
         like=None if like is None else likeness(like),
     )

@@ -29,6 +29,7 @@ from domains.inference.types import (
 from domains.memory.types import Extent, HeldComponent, Place
 from domains.model.types import Architecture, Component, Model, ModelFormat, ModelType
 from domains.picture.core import KeptPicture
+from domains.picture.jobs import PictureReport
 from domains.picture.types import (
     Canvas,
     ControlPreprocessor,
@@ -190,6 +191,7 @@ class FakeModels:
         *,
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
+        masks: bool = False,
     ) -> Model:
         await asyncio.sleep(0)
         other = self.others.get(model_id)
@@ -271,6 +273,8 @@ class FakePictures:
     asked: list[tuple[InputImage, str, Canvas, ResizeFit]] = field(default_factory=list)
     controls: list[ControlPreprocessor | None] = field(default_factory=list)
     failure: DomainError | None = None
+    mask_size: tuple[int, int] = (400, 300)
+    mask_range: tuple[int, int] = (0, 255)
 
     async def prepare(
         self,
@@ -279,15 +283,19 @@ class FakePictures:
         canvas: Canvas,
         fit: ResizeFit,
         control: ControlPreprocessor | None = None,
+        *,
+        grey: bool = False,
     ) -> KeptPicture:
         self.asked.append((image, field, canvas, fit))
         self.controls.append(control)
         if self.failure is not None:
             raise self.failure
-        width, height = canvas.size_for(400, 300)
-        prepared = PreparedPicture(Path("picture.rgb"), width, height, "b" * 64)
+        source = self.mask_size if grey else (400, 300)
+        width, height = canvas.size_for(*source)
+        prepared = PreparedPicture(Path("picture.rgb"), width, height, "b" * 64, grey)
         file = PictureFile("c" * 64, artifact=image.inline is None)
-        return KeptPicture(prepared, file, lambda path: None)
+        report = PictureReport(width, height, *source, *self.mask_range)
+        return KeptPicture(prepared, file, report, lambda path: None)
 
 
 @dataclass
@@ -381,6 +389,7 @@ def request(
     placement: Placement | None = None,
     image: InputImage | None = None,
     controls: tuple[ControlInput, ...] = (),
+    mask: InputImage | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -390,4 +399,5 @@ def request(
         digest,
         image=image,
         controls=controls,
+        mask=mask,
     )

@@ -285,7 +285,7 @@ async def test_a_model_that_takes_a_mask_is_meant_only_by_its_name() -> None:
     with pytest.raises(MaskNeeded) as refused:
         await source.resolve("a")
     assert refused.value.reason is Reason.NOT_BUILT
-    assert "inpainting comes later" in refused.value.message
+    assert "this task has no mask yet" in refused.value.message
 
 
 async def test_a_refiner_that_borrows_networks_is_not_loaded_alone() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import ArtifactStore
@@ -165,6 +166,22 @@ async def test_an_artifact_is_its_owners(
     assert refused.value.metadata["field"] == FIELD
 
 
+async def test_a_grey_picture_is_its_brightness_alone(bench: Bench) -> None:
+    picture = painting(64, 32).convert("LA")
+    picture.putalpha(0)
+    with calling(ANNA):
+        kept = await bench.pictures.prepare(
+            InputImage(inline=saved(picture)), FIELD, CANVAS, ResizeFit.STRETCH, grey=True
+        )
+
+    expected = picture.convert("L").resize((256, 256), Image.Resampling.LANCZOS)
+    assert kept.prepared.path.read_bytes() == expected.tobytes()
+    assert kept.prepared.path.suffix == ".grey"
+    assert kept.prepared.size_bytes == 256 * 256
+    assert (kept.report.source_width, kept.report.source_height) == (64, 32)
+    assert (kept.report.darkest, kept.report.brightest) == expected.getextrema()
+
+
 async def test_a_sessions_picture_may_be_named(bench: Bench) -> None:
     artifact_id = await bench.stored(PICTURE)
 
@@ -267,7 +284,7 @@ async def test_pixels_of_another_size_are_not_taken(tmp_path: Path) -> None:
     target.write_bytes(bytes(11))
 
     with pytest.raises(Unavailable):
-        files.take(target, PictureReport(2, 2, 2, 2))
+        files.take(target, PictureReport(2, 2, 2, 2), grey=False)
 
 
 async def test_the_pixels_go_when_nobody_holds_them(bench: Bench) -> None:

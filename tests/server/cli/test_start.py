@@ -70,13 +70,52 @@ def test_a_file_too_large_for_a_message_is_stored_first(sent, scripted, tmp_path
     assert scripted.artifacts[stored] == path.read_bytes()
 
 
+def test_a_part_of_a_picture_is_redrawn(sent, tmp_path):
+    mask = tmp_path / "mask.png"
+    mask.write_bytes(b"white and black")
+
+    settings = sent(
+        *("--inpaint", ARTIFACT, "--mask", mask, "--invert-mask", "--mask-blur", 2),
+        *("--fill", "blur", "--margins", "8,0,16,24", "--crop-margin", 32),
+        *("--keep-unmasked", "--strength", 1, "--fit", "contain"),
+    )
+
+    assert settings.inpainting == generation_pb2.Inpainting(
+        image=common_pb2.InputImage(artifact_id=ARTIFACT),
+        mask=common_pb2.InputImage(inline=b"white and black"),
+        invert_mask=True,
+        strength=1,
+        fill=generation_pb2.INPAINTING_FILL_BLUR,
+        mask_blur_pixels=2,
+        crop_margin_pixels=32,
+        keep_unmasked_pixels=True,
+        fit=common_pb2.RESIZE_FIT_CONTAIN,
+        margins=generation_pb2.OutpaintingMargins(
+            left_pixels=8, top_pixels=0, right_pixels=16, bottom_pixels=24
+        ),
+    )
+
+
+def test_one_margin_is_all_four(sent):
+    margins = sent("--inpaint", ARTIFACT, "--margins", "64").inpainting.margins
+    assert {value for _, value in margins.ListFields()} == {64}
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
         (("--image", "nowhere.png"), "nowhere.png cannot be read"),
-        (("--strength", 0.5), "--strength is about a picture: name it with --image"),
-        (("--fit", "cover"), "--fit is about a picture: name it with --image"),
+        (
+            ("--strength", 0.5),
+            "--strength is about a picture: name it with --image",
+        ),
+        (("--fit", "cover"), "--fit is about a picture: name it with --image or --inpaint"),
         (("--image", ARTIFACT, "--fit", "crop"), "'crop' is none of: stretch, contain, cover"),
+        (("--image", ARTIFACT, "--mask", ARTIFACT), "--mask is about a picture: name it with"),
+        (("--image", ARTIFACT, "--inpaint", ARTIFACT), "--inpaint redraws a part"),
+        (("--inpaint", ARTIFACT, "--margins", "1,2"), "'1,2' is not LEFT,TOP,RIGHT,BOTTOM"),
+        (("--inpaint", ARTIFACT, "--margins", "1,2,x,4"), "is not LEFT,TOP,RIGHT,BOTTOM"),
+        (("--inpaint", ARTIFACT, "--fill", "red"), "'red' is none of: original, noise"),
     ],
 )
 def test_what_makes_no_request_is_told_before_any_call(against, scripted, options, said):

@@ -621,7 +621,9 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Pixels added around a picture before it is redrawn there.
+  /// Pixels added around a picture before it is redrawn there: its edges, repeated. They are added
+  /// to width and height: each edge of the result must be a multiple of 8, and 2048 at most, else
+  /// DIMENSIONS_INVALID.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class OutpaintingMargins : pb::IMessage<OutpaintingMargins>
@@ -1007,7 +1009,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Redraw a part of a picture.
+  /// Redraw a part of a picture. With models made for it (UNets of nine channels) and any other;
+  /// the former do nothing else.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class Inpainting : pb::IMessage<Inpainting>
@@ -1084,8 +1087,9 @@ namespace DeviceOperations.V1 {
     public const int MaskFieldNumber = 2;
     private global::DeviceOperations.V1.InputImage mask_;
     /// <summary>
-    /// White is redrawn, black is kept, grey blends. Its own alpha is ignored. Same size as
-    /// the picture, else IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
+    /// White is redrawn, black is kept; grey is redrawn from the half on, and blends where the kept
+    /// part is copied back. Its own alpha is ignored. Same size as the picture, upright, else
+    /// IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1117,7 +1121,8 @@ namespace DeviceOperations.V1 {
 
     private double strength_;
     /// <summary>
-    /// How much of the redrawn part is noised away. Range: 0 to 1. Default: 0.8.
+    /// How much of the redrawn part is noised away, in steps as for ImageToImage.strength; 1
+    /// leaves nothing of it. Range: 0 to 1. Default: 0.8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1162,7 +1167,8 @@ namespace DeviceOperations.V1 {
 
     private int maskBlurPixels_;
     /// <summary>
-    /// Blur of the mask's edge, in pixels of the result. Range: 0 to 64. Default: 4.
+    /// Blur of the mask's edge, in pixels of the result: the spread of a Gaussian. Range: 0 to 64.
+    /// Default: 4.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1192,9 +1198,9 @@ namespace DeviceOperations.V1 {
 
     private int cropMarginPixels_;
     /// <summary>
-    /// Work on the mask's surroundings only, enlarged, with this margin in pixels of the
-    /// result, and paste the result back. Absent: work on the whole picture.
-    /// Range: 0 to 512.
+    /// Work on the mask's surroundings only, enlarged to the size of the result, with this margin
+    /// in pixels of the result, and paste that back as keep_unmasked_pixels does. Absent: work on
+    /// the whole picture. Range: 0 to 512.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1222,7 +1228,8 @@ namespace DeviceOperations.V1 {
     public const int KeepUnmaskedPixelsFieldNumber = 8;
     private bool keepUnmaskedPixels_;
     /// <summary>
-    /// Copy the kept part back pixel for pixel, so that it does not change at all.
+    /// Copy the kept part back pixel for pixel, so that it does not change at all where the blurred
+    /// mask is black.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4858,8 +4865,8 @@ namespace DeviceOperations.V1 {
 
     private int width_;
     /// <summary>
-    /// Width in pixels; absent means the model's native width, or with image_to_image the
-    /// picture's shape: at the height that is set, else with as many pixels as the native size
+    /// Width in pixels; absent means the model's native width, or with a picture to start from
+    /// that picture's shape: at the height that is set, else with as many pixels as the native size
     /// has, to the nearest size in range. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4890,8 +4897,8 @@ namespace DeviceOperations.V1 {
 
     private int height_;
     /// <summary>
-    /// Height in pixels; absent means the model's native height, or with image_to_image the
-    /// picture's shape, as for width. Range: 256 to 2048, multiples of 8.
+    /// Height in pixels; absent means the model's native height, or with a picture to start from
+    /// that picture's shape, as for width. Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -264,7 +264,10 @@ Global___ImageToImage: _TypeAlias = ImageToImage  # noqa: Y015
 
 @_typing.final
 class OutpaintingMargins(_message.Message):
-    """Pixels added around a picture before it is redrawn there."""
+    """Pixels added around a picture before it is redrawn there: its edges, repeated. They are added
+    to width and height: each edge of the result must be a multiple of 8, and 2048 at most, else
+    DIMENSIONS_INVALID.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -313,7 +316,9 @@ Global___OutpaintingMargins: _TypeAlias = OutpaintingMargins  # noqa: Y015
 
 @_typing.final
 class Inpainting(_message.Message):
-    """Redraw a part of a picture."""
+    """Redraw a part of a picture. With models made for it (UNets of nine channels) and any other;
+    the former do nothing else.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -330,18 +335,24 @@ class Inpainting(_message.Message):
     invert_mask: _builtins.bool
     """Black is redrawn, white is kept."""
     strength: _builtins.float
-    """How much of the redrawn part is noised away. Range: 0 to 1. Default: 0.8."""
+    """How much of the redrawn part is noised away, in steps as for ImageToImage.strength; 1
+    leaves nothing of it. Range: 0 to 1. Default: 0.8.
+    """
     fill: Global___InpaintingFill.ValueType
     """Default: ORIGINAL."""
     mask_blur_pixels: _builtins.int
-    """Blur of the mask's edge, in pixels of the result. Range: 0 to 64. Default: 4."""
+    """Blur of the mask's edge, in pixels of the result: the spread of a Gaussian. Range: 0 to 64.
+    Default: 4.
+    """
     crop_margin_pixels: _builtins.int
-    """Work on the mask's surroundings only, enlarged, with this margin in pixels of the
-    result, and paste the result back. Absent: work on the whole picture.
-    Range: 0 to 512.
+    """Work on the mask's surroundings only, enlarged to the size of the result, with this margin
+    in pixels of the result, and paste that back as keep_unmasked_pixels does. Absent: work on
+    the whole picture. Range: 0 to 512.
     """
     keep_unmasked_pixels: _builtins.bool
-    """Copy the kept part back pixel for pixel, so that it does not change at all."""
+    """Copy the kept part back pixel for pixel, so that it does not change at all where the blurred
+    mask is black.
+    """
     fit: _common_pb2.ResizeFit.ValueType
     """Default: STRETCH."""
     @_builtins.property
@@ -350,8 +361,9 @@ class Inpainting(_message.Message):
 
     @_builtins.property
     def mask(self) -> _common_pb2.InputImage:
-        """White is redrawn, black is kept, grey blends. Its own alpha is ignored. Same size as
-        the picture, else IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
+        """White is redrawn, black is kept; grey is redrawn from the half on, and blends where the kept
+        part is copied back. Its own alpha is ignored. Same size as the picture, upright, else
+        IMAGE_SIZE_MISMATCH. Absent only with margins: the margins are redrawn.
         """
 
     @_builtins.property
@@ -782,13 +794,13 @@ class GenerationSettings(_message.Message):
     vae_model_id: _builtins.str
     """A model of type VAE; absent or empty means the checkpoint's own."""
     width: _builtins.int
-    """Width in pixels; absent means the model's native width, or with image_to_image the
-    picture's shape: at the height that is set, else with as many pixels as the native size
+    """Width in pixels; absent means the model's native width, or with a picture to start from
+    that picture's shape: at the height that is set, else with as many pixels as the native size
     has, to the nearest size in range. Range: 256 to 2048, multiples of 8.
     """
     height: _builtins.int
-    """Height in pixels; absent means the model's native height, or with image_to_image the
-    picture's shape, as for width. Range: 256 to 2048, multiples of 8.
+    """Height in pixels; absent means the model's native height, or with a picture to start from
+    that picture's shape, as for width. Range: 256 to 2048, multiples of 8.
     """
     steps: _builtins.int
     """Denoising steps. Range: 1 to 150. Default: 25."""

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import CLIPTextModel
 
 from domains.errors import Cancelled, FailedPrecondition, Reason, Unavailable
-from domains.inference.backends.encoding import read_picture
+from domains.inference.backends.encoding import read_pixels, to_image
 from domains.inference.types import (
     DdimOptions,
     GuidanceSettings,
@@ -314,7 +314,7 @@ def test_a_picture_that_went_away_is_told(engine, work, prepared):
 def test_pixels_are_read_as_diffusers_reads_them(prepared):
     image = painting(40, 24)
     theirs = diffusers.image_processor.VaeImageProcessor().preprocess(image)
-    assert torch.equal(read_picture(prepared(image)), theirs)
+    assert torch.equal(to_image(read_pixels(prepared(image))), theirs)
 
 
 def test_an_encoder_that_overflows_is_told(redraw, engine):
