@@ -19,6 +19,9 @@ _ONE_OF = (
     ("image_to_image", "inpainting"),
     ("inpainting", "second_pass"),
     ("control_nets", "second_pass"),
+    ("sdxl.refiner", "second_pass"),
+    ("sdxl.refiner", "inpainting"),
+    ("control_nets", "inpainting.crop_margin_pixels"),
     ("seed", "seeds"),
     (
         "scheduler.solver",
