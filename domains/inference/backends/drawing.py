@@ -158,11 +158,8 @@ class Drawing:
         """With it the denoisers work as the settings say."""
         controls = [net.network.module for net in self.parts.control_nets]
         with ExitStack() as at_work:
-            at_work.enter_context(
-                seamless_convolutions(
-                    [self.model.networks["unet"], *controls], self.parts.vae.edges
-                )
-            )
+            unets = [self.model.networks["unet"], *controls]
+            at_work.enter_context(seamless_convolutions(unets, self.parts.vae.edges))
             at_work.enter_context(self._loras_at_work)
             self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
             return at_work.pop_all()
@@ -228,10 +225,7 @@ class Drawing:
         self._degradations += [new for new in degradations if new not in self._degradations]
 
     def _drawn(
-        self,
-        index: int,
-        conditionings: Sequence[Conditioning],
-        source: Source | None,
+        self, index: int, conditionings: Sequence[Conditioning], source: Source | None
     ) -> Begun:
         """A picture denoised as far as the model does."""
         loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)

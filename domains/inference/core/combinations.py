@@ -33,6 +33,7 @@ _ONE_OF = (
     ("scheduler.sigmas", "scheduler.spacing"),
     ("scheduler.sigmas", "scheduler.timestep_spacing"),
     ("sdxl.refiner", "second_pass"),
+    ("sdxl.refiner", "inpainting"),
 )
 # Fields that are a level deeper in the contract.
 _DEEPER = {"precision": "precision.mode", "vae_tiling": "precision.vae_tiling"}

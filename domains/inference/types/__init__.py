@@ -13,7 +13,13 @@ from msgspec.structs import replace
 from domains.codec import FEW, Count, Measure, Value
 from domains.device.types import Placement
 from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
-from domains.inference.types.passes import SecondPass, SecondPassUpscale, SeedVariation
+from domains.inference.types.passes import (
+    Refiner,
+    RefinerMode,
+    SecondPass,
+    SecondPassUpscale,
+    SeedVariation,
+)
 from domains.inference.types.sampling import (
     OPTIONS,
     AncestralOptions,
@@ -46,6 +52,8 @@ __all__ = [
     "InpaintingFill",
     "LinearMultistepOptions",
     "OutpaintingMargins",
+    "Refiner",
+    "RefinerMode",
     "Scheduler",
     "SchedulerFacts",
     "SchedulerSettings",
@@ -108,36 +116,6 @@ class SizeConditioning(Value, frozen=True):
     original_size: ConditioningSize | None = None
     target_size: ConditioningSize | None = None
     crop_top_left: ConditioningPoint | None = None
-
-
-class RefinerMode(Enum):
-    """How a refiner takes over."""
-
-    HANDOVER = "handover"  # it does the last steps of the same schedule
-    IMAGE_TO_IMAGE = "image-to-image"  # it starts from the finished picture
-
-
-class Refiner(Value, frozen=True):
-    """A second model for the last, finest steps.
-
-    `switch_at` (0 to 1) is the share of the schedule that the first one does; with
-    IMAGE_TO_IMAGE 1 minus the strength. `steps` are those of the whole schedule for its part.
-    The scores say how good the picture is to look, to refiners that are told. Resolved settings
-    have steps and guidance.
-    """
-
-    model_id: Annotated[str, Meta(max_length=256)] = ""
-    mode: RefinerMode = RefinerMode.HANDOVER
-    switch_at: Share = default_of("Refiner.switch_at")
-    steps: Count | None = None
-    guidance: GuidanceSettings | None = None
-    aesthetic_score: Measure = default_of("Refiner.aesthetic_score")
-    negative_aesthetic_score: Measure = default_of("Refiner.negative_aesthetic_score")
-
-    @property
-    def strength(self) -> float:
-        """How much of the finished picture it noises away; 0.2, not a hair less, for 0.8."""
-        return round(1 - self.switch_at, 6)
 
 
 class SdxlSettings(Value, frozen=True):

@@ -1,4 +1,4 @@
-"""Which noise a picture starts from, and how it is drawn again, larger."""
+"""Which noise a picture starts from, and what it goes through after its first pass."""
 
 from __future__ import annotations
 
@@ -45,3 +45,33 @@ class SecondPass(Value, frozen=True):
     def enlarged(self, edge: int) -> int:
         """What becomes of an edge, in pixels: the closest multiple of 8, the larger of two."""
         return int(edge * self.scale / 8 + 0.5) * 8
+
+
+class RefinerMode(Enum):
+    """How a refiner takes over."""
+
+    HANDOVER = "handover"  # it does the last steps of the same schedule
+    IMAGE_TO_IMAGE = "image-to-image"  # it starts from the finished picture
+
+
+class Refiner(Value, frozen=True):
+    """A second model for the last, finest steps.
+
+    `switch_at` (0 to 1) is the share of the schedule that the first one does; with
+    IMAGE_TO_IMAGE 1 minus the strength. `steps` are those of the whole schedule for its part.
+    The scores say how good the picture is to look, to refiners that are told. Resolved settings
+    have steps and guidance.
+    """
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    mode: RefinerMode = RefinerMode.HANDOVER
+    switch_at: Share = default_of("Refiner.switch_at")
+    steps: Count | None = None
+    guidance: GuidanceSettings | None = None
+    aesthetic_score: Measure = default_of("Refiner.aesthetic_score")
+    negative_aesthetic_score: Measure = default_of("Refiner.negative_aesthetic_score")
+
+    @property
+    def strength(self) -> float:
+        """How much of the finished picture it noises away; 0.2, not a hair less, for 0.8."""
+        return round(1 - self.switch_at, 6)
