@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from deviceops.v1 import common_pb2, conditioning_pb2, inference_pb2
 from domains.codec import Value
 from domains.conversions import EnumMap, digest, scalars_from
@@ -34,14 +36,7 @@ def image_to_proto(file: PictureFile | None) -> common_pb2.InputImage | None:
     return common_pb2.InputImage(artifact_id=file.sha256)
 
 
-_OPTIONS: dict[str, type[Value]] = {
-    "canny": types.CannyOptions,
-    "soft_edge": types.SoftEdgeOptions,
-    "line_art": types.LineArtOptions,
-    "scribble": types.ScribbleOptions,
-    "grey": types.GreyOptions,
-    "tile": types.TileOptions,
-}
+_OPTIONS: dict[str, type[Value]] = {kind.field: kind for kind in get_args(types.ControlOptions)}
 
 
 def preprocessor_from_proto(
@@ -63,11 +58,10 @@ def preprocessor_to_proto(
 ) -> conditioning_pb2.ControlPreprocessor:
     """As a client would ask for it, with every default filled in."""
     options = preprocessor.options
-    field = next(name for name, kind in _OPTIONS.items() if isinstance(options, kind))
     result = conditioning_pb2.ControlPreprocessor(
         resolution_pixels=preprocessor.resolution_pixels
     )
-    made = getattr(result, field)
+    made = getattr(result, options.field)
     made.SetInParent()
     for name in options.__struct_fields__:
         setattr(made, name, getattr(options, name))

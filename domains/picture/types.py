@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import ClassVar
 
 from domains.codec import ByteCount, Count, Measure, Sha256, Value
 from domains.limits import LIMITS, default_of
@@ -103,6 +104,7 @@ def bytes_of(width: int, height: int, *, grey: bool) -> int:
 class CannyOptions(Value, frozen=True):
     """Thin white edges; `low` and `high` are gradients of the 3x3 Sobel kernels."""
 
+    field: ClassVar[str] = "canny"
     low: Count = int(default_of("CannyOptions.low"))
     high: Count = int(default_of("CannyOptions.high"))
 
@@ -110,28 +112,34 @@ class CannyOptions(Value, frozen=True):
 class SoftEdgeOptions(Value, frozen=True):
     """White ridges as wide as a blur of that standard deviation makes an edge."""
 
+    field: ClassVar[str] = "soft_edge"
     radius_pixels: Measure = default_of("SoftEdgeOptions.radius_pixels")
 
 
 class LineArtOptions(Value, frozen=True):
     """Lines darker than their surroundings by at least `threshold` levels, drawn white."""
 
+    field: ClassVar[str] = "line_art"
     threshold: Count = int(default_of("LineArtOptions.threshold"))
 
 
 class ScribbleOptions(Value, frozen=True):
     """The coarse edges, drawn white with a stroke of that width."""
 
+    field: ClassVar[str] = "scribble"
     stroke_pixels: Count = int(default_of("ScribbleOptions.stroke_pixels"))
 
 
 class GreyOptions(Value, frozen=True):
     """Luma alone."""
 
+    field: ClassVar[str] = "grey"
+
 
 class TileOptions(Value, frozen=True):
     """The picture as `factor` times fewer pixels along an edge show it."""
 
+    field: ClassVar[str] = "tile"
     factor: Count = int(default_of("TileOptions.factor"))
 
 
@@ -147,7 +155,7 @@ ControlOptions = (
 
 class ControlPreprocessor(Value, frozen=True):
     """What makes a control picture; `resolution_pixels` is the longer side it works at, 0 the
-    picture's own."""
+    picture's own. The options' `field` is theirs in the contract's message."""
 
     options: ControlOptions
     resolution_pixels: Count = int(default_of("ControlPreprocessor.resolution_pixels"))

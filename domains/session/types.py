@@ -180,8 +180,7 @@ class ImageResult(Value, frozen=True):
 class Outcome:
     """What a session's work came to, beside its pictures.
 
-    `timings` are seconds by phase; `report` is the typed result of work that makes no
-    pictures, or the facts about what drew them.
+    `timings` are seconds by phase; `report` is the work's typed result, or what drew them.
     """
 
     degradations: tuple[Degradation, ...] = ()
@@ -345,10 +344,7 @@ Terminal = Completed | Failed | Cancelled
 
 @dataclass(frozen=True)
 class QueueMoved:
-    """The place in the queue changed; 0 is next.
-
-    `estimated_start_time` is None while nothing comparable was measured.
-    """
+    """The place in the queue changed; 0 is next. No start while nothing alike was timed."""
 
     queue_position: int
     estimated_start_time: datetime | None = None

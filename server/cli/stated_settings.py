@@ -99,8 +99,13 @@ def _picture(image: common_pb2.InputImage, value: dict[str, Any], where: str) ->
         return
     yield (
         f"{where}: the picture (SHA-256 {sha256[:64]}) came with the request and was not kept; "
-        f"give it again, as with --set {where}=FILE."
+        f"give it again, as with --set {_assigned(where)}=FILE."
     )
+
+
+def _assigned(where: str) -> str:
+    """A path as --set has it."""
+    return where.replace("[", ".").replace("]", "")
 
 
 def _enum(enum: Any, word: Any, where: str) -> int:

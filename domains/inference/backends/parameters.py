@@ -21,6 +21,7 @@ from domains.inference.types import (
     SigmaSpacing,
     resolved,
 )
+from domains.picture.types import ControlPreprocessor
 from domains.values import PartDataType
 
 _FORMAT_VERSION = 3
@@ -116,6 +117,9 @@ def full_text(
 
 
 def _plain(value: object) -> Any:
+    if isinstance(value, ControlPreprocessor):
+        entries = asdict(value)
+        return {value.options.field: entries.pop("options"), **entries}
     if isinstance(value, Value):
         entries = asdict(value)
         options = entries.pop("options", None)

@@ -19,6 +19,7 @@ _ONE_OF = (
     ("image_to_image", "inpainting"),
     ("inpainting", "second_pass"),
     ("control_nets", "second_pass"),
+    ("control_nets", "inpainting.crop_margin_pixels"),
     ("seed", "seeds"),
     (
         "scheduler.solver",

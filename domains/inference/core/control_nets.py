@@ -44,6 +44,13 @@ def check_control_nets(request: GenerationRequest, path: str) -> Iterator[FieldV
     settings = request.settings
     limit = LIMITS[f"GenerationSettings.{_FIELD}"]
     yield from _found(checks.elements(f"{path}.{_FIELD}", len(settings.control_nets), limit))
+    start = settings.inpainting
+    if settings.control_nets and start is not None and start.crop_margin_pixels is not None:
+        yield FieldViolation(
+            f"{path}.inpainting.crop_margin_pixels",
+            Reason.FIELDS_CONFLICT,
+            "Control pictures are of the whole picture; leave it out, or the ControlNets.",
+        )
     pairs = zip(settings.control_nets, request.controls, strict=True)
     for index, (net, pictures) in enumerate(pairs):
         field = f"{path}.{_FIELD}[{index}]"

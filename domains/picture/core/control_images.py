@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 from domains import checks
 from domains.codec import Value
@@ -18,6 +19,7 @@ from domains.picture.ports import Artifacts, PictureFiles
 from domains.picture.types import (
     CannyOptions,
     Canvas,
+    ControlOptions,
     ControlPreprocessor,
     InputImage,
     ResizeFit,
@@ -128,22 +130,10 @@ def check_preprocessor(
     """Every rule that a preprocessor breaks; `path` is where it stands in the request."""
     yield from _numbers(preprocessor, "ControlPreprocessor", path)
     options = preprocessor.options
-    message = type(options).__name__
-    field = f"{path}.{_FIELDS[message]}"
-    yield from _numbers(options, message, field)
+    field = f"{path}.{options.field}"
+    yield from _numbers(options, type(options).__name__, field)
     if isinstance(options, CannyOptions) and options.low > options.high:
         yield FieldViolation(f"{field}.low", Reason.FIELDS_CONFLICT, "Must not be above high.")
-
-
-# Where each kind of options stands in the message of preprocessors.
-_FIELDS = {
-    "CannyOptions": "canny",
-    "SoftEdgeOptions": "soft_edge",
-    "LineArtOptions": "line_art",
-    "ScribbleOptions": "scribble",
-    "GreyOptions": "grey",
-    "TileOptions": "tile",
-}
 
 
 def _check(request: ControlImageRequest) -> Iterator[FieldViolation]:
@@ -157,7 +147,7 @@ def _check(request: ControlImageRequest) -> Iterator[FieldViolation]:
     if request.preprocessor is not None:
         yield from check_preprocessor(request.preprocessor, "preprocessor")
     elif not request.unbuilt:
-        names = ", ".join(_FIELDS.values())
+        names = ", ".join(kind.field for kind in get_args(ControlOptions))
         yield FieldViolation(
             "preprocessor", Reason.REQUIRED_FIELD_MISSING, f"Must name one: {names}."
         )

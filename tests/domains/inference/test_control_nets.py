@@ -15,6 +15,7 @@ from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
     ImageToImage,
+    Inpainting,
 )
 from domains.picture.types import (
     CannyOptions,
@@ -119,6 +120,14 @@ async def test_bad_ones_are_refused_before_a_picture_is_read(
     verdict = await bench.generations.validate(wanted)
     assert [(v.field, v.reason) for v in verdict.violations] == [(f"{NAME}{field}", reason)]
     assert not bench.pictures.asked
+
+
+async def test_a_part_drawn_alone_has_no_control_picture(bench: Bench) -> None:
+    wanted = following(inpainting=Inpainting(crop_margin_pixels=32))
+    verdict = await bench.generations.validate(wanted)
+    assert ("settings.inpainting.crop_margin_pixels", Reason.FIELDS_CONFLICT) in [
+        (v.field, v.reason) for v in verdict.violations
+    ]
 
 
 async def test_sixteen_are_the_most(bench: Bench) -> None:

@@ -44,7 +44,7 @@ from domains.model.types import ModelType
 from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.types import CannyOptions, ControlPreprocessor, PreparedPicture
 from domains.values import ModelPlace
-from tests.domains.inference.backends.conftest import MODEL
+from tests.domains.inference.backends.conftest import MODEL, own_share
 from tests.domains.inference.backends.test_image_to_image import painting
 from tests.domains.inference.backends.test_oracle import same
 from tests.domains.inference.backends.test_sd1 import PROMPT, SIZE, loaded, tiny_pipeline
@@ -152,6 +152,7 @@ def expected(pipeline: Any, work: Any) -> Callable[..., Any]:
             pipeline.scheduler.config
         )
         settings = {"prompt": work.settings.prompt, "num_inference_steps": SMALL["steps"]}
+        settings |= own_share(scheduler)
         if kind is StableDiffusionXLControlNetPipeline:
             settings |= {"width": EDGE, "height": EDGE}
         return drawn_by(reference, **(settings | arguments))
