@@ -48,7 +48,7 @@ class Progress:
     steps: int = 0
     done: int = 0
     _by_image: dict[int, int] = field(default_factory=dict)
-    _passed: dict[int, int] = field(default_factory=dict)
+    _drawn_again: set[int] = field(default_factory=set)
 
     @property
     def total(self) -> int:
@@ -72,8 +72,10 @@ class Progress:
             case "step_finished":
                 step = event.step_finished
                 self.steps = max(self.steps, step.steps)
-                passed = self._passed.get(step.image_index, 0)
-                self._by_image[step.image_index] = passed + step.step
+                # A second pass counts from one again, and it is the last.
+                again = step.image_index in self._drawn_again
+                before = self.steps - step.steps if again else 0
+                self._by_image[step.image_index] = before + step.step
                 self.done = min(sum(self._by_image.values()), self.total)
             case "paused":
                 self.activity = "Paused"
@@ -81,16 +83,16 @@ class Progress:
                 self.activity = "Resumed"
             case "retried":
                 self._by_image.clear()
-                self._passed.clear()
+                self._drawn_again.clear()
                 self.done = 0
                 self.activity = "Starting over: the worker was lost"
 
     def _phase(self, started: event_pb2.PhaseStarted) -> str:
         words = phase_words(started.phase)
         if started.phase == session_pb2.PHASE_SECOND_PASS:
-            # Its steps are counted from one again.
-            done = self._by_image.get(started.image_index, 0)
-            self._passed[started.image_index] = done
+            self._drawn_again.add(started.image_index)
+        elif started.phase == session_pb2.PHASE_DENOISING:
+            self._drawn_again.discard(started.image_index)
         if self.images > 1 and started.HasField("image_index"):
             return f"{words} {started.image_index + 1}/{self.images}"
         return words

@@ -176,6 +176,14 @@ def test_progress_goes_on_in_a_second_pass() -> None:
     assert done == list(range(1, 29))
     assert progress.total == 28
 
+    for phase in (session_pb2.PHASE_DENOISING, session_pb2.PHASE_SECOND_PASS):
+        started = event_pb2.PhaseStarted(phase=phase, image_index=1, kept_steps=12)
+        progress.take(event(4, phase_started=started))
+    progress.take(
+        event(4, step_finished=event_pb2.StepFinished(image_index=1, step=3, steps=4))
+    )
+    assert progress.done == 14 + 13, "it goes on after a pause in the second pass"
+
     progress.take(event(4, retried=event_pb2.SessionRetried(retry_count=1)))
     step = event_pb2.StepFinished(image_index=0, step=1, steps=10)
     progress.take(event(5, step_finished=step))

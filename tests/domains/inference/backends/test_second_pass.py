@@ -10,6 +10,7 @@ import diffusers
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
+from msgspec.structs import replace
 from PIL import Image
 from torch.nn import functional
 
@@ -35,6 +36,14 @@ from tests.domains.inference.backends.test_image_to_image import (
     prepared,  # noqa: F401
 )
 from tests.domains.inference.backends.test_oracle import same
+from tests.domains.inference.backends.test_pausing import (
+    Turns,
+    after,
+    in_phase,
+    small,  # noqa: F401
+    tiny,  # noqa: F401
+    whole,
+)
 from tests.domains.inference.backends.test_sd1 import PROMPT, loaded
 from tests.fakes.jobs import Listener, changed
 
@@ -265,26 +274,53 @@ def test_each_image_is_drawn_as_if_alone_and_nothing_is_left_behind(draw, enlarg
     assert draw(**SMALL).images[0].data == before
 
 
+def marks_of(heard: Listener) -> list[Phase | int]:
+    """Phases and steps in their order, from the prompts on."""
+    found = [
+        event.phase if isinstance(event, PhaseStarted) else event.step
+        for event in heard.events
+        if isinstance(event, PhaseStarted | StepFinished)
+    ]
+    return found[found.index(Phase.ENCODING_TEXT) :] if Phase.ENCODING_TEXT in found else []
+
+
 @pytest.mark.parametrize("upscale", ONE_OF_THEM)
 def test_a_stop_comes_at_every_step_and_around_the_enlargement(engine, work, upscale):
     job = changed(work, second_pass=again(upscale=upscale), **SMALL)
-    whole = Listener()
-    engine.generate(job, whole)
-    marks = [event for event in whole.events if isinstance(event, PhaseStarted | StepFinished)]
-    second = marks.index(PhaseStarted(Phase.SECOND_PASS, 0))
+    undisturbed = Listener()
+    engine.generate(job, undisturbed)
+    marks = marks_of(undisturbed)
+    second = marks.index(Phase.SECOND_PASS)
     for until in range(second - 1, second + 2):
         heard = Listener()
 
         def check_stop(heard: Listener = heard, until: int = until) -> None:
-            done = [e for e in heard.events if isinstance(e, PhaseStarted | StepFinished)]
-            if len(done) > until:
+            if len(marks_of(heard)) > until:
                 raise Cancelled("stopped")
 
         heard.check_stop = check_stop
         with pytest.raises(Cancelled):
             engine.generate(job, heard)
-        done = [e for e in heard.events if isinstance(e, PhaseStarted | StepFinished)]
-        assert done == marks[: until + 1]
+        assert marks_of(heard) == marks[: until + 1]
+
+
+@pytest.mark.parametrize("upscale", UPSCALES)
+def test_a_picture_paused_in_any_pass_comes_out_the_same(engine, small, upscale):  # noqa: F811
+    """What lies between the passes is done again."""
+    scheduler = SchedulerSettings(Scheduler.EULER_ANCESTRAL_DISCRETE)
+    second = again(scale=1.5, upscale=upscale)
+    job = replace(
+        small, settings=replace(small.settings, scheduler=scheduler, second_pass=second)
+    )
+    turns = Turns(job)
+    for pause in (after(2), in_phase(Phase.SECOND_PASS, 0), after(1)):
+        turns.pause(engine, pause)
+    assert turns.job.kept_steps == 5
+    left = turns.finish(engine)
+    assert [
+        (step.step, step.steps) for step in left.events if isinstance(step, StepFinished)
+    ] == [(2, 2)]
+    assert [image.data for image in turns.images] == whole(engine, job)
 
 
 def test_room_is_made_for_the_larger_picture(engine, work, monkeypatch):
