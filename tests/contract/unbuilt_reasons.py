@@ -4,7 +4,6 @@ A test fails as soon as one of them is given, and when one that is not listed he
 """
 
 UNBUILT_REASONS = {
-    "IMAGE_SIZE_MISMATCH": "masks and control pictures",
     "WORKFLOW_INVALID": "workflows",
     "WORKFLOW_NOT_FOUND": "workflows",
     "BATCH_NOT_FOUND": "batches",
