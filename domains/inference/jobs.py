@@ -42,6 +42,7 @@ class Timings(Value, frozen=True):
     encode_text: Seconds = 0.0
     prepare_input: Seconds = 0.0
     denoise: Seconds = 0.0
+    refine: Seconds = 0.0
     decode: Seconds = 0.0
     encode_image: Seconds = 0.0
 
@@ -141,8 +142,9 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
 
     @property
     def model(self) -> ModelFiles:
-        """What draws."""
-        return ModelFiles(self.settings.model_id, self.place.path)
+        """What draws, and its companions: any of them may be what ends a worker."""
+        beside = tuple(ModelFiles(each.model_id, each.place.path) for each in self.companions)
+        return ModelFiles(self.settings.model_id, self.place.path, beside)
 
     @property
     def places(self) -> Mapping[str, ModelPlace]:

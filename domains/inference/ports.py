@@ -111,10 +111,15 @@ class Models(Protocol):
     """The model catalogue, as image generation sees it."""
 
     async def resolve(
-        self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT, masks: bool = False
+        self,
+        model_id: str,
+        *,
+        type: ModelType = ModelType.CHECKPOINT,
+        or_type: ModelType | None = None,
+        masks: bool = False,
     ) -> Model:
-        """The usable model of that id, of that type; the default checkpoint for "". `masks`
-        says that one will do that takes masks.
+        """The usable model of that id, of one of the types; the default checkpoint for "".
+        `masks` says that one will do that takes masks.
 
         Raises:
             NotFound: MODEL_NOT_FOUND.

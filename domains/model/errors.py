@@ -168,8 +168,8 @@ class PartsBorrowed(FailedPrecondition):
     def __init__(self, model_id: str) -> None:
         super().__init__(
             f"Refiner {model_id!r} has no text encoder or VAE of its own: it takes those of "
-            "the checkpoint whose pictures it refines, which comes later. It is not loaded "
-            "alone.",
+            "the checkpoint whose pictures it refines. Name it as the refiner of a generation; "
+            "it is not loaded alone.",
             reason=Reason.MODEL_INCOMPATIBLE,
             metadata={"model_id": model_id},
         )

@@ -64,10 +64,16 @@ JobEvent = ProgressEvent | SpooledImage | PeakMemory
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A model that a job works with, and where it lies."""
+    """A model that a job works with, and where it lies; `beside` are those it uses with it."""
 
     model_id: str
     path: Path
+    beside: tuple[ModelFiles, ...] = ()
+
+    @property
+    def paths(self) -> frozenset[Path]:
+        """Where all of them lie."""
+        return frozenset({self.path, *(each.path for each in self.beside)})
 
 
 class Job(Value, Generic[Report], frozen=True):

@@ -44,6 +44,10 @@ SEAMLESS: Mapping[str, tuple[bool, bool]] = {
     "both": (True, True),
 }
 FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
+REFINER_MODES: Mapping[str, str] = {
+    "handover": "HANDOVER",
+    "image-to-image": "IMAGE_TO_IMAGE",
+}
 PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
 # What schedulers' names end in says how they compute; people leave it out.
 _ENDINGS = re.compile("_(DISCRETE|MULTISTEP|SINGLESTEP)$")

@@ -18,6 +18,7 @@ from server.cli.choices import (
     FORMATS,
     PRECISIONS,
     PRIORITIES,
+    REFINER_MODES,
     SCHEDULERS,
     SEAMLESS,
     SPACINGS,
@@ -59,6 +60,9 @@ class GenerationOptions:
     weighted: bool = False
     model: str | None = None
     vae: str | None = None
+    refiner: str | None = None
+    refiner_switch: float | None = None
+    refiner_mode: str | None = None
     devices: tuple[str, ...] = ()
     kinds: str = ""
     width: int | None = None
@@ -197,6 +201,8 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
         )
     if options.scheduler or options.spacing or options.eta is not None:
         settings.scheduler.CopyFrom(_scheduler(options))
+    if options.refiner or options.refiner_switch is not None or options.refiner_mode:
+        settings.sdxl.refiner.CopyFrom(_refiner(options))
     if options.vae_tiling is not None:
         on, off = common_pb2.TOGGLE_ON, common_pb2.TOGGLE_OFF
         settings.precision.vae_tiling = on if options.vae_tiling else off
@@ -226,6 +232,17 @@ def _over(
         result.ClearField("scheduler")  # options and spacings are another's
     result.MergeFrom(asked)
     return result
+
+
+def _refiner(options: GenerationOptions) -> generation_pb2.Refiner:
+    refiner = generation_pb2.Refiner(
+        model_id=options.refiner or "", switch_at=options.refiner_switch
+    )
+    if options.refiner_mode:
+        refiner.mode = choose(
+            generation_pb2.RefinerMode, "REFINER_MODE_", options.refiner_mode, REFINER_MODES
+        )
+    return refiner
 
 
 def _set_variations(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import grpc
 import pytest
 from safetensors.torch import load_file, save_file
 
-from deviceops.v1 import inference_pb2, model_info_pb2, model_pb2
+from deviceops.v1 import (
+    generation_pb2,
+    inference_pb2,
+    model_info_pb2,
+    model_pb2,
+    session_pb2,
+)
 from tests.domains.model.disk import DEMO
 from tests.e2e.errors import refusal_of
 from tests.running import Client, RunningServer, small_request, start_server
@@ -17,9 +24,10 @@ from tests.running import Client, RunningServer, small_request, start_server
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server over a checkpoint, LoRAs and a VAE for it, and a LoRA for SD 1.x."""
+    """A server over a checkpoint, LoRAs, a VAE and a refiner for it, and a LoRA for SD 1.x."""
     root = tmp_path_factory.mktemp("models")
-    shutil.copytree(DEMO, root / DEMO.name)
+    for name in (DEMO.name, "emoji-refiner"):
+        shutil.copytree(DEMO.parent / name, root / name)
     for name in ("line-art", "pixel-art", "emoji-vae"):
         shutil.copy(DEMO.parent / f"{name}.safetensors", root)
     tensors = load_file(DEMO.parent / "line-art.safetensors")
@@ -87,6 +95,50 @@ async def test_another_vae_is_told_and_leaves_nothing_behind(client: Client) -> 
     assert told == [("emoji-vae", model_info_pb2.MODEL_TYPE_VAE)]
     assert plain != other
     assert plain == again
+
+
+async def test_a_refiner_is_told_and_leaves_nothing_behind(client: Client) -> None:
+    _, plain = await client.draw(small_request())
+    request = small_request()
+    request.settings.sdxl.refiner.model_id = "emoji-refiner"
+    events, refined = await client.draw(request)
+    _, again = await client.draw(small_request())
+
+    phases = list(events[0].accepted.expected_phases)
+    after = phases.index(session_pb2.PHASE_DENOISING) + 1
+    assert phases[after] == session_pb2.PHASE_REFINING
+    steps = [event.step_finished for event in events if event.HasField("step_finished")]
+    assert [(step.step, step.steps) for step in steps] == [(k, 4) for k in range(1, 5)]
+    facts = events[-1].completed.generation
+    told = [(model.model_id, model.type) for model in facts.models[1:]]
+    assert told == [("emoji-refiner", model_info_pb2.MODEL_TYPE_REFINER)]
+    assert all(len(model.sha256) in (0, 64) for model in facts.models)
+    refiner = facts.effective_settings.sdxl.refiner
+    assert (refiner.switch_at, refiner.steps, refiner.guidance.scale) == (0.8, 4, 7.5)
+    assert plain != refined
+    assert plain == again
+
+
+@pytest.mark.parametrize(
+    ("refiner", "reason", "field"),
+    [
+        ({"model_id": "line-art"}, "MODEL_NOT_FOUND", "model_id"),
+        ({"model_id": "emoji-refiner", "switch_at": 1.0}, "FIELD_OUT_OF_RANGE", "switch_at"),
+        ({"model_id": "emoji-refiner", "switch_at": 0.01}, "FIELD_OUT_OF_RANGE", "switch_at"),
+        ({"model_id": "emoji-xl"}, "FIELDS_CONFLICT", "model_id"),
+        ({}, "REQUIRED_FIELD_MISSING", "model_id"),
+    ],
+)
+async def test_what_cannot_refine_is_refused_by_its_field(
+    client: Client, refiner: dict[str, Any], reason: str, field: str
+) -> None:
+    request = small_request()
+    request.settings.sdxl.refiner.CopyFrom(generation_pb2.Refiner(**refiner))
+    refusal = await refusal_of(client.draw(request))
+
+    assert refusal.reason == reason
+    named = [*refusal.fields, refusal.metadata.get("field", "")]
+    assert any(name.endswith(f"sdxl.refiner.{field}") for name in named), named
 
 
 @pytest.mark.parametrize("model_id", ["nobody", "line-art"])

@@ -60,8 +60,9 @@ async def test_each_says_what_it_waits_for(client: Client, model_id: str) -> Non
     model = await model_of(client, model_id)
 
     assert model.usable, model.problem
-    said = "with inpainting" if model.inpainting else "later"
-    assert any(said in remark for remark in model.remarks)
+    said = [remark for remark in model.remarks if "with inpainting" in remark]
+    assert bool(said) is model_id.startswith("masked")
+    assert not any("later" in remark for remark in model.remarks)
     assert model.inpainting is model_id.startswith("masked")
     assert not model.is_default
 

@@ -112,7 +112,9 @@ def denoise(
     latents = start.latents.to(device) if loop.latents is None else loop.latents
     if loop.finished:
         return latents
-    timesteps, steps = scheduler.timesteps[start.first :], start.steps
+    # Shares of the schedule are of the whole, also where another model finishes it.
+    planned = len(scheduler.timesteps) - start.first
+    timesteps, steps = scheduler.timesteps[start.first : start.end], start.steps
     order, masking = scheduler.order, start.masking
     # Second-order schedulers call the UNet twice per step, except in one of them.
     warm_up = max(len(timesteps) - steps * order, 0)
@@ -126,7 +128,7 @@ def denoise(
         sample = torch.cat([latents] * 2) if steering.guided else latents
         sample = scheduler.scale_model_input(sample, timestep)
         shown = sample if masking is None else masking.shown(sample)
-        added = partial(addition, index, len(timesteps), sample, timestep, steering)
+        added = partial(addition, index, planned, sample, timestep, steering)
         call = partial(predict, unet, shown, timestep, steering, numerics, added)
         prediction = with_room(call, make_room)
         if steering.guided:

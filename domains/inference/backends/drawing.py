@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -27,16 +26,13 @@ from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
 from domains.inference.backends.masked_picture import MaskedPicture, lay_out
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
-from domains.inference.backends.previews import (
-    draw_preview,
-    estimate_clean,
-    fit_preview_matrix,
-)
+from domains.inference.backends.refining import Begun, Refining
 from domains.inference.backends.schedulers import build_scheduler, step_options
 from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.speed import settle_numerics
 from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
+from domains.inference.backends.telling import StepTelling
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
@@ -54,9 +50,7 @@ from domains.session.types import (
     ImageDecoded,
     Phase,
     PhaseStarted,
-    Preview,
     PreviewSettings,
-    StepFinished,
     TextEncoded,
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
@@ -93,6 +87,7 @@ class Drawing:
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
+        self._telling = StepTelling(self.context, self.previews, self.parts.vae)
         self._through_vae = ThroughVae(
             self.parts.vae,
             Tiling(self.may_tile, self.settings.vae_tiling),
@@ -140,16 +135,16 @@ class Drawing:
                 )
             )
         source = None if self.picture is None else self._source(self.picture)
-        self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, model))
-        controls = [net.network.module for net in self.parts.control_nets]
-        denoisers = [model.networks["unet"], *controls]
-        with (
-            seamless_convolutions(denoisers, self.parts.vae.edges),
-            self._loras_at_work as at_work,
-        ):
-            at_work.enter_context(on_denoiser(model, self.parts.loras))
-            for index in range(self.job.first_image, len(self.settings.seeds)):
-                self._draw(index, conditionings, source, self._keeper)
+        refining = self._refining()
+        with self._denoisers_at_work() as at_work:
+            for together in self._portions(refining):
+                begun = [self._drawn(index, conditionings, source) for index in together]
+                if refining is not None:
+                    if refining.waits:
+                        at_work.close()  # nothing may hold on to the UNet that gives way
+                    refining.prepare()
+                for each in begun:
+                    self._finish(each if refining is None else refining.refine(each))
         return GenerationReport(
             timings=self.clock.timings(),
             precision=self.settings.precision,
@@ -158,6 +153,37 @@ class Drawing:
             computed=self._ways.computed(self._degradations),
             degradations=tuple(self._degradations),
         )
+
+    def _denoisers_at_work(self) -> ExitStack:
+        """With it the denoisers work as the settings say."""
+        controls = [net.network.module for net in self.parts.control_nets]
+        with ExitStack() as at_work:
+            at_work.enter_context(
+                seamless_convolutions(
+                    [self.model.networks["unet"], *controls], self.parts.vae.edges
+                )
+            )
+            at_work.enter_context(self._loras_at_work)
+            self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
+            return at_work.pop_all()
+
+    def _refining(self) -> Refining | None:
+        part = self.parts.refiner
+        if part is None:
+            return None
+        return Refining(
+            part, self.parts, self.settings, self.context, self.clock, self._telling, self._note
+        )
+
+    def _portions(self, refining: Refining | None) -> list[range]:
+        """Pictures one by one; all of them begun first where the refiner has to wait until
+        nothing more is to be begun. A pause keeps a picture's steps only when they go one by
+        one."""
+        first, count = self.job.first_image, len(self.settings.seeds)
+        if refining is not None and refining.waits:
+            return [range(first, count)]
+        self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, self.model))
+        return [range(index, index + 1) for index in range(first, count)]
 
     def _conditionings(self) -> list[Conditioning]:
         """The texts as each pass reads them."""
@@ -201,16 +227,28 @@ class Drawing:
         """Each is reported once, however many pictures it concerns."""
         self._degradations += [new for new in degradations if new not in self._degradations]
 
-    def _draw(
+    def _drawn(
         self,
         index: int,
         conditionings: Sequence[Conditioning],
         source: Source | None,
-        keeper: PictureKeeper,
-    ) -> None:
-        loops, seed = keeper.begin(index), self.settings.seeds[index]
-        draw = partial(self._passes, index, seed, conditionings, source, loops)
+    ) -> Begun:
+        """A picture denoised as far as the model does."""
+        loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)
+        seed = self.settings.seeds[index]
+        noise = noise_of(seed, self.settings.variation)
+
+        def draw() -> torch.Tensor:
+            nonlocal noise
+            noise = noise_of(seed, self.settings.variation)
+            return self._passes(index, noise, conditionings, source, loops)
+
         latents = self._finite(draw, loops)
+        return Begun(index, latents, noise, loops)
+
+    def _finish(self, begun: Begun) -> None:
+        """Make a file of a picture's finished latents."""
+        index, latents, seed = begun.index, begun.latents, self.settings.seeds[begun.index]
         self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
             pixels = self._through_vae.pixels(latents)
@@ -223,7 +261,8 @@ class Drawing:
             encoded, degradations = output.encode(index, seed, pixels)
         self._note(degradations)
         self.context.emit(encoded)
-        keeper.finish()
+        if self._keeper is not None:
+            self._keeper.finish()
 
     def _finite(self, draw: Callable[[], torch.Tensor], loops: PictureLoops) -> torch.Tensor:
         """The latents of a picture, drawn anew in float32 if a lower type overflowed."""
@@ -253,23 +292,25 @@ class Drawing:
     def _passes(
         self,
         index: int,
-        seed: int,
+        noise: Noise,
         conditionings: Sequence[Conditioning],
         source: Source | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
-        """The latents that the last pass comes to, or the first that are not finite."""
+        """The latents that the last pass comes to, or the first that are not finite; `noise` is
+        that of the first."""
         kept = loops.kept_steps  # told once, with the first pass
         first, *others = zip(self.settings.passes, conditionings, strict=True)
         self._begin(Phase.DENOISING, index, kept)
         with self.clock.time("denoise"):
-            latents = self._denoise(index, seed, *first, source, loops)
+            latents = self._denoise(index, noise, *first, source, loops)
         for settings, conditioning in others:
             if finite(latents):
                 larger = self._enlarged(index, latents, settings)
                 self._begin(Phase.SECOND_PASS, index)
                 with self.clock.time("denoise"):
-                    latents = self._denoise(index, seed, settings, conditioning, larger, loops)
+                    noise = noise_of(self.settings.seeds[index], settings.variation)
+                    latents = self._denoise(index, noise, settings, conditioning, larger, loops)
         return latents
 
     def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
@@ -290,30 +331,29 @@ class Drawing:
     def _denoise(
         self,
         index: int,
-        seed: int,
+        noise: Noise,
         settings: GenerationSettings,
         conditioning: Conditioning,
         source: Source | None,
         loops: PictureLoops,
     ) -> torch.Tensor:
-        model, noise = self.model, noise_of(seed, settings.variation)
+        model = self.model
         scheduler = build_scheduler(
             settings.scheduler,
             model.plan.scheduler_config,
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start = self._start(settings, scheduler, noise, source)
-        began = time.perf_counter()
+        start, refined = self._start(settings, scheduler, noise, source), 0
+        if self.parts.refiner is not None:
+            division = self.parts.refiner.division
+            start = replace(start, end=division.end, steps=division.own_steps)
+            refined = division.refiner_steps
+        self._telling.begin()
 
         def on_step(state: StepState) -> None:
-            nonlocal began
-            took = time.perf_counter() - began
-            self.context.emit(StepFinished(index, state.step, state.steps, took))
-            preview = self._preview(index, settings, state, scheduler)
-            if preview is not None:
-                self.context.emit(preview)
-            began = time.perf_counter()
+            over_all = replace(state, steps=state.steps + refined)
+            self._telling.tell(index, settings, over_all, scheduler)
 
         return denoise(
             self._ways.denoiser(tuple(start.latents.shape)),
@@ -363,24 +403,3 @@ class Drawing:
             noise=noise,
         )
         return from_noise(scheduler, latents, steps=settings.steps)
-
-    def _preview(
-        self, index: int, settings: GenerationSettings, state: StepState, scheduler: Any
-    ) -> Preview | None:
-        wanted = self.previews
-        if wanted.every_steps <= 0 or state.step % wanted.every_steps:
-            return None
-        holder = self.parts.vae.holder
-        if holder.preview_matrix is None:
-            holder.preview_matrix = fit_preview_matrix(self.parts.vae)
-        width, height = settings.size
-        return draw_preview(
-            estimate_clean(state, scheduler),
-            holder.preview_matrix,
-            image_index=index,
-            step=state.step,
-            width=width,
-            height=height,
-            max_edge=wanted.max_edge_pixels,
-            edges=self.parts.vae.edges,
-        )

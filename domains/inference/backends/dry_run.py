@@ -23,21 +23,23 @@ def try_networks(networks: Mapping[str, nn.Module], configs: Mapping[str, Any]) 
     """Run UNet and VAE once at the smallest size that a request may ask for.
 
     Args:
-        networks: On the meta device, by folder.
+        networks: On the meta device, by folder. A refiner that borrows its VAE has none.
         configs: Their checked configurations, by folder.
 
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID of the network that fails, or whose output
             is of another shape than the next one takes.
     """
-    latents = one_run.latent_shape(configs["vae"])
+    unet, vae = configs["unet"], configs.get("vae")
+    edge = one_run.PIXELS // 8 if vae is None else one_run.latent_shape(vae)[1]
+    channels = unet["in_channels"] if vae is None else vae["latent_channels"]
     with torch.no_grad(), _META:
         with blamed_on("unet", "config.json"):
             # A mask and a picture come beside the latents, where it takes them.
-            taken = (configs["unet"]["in_channels"], *latents[1:])
-            noise = one_run.run_unet(networks["unet"], configs["unet"], taken)
-        _check_shape("unet", noise, (one_run.BATCH, *latents))
-    _try_vae(networks["vae"], configs["vae"])
+            noise = one_run.run_unet(networks["unet"], unet, (unet["in_channels"], edge, edge))
+        _check_shape("unet", noise, (one_run.BATCH, channels, edge, edge))
+    if vae is not None:
+        _try_vae(networks["vae"], vae)
 
 
 def try_network(name: str, network: nn.Module, config: Config) -> None:

@@ -78,7 +78,8 @@ class EmbeddingCache:
 
 @dataclass(kw_only=True)
 class LoadedModel(Loaded):
-    """Networks and tokenizers of one checkpoint or refiner on one device.
+    """Networks and tokenizers of one checkpoint or refiner on one device; a refiner may lack
+    those that it borrows of a checkpoint (`plan.borrowed`).
 
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
@@ -121,9 +122,10 @@ class LoadedModel(Loaded):
 
     def data_types(self) -> tuple[PartDataType, ...]:
         """The data types in which its parts compute."""
+        vae = PartDataType(ModelPart.VAE, data_type_of(self.vae_numerics.data_type))
         return (
             PartDataType(ModelPart.DENOISER, data_type_of(self.unet_numerics.data_type)),
-            PartDataType(ModelPart.VAE, data_type_of(self.vae_numerics.data_type)),
+            *((vae,) if "vae" in self.networks else ()),
             *(
                 PartDataType(part, data_type_of(next(self.networks[name].parameters()).dtype))
                 for name, part in NETWORK_PARTS.items()

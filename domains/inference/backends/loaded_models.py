@@ -9,6 +9,7 @@ from domains.device.types import LoadedComponent
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
+from domains.model.types import ModelType
 from domains.values import ModelPlace
 
 # Their components have to fit into a worker's figures (`domains.device.types.Components`).
@@ -36,7 +37,7 @@ class LoadedModels:
     def newest(self) -> LoadedModel | None:
         """The one used last of those that draw."""
         whole = (one for one in reversed(self._models) if isinstance(one, LoadedModel))
-        return next(whole, None)
+        return next((one for one in whole if one.plan.type is ModelType.CHECKPOINT), None)
 
     def at(self, place: ModelPlace) -> Loaded | None:
         """What was loaded from that place."""

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from domains.device.backends import faults
 from domains.device.backends.torch_gauge import in_main_memory
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.device import release_memory
@@ -85,22 +86,56 @@ class Loader:
             DomainError: As `prepare_model` and `load_weights`.
             Exception: As torch raises it.
         """
-        precision = wanted.precision
-        if precision is PrecisionMode.OPEN:
-            precision = self.settings.open_precision
         there = self._unchanged(wanted)
-        if isinstance(there, LoadedModel) and there.serves(wanted, precision):
+        if isinstance(there, LoadedModel) and there.serves(wanted, self._precision(wanted)):
             return Ready(self._claimed(there), ModelOrigin.LOADED)
         del there
         context.emit(PhaseStarted(Phase.LOADING_MODEL))
         with clock.time("load"):
-            prepared = self._prepared(wanted, precision, context)
+            prepared = self.prepared(wanted, context)
             source = self._source(wanted)
             fresh = self._switched(prepared, source, context)
             fresh = fresh or self._loaded(prepared, source, context)
             fresh.others_make_room = self.let_go
             bring_into(fresh, self.settings)
         return Ready(self._claimed(fresh), fresh.origin)
+
+    def ready_beside(
+        self, wanted: WantedModel, working: int, context: JobContext, clock: Clock
+    ) -> Ready[LoadedModel] | None:
+        """As `ready`; None where it has no room beside what the work has ready already.
+
+        Args:
+            wanted: The model.
+            working: Bytes that the work takes beside weights.
+            context: Hears of it.
+            clock: Its `load` is the time.
+
+        Raises:
+            DomainError: As `ready`.
+        """
+        needed = self.prepared(wanted, context).needed_bytes + working
+        missing = missing_beside(needed, self.device)
+        idle = (one.size_bytes for one in self.models if not self.models.is_claimed(one))
+        loaded = self.models.at(wanted.place) is not None
+        if missing is not None and missing > sum(idle) and not loaded:
+            return None
+        try:
+            return self.ready(wanted, context, clock)
+        except Exception as error:
+            if not faults.is_shortage(error):
+                raise
+            faults.drop_frames(error)
+        release_memory(self.device)
+        return None
+
+    def prepared(self, wanted: WantedModel, context: JobContext) -> PreparedModel:
+        """What is known of a model without its weights.
+
+        Raises:
+            DomainError: As `prepare_model`.
+        """
+        return self._prepared(wanted, self._precision(wanted), context)
 
     def ready_network(
         self, wanted: WantedModel, context: JobContext, clock: Clock
@@ -165,6 +200,15 @@ class Loader:
         self.models.let_go_until(lambda: False)
         self._changed()
 
+    def give_way(self, model: LoadedModel, kept: frozenset[str]) -> None:
+        """Let a model go in the middle of its work, which goes on with the `kept` networks:
+        they last as long as that holds on to the model."""
+        model.graphs.let_go()
+        for name in model.networks.keys() - kept:
+            del model.networks[name]
+        self.models.let_go(lambda one: one is model)
+        self._changed()
+
     def let_go_of(self, place: ModelPlace) -> None:
         """Let the model of that place go, if it is there."""
         self.models.let_go(lambda one: one.place == place)
@@ -176,6 +220,12 @@ class Loader:
         for model in self.models:
             if isinstance(model, LoadedModel):
                 bring_into(model, settings)
+
+    def _precision(self, wanted: WantedModel) -> PrecisionMode:
+        """How the model is to compute, where that is left open too."""
+        if wanted.precision is PrecisionMode.OPEN:
+            return self.settings.open_precision
+        return wanted.precision
 
     def _unchanged(self, wanted: WantedModel) -> Loaded | None:
         """What was loaded from there, if its files are as they were; it may make room for

@@ -56,7 +56,7 @@ class Loop:
             self.latents, self.steps = latents, self.steps + 1
 
     def finish(self, latents: torch.Tensor) -> None:
-        """It has come to this."""
+        """It has come to this; what follows takes the generator's numbers from here on."""
         self.latents, self.finished = latents, True
         self._left_with = self.generator.get_state()
 

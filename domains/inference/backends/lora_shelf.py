@@ -16,6 +16,7 @@ from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.backends.lora.file import Finding, check_applied, parse_lora
 from domains.model.backends.lora.targets import Target
 from domains.model.backends.safetensors_header import TensorEntry, read_header
+from domains.model.errors import ModelNotFound
 from domains.values import ByteFigure, ModelPlace
 
 _MOST_KEPT = 16
@@ -52,11 +53,14 @@ class LoraShelf:
         """A LoRA, read anew where its file is another than before.
 
         Raises:
+            ModelNotFound: It is no longer there.
             FailedPrecondition: As `read_header`; MODEL_INCOMPLETE, MODEL_SHAPE_INVALID or
                 MODEL_INCOMPATIBLE for what `parse_lora` finds in it, or for a kind of change
                 that is not applied.
         """
         files = ConfinedFiles(place)
+        if not files.exists():
+            raise ModelNotFound(model_id, "its file is no longer in the model folder.")
         fingerprint = files.states(("",))
         kept = self._kept.get(place)
         if kept is None or kept.fingerprint != fingerprint:

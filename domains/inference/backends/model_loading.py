@@ -76,8 +76,11 @@ class PreparedModel:
 
     @property
     def picture_bytes(self) -> int:
-        """What one picture of its native size will take beside its weights: an estimate."""
+        """What one picture of its native size will take beside its weights: an estimate. None
+        for a refiner that decodes nothing itself."""
         configs = {network.name: network.config for network in self.plan.networks}
+        if "vae" not in configs:
+            return 0
         height, width = (
             int(edge) * pixels_per_latent(configs["vae"])
             for edge in latent_size(configs["unet"])
@@ -134,6 +137,7 @@ def prepare_model(
     tokenizers = {
         name: _tokenizer(tokenizer, configs[tokenizer.encoder])
         for name, tokenizer in plan.tokenizers.items()
+        if tokenizer.encoder in configs  # one that is borrowed comes with its tokenizer
     }
     check_stop()
     traits = traits_of(device)
@@ -147,7 +151,7 @@ def prepare_model(
         tokenizers=tokenizers,
         unet_numerics=chosen_numerics(data_types, ModelPart.DENOISER) or traits.exact,
         vae_numerics=chosen_numerics(data_types, ModelPart.VAE)
-        or vae_numerics(traits, configs["vae"]),
+        or (vae_numerics(traits, configs["vae"]) if "vae" in configs else traits.exact),
         chosen=data_types,
     )
     check_possible(prepared.needed_bytes, device)

@@ -60,6 +60,9 @@ def shared_text(settings: GenerationSettings, seed: int) -> str:
         entries["Denoising strength"] = f"{settings.start.strength:g}"
     if settings.inpainting is not None:
         entries["Mask blur"] = settings.inpainting.mask_blur_pixels
+    if settings.refiner is not None:
+        entries["Refiner"] = _quoted(_one_line(settings.refiner.model_id))
+        entries["Refiner switch at"] = f"{settings.refiner.switch_at:g}"
     entries |= _of_second_pass(settings)
     if settings.variation is not None and settings.variation.strength > 0:
         entries["Variation seed"] = settings.variation.seed

@@ -15,6 +15,8 @@ from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.lora_layers import ActiveLora, check_loras
+from domains.inference.backends.refiner_part import RefinerPart, prepare_refiner
+from domains.inference.backends.room import picture_bytes
 from domains.inference.backends.seamless import edges_of
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
@@ -32,6 +34,7 @@ class Parts:
     loras: tuple[ActiveLora, ...] = ()
     inversions: Inversions = NO_INVERSIONS
     control_nets: tuple[ControlNet, ...] = ()
+    refiner: RefinerPart | None = None
 
 
 @dataclass(frozen=True)
@@ -47,19 +50,48 @@ class PartLoading:
     using: Callable[[LoadedModel | LoadedNetwork], object]
 
     def load(self, job: GenerationJob, model: LoadedModel) -> Parts:
-        """The parts of `job` beside its model, which stays.
+        """The parts of `job` beside its model, which stays; a refiner waits until the model can
+        give way where there is no room for both.
 
         Raises:
             DomainError: As `Loader.ready_network`, `LoraShelf.get`, `check_loras` and
-                `read_inversion`.
+                `read_inversion` and `prepare_refiner`.
             Exception: As torch raises it.
         """
+        vae = self._vae(job, model)
         return Parts(
-            vae=self._vae(job, model),
+            vae=vae,
             loras=self._loras(job, model),
             inversions=self._inversions(job, model),
             control_nets=self._control_nets(job, model),
+            refiner=self._refiner(job, model, vae),
         )
+
+    def _refiner(self, job: GenerationJob, model: LoadedModel, vae: Vae) -> RefinerPart | None:
+        named = job.settings.refiner
+        if named is None:
+            return None
+        companion = job.companion(named.model_id)
+        wanted = WantedModel(
+            named.model_id,
+            companion.place,
+            job.settings.precision,
+            cached=companion.cached,
+            type=companion.model_type,
+        )
+
+        def load() -> LoadedModel:
+            found = self.loader.ready(wanted, self.context, self.clock).model
+            self.using(found)
+            return found
+
+        part = prepare_refiner(model, job.settings, wanted, self.loader, self.context, load)
+        working = picture_bytes(vae.config, *job.settings.size, vae.numerics.data_type)
+        ready = self.loader.ready_beside(wanted, working, self.context, self.clock)
+        if ready is not None:
+            part.model = ready.model
+            self.using(ready.model)
+        return part
 
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
         edges = edges_of(job.settings)

@@ -51,17 +51,9 @@ def settle_numerics(
         check_stop: Called before each trial; may raise to stop, with nothing replaced
             or the UNet alone.
     """
-    traits = traits_of(model.device)
-    scale = model.pixels_per_latent
-    # Most UNets halve the latents two or three times.
-    edge = max(8, min(traits.trial_edge, max(width, height) // scale) // 8 * 8)
-    unet_config, vae_config = model.plan_config("unet"), model.plan_config("vae")
-    latents = torch.randn(1, unet_config["in_channels"], edge, edge).to(model.device)
-    batch = torch.cat([latents] * len(conditioning.hidden_states))
-    timestep = torch.tensor(500)
-
-    def run_unet(unet: nn.Module, numerics: Numerics) -> object:
-        return predict(unet, batch, timestep, conditioning.to(numerics.data_type), numerics)
+    traits, vae_config = traits_of(model.device), model.plan_config("vae")
+    longest = max(width, height) // model.pixels_per_latent
+    latents = _latents(model, longest)
 
     def run_vae(vae: nn.Module, numerics: Numerics) -> object:
         return decode(vae, latents, vae_config, numerics)
@@ -77,15 +69,7 @@ def settle_numerics(
         )
         and not traits.vae_always_float32
     ]
-    if not model.unet_measured:
-        model.networks["unet"], model.unet_numerics = fastest(
-            model.networks["unet"],
-            traits.candidates,
-            run_unet,
-            device=model.device,
-            check_stop=check_stop,
-        )
-        model.unet_measured = True
+    settle_denoiser(model, conditioning, longest=longest, check_stop=check_stop)
     model.networks["vae"], model.vae_numerics = fastest(
         model.networks["vae"],
         vae_candidates,
@@ -94,6 +78,46 @@ def settle_numerics(
         check_stop=check_stop,
     )
     model.measured = True
+
+
+def settle_denoiser(
+    model: LoadedModel,
+    conditioning: Conditioning,
+    *,
+    longest: int,
+    check_stop: Callable[[], None],
+) -> None:
+    """Measure the UNet alone, as `settle_numerics` does, unless that was done.
+
+    Args:
+        model: Its UNet and numerics are replaced.
+        conditioning: Any, of the batch size to be used.
+        longest: Latents along the longer edge of the picture.
+        check_stop: Called before each trial; may raise to stop, with nothing replaced.
+    """
+    if model.unet_measured:
+        return
+    latents, timestep = _latents(model, longest), torch.tensor(500)
+    batch = torch.cat([latents] * len(conditioning.hidden_states))
+
+    def run(unet: nn.Module, numerics: Numerics) -> object:
+        return predict(unet, batch, timestep, conditioning.to(numerics.data_type), numerics)
+
+    model.networks["unet"], model.unet_numerics = fastest(
+        model.networks["unet"],
+        traits_of(model.device).candidates,
+        run,
+        device=model.device,
+        check_stop=check_stop,
+    )
+    model.unet_measured = True
+
+
+def _latents(model: LoadedModel, longest: int) -> torch.Tensor:
+    """Of the square that is tried; most UNets halve latents two or three times."""
+    edge = max(8, min(traits_of(model.device).trial_edge, longest) // 8 * 8)
+    channels = model.plan_config("unet")["in_channels"]
+    return torch.randn(1, channels, edge, edge).to(model.device)
 
 
 def fastest(

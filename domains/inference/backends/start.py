@@ -26,13 +26,15 @@ class Start:
 
     `latents` are float32 `[1, channels, height, width]` on the CPU. `first` counts calls of
     the UNet, of which some schedulers need two a step; `steps` are as the user counts them.
-    `masking` keeps a part of a picture from being redrawn.
+    `masking` keeps a part of a picture from being redrawn. `end` is the first call that another
+    model does; None where this one finishes.
     """
 
     latents: torch.Tensor
     first: int
     steps: int
     masking: Masking | None = None
+    end: int | None = None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,10 @@ class Ways:
 
     def __post_init__(self) -> None:
         self._replays = self.model.graphs.replays
+        # A model that gives way to its refiner has lost them by the time a picture is out.
+        self._others = [
+            each for each in self.model.data_types() if each.part not in (_DENOISER, _VAE)
+        ]
 
     def denoiser(self, shape: tuple[int, ...]) -> Any:
         """The UNet, to be called with latents of that shape; as it is now."""
@@ -57,7 +61,7 @@ class Ways:
         assert self._denoises_in is not None, "a picture was denoised"
         used = {_DENOISER: self._denoises_in, _VAE: self.parts.vae.numerics}
         found = [PartDataType(part, data_type_of(one.data_type)) for part, one in used.items()]
-        found += [each for each in self.model.data_types() if each.part not in used]
+        found += self._others
         self._types |= dict.fromkeys(found)
         for part, numerics in used.items():
             if numerics.channels_last:

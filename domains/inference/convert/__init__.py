@@ -11,7 +11,6 @@ from deviceops.v1 import (
     generation_pb2,
     inference_pb2,
     model_info_pb2,
-    sampling_pb2,
 )
 from domains.conversions import (
     MODEL_PARTS,
@@ -31,6 +30,8 @@ from domains.inference import types
 from domains.inference.convert.passes import second_pass_from_proto, second_pass_to_proto
 from domains.inference.convert.sampling import (
     SCHEDULERS,
+    guidance_from_proto,
+    guidance_to_proto,
     scheduler_capability,
     scheduler_from_proto,
     scheduler_to_proto,
@@ -118,9 +119,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         prompt_syntax=PROMPT_SYNTAXES.from_proto(
             message.prompt_syntax, types.PromptSyntax.PLAIN
         ),
-        guidance=types.GuidanceSettings(
-            **scalars_from(message.guidance, types.GuidanceSettings)
-        ),
+        guidance=guidance_from_proto(message.guidance),
         scheduler=scheduler_from_proto(message.scheduler),
         sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
         loras=tuple(
@@ -203,9 +202,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
     result = generation_pb2.GenerationSettings(
         **scalars_of(settings, generation_pb2.GenerationSettings),
         prompt_syntax=PROMPT_SYNTAXES.to_proto(settings.prompt_syntax),
-        guidance=sampling_pb2.GuidanceSettings(
-            **scalars_of(settings.guidance, sampling_pb2.GuidanceSettings)
-        ),
+        guidance=guidance_to_proto(settings.guidance),
         scheduler=scheduler_to_proto(settings.scheduler),
         precision=generation_pb2.Precision(
             mode=PRECISIONS.to_proto(settings.precision),

@@ -36,6 +36,13 @@ ALGORITHMS = EnumMap(
     zero=types.SolverAlgorithm.MODEL,
 )
 
+REFINER_MODES = EnumMap(
+    types.RefinerMode,
+    generation_pb2.RefinerMode,
+    "REFINER_MODE_",
+    zero=types.RefinerMode.HANDOVER,
+)
+
 
 def scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:
     """The sampler a client asks for and its options, unchecked."""
@@ -84,7 +91,31 @@ def sdxl_from_proto(message: generation_pb2.SdxlSettings) -> types.SdxlSettings:
         for name in ("size", "negative_size")
         if message.HasField(name)
     }
-    return types.SdxlSettings(**scalars_from(message, types.SdxlSettings), **sizes)
+    return types.SdxlSettings(
+        **scalars_from(message, types.SdxlSettings),
+        **sizes,
+        refiner=_refiner_from_proto(message.refiner) if message.HasField("refiner") else None,
+    )
+
+
+def _refiner_from_proto(message: generation_pb2.Refiner) -> types.Refiner:
+    return types.Refiner(
+        **scalars_from(message, types.Refiner),
+        mode=REFINER_MODES.from_proto(message.mode, types.RefinerMode.HANDOVER),
+        guidance=guidance_from_proto(message.guidance)
+        if message.HasField("guidance")
+        else None,
+    )
+
+
+def guidance_from_proto(message: sampling_pb2.GuidanceSettings) -> types.GuidanceSettings:
+    """How strongly prompts pull, unchecked."""
+    return types.GuidanceSettings(**scalars_from(message, types.GuidanceSettings))
+
+
+def guidance_to_proto(guidance: types.GuidanceSettings) -> sampling_pb2.GuidanceSettings:
+    """The same as a client would send it."""
+    return sampling_pb2.GuidanceSettings(**scalars_of(guidance, sampling_pb2.GuidanceSettings))
 
 
 def _sizes_from_proto(message: generation_pb2.SizeConditioning) -> types.SizeConditioning:
@@ -108,6 +139,15 @@ def sdxl_to_proto(settings: types.SdxlSettings) -> generation_pb2.SdxlSettings:
         **scalars_of(settings, generation_pb2.SdxlSettings),
         size=_sizes_to_proto(settings.size),
         negative_size=_sizes_to_proto(settings.negative_size),
+        refiner=None if settings.refiner is None else _refiner_to_proto(settings.refiner),
+    )
+
+
+def _refiner_to_proto(refiner: types.Refiner) -> generation_pb2.Refiner:
+    return generation_pb2.Refiner(
+        **scalars_of(refiner, generation_pb2.Refiner),
+        mode=REFINER_MODES.to_proto(refiner.mode),
+        guidance=None if refiner.guidance is None else guidance_to_proto(refiner.guidance),
     )
 
 

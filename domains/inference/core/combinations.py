@@ -19,6 +19,8 @@ _ONE_OF = (
     ("image_to_image", "inpainting"),
     ("inpainting", "second_pass"),
     ("control_nets", "second_pass"),
+    ("sdxl.refiner", "second_pass"),
+    ("sdxl.refiner", "inpainting"),
     ("control_nets", "inpainting.crop_margin_pixels"),
     ("seed", "seeds"),
     (
@@ -30,6 +32,7 @@ _ONE_OF = (
     ),
     ("scheduler.sigmas", "scheduler.spacing"),
     ("scheduler.sigmas", "scheduler.timestep_spacing"),
+    ("sdxl.refiner", "second_pass"),
 )
 # Fields that are a level deeper in the contract.
 _DEEPER = {"precision": "precision.mode", "vae_tiling": "precision.vae_tiling"}

@@ -11,24 +11,31 @@ from msgspec.structs import replace
 from domains.errors import DomainError, FieldViolation, Reason
 from domains.inference.jobs import Companion
 from domains.inference.ports import LoraFits, Models
-from domains.inference.types import GenerationSettings
+from domains.inference.types import GenerationSettings, SdxlSettings
 from domains.model.types import Model, ModelType
 
 _NOUNS: dict[ModelType | None, str] = {
     ModelType.LORA: "a LoRA",
     ModelType.VAE: "a VAE",
+    ModelType.REFINER: "a refiner",
+    ModelType.CHECKPOINT: "a checkpoint",
     ModelType.EMBEDDING: "an embedding",
     ModelType.CONTROL_NET: "a ControlNet",
 }
+REFINER_FIELD = "sdxl.refiner.model_id"
 
 
 @dataclass(frozen=True)
 class Named:
-    """A model that settings name: in which field, and of which type it has to be."""
+    """A model that settings name: in which field, and of which type it has to be.
+
+    `or_type` is another type that does as well.
+    """
 
     field: str
     model_id: str
     type: ModelType
+    or_type: ModelType | None = None
 
 
 def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> GenerationSettings:
@@ -39,6 +46,7 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
     vae = settings.vae_model_id
     return replace(
         settings,
+        sdxl=_visit_sdxl(settings.sdxl, visitor),
         vae_model_id=visitor(Named("vae_model_id", vae, ModelType.VAE)) if vae else "",
         loras=tuple(
             replace(
@@ -67,11 +75,27 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
     )
 
 
+def _visit_sdxl(
+    sdxl: SdxlSettings | None, visitor: Callable[[Named], str]
+) -> SdxlSettings | None:
+    if sdxl is None or sdxl.refiner is None:
+        return sdxl
+    refiner = Named(
+        REFINER_FIELD, sdxl.refiner.model_id, ModelType.REFINER, ModelType.CHECKPOINT
+    )
+    return replace(sdxl, refiner=replace(sdxl.refiner, model_id=visitor(refiner)))
+
+
 @dataclass(frozen=True)
 class Companions:
     """The models that settings name, by field in the order of the settings."""
 
     by_field: Mapping[str, Model]
+
+    @property
+    def refiner(self) -> Model | None:
+        """The refiner."""
+        return self.by_field.get(REFINER_FIELD)
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -125,7 +149,9 @@ async def find(models: Models, settings: GenerationSettings, path: str) -> Compa
     found: dict[str, Model] = {}
     for each in named:
         try:
-            found[each.field] = await models.resolve(each.model_id, type=each.type)
+            found[each.field] = await models.resolve(
+                each.model_id, type=each.type, or_type=each.or_type
+            )
         except DomainError as error:
             error.metadata["field"] = f"{path}.{each.field}"
             raise

@@ -26,12 +26,14 @@ from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.prompt_length import surely_truncated
 from domains.inference.core.prompt_syntax import drawn_as_words
+from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import (
     effective,
     effort_of,
     expected_phases,
     resolve,
     scheduler_of,
+    steps_of,
 )
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.second_pass import check_result_size, check_steps
@@ -200,14 +202,16 @@ class Generations:
         model = await self._models.resolve(settings.model_id, masks=True)
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
+        scheduler = scheduler_of(settings, model)
         violations = [
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
             *check_trigger_words(companions, "settings"),
             *check_model(settings, model, "settings"),
-            *check_scheduler(settings, scheduler_of(settings, model), model, "settings"),
-            *check_steps(settings, scheduler_of(settings, model), "settings"),
+            *check_scheduler(settings, scheduler, model, "settings"),
+            *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
+            *check_steps(settings, scheduler, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
@@ -244,7 +248,7 @@ class Generations:
             companion_ids=resolved.companions.model_ids,
             expected_phases=self._phases(resolved),
             seeds=job.settings.seeds,
-            steps=sum(each.steps_taken for each in job.settings.passes),
+            steps=sum(sum(steps_of(each)) for each in job.settings.passes),
             work=partial(self._draw, resolved, job, turns),
             degradations=drawn_as_words(job.settings),
             # The worker ends its step; only then is it free for the next session.
@@ -309,6 +313,7 @@ class Generations:
                 Phase.ENCODING_TEXT: times.encode_text,
                 **prepared,
                 Phase.DENOISING: times.denoise,
+                **({} if settings.refiner is None else {Phase.REFINING: times.refine}),
                 Phase.DECODING: times.decode,
                 Phase.ENCODING_IMAGE: times.encode_image,
             },

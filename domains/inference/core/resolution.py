@@ -10,8 +10,12 @@ from domains.inference.core.second_pass import resolved_pass
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
+    GuidanceSettings,
+    Refiner,
+    RefinerMode,
     Scheduler,
     SecondPassUpscale,
+    resolved,
 )
 from domains.limits import default_of
 from domains.model.types import Model
@@ -66,6 +70,8 @@ def resolve(
         seed=None,
         seeds=seeds,
         second_pass=resolved_pass(settings),
+        sdxl=settings.sdxl
+        and replace(settings.sdxl, refiner=_resolved_refiner(settings.refiner, settings)),
         loras=tuple(
             lora
             if lora.text_encoder_weight is not None
@@ -73,6 +79,32 @@ def resolve(
             for lora in settings.loras
         ),
     )
+
+
+def _resolved_refiner(refiner: Refiner | None, settings: GenerationSettings) -> Refiner | None:
+    if refiner is None:
+        return None
+    return replace(
+        refiner,
+        steps=settings.steps if refiner.steps is None else refiner.steps,
+        guidance=settings.guidance if refiner.guidance is None else refiner.guidance,
+    )
+
+
+def steps_of(settings: GenerationSettings) -> tuple[int, int]:
+    """Steps of each picture that the model does, and that its refiner does.
+
+    Where a schedule is handed over depends on the model's timesteps: they are taken as evenly
+    spread, which those of most models are.
+    """
+    refiner, taken = settings.refiner, settings.steps_taken
+    if refiner is None:
+        return taken, 0
+    steps = settings.steps if refiner.steps is None else refiner.steps
+    if refiner.mode is RefinerMode.IMAGE_TO_IMAGE:
+        return taken, min(int(steps * refiner.strength), steps)
+    done = round(settings.steps * refiner.switch_at) - settings.skipped_steps
+    return max(done, 1), max(steps - round(steps * refiner.switch_at), 1)
 
 
 def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
@@ -96,6 +128,7 @@ def expected_phases(
         Phase.ENCODING_TEXT,
         *(prepared if settings.start else ()),
         Phase.DENOISING,
+        *((Phase.REFINING,) if settings.refiner else ()),
         *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
         *((Phase.SECOND_PASS,) if again else ()),
         Phase.DECODING,
@@ -118,6 +151,9 @@ def effort_of(settings: GenerationSettings) -> Effort:
             Phase.ENCODING_TEXT: 1.0,
             **({Phase.PREPARING_INPUT: prepared} if prepared else {}),
             Phase.DENOISING: images * sum(map(_pixels_predicted, settings.passes)),
+            **(
+                {Phase.REFINING: images * _pixels_refined(settings)} if settings.refiner else {}
+            ),
             Phase.DECODING: images * result,
             Phase.ENCODING_IMAGE: images * result,
         },
@@ -126,10 +162,20 @@ def effort_of(settings: GenerationSettings) -> Effort:
 
 def _pixels_predicted(settings: GenerationSettings) -> float:
     """Pixels of a picture, as often as the UNet sees them in one pass."""
+    calls = _calls(settings, settings.guidance, steps_of(settings)[0])
+    return calls * (1 + _CONTROL_SHARE * len(settings.control_nets))
+
+
+def _pixels_refined(settings: GenerationSettings) -> float:
+    """The same of its refiner's UNet."""
+    refiner = resolved(settings.refiner)
+    return _calls(settings, refiner.guidance or settings.guidance, steps_of(settings)[1])
+
+
+def _calls(settings: GenerationSettings, guidance: GuidanceSettings, steps: int) -> float:
     width, height = settings.size
-    scheduler, steps = settings.scheduler.scheduler, settings.steps_taken
+    scheduler = settings.scheduler.scheduler
     # With the prompt, and where guidance is on without it as well.
-    calls: float = steps + settings.guidance.guided_steps(steps)
+    calls = steps + guidance.guided_steps(steps)
     calls *= 1 if scheduler is None else scheduler.facts.calls_per_step
-    calls *= 1 + _CONTROL_SHARE * len(settings.control_nets)
-    return calls * width * height
+    return float(calls * width * height)

@@ -12,6 +12,7 @@ from domains.inference.core.combinations import NOT_SDXL
 from domains.inference.core.control_nets import check_control_nets
 from domains.inference.core.plain_rules import found, plain
 from domains.inference.core.prompt_syntax import check_weights
+from domains.inference.core.refiner_rules import check_refiner
 from domains.inference.core.sampling_rules import check_sampling
 from domains.inference.core.second_pass import check_second_pass, leaves_a_step
 from domains.inference.types import (
@@ -46,6 +47,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *plain(settings, "GenerationSettings", path),
         *check_sampling(settings, path),
         *_sdxl(settings.sdxl, f"{path}.sdxl"),
+        *check_refiner(settings, f"{path}.sdxl.refiner"),
         *plain(settings.output, "OutputSettings", f"{path}.output"),
         *check_weights(settings, path),
         *_seeds(settings, path),

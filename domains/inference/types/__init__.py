@@ -110,8 +110,38 @@ class SizeConditioning(Value, frozen=True):
     crop_top_left: ConditioningPoint | None = None
 
 
+class RefinerMode(Enum):
+    """How a refiner takes over."""
+
+    HANDOVER = "handover"  # it does the last steps of the same schedule
+    IMAGE_TO_IMAGE = "image-to-image"  # it starts from the finished picture
+
+
+class Refiner(Value, frozen=True):
+    """A second model for the last, finest steps.
+
+    `switch_at` (0 to 1) is the share of the schedule that the first one does; with
+    IMAGE_TO_IMAGE 1 minus the strength. `steps` are those of the whole schedule for its part.
+    The scores say how good the picture is to look, to refiners that are told. Resolved settings
+    have steps and guidance.
+    """
+
+    model_id: Annotated[str, Meta(max_length=256)] = ""
+    mode: RefinerMode = RefinerMode.HANDOVER
+    switch_at: Share = default_of("Refiner.switch_at")
+    steps: Count | None = None
+    guidance: GuidanceSettings | None = None
+    aesthetic_score: Measure = default_of("Refiner.aesthetic_score")
+    negative_aesthetic_score: Measure = default_of("Refiner.negative_aesthetic_score")
+
+    @property
+    def strength(self) -> float:
+        """How much of the finished picture it noises away; 0.2, not a hair less, for 0.8."""
+        return round(1 - self.switch_at, 6)
+
+
 class SdxlSettings(Value, frozen=True):
-    """What only SDXL models have: prompts for their second text encoder, and sizes.
+    """What only SDXL models have: prompts for their second text encoder, sizes, a refiner.
 
     A prompt that is None is the first encoder's; without a `size` the model is told the drawn
     one, without a `negative_size` the same for the negative prompt.
@@ -121,6 +151,7 @@ class SdxlSettings(Value, frozen=True):
     negative_prompt_2: Prompt | None = None
     size: SizeConditioning | None = None
     negative_size: SizeConditioning | None = None
+    refiner: Refiner | None = None
 
 
 class LoraWeight(Value, frozen=True):
@@ -225,6 +256,11 @@ class GenerationSettings(Value, frozen=True):
         return self.image_to_image or self.inpainting
 
     @property
+    def refiner(self) -> Refiner | None:
+        """The second model for the last steps."""
+        return None if self.sdxl is None else self.sdxl.refiner
+
+    @property
     def passes(self) -> tuple[GenerationSettings, ...]:
         """What each picture of resolved settings goes through, a generation each: the second is
         image-to-image of what the first has drawn."""
@@ -251,7 +287,7 @@ class GenerationSettings(Value, frozen=True):
     @property
     def steps_taken(self) -> int:
         """Steps of the schedule that each picture goes through, as diffusers'
-        `get_timesteps` has it; 0 where the strength leaves none."""
+        `get_timesteps` has it; 0 where the strength leaves none. A refiner is not counted."""
         if self.start is None:
             return self.steps
         return min(int(self.steps * self.start.strength), self.steps)

@@ -33,23 +33,29 @@ def plan_model(files: ConfinedFiles) -> ModelPlan:
     Raises: As `inspect_folder` and `inspect_checkpoint`; MODEL_INCOMPATIBLE for a refiner that
         is used with the networks of a checkpoint.
     """
-    plan = inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
+    plan = _inspected(files)
     if plan.borrowed:
         raise FailedPrecondition(
             f"The refiner has no {' and no '.join(plan.borrowed)} of its own: it takes those "
-            "of the checkpoint whose pictures it refines, which comes later.",
+            "of the checkpoint whose pictures it refines.",
             reason=Reason.MODEL_INCOMPATIBLE,
             metadata={"component": plan.borrowed[0]},
         )
     return plan
 
 
-def plan_whole(files: ConfinedFiles, type: ModelType) -> ModelPlan:
-    """The plan of a checkpoint, or of a refiner where that is wanted.
+def _inspected(files: ConfinedFiles) -> ModelPlan:
+    return inspect_checkpoint(files) if files.has_file("") else inspect_folder(files)
 
-    Raises: As `plan_model`; MODEL_INCOMPATIBLE for the other of the two.
+
+def plan_whole(files: ConfinedFiles, type: ModelType) -> ModelPlan:
+    """The plan of a checkpoint, or of a refiner where that is wanted: also of one that takes
+    networks of a checkpoint, which it lacks.
+
+    Raises: As `inspect_folder` and `inspect_checkpoint`; MODEL_INCOMPATIBLE for the other of
+        the two.
     """
-    plan = plan_model(files)
+    plan = _inspected(files)
     if plan.type is not type:
         raise _other(plan.type, type)
     return plan

@@ -17,12 +17,6 @@ _DRAWN = "This version draws with SDXL, SD 1.x and 2.x"
 _OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
 _TITLES = {family.architecture: family.title for family in FAMILIES}
 _WAITS = {
-    ModelType.VAE: (
-        "VAEs are listed, checked and loaded; choosing one for a generation comes later."
-    ),
-    ModelType.REFINER: (
-        "Refiners are listed, checked and loaded; refining a picture comes later."
-    ),
     ModelType.UPSCALER: "Upscalers are listed; enlarging waits for postprocessing.",
     ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
     ModelType.SAFETY_CLASSIFIER: (

@@ -189,13 +189,19 @@ class ModelCatalogue:
         return model
 
     async def resolve(
-        self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT, masks: bool = False
+        self,
+        model_id: str,
+        *,
+        type: ModelType = ModelType.CHECKPOINT,
+        or_type: ModelType | None = None,
+        masks: bool = False,
     ) -> Model:
         """The model to run, of the type it is needed as; empty means the default one.
 
         Args:
             model_id: Its id.
             type: What it is needed as.
+            or_type: Another type that does as well.
             masks: Whether one will do that takes masks.
 
         Raises:
@@ -205,9 +211,10 @@ class ModelCatalogue:
         """
         model = await self.get(model_id)
         # What is wrong with a model of unknown type is the reason why its type is unknown.
-        if model.problem is not None and model.type in (type, None):
+        wanted = {type, or_type} - {None}
+        if model.problem is not None and model.type in (*wanted, None):
             raise ModelUnusable(model.model_id, model.problem)
-        if model.type is not type:
+        if model.type not in wanted:
             raise ModelNotFound.of_type(model, type)
         if model.inpainting and not masks:
             raise MaskNeeded(model.model_id)

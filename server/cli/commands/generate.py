@@ -66,6 +66,20 @@ def generate(
     vae: Annotated[
         str | None, typer.Option(metavar="ID", help="A VAE instead of the model's own.")
     ] = None,
+    refiner: Annotated[
+        str | None, typer.Option(metavar="ID", help="A second model for the last steps.")
+    ] = None,
+    refiner_switch: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Share of the steps before the refiner's, 0 to 1."),
+    ] = None,
+    refiner_mode: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="handover, or image-to-image: it starts from the finished picture.",
+        ),
+    ] = None,
     embedding: Annotated[
         list[str] | None,
         typer.Option(metavar="ID", help="A textual inversion for the prompts; repeatable."),
@@ -303,6 +317,9 @@ def generate(
         weighted=weighted,
         model=model,
         vae=vae,
+        refiner=refiner,
+        refiner_switch=refiner_switch,
+        refiner_mode=refiner_mode,
         devices=tuple(device or ()),
         kinds=any_of,
         width=width,

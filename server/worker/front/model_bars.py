@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,15 +20,16 @@ _MOST_FILES = 1_000
 
 
 class ModelBarred(FailedPrecondition):
-    """The model ended workers of this device again and again."""
+    """The model, or it and those beside it together, ended workers of this device again and
+    again."""
 
-    def __init__(self, model_id: str, device_id: str, why: str, seconds: float) -> None:
+    def __init__(self, model: ModelFiles, device_id: str, why: str, seconds: float) -> None:
         super().__init__(
-            f"Model {model_id!r} ended the worker of device {device_id} again and again and is"
-            f" kept off it for {seconds:.0f} s more, or until its files change or RestartWorker"
-            f" is called. {why}",
+            f"Model {_called(model)} ended the worker of device {device_id} again and again and"
+            f" is kept off it for {seconds:.0f} s more, or until its files change or"
+            f" RestartWorker is called. {why}",
             reason=Reason.MODEL_BARRED,
-            metadata={"model_id": model_id, "device_id": device_id},
+            metadata={"model_id": model.model_id, "device_id": device_id},
             retry_after=seconds,
         )
 
@@ -36,28 +37,48 @@ class ModelBarred(FailedPrecondition):
 class WorkerCrashRepeated(Internal):
     """Work with the same model ended its worker a second time."""
 
-    def __init__(self, model_id: str, device_id: str, deaths: int, why: str) -> None:
+    def __init__(self, model: ModelFiles, device_id: str, deaths: int, why: str) -> None:
         super().__init__(
-            f"Work with model {model_id!r} ended the worker of device {device_id} {deaths}"
+            f"Work with model {_called(model)} ended the worker of device {device_id} {deaths}"
             f" times within minutes; do not try it again as it is. {why}",
             reason=Reason.WORKER_CRASH_REPEATED,
-            metadata={"model_id": model_id, "device_id": device_id, "deaths": str(deaths)},
+            metadata={
+                "model_id": model.model_id,
+                "device_id": device_id,
+                "deaths": str(deaths),
+            },
         )
+
+
+def _called(model: ModelFiles) -> str:
+    """Its name and those beside it."""
+    beside = ", ".join(repr(each.model_id) for each in model.beside)
+    return f"{model.model_id!r} together with {beside}" if beside else repr(model.model_id)
+
+
+Files = Mapping[Path, object]
+"""What changes when the files of models do, by the model's place."""
 
 
 @dataclass
 class _Suspect:
-    """A model that cost workers: when, of what last, and how its files were then."""
+    """Models that cost workers together: which, when, of what last, and how their files were
+    then."""
 
+    model: ModelFiles
     deaths: deque[float] = field(default_factory=deque)
     barred_until: float = 0.0
     barred_before: bool = False
     why: str = ""
-    files: object = None
+    files: Files = field(default_factory=dict)
 
 
 class ModelBars:
     """Counts one device's deaths by model. After a bar one more death brings it back.
+
+    Work with several models blames all of them together, as nobody knows which it was: neither
+    a checkpoint nor a LoRA is kept off for what the other may have done. What is barred alone
+    is so in any company.
 
     Args:
         device_id: Whose deaths.
@@ -69,18 +90,18 @@ class ModelBars:
         self._device_id = device_id
         self._rules = rules
         self._clock = clock
-        self._suspects: dict[Path, _Suspect] = {}
+        self._suspects: dict[frozenset[Path], _Suspect] = {}
 
-    def died(self, model: ModelFiles, why: str, files: object) -> WorkerCrashRepeated | None:
+    def died(self, model: ModelFiles, why: str, files: Files) -> WorkerCrashRepeated | None:
         """Count a death; what the work ends with, unless it may be tried again.
 
         Args:
             model: What the worker worked with.
             why: A sentence.
-            files: Their `state_of_files`.
+            files: As `files_of` has them.
         """
         rules, now = self._rules, self._clock()
-        suspect = self._suspects.setdefault(model.path, _Suspect())
+        suspect = self._suspects.setdefault(model.paths, _Suspect(model))
         suspect.deaths.append(now)
         while suspect.deaths[0] < now - rules.window:
             suspect.deaths.popleft()
@@ -92,36 +113,40 @@ class ModelBars:
             suspect.files = files
         elif deaths < rules.poison_deaths:
             return None
-        return WorkerCrashRepeated(model.model_id, self._device_id, deaths, why)
+        return WorkerCrashRepeated(model, self._device_id, deaths, why)
 
-    def check(self, model: ModelFiles, files: object) -> None:
-        """Refuse a model that is barred; one whose `state_of_files` changed is so no longer.
+    def check(self, model: ModelFiles, files: Files) -> None:
+        """Refuse a model that is barred; one whose files changed is so no longer.
 
         Raises:
-            ModelBarred: It is.
+            ModelBarred: It is, or one beside it, or some of them together.
         """
-        suspect = self._suspects.get(model.path)
-        if suspect is None or not self.barred(model):
-            return
-        if files != suspect.files:
-            del self._suspects[model.path]
-            return
-        left = suspect.barred_until - self._clock()
-        raise ModelBarred(model.model_id, self._device_id, suspect.why, left)
+        for suspect in self._among(model):
+            if suspect.barred_until <= self._clock():
+                continue
+            if suspect.files != {path: files.get(path) for path in suspect.files}:
+                del self._suspects[suspect.model.paths]
+                continue
+            left = suspect.barred_until - self._clock()
+            raise ModelBarred(suspect.model, self._device_id, suspect.why, left)
 
     def barred(self, model: ModelFiles) -> bool:
-        """Whether it is kept off the device, unless its files changed."""
-        suspect = self._suspects.get(model.path)
-        return suspect is not None and suspect.barred_until > self._clock()
+        """Whether it is kept off the device, unless files changed."""
+        return any(suspect.barred_until > self._clock() for suspect in self._among(model))
+
+    def _among(self, model: ModelFiles) -> list[_Suspect]:
+        """Suspects that are all there when the model works with those beside it."""
+        paths = model.paths
+        return [suspect for known, suspect in self._suspects.items() if known <= paths]
 
     def worked(self, model: ModelFiles) -> None:
         """Work with the model came to its end: after a bar it is trusted again.
 
         Deaths within the window still count: with some requests it works, with others not.
         """
-        suspect = self._suspects.get(model.path)
-        if suspect is not None and not self.barred(model):
-            suspect.barred_before = False
+        for suspect in self._among(model):
+            if suspect.barred_until <= self._clock():
+                suspect.barred_before = False
 
     def forgive(self) -> None:
         """Forget everything: an operator asks for a fresh start."""
@@ -135,12 +160,17 @@ def culprit(run: Run) -> ModelFiles | None:
     return run.job.model
 
 
-async def files_of(model: ModelFiles) -> object:
-    """What changes when the model's files do; None if it cannot be known."""
+async def files_of(model: ModelFiles) -> Files:
+    """What changes when the files of the model and those beside it do, by their places."""
     try:
-        return await asyncio.to_thread(state_of_files, model.path)
+        return await asyncio.to_thread(states_of, model)
     except RuntimeError:  # no thread to look with
-        return None
+        return dict.fromkeys(model.paths)
+
+
+def states_of(model: ModelFiles) -> Files:
+    """The `state_of_files` of a model and of those beside it."""
+    return {path: state_of_files(path) for path in model.paths}
 
 
 def state_of_files(path: Path) -> object:

@@ -179,15 +179,24 @@ async def place(placement: Placement, effort: Effort, priority: Priority) -> Pla
 
 @dataclass
 class FakeModels:
-    """One checkpoint."""
+    """One checkpoint, and what else a test puts there."""
 
     model: Model = MODEL
+    others: dict[str, Model] = field(default_factory=dict)
     used: list[str] = field(default_factory=list)
 
     async def resolve(
-        self, model_id: str, *, type: ModelType = ModelType.CHECKPOINT, masks: bool = False
+        self,
+        model_id: str,
+        *,
+        type: ModelType = ModelType.CHECKPOINT,
+        or_type: ModelType | None = None,
+        masks: bool = False,
     ) -> Model:
         await asyncio.sleep(0)
+        other = self.others.get(model_id)
+        if other is not None and other.type in (type, or_type):
+            return other
         if model_id not in ("", self.model.model_id):
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
         return self.model if type is ModelType.CHECKPOINT else replace(self.model, type=type)

@@ -74,14 +74,16 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
     waiting = {name for name, model in models.items() if model.remarks}
     assert waiting == models.keys() - {
         "emoji-canny",
+        "emoji-embedding",
         "emoji-xl",
         "emoji-comic",
         "emoji-sd1",
+        "emoji-vae",
         "line-art",
         "pixel-art",
     }
     assert all(model.usable for model in models.values())
-    shared = models["emoji-refiner"].remarks[1]
+    shared = models["emoji-refiner"].remarks[0]
     assert shared.startswith("It has no text_encoder_2 and vae of its own")
 
 
@@ -177,9 +179,7 @@ def test_what_cannot_draw_from_text_says_why(tmp_path: Path, name: str, what: st
     assert what in model.problem.message
 
 
-@pytest.mark.parametrize(
-    "name", ["vae", "control-union", "rrdb", "clip-l", "ip-sdxl", "gfpgan"]
-)
+@pytest.mark.parametrize("name", ["control-union", "rrdb", "clip-l", "ip-sdxl", "gfpgan"])
 def test_what_waits_for_a_feature_is_usable_and_says_so(tmp_path: Path, name: str) -> None:
     model = listed(tmp_path, name)
 

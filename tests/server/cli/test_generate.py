@@ -131,6 +131,7 @@ def test_every_option_reaches_its_field(
             "-d",
             "cpu:0",
         ),
+        *("--refiner", "fine", "--refiner-switch", 0.7, "--refiner-mode", "image-to-image"),
         *("--width", 256, "--height", 512, "--steps", 12, "--guidance", 6.5),
         *("--guidance-rescale", 0.5, "--seeds", "3,4", "--count", 2),
         *("--scheduler", "euler-a", "--spacing", "karras", "--eta", 0.25, "--clip-skip", 1),
@@ -182,6 +183,9 @@ def test_every_option_reaches_its_field(
         ),
         placement=device_info_pb2.DevicePlacement(device_id="cpu:0"),
     )
+    expected.settings.sdxl.refiner.model_id = "fine"
+    expected.settings.sdxl.refiner.switch_at = 0.7
+    expected.settings.sdxl.refiner.mode = generation_pb2.REFINER_MODE_IMAGE_TO_IMAGE
     expected.settings.precision.mode = generation_pb2.PRECISION_MODE_FASTEST
     expected.settings.precision.vae_tiling = common_pb2.TOGGLE_ON
     expected.settings.output.format = common_pb2.IMAGE_FILE_FORMAT_WEBP

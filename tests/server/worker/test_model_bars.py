@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from domains.errors import Internal, Reason
 from domains.session.jobs import ModelFiles
-from server.worker.front.model_bars import ModelBarred, ModelBars, state_of_files
+from server.worker.front.model_bars import ModelBarred, ModelBars, states_of
 from server.worker.front.restart import RestartRules
 from tests.server.worker.test_restart import Clock
 
@@ -31,11 +32,11 @@ class Bars:
         self.bars = ModelBars("cpu:0", RestartRules(**rules), self.clock)  # type: ignore[arg-type]
 
     def died(self, model: ModelFiles) -> Internal | None:
-        return self.bars.died(model, WHY, state_of_files(model.path))
+        return self.bars.died(model, WHY, states_of(model))
 
     def check(self, model: ModelFiles) -> None:
         if self.bars.barred(model):
-            self.bars.check(model, state_of_files(model.path))
+            self.bars.check(model, states_of(model))
 
 
 def test_the_first_death_may_be_tried_again_the_second_not(model: ModelFiles) -> None:
@@ -130,3 +131,36 @@ def test_an_operator_lifts_it(model: ModelFiles) -> None:
         subject.died(model)
     subject.bars.forgive()
     subject.check(model)
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> ModelFiles:
+    (tmp_path / "ink").write_bytes(b"weights")
+    return ModelFiles("ink", tmp_path / "ink")
+
+
+def test_models_that_die_together_are_barred_together(
+    model: ModelFiles, lora: ModelFiles
+) -> None:
+    """Nobody knows which of them it was."""
+    subject, both = Bars(), replace(model, beside=(lora,))
+    deaths = [subject.died(both) for _ in range(3)]
+    assert deaths[-1] is not None
+    assert "'m' together with 'ink'" in deaths[-1].message
+    with pytest.raises(ModelBarred, match="'m' together with 'ink'"):
+        subject.check(both)
+    subject.check(model)
+    subject.check(replace(model, beside=(ModelFiles("other", lora.path.with_name("o")),)))
+
+    lora.path.write_bytes(b"other weights")
+    subject.check(both)
+
+
+def test_a_barred_model_is_barred_in_any_company(model: ModelFiles, lora: ModelFiles) -> None:
+    subject = Bars()
+    for _ in range(3):
+        subject.died(model)
+    with pytest.raises(ModelBarred, match="'m' ended"):
+        subject.check(replace(model, beside=(lora,)))
+    with pytest.raises(ModelBarred, match="'m' ended"):
+        subject.check(replace(lora, beside=(model,)))

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from domains.inference.backends.denoise import Conditioning
@@ -23,8 +25,10 @@ from domains.inference.types import (
     ConditioningPoint,
     ConditioningSize,
     GenerationSettings,
+    Refiner,
     SdxlSettings,
     SizeConditioning,
+    resolved,
 )
 
 _ENCODERS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
@@ -42,22 +46,91 @@ def encode_text(
     """
     layer = _LAYER + settings.clip_skip
     check_clip_skip(model, tuple(name for _, name in _ENCODERS), layer)
-    readers = [ClipReader(model, *names, inversions, final_norm=False) for names in _ENCODERS]
+    own = settings.sdxl or SdxlSettings()
+    return _conditioned(
+        model,
+        [ClipReader(model, *names, inversions, final_norm=False) for names in _ENCODERS],
+        settings,
+        prompt=(settings.prompt, own.prompt_2),
+        negative=(settings.negative_prompt, own.negative_prompt_2),
+        guided=settings.guidance.guided,
+        told=[_time_ids(size, settings.size) for size in _sizes(own)],
+    )
 
-    def read(first: str, second: str | None, layer: int) -> list[ClipText]:
-        texts = (first, first if second is None else second)
+
+def encode_refined_text(
+    model: LoadedModel,
+    holder: LoadedModel,
+    settings: GenerationSettings,
+    refiner: Refiner,
+    inversions: Inversions,
+) -> EncodedText:
+    """What steers a refiner's UNet: it has the second text encoder alone, which reads the
+    prompt of the first, and is told how good the picture is to look.
+
+    Args:
+        model: The refiner.
+        holder: Whose text encoder it is: the refiner itself, or the checkpoint before it.
+        settings: Texts and size; `clip_skip` applies to the prompt alone.
+        refiner: Guidance and scores, resolved.
+        inversions: Words that stand for vectors of their own.
+
+    Raises:
+        InvalidArgument: `clip_skip` leaves no layer to take.
+    """
+    names, sizes = _ENCODERS[1], _sizes(settings.sdxl or SdxlSettings())
+    check_clip_skip(holder, names[1:], _LAYER + settings.clip_skip)
+    scores = (refiner.negative_aesthetic_score, refiner.aesthetic_score)
+    return _conditioned(
+        model,
+        [ClipReader(holder, *names, inversions, final_norm=False)],
+        settings,
+        prompt=(settings.prompt,),
+        negative=(settings.negative_prompt,),
+        guided=resolved(refiner.guidance).guided,
+        told=[
+            # It is told the original size and the corner, and the score in the target's place.
+            [*_time_ids(size, settings.size)[:4], score]
+            for size, score in zip(sizes, scores, strict=True)
+        ],
+    )
+
+
+def _conditioned(
+    model: LoadedModel,
+    readers: Sequence[ClipReader],
+    settings: GenerationSettings,
+    *,
+    prompt: Sequence[str | None],
+    negative: Sequence[str | None],
+    guided: bool,
+    told: Sequence[Sequence[float]],
+) -> EncodedText:
+    """Texts as the UNet of `model` takes them.
+
+    Args:
+        model: Whose UNet.
+        readers: The encoders.
+        settings: How texts are read.
+        prompt: For each encoder; None is the first one's.
+        negative: The same.
+        guided: Whether the negative one is read.
+        told: The numbers beside the negative and the other text.
+    """
+    layer = _LAYER + settings.clip_skip
+
+    def read(texts: Sequence[str | None], layer: int) -> list[ClipText]:
         return [
-            reader.read(text, settings.prompt_syntax, layer)
+            reader.read(
+                (texts[0] if text is None else text) or "", settings.prompt_syntax, layer
+            )
             for reader, text in zip(readers, texts, strict=True)
         ]
 
-    own = settings.sdxl or SdxlSettings()
-    wanted = [(read(settings.prompt, own.prompt_2, layer), layer)]
-    negative = (settings.negative_prompt, own.negative_prompt_2)
-    guided = settings.guidance.guided
+    wanted = [(read(prompt, layer), layer)]
     zeros = not any(negative) and model.plan.index.get("force_zeros_for_empty_prompt", True)
     if guided and not zeros:
-        wanted.insert(0, (read(*negative, _LAYER), _LAYER))
+        wanted.insert(0, (read(negative, _LAYER), _LAYER))
     chunks = most_chunks(text for texts, _ in wanted for text in texts)
     hidden = [
         torch.cat(
@@ -73,18 +146,22 @@ def encode_text(
     if guided and zeros:
         hidden.insert(0, torch.zeros_like(hidden[0]))
         pooled.insert(0, torch.zeros_like(pooled[0]))
-    told = [_time_ids(own.size, settings.size)]
-    if guided:
-        told.insert(0, _time_ids(own.negative_size or own.size, settings.size))
     added = {
         "text_embeds": torch.cat(pooled).to(torch.float32),
-        "time_ids": torch.tensor(told, dtype=torch.float32).to(model.device),
+        "time_ids": torch.tensor(told[-len(pooled) :], dtype=torch.float32).to(model.device),
     }
     return EncodedText(
         Conditioning(torch.cat(hidden).to(model.unet_numerics.data_type), added),
         cached=not any(reader.ran for reader in readers),
         lost_tokens=max(text.lost_tokens for texts, _ in wanted for text in texts),
     )
+
+
+def _sizes(
+    asked: SdxlSettings,
+) -> tuple[SizeConditioning | None, SizeConditioning | None]:
+    """What is said of sizes beside the negative and the other text."""
+    return asked.negative_size or asked.size, asked.size
 
 
 def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int]:
@@ -107,6 +184,6 @@ def _time_ids(told: SizeConditioning | None, drawn: tuple[int, int]) -> list[int
 
 def _pooled(texts: list[ClipText]) -> torch.Tensor:
     """What the second encoder makes of a whole prompt; only it does."""
-    pooled = texts[1].pooled
+    pooled = texts[-1].pooled
     assert pooled is not None
     return pooled

@@ -399,7 +399,7 @@ def test_a_damaged_file_has_a_fingerprint(tmp_path, content):
     assert len(fingerprint(files_at(path))) == 1
 
 
-def test_a_refiner_is_planned_and_not_drawn_with(tmp_path):
+def test_a_refiner_is_planned_and_is_no_checkpoint(tmp_path):
     path, refiner = refiner_file(tmp_path)
     plan = plan_model(files_at(path))
     assert (plan.type, plan.architecture) == (ModelType.REFINER, Architecture.SDXL)
@@ -409,7 +409,7 @@ def test_a_refiner_is_planned_and_not_drawn_with(tmp_path):
         plan_whole(files_at(path), ModelType.CHECKPOINT)
     model = next(m for m in DiskScanner([tmp_path]).scan().models if m.model_id == "refiner")
     assert model.usable
-    assert "comes later" in model.remarks[0]
+    assert model.remarks == ()
 
 
 def test_one_header_is_parsed_and_no_weight_is_read_for_a_plan(tensors, write):

@@ -1,0 +1,153 @@
+"""A refiner at work: the last steps of pictures that another model began."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from domains.inference.backends.clock import Clock
+from domains.inference.backends.decoding import check_latents
+from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.latents import Noise
+from domains.inference.backends.loops import PictureLoops
+from domains.inference.backends.parts import Parts
+from domains.inference.backends.refiner_part import RefinerPart
+from domains.inference.backends.schedulers import step_options
+from domains.inference.backends.seamless import seamless_convolutions
+from domains.inference.backends.second_try import with_room
+from domains.inference.backends.speed import settle_denoiser
+from domains.inference.backends.start import Start, from_latents
+from domains.inference.backends.telling import StepTelling
+from domains.inference.types import GenerationSettings, PrecisionMode, RefinerMode, resolved
+from domains.session.jobs import JobContext
+from domains.session.types import Phase, PhaseStarted, TextEncoded
+from domains.values import Degradation, DegradationKind, ModelPart
+
+_GAVE_WAY = (
+    "The model made room for its refiner once it had begun every picture: the device has no "
+    "room for both."
+)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A picture whose denoising is not over yet, or just is.
+
+    `latents` are float32 `[1, channels, height, width]` on the device; `noise` is the picture's
+    own, whose next numbers are used; `loops` are those that it goes through.
+    """
+
+    index: int
+    latents: torch.Tensor
+    noise: Noise
+    loops: PictureLoops
+
+
+@dataclass
+class Refining:
+    """The refiner's part of resolved `settings`.
+
+    `parts` are what the request works with. `telling` hears of its steps, counted over both
+    models. `note` takes what was done otherwise than usual.
+    """
+
+    part: RefinerPart
+    parts: Parts
+    settings: GenerationSettings
+    context: JobContext
+    clock: Clock
+    telling: StepTelling
+    note: Callable[[Iterable[Degradation]], None]
+    _conditioning: Conditioning | None = field(default=None, init=False)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the model before it has to give way first."""
+        return self.part.model is None
+
+    def prepare(self) -> None:
+        """Have the model and its texts ready; once more does nothing.
+
+        Raises:
+            DomainError: As `RefinerPart.take_over` and `RefinerPart.encode_text`.
+            Exception: As torch raises it.
+        """
+        if self._conditioning is not None:
+            return
+        if self.waits:
+            self.part.take_over()
+            self.note([Degradation(DegradationKind.OFFLOADED, _GAVE_WAY, ModelPart.DENOISER)])
+        model = self.part.ready
+        self.context.emit(PhaseStarted(Phase.ENCODING_TEXT))
+        with self.clock.time("encode_text"):
+            encode = partial(self.part.encode_text, self.parts.inversions)
+            text = with_room(encode, model.make_room)
+        self.context.emit(TextEncoded(text.cached))
+        if model.precision is PrecisionMode.FASTEST:
+            longest = max(self.settings.size) // self.part.base.pixels_per_latent
+            with self.clock.time("load"):
+                settle_denoiser(
+                    model,
+                    text.conditioning,
+                    longest=longest,
+                    check_stop=self.context.check_stop,
+                )
+        self._conditioning = text.conditioning.to(model.unet_numerics.data_type)
+
+    def refine(self, begun: Begun) -> Begun:
+        """Do the last steps of a picture, or draw it again from where the strength says.
+
+        Raises:
+            FailedPrecondition: NON_FINITE_OUTPUT.
+            DomainError: What the context's `check_stop` raises.
+            Exception: As torch raises it.
+        """
+        model, refiner = self.part.ready, resolved(self.settings.refiner)
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(Phase.REFINING, begun.index))
+        unet, edges = model.networks["unet"], self.parts.vae.edges
+        with self.clock.time("refine"), seamless_convolutions([unet], edges):
+            scheduler, start = self._start(begun)
+            self.telling.begin()
+            latents = denoise(
+                model.unet_call(),
+                scheduler,
+                start,
+                resolved(self._conditioning),
+                resolved(refiner.guidance),
+                device=model.device,
+                numerics=model.unet_numerics,
+                step_options=step_options(
+                    scheduler, self.settings.scheduler, begun.noise.generator
+                ),
+                on_step=partial(self._on_step, begun.index, scheduler),
+                check_stop=self.context.check_stop,
+                make_room=model.make_room,
+                loop=begun.loops.next(scheduler, begun.noise.generator, model.device),
+            )
+            check_latents(latents)
+        return replace(begun, latents=latents)
+
+    def _start(self, begun: Begun) -> tuple[Any, Start]:
+        schedule = self.part.schedule()
+        refiner = resolved(self.settings.refiner)
+        if refiner.mode is RefinerMode.HANDOVER:
+            return schedule.scheduler, Start(begun.latents, schedule.first, schedule.steps)
+        steps = resolved(refiner.steps)
+        start = from_latents(
+            schedule.scheduler,
+            begun.latents.cpu(),
+            begun.noise,
+            steps=steps,
+            skipped=steps - schedule.steps,
+        )
+        return schedule.scheduler, start
+
+    def _on_step(self, index: int, scheduler: Any, state: StepState) -> None:
+        done = self.part.division.own_steps
+        over_all = replace(state, step=done + state.step, steps=done + state.steps)
+        self.telling.tell(index, self.settings, over_all, scheduler)
