@@ -157,11 +157,14 @@ def test_what_does_not_fit_is_refused_by_both_names(draw, tmp_path, count, width
 
 
 @pytest.mark.demonstration
-def test_far_makes_the_subject_small(draw):
+def test_far_makes_the_subject_small_by_its_weight(draw):
     def share(prompt: str, **more: Any) -> float:
         pixels = draw(prompt=prompt, steps=16, **more).pixels[0].astype(int)
         away = np.abs(pixels - pixels[:8, :8].reshape(-1, 3).mean(axis=0)).max(axis=-1)
         return float((away > 40).mean())
 
-    prompt = "a red apple on a blue background <far>"
-    assert share(prompt, **using((FAR, "<far>"))) < share(prompt) / 2
+    far = using((FAR, "<far>"))
+    prompt = "a red apple on a blue background"
+    half = {"prompt_syntax": PromptSyntax.WEIGHTED, **far}
+    small, middle = share(f"{prompt} <far>", **far), share(f"{prompt} (<far>:0.5)", **half)
+    assert 1.5 * small < middle < share(prompt) / 1.5
