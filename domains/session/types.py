@@ -344,10 +344,7 @@ Terminal = Completed | Failed | Cancelled
 
 @dataclass(frozen=True)
 class QueueMoved:
-    """The place in the queue changed; 0 is next.
-
-    `estimated_start_time` is None while nothing comparable was measured.
-    """
+    """The place in the queue changed; 0 is next. No start while nothing alike was timed."""
 
     queue_position: int
     estimated_start_time: datetime | None = None

@@ -23,12 +23,17 @@ def check_latents(latents: torch.Tensor) -> None:
         FailedPrecondition: NON_FINITE_OUTPUT.
     """
     if not finite(latents):
-        raise FailedPrecondition(
-            "The model produced numbers that are not finite; use exact precision, a lower "
-            "guidance or another model.",
-            reason=Reason.NON_FINITE_OUTPUT,
-            metadata={"stage": "denoising"},
-        )
+        raise non_finite()
+
+
+def non_finite() -> FailedPrecondition:
+    """The error of latents that hold a NaN or an infinity."""
+    return FailedPrecondition(
+        "The model produced numbers that are not finite, in float32 too where that was "
+        "possible; use a lower guidance, other LoRAs or another model.",
+        reason=Reason.NON_FINITE_OUTPUT,
+        metadata={"stage": "denoising"},
+    )
 
 
 def decode_pixels(
@@ -53,7 +58,8 @@ def decode_pixels(
         uint8 `[height, width, 3]`, and what had to be done otherwise than planned.
 
     Raises:
-        FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too.
+        FailedPrecondition: NON_FINITE_OUTPUT when float32 overflows too, or gives one number
+            for every pixel, before that is clipped: a VAE that works never does.
     """
     network, config, edges = vae.network, vae.config, vae.edges
 
@@ -70,12 +76,13 @@ def decode_pixels(
         lambda: decode_in_tiles(
             network, latents, config, vae.numerics, check_stop=check_stop, edges=edges
         ),
-        finite,
+        _is_picture,
     )
     image = run.run()
-    if not finite(image):
+    if not _is_picture(image):
         raise FailedPrecondition(
-            "The model's VAE produced pixels that are not finite; use another model.",
+            "The model's VAE produced pixels that are not finite, or all the same; use another"
+            " model, or another VAE.",
             reason=Reason.NON_FINITE_OUTPUT,
             metadata={"stage": "decoding"},
         )
@@ -85,3 +92,7 @@ def decode_pixels(
 def finite(tensor: torch.Tensor) -> bool:
     """Whether it holds neither a NaN nor an infinity."""
     return bool(torch.isfinite(tensor).all())
+
+
+def _is_picture(image: torch.Tensor) -> bool:
+    return finite(image) and bool(image.amin() < image.amax())

@@ -13,7 +13,7 @@ import torch
 
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
-from domains.inference.backends.decoding import check_latents, finite
+from domains.inference.backends.decoding import check_latents, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.encoding import read_pixels, to_image
@@ -240,8 +240,11 @@ class Drawing:
         loras = partial(on_denoiser, model, self.parts.loras)
         self._loras_at_work.close()  # they are in the lower type
         try:
-            with in_float32(model), loras():
-                latents = draw()
+            with in_float32(model) as roomy:
+                if not roomy:
+                    raise non_finite()
+                with loras():
+                    latents = draw()
         finally:
             self._loras_at_work.enter_context(loras())
         check_latents(latents)

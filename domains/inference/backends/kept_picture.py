@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,10 +37,12 @@ class NotKept(Exception):
 
 
 class KeptTensor(Value, frozen=True):
-    """A tensor's numbers in the order of its shape, and whether it was on the device."""
+    """A tensor's numbers in the order of its shape, how they lay in memory, and whether in the
+    device's: how they lie can decide the last bit of a product."""
 
     data_type: Annotated[str, Meta(max_length=16)]
     shape: Annotated[tuple[Dimension, ...], Meta(max_length=8)]
+    strides: Annotated[tuple[Dimension, ...], Meta(max_length=8)]
     on_device: bool
     data: Annotated[bytes, Meta(max_length=MOST_BYTES)]
 
@@ -47,6 +50,8 @@ class KeptTensor(Value, frozen=True):
         kind = _TYPES.get(self.data_type)
         if kind is None or len(self.data) != math.prod(self.shape) * kind.itemsize:
             raise ValueError("a tensor has the bytes of its type and shape")
+        if len(self.strides) != len(self.shape) or not _dense(self.shape, self.strides):
+            raise ValueError("a tensor lies in memory without gaps")
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> KeptTensor:
@@ -58,10 +63,13 @@ class KeptTensor(Value, frozen=True):
         name = str(tensor.dtype).removeprefix("torch.")
         if name not in _TYPES:
             raise NotKept(f"its scheduler holds numbers of the type {name}")
+        if not _dense(tensor.shape, tensor.stride()):
+            tensor = tensor.contiguous()
         flat = tensor.detach().cpu().contiguous().reshape(-1)
         return cls(
             name,
             tuple(tensor.shape),
+            tensor.stride(),
             tensor.device.type != _CPU.type,
             flat.view(torch.uint8).numpy().tobytes(),
         )
@@ -69,10 +77,19 @@ class KeptTensor(Value, frozen=True):
     def tensor(self, device: torch.device) -> torch.Tensor:
         """The tensor again: on `device` if it was on one, else on the CPU."""
         kind = _TYPES[self.data_type]
-        flat = torch.empty(0, dtype=kind)
+        place = device if self.on_device else _CPU
+        tensor = torch.empty_strided(self.shape, self.strides, dtype=kind, device=place)
         if self.data:
             flat = torch.frombuffer(bytearray(self.data), dtype=kind)
-        return flat.reshape(self.shape).to(device if self.on_device else _CPU)
+            tensor.copy_(flat.reshape(self.shape))
+        return tensor
+
+
+def _dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether every place in memory up to the last one is an element's own."""
+    count = math.prod(shape)
+    span = 1 + sum((size - 1) * step for size, step in zip(shape, strides, strict=True))
+    return count == 0 or span == count
 
 
 class KeptList(Value, frozen=True):

@@ -41,6 +41,7 @@ class Loop:
     latents: torch.Tensor | None = None
     finished: bool = False
     _whole: bool = True
+    _left_with: torch.Tensor | None = None  # the generator's state; later loops may share it
 
     def check(self, check_stop: Callable[[], None]) -> None:
         """Stop where somebody asks for it; for a pause only between whole steps."""
@@ -57,6 +58,7 @@ class Loop:
     def finish(self, latents: torch.Tensor) -> None:
         """It has come to this."""
         self.latents, self.finished = latents, True
+        self._left_with = self.generator.get_state()
 
     def as_kept(self) -> KeptLoop:
         """The loop as values; it has latents.
@@ -74,7 +76,9 @@ class Loop:
             self.calls,
             self.steps,
             KeptTensor.of(self.latents),
-            KeptTensor.of(self.generator.get_state()),
+            KeptTensor.of(
+                self.generator.get_state() if self._left_with is None else self._left_with
+            ),
             None if self.finished else state,
         )
 
@@ -82,7 +86,9 @@ class Loop:
         """Be where that one was."""
         for name, value in (loop.scheduler or {}).items():
             setattr(self.scheduler, name, plain(value, device))
-        self.generator.set_state(loop.generator.tensor(device))
+        state = loop.generator.tensor(device)
+        self.generator.set_state(state)
+        self._left_with = state if loop.scheduler is None else None
         self.calls, self.steps = loop.calls, loop.steps
         self.latents, self.finished = loop.latents.tensor(device), loop.scheduler is None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
@@ -114,9 +115,20 @@ def _layers(networks: Mapping[str, nn.Module]) -> dict[Layer, Any]:
     whether an encoder's begin with `text_model`."""
     found: dict[Layer, Any] = {}
     for network, whole in networks.items():
-        for name, module in whole.named_modules():
-            if not isinstance(module, (nn.Linear, nn.Conv2d)):
-                continue
+        if whole not in _KNOWN:
+            _KNOWN[whole] = _layers_of(network, whole)
+        found |= _KNOWN[whole]
+    return found
+
+
+# What a network is made of stays as it is, and walking through it takes milliseconds.
+_KNOWN: WeakKeyDictionary[nn.Module, dict[Layer, Any]] = WeakKeyDictionary()
+
+
+def _layers_of(network: str, whole: nn.Module) -> dict[Layer, Any]:
+    found: dict[Layer, Any] = {}
+    for name, module in whole.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
             found[Layer(network, name)] = module
             if network != UNET:
                 found.setdefault(Layer(network, f"text_model.{name}"), module)

@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from domains.inference.backends.attention_kernels import Watched
 from domains.inference.backends.compilation import is_compiled
-from domains.inference.backends.device import data_type_of
+from domains.inference.backends.device import Numerics, data_type_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.parts import Parts
 from domains.inference.types import AttentionKernel, Computation
@@ -30,14 +28,15 @@ class Ways:
     _channels_last: dict[ModelPart, None] = field(default_factory=dict)
     _compiled: dict[ModelPart, None] = field(default_factory=dict)
     _kernels: dict[AttentionKernel, None] = field(default_factory=dict)
+    _denoises_in: Numerics | None = None
 
     def __post_init__(self) -> None:
         self._replays = self.model.graphs.replays
 
     def denoiser(self, shape: tuple[int, ...]) -> Any:
-        """The UNet, to be called with latents of that shape; noted as it is now."""
+        """The UNet, to be called with latents of that shape; as it is now."""
         model, unet = self.model, self.model.unet_call()
-        self._note(_DENOISER, model.unet_numerics.data_type, model.unet_numerics.channels_last)
+        self._denoises_in = model.unet_numerics
         if is_compiled(model.networks["unet"]):
             self._compiled.setdefault(_DENOISER)
             return unet
@@ -55,15 +54,15 @@ class Ways:
 
     def picture_types(self) -> tuple[PartDataType, ...]:
         """What the parts compute in now that a picture has gone through them; noted."""
-        numerics = self.parts.vae.numerics
-        self._note(_VAE, numerics.data_type, numerics.channels_last)
-        denoiser = [each for each in self._types if each.part is _DENOISER]
-        vae = PartDataType(_VAE, data_type_of(numerics.data_type))
-        others = [
-            each for each in self.model.data_types() if each.part not in (_DENOISER, _VAE)
-        ]
-        self._types |= dict.fromkeys(others)
-        return (denoiser[-1], vae, *others)
+        assert self._denoises_in is not None, "a picture was denoised"
+        used = {_DENOISER: self._denoises_in, _VAE: self.parts.vae.numerics}
+        found = [PartDataType(part, data_type_of(one.data_type)) for part, one in used.items()]
+        found += [each for each in self.model.data_types() if each.part not in used]
+        self._types |= dict.fromkeys(found)
+        for part, numerics in used.items():
+            if numerics.channels_last:
+                self._channels_last.setdefault(part)
+        return tuple(found)
 
     def data_types(self) -> tuple[PartDataType, ...]:
         """What the parts computed in, part by part."""
@@ -81,10 +80,3 @@ class Ways:
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
             vae_tiled=DegradationKind.VAE_TILED in kinds,
         )
-
-    def _note(self, part: ModelPart, data_type: torch.dtype, channels_last: bool) -> None:
-        each = PartDataType(part, data_type_of(data_type))
-        self._types.pop(each, None)  # the latest comes last
-        self._types[each] = None
-        if channels_last:
-            self._channels_last.setdefault(part)

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
+from torch import nn
 
+from domains.device.backends import faults
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.loaded_model import LoadedModel
@@ -21,21 +23,31 @@ def can_widen(model: LoadedModel) -> bool:
 
 
 @contextmanager
-def in_float32(model: LoadedModel) -> Iterator[None]:
+def in_float32(model: LoadedModel) -> Iterator[bool]:
     """Have the UNet compute in float32 inside; its weights are the same bits afterwards.
 
-    Every number of a lower type is one of float32 too: there and back changes none.
-
-    Raises:
-        Exception: As torch raises it, when there is no memory for it.
+    Every number of a lower type is one of float32 too: there and back changes none. False
+    where there is no memory for it: then it is as before.
     """
     unet, before = model.networks["unet"], model.unet_numerics
     wide = Numerics(torch.float32, before.channels_last)
     try:
         with without_compiled_code(unet):
-            with_room(partial(apply, unet, wide), model.make_room)
-            model.unet_numerics = wide
-            yield
+            roomy = _widened(unet, wide, model)
+            if roomy:
+                model.unet_numerics = wide
+            yield roomy
     finally:
         apply(unet, before)
         model.unet_numerics = before
+
+
+def _widened(unet: nn.Module, wide: Numerics, model: LoadedModel) -> bool:
+    try:
+        with_room(partial(apply, unet, wide), model.make_room)
+    except Exception as error:
+        if not faults.is_shortage(error):
+            raise
+        faults.drop_frames(error)
+        return False
+    return True

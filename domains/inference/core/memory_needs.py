@@ -36,14 +36,15 @@ def phase_bytes(
         settings: Resolved.
         number: Bytes of one number on the device, HALF or FULL.
     """
-    width, height = settings.size
+    # A second pass is the larger one.
+    width, height = settings.result_size
     needs: dict[Phase, int] = {Phase.ENCODING_TEXT: 0}
     unet, autoencoder = _part(model.components, "unet"), _part(vae.components, "vae")
     if autoencoder is not None and autoencoder.widths:
         its = FULL if autoencoder.full_precision else number
         edge = _TILE_PIXELS if settings.vae_tiling is Toggle.ON else max(width, height)
         wide, high = min(width, edge), min(height, edge)
-        if settings.start is not None:
+        if settings.passes[-1].start is not None:
             first = autoencoder.widths[0]
             needs[Phase.PREPARING_INPUT] = ENCODE * first * wide * high * its
         last = autoencoder.widths[:2][-1]

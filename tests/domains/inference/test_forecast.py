@@ -18,6 +18,7 @@ from domains.inference.types import (
     GuidanceSettings,
     ImageToImage,
     PrecisionMode,
+    SecondPass,
     Toggle,
 )
 from domains.memory.types import HeldComponent
@@ -181,6 +182,10 @@ def test_shapes_decide_what_phases_take() -> None:
     assert needs(height=512)[Phase.DECODING] == 2 * plain[Phase.DECODING]
     start = needs(image_to_image=ImageToImage())
     assert start[Phase.PREPARING_INPUT] == ENCODE * 16 * 512 * 256 * 2
+    again = SecondPass(scale=2.0, steps=2, guidance=GuidanceSettings())
+    twice = needs(second_pass=again)
+    assert twice[Phase.DENOISING] == 4 * plain[Phase.DENOISING]
+    assert twice[Phase.DECODING] == 4 * plain[Phase.DECODING]
     tiled = needs(width=2048, height=2048, vae_tiling=Toggle.ON)
     assert tiled[Phase.DECODING] == needs(width=512, height=512)[Phase.DECODING]
 

@@ -7875,8 +7875,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(34, global::DeviceOperations.V1.PartDataType.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.PartDataType> dataTypes_ = new pbc::RepeatedField<global::DeviceOperations.V1.PartDataType>();
     /// <summary>
-    /// Data types that its parts computed in; a part that overflowed in one has two. At most 8
-    /// elements.
+    /// Data types that its parts computed in; a part has several where its pictures differ. At most
+    /// 8 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -966,8 +966,8 @@ class GenerationFacts(_message.Message):
 
     @_builtins.property
     def data_types(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.PartDataType]:
-        """Data types that its parts computed in; a part that overflowed in one has two. At most 8
-        elements.
+        """Data types that its parts computed in; a part has several where its pictures differ. At most
+        8 elements.
         """
 
     @_builtins.property

@@ -72,7 +72,8 @@ def _is_picture(kind: Any) -> bool:
 
 
 def resolved(settings: GenerationSettings) -> GenerationSettings:
-    """As a job has them: nothing open that has to be decided before, one kind of options."""
+    """As a job has them: nothing open that has to be decided before, one kind of options
+    and of beginning."""
     given = [name for name in OPTIONS if getattr(settings.scheduler, name) is not None]
     return replace(
         settings,
@@ -91,6 +92,7 @@ def resolved(settings: GenerationSettings) -> GenerationSettings:
             for lora in settings.loras
         ),
         control_nets=tuple(replace(net, images=()) for net in settings.control_nets),
+        image_to_image=None if settings.inpainting else settings.image_to_image,
         output=OutputSettings(),
     )
 

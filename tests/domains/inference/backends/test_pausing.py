@@ -32,6 +32,10 @@ from domains.inference.types import (
     LoraWeight,
     Scheduler,
     SchedulerSettings,
+    SecondPass,
+    SecondPassUpscale,
+    SolverAlgorithm,
+    SolverOptions,
 )
 from domains.model.types import ModelType
 from domains.picture.types import PictureFile, PreparedPicture
@@ -138,7 +142,7 @@ def paused_after_each_step(engine: Engine, job: GenerationJob) -> None:
 
 
 def scheduled(job: GenerationJob, scheduler: Scheduler) -> GenerationJob:
-    ddim = DdimOptions(0.5) if scheduler.facts.takes_eta else None
+    ddim = DdimOptions(0.5) if scheduler is Scheduler.DDIM else None
     settings = replace(job.settings, scheduler=SchedulerSettings(scheduler, ddim=ddim))
     return replace(job, settings=settings)
 
@@ -156,6 +160,19 @@ def test_every_scheduler_is_taken_up_where_it_was(
     engine: Engine, small: GenerationJob, scheduler: Scheduler
 ) -> None:
     paused_after_each_step(engine, scheduled(small, scheduler))
+
+
+@pytest.mark.demonstration
+def test_a_solver_that_adds_noise_and_looks_far_back_is_taken_up_too(
+    engine: Engine, small: GenerationJob
+) -> None:
+    how = SchedulerSettings(
+        Scheduler.DPM_SOLVER_MULTISTEP,
+        solver=SolverOptions(order=3, algorithm=SolverAlgorithm.SDE_DPMSOLVER_PP),
+    )
+    paused_after_each_step(
+        engine, replace(small, settings=replace(small.settings, scheduler=how))
+    )
 
 
 def test_one_step_alone_can_be_left_for_later(engine: Engine, small: GenerationJob) -> None:
@@ -193,6 +210,25 @@ def test_it_pauses_in_every_phase_and_a_new_worker_goes_on(
     assert (len(turns.images), turns.job.kept_steps) == (finished, kept_steps)
     turns.finish(Engine("cpu") if phase is Phase.DECODING and index else engine)
     assert [image.data for image in turns.images] == whole(engine, turns.job_as_begun)
+
+
+@pytest.mark.parametrize("step", [2, 5])
+def test_a_second_pass_goes_on_from_either(
+    engine: Engine, small: GenerationJob, step: int
+) -> None:
+    second = SecondPass(
+        scale=2.0,
+        upscale=SecondPassUpscale.PIXELS,
+        strength=0.5,
+        steps=STEPS,
+        guidance=GuidanceSettings(2.0),
+    )
+    job = replace(small, settings=replace(small.settings, second_pass=second))
+    turns = Turns(job)
+    turns.pause(engine, after(step))
+    assert turns.job.kept_steps == step
+    turns.finish(engine)
+    assert [image.data for image in turns.images] == whole(engine, job)
 
 
 def test_a_pause_before_anything_new_keeps_what_was_kept(
@@ -352,6 +388,7 @@ def test_values_of_every_kind_come_back_as_they_were() -> None:
         if isinstance(value, torch.Tensor):
             assert again[name].dtype is value.dtype
             assert torch.equal(again[name], value)
+            assert again[name].stride() == value.stride()
         else:
             assert again[name] == value
     with pytest.raises(NotKept, match="holds a function"):
