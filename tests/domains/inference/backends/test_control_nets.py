@@ -20,6 +20,7 @@ from diffusers import (
     StableDiffusionControlNetImg2ImgPipeline,
     StableDiffusionControlNetPipeline,
     StableDiffusionXLControlNetImg2ImgPipeline,
+    StableDiffusionXLControlNetInpaintPipeline,
     StableDiffusionXLControlNetPipeline,
 )
 from PIL import Image
@@ -36,6 +37,7 @@ from domains.inference.types import (
     ControlNetGuidance,
     GuidanceSettings,
     ImageToImage,
+    Inpainting,
     LoraWeight,
     Scheduler,
     SchedulerSettings,
@@ -46,6 +48,7 @@ from domains.picture.types import CannyOptions, ControlPreprocessor, PreparedPic
 from domains.values import ModelPlace
 from tests.domains.inference.backends.conftest import MODEL, own_share
 from tests.domains.inference.backends.test_image_to_image import painting
+from tests.domains.inference.backends.test_inpainting import hole
 from tests.domains.inference.backends.test_oracle import same
 from tests.domains.inference.backends.test_sd1 import PROMPT, SIZE, loaded, tiny_pipeline
 from tests.fakes.jobs import Listener, changed
@@ -254,6 +257,33 @@ def test_from_a_picture(follow, expected, random_net, file_of) -> None:
         num_inference_steps=4,
         control_guidance_end=[0.5, 1.0],
         controlnet_conditioning_scale=[1.0, 1.0],
+    )
+    same(drawn, wanted)
+
+
+@FULL
+def test_in_a_hole(follow, expected, random_net, file_of, tmp_path) -> None:
+    picture, mask = painting(EDGE, EDGE), hole(EDGE)
+    data = mask.tobytes()
+    (tmp_path / "mask").write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    drawn = follow(
+        (random_net, edges(), {}),
+        picture=file_of(picture),
+        mask=PreparedPicture(tmp_path / "mask", EDGE, EDGE, sha256, True),
+        inpainting=Inpainting(strength=0.6, mask_blur_pixels=0),
+        steps=4,
+    )
+    wanted = expected(
+        [random_net],
+        kind=StableDiffusionXLControlNetInpaintPipeline,
+        image=picture,
+        mask_image=mask,
+        control_image=edges(),
+        strength=0.6,
+        num_inference_steps=4,
+        width=EDGE,
+        height=EDGE,
     )
     same(drawn, wanted)
 
