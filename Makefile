@@ -16,7 +16,7 @@ JOBS ?= 2
 # Tests start hundreds of processes: none of them compiles the program anew, whatever is set.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help setup run generate baseline format lint types test test-quick test-full coverage check bench clean
+.PHONY: help setup run generate baseline format lint types test test-quick test-full test-matrix coverage check bench clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ test-quick: setup ## What needs neither torch nor a worker, for daily work: abou
 
 test-full: setup ## What `test` leaves out: trainings, benchmarks' own tests, long oracles
 	@$(PYTEST) --tier demonstrations $(ARGS)
+
+test-matrix: setup ## Every sampler with every mode and part against diffusers, on demand
+	@$(PYTEST) --tier matrix $(ARGS)
 
 coverage: setup ## Which branches `test` takes, written to htmlcov/
 	@$(PYTEST) --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)

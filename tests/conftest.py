@@ -46,7 +46,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not collection_path.name.startswith("test_"):
         return None
     tier = Tier(config.getoption("tier"))
-    if tier is Tier.DEMONSTRATIONS:
+    if tier in (Tier.DEMONSTRATIONS, Tier.MATRIX):
         return None  # single tests of any file may be marked
     return None if tiers.belongs(path, tier) else True
 

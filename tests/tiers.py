@@ -6,6 +6,8 @@
   trainings run and their products do what they are for, benchmarks' own tests, long oracles,
   pictures that show what the prompt says, the C# client.
   `make test-full`, and CI runs them too.
+- matrix: every sampler with every mode and part against diffusers' pipelines, of which the
+  usual tests have one each. `make test-matrix`, on demand.
 
 A new test is usual until it is named here or marked `@pytest.mark.demonstration`.
 """
@@ -23,6 +25,7 @@ class Tier(Enum):
     QUICK = "quick"
     USUAL = "usual"
     DEMONSTRATIONS = "demonstrations"
+    MATRIX = "matrix"
     ALL = "all"
 
 
@@ -72,9 +75,29 @@ _DEMONSTRATIONS = (
     "tests/attack/",
     "tests/bench/",
     "tests/demo/",
+    "tests/domains/inference/backends/test_stops.py",
     "tests/e2e/test_csharp.py",  # compiles for a minute
+    "tests/e2e/test_larger_and_varied.py",
+    "tests/e2e/test_pausing.py",  # a worker is killed and comes back
     "tests/e2e/test_placement.py",  # three workers draw on one processor
+    "tests/e2e/test_prompts.py",
+    "tests/e2e/test_telling.py",  # a server is started again
     "tests/tools/test_first_run.py",
+)
+# What is marked in these files is a part of a grid.
+_MATRICES = tuple(
+    f"tests/domains/inference/backends/test_{name}.py"
+    for name in (
+        "control_nets",
+        "image_to_image",
+        "inpainting",
+        "lora_kinds",
+        "pausing",
+        "refiner",
+        "sampling",
+        "second_pass",
+        "sequences",
+    )
 )
 
 
@@ -86,17 +109,20 @@ def belongs(path: str, tier: Tier, *, marked: bool = False) -> bool:
         tier: The choice.
         marked: Whether the test itself is marked as a demonstration.
     """
-    demonstration = marked or path.startswith(_DEMONSTRATIONS)
+    grid = marked and path.startswith(_MATRICES)
+    demonstration = (marked and not grid) or path.startswith(_DEMONSTRATIONS)
     match tier:
         case Tier.ALL:
             return True
         case Tier.DEMONSTRATIONS:
             return demonstration
         case Tier.USUAL:
-            return not demonstration
+            return not demonstration and not grid
+        case Tier.MATRIX:
+            return grid
         case Tier.QUICK:
             quick = path.startswith(_QUICK) and not path.startswith(_NOT_QUICK)
-            return quick and not demonstration
+            return quick and not demonstration and not grid
 
 
 def needs_torch(folder: str) -> bool:

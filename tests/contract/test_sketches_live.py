@@ -51,7 +51,7 @@ from tests.contract.sketches.devices import usable_devices
 from tests.contract.sketches.finish import upscale_and_check
 from tests.contract.sketches.follow import Sessions
 from tests.contract.sketches.free_memory import free_to_target
-from tests.contract.sketches.generate import generate, thirty_steps
+from tests.contract.sketches.generate import generate
 from tests.contract.sketches.load_model import load_model
 from tests.contract.sketches.newer import draw_with_a_later_field
 from tests.contract.sketches.overlay import draw_items
@@ -234,7 +234,6 @@ async def test_a_newer_clients_field_is_refused(channel: grpc.aio.Channel) -> No
 
 UNBUILT = {
     "verify": lambda channel: verify(channel, "0f" * 32),
-    "thirty_steps": lambda channel: generate(channel, thirty_steps(b"x"), lambda *_: None),
     "items": draw_items,
     "batch": lambda channel: draw_all(channel, GenerationSettings(), {"one": "a dog"}),
     "finish": lambda channel: upscale_and_check(channel, "0f" * 32),

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from deviceops.v1 import (
     artifact_pb2,
     common_pb2,
+    conditioning_pb2,
     generation_pb2,
     memory_info_pb2,
     memory_pb2,
@@ -25,6 +26,9 @@ _IDS = {"upload_id": str(uuid.uuid4()), "artifact_id": _SHA256, "sha256": _SHA25
 # What stands for a message that must not be empty: of a oneof one is set, or it is one of
 # several fields that is needed. Settings may be empty, and are small here.
 NEEDED: Mapping[str, Message] = {
+    "ControlPreprocessor": conditioning_pb2.ControlPreprocessor(
+        grey=conditioning_pb2.GreyOptions()
+    ),
     "FieldMask": FieldMask(paths=["tags"]),
     "GenerationSettings": generation_pb2.GenerationSettings(width=256, height=256, steps=1),
     "InputImage": common_pb2.InputImage(artifact_id=_SHA256),

@@ -22,6 +22,7 @@ from deviceops.v1 import (
     common_pb2,
     errors_pb2,
     event_pb2,
+    generation_pb2,
     inference_pb2,
     processing_pb2,
     sampling_pb2,
@@ -232,7 +233,11 @@ async def test_every_broken_rule_is_named(client: Client) -> None:
             grpc.StatusCode.INVALID_ARGUMENT,
             "NON_FINITE_NUMBER",
         ),
-        ({"embedding_model_ids": ["other"]}, grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT"),
+        (
+            {"precision": generation_pb2.Precision(cpu_offload=common_pb2.TOGGLE_ON)},
+            grpc.StatusCode.UNIMPLEMENTED,
+            "NOT_BUILT",
+        ),
     ],
 )
 async def test_what_cannot_work_is_refused_with_its_reason(
@@ -260,13 +265,13 @@ async def test_a_missing_device_is_an_error_with_the_probes_explanation(
 
 async def test_a_part_that_is_not_built_names_its_field(client: Client) -> None:
     request = small_request()
-    request.settings.embedding_model_ids.append("other")
+    request.settings.regions.add().box.width = 0.5
     request.postprocessing.add().sharpen.amount = 1
 
     refusal = await refusal_of(client.draw(request))
 
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert refusal.metadata["fields"] == "settings.embedding_model_ids,postprocessing"
+    assert refusal.metadata["fields"] == "settings.regions,postprocessing"
 
 
 async def test_validation_tells_the_effective_settings(client: Client) -> None:

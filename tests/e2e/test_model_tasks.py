@@ -26,7 +26,7 @@ from deviceops.v1 import (
     processing_pb2,
     session_pb2,
 )
-from tests.domains.model.disk import sketch_demo, write_safetensors
+from tests.domains.model.disk import copy_demo, write_safetensors
 from tests.e2e.errors import read
 from tests.running import Client, RunningServer, start_server
 
@@ -43,7 +43,7 @@ INSPECTOR = "server.worker.child.inspector"
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model folder: good, damaged, and pickled ones, and one that takes long to read."""
     folder = tmp_path_factory.mktemp("models")
-    vae = sketch_demo(folder / "whole") / "vae" / "config.json"
+    vae = copy_demo(folder / "whole") / "vae" / "config.json"
     vae.write_text(json.dumps({**json.loads(vae.read_text()), "force_upcast": True}))
     write_safetensors(folder / "ink.safetensors", LORA)
     damaged = write_safetensors(folder / "damaged.safetensors", LORA)

@@ -36,12 +36,7 @@ ALGORITHMS = EnumMap(
     zero=types.SolverAlgorithm.MODEL,
 )
 
-REFINER_MODES = EnumMap(
-    types.RefinerMode,
-    generation_pb2.RefinerMode,
-    "REFINER_MODE_",
-    zero=types.RefinerMode.HANDOVER,
-)
+REFINER_MODES = EnumMap(types.RefinerMode, generation_pb2.RefinerMode, "REFINER_MODE_")
 
 
 def scheduler_from_proto(message: sampling_pb2.SchedulerSettings) -> types.SchedulerSettings:

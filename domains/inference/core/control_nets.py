@@ -19,7 +19,7 @@ from domains.inference.types import (
     GenerationSettings,
 )
 from domains.limits import LIMITS, default_of
-from domains.picture.core import KeptPicture, check_preprocessor
+from domains.picture.core import KeptPicture, check_image, check_preprocessor
 from domains.picture.types import Canvas, ControlPreprocessor, GreyOptions, InputImage
 
 _FIELD = "control_nets"
@@ -154,6 +154,12 @@ def _check_pictures(
         yield FieldViolation(
             f"{field}.images", Reason.FIELDS_CONFLICT, "Set image or images, not both."
         )
+    named = {"image": pictures.image, "mask": pictures.mask} | {
+        f"images[{index}]": image for index, image in enumerate(pictures.images)
+    }
+    for name, image in named.items():
+        if image is not None:
+            yield from check_image(image, f"{field}.{name}")
     if pictures.image is None and not pictures.images:
         yield FieldViolation(
             f"{field}.image",

@@ -25,6 +25,7 @@ from domains.inference.types import (
 )
 from domains.limits import LIMITS
 from domains.model.types import Model
+from domains.picture.core import check_image
 from domains.session.core.options import check_delivery, check_options
 
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
@@ -34,6 +35,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     """Every rule `request` breaks, by field; an empty list when it breaks none."""
     violations = list(check_options(request.options, "options"))
     violations += check_settings(request.settings, "settings")
+    violations += _pictures(request, "settings")
     violations += _masked(request, "settings.inpainting.mask")
     violations += check_control_nets(request, "settings")
     violations += check_delivery(request.delivery, "delivery")
@@ -132,6 +134,14 @@ def _variation(variation: SeedVariation | None, path: str) -> Iterator[FieldViol
         yield from found(
             checks.number(f"{path}.seed", variation.seed, limit, reason=Reason.SEED_INVALID)
         )
+
+
+def _pictures(request: GenerationRequest, path: str) -> Iterator[FieldViolation]:
+    """What names the pictures that a generation starts from."""
+    field = f"{path}.{'inpainting' if request.settings.inpainting else 'image_to_image'}"
+    for name, image in (("image", request.image), ("mask", request.mask)):
+        if image is not None:
+            yield from check_image(image, f"{field}.{name}")
 
 
 def _masked(request: GenerationRequest, field: str) -> Iterator[FieldViolation]:

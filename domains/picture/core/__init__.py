@@ -1,6 +1,6 @@
 """Input pictures for work: looked up, decoded out of harm's way, kept while they are needed."""
 
 from domains.picture.core.control_images import ControlImages, check_preprocessor
-from domains.picture.core.pictures import KeptPicture, Pictures
+from domains.picture.core.pictures import KeptPicture, Pictures, check_image
 
-__all__ = ["ControlImages", "KeptPicture", "Pictures", "check_preprocessor"]
+__all__ = ["ControlImages", "KeptPicture", "Pictures", "check_image", "check_preprocessor"]

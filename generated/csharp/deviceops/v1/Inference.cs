@@ -2153,7 +2153,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(66);
     private readonly pbc::RepeatedField<string> optionFields_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// What it reads of that field ("solver.order"). At most 16 elements.
+    /// What it reads of that field ("solver.order"). At most 16 elements. At most 64 characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2685,7 +2685,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> excludedFeatures_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Features that a request which uses this one cannot use. At most 32 elements. At most 128
+    /// Features that a request which uses this one cannot use. At most 8 elements. At most 64
     /// characters each.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

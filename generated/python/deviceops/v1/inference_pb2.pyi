@@ -313,7 +313,7 @@ class SchedulerCapability(_message.Message):
 
     @_builtins.property
     def option_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it reads of that field ("solver.order"). At most 16 elements."""
+        """What it reads of that field ("solver.order"). At most 16 elements. At most 64 characters each."""
 
     @_builtins.property
     def algorithms(self) -> _containers.RepeatedScalarFieldContainer[_sampling_pb2.SolverAlgorithm.ValueType]:
@@ -362,7 +362,7 @@ class FeatureAvailability(_message.Message):
     """Why not, when not."""
     @_builtins.property
     def excluded_features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Features that a request which uses this one cannot use. At most 32 elements. At most 128
+        """Features that a request which uses this one cannot use. At most 8 elements. At most 64
         characters each.
         """
 
