@@ -23,7 +23,7 @@ import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 
 from bench.model_files import write_single_file
-from domains.inference.backends import drawing
+from domains.inference.backends import through_vae
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.images import fpng_py
 from domains.inference.backends.loaded_model import LoadedModel
@@ -137,17 +137,17 @@ class Bench:
     def latents(self, **settings: Any) -> torch.Tensor:
         """The final latents of a picture."""
         seen: list[torch.Tensor] = []
-        decode = drawing.decode_pixels
+        decode = through_vae.decode_pixels
 
         def keep(vae: Any, latents: torch.Tensor, **how: Any) -> Any:
             seen.append(latents.clone())
             return decode(vae, latents, **how)
 
-        drawing.decode_pixels = keep
+        through_vae.decode_pixels = keep
         try:
             self.draw(**settings)
         finally:
-            drawing.decode_pixels = decode
+            through_vae.decode_pixels = decode
         return seen[0]
 
     def same_bits(self) -> dict[str, bool]:

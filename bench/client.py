@@ -88,7 +88,7 @@ async def draw(client: Client, work: Work, precision: str = "exact") -> Sample:
     labels = {
         "unet": _data_type(facts, common_pb2.MODEL_PART_DENOISER),
         "vae": _data_type(facts, common_pb2.MODEL_PART_VAE),
-        "channels_last": str(facts.channels_last),
+        "channels_last": str(common_pb2.MODEL_PART_DENOISER in facts.computed.channels_last),
         "pixels": pixel_hash(data),
     }
     return Sample(seconds, arrivals | engine, labels)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.work import MODEL_ID, MODEL_PATH, Work, pixel_hash
-from domains.values import ModelPlace
+from domains.values import ModelPart, ModelPlace
 from server.worker.child.environment import settle_environment
 
 Draw = Callable[[Work, str], dict[str, Any]]
@@ -81,7 +81,7 @@ def engine() -> Draw:
             "labels": {
                 "unet": report.data_types[0].data_type.value,
                 "vae": report.data_types[1].data_type.value,
-                "channels_last": str(report.channels_last),
+                "channels_last": str(ModelPart.DENOISER in report.computed.channels_last),
             },
             "pixels": pixel_hash(image.data),
         }
