@@ -191,7 +191,8 @@ from pathlib import Path
 from domains.errors import ResourceExhausted
 from domains.inference.backends.engine import Engine
 from domains.inference.jobs import GenerationJob
-from domains.inference.types import *
+from domains.inference.types import GenerationSettings, GuidanceSettings, PrecisionMode
+from domains.inference.types import Scheduler, SchedulerSettings
 from domains.values import ModelPlace
 from tests.fakes.jobs import Listener
 
