@@ -10,6 +10,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import stat
 import sys
 from pathlib import Path
@@ -65,6 +66,19 @@ def _make(folder: Path) -> None:
         with contextlib.suppress(FileExistsError):
             _make(folder.parent)
         folder.mkdir(mode=PRIVATE)
+
+
+def empty(folder: Path, names: re.Pattern[str]) -> None:
+    """Delete the files of those names in a folder; nothing through a link, and nothing else.
+
+    Raises:
+        OSError: There is nothing, or the disk refuses.
+    """
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        return
+    for path in folder.iterdir():
+        if names.match(path.name) and not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink(missing_ok=True)
 
 
 def make_private(folder: Path, status: os.stat_result) -> None:

@@ -89,6 +89,7 @@ _MATRICES = tuple(
     f"tests/domains/inference/backends/test_{name}.py"
     for name in (
         "control_nets",
+        "finite_schedules",
         "image_to_image",
         "inpainting",
         "lora_kinds",

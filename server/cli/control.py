@@ -49,6 +49,8 @@ def put_control_nets(
         raise UnusableOptions("--preprocess is about a picture: name it with --control")
     if len(hows) not in (0, 1, count):
         raise UnusableOptions("--preprocess comes once, or once for each --control")
+    if count:
+        del settings.control_nets[:]  # those of a picture that this one is to be like
     for index, text in enumerate(options.controls):
         net = settings.control_nets.add()
         net.CopyFrom(_parse_control(text, picture))

@@ -226,8 +226,9 @@ def _over(
     result.CopyFrom(like)
     if asked.seeds:
         result.ClearField("seed")
-    if asked.loras:
-        result.ClearField("loras")
+    for of_asked, _ in asked.ListFields():
+        if of_asked.is_repeated:  # or the lists would be joined
+            del getattr(result, of_asked.name)[:]
     if asked.scheduler.scheduler:
         result.ClearField("scheduler")  # options and spacings are another's
     result.MergeFrom(asked)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,12 +19,12 @@ from deviceops.v1 import (
 )
 from tests.domains.model.disk import DEMO
 from tests.e2e.errors import refusal_of
-from tests.running import Client, RunningServer, small_request, start_server
+from tests.running import Client, small_request
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server over a checkpoint, LoRAs, a VAE and a refiner for it, and a LoRA for SD 1.x."""
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, LoRAs, a VAE and a refiner for it, and a LoRA for SD 1.x."""
     root = tmp_path_factory.mktemp("models")
     for name in (DEMO.name, "emoji-refiner"):
         shutil.copytree(DEMO.parent / name, root / name)
@@ -49,15 +49,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
         root / "odd.safetensors",
         {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
     )
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--model-root", str(root), "--no-preload") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with running.client() as connected:
-        yield connected
+    return root
 
 
 def using(*loras: tuple[str, float]) -> inference_pb2.GenerateRequest:

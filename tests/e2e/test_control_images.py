@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,12 +22,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
     data = tmp_path_factory.mktemp("data")
     with start_server(data, "--no-preload") as server:
         yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with running.client() as connected:
-        yield connected
 
 
 def square(width: int = 264, height: int = 256) -> Image.Image:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,27 +12,19 @@ from safetensors.torch import save_file
 from deviceops.v1 import common_pb2, generation_pb2, inference_pb2, model_info_pb2
 from tests.domains.model.disk import DEMO
 from tests.e2e.errors import refusal_of
-from tests.running import Client, RunningServer, small_request, start_server
+from tests.running import Client, small_request
 
 WEIGHTED = generation_pb2.PROMPT_SYNTAX_WEIGHTED
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("models")
     shutil.copytree(DEMO, root / DEMO.name)
     shutil.copy(DEMO.parent / "emoji-embedding.safetensors", root)
     shutil.copy(DEMO.parent / "emoji-embedding.safetensors", root / "twin.safetensors")
     save_file({"emb_params": torch.zeros(2, 768)}, root / "older.safetensors")
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--model-root", str(root), "--no-preload") as server:
-        yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with running.client() as connected:
-        yield connected
+    return root
 
 
 async def test_weights_work_and_leave_nothing_behind(client: Client) -> None:

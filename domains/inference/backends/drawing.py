@@ -50,7 +50,6 @@ from domains.session.types import (
     ImageDecoded,
     Phase,
     PhaseStarted,
-    PreviewSettings,
     TextEncoded,
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
@@ -63,10 +62,9 @@ Source = CleanLatents | InpaintingSource
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
-    `origin` is where the model was. `may_tile` allows a picture to be decoded in tiles
-    where memory is short. `picture` is what it starts from, `mask` what of it is redrawn. `job`
-    is what all that comes from: a job that goes on after a pause begins where the one before
-    it stopped.
+    `settings` are those of `job` in the precision that `model` has; a job that goes on after a
+    pause begins where the one before it stopped. `origin` is where the model was. `may_tile`
+    allows a picture to be decoded in tiles where memory is short.
     """
 
     model: LoadedModel
@@ -74,12 +72,9 @@ class Drawing:
     settings: GenerationSettings
     context: JobContext
     clock: Clock
-    previews: PreviewSettings
     origin: ModelOrigin
     job: GenerationJob
     may_tile: bool = False
-    picture: PreparedPicture | None = None
-    mask: PreparedPicture | None = None
     _degradations: list[Degradation] = field(default_factory=list)
     _scene: MaskedPicture | None = None
     _keeper: PictureKeeper | None = None
@@ -87,7 +82,7 @@ class Drawing:
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
-        self._telling = StepTelling(self.context, self.previews, self.parts.vae)
+        self._telling = StepTelling(self.context, self.job.previews, self.parts.vae)
         self._through_vae = ThroughVae(
             self.parts.vae,
             Tiling(self.may_tile, self.settings.vae_tiling),
@@ -134,7 +129,8 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        source = None if self.picture is None else self._source(self.picture)
+        picture = self.job.picture
+        source = None if picture is None else self._source(picture)
         refining = self._refining()
         with self._denoisers_at_work() as at_work:
             for together in self._portions(refining):
@@ -209,7 +205,7 @@ class Drawing:
             pixels = read_pixels(picture)
             if self.settings.inpainting is None:
                 return self._through_vae.latents(to_image(pixels))
-            mask = None if self.mask is None else read_pixels(self.mask)
+            mask = None if self.job.mask is None else read_pixels(self.job.mask)
             self._scene = lay_out(self.settings.inpainting, pixels, mask)
             return encode_masked(
                 self._scene,
@@ -229,12 +225,11 @@ class Drawing:
     ) -> Begun:
         """A picture denoised as far as the model does."""
         loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)
-        seed = self.settings.seeds[index]
-        noise = noise_of(seed, self.settings.variation)
+        noise: Noise
 
         def draw() -> torch.Tensor:
             nonlocal noise
-            noise = noise_of(seed, self.settings.variation)
+            noise = noise_of(self.settings.seeds[index], self.settings.variation)
             return self._passes(index, noise, conditionings, source, loops)
 
         latents = self._finite(draw, loops)

@@ -127,12 +127,9 @@ class Engine:
                 settings,
                 context,
                 clock,
-                job.previews,
                 found.origin,
                 job,
                 may_tile,
-                job.picture,
-                job.mask,
             ).run()
 
         try:

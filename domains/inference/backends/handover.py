@@ -12,7 +12,13 @@ from typing import Any
 
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.inference.backends.schedulers import build_scheduler
-from domains.inference.types import GenerationSettings, Refiner, RefinerMode, resolved
+from domains.inference.types import (
+    GenerationSettings,
+    Refiner,
+    RefinerMode,
+    resolved,
+    steps_by_strength,
+)
 from domains.model.backends.bounds import Config
 
 _FIELD = "sdxl.refiner.switch_at"
@@ -85,7 +91,7 @@ def schedule(settings: GenerationSettings, model: Config, refiner: Config) -> Re
     asked = resolved(settings.refiner)
     steps = resolved(asked.steps)
     if asked.mode is RefinerMode.IMAGE_TO_IMAGE:
-        taken = min(int(steps * asked.strength), steps)
+        taken = steps_by_strength(steps, asked.strength)
         scheduler = build_scheduler(
             settings.scheduler, refiner, steps=steps, skipped=steps - taken
         )

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import stat
 import uuid
 from pathlib import Path
 
-from domains.private_folders import prepare
+from domains.private_folders import empty, prepare
 
 # Beside them what a crash may have left of writing one.
 _NAME = re.compile(r"[0-9a-f]{32}\.paused(\.\w{8}\.part)?\Z")
@@ -29,9 +28,7 @@ class PausedFolder:
     def sweep(self) -> None:
         try:
             prepare(self._folder)
-            for path in self._folder.iterdir():
-                if _NAME.match(path.name) and not stat.S_ISDIR(path.lstat().st_mode):
-                    path.unlink(missing_ok=True)
+            empty(self._folder, _NAME)
         except OSError as error:
             _log.warning("the folder of paused work could not be swept: %s", error)
 

@@ -9,16 +9,12 @@ import torch
 from domains.errors import Reason
 from domains.model.backends.lora.file import Finding
 from domains.model.backends.safetensors_header import TensorEntry
+from domains.model.backends.weights import TORCH_TYPES
 
+# Of the types that files have, those that changes and vectors come in.
 _TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64,
-    "I32": torch.int32,
+    name: TORCH_TYPES[name]
+    for name in ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "I64", "I32")
 }
 
 

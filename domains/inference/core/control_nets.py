@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from domains import checks
 from domains.errors import FeatureNotBuilt, FieldViolation, Reason
 from domains.inference.core.companions import Companions
+from domains.inference.core.plain_rules import found, plain
 from domains.inference.jobs import ControlPictures
 from domains.inference.ports import PicturePreparer
 from domains.inference.types import (
@@ -23,7 +24,6 @@ from domains.picture.core import KeptPicture, check_image, check_preprocessor
 from domains.picture.types import Canvas, ControlPreprocessor, GreyOptions, InputImage
 
 _FIELD = "control_nets"
-_NUMBERS = ("conditioning_scale", "start", "end")
 _ONE = int(default_of("GenerationSettings.image_count"))
 _GREY = ControlPreprocessor(GreyOptions())
 
@@ -43,7 +43,7 @@ def check_control_nets(request: GenerationRequest, path: str) -> Iterator[FieldV
     settings stand."""
     settings = request.settings
     limit = LIMITS[f"GenerationSettings.{_FIELD}"]
-    yield from _found(checks.elements(f"{path}.{_FIELD}", len(settings.control_nets), limit))
+    yield from found(checks.elements(f"{path}.{_FIELD}", len(settings.control_nets), limit))
     start = settings.inpainting
     if settings.control_nets and start is not None and start.crop_margin_pixels is not None:
         yield FieldViolation(
@@ -72,9 +72,9 @@ def check_unions(companions: Companions, path: str) -> None:
         FeatureNotBuilt: One does.
     """
     unions = [
-        f"{path}.{field} with {found.kind} {found.model_id}"
-        for field, found in companions.by_field.items()
-        if field.startswith(_FIELD) and found.kind.startswith("ControlNet union")
+        f"{path}.{field} with {net.kind} {net.model_id}"
+        for field, net in companions.by_field.items()
+        if field.startswith(_FIELD) and net.kind.startswith("ControlNet union")
     ]
     if unions:
         raise FeatureNotBuilt(unions)
@@ -97,9 +97,9 @@ async def prepare_controls(
     async def prepare(
         image: InputImage, field: str, net: ControlNetGuidance, how: ControlPreprocessor | None
     ) -> KeptPicture:
-        found = await pictures.prepare(image, field, canvas, net.fit, control=how)
-        kept.append(found)
-        return found
+        made = await pictures.prepare(image, field, canvas, net.fit, control=how)
+        kept.append(made)
+        return made
 
     nets, controls = [], []
     pairs = zip(settings.control_nets, request.controls, strict=True)
@@ -134,9 +134,7 @@ async def prepare_controls(
 
 
 def _check(net: ControlNetGuidance, field: str) -> Iterator[FieldViolation]:
-    for name in _NUMBERS:
-        limit = LIMITS[f"ControlNetGuidance.{name}"]
-        yield from _found(checks.number(f"{field}.{name}", getattr(net, name), limit))
+    yield from plain(net, "ControlNetGuidance", field)
     if net.end < net.start:
         yield FieldViolation(
             f"{field}.end", Reason.FIELDS_CONFLICT, "Must not be before start."
@@ -149,7 +147,7 @@ def _check_pictures(
     pictures: ControlInput, settings: GenerationSettings, field: str
 ) -> Iterator[FieldViolation]:
     limit = LIMITS["ControlNetGuidance.images"]
-    yield from _found(checks.elements(f"{field}.images", len(pictures.images), limit))
+    yield from found(checks.elements(f"{field}.images", len(pictures.images), limit))
     if pictures.image is not None and pictures.images:
         yield FieldViolation(
             f"{field}.images", Reason.FIELDS_CONFLICT, "Set image or images, not both."
@@ -173,8 +171,3 @@ def _check_pictures(
             Reason.FIELDS_CONFLICT,
             f"Must have one picture for each that is drawn: {count}.",
         )
-
-
-def _found(violation: FieldViolation | None) -> Iterator[FieldViolation]:
-    if violation is not None:
-        yield violation

@@ -11,7 +11,15 @@ from domains.limits import LIMITS
 
 # Why a number is refused, where it is not merely out of range; some have rules of their own.
 _REASONS = {"width": Reason.DIMENSIONS_INVALID, "height": Reason.DIMENSIONS_INVALID}
-_OF_THEIR_OWN = ("seed", "seeds", "loras", "embedding_model_ids", "control_nets", "sigmas")
+_OF_THEIR_OWN = (
+    "seed",
+    "seeds",
+    "loras",
+    "embedding_model_ids",
+    "control_nets",
+    "images",
+    "sigmas",
+)
 
 
 def found(violation: FieldViolation | None) -> list[FieldViolation]:

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.later_parts import own_steps
 from domains.inference.core.plain_rules import plain
 from domains.inference.core.sampling_rules import (
     check_guidance,
     check_scheduler,
     schedulers_for,
 )
-from domains.inference.types import GenerationSettings, RefinerMode, Scheduler
+from domains.inference.types import (
+    GenerationSettings,
+    RefinerMode,
+    Scheduler,
+    steps_by_strength,
+)
 from domains.model.types import Model
 
 
@@ -40,7 +46,7 @@ def check_refiner(settings: GenerationSettings, path: str) -> Iterator[FieldViol
     yield from broken
     if broken:
         return
-    steps = settings.steps if refiner.steps is None else refiner.steps
+    steps = own_steps(refiner, settings)
     if settings.scheduler.sigmas and steps != settings.steps:
         yield FieldViolation(
             f"{path}.steps",
@@ -55,7 +61,9 @@ def check_refiner(settings: GenerationSettings, path: str) -> Iterator[FieldViol
         )
     elif refiner.mode is RefinerMode.HANDOVER and refiner.switch_at == 1:
         why = "Leaves no step to the refiner; must be less than 1, or leave the refiner out."
-    elif refiner.mode is RefinerMode.IMAGE_TO_IMAGE and int(steps * refiner.strength) < 1:
+    elif refiner.mode is not RefinerMode.HANDOVER and not steps_by_strength(
+        steps, refiner.strength
+    ):
         why = (
             f"Leaves no step of {steps} to the refiner; must be at most 1 minus 1 divided by "
             f"the steps ({1 - 1 / max(steps, 1):.3g}), or its steps more."

@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from domains.inference.core.second_pass import resolved_pass
+from domains.inference.core.later_parts import own_steps, resolved_part
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
-    Refiner,
     RefinerMode,
     Scheduler,
     SecondPassUpscale,
     resolved,
+    steps_by_strength,
 )
 from domains.limits import default_of
 from domains.model.types import Model
@@ -69,25 +69,15 @@ def resolve(
         image_count=len(seeds),
         seed=None,
         seeds=seeds,
-        second_pass=resolved_pass(settings),
+        second_pass=resolved_part(settings.second_pass, settings),
         sdxl=settings.sdxl
-        and replace(settings.sdxl, refiner=_resolved_refiner(settings.refiner, settings)),
+        and replace(settings.sdxl, refiner=resolved_part(settings.refiner, settings)),
         loras=tuple(
             lora
             if lora.text_encoder_weight is not None
             else replace(lora, text_encoder_weight=lora.weight)
             for lora in settings.loras
         ),
-    )
-
-
-def _resolved_refiner(refiner: Refiner | None, settings: GenerationSettings) -> Refiner | None:
-    if refiner is None:
-        return None
-    return replace(
-        refiner,
-        steps=settings.steps if refiner.steps is None else refiner.steps,
-        guidance=settings.guidance if refiner.guidance is None else refiner.guidance,
     )
 
 
@@ -100,9 +90,9 @@ def steps_of(settings: GenerationSettings) -> tuple[int, int]:
     refiner, taken = settings.refiner, settings.steps_taken
     if refiner is None:
         return taken, 0
-    steps = settings.steps if refiner.steps is None else refiner.steps
+    steps = own_steps(refiner, settings)
     if refiner.mode is RefinerMode.IMAGE_TO_IMAGE:
-        return taken, min(int(steps * refiner.strength), steps)
+        return taken, steps_by_strength(steps, refiner.strength)
     done = round(settings.steps * refiner.switch_at) - settings.skipped_steps
     return max(done, 1), max(steps - round(steps * refiner.switch_at), 1)
 

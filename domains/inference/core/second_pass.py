@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec.structs import replace
-
 from domains.errors import FieldViolation, Reason
+from domains.inference.core.later_parts import own_steps
 from domains.inference.core.plain_rules import plain
 from domains.inference.core.sampling_rules import check_guidance
-from domains.inference.types import GenerationSettings, Scheduler, SecondPass
+from domains.inference.types import GenerationSettings, Scheduler, steps_by_strength
 from domains.limits import LIMITS
-
-
-def resolved_pass(settings: GenerationSettings) -> SecondPass | None:
-    """The second pass with nothing left open."""
-    asked = settings.second_pass
-    if asked is None:
-        return None
-    return replace(
-        asked,
-        steps=settings.steps if asked.steps is None else asked.steps,
-        guidance=settings.guidance if asked.guidance is None else asked.guidance,
-    )
 
 
 def check_second_pass(settings: GenerationSettings, path: str) -> Iterator[FieldViolation]:
@@ -35,7 +22,7 @@ def check_second_pass(settings: GenerationSettings, path: str) -> Iterator[Field
         *check_guidance(again.guidance, f"{path}.guidance"),
     ]
     yield from broken
-    steps = settings.steps if again.steps is None else again.steps
+    steps = own_steps(again, settings)
     if not broken:
         yield from leaves_a_step(again.strength, steps, path)
     if settings.scheduler.sigmas and steps != settings.steps:
@@ -75,7 +62,7 @@ def check_steps(
 
 def leaves_a_step(strength: float, steps: int, path: str) -> Iterator[FieldViolation]:
     """Refuse a strength of which no step of a schedule comes."""
-    if int(steps * strength) < 1 <= steps:
+    if steps_by_strength(steps, strength) < 1 <= steps:
         yield FieldViolation(
             f"{path}.strength",
             Reason.FIELD_OUT_OF_RANGE,

@@ -19,6 +19,8 @@ from domains.inference.types.passes import (
     SecondPass,
     SecondPassUpscale,
     SeedVariation,
+    Share,
+    steps_by_strength,
 )
 from domains.inference.types.sampling import (
     OPTIONS,
@@ -64,11 +66,11 @@ __all__ = [
     "SolverAlgorithm",
     "SolverOptions",
     "TimestepSpacing",
+    "steps_by_strength",
 ]
 
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
-Share = Annotated[float, Meta(ge=0, le=1)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
 
 
@@ -264,11 +266,11 @@ class GenerationSettings(Value, frozen=True):
 
     @property
     def steps_taken(self) -> int:
-        """Steps of the schedule that each picture goes through, as diffusers'
-        `get_timesteps` has it; 0 where the strength leaves none. A refiner is not counted."""
+        """Steps of the schedule that each picture goes through; 0 where the strength leaves
+        none. A refiner is not counted."""
         if self.start is None:
             return self.steps
-        return min(int(self.steps * self.start.strength), self.steps)
+        return steps_by_strength(self.steps, self.start.strength)
 
     @property
     def skipped_steps(self) -> int:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import Annotated
-
-from msgspec import Meta
 
 from domains.codec import Count, Value
+from domains.inference.types.passes import Share
 from domains.limits import default_of
 from domains.picture.types import PictureFile, ResizeFit
 
@@ -49,7 +47,7 @@ class Inpainting(Value, frozen=True):
     `image` and `mask` are which files; None until they were prepared.
     """
 
-    strength: Annotated[float, Meta(ge=0, le=1)] = default_of("Inpainting.strength")
+    strength: Share = default_of("Inpainting.strength")
     fill: InpaintingFill = InpaintingFill.ORIGINAL
     invert_mask: bool = False
     mask_blur_pixels: Count = int(default_of("Inpainting.mask_blur_pixels"))

@@ -15,6 +15,12 @@ from domains.session.types import Seed
 Share = Annotated[float, Meta(ge=0, le=1)]
 
 
+def steps_by_strength(steps: int, strength: float) -> int:
+    """Steps of a schedule that are done on a picture to start from, as diffusers'
+    `get_timesteps` has it; 0 where `strength` (0 to 1) leaves none."""
+    return min(int(steps * strength), steps)
+
+
 class SeedVariation(Value, frozen=True):
     """Noise between that of the picture's own seed (`strength` 0) and of another (1)."""
 

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import stat
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from domains.errors import Reason, Unavailable
 from domains.picture.jobs import PictureReport
 from domains.picture.types import PreparedPicture, bytes_of
 from domains.picture_files import NoPicture, measure
-from domains.private_folders import prepare
+from domains.private_folders import empty, prepare
 from domains.regular_files import open_regular
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
@@ -39,9 +38,7 @@ class PictureFolder:
     def sweep(self) -> None:
         try:
             prepare(self._folder)
-            for path in self._folder.iterdir():
-                if _NAME.match(path.name) and not stat.S_ISDIR(path.lstat().st_mode):
-                    path.unlink(missing_ok=True)
+            empty(self._folder, _NAME)
         except OSError as error:
             _log.warning("the folder of input pictures could not be swept: %s", error)
 

@@ -13,7 +13,6 @@ import hashlib
 import logging
 import os
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +20,7 @@ from uuid import uuid4
 
 from domains.errors import Reason, Unavailable
 from domains.picture_files import NoPicture, measure
-from domains.private_folders import prepare
+from domains.private_folders import empty, prepare
 from domains.regular_files import open_regular
 from domains.session.jobs import SpooledImage
 from domains.session.types import ImageResult
@@ -57,7 +56,7 @@ class Spool:
             prepare(self._folder / _ACCEPTED)
             for folder in self._folder.iterdir():
                 if folder.name == _ACCEPTED or _OF_A_WORKER.match(folder.name):
-                    _empty(folder)
+                    empty(folder, _PICTURE)
         except OSError as error:
             _log.warning("the spool folder could not be swept: %s", error)
 
@@ -72,7 +71,7 @@ class Spool:
         path = self._folder / f"worker-{device_id.replace(':', '-')}"
         try:
             prepare(path)
-            _empty(path)
+            empty(path, _PICTURE)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -153,12 +152,3 @@ def _unusable() -> Unavailable:
         reason=Reason.STORAGE_UNAVAILABLE,
         retry_after=1.0,
     )
-
-
-def _empty(folder: Path) -> None:
-    """Delete the pictures in a folder; nothing through a link, and nothing else."""
-    if not stat.S_ISDIR(folder.lstat().st_mode):
-        return
-    for path in folder.iterdir():
-        if _PICTURE.match(path.name) and not stat.S_ISDIR(path.lstat().st_mode):
-            path.unlink(missing_ok=True)

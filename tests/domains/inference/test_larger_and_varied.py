@@ -11,8 +11,8 @@ from deviceops.v1 import generation_pb2, inference_pb2
 from domains.errors import FeatureNotBuilt, Reason
 from domains.inference import convert
 from domains.inference.core.capabilities import UNBUILT
+from domains.inference.core.later_parts import resolved_part
 from domains.inference.core.resolution import effort_of
-from domains.inference.core.second_pass import resolved_pass
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import (
     GenerationSettings,
@@ -176,7 +176,7 @@ def effort(second: SecondPass | None, **settings: Any) -> dict[Phase, float]:
         asked = replace(asked, second_pass=None)
     resolved = replace(
         asked,
-        second_pass=resolved_pass(asked),
+        second_pass=resolved_part(asked.second_pass, asked),
         scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
     )
     return dict(effort_of(resolved).amounts)

@@ -8,17 +8,14 @@ import hashlib
 import os
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import ArtifactStore
 from domains.clients import Caller, Role, calling
-from domains.clock import Clock
 from domains.errors import (
     DeadlineExceeded,
     DomainError,
@@ -37,9 +34,8 @@ from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.sessions import Sessions
 from domains.session.types import ImageResult, SessionKind, WorkOptions
 from domains.values import ImageFileFormat
-from server.errors import describe_failure
 from tests.domains.picture.drawn import painting, saved
-from tests.domains.sessions import changes_of
+from tests.domains.picture.stand import stand_at
 from tests.fakes.jobs import Listener
 
 ANNA, OTTO = Caller("anna", Role.RUN), Caller("otto", Role.RUN)
@@ -108,25 +104,9 @@ class Bench:
 
 @pytest.fixture
 async def bench(tmp_path: Path) -> Bench:
-    clock = Clock()
-    sessions = Sessions(
-        describe=describe_failure,
-        queue_length=8,
-        retention=timedelta(seconds=60),
-        kept=100,
-        clock=clock,
-        changes=changes_of(clock),
-    )
-    artifacts = ArtifactStore(
-        ArtifactFolder(tmp_path / "artifacts"),
-        quota_bytes=1 << 30,
-        retention=timedelta(hours=1),
-        now=clock.wall,
-    )
-    folder, inspectors = tmp_path / "pictures", InspectorsHere()
-    pictures = Pictures(artifacts, sessions, inspectors, PictureFolder(folder))
-    await pictures.start()
-    return Bench(pictures, inspectors, artifacts, sessions, folder)
+    inspectors = InspectorsHere()
+    stand = await stand_at(tmp_path, inspectors)
+    return Bench(stand.pictures, inspectors, stand.artifacts, stand.sessions, stand.folder)
 
 
 def expected() -> bytes:

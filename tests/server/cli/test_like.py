@@ -100,6 +100,30 @@ def test_options_stand_in_place_of_what_the_picture_says(
     assert [lora.model_id for lora in settings.loras] == ["other"]
 
 
+def test_lists_stand_in_place_of_the_pictures_own(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    """They are not joined: the same embedding twice would be refused."""
+    scripted.on_generate = lambda request, context: whole(png())
+    stated = {
+        **STATED,
+        "embedding_model_ids": ["far", "near"],
+        "control_nets": [{"model_id": "canny", "conditioning_scale": 0.5}],
+    }
+    source = picture(tmp_path, text("deviceops", json.dumps(stated)))
+    (tmp_path / "edges.png").write_bytes(png())
+    done = against(
+        *("generate", "--like", source, "--embedding", "far", "--lora", "pixel-art:1"),
+        *("--control", f"depth:{tmp_path / 'edges.png'}", "-o", tmp_path / "out"),
+    )
+
+    assert done.exit_code == 0, done.output
+    (request,) = scripted.of_type(inference_pb2.GenerateRequest)
+    assert list(request.settings.embedding_model_ids) == ["far"]
+    assert [lora.model_id for lora in request.settings.loras] == ["pixel-art"]
+    assert [net.model_id for net in request.settings.control_nets] == ["depth"]
+
+
 def test_seeds_replace_the_pictures_one(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:

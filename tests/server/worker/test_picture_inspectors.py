@@ -5,26 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from datetime import timedelta
 from pathlib import Path
 
 import psutil
 import pytest
 
-from domains.artifact.backends.folder import ArtifactFolder
-from domains.artifact.core import ArtifactStore
 from domains.clients import Caller, Role, calling
-from domains.clock import Clock
 from domains.errors import Reason
-from domains.picture.backends.picture_folder import PictureFolder
 from domains.picture.core import KeptPicture, Pictures
 from domains.picture.errors import InvalidPicture
 from domains.picture.types import Canvas, InputImage, ResizeFit
-from domains.session.core.sessions import Sessions
-from server.errors import describe_failure
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from tests.domains.picture.drawn import painting, saved
-from tests.domains.sessions import changes_of
+from tests.domains.picture.stand import stand_at
 
 FIELD = "settings.image_to_image.image"
 GOOD = saved(painting())
@@ -33,25 +26,7 @@ GOOD = saved(painting())
 @pytest.fixture
 async def pictures(tmp_path: Path) -> Pictures:
     """As the server has them, with inspectors that are processes."""
-    clock = Clock()
-    sessions = Sessions(
-        describe=describe_failure,
-        queue_length=8,
-        retention=timedelta(seconds=60),
-        kept=100,
-        clock=clock,
-        changes=changes_of(clock),
-    )
-    artifacts = ArtifactStore(
-        ArtifactFolder(tmp_path / "artifacts"),
-        quota_bytes=1 << 30,
-        retention=timedelta(hours=1),
-        now=clock.wall,
-    )
-    inspectors = Inspectors(InspectorOptions())
-    found = Pictures(artifacts, sessions, inspectors, PictureFolder(tmp_path / "pictures"))
-    await found.start()
-    return found
+    return (await stand_at(tmp_path, Inspectors(InspectorOptions()))).pictures
 
 
 async def prepare(pictures: Pictures, data: bytes, client: str = "anna") -> KeptPicture:
