@@ -274,10 +274,13 @@ class Generations:
         for each in used:
             self._models.record_use(each.model_id)
         turn = turns.next(job, len(session.images))
-        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        try:
+            found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        except WorkPaused:  # before the worker had the job
+            raise WorkPaused(turns.kept_steps) from None
         if isinstance(found, PausedGeneration):
             turns.note(found)
-            raise WorkPaused
+            raise WorkPaused(turns.kept_steps)
         report = turns.whole(found)
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
