@@ -82,6 +82,7 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_placement.py",  # three workers draw on one processor
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again
+    "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",
 )
 # What is marked in these files is a part of a grid.
@@ -93,9 +94,12 @@ _MATRICES = tuple(
         "image_to_image",
         "inpainting",
         "lora_kinds",
+        "noise_source",
+        "oracle",
         "pausing",
         "refiner",
         "sampling",
+        "schedulers",
         "second_pass",
         "sequences",
     )
