@@ -55,7 +55,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what is not of the tier; files that take long come first."""
     tiers.select(config, items)
-    items.sort(key=lambda item: order.rank(item.path.relative_to(config.rootpath).as_posix()))
+    items.sort(key=lambda item: order.place(item.path.relative_to(config.rootpath).as_posix()))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

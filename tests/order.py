@@ -6,21 +6,22 @@ It goes with xdist's `--no-loadscope-reorder`, which keeps this order, file by f
 
 from __future__ import annotations
 
-# Files that start servers and workers, then what computes; the many short files come last.
+# Of each group in the order of the files' names, so that those of a folder which wait for
+# processes run beside those of another which compute.
 _LONG = (
-    "tests/attack/",
-    "tests/e2e/",
-    "tests/bench/",
-    "tests/demo/",
-    "tests/server/worker/",
-    "tests/domains/inference/backends/",
-    "tests/tools/",
-    "tests/contract/",
-    "tests/domains/model/backends/",
-    "tests/domains/memory/",
+    ("tests/attack/", "tests/e2e/"),
+    (
+        "tests/bench/",
+        "tests/demo/",
+        "tests/domains/inference/backends/",
+        "tests/server/worker/",
+        "tests/tools/",
+    ),
+    ("tests/contract/", "tests/domains/memory/", "tests/domains/model/backends/"),
 )
 
 
-def rank(path: str) -> int:
-    """Where a file stands in the order, by its path from the root, with `/`; 0 is first."""
-    return next((at for at, folder in enumerate(_LONG) if path.startswith(folder)), len(_LONG))
+def place(path: str) -> tuple[int, str]:
+    """Where a file stands in the order, by its path from the root, with `/`; it sorts."""
+    found = (at for at, folders in enumerate(_LONG) if path.startswith(folders))
+    return next(found, len(_LONG)), path.rpartition("/")[2]

@@ -174,6 +174,7 @@ async def test_a_restart_lets_what_runs_end_first(client: Client) -> None:
     assert not alive(before.worker.process_id)
 
 
+@pytest.mark.demonstration
 async def test_a_forced_restart_fails_what_runs(client: Client) -> None:
     call = await drawing(client, steps=150)
 
