@@ -96,7 +96,7 @@ def counted() -> dict[str, float]:
     try:
         with torch.device("meta"), torch.no_grad():
             for name, config in (("step, attending", SD1), ("step, plain", SDXL)):
-                unet = UNet2DConditionModel(**_known(UNet2DConditionModel, config))
+                unet = UNet2DConditionModel(**known(UNet2DConditionModel, config))
                 sample = torch.empty(2, 4, 64, 64)
                 states = torch.empty(2, 77, unet.config["cross_attention_dim"])
                 added = {"text_embeds": torch.empty(2, 1280), "time_ids": torch.empty(2, 6)}
@@ -104,7 +104,7 @@ def counted() -> dict[str, float]:
                     unet(sample, torch.tensor(1.0), states, added_cond_kwargs=added)
                 channels = unet.config["block_out_channels"][0]
                 found[name] = alive.most / (channels * sample[:, 0].numel() * FULL)
-            vae = AutoencoderKL(**_known(AutoencoderKL, VAE))
+            vae = AutoencoderKL(**known(AutoencoderKL, VAE))
             first, second, *_ = vae.config["block_out_channels"]
             with _Alive(vae) as alive:
                 vae.decode(torch.empty(1, 4, 64, 64))
@@ -117,7 +117,8 @@ def counted() -> dict[str, float]:
     return found
 
 
-def _known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a configuration a class of networks takes."""
     names = kind.__init__.__wrapped__.__code__.co_varnames
     return {name: value for name, value in config.items() if name in names}
 

@@ -15,6 +15,7 @@ from domains.inference.backends.decoding import check_latents, finite, non_finit
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
+from domains.inference.backends.file_making import FileMaking
 from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.latents import Noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
@@ -75,6 +76,7 @@ class Drawing:
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
         self._telling = StepTelling(self.context, self.job.previews, self.parts.vae)
+        self._files = FileMaking(self.context, self._note, self.clock)
         self._through_vae = ThroughVae(
             self.parts.vae,
             Tiling(self.may_tile, self.settings.vae_tiling),
@@ -125,7 +127,7 @@ class Drawing:
         if self.job.picture is not None:
             self._read(self.job.picture)
         refining = self._refining()
-        with self._denoisers_at_work() as at_work:
+        with self._files, self._denoisers_at_work() as at_work:
             for together in self._portions(refining):
                 begun = [self._drawn(index, conditionings) for index in together]
                 if refining is not None:
@@ -230,11 +232,8 @@ class Drawing:
         pixels = self._sources.finished(pixels)
         self.context.emit(ImageDecoded(index))
         self._begin(Phase.ENCODING_IMAGE, index)
-        with self.clock.time("encode_image"):
-            output = ImageOutput(self.settings, self._ways.picture_types())
-            encoded, degradations = output.encode(index, seed, pixels)
-        self._note(degradations)
-        self.context.emit(encoded)
+        output = ImageOutput(self.settings, self._ways.picture_types())
+        self._files.start(partial(output.encode, index, seed, pixels))
         if self._keeper is not None:
             self._keeper.finish()
 
