@@ -217,8 +217,8 @@ class Drawing:
 
         def draw() -> torch.Tensor:
             nonlocal noise
-            noise = noise_of(self.settings.seeds[index], self.settings.variation)
-            return self._passes(index, noise, conditionings, loops)
+            latents, noise = self._passes(index, conditionings, loops)
+            return latents
 
         latents = self._finite(draw, loops)
         return Begun(index, latents, noise, loops)
@@ -263,15 +263,12 @@ class Drawing:
         return latents
 
     def _passes(
-        self,
-        index: int,
-        noise: Noise,
-        conditionings: Sequence[Conditioning],
-        loops: PictureLoops,
-    ) -> torch.Tensor:
-        """The latents that the last pass comes to, or the first that are not finite; `noise` is
-        that of the first."""
+        self, index: int, conditionings: Sequence[Conditioning], loops: PictureLoops
+    ) -> tuple[torch.Tensor, Noise]:
+        """The latents that the last pass comes to, or the first that are not finite, and the
+        noise of that pass."""
         kept = loops.kept_steps  # told once, with the first pass
+        noise = noise_of(self.settings.seeds[index], self.settings.variation)
         first, *others = zip(self.settings.passes, conditionings, strict=True)
         self._begin(Phase.DENOISING, index, kept)
         with self.clock.time("denoise"):
@@ -283,7 +280,7 @@ class Drawing:
                 with self.clock.time("denoise"):
                     noise = noise_of(self.settings.seeds[index], settings.variation)
                     latents = self._denoise(index, noise, settings, conditioning, larger, loops)
-        return latents
+        return latents, noise
 
     def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
         self.context.check_stop()
