@@ -101,6 +101,7 @@ _MATRICES = tuple(
         "refiner",
         "sampling",
         "schedulers",
+        "sd2",
         "second_pass",
         "sequences",
     )
