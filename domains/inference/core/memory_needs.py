@@ -52,9 +52,30 @@ def phase_bytes(
     if unet is not None and unet.widths:
         latents = (width // _PIXELS_PER_LATENT) * (height // _PIXELS_PER_LATENT)
         batch = 2 if settings.guidance.guided else 1
-        factor = STEP_ATTENDING if unet.attends_at_full_size else STEP_PLAIN
-        needs[Phase.DENOISING] = factor * unet.widths[0] * latents * batch * number
+        needs[Phase.DENOISING] = step_bytes(
+            unet.widths[0],
+            latents,
+            attends_at_full_size=unet.attends_at_full_size,
+            rows=batch,
+            number=number,
+        )
     return needs
+
+
+def step_bytes(
+    width: int, latents: int, *, attends_at_full_size: bool, rows: int, number: int
+) -> int:
+    """What a call of the UNet takes beside the weights.
+
+    Args:
+        width: Its first channels.
+        latents: Of the picture: rows times columns.
+        attends_at_full_size: Whether its first block attends.
+        rows: Of the batch.
+        number: Bytes of one number.
+    """
+    factor = STEP_ATTENDING if attends_at_full_size else STEP_PLAIN
+    return factor * width * latents * rows * number
 
 
 def _part(components: Sequence[Component], name: str) -> Component | None:
