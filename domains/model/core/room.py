@@ -6,8 +6,10 @@ from collections.abc import Iterable
 
 # Left for one tensor on its way and for everything else that runs on the machine.
 SPARE_BYTES = 512 << 20
-# A VAE's last block works at full size with three copies of its input at once.
-_COPIES = 3
+# A VAE's last block works at full size with three copies of its input at once, and its
+# convolutions lay out two more for themselves: 4.9 to 5.4 were measured on CUDA, 4.7 on a
+# processor (bench/results/cuda-estimates.md).
+_COPIES = 5
 
 
 def picture_bytes(channels: int, width: int, height: int, number_bytes: int) -> int:
