@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from domains.inference.backends.room import fits_beside, missing_beside
-from domains.inference.core.memory_needs import step_bytes
 from domains.inference.backends.sharing_rules import MOST_TOGETHER
 from domains.model.backends.bounds import Config
+from domains.model.core.room import step_bytes
 
 # Passes that have to go well before twice as many pictures are tried again.
 _UNTIL_GROWN = 32

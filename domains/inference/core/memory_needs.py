@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from domains.inference.types import GenerationSettings, Toggle
-from domains.model.core.room import picture_bytes
+from domains.model.core.room import picture_bytes, step_bytes
 from domains.model.types import Component, Model
 from domains.session.types import Phase
 
 FULL, HALF = 4, 2
 """Bytes of a number."""
-# Times the UNet's first channels at full size: its feed-forward networks, where the first block
-# attends, and its skipped connections, where it does not.
-STEP_ATTENDING, STEP_PLAIN = 26, 16
 # Times the VAE's first channels at the picture's size.
 ENCODE = 5
 _PIXELS_PER_LATENT = 8
@@ -60,22 +57,6 @@ def phase_bytes(
             number=number,
         )
     return needs
-
-
-def step_bytes(
-    width: int, latents: int, *, attends_at_full_size: bool, rows: int, number: int
-) -> int:
-    """What a call of the UNet takes beside the weights.
-
-    Args:
-        width: Its first channels.
-        latents: Of the picture: rows times columns.
-        attends_at_full_size: Whether its first block attends.
-        rows: Of the batch.
-        number: Bytes of one number.
-    """
-    factor = STEP_ATTENDING if attends_at_full_size else STEP_PLAIN
-    return factor * width * latents * rows * number
 
 
 def _part(components: Sequence[Component], name: str) -> Component | None:

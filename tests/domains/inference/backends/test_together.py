@@ -23,8 +23,8 @@ from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.pass_size import PassSize
 from domains.inference.backends.precision import apply
-from domains.inference.backends.together import Outcome, Together
 from domains.inference.backends.sharing_rules import MOST_TOGETHER, in_groups
+from domains.inference.backends.together import Outcome, Together
 from domains.inference.jobs import Companion, GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
     GuidanceSettings,
@@ -136,14 +136,34 @@ def some_job(tiny: GenerationJob, chance: random.Random) -> GenerationJob:
     )
 
 
-@pytest.mark.parametrize("seed", range(3))
 def test_pictures_come_out_as_alone_whoever_is_beside_them(
+    tiny_engine: Engine, tiny: GenerationJob
+) -> None:
+    """Of several sizes, samplers, steps and texts."""
+    chance = random.Random(0)
+    assert_all_alike(tiny_engine, [some_job(tiny, chance) for _ in range(4)])
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("seed", range(1, 5))
+def test_pictures_come_out_as_alone_in_a_crowd(
     tiny_engine: Engine, tiny: GenerationJob, seed: int
 ) -> None:
-    """More of them than go side by side, of several sizes, samplers, steps and texts."""
+    """More of them than go side by side."""
     chance = random.Random(seed)
-    jobs = [some_job(tiny, chance) for _ in range(MOST_TOGETHER + 2)]
+    jobs = [some_job(tiny, chance) for _ in range(MOST_TOGETHER + 4)]
     assert_all_alike(tiny_engine, jobs)
+
+
+@pytest.mark.demonstration
+def test_a_trained_model_keeps_the_tolerance(engine: Engine, work: GenerationJob) -> None:
+    jobs = [
+        changed(work, seeds=(3,), scheduler=SchedulerSettings(Scheduler.DPM_SOLVER_MULTISTEP)),
+        changed(work, seeds=(4,), steps=6),
+        changed(work, seeds=(5,), prompt="a cat", guidance=GuidanceSettings(1.0)),
+        work,
+    ]
+    assert_all_alike(engine, jobs)
 
 
 def test_passes_are_shared_and_it_is_told(
