@@ -243,19 +243,25 @@ class GenerationSettings(Value, frozen=True):
     @property
     def passes(self) -> tuple[GenerationSettings, ...]:
         """What each picture of resolved settings goes through, a generation each: the second is
-        image-to-image of what the first has drawn."""
+        image-to-image of what the first has drawn, or inpainting where that was it. A refiner
+        follows the last."""
         again = self.second_pass
         if again is None:
             return (self,)
-        first = replace(self, second_pass=None)
+        last = replace(self, second_pass=None)
+        first = last
+        if self.refiner is not None:
+            first = replace(last, sdxl=self.sdxl and replace(self.sdxl, refiner=None))
         width, height = (again.enlarged(edge) for edge in self.size)
+        masked = self.inpainting
         second = replace(
-            first,
+            last,
             width=width,
             height=height,
             steps=resolved(again.steps),
             guidance=resolved(again.guidance),
-            image_to_image=ImageToImage(again.strength),
+            image_to_image=None if masked else ImageToImage(again.strength),
+            inpainting=None if masked is None else masked.again(again.strength),
         )
         return first, second
 

@@ -203,7 +203,7 @@ def test_a_vae_that_overflows_is_computed_in_float32_everywhere() -> None:
 
     assert full[Phase.DECODING] == 2 * half[Phase.DECODING]
     assert full[Phase.DENOISING] == half[Phase.DENOISING]
-    card = Device("cuda:0", DeviceKind.CUDA, "card", "", "cuda:0", ByteFigure.unknown(""))
+    card = Device("cuda:0", DeviceKind.CUDA, "card", "", "cuda:0", ByteFigure.unknown("a fake"))
     assert weights_by_header(SHAPED, card, ()).value == 112_000 * 2
     assert weights_by_header(wide, card, ()).value == 112_000 * 2 + 10_000 * 2
 
