@@ -32,8 +32,6 @@ from domains.inference.core.memory_needs import (
     ENCODE,
     FULL,
     HALF,
-    STEP_ATTENDING,
-    STEP_PLAIN,
     phase_bytes,
 )
 from domains.inference.jobs import GenerationJob
@@ -46,6 +44,7 @@ from domains.inference.types import (
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.planned import components
 from domains.model.backends.plans import plan_model
+from domains.model.core.room import STEP_ATTENDING, STEP_PLAIN
 from domains.model.types import Model, ModelFormat, ModelType
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace

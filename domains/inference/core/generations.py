@@ -223,7 +223,7 @@ class Generations:
         violations = [*check_result_size(settings, "settings")]
         if violations:
             raise InvalidGeneration.of(*violations)
-        controls = await prepare_controls(self._pictures, request, settings, settings.size)
+        controls = await prepare_controls(self._pictures, request, settings)
         job = GenerationJob(
             controls.settings,
             model.place,

@@ -12,7 +12,7 @@ from msgspec import structs
 from domains.device.types import Device, DeviceKind, LoadedComponent
 from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.inference import convert
-from domains.inference.core.memory_needs import ENCODE, STEP_PLAIN, phase_bytes
+from domains.inference.core.memory_needs import ENCODE, phase_bytes
 from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
@@ -23,6 +23,7 @@ from domains.inference.types import (
 )
 from domains.memory.types import HeldComponent
 from domains.model.core.estimates import weights_by_header
+from domains.model.core.room import STEP_PLAIN
 from domains.model.types import Component
 from domains.session.types import Phase
 from domains.values import ByteFigure, DegradationKind, FigureQuality
@@ -202,7 +203,7 @@ def test_a_vae_that_overflows_is_computed_in_float32_everywhere() -> None:
 
     assert full[Phase.DECODING] == 2 * half[Phase.DECODING]
     assert full[Phase.DENOISING] == half[Phase.DENOISING]
-    card = Device("cuda:0", DeviceKind.CUDA, "card", "", "cuda:0", ByteFigure.unknown(""))
+    card = Device("cuda:0", DeviceKind.CUDA, "card", "", "cuda:0", ByteFigure.unknown("a fake"))
     assert weights_by_header(SHAPED, card, ()).value == 112_000 * 2
     assert weights_by_header(wide, card, ()).value == 112_000 * 2 + 10_000 * 2
 
