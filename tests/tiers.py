@@ -67,6 +67,7 @@ _NOT_QUICK = (
     "tests/server/worker/test_engine_worker.py",
     "tests/server/worker/test_frames.py",
     "tests/server/worker/test_loop.py",
+    "tests/server/worker/test_phases.py",
     "tests/server/worker/test_pool",
     "tests/server/worker/test_resumption.py",
 )
