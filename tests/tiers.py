@@ -67,6 +67,7 @@ _NOT_QUICK = (
     "tests/server/worker/test_engine_worker.py",
     "tests/server/worker/test_frames.py",
     "tests/server/worker/test_loop.py",
+    "tests/server/worker/test_phases.py",
     "tests/server/worker/test_pool",
     "tests/server/worker/test_resumption.py",
 )
@@ -76,12 +77,14 @@ _DEMONSTRATIONS = (
     "tests/bench/",
     "tests/demo/",
     "tests/domains/inference/backends/test_stops.py",
+    "tests/e2e/test_bringing_models.py",  # a model is fetched, changed and drawn with
     "tests/e2e/test_csharp.py",  # compiles for a minute
     "tests/e2e/test_larger_and_varied.py",
     "tests/e2e/test_pausing.py",  # a worker is killed and comes back
     "tests/e2e/test_placement.py",  # three workers draw on one processor
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again
+    "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",
 )
 # What is marked in these files is a part of a grid.
@@ -93,9 +96,13 @@ _MATRICES = tuple(
         "image_to_image",
         "inpainting",
         "lora_kinds",
+        "noise_source",
+        "oracle",
         "pausing",
         "refiner",
         "sampling",
+        "schedulers",
+        "sd2",
         "second_pass",
         "sequences",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -13,6 +12,7 @@ from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.denoiser_use import DenoiserUse
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
 from domains.inference.backends.file_making import FileMaking
@@ -20,12 +20,11 @@ from domains.inference.backends.image_output import ImageOutput
 from domains.inference.backends.latents import Noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
-from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
+from domains.inference.backends.lora_layers import on_text_encoders
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.refining import Begun, Refining
 from domains.inference.backends.schedulers import build_scheduler, step_options
-from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.sources import Source, Sources
 from domains.inference.backends.speed import settle_numerics
@@ -33,7 +32,7 @@ from domains.inference.backends.telling import StepTelling
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
-from domains.inference.backends.widening import can_widen, in_float32
+from domains.inference.backends.widening import can_widen
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
     GenerationSettings,
@@ -57,8 +56,9 @@ class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `settings` are those of `job` in the precision that `model` has; a job that goes on after a
-    pause begins where the one before it stopped. `origin` is where the model was. `may_tile`
-    allows a picture to be decoded in tiles where memory is short.
+    pause begins where the one before it stopped. `origin` is where the model was, `use`
+    how its denoiser is used. `may_tile` allows a picture to be decoded in tiles where memory is
+    short.
     """
 
     model: LoadedModel
@@ -68,14 +68,16 @@ class Drawing:
     clock: Clock
     origin: ModelOrigin
     job: GenerationJob
+    use: DenoiserUse
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
     _keeper: PictureKeeper | None = None
-    _loras_at_work: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
-        self._telling = StepTelling(self.context, self.job.previews, self.parts.vae)
+        self._telling = StepTelling(
+            self.context, self.job.previews, self.parts.vae, self.clock.now
+        )
         self._files = FileMaking(self.context, self._note, self.clock)
         self._through_vae = ThroughVae(
             self.parts.vae,
@@ -127,7 +129,7 @@ class Drawing:
         if self.job.picture is not None:
             self._read(self.job.picture)
         refining = self._refining()
-        with self._files, self._denoisers_at_work() as at_work:
+        with self._files, self.use.at_work() as at_work:
             for together in self._portions(refining):
                 begun = [self._drawn(index, conditionings) for index in together]
                 if refining is not None:
@@ -144,16 +146,6 @@ class Drawing:
             computed=self._ways.computed(self._degradations),
             degradations=tuple(self._degradations),
         )
-
-    def _denoisers_at_work(self) -> ExitStack:
-        """With it the denoisers work as the settings say."""
-        controls = [net.network.module for net in self.parts.control_nets]
-        with ExitStack() as at_work:
-            unets = [self.model.networks["unet"], *controls]
-            at_work.enter_context(seamless_convolutions(unets, self.parts.vae.edges))
-            at_work.enter_context(self._loras_at_work)
-            self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
-            return at_work.pop_all()
 
     def _refining(self) -> Refining | None:
         part = self.parts.refiner
@@ -249,16 +241,10 @@ class Drawing:
         name = data_type_of(model.unet_numerics.data_type).value
         detail = f"Denoised in float32, as {name} overflowed."
         self._note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
-        loras = partial(on_denoiser, model, self.parts.loras)
-        self._loras_at_work.close()  # they are in the lower type
-        try:
-            with in_float32(model) as roomy:
-                if not roomy:
-                    raise non_finite()
-                with loras():
-                    latents = draw()
-        finally:
-            self._loras_at_work.enter_context(loras())
+        with self.use.in_float32() as roomy:
+            if not roomy:
+                raise non_finite()
+            latents = draw()
         check_latents(latents)
         return latents
 
@@ -324,7 +310,7 @@ class Drawing:
             self._telling.tell(index, settings, over_all, scheduler)
 
         return denoise(
-            self._ways.denoiser(tuple(start.latents.shape)),
+            self.use.denoiser(self._ways, tuple(start.latents.shape)),
             scheduler,
             start,
             conditioning.to(model.unet_numerics.data_type),

@@ -320,7 +320,8 @@ class Computation(Value, frozen=True):
     `channels_last`, `compiled` and `recorded` are parts whose tensors were laid out, which ran,
     or whose calls were replayed, so.
     `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
-    if it did for one picture.
+    if it did for one picture. `most_together` are the pictures that shared one pass through the
+    denoiser, at most; 0 or 1: each had its own.
     """
 
     channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
@@ -329,6 +330,7 @@ class Computation(Value, frozen=True):
     attention_kernels: Annotated[tuple[AttentionKernel, ...], FEW] = ()
     attention_sliced: bool = False
     vae_tiled: bool = False
+    most_together: Count = 0
 
     def __or__(self, other: Computation) -> Computation:
         """Every way of both, of two turns of one generation."""
@@ -339,6 +341,7 @@ class Computation(Value, frozen=True):
             _each_once(self.attention_kernels, other.attention_kernels),
             self.attention_sliced or other.attention_sliced,
             self.vae_tiled or other.vae_tiled,
+            max(self.most_together, other.most_together),
         )
 
 

@@ -126,35 +126,35 @@ namespace DeviceOperations.V1 {
             "BiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJl",
             "VmVyc2lvbnNFbnRyeRIrCghjb21wdXRlZBgHIAEoCzIZLmRldmljZW9wcy52",
             "MS5Db21wdXRhdGlvbho3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5",
-            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAUQBiL6AQoLQ29tcHV0YXRp",
+            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAUQBiKRAgoLQ29tcHV0YXRp",
             "b24SLgoNY2hhbm5lbHNfbGFzdBgBIAMoDjIXLmRldmljZW9wcy52MS5Nb2Rl",
             "bFBhcnQSKQoIY29tcGlsZWQYAiADKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxQ",
             "YXJ0EikKCHJlY29yZGVkGAYgAygOMhcuZGV2aWNlb3BzLnYxLk1vZGVsUGFy",
             "dBI4ChFhdHRlbnRpb25fa2VybmVscxgDIAMoDjIdLmRldmljZW9wcy52MS5B",
             "dHRlbnRpb25LZXJuZWwSGAoQYXR0ZW50aW9uX3NsaWNlZBgEIAEoCBIRCgl2",
-            "YWVfdGlsZWQYBSABKAgi0QMKDlNlc3Npb25UaW1pbmdzEigKBXF1ZXVlGAEg",
-            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGxvYWQYAiABKAsy",
-            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZW5jb2RlX3RleHQYAyAB",
-            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNcHJlcGFyZV9pbnB1",
-            "dBgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZW5vaXNl",
-            "GAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmRlY29kZRgG",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtwb3N0cHJvY2Vz",
-            "cxgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbmNvZGVf",
-            "aW1hZ2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcGF1",
-            "c2UYCSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwY",
-            "CiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYgoNU2Vzc2lvbkZh",
-            "aWxlZBImCgdmYWlsdXJlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUS",
-            "KQoGaW1hZ2VzGAIgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0IrcB",
-            "ChBTZXNzaW9uQ2FuY2VsbGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9w",
-            "cy52MS5FcnJvclJlYXNvbhITCgtyZWFzb25fdGV4dBgCIAEoCRIUCgxjYW5j",
-            "ZWxsZWRfYnkYAyABKAkSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEu",
-            "UGhhc2USKQoGaW1hZ2VzGAUgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVz",
-            "dWx0KskBCg9BdHRlbnRpb25LZXJuZWwSIAocQVRURU5USU9OX0tFUk5FTF9V",
-            "TlNQRUNJRklFRBAAEhkKFUFUVEVOVElPTl9LRVJORUxfTUFUSBABEhoKFkFU",
-            "VEVOVElPTl9LRVJORUxfRkxBU0gQAhIlCiFBVFRFTlRJT05fS0VSTkVMX01F",
-            "TU9SWV9FRkZJQ0lFTlQQAxIaChZBVFRFTlRJT05fS0VSTkVMX0NVRE5OEAQS",
-            "GgoWQVRURU5USU9OX0tFUk5FTF9PVEhFUhAFQhaqAhNEZXZpY2VPcGVyYXRp",
-            "b25zLlYxYgZwcm90bzM="));
+            "YWVfdGlsZWQYBSABKAgSFQoNbW9zdF90b2dldGhlchgHIAEoBSLRAwoOU2Vz",
+            "c2lvblRpbWluZ3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJvdG9idWYu",
+            "RHVyYXRpb24SJwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
+            "dGlvbhIuCgtlbmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
+            "dXJhdGlvbhIwCg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUucHJvdG9i",
+            "dWYuRHVyYXRpb24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVm",
+            "LkR1cmF0aW9uEi4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5w",
+            "cm90b2J1Zi5EdXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90",
+            "b2J1Zi5EdXJhdGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1",
+            "Zi5EdXJhdGlvbiJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsy",
+            "FS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZp",
+            "Y2VvcHMudjEuSW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxsZWQSKQoG",
+            "cmVhc29uGAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC3Jl",
+            "YXNvbl90ZXh0GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFz",
+            "ZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsy",
+            "GS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQqyQEKD0F0dGVudGlvbktlcm5l",
+            "bBIgChxBVFRFTlRJT05fS0VSTkVMX1VOU1BFQ0lGSUVEEAASGQoVQVRURU5U",
+            "SU9OX0tFUk5FTF9NQVRIEAESGgoWQVRURU5USU9OX0tFUk5FTF9GTEFTSBAC",
+            "EiUKIUFUVEVOVElPTl9LRVJORUxfTUVNT1JZX0VGRklDSUVOVBADEhoKFkFU",
+            "VEVOVElPTl9LRVJORUxfQ1VETk4QBBIaChZBVFRFTlRJT05fS0VSTkVMX09U",
+            "SEVSEAVCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -178,7 +178,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "SoftwareVersions", "Computed" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled", "MostTogether" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Pause", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCancelled), global::DeviceOperations.V1.SessionCancelled.Parser, new[]{ "Reason", "ReasonText", "CancelledBy", "Phase", "Images" }, null, null, null, null)
@@ -8207,6 +8207,7 @@ namespace DeviceOperations.V1 {
       attentionKernels_ = other.attentionKernels_.Clone();
       attentionSliced_ = other.attentionSliced_;
       vaeTiled_ = other.vaeTiled_;
+      mostTogether_ = other.mostTogether_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -8303,6 +8304,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "most_together" field.</summary>
+    public const int MostTogetherFieldNumber = 7;
+    private int mostTogether_;
+    /// <summary>
+    /// The pictures of a batch that shared one pass through the denoiser, at most; 0 or 1 where each
+    /// had passes of its own.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int MostTogether {
+      get { return mostTogether_; }
+      set {
+        mostTogether_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -8324,6 +8341,7 @@ namespace DeviceOperations.V1 {
       if(!attentionKernels_.Equals(other.attentionKernels_)) return false;
       if (AttentionSliced != other.AttentionSliced) return false;
       if (VaeTiled != other.VaeTiled) return false;
+      if (MostTogether != other.MostTogether) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8337,6 +8355,7 @@ namespace DeviceOperations.V1 {
       hash ^= attentionKernels_.GetHashCode();
       if (AttentionSliced != false) hash ^= AttentionSliced.GetHashCode();
       if (VaeTiled != false) hash ^= VaeTiled.GetHashCode();
+      if (MostTogether != 0) hash ^= MostTogether.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8367,6 +8386,10 @@ namespace DeviceOperations.V1 {
         output.WriteBool(VaeTiled);
       }
       recorded_.WriteTo(output, _repeated_recorded_codec);
+      if (MostTogether != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(MostTogether);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8389,6 +8412,10 @@ namespace DeviceOperations.V1 {
         output.WriteBool(VaeTiled);
       }
       recorded_.WriteTo(ref output, _repeated_recorded_codec);
+      if (MostTogether != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(MostTogether);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -8408,6 +8435,9 @@ namespace DeviceOperations.V1 {
       }
       if (VaeTiled != false) {
         size += 1 + 1;
+      }
+      if (MostTogether != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MostTogether);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -8430,6 +8460,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.VaeTiled != false) {
         VaeTiled = other.VaeTiled;
+      }
+      if (other.MostTogether != 0) {
+        MostTogether = other.MostTogether;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -8478,6 +8511,10 @@ namespace DeviceOperations.V1 {
             recorded_.AddEntriesFrom(input, _repeated_recorded_codec);
             break;
           }
+          case 56: {
+            MostTogether = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -8523,6 +8560,10 @@ namespace DeviceOperations.V1 {
           case 50:
           case 48: {
             recorded_.AddEntriesFrom(ref input, _repeated_recorded_codec);
+            break;
+          }
+          case 56: {
+            MostTogether = input.ReadInt32();
             break;
           }
         }

@@ -300,7 +300,9 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("BATCH_COMPUTATION_EXACT")] Exact = 1,
     /// <summary>
-    /// Compatible items share a forward pass: faster, not bit-identical to items alone.
+    /// Pictures of compatible items share passes through the denoiser, each at its own step. Not
+    /// bit-identical to items alone: on a CPU in float32 a picture differs from its exact one by a
+    /// PSNR of 40 dB at least. What shares with nothing is drawn as if alone.
     /// </summary>
     [pbr::OriginalName("BATCH_COMPUTATION_THROUGHPUT")] Throughput = 2,
   }

@@ -212,7 +212,10 @@ class _BatchComputationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Batc
     BATCH_COMPUTATION_EXACT: _BatchComputation.ValueType  # 1
     """Each item as if alone, bit for bit."""
     BATCH_COMPUTATION_THROUGHPUT: _BatchComputation.ValueType  # 2
-    """Compatible items share a forward pass: faster, not bit-identical to items alone."""
+    """Pictures of compatible items share passes through the denoiser, each at its own step. Not
+    bit-identical to items alone: on a CPU in float32 a picture differs from its exact one by a
+    PSNR of 40 dB at least. What shares with nothing is drawn as if alone.
+    """
 
 class BatchComputation(_BatchComputation, metaclass=_BatchComputationEnumTypeWrapper):
     """How items of a batch are computed."""
@@ -222,7 +225,10 @@ BATCH_COMPUTATION_UNSPECIFIED: BatchComputation.ValueType  # 0
 BATCH_COMPUTATION_EXACT: BatchComputation.ValueType  # 1
 """Each item as if alone, bit for bit."""
 BATCH_COMPUTATION_THROUGHPUT: BatchComputation.ValueType  # 2
-"""Compatible items share a forward pass: faster, not bit-identical to items alone."""
+"""Pictures of compatible items share passes through the denoiser, each at its own step. Not
+bit-identical to items alone: on a CPU in float32 a picture differs from its exact one by a
+PSNR of 40 dB at least. What shares with nothing is drawn as if alone.
+"""
 Global___BatchComputation: _TypeAlias = BatchComputation  # noqa: Y015
 
 @_typing.final

@@ -126,6 +126,7 @@ def test_text_encoders_have_a_weight_of_their_own(draw, mixed):
     assert not torch.equal(unet, text)
 
 
+@pytest.mark.demonstration
 def test_line_art_takes_colour_away_by_its_weight(draw):
     size = {"steps": 8}
     plain = draw(**size)
