@@ -14,7 +14,7 @@ BASELINE := protos/baseline.binpb
 ARGS ?=
 JOBS ?= 2
 # Tests start hundreds of processes: none of them compiles the program anew, whatever is set.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist loadfile
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run generate baseline format lint types test test-quick test-full test-matrix coverage check bench clean
 

@@ -182,6 +182,7 @@ class DegradationKind(Enum):
     PROMPT_TRUNCATED = "prompt-truncated"
     PARAMETERS_OMITTED = "parameters-omitted"
     PROMPT_SYNTAX_LITERAL = "prompt-syntax-literal"
+    SHARED_LESS = "shared-less"
 
 
 class Degradation(Value, frozen=True):

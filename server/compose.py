@@ -22,6 +22,7 @@ from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
 from server.system import Standing, SystemServicer, built_methods
+from server.version import own_version
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
@@ -127,6 +128,7 @@ class Composition:
             self._machine,
             describe=describe_failure,
             clock=clock,
+            version=own_version(),
         )
         self.inference = self._inference.servicer
         domains = (
@@ -153,6 +155,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
+        self._inference.experience.recall()
         await self._artifact.start()
         await self._picture.pictures.start()
         await asyncio.to_thread(self._paused.sweep)
@@ -176,4 +179,5 @@ class Composition:
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await self._inference.statistics.save()
+        await self._inference.experience.save()
         await asyncio.to_thread(self._journal.close)

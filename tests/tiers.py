@@ -7,7 +7,7 @@
   pictures that show what the prompt says, the C# client.
   `make test-full`, and CI runs them too.
 - matrix: every sampler with every mode and part against diffusers' pipelines, of which the
-  usual tests have one each. `make test-matrix`, on demand.
+  usual tests have one each, and damaged files by the thousand. `make test-matrix`, on demand.
 
 A new test is usual until it is named here or marked `@pytest.mark.demonstration`.
 """
@@ -67,6 +67,7 @@ _NOT_QUICK = (
     "tests/server/worker/test_engine_worker.py",
     "tests/server/worker/test_frames.py",
     "tests/server/worker/test_loop.py",
+    "tests/server/worker/test_phases.py",
     "tests/server/worker/test_pool",
     "tests/server/worker/test_resumption.py",
 )
@@ -76,26 +77,33 @@ _DEMONSTRATIONS = (
     "tests/bench/",
     "tests/demo/",
     "tests/domains/inference/backends/test_stops.py",
+    "tests/e2e/test_bringing_models.py",  # a model is fetched, changed and drawn with
     "tests/e2e/test_csharp.py",  # compiles for a minute
     "tests/e2e/test_larger_and_varied.py",
     "tests/e2e/test_pausing.py",  # a worker is killed and comes back
     "tests/e2e/test_placement.py",  # three workers draw on one processor
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again
+    "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",
 )
 # What is marked in these files is a part of a grid.
 _MATRICES = tuple(
     f"tests/domains/inference/backends/test_{name}.py"
     for name in (
+        "config_fuzz",
         "control_nets",
         "finite_schedules",
         "image_to_image",
         "inpainting",
         "lora_kinds",
+        "noise_source",
+        "oracle",
         "pausing",
         "refiner",
         "sampling",
+        "schedulers",
+        "sd2",
         "second_pass",
         "sequences",
     )

@@ -13,6 +13,7 @@ from domains.inference.backends.lora_fit import LoraFits
 from domains.inference.backends.paused_folder import PausedFolder
 from domains.inference.convert import REPORTS
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
+from domains.inference.core.experience import Experience
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
@@ -29,6 +30,7 @@ from domains.session.ports import FaultReporter
 __all__ = ["REPORTS", "UNBUILT", "Built", "build", "paused_files"]
 
 _SAVE_SECONDS = 10.0
+_SAVE_EXPERIENCE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Built:
 
     servicer: InferenceServicer
     statistics: StatisticsKeeper
+    experience: Experience
     loops: tuple[Loop, ...]
 
 
@@ -60,6 +63,7 @@ def build(
     *,
     describe: FaultReporter,
     clock: Clock,
+    version: str,
 ) -> Built:
     """The domain over what others offer.
 
@@ -77,8 +81,11 @@ def build(
         machine: Where models can be loaded.
         describe: What a client sees of an error.
         clock: The time.
+        version: The program's.
     """
     keeper = StatisticsKeeper(facts, clock)
+    forecasts = Forecasts(session.sessions.speeds, devices, machine)
+    experience = Experience(facts, session.sessions.speeds, forecasts, version)
     generations = Generations(
         session.sessions,
         place,
@@ -89,7 +96,7 @@ def build(
         picture.pictures,
         paused,
         keeper,
-        Forecasts(session.sessions.speeds, devices, machine),
+        forecasts,
         describe=describe,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
         software_versions=lambda device_id: workers.status(device_id).software_versions,
@@ -101,4 +108,8 @@ def build(
         StatisticsInquiry(keeper, devices, models),
         session.streams,
     )
-    return Built(servicer, keeper, (Loop("statistics", _SAVE_SECONDS, keeper.save),))
+    loops = (
+        Loop("statistics", _SAVE_SECONDS, keeper.save),
+        Loop("experience", _SAVE_EXPERIENCE_SECONDS, experience.save),
+    )
+    return Built(servicer, keeper, experience, loops)

@@ -88,10 +88,21 @@ class Companion(Value, frozen=True):
 
 class ControlPictures(Value, frozen=True):
     """A ControlNet's pictures: one for all that are drawn, or one for each; and where it works.
-    All have the size of the settings; a mask is grey."""
+
+    All have the size of the settings; `larger` are the same in that of a second pass, where it
+    is another.
+    """
 
     images: Annotated[tuple[PreparedPicture, ...], FEW]
     mask: PreparedPicture | None = None
+    larger: ControlPictures | None = None
+
+    def of_size(self, size: tuple[int, int]) -> ControlPictures:
+        """Those of that width and height."""
+        first = self.images[0]
+        if self.larger is None or (first.width, first.height) == size:
+            return self
+        return self.larger
 
 
 class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from domains.errors import KINDS
@@ -82,6 +82,7 @@ class Code:
         self._modules = {name: Module(name, ast.parse(text)) for name, text in sources.items()}
 
     @classmethod
+    @cache
     def of_the_product(cls) -> Code:
         """Everything that raises; the command line is a client of it."""
         paths = [*(ROOT / "domains").rglob("*.py"), *(ROOT / "server").rglob("*.py")]
@@ -95,8 +96,12 @@ class Code:
             }
         )
 
-    def uses(self) -> Iterator[Use]:
+    @cached_property
+    def uses(self) -> tuple[Use, ...]:
         """Every use of every reason."""
+        return tuple(self._uses())
+
+    def _uses(self) -> Iterator[Use]:
         for module in self._modules.values():
             for node in ast.walk(module.tree):
                 if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):

@@ -86,7 +86,7 @@ def misraised(uses: Iterable[Use]) -> list[str]:
 
 
 def test_code_raises_every_reason_with_the_code_it_states() -> None:
-    uses = list(Code.of_the_product().uses())
+    uses = Code.of_the_product().uses
     assert len({use.reason for use in uses}) > 60
     assert misraised(uses) == []
 
@@ -96,12 +96,12 @@ def test_no_error_is_raised_with_a_reason_that_only_fits_its_base() -> None:
 
 
 def test_what_nothing_gives_is_listed_as_unbuilt() -> None:
-    given = {use.reason for use in Code.of_the_product().uses()}
+    given = {use.reason for use in Code.of_the_product().uses}
     assert set(code_of_reason()) - given == set(UNBUILT_REASONS)
 
 
 def test_every_reason_that_is_given_is_provoked_by_a_test() -> None:
-    given = {use.reason for use in Code.of_the_product().uses()}
+    given = {use.reason for use in Code.of_the_product().uses}
     assert given - set(provoked(ROOT / "tests")) == set()
 
 
@@ -168,7 +168,7 @@ def test_code_that_raises_a_reason_with_another_code_is_found() -> None:
     }
     code = Code(sources)
     found = {
-        line.partition(": ")[2] for line in misraised(code.uses()) if line.startswith("sample")
+        line.partition(": ")[2] for line in misraised(code.uses) if line.startswith("sample")
     }
     assert found == {
         "MODEL_NOT_FOUND is NOT_FOUND, not UNAVAILABLE",

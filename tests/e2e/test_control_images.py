@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,13 @@ from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.types import CannyOptions, ControlPreprocessor
 from tests.domains.picture.drawn import saved
 from tests.e2e.errors import refusal_of
-from tests.running import Client, RunningServer, start_server
+from tests.running import Client, RunningServer
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--no-preload") as server:
-        yield server
+def running(server: RunningServer) -> RunningServer:
+    """The shared one: these tests leave it as it was."""
+    return server
 
 
 def square(width: int = 264, height: int = 256) -> Image.Image:

@@ -54,6 +54,7 @@ async def worker(client: Client) -> int:
     return int(answer.worker.process_id)
 
 
+@pytest.mark.demonstration
 async def test_a_damaged_picture_is_refused_and_drawn_again(
     client: Client, server: RunningServer
 ) -> None:

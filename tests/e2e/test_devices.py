@@ -174,6 +174,7 @@ async def test_a_restart_lets_what_runs_end_first(client: Client) -> None:
     assert not alive(before.worker.process_id)
 
 
+@pytest.mark.demonstration
 async def test_a_forced_restart_fails_what_runs(client: Client) -> None:
     call = await drawing(client, steps=150)
 
@@ -189,6 +190,7 @@ async def test_a_forced_restart_fails_what_runs(client: Client) -> None:
     assert (await status(client)).device.state == device_info_pb2.DEVICE_STATE_READY
 
 
+@pytest.mark.demonstration
 async def test_default_and_measurements_survive_a_restart_of_the_server(
     tmp_path: Path,
 ) -> None:

@@ -157,6 +157,7 @@ async def test_a_full_queue_says_so_and_can_still_be_looked_at_and_emptied(
             assert read(ended.value).reason == "CANCELLED_BY_CLIENT"
 
 
+@pytest.mark.demonstration
 async def test_the_history_outlives_the_server_and_leases_do_not(
     tmp_path: Path, flags: tuple[str, ...]
 ) -> None:

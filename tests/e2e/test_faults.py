@@ -18,13 +18,10 @@ import pytest
 from deviceops.v1 import errors_pb2, event_pb2, inference_pb2
 from tests.e2e.errors import read, refusal_of
 from tests.running import (
-    Client,
     RunningServer,
     alive,
-    launch,
     small_request,
     start_server,
-    wait_for_address,
 )
 
 GenerateCall: TypeAlias = (
@@ -113,6 +110,7 @@ async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
     assert code == 0
 
 
+@pytest.mark.demonstration
 async def test_a_second_signal_ends_what_runs_at_once(tmp_path: Path) -> None:
     with start_server(tmp_path) as server:
         async with server.client() as client:
@@ -140,21 +138,6 @@ async def until_end(call: GenerateCall) -> None:
         pass
 
 
-async def test_workers_do_not_outlive_a_killed_front(tmp_path: Path) -> None:
-    process = launch(tmp_path)
-    address = wait_for_address(process, tmp_path)
-    token = (tmp_path / "runtime" / "token").read_text().strip()
-    async with Client(address, token) as client:
-        call = client.generate(small_request(steps=150))
-        await until_step(call, [])
-        worker = worker_of(process.pid)
-
-        process.kill()
-        process.wait()
-
-        await until(lambda: not alive(worker), 60)
-
-
 async def test_a_full_queue_says_so_and_empties(short: RunningServer) -> None:
     async with short.client() as client:
         running = client.generate(small_request(steps=150))
@@ -173,3 +156,16 @@ async def test_a_full_queue_says_so_and_empties(short: RunningServer) -> None:
         )
         assert refusal.retry_seconds
         assert rest[-1].HasField("completed")
+
+
+async def test_workers_do_not_outlive_a_killed_front(short: RunningServer) -> None:
+    """The last one: there is no server afterwards."""
+    async with short.client() as client:
+        call = client.generate(small_request(steps=150))
+        await until_step(call, [])
+        worker = worker_of(short.process.pid)
+
+        short.process.kill()
+        short.process.wait()
+
+        await until(lambda: not alive(worker), 60)

@@ -80,6 +80,7 @@ async def test_the_stream_tells_the_whole_story_in_order(client: Client) -> None
     assert timings.denoise.ToTimedelta() <= timings.total.ToTimedelta()
 
 
+@pytest.mark.demonstration
 async def test_the_picture_shows_what_the_prompt_says(client: Client) -> None:
     _, files = await client.draw(small_request(steps=20, guidance={"scale": 6.0}))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from PIL import Image
 
 from deviceops.v1 import common_pb2, generation_pb2, inference_pb2, session_pb2
-from tests.domains.model.disk import DEMO
 from tests.domains.picture.drawn import painting, png, saved
 from tests.e2e.errors import refusal_of
 from tests.e2e.programs import objects, run
@@ -25,10 +23,9 @@ PICTURE = painting(256, 256)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(DEMO, folder / DEMO.name)
-    return folder
+def running(server: RunningServer) -> RunningServer:
+    """The shared one: these tests leave it as it was."""
+    return server
 
 
 def start(strength: float = 0.5, **image: Any) -> inference_pb2.GenerateRequest:

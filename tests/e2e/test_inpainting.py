@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from PIL import Image
 
 from deviceops.v1 import generation_pb2, inference_pb2
-from tests.domains.model.disk import DEMO
 from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
 from tests.e2e.programs import run
@@ -25,10 +23,9 @@ MASK.paste(255, (128, 0, 256, 256))
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(DEMO, folder / DEMO.name)
-    return folder
+def running(server: RunningServer) -> RunningServer:
+    """The shared one: these tests leave it as it was."""
+    return server
 
 
 def redrawing(mask: Image.Image | None = MASK) -> inference_pb2.GenerateRequest:

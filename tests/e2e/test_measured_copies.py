@@ -55,6 +55,7 @@ async def exists(client: Client, model_id: str) -> bool:
     return model_id in {model.model_id for model in listed.models}
 
 
+@pytest.mark.demonstration
 async def test_both_are_measured_and_their_pictures_compared(client: Client) -> None:
     call = optimizing(client, "small", "half", data_type=common_pb2.TENSOR_DATA_TYPE_BFLOAT16)
     events = [answer.event async for answer in call]

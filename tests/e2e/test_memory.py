@@ -308,6 +308,7 @@ async def test_status_and_pressure_tell_real_figures(client: Client) -> None:
     assert [p.place.device_id for p in pressure.pressures] == ["", "cpu:0"]
 
 
+@pytest.mark.demonstration
 async def test_a_killed_worker_takes_its_allocations_and_the_next_lends_again(
     client: Client, server: RunningServer
 ) -> None:

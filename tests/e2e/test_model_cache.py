@@ -180,6 +180,7 @@ async def test_watchers_hear_of_what_comes_and_goes(client: Client) -> None:
     ]
 
 
+@pytest.mark.demonstration
 async def test_a_worker_loads_from_there_also_after_it_was_replaced(client: Client) -> None:
     before = await status(client)
     await cache(client, DEMO)
@@ -322,6 +323,7 @@ async def test_the_front_is_as_large_after_many_cycles_as_before(
     assert front.memory_full_info().uss < private + 32 * MIB
 
 
+@pytest.mark.demonstration
 async def test_a_budget_survives_a_restart_until_the_setting_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

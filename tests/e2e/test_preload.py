@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from deviceops.v1 import (
     device_info_pb2,
     device_pb2,
@@ -53,6 +55,7 @@ async def test_the_device_is_ready_when_its_default_model_is(tmp_path: Path) -> 
     assert events[-1].completed.generation.model_origin == model_info_pb2.MODEL_ORIGIN_LOADED
 
 
+@pytest.mark.demonstration
 async def test_work_that_comes_meanwhile_is_done_and_loses_nothing(tmp_path: Path) -> None:
     root = tmp_path / "models"
     copy_demo(root / "other")

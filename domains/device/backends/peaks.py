@@ -53,6 +53,8 @@ class Stretch:
         self._counts = backend is None or hasattr(backend, "reset_peak_memory_stats")
         if not self._counts:
             return
+        if hasattr(backend, "init"):
+            backend.init()  # an allocator that was not used yet refuses to be reset
         peak = self._now()
         _forgotten[self._device] = max(_forgotten.get(self._device, 0), peak)
         for other in _open:

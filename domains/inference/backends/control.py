@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch.nn import functional
 
 from domains.inference.backends.denoise import Conditioning
-from domains.inference.backends.encoding import read_levels
+from domains.inference.backends.encoding import read_pixels, to_levels
+from domains.inference.backends.images import Pixels
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.jobs import ControlPictures
 from domains.inference.types import ControlNetGuidance
+from domains.picture.types import PreparedPicture
 from domains.session.jobs import WorkPaused
 
 
@@ -54,11 +56,13 @@ class Residuals:
 
 @dataclass(frozen=True)
 class ControlNet:
-    """A loaded ControlNet, how it shall work, and its pictures."""
+    """A loaded ControlNet, how it shall work, and its pictures, of whose pixels `part_of` says
+    which are drawn."""
 
     network: LoadedNetwork
     guidance: ControlNetGuidance
     pictures: ControlPictures
+    part_of: Callable[[Pixels], Pixels] = lambda pixels: pixels
 
     @property
     def guesses(self) -> bool:
@@ -81,7 +85,7 @@ class ControlNet:
         """The control picture of the picture `index`, on the device in the network's type:
         `[1, 3, height, width]`, 0 to 1."""
         images = self.pictures.images
-        image = read_levels(images[index if len(images) > 1 else 0])
+        image = self._levels(images[index if len(images) > 1 else 0])
         # Not a plain copy: how the numbers lie in memory decides how they are rounded.
         image = image.repeat_interleave(1, dim=0)
         return image.to(device=self.network.device, dtype=self.network.numerics.data_type)
@@ -90,7 +94,14 @@ class ControlNet:
         """Where it works, float32 `[1, 1, height, width]` on the device; None: everywhere."""
         if self.pictures.mask is None:
             return None
-        return read_levels(self.pictures.mask)[:, :1].to(self.network.device)
+        return self._levels(self.pictures.mask)[:, :1].to(self.network.device)
+
+    def drawing(self, size: tuple[int, int], part_of: Callable[[Pixels], Pixels]) -> ControlNet:
+        """The same in a pass of that width and height, which draws that part of a picture."""
+        return replace(self, pictures=self.pictures.of_size(size), part_of=part_of)
+
+    def _levels(self, picture: PreparedPicture) -> torch.Tensor:
+        return to_levels(self.part_of(read_pixels(picture)))
 
     def residuals(
         self,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -14,29 +12,27 @@ from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite, non_finite
 from domains.inference.backends.denoise import Conditioning, StepState, denoise
+from domains.inference.backends.denoiser_use import DenoiserUse
 from domains.inference.backends.device import data_type_of
-from domains.inference.backends.encoding import read_pixels, to_image
 from domains.inference.backends.families.registry import family_of
+from domains.inference.backends.file_making import FileMaking
 from domains.inference.backends.image_output import ImageOutput
-from domains.inference.backends.inpainting import InpaintingSource, encode_masked, takes_masks
-from domains.inference.backends.latents import Noise, initial_noise, noise_of
+from domains.inference.backends.latents import Noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
-from domains.inference.backends.lora_layers import on_denoiser, on_text_encoders
-from domains.inference.backends.masked_picture import MaskedPicture, lay_out
+from domains.inference.backends.lora_layers import on_text_encoders
 from domains.inference.backends.parts import Parts
 from domains.inference.backends.pausing import PictureKeeper, fingerprint_of
 from domains.inference.backends.refining import Begun, Refining
 from domains.inference.backends.schedulers import build_scheduler, step_options
-from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
+from domains.inference.backends.sources import Source, Sources
 from domains.inference.backends.speed import settle_numerics
-from domains.inference.backends.start import CleanLatents, Start, from_latents, from_noise
 from domains.inference.backends.telling import StepTelling
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_run import Tiling
 from domains.inference.backends.ways import Ways
-from domains.inference.backends.widening import can_widen, in_float32
+from domains.inference.backends.widening import can_widen
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
     GenerationSettings,
@@ -54,17 +50,15 @@ from domains.session.types import (
 )
 from domains.values import Degradation, DegradationKind, ModelOrigin, ModelPart
 
-Source = CleanLatents | InpaintingSource
-"""What each image begins with that does not begin with noise."""
-
 
 @dataclass
 class Drawing:
     """Draws every picture of resolved `settings` with `model`, each as if alone.
 
     `settings` are those of `job` in the precision that `model` has; a job that goes on after a
-    pause begins where the one before it stopped. `origin` is where the model was. `may_tile`
-    allows a picture to be decoded in tiles where memory is short.
+    pause begins where the one before it stopped. `origin` is where the model was, `use`
+    how its denoiser is used. `may_tile` allows a picture to be decoded in tiles where memory is
+    short.
     """
 
     model: LoadedModel
@@ -74,21 +68,24 @@ class Drawing:
     clock: Clock
     origin: ModelOrigin
     job: GenerationJob
+    use: DenoiserUse
     may_tile: bool = False
     _degradations: list[Degradation] = field(default_factory=list)
-    _scene: MaskedPicture | None = None
     _keeper: PictureKeeper | None = None
-    _loras_at_work: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
         self._ways = Ways(self.model, self.parts)
-        self._telling = StepTelling(self.context, self.job.previews, self.parts.vae)
+        self._telling = StepTelling(
+            self.context, self.job.previews, self.parts.vae, self.clock.now
+        )
+        self._files = FileMaking(self.context, self._note, self.clock)
         self._through_vae = ThroughVae(
             self.parts.vae,
             Tiling(self.may_tile, self.settings.vae_tiling),
             self.context.check_stop,
             self._note,
         )
+        self._sources = Sources(self.model, self.settings, self._through_vae)
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
@@ -129,12 +126,12 @@ class Drawing:
                     "Attention was computed in slices, as the device's profile says.",
                 )
             )
-        picture = self.job.picture
-        source = None if picture is None else self._source(picture)
+        if self.job.picture is not None:
+            self._read(self.job.picture)
         refining = self._refining()
-        with self._denoisers_at_work() as at_work:
+        with self._files, self.use.at_work() as at_work:
             for together in self._portions(refining):
-                begun = [self._drawn(index, conditionings, source) for index in together]
+                begun = [self._drawn(index, conditionings) for index in together]
                 if refining is not None:
                     if refining.waits:
                         at_work.close()  # nothing may hold on to the UNet that gives way
@@ -150,22 +147,19 @@ class Drawing:
             degradations=tuple(self._degradations),
         )
 
-    def _denoisers_at_work(self) -> ExitStack:
-        """With it the denoisers work as the settings say."""
-        controls = [net.network.module for net in self.parts.control_nets]
-        with ExitStack() as at_work:
-            unets = [self.model.networks["unet"], *controls]
-            at_work.enter_context(seamless_convolutions(unets, self.parts.vae.edges))
-            at_work.enter_context(self._loras_at_work)
-            self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
-            return at_work.pop_all()
-
     def _refining(self) -> Refining | None:
         part = self.parts.refiner
         if part is None:
             return None
         return Refining(
-            part, self.parts, self.settings, self.context, self.clock, self._telling, self._note
+            part,
+            self.parts,
+            self.settings.passes[-1],
+            self._sources,
+            self.context,
+            self.clock,
+            self._telling,
+            self._note,
         )
 
     def _portions(self, refining: Refining | None) -> list[range]:
@@ -197,40 +191,26 @@ class Drawing:
             )
         return [text.conditioning for text in texts]
 
-    def _source(self, picture: PreparedPicture) -> Source:
-        """Encode the picture to start from: once, each image samples it for itself."""
+    def _read(self, picture: PreparedPicture) -> None:
+        """Have the picture to start from encoded."""
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.PREPARING_INPUT))
         with self.clock.time("prepare_input"):
-            pixels = read_pixels(picture)
-            if self.settings.inpainting is None:
-                return self._through_vae.latents(to_image(pixels))
-            mask = None if self.job.mask is None else read_pixels(self.job.mask)
-            self._scene = lay_out(self.settings.inpainting, pixels, mask)
-            return encode_masked(
-                self._scene,
-                self.settings,
-                self._through_vae.posterior,
-                takes_masks=takes_masks(self.model),
-                vae_config=self.parts.vae.config,
-                device=self.model.device,
-            )
+            self._sources = self._sources.of_picture(picture, self.job.mask)
 
     def _note(self, degradations: Iterable[Degradation]) -> None:
         """Each is reported once, however many pictures it concerns."""
         self._degradations += [new for new in degradations if new not in self._degradations]
 
-    def _drawn(
-        self, index: int, conditionings: Sequence[Conditioning], source: Source | None
-    ) -> Begun:
+    def _drawn(self, index: int, conditionings: Sequence[Conditioning]) -> Begun:
         """A picture denoised as far as the model does."""
         loops = PictureLoops() if self._keeper is None else self._keeper.begin(index)
         noise: Noise
 
         def draw() -> torch.Tensor:
             nonlocal noise
-            noise = noise_of(self.settings.seeds[index], self.settings.variation)
-            return self._passes(index, noise, conditionings, source, loops)
+            latents, noise = self._passes(index, conditionings, loops)
+            return latents
 
         latents = self._finite(draw, loops)
         return Begun(index, latents, noise, loops)
@@ -241,15 +221,11 @@ class Drawing:
         self._begin(Phase.DECODING, index)
         with self.clock.time("decode"):
             pixels = self._through_vae.pixels(latents)
-        if self._scene is not None:
-            pixels = self._scene.finished(pixels)
+        pixels = self._sources.finished(pixels)
         self.context.emit(ImageDecoded(index))
         self._begin(Phase.ENCODING_IMAGE, index)
-        with self.clock.time("encode_image"):
-            output = ImageOutput(self.settings, self._ways.picture_types())
-            encoded, degradations = output.encode(index, seed, pixels)
-        self._note(degradations)
-        self.context.emit(encoded)
+        output = ImageOutput(self.settings, self._ways.picture_types())
+        self._files.start(partial(output.encode, index, seed, pixels))
         if self._keeper is not None:
             self._keeper.finish()
 
@@ -265,34 +241,24 @@ class Drawing:
         name = data_type_of(model.unet_numerics.data_type).value
         detail = f"Denoised in float32, as {name} overflowed."
         self._note([Degradation(DegradationKind.DATA_TYPE, detail, ModelPart.DENOISER)])
-        loras = partial(on_denoiser, model, self.parts.loras)
-        self._loras_at_work.close()  # they are in the lower type
-        try:
-            with in_float32(model) as roomy:
-                if not roomy:
-                    raise non_finite()
-                with loras():
-                    latents = draw()
-        finally:
-            self._loras_at_work.enter_context(loras())
+        with self.use.in_float32() as roomy:
+            if not roomy:
+                raise non_finite()
+            latents = draw()
         check_latents(latents)
         return latents
 
     def _passes(
-        self,
-        index: int,
-        noise: Noise,
-        conditionings: Sequence[Conditioning],
-        source: Source | None,
-        loops: PictureLoops,
-    ) -> torch.Tensor:
-        """The latents that the last pass comes to, or the first that are not finite; `noise` is
-        that of the first."""
+        self, index: int, conditionings: Sequence[Conditioning], loops: PictureLoops
+    ) -> tuple[torch.Tensor, Noise]:
+        """The latents that the last pass comes to, or the first that are not finite, and the
+        noise of that pass."""
         kept = loops.kept_steps  # told once, with the first pass
+        noise = noise_of(self.settings.seeds[index], self.settings.variation)
         first, *others = zip(self.settings.passes, conditionings, strict=True)
         self._begin(Phase.DENOISING, index, kept)
         with self.clock.time("denoise"):
-            latents = self._denoise(index, noise, *first, source, loops)
+            latents = self._denoise(index, noise, *first, self._sources.first, loops)
         for settings, conditioning in others:
             if finite(latents):
                 larger = self._enlarged(index, latents, settings)
@@ -300,7 +266,7 @@ class Drawing:
                 with self.clock.time("denoise"):
                     noise = noise_of(self.settings.seeds[index], settings.variation)
                     latents = self._denoise(index, noise, settings, conditioning, larger, loops)
-        return latents
+        return latents, noise
 
     def _begin(self, phase: Phase, index: int, kept_steps: int = 0) -> None:
         self.context.check_stop()
@@ -308,14 +274,13 @@ class Drawing:
 
     def _enlarged(
         self, index: int, latents: torch.Tensor, settings: GenerationSettings
-    ) -> CleanLatents:
+    ) -> Source:
         """What the second pass starts from, in the size of its settings."""
-        size, through = settings.size, self._through_vae
         if resolved(self.settings.second_pass).upscale is SecondPassUpscale.LATENT:
-            return through.larger_latents(latents, *size)
+            return self._sources.larger(latents, settings)
         self._begin(Phase.PREPARING_INPUT, index)
         with self.clock.time("prepare_input"):
-            return through.latents_of_larger(latents, *size)
+            return self._sources.larger(latents, settings)
 
     def _denoise(
         self,
@@ -333,8 +298,8 @@ class Drawing:
             steps=settings.steps,
             skipped=settings.skipped_steps,
         )
-        start, refined = self._start(settings, scheduler, noise, source), 0
-        if self.parts.refiner is not None:
+        start, refined = self._sources.start(settings, scheduler, noise, source), 0
+        if self.parts.refiner is not None and settings.refiner is not None:
             division = self.parts.refiner.division
             start = replace(start, end=division.end, steps=division.own_steps)
             refined = division.refiner_steps
@@ -345,7 +310,7 @@ class Drawing:
             self._telling.tell(index, settings, over_all, scheduler)
 
         return denoise(
-            self._ways.denoiser(tuple(start.latents.shape)),
+            self.use.denoiser(self._ways, tuple(start.latents.shape)),
             scheduler,
             start,
             conditioning.to(model.unet_numerics.data_type),
@@ -358,37 +323,12 @@ class Drawing:
             make_room=model.make_room,
             loop=loops.next(scheduler, noise.generator, model.device),
             addition=Control(
-                self.parts.control_nets,
+                [
+                    net.drawing(settings.size, self._sources.part_of)
+                    for net in self.parts.control_nets
+                ],
                 index,
                 model.unet_numerics.data_type,
                 self.context.check_stop,
             ),
         )
-
-    def _start(
-        self,
-        settings: GenerationSettings,
-        scheduler: Any,
-        noise: Noise,
-        source: Source | None,
-    ) -> Start:
-        model = self.model
-        if isinstance(source, InpaintingSource):
-            return source.start(scheduler, noise)
-        if source is not None:
-            return from_latents(
-                scheduler,
-                source(noise),
-                noise,
-                steps=settings.steps,
-                skipped=settings.skipped_steps,
-            )
-        width, height = settings.size
-        latents = initial_noise(
-            channels=model.plan_config("unet")["in_channels"],
-            height=height,
-            width=width,
-            scale=model.pixels_per_latent,
-            noise=noise,
-        )
-        return from_noise(scheduler, latents, steps=settings.steps)

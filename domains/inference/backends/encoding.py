@@ -40,16 +40,18 @@ def read_pixels(picture: PreparedPicture) -> Pixels:
     return np.frombuffer(data, np.uint8).reshape(shape if picture.grey else (*shape, 3))
 
 
-def read_levels(picture: PreparedPicture) -> torch.Tensor:
-    """The same as levels of light; not of a grey one.
+def to_levels(pixels: Pixels) -> torch.Tensor:
+    """Pixels as levels of light.
+
+    Args:
+        pixels: uint8 `[height, width, 3]`.
 
     Returns:
         float32 `[1, 3, height, width]`, 0 to 1, on the CPU.
-
-    Raises:
-        Unavailable: As `read_pixels`.
     """
-    return _levels(read_pixels(picture))
+    scaled = pixels[None].astype(np.float32) / 255.0
+    # The colours stay side by side in memory: it decides how the encoder rounds.
+    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def to_image(pixels: Pixels) -> torch.Tensor:
@@ -61,7 +63,7 @@ def to_image(pixels: Pixels) -> torch.Tensor:
     Returns:
         float32 `[1, 3, height, width]`, -1 to 1, on the CPU.
     """
-    return 2.0 * _levels(pixels) - 1.0
+    return 2.0 * to_levels(pixels) - 1.0
 
 
 def encode_picture(
@@ -112,12 +114,6 @@ def encode_picture(
             metadata={"stage": "preparing-input"},
         )
     return posterior, run.degradations
-
-
-def _levels(pixels: Pixels) -> torch.Tensor:
-    scaled = pixels[None].astype(np.float32) / 255.0
-    # The colours stay side by side in memory: it decides how the encoder rounds.
-    return torch.from_numpy(scaled.transpose(0, 3, 1, 2))
 
 
 def _finite(posterior: Posterior) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.benchmark import Benchmark
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.comparison import Comparison
+from domains.inference.backends.denoiser_use import SoleUse
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.drawing import Drawing
 from domains.inference.backends.loaded import Loaded
@@ -27,6 +28,8 @@ from domains.inference.backends.loader import Held, Loader, Ready
 from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.page_locks import lock_problem
 from domains.inference.backends.parts import PartLoading
+from domains.inference.backends.pass_size import PassSize
+from domains.inference.backends.together import DrawingTogether, Outcome, Together, Use
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.warm_up import warm_up
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
@@ -63,6 +66,7 @@ class Engine:
         self._device = torch.device(device)
         self._loader = Loader(self._device, self._count)
         self._components: tuple[LoadedComponent, ...] = ()
+        self._pass_size = PassSize(self._device)
         self._used: frozenset[str] = frozenset()  # ids of the models that work uses
 
     @property
@@ -108,37 +112,75 @@ class Engine:
             Unavailable: DEVICE_LOST; only a new process can use the device again.
         """
         clock = Clock()
-        wanted = WantedModel(
-            job.settings.model_id, job.place, job.settings.precision, cached=job.cached
-        )
-
-        def draw() -> GenerationReport | PausedGeneration:
-            found = self._loader.ready(wanted, context, clock)
-            model = self._using(found.model)
-            may_tile = job.settings.precision is not PrecisionMode.EXACT
-            settings = structs.replace(job.settings, precision=model.precision)
-            loading = PartLoading(self._loader, context, clock, self._using)
-            parts = loading.load(job, model)
-            self._count()
-            self._loader.make_room_for_picture(parts.vae, *settings.result_size)
-            return Drawing(
-                model,
-                parts,
-                settings,
-                context,
-                clock,
-                found.origin,
-                job,
-                may_tile,
-            ).run()
-
         try:
-            report = self._guarded(draw)
+            report = self._guarded(lambda: self._draw(job, context, clock))
         except WorkPaused:  # before anything was drawn
             report = PausedGeneration(clock.timings(), kept_steps=job.kept_steps)
         if isinstance(report, PausedGeneration):
             release_memory(self._device)
         return report
+
+    def generate_together(self, jobs: Sequence[Together]) -> list[Outcome]:
+        """Draw the pictures of several jobs; those that go together share passes.
+
+        Jobs with the same model and parts are drawn side by side (`sharing_key`), one picture
+        following the other, and all pictures' calls of the denoiser are made as one though they
+        are at different steps. Their numbers differ from `generate`'s by rounding. What shares
+        with nothing is drawn bit for bit as there. Pictures come out in any order.
+
+        A pause ends what is under way: those pictures begin anew when the job is given again,
+        with what is out as `finished`.
+
+        Args:
+            jobs: Each with pictures left to draw.
+
+        Returns:
+            What each came to, in their order: one that fails does so alone, and what came out
+            of it before stays good.
+
+        Raises:
+            Unavailable: DEVICE_LOST; only a new process can use the device again.
+        """
+        if not jobs:
+            return []
+
+        def draw(
+            job: GenerationJob, context: JobContext, clock: Clock, use: Use | None = None
+        ) -> GenerationReport | PausedGeneration:
+            return self._translated(lambda: self._draw(job, context, clock, use))
+
+        together = DrawingTogether(self._device, draw, self._pass_size)
+        outcomes = self._guarded(lambda: together.run(jobs))
+        if any(isinstance(each, PausedGeneration) for each in outcomes):
+            release_memory(self._device)
+        return outcomes
+
+    def _draw(
+        self, job: GenerationJob, context: JobContext, clock: Clock, use: Use | None = None
+    ) -> GenerationReport | PausedGeneration:
+        """Have all that is needed ready, and draw."""
+        wanted = WantedModel(
+            job.settings.model_id, job.place, job.settings.precision, cached=job.cached
+        )
+        found = self._loader.ready(wanted, context, clock)
+        model = self._using(found.model)
+        may_tile = job.settings.precision is not PrecisionMode.EXACT
+        settings = structs.replace(job.settings, precision=model.precision)
+        loading = PartLoading(self._loader, context, clock, self._using)
+        parts = loading.load(job, model)
+        self._count()
+        self._loader.make_room_for_picture(parts.vae, *settings.result_size)
+        return Drawing(
+            model,
+            parts,
+            settings,
+            context,
+            clock,
+            found.origin,
+            job,
+            (use or SoleUse)(model, parts),
+            may_tile,
+        ).run()
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""
@@ -248,10 +290,18 @@ class Engine:
 
     def _guarded(self, act: Callable[[], Result]) -> Result:
         """Run `act` without gradients, turning torch's errors into the domain's."""
-        fault: DomainError
-        try:
+
+        def work() -> Result:
             with self._at_work():
                 return act()
+
+        return self._translated(work)
+
+    def _translated(self, act: Callable[[], Result]) -> Result:
+        """Run `act`, turning torch's errors into the domain's."""
+        fault: DomainError
+        try:
+            return act()
         except DomainError:
             raise
         except Exception as error:

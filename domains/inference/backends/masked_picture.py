@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image, ImageFilter, ImageOps
 
+from domains.inference.backends.enlarging import enlarge_pixels
 from domains.inference.backends.images import Pixels
+from domains.inference.backends.seamless import Edges
 from domains.inference.types import Inpainting, InpaintingFill
 
 Box = tuple[int, int, int, int]
@@ -29,12 +31,38 @@ class MaskedPicture:
     box: Box | None
     inpainting: Inpainting
 
+    @property
+    def pixels(self) -> Pixels:
+        """The part of the picture that is drawn, as it was: uint8 `[height, width, 3]`."""
+        return np.asarray(self._part(self.picture))
+
     def shown(self) -> Pixels:
         """What the model starts from: uint8 `[height, width, 3]`."""
         image = self._part(self.picture)
         if self.inpainting.fill is InpaintingFill.BLUR:
             image = fill_from_surroundings(image, self._part(self.mask))
         return np.asarray(image)
+
+    def part_of(self, pixels: Pixels) -> Pixels:
+        """What of another picture of the same size belongs to the part that is drawn, as large.
+
+        Args:
+            pixels: uint8 `[height, width, 3]`.
+        """
+        return pixels if self.box is None else np.asarray(self._part(Image.fromarray(pixels)))
+
+    def enlarged(self, width: int, height: int, edges: Edges) -> MaskedPicture:
+        """The same with picture and mask of another size, by Lanczos; of the whole picture
+        alone.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+            edges: Those of the picture that continue at the opposite ones.
+        """
+        pixels = enlarge_pixels(np.asarray(self.picture), height, width, edges)
+        mask = self.mask.resize((width, height), Image.Resampling.LANCZOS)
+        return replace(self, picture=Image.fromarray(pixels), mask=mask)
 
     def redrawn(self) -> torch.Tensor:
         """What of it is redrawn: float32 `[1, 1, height, width]`, 1 where the mask is at least

@@ -85,7 +85,7 @@ def _of_second_pass(settings: GenerationSettings) -> dict[str, Any]:
     if again is None:
         return {}
     latent = again.upscale is SecondPassUpscale.LATENT
-    strength = "Hires denoising strength" if settings.image_to_image else "Denoising strength"
+    strength = "Hires denoising strength" if settings.start else "Denoising strength"
     return {
         strength: f"{again.strength:g}",
         "Hires upscale": f"{again.scale:g}",

@@ -85,8 +85,9 @@ class PartLoading:
             self.using(found)
             return found
 
-        part = prepare_refiner(model, job.settings, wanted, self.loader, self.context, load)
-        working = picture_bytes(vae.config, *job.settings.size, vae.numerics.data_type)
+        last = job.settings.passes[-1]
+        part = prepare_refiner(model, last, wanted, self.loader, self.context, load)
+        working = picture_bytes(vae.config, *last.size, vae.numerics.data_type)
         ready = self.loader.ready_beside(wanted, working, self.context, self.clock)
         if ready is not None:
             part.model = ready.model

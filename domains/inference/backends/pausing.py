@@ -57,6 +57,8 @@ def _pictures(control: ControlPictures) -> Iterator[PreparedPicture]:
     yield from control.images
     if control.mask is not None:
         yield control.mask
+    if control.larger is not None:
+        yield from _pictures(control.larger)
 
 
 def _state(companion: Companion) -> Fingerprint:

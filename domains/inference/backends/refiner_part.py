@@ -39,8 +39,8 @@ class RefinerPart:
     """A refiner that fits `base`; its own networks and those that it borrows of it, which are
     used where they are.
 
-    `model` is None until there is room for it. `division` is how the steps of `settings` are
-    divided.
+    `model` is None until there is room for it. `settings` are those of the pass that it
+    finishes; `division` is how their steps are divided.
     """
 
     base: LoadedModel
@@ -106,7 +106,7 @@ def prepare_refiner(
 
     Args:
         base: The model before it.
-        settings: Resolved; they name it.
+        settings: Resolved, of the pass that it finishes; they name it.
         wanted: The refiner.
         loader: Knows it, and lets the base go.
         context: Hears of it.

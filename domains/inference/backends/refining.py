@@ -19,8 +19,9 @@ from domains.inference.backends.refiner_part import RefinerPart
 from domains.inference.backends.schedulers import step_options
 from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.second_try import with_room
+from domains.inference.backends.sources import Sources
 from domains.inference.backends.speed import settle_denoiser
-from domains.inference.backends.start import Start, from_latents
+from domains.inference.backends.start import Start
 from domains.inference.backends.telling import StepTelling
 from domains.inference.types import GenerationSettings, PrecisionMode, RefinerMode, resolved
 from domains.session.jobs import JobContext
@@ -49,15 +50,16 @@ class Begun:
 
 @dataclass
 class Refining:
-    """The refiner's part of resolved `settings`.
+    """The refiner's part of resolved `settings`, those of the last pass.
 
-    `parts` are what the request works with. `telling` hears of its steps, counted over both
-    models. `note` takes what was done otherwise than usual.
+    `parts` are what the request works with, `sources` what it starts from. `telling` hears of
+    its steps, counted over both models. `note` takes what was done otherwise than usual.
     """
 
     part: RefinerPart
     parts: Parts
     settings: GenerationSettings
+    sources: Sources
     context: JobContext
     clock: Clock
     telling: StepTelling
@@ -136,11 +138,13 @@ class Refining:
         schedule = self.part.schedule()
         refiner = resolved(self.settings.refiner)
         if refiner.mode is RefinerMode.HANDOVER:
-            return schedule.scheduler, Start(begun.latents, schedule.first, schedule.steps)
+            masking = self.sources.masking_of_handover(begun.latents, begun.noise)
+            start = Start(begun.latents, schedule.first, schedule.steps, masking)
+            return schedule.scheduler, start
         steps = resolved(refiner.steps)
-        start = from_latents(
+        start = self.sources.start_of_refiner(
             schedule.scheduler,
-            begun.latents.cpu(),
+            begun.latents,
             begun.noise,
             steps=steps,
             skipped=steps - schedule.steps,

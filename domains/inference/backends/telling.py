@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,16 +20,17 @@ from domains.session.types import Preview, PreviewSettings, StepFinished
 
 @dataclass
 class StepTelling:
-    """Tells of steps as they end; `vae` is what previews look like."""
+    """Tells of steps as they end; `vae` is what previews look like, `now` tells seconds."""
 
     context: JobContext
     previews: PreviewSettings
     vae: Vae
+    now: Callable[[], float]
     _began: float = 0.0
 
     def begin(self) -> None:
         """The first step of several begins."""
-        self._began = time.perf_counter()
+        self._began = self.now()
 
     def tell(
         self, index: int, settings: GenerationSettings, state: StepState, scheduler: Any
@@ -42,12 +43,12 @@ class StepTelling:
             state: The step, as it is to be told.
             scheduler: The step's.
         """
-        took = time.perf_counter() - self._began
+        took = self.now() - self._began
         self.context.emit(StepFinished(index, state.step, state.steps, took))
         preview = self._preview(index, settings, state, scheduler)
         if preview is not None:
             self.context.emit(preview)
-        self._began = time.perf_counter()
+        self._began = self.now()
 
     def _preview(
         self, index: int, settings: GenerationSettings, state: StepState, scheduler: Any

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 
 from domains.inference.backends.decoding import decode_pixels
-from domains.inference.backends.encoding import encode_picture, to_image
-from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
+from domains.inference.backends.encoding import encode_picture
+from domains.inference.backends.enlarging import enlarge_latents
 from domains.inference.backends.images import Pixels
-from domains.inference.backends.start import CleanLatents, Posterior
+from domains.inference.backends.start import CleanLatents
 from domains.inference.backends.vae import scale_latents
 from domains.inference.backends.vae_part import Vae
 from domains.inference.backends.vae_run import Tiling
@@ -39,17 +39,12 @@ class ThroughVae:
         self.note(degradations)
         return pixels
 
-    def posterior(self, image: torch.Tensor) -> Posterior:
-        """What the VAE knows of a picture's latents, as `encode_picture`."""
+    def latents(self, image: torch.Tensor) -> CleanLatents:
+        """The latents of a picture, as `encode_picture`."""
         posterior, degradations = encode_picture(
             self.vae, image, check_stop=self.check_stop, tiling=self.tiling
         )
         self.note(degradations)
-        return posterior
-
-    def latents(self, image: torch.Tensor) -> CleanLatents:
-        """The latents of a picture, as `encode_picture`."""
-        posterior = self.posterior(image)
         return lambda noise: scale_latents(posterior.sample(noise), self.vae.config)
 
     def larger_latents(self, latents: torch.Tensor, width: int, height: int) -> CleanLatents:
@@ -58,8 +53,3 @@ class ThroughVae:
         size = (height // scale, width // scale)
         larger = enlarge_latents(latents.cpu(), *size, self.vae.edges)
         return lambda noise: larger
-
-    def latents_of_larger(self, latents: torch.Tensor, width: int, height: int) -> CleanLatents:
-        """The latents of their picture, which has that many pixels then."""
-        pixels = enlarge_pixels(self.pixels(latents), height, width, self.vae.edges)
-        return self.latents(to_image(pixels))

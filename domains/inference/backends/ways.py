@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,16 @@ from domains.values import Degradation, DegradationKind, ModelPart, PartDataType
 _DENOISER, _VAE = ModelPart.DENOISER, ModelPart.VAE
 
 
+@dataclass(frozen=True)
+class Made:
+    """A call of the UNet that was made for as many pictures at once, what computed its
+    attention, and what it gave to one of them."""
+
+    result: Any
+    pictures: int
+    kernels: tuple[AttentionKernel, ...]
+
+
 @dataclass
 class Ways:
     """Notes what each picture is computed by, as it is."""
@@ -29,6 +39,7 @@ class Ways:
     _compiled: dict[ModelPart, None] = field(default_factory=dict)
     _kernels: dict[AttentionKernel, None] = field(default_factory=dict)
     _denoises_in: Numerics | None = None
+    _most_together: int = 0
 
     def __post_init__(self) -> None:
         self._replays = self.model.graphs.replays
@@ -55,6 +66,22 @@ class Ways:
             self._kernels |= dict.fromkeys(seen)
 
         return Watched(unet, tell)
+
+    def shared(self, call: Callable[..., Made]) -> Any:
+        """The UNet by calls that are made with those for other pictures.
+
+        Args:
+            call: Has one made, its arguments those of the UNet.
+        """
+        self._denoises_in = self.model.unet_numerics
+
+        def unet(*inputs: Any, **named: Any) -> Any:
+            made = call(*inputs, **named)
+            self._kernels |= dict.fromkeys(made.kernels)
+            self._most_together = max(self._most_together, made.pictures)
+            return made.result
+
+        return unet
 
     def picture_types(self) -> tuple[PartDataType, ...]:
         """What the parts compute in now that a picture has gone through them; noted."""
@@ -83,4 +110,5 @@ class Ways:
             attention_kernels=tuple(self._kernels),
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
             vae_tiled=DegradationKind.VAE_TILED in kinds,
+            most_together=self._most_together,
         )

@@ -290,6 +290,7 @@ def _computation(computed: types.Computation) -> event_pb2.Computation:
         attention_kernels=map(KERNELS.to_proto, computed.attention_kernels),
         attention_sliced=computed.attention_sliced,
         vae_tiled=computed.vae_tiled,
+        most_together=computed.most_together,
     )
 
 

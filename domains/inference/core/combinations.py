@@ -17,11 +17,7 @@ _MASKS_ONLY = (
 # Each excludes the others; fields by their paths in GenerationSettings.
 _ONE_OF = (
     ("image_to_image", "inpainting"),
-    ("inpainting", "second_pass"),
-    ("control_nets", "second_pass"),
-    ("sdxl.refiner", "second_pass"),
-    ("sdxl.refiner", "inpainting"),
-    ("control_nets", "inpainting.crop_margin_pixels"),
+    ("inpainting.crop_margin_pixels", "second_pass"),
     ("seed", "seeds"),
     (
         "scheduler.solver",
@@ -32,8 +28,6 @@ _ONE_OF = (
     ),
     ("scheduler.sigmas", "scheduler.spacing"),
     ("scheduler.sigmas", "scheduler.timestep_spacing"),
-    ("sdxl.refiner", "second_pass"),
-    ("sdxl.refiner", "inpainting"),
 )
 # Fields that are a level deeper in the contract.
 _DEEPER = {"precision": "precision.mode", "vae_tiling": "precision.vae_tiling"}

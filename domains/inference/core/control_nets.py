@@ -44,13 +44,6 @@ def check_control_nets(request: GenerationRequest, path: str) -> Iterator[FieldV
     settings = request.settings
     limit = LIMITS[f"GenerationSettings.{_FIELD}"]
     yield from found(checks.elements(f"{path}.{_FIELD}", len(settings.control_nets), limit))
-    start = settings.inpainting
-    if settings.control_nets and start is not None and start.crop_margin_pixels is not None:
-        yield FieldViolation(
-            f"{path}.inpainting.crop_margin_pixels",
-            Reason.FIELDS_CONFLICT,
-            "Control pictures are of the whole picture; leave it out, or the ControlNets.",
-        )
     pairs = zip(settings.control_nets, request.controls, strict=True)
     for index, (net, pictures) in enumerate(pairs):
         field = f"{path}.{_FIELD}[{index}]"
@@ -81,24 +74,30 @@ def check_unions(companions: Companions, path: str) -> None:
 
 
 async def prepare_controls(
-    pictures: PicturePreparer,
-    request: GenerationRequest,
-    settings: GenerationSettings,
-    size: tuple[int, int],
+    pictures: PicturePreparer, request: GenerationRequest, settings: GenerationSettings
 ) -> PreparedControls:
-    """Have every control picture decoded in the size that is drawn.
+    """Have every control picture decoded in each size that is drawn: what a second pass follows
+    is made of the original again, so that its edges are as sharp.
+
+    Args:
+        pictures: Prepares them.
+        request: Names them.
+        settings: Its own, resolved.
 
     Raises:
         DomainError: As `PicturePreparer.prepare`, by field.
     """
-    canvas = Canvas(*size)
+    sizes = tuple(dict.fromkeys(each.size for each in settings.passes))
     kept: list[KeptPicture] = []
 
     async def prepare(
         image: InputImage, field: str, net: ControlNetGuidance, how: ControlPreprocessor | None
-    ) -> KeptPicture:
-        made = await pictures.prepare(image, field, canvas, net.fit, control=how)
-        kept.append(made)
+    ) -> list[KeptPicture]:
+        made = [
+            await pictures.prepare(image, field, Canvas(*size), net.fit, control=how)
+            for size in sizes
+        ]
+        kept.extend(made)
         return made
 
     nets, controls = [], []
@@ -117,20 +116,29 @@ async def prepare_controls(
         nets.append(
             replace(
                 net,
-                image=None if single is None else single.file,
-                images=tuple(each.file for each in many),
-                mask=None if mask is None else mask.file,
+                image=None if single is None else single[0].file,
+                images=tuple(each[0].file for each in many),
+                mask=None if mask is None else mask[0].file,
             )
         )
-        controls.append(
-            ControlPictures(
-                tuple(each.prepared for each in ([single] if single else many)),
-                None if mask is None else mask.prepared,
-            )
-        )
+        controls.append(_of_sizes([single] if single else many, mask))
     return PreparedControls(
         replace(settings, control_nets=tuple(nets)), tuple(controls), tuple(kept)
     )
+
+
+def _of_sizes(
+    images: list[list[KeptPicture]], mask: list[KeptPicture] | None
+) -> ControlPictures:
+    """A ControlNet's pictures, each of which was made in the same sizes."""
+    found = [
+        ControlPictures(
+            tuple(each[k].prepared for each in images),
+            None if mask is None else mask[k].prepared,
+        )
+        for k in range(len(images[0]))
+    ]
+    return replace(found[0], larger=found[1]) if len(found) > 1 else found[0]
 
 
 def _check(net: ControlNetGuidance, field: str) -> Iterator[FieldViolation]:

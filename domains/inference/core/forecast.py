@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated
 
+from msgspec import Meta
 from msgspec.structs import replace
 
+from domains.codec import ByteCount, Name, Sha256, Value, encode
 from domains.device.types import Device
 from domains.errors import Reason, ResourceExhausted
 from domains.inference.core.memory_needs import FULL, HALF, phase_bytes
@@ -28,6 +33,8 @@ from domains.session.types import Phase, SessionState
 from domains.values import ByteFigure, Degradation, DegradationKind, FigureQuality
 
 _MOST_PEAKS = 4_096
+MOST_TOLD = 1_024
+"""Of the peaks that are told to outlive the server, the newest."""
 _SHAPES = "weights by the header, and the networks' tensors by their shapes"
 _MEASURED = "the least peak of earlier generations of this model and size on this device"
 _WITH_IDLE = "free, and what lies there of this model and of models that no work uses"
@@ -46,6 +53,18 @@ class Forecast:
     degradations: tuple[Degradation, ...] = ()
 
 
+class MeasuredPeak(Value, frozen=True):
+    """The least peak in bytes of a device's memory; `work` stands for what was drawn."""
+
+    device_id: Name
+    work: Sha256
+    peak_bytes: ByteCount
+
+
+Peaks = Annotated[tuple[MeasuredPeak, ...], Meta(max_length=MOST_TOLD)]
+"""The newest last."""
+
+
 class Forecasts:
     """Tells what generations will take, and learns from those that end.
 
@@ -61,7 +80,9 @@ class Forecasts:
         self._speeds = speeds
         self._devices = devices
         self._machine = machine
-        self._peaks: OrderedDict[tuple[str, GenerationSettings], int] = OrderedDict()
+        self._peaks: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self.lessons = 0
+        """How often something was learned."""
 
     def note(self, settings: GenerationSettings, session: Session) -> None:
         """A generation has ended: its peak is known. The least counts, as others may have lain
@@ -69,11 +90,22 @@ class Forecasts:
         peak = session.peak_memory
         if session.state is not SessionState.COMPLETED or peak is None or not peak.value:
             return
+        self.lessons += 1
         key = (session.device_id, _of_memory(settings))
         self._peaks[key] = min(self._peaks.get(key, peak.value), peak.value)
         self._peaks.move_to_end(key)
         if len(self._peaks) > _MOST_PEAKS:
             self._peaks.popitem(last=False)
+
+    def measured(self) -> tuple[MeasuredPeak, ...]:
+        """The newest of what was learned."""
+        newest = list(islice(reversed(self._peaks.items()), MOST_TOLD))
+        return tuple(MeasuredPeak(*key, peak) for key, peak in newest[::-1])
+
+    def recall(self, earlier: tuple[MeasuredPeak, ...]) -> None:
+        """Know what was learned in an earlier run; to be called before anything is learned."""
+        for one in earlier:
+            self._peaks[one.device_id, one.work] = one.peak_bytes
 
     async def of(
         self,
@@ -142,10 +174,10 @@ class Forecasts:
         return None if work is None or load is None else work + load
 
 
-def _of_memory(settings: GenerationSettings) -> GenerationSettings:
-    """What of settings decides how much memory they take, and some that does not."""
+def _of_memory(settings: GenerationSettings) -> str:
+    """What of settings decides how much memory they take, and some that does not, as a hash."""
     start, inpainting = settings.image_to_image, settings.inpainting
-    return replace(
+    alike = replace(
         settings,
         prompt="",
         negative_prompt="",
@@ -157,6 +189,7 @@ def _of_memory(settings: GenerationSettings) -> GenerationSettings:
         image_to_image=None if start is None else replace(start, strength=1.0, image=None),
         inpainting=inpainting and replace(inpainting, strength=1.0, image=None, mask=None),
     )
+    return hashlib.sha256(encode(alike)).hexdigest()
 
 
 def _weights(device: Device, model: Model, held: ByteFigure | None) -> int:

@@ -36,6 +36,7 @@ from domains.inference.core.resolution import (
     steps_of,
 )
 from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.schedule_rules import check_schedules
 from domains.inference.core.second_pass import check_result_size, check_steps
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
@@ -212,6 +213,7 @@ class Generations:
             *check_scheduler(settings, scheduler, model, "settings"),
             *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
             *check_steps(settings, scheduler, "settings"),
+            *check_schedules(settings, scheduler, model, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
@@ -223,7 +225,7 @@ class Generations:
         violations = [*check_result_size(settings, "settings")]
         if violations:
             raise InvalidGeneration.of(*violations)
-        controls = await prepare_controls(self._pictures, request, settings, settings.size)
+        controls = await prepare_controls(self._pictures, request, settings)
         job = GenerationJob(
             controls.settings,
             model.place,

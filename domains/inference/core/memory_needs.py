@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from domains.inference.types import GenerationSettings, Toggle
-from domains.model.core.room import picture_bytes
+from domains.model.core.room import picture_bytes, step_bytes
 from domains.model.types import Component, Model
 from domains.session.types import Phase
 
 FULL, HALF = 4, 2
 """Bytes of a number."""
-# Times the UNet's first channels at full size: its feed-forward networks, where the first block
-# attends, and its skipped connections, where it does not.
-STEP_ATTENDING, STEP_PLAIN = 26, 16
 # Times the VAE's first channels at the picture's size.
 ENCODE = 5
 _PIXELS_PER_LATENT = 8
@@ -52,8 +49,13 @@ def phase_bytes(
     if unet is not None and unet.widths:
         latents = (width // _PIXELS_PER_LATENT) * (height // _PIXELS_PER_LATENT)
         batch = 2 if settings.guidance.guided else 1
-        factor = STEP_ATTENDING if unet.attends_at_full_size else STEP_PLAIN
-        needs[Phase.DENOISING] = factor * unet.widths[0] * latents * batch * number
+        needs[Phase.DENOISING] = step_bytes(
+            unet.widths[0],
+            latents,
+            attends_at_full_size=unet.attends_at_full_size,
+            rows=batch,
+            number=number,
+        )
     return needs
 
 

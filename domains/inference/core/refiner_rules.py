@@ -31,18 +31,6 @@ def check_refiner(settings: GenerationSettings, path: str) -> Iterator[FieldViol
         *plain(refiner, "Refiner", path),
         *check_guidance(refiner.guidance, f"{path}.guidance"),
     ]
-    if settings.inpainting is not None:
-        yield FieldViolation(
-            path,
-            Reason.FIELDS_CONFLICT,
-            "Does not go with inpainting: it would redraw what is kept; leave one of both out.",
-        )
-    if settings.second_pass is not None:
-        yield FieldViolation(
-            path,
-            Reason.FIELDS_CONFLICT,
-            "Does not go with a second pass; leave one of both out.",
-        )
     yield from broken
     if broken:
         return

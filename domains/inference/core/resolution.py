@@ -82,7 +82,7 @@ def resolve(
 
 
 def steps_of(settings: GenerationSettings) -> tuple[int, int]:
-    """Steps of each picture that the model does, and that its refiner does.
+    """Steps of one pass of each picture that the model does, and that its refiner does.
 
     Where a schedule is handed over depends on the model's timesteps: they are taken as evenly
     spread, which those of most models are.
@@ -118,9 +118,9 @@ def expected_phases(
         Phase.ENCODING_TEXT,
         *(prepared if settings.start else ()),
         Phase.DENOISING,
-        *((Phase.REFINING,) if settings.refiner else ()),
         *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
         *((Phase.SECOND_PASS,) if again else ()),
+        *((Phase.REFINING,) if settings.refiner else ()),
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
     )
@@ -142,7 +142,9 @@ def effort_of(settings: GenerationSettings) -> Effort:
             **({Phase.PREPARING_INPUT: prepared} if prepared else {}),
             Phase.DENOISING: images * sum(map(_pixels_predicted, settings.passes)),
             **(
-                {Phase.REFINING: images * _pixels_refined(settings)} if settings.refiner else {}
+                {Phase.REFINING: images * _pixels_refined(settings.passes[-1])}
+                if settings.refiner
+                else {}
             ),
             Phase.DECODING: images * result,
             Phase.ENCODING_IMAGE: images * result,

@@ -31,19 +31,13 @@ def check_second_pass(settings: GenerationSettings, path: str) -> Iterator[Field
             Reason.FIELDS_CONFLICT,
             "Noise levels in scheduler.sigmas are for the steps of both passes: leave one out.",
         )
-    if settings.inpainting is not None:
+    masked = settings.inpainting
+    if masked is not None and masked.crop_margin_pixels is not None:
         yield FieldViolation(
             path,
             Reason.FIELDS_CONFLICT,
-            "Draws whole pictures anew, and inpainting keeps a part; leave out second_pass or "
-            "inpainting.",
-        )
-    if settings.control_nets:
-        yield FieldViolation(
-            path,
-            Reason.FIELDS_CONFLICT,
-            "Cannot follow control pictures, which have the size of the first pass; leave out "
-            "second_pass or control_nets.",
+            "Would enlarge a part to shrink it again: with inpainting.crop_margin_pixels it is "
+            "drawn enlarged already; leave out second_pass or crop_margin_pixels.",
         )
 
 

@@ -243,19 +243,25 @@ class GenerationSettings(Value, frozen=True):
     @property
     def passes(self) -> tuple[GenerationSettings, ...]:
         """What each picture of resolved settings goes through, a generation each: the second is
-        image-to-image of what the first has drawn."""
+        image-to-image of what the first has drawn, or inpainting where that was it. A refiner
+        follows the last."""
         again = self.second_pass
         if again is None:
             return (self,)
-        first = replace(self, second_pass=None)
+        last = replace(self, second_pass=None)
+        first = last
+        if self.refiner is not None:
+            first = replace(last, sdxl=self.sdxl and replace(self.sdxl, refiner=None))
         width, height = (again.enlarged(edge) for edge in self.size)
+        masked = self.inpainting
         second = replace(
-            first,
+            last,
             width=width,
             height=height,
             steps=resolved(again.steps),
             guidance=resolved(again.guidance),
-            image_to_image=ImageToImage(again.strength),
+            image_to_image=None if masked else ImageToImage(again.strength),
+            inpainting=None if masked is None else masked.again(again.strength),
         )
         return first, second
 
@@ -314,7 +320,8 @@ class Computation(Value, frozen=True):
     `channels_last`, `compiled` and `recorded` are parts whose tensors were laid out, which ran,
     or whose calls were replayed, so.
     `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
-    if it did for one picture.
+    if it did for one picture. `most_together` are the pictures that shared one pass through the
+    denoiser, at most; 0 or 1: each had its own.
     """
 
     channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
@@ -323,6 +330,7 @@ class Computation(Value, frozen=True):
     attention_kernels: Annotated[tuple[AttentionKernel, ...], FEW] = ()
     attention_sliced: bool = False
     vae_tiled: bool = False
+    most_together: Count = 0
 
     def __or__(self, other: Computation) -> Computation:
         """Every way of both, of two turns of one generation."""
@@ -333,6 +341,7 @@ class Computation(Value, frozen=True):
             _each_once(self.attention_kernels, other.attention_kernels),
             self.attention_sliced or other.attention_sliced,
             self.vae_tiled or other.vae_tiled,
+            max(self.most_together, other.most_together),
         )
 
 

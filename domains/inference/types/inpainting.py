@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from msgspec.structs import replace
+
 from domains.codec import Count, Value
 from domains.inference.types.passes import Share
 from domains.limits import default_of
@@ -57,3 +59,12 @@ class Inpainting(Value, frozen=True):
     margins: OutpaintingMargins = OutpaintingMargins()
     image: PictureFile | None = None
     mask: PictureFile | None = None
+
+    def again(self, strength: float) -> Inpainting:
+        """The same for what has been drawn in the part, with the margins in it."""
+        return replace(
+            self,
+            strength=strength,
+            fill=InpaintingFill.ORIGINAL,
+            margins=OutpaintingMargins(),
+        )

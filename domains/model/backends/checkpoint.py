@@ -12,12 +12,8 @@ from collections.abc import Iterable, Mapping
 
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
-from domains.model.backends.checkpoint_kinds import (
-    KINDS,
-    CheckpointKind,
-    Padded,
-    Part,
-)
+from domains.model.backends.checkpoint_kinds.kind import CheckpointKind, Padded, Part
+from domains.model.backends.checkpoint_kinds.registry import KINDS
 from domains.model.backends.companion import CLIP_TOKENS, clip_tokenizer, companion_of
 from domains.model.backends.component_config import ConfigFiles, check_config, read_config
 from domains.model.backends.confined_files import ConfinedFiles

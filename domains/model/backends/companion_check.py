@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from domains.model.backends.embedding_file import parse_embedding
+from domains.model.backends.families.registry import FAMILIES
 from domains.model.backends.lora.file import Finding, check_lora
 from domains.model.backends.recognition import Tensors, recognise
 from domains.model.backends.safetensors_header import Header, Table, TensorEntry
-from domains.model.types import Architecture, ModelType
+from domains.model.types import ModelType
 
-# Their layers are a transformer's, which are not taken apart here.
-_FOREIGN = frozenset({Architecture.SD3, Architecture.FLUX})
+# Layers of others may be a transformer's, which are not taken apart here.
+_FOREIGN = frozenset(family.architecture for family in FAMILIES if not family.drawn)
 
 
 def check_companion(shapes: Mapping[str, tuple[int, ...]]) -> tuple[Finding, ...]:

@@ -16,6 +16,8 @@ from domains.model.backends.diffusers_folder import network_config
 from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.families.control_net import CONTROL_NET
+from domains.model.backends.families.family import SD_SCALE
+from domains.model.backends.families.registry import BY_ARCHITECTURE
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.file_recognition import config_beside, recognise_file
 from domains.model.backends.layouts.stored import Stored
@@ -26,13 +28,12 @@ from domains.model.backends.safetensors_header import Header, read_header
 from domains.model.backends.stored_weights import check_weights
 from domains.model.backends.usability import check_usable
 from domains.model.backends.weight_files import weight_files
-from domains.model.types import Architecture, ModelType
+from domains.model.types import ModelType
 
 CONFIG_FILE = "config.json"
 _CLASSES = {each.name: each for each in (VAE, CONTROL_NET, CLIP_TEXT, CLIP_TEXT_PROJECTION)}
 _NAMES = {"ControlNetModel": "controlnet", "AutoencoderKL": "vae"}
 _PREFIXES = ("first_stage_model.", "control_model.", "cond_stage_model.transformer.")
-_SDXL_SCALE, _SCALE = 0.13025, 0.18215
 
 
 def loads_alone(found: Recognised) -> bool:
@@ -121,8 +122,9 @@ def _given(files: ConfinedFiles, header: Header, network_class: NetworkClass) ->
 def _settings(found: Recognised, network_class: NetworkClass, stored: Stored) -> Config:
     """What shapes do not tell of a network of its class."""
     if network_class is VAE:
-        of_sdxl = found.architecture is Architecture.SDXL
-        return {"scaling_factor": _SDXL_SCALE if of_sdxl else _SCALE, "force_upcast": True}
+        family = found.architecture and BY_ARCHITECTURE[found.architecture]
+        scale = family.vae_scale if family else SD_SCALE
+        return {"scaling_factor": scale, "force_upcast": True}
     if network_class is CONTROL_NET:
         return {}
     fused = any("resblocks." in name for name in stored.entries)

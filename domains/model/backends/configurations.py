@@ -6,11 +6,12 @@ Whether it lies in a folder or in one file: what a plan was made from can be wri
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from domains.model.backends.bounds import Config
-from domains.model.backends.checkpoint_kinds import KINDS, CheckpointKind
+from domains.model.backends.checkpoint_kinds.kind import CheckpointKind
+from domains.model.backends.checkpoint_kinds.registry import KINDS
 from domains.model.backends.companion import CLIP_TOKENS, clip_files, clip_tokenizer
 from domains.model.backends.component_config import ConfigFiles, invalid, read_limited
 from domains.model.backends.diffusers_folder import INDEX_FILE, SCHEDULER_FILE
@@ -27,11 +28,6 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
 )
-# What libraries expect an index to name, and models drawn with here do not need.
-_LEFT_EMPTY = {
-    "StableDiffusion": ("feature_extractor", "image_encoder", "safety_checker"),
-    "StableDiffusionXL": ("feature_extractor", "image_encoder"),
-}
 _NOTHING = [None, None]
 # The type that transformers makes of a text encoder's numbers, whatever they are stored as.
 _TYPE_KEYS = ("dtype", "torch_dtype")
@@ -83,23 +79,11 @@ def held_texts(plan: ModelPlan, given: ConfigFiles, *, retyped: bool) -> dict[st
 def _index(plan: ModelPlan) -> Config:
     """`model_index.json` as the libraries write it."""
     said = {key: value for key, value in plan.index.items() if not isinstance(value, list)}
-    parts: Config = dict.fromkeys(_expected(plan), _NOTHING)
+    parts: Config = dict.fromkeys(kind_of(plan).named_without, _NOTHING)
     parts |= {n.name: [n.network_class.library, n.network_class.name] for n in plan.networks}
     parts |= {name: ["transformers", "CLIPTokenizer"] for name in plan.tokenizers}
     parts["scheduler"] = ["diffusers", plan.scheduler_config["_class_name"]]
     return {**said, **parts}
-
-
-def _expected(plan: ModelPlan) -> Iterator[str]:
-    """Parts that an index names though the model may lack them."""
-    start = (
-        "StableDiffusionXL"
-        if plan.index["_class_name"].startswith("StableDiffusionXL")
-        else "StableDiffusion"
-    )
-    yield from _LEFT_EMPTY[start]
-    if start == "StableDiffusionXL":
-        yield from ("text_encoder", "tokenizer")
 
 
 def _config(network: NetworkPlan, retyped: bool) -> Config:

@@ -11,6 +11,7 @@ from domains.errors import FailedPrecondition
 from domains.model.backends import spoken_metadata
 from domains.model.backends.companion import beside
 from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.families.registry import BY_ARCHITECTURE
 from domains.model.backends.original_config import (
     ENDINGS,
     MAX_CONFIG_BYTES,
@@ -20,9 +21,7 @@ from domains.model.backends.original_config import (
 from domains.model.backends.recognition import Recognised, Tensors, recognise
 from domains.model.backends.remembered import Remembered
 from domains.model.backends.safetensors_header import Header
-from domains.model.types import Architecture, ModelType, PredictionType
-
-_NATIVE_SIZE_OF_V = 768  # SD 2.x; the rest of it was trained at 512
+from domains.model.types import ModelType, PredictionType
 
 
 def config_names(files: ConfinedFiles) -> list[str]:
@@ -82,7 +81,7 @@ def recognise_file(header: Header, original: OriginalConfig) -> Recognised:
     zero_snr = found.zero_terminal_snr or original.zero_terminal_snr
     if (predicts, zero_snr) != (found.prediction, found.zero_terminal_snr):
         found = replace(found, prediction=predicts, zero_terminal_snr=zero_snr)
-    if found.architecture is Architecture.SD2 and not found.native_size and prediction:
-        of_v = prediction is PredictionType.V_PREDICTION
-        found = replace(found, native_size=_NATIVE_SIZE_OF_V if of_v else 512)
+    if found.architecture is not None and not found.native_size and prediction:
+        sizes = BY_ARCHITECTURE[found.architecture].native_sizes
+        found = replace(found, native_size=sizes.get(prediction, 0))
     return found

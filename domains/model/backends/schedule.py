@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from domains.model.backends.bounds import Config
-from domains.model.backends.checkpoint_kinds import CheckpointKind
+from domains.model.backends.checkpoint_kinds.kind import CheckpointKind
 from domains.model.backends.component_config import ConfigFiles, read_config
 from domains.model.backends.recognition import Recognised
 from domains.model.types import PredictionType

@@ -27,15 +27,6 @@ _PREDICTIONS = {
     "sample": PredictionType.SAMPLE,
 }
 _RESOLUTION = re.compile(r"(\d{2,5})x(\d{2,5})")
-_BASES = (
-    ("sdxl", Architecture.SDXL),
-    ("sd_v1", Architecture.SD1),
-    ("sd_v2", Architecture.SD2),
-    ("sd_1", Architecture.SD1),
-    ("sd_2", Architecture.SD2),
-    ("sd3", Architecture.SD3),
-    ("flux", Architecture.FLUX),
-)
 
 Metadata = Mapping[str, str]
 
@@ -48,7 +39,8 @@ def architecture(metadata: Metadata) -> Architecture | None:
         if said in family.standard_names:
             return family.architecture
     base = metadata.get("ss_base_model_version", "")
-    return next((found for start, found in _BASES if base.startswith(start)), None)
+    trained = (f for f in FAMILIES if base.startswith(f.trainer_names))
+    return next((family.architecture for family in trained), None)
 
 
 def prediction(metadata: Metadata) -> PredictionType | None:

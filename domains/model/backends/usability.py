@@ -9,13 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.families.registry import FAMILIES
+from domains.model.backends.families.registry import BY_ARCHITECTURE, FAMILIES
 from domains.model.backends.recognition import Recognised
-from domains.model.types import Architecture, ModelType, PredictionType, Problem
+from domains.model.types import ModelType, PredictionType, Problem
 
-_DRAWN = "This version draws with SDXL, SD 1.x and 2.x"
-_OURS = frozenset({Architecture.SDXL, Architecture.SD1, Architecture.SD2})
-_TITLES = {family.architecture: family.title for family in FAMILIES}
+_OURS = tuple(family.title for family in FAMILIES if family.drawn)
+_DRAWN = f"This version draws with {', '.join(_OURS[:-1])} and {_OURS[-1]}"
 _WAITS = {
     ModelType.UPSCALER: "Upscalers are listed; enlarging waits for postprocessing.",
     ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
@@ -125,9 +124,8 @@ def _foreign(found: Recognised) -> str:
     """The family that a file is of or for, where it is none that is drawn with."""
     if found.family:
         return found.family
-    if found.architecture is None or found.architecture in _OURS:
-        return ""
-    return _TITLES[found.architecture]
+    family = found.architecture and BY_ARCHITECTURE[found.architecture]
+    return family.title if family and not family.drawn else ""
 
 
 def _called(type: ModelType) -> str:

@@ -130,7 +130,8 @@ def weights_by_header(
     chosen = {each.part: _BYTES.get(each.data_type, _FULL) for each in data_types}
     usual = _FULL if device.traits.in_main_memory else _HALF
     total = sum(
-        part.parameter_count * chosen.get(NETWORK_PARTS[part.name], usual)
+        part.parameter_count
+        * chosen.get(NETWORK_PARTS[part.name], _FULL if part.full_precision else usual)
         for part in model.components
         if part.name in NETWORK_PARTS
     )

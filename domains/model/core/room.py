@@ -6,8 +6,13 @@ from collections.abc import Iterable
 
 # Left for one tensor on its way and for everything else that runs on the machine.
 SPARE_BYTES = 512 << 20
-# A VAE's last block works at full size with three copies of its input at once.
-_COPIES = 3
+# A VAE's last block works at full size with three copies of its input at once, and its
+# convolutions lay out two more for themselves: 4.9 to 5.4 were measured on CUDA, 4.7 on a
+# processor (bench/results/cuda-estimates.md).
+_COPIES = 5
+# Times the UNet's first channels at full size: its feed-forward networks, where the first block
+# attends, and its skipped connections, where it does not.
+STEP_ATTENDING, STEP_PLAIN = 26, 16
 
 
 def picture_bytes(channels: int, width: int, height: int, number_bytes: int) -> int:
@@ -42,3 +47,19 @@ def making_way(
         going.append(model_id)
         free += size
     return tuple(going), needed + SPARE_BYTES <= free
+
+
+def step_bytes(
+    width: int, latents: int, *, attends_at_full_size: bool, rows: int, number: int
+) -> int:
+    """What a call of the UNet takes beside the weights.
+
+    Args:
+        width: Its first channels.
+        latents: Of the picture: rows times columns.
+        attends_at_full_size: Whether its first block attends.
+        rows: Of the batch.
+        number: Bytes of one number.
+    """
+    factor = STEP_ATTENDING if attends_at_full_size else STEP_PLAIN
+    return factor * width * latents * rows * number

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from math import log
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
+from msgspec import Meta
+
+from domains.codec import ModelId, Name, Seconds, Text, Value
 from domains.session.types import Phase
 
 Key = TypeVar("Key")
@@ -32,19 +36,51 @@ class Effort:
     amounts: Mapping[Phase, float] = field(default_factory=dict)
 
 
+MOST_TOLD = 1_024
+"""Of what is told to outlive the server, the newest of each kind."""
+
+
+class Rate(Value, frozen=True):
+    """Seconds that each phase takes for one unit of it, with pictures of so many pixels."""
+
+    device_id: Name
+    model_id: ModelId
+    manner: Text
+    pixels: Annotated[int, Meta(ge=0, le=2**40)]
+    seconds: Annotated[Mapping[Phase, Seconds], Meta(max_length=len(Phase))]
+
+
+class Loading(Value, frozen=True):
+    """How long a model takes to load."""
+
+    device_id: Name
+    model_id: ModelId
+    seconds: Seconds
+
+
+class MeasuredSpeeds(Value, frozen=True):
+    """What was learned, the newest last."""
+
+    rates: Annotated[tuple[Rate, ...], Meta(max_length=MOST_TOLD)] = ()
+    loads: Annotated[tuple[Loading, ...], Meta(max_length=MOST_TOLD)] = ()
+
+
 _Place = tuple[str, str, str]
 """A device, a model and a manner."""
 
 
 class Speeds:
-    """What was measured since the server started; what is oldest is forgotten first."""
+    """What was measured; what is oldest is forgotten first."""
 
     def __init__(self) -> None:
         self._rates: OrderedDict[tuple[_Place, int], dict[Phase, float]] = OrderedDict()
         self._loads: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self.lessons = 0
+        """How often something was learned."""
 
     def learn(self, device_id: str, effort: Effort, seconds: Mapping[Phase, float]) -> None:
         """Note how long each phase of finished work took."""
+        self.lessons += 1
         loading = seconds.get(Phase.LOADING_MODEL, 0.0)
         if loading > 0.0:  # it was not loaded already
             place = (device_id, effort.model_id)
@@ -58,6 +94,26 @@ class Speeds:
                 if amount > 0.0:
                     rate = seconds.get(phase, 0.0) / amount
                     rates[phase] = _with(rates.get(phase), rate)
+
+    def measured(self) -> MeasuredSpeeds:
+        """The newest of what was learned."""
+        rates = [
+            Rate(*place, pixels, dict(seconds))
+            for (place, pixels), seconds in islice(reversed(self._rates.items()), MOST_TOLD)
+        ]
+        loads = [
+            Loading(*key, seconds)
+            for key, seconds in islice(reversed(self._loads.items()), MOST_TOLD)
+        ]
+        return MeasuredSpeeds(tuple(rates[::-1]), tuple(loads[::-1]))
+
+    def recall(self, earlier: MeasuredSpeeds) -> None:
+        """Know what was learned in an earlier run; to be called before anything is learned."""
+        for rate in earlier.rates:
+            place = (rate.device_id, rate.model_id, rate.manner)
+            self._rates[place, rate.pixels] = dict(rate.seconds)
+        for load in earlier.loads:
+            self._loads[load.device_id, load.model_id] = load.seconds
 
     def work_seconds(self, device_id: str, effort: Effort) -> float | None:
         """How long the work itself takes on that device, without loading.

@@ -19,6 +19,8 @@ from domains.session.jobs import Job, JobEvent, SpooledImage
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
+    Phase,
+    PhaseStarted,
     Preview,
     ProgressEvent,
     StepFinished,
@@ -60,6 +62,8 @@ class Run:
         self.finished = asyncio.Event()
         """The worker is done with it, or gone."""
         self.last_progress = time.monotonic()
+        self.phase: Phase | None = None
+        """Which phase of the work began last; None before the first."""
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._waiting: deque[JobEvent] = deque()
@@ -119,6 +123,8 @@ class Run:
         with self._lock:
             if isinstance(event, StepFinished):
                 self._count_step()
+            elif isinstance(event, PhaseStarted):
+                self.phase = event.phase
             closed = self._closed
             if not closed:
                 self._sum_up(event)

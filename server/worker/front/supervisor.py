@@ -23,6 +23,7 @@ from domains.codec import encode
 from domains.device.types import Device, OptimizationProfile
 from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhausted
 from domains.loops import kept
+from domains.session.types import Phase
 from domains.shortages import shortage_of
 from server.worker.front.conversation import Conversation, StartRefused
 from server.worker.front.death import Death, FirstReason, death_of, end_before_hello
@@ -281,16 +282,19 @@ class Supervisor:
                 self._hung(hang)
 
     def _hung(self, hang: Hang) -> None:
-        def error() -> DeadlineExceeded:
+        def error(phase: Phase | None = None) -> DeadlineExceeded:
+            during = "" if phase is None else f" in the phase {phase.value}"
+            told = {} if phase is None else {"phase": phase.value}
             return DeadlineExceeded(
-                f"The worker of device {self._device.device_id} {hang.words} and was ended.",
+                f"The worker of device {self._device.device_id} {hang.words}{during} and was "
+                "ended.",
                 reason=Reason.WORKER_HUNG,
-                metadata={"device_id": self._device.device_id},
+                metadata={"device_id": self._device.device_id} | told,
             )
 
         run = self._conversation.run
         if hang.about_run and run is not None and run.stop_error is None:
-            run.stop_error = error()
+            run.stop_error = error(run.phase)
         self._conversation.orders.fail_all(error)
         self.kill(hang.words)
 

@@ -60,6 +60,22 @@ def test_a_stretch_within_another_leaves_its_peak(allocator: Allocator) -> None:
     assert outer.peak().value == inner.peak().value == 90
 
 
+def test_a_stretch_may_begin_before_anything_was_done(
+    allocator: Allocator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    reset = allocator.reset_peak_memory_stats
+
+    def strict(device: str) -> None:
+        assert begun, "torch raises before the device was initialised"
+        reset(device)
+
+    monkeypatch.setattr(allocator, "reset_peak_memory_stats", strict)
+    monkeypatch.setattr(allocator, "init", lambda: begun.append("init"), raising=False)
+    allocator.hold(5)
+    assert Stretch(allocator, "fake:0").peak().value == 5
+
+
 def test_devices_have_peaks_of_their_own(allocator: Allocator) -> None:
     stretch = Stretch(allocator, "fake:0")
     allocator.hold(70)

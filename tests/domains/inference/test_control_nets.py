@@ -16,6 +16,7 @@ from domains.inference.types import (
     GuidanceSettings,
     ImageToImage,
     Inpainting,
+    SecondPass,
 )
 from domains.picture.types import (
     CannyOptions,
@@ -122,12 +123,37 @@ async def test_bad_ones_are_refused_before_a_picture_is_read(
     assert not bench.pictures.asked
 
 
-async def test_a_part_drawn_alone_has_no_control_picture(bench: Bench) -> None:
+async def test_a_part_drawn_alone_has_them_of_the_whole_picture(bench: Bench) -> None:
     wanted = following(inpainting=Inpainting(crop_margin_pixels=32))
-    verdict = await bench.generations.validate(wanted)
-    assert ("settings.inpainting.crop_margin_pixels", Reason.FIELDS_CONFLICT) in [
-        (v.field, v.reason) for v in verdict.violations
+    asked = request(wanted.settings, image=IMAGE, mask=IMAGE, controls=wanted.controls)
+    verdict = await bench.generations.validate(asked)
+    assert (verdict.violations, verdict.failure) == ((), None)
+    assert verdict.settings is not None
+    assert bench.pictures.asked[-1][2] == Canvas(*verdict.settings.size)
+
+
+@pytest.mark.parametrize(
+    ("scale", "sizes"), [(1.5, [(256, 320), (384, 480)]), (1.0, [(256, 320)])]
+)
+async def test_a_second_pass_has_them_in_its_size(
+    bench: Bench, scale: float, sizes: list[tuple[int, int]]
+) -> None:
+    """From the original: where the size is the same, they are the same."""
+    wanted = following(
+        {"preprocessor": CANNY}, ControlInput(IMAGE, mask=IMAGE), second_pass=SecondPass(scale)
+    )
+    assert [e async for e in bench.run(wanted)]
+    asked = [
+        (field, (canvas.width, canvas.height)) for _, field, canvas, _ in bench.pictures.asked
     ]
+    assert asked == [(f"{NAME}.{name}", size) for name in ("image", "mask") for size in sizes]
+    (job,) = bench.pool.works
+    (control,) = job.controls
+    for each in job.settings.passes:
+        found = control.of_size(each.size)
+        assert found.mask is not None
+        for picture in (*found.images, found.mask):
+            assert (picture.width, picture.height) == each.size
 
 
 async def test_sixteen_are_the_most(bench: Bench) -> None:

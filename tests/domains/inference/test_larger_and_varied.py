@@ -11,6 +11,7 @@ from deviceops.v1 import generation_pb2, inference_pb2
 from domains.errors import FeatureNotBuilt, Reason
 from domains.inference import convert
 from domains.inference.core.capabilities import UNBUILT
+from domains.inference.core.combinations import excluded_by
 from domains.inference.core.later_parts import resolved_part
 from domains.inference.core.resolution import effort_of
 from domains.inference.jobs import GenerationJob
@@ -18,6 +19,9 @@ from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
     ImageToImage,
+    Inpainting,
+    InpaintingFill,
+    OutpaintingMargins,
     Scheduler,
     SchedulerSettings,
     SecondPass,
@@ -168,6 +172,31 @@ async def test_steps_and_phases_are_told_beforehand(
     assert isinstance(done, Completed)
     assert (Phase.PREPARING_INPUT in done.timings) == (Phase.PREPARING_INPUT in phases)
     assert [event for event in events if isinstance(event, StepFinished)]
+
+
+async def test_a_part_that_is_drawn_enlarged_has_no_second_pass(bench: Bench) -> None:
+    settings = twice(inpainting=Inpainting(crop_margin_pixels=8))
+    image = InputImage(inline=b"a file")
+    verdict = await bench.generations.validate(request(settings, image=image, mask=image))
+    (violation,) = verdict.violations
+    assert (violation.field, violation.reason) == (FIELD, Reason.FIELDS_CONFLICT)
+    assert "crop_margin_pixels" in violation.description
+    assert "inpainting.crop_margin_pixels" in excluded_by("second_pass")
+
+
+async def test_inpainting_again_is_of_what_the_first_pass_drew(bench: Bench) -> None:
+    margins = OutpaintingMargins(left_pixels=64)
+    masked = Inpainting(0.6, InpaintingFill.NOISE, margins=margins)
+    image = InputImage(inline=b"a file")
+    wanted = request(twice(SecondPass(strength=0.3), inpainting=masked), image=image)
+    assert [event async for event in bench.run(wanted)]
+    (job,) = bench.pool.works
+    first, last = job.settings.passes
+    assert (first.size, last.size) == ((320, 256), (640, 512))
+    assert (first.steps_taken, last.steps_taken) == (6, 3)
+    assert last.inpainting is not None
+    assert last.image_to_image is None
+    assert last.inpainting.fill is InpaintingFill.ORIGINAL
 
 
 def effort(second: SecondPass | None, **settings: Any) -> dict[Phase, float]:

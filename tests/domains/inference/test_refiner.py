@@ -17,11 +17,13 @@ from domains.inference.types import (
     GenerationSettings,
     GuidanceSettings,
     ImageToImage,
+    Inpainting,
     Refiner,
     RefinerMode,
     Scheduler,
     SchedulerSettings,
     SdxlSettings,
+    SecondPass,
 )
 from domains.model.types import Architecture, ModelType, PredictionType
 from domains.session.types import Accepted, Completed, Phase, StepFinished
@@ -58,6 +60,7 @@ def refiner(bench: Bench) -> Bench:
         ({}, {"mode": IMAGE_TO_IMAGE}, (25, 5)),
         ({}, {"mode": IMAGE_TO_IMAGE, "switch_at": 0.7, "steps": 10}, (25, 3)),
         ({"image_to_image": ImageToImage(0.6)}, {}, (10, 5)),
+        ({"inpainting": Inpainting(0.6)}, {}, (10, 5)),
     ],
 )
 def test_steps_are_divided(settings: Any, asked: Any, steps: tuple[int, int]) -> None:
@@ -168,3 +171,26 @@ def test_a_request_is_read_whole() -> None:
     assert wanted.settings.refiner == Refiner("fine", guidance=GuidanceSettings(rescale=0.5))
     assert "sdxl.refiner" not in UNBUILT
     assert Refiner(switch_at=0.8).strength == 0.2
+
+
+async def test_it_follows_the_second_pass_and_has_of_it_what_it_leaves_open(
+    refiner: Bench,
+) -> None:
+    second = SecondPass(strength=0.5, steps=20, guidance=GuidanceSettings(3.0))
+    small = {"width": 256, "height": 256, "second_pass": second}
+    events = [event.event async for event in refiner.run(request(refining(small)))]
+
+    accepted = events[0]
+    assert isinstance(accepted, Accepted)
+    order = (Phase.DENOISING, Phase.SECOND_PASS, Phase.REFINING, Phase.DECODING)
+    places = [accepted.expected_phases.index(phase) for phase in order]
+    assert places == sorted(places)
+    # 25, of the second pass's 20 from the half to 0.8, and the rest.
+    assert accepted.steps == 25 + 6 + 4
+    (job,) = refiner.pool.works
+    first, last = job.settings.passes
+    assert first.refiner is None
+    assert last.refiner is not None
+    assert (last.refiner.steps, last.refiner.guidance) == (20, GuidanceSettings(3.0))
+    amounts = effort_of(job.settings).amounts
+    assert amounts[Phase.REFINING] == 4 * 2 * 512 * 512

@@ -136,7 +136,7 @@ def test_another_family_is_refused_by_name(tmp_path: Path, name: str, family: st
     assert reason(model) is Reason.MODEL_FORMAT_UNSUPPORTED
     assert model.problem is not None
     assert family in model.problem.message
-    assert "SDXL, SD 1.x and 2.x" in model.problem.message
+    assert "SDXL, SD 1.x and SD 2.x" in model.problem.message
 
 
 def test_quantised_weights_are_refused_by_the_way_they_are_quantised(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ async def test_what_goes_wrong_in_one_is_told(
     tmp_path: Path, how: str, error: type[DomainError], reason: Reason
 ) -> None:
     options = InspectorOptions(
-        hang_seconds=5.0 if how == "hang" else 120.0, command=unruly(how)
+        hang_seconds=2.0 if how == "hang" else 120.0, command=unruly(how)
     )
     with pytest.raises(error) as failed:
         await outcome(Inspectors(options), job(tmp_path))

@@ -263,7 +263,8 @@ async def test_work_that_makes_no_progress_counts_as_hung(tmp_path: Path, prompt
         process_id = (await ready(pool)).process_id
         error = (await outcome(pool, prompt)).raised(DeadlineExceeded)
         assert error.reason is Reason.WORKER_HUNG
-        assert error.metadata == {"device_id": "cpu:0"}
+        assert error.metadata == {"device_id": "cpu:0", "phase": "denoising"}
+        assert "in the phase denoising" in error.message
         assert not lives(process_id)
         assert pool.status("cpu:0").state is DeviceState.QUARANTINED  # it does count
 

@@ -19,5 +19,6 @@ FAMILY = Family(
     Architecture.FLUX,
     "Flux",
     _recognise_folder,
+    trainer_names=("flux",),
     standard_names=frozenset({"flux-1-dev", "flux-1-schnell", "flux.1-dev", "flux.1-schnell"}),
 )

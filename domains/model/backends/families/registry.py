@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
+from itertools import chain
 from typing import Any
 
 from domains.model.backends.families.family import Family
@@ -16,6 +17,7 @@ def _family(architecture: Architecture) -> Family:
 
 
 FAMILIES = tuple(map(_family, Architecture))
+BY_ARCHITECTURE = {family.architecture: family for family in FAMILIES}
 
 PIPELINES = frozenset(name for family in FAMILIES for name in family.pipelines)
 """Classes that an index of a model names that can be drawn with."""
@@ -46,6 +48,29 @@ def marked(type: ModelType, names: Iterable[str]) -> Architecture | None:
 def of_attention_width(width: int) -> Architecture | None:
     """The family whose UNets attend to text embeddings of this width."""
     return next((f.architecture for f in FAMILIES if width in f.attention_widths), None)
+
+
+def of_unet(width: int, vector: int) -> Architecture | None:
+    """The family of a UNet or ControlNet by the widths of its text embeddings and of its
+    further input, 0 where it has none; None where they are unusual."""
+    if not vector:
+        return of_attention_width(width)
+    exact = (f for f in FAMILIES if width in f.attention_widths and vector in f.vector_widths)
+    loose = (f for f in FAMILIES if f.any_vector)
+    return next((f.architecture for f in chain(exact, loose)), None)
+
+
+def of_lora_layers(layers: Sequence[str]) -> Architecture | None:
+    """The family of a LoRA whose layers have names of one alone."""
+    for family in FAMILIES:
+        if family.lora_layers and any(map(family.lora_layers.search, layers)):
+            return family.architecture
+    return None
+
+
+def of_lora_text_width(width: int) -> Architecture | None:
+    """The family of a LoRA that changes nothing but a text encoder of this width."""
+    return next((f.architecture for f in FAMILIES if f.lora_text_width == width), None)
 
 
 def of_embedding_width(width: int) -> Architecture | None:

@@ -9,10 +9,11 @@ from typing import Any
 
 from domains.model.backends.bounds import Config
 from domains.model.backends.families.clip import CLIP_TEXT
-from domains.model.backends.families.family import Family
+from domains.model.backends.families.family import Family, UnetFacts
 from domains.model.backends.families.unet import UNET, fits_latents
 from domains.model.backends.families.vae import VAE
-from domains.model.types import Architecture, ModelType
+from domains.model.backends.recognised import Recognised
+from domains.model.types import Architecture, ModelType, PredictionType
 
 _TEXT_WIDTH = 768
 _PIPELINES = re.compile("StableDiffusion(?!XL|3)")
@@ -68,6 +69,10 @@ def mend_scheduler(config: Config) -> Config:
     return mended
 
 
+def _describe_unet(found: Recognised, _facts: UnetFacts) -> Recognised:
+    return replace(found, prediction=PredictionType.EPSILON, native_size=512)
+
+
 PIPELINES = frozenset(
     {
         "StableDiffusionPipeline",
@@ -90,8 +95,12 @@ FAMILY = Family(
     _recognise_folder,
     marks={ModelType.CHECKPOINT: re.compile(r"^cond_stage_model\.transformer\.")},
     attention_widths=frozenset({_TEXT_WIDTH}),
+    describe_unet=_describe_unet,
+    prediction=PredictionType.EPSILON,
     embedding_width=_TEXT_WIDTH,
+    lora_text_width=_TEXT_WIDTH,
     standard_names=frozenset({"stable-diffusion-v1"}),
+    trainer_names=("sd_v1", "sd_1"),
     pipelines=PIPELINES,
     libraries=frozenset({"stable_diffusion"}),
     networks={

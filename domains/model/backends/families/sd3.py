@@ -19,6 +19,7 @@ FAMILY = Family(
     Architecture.SD3,
     "SD 3.x",
     _recognise_folder,
+    trainer_names=("sd3",),
     standard_names=frozenset(
         {
             "stable-diffusion-3-medium",

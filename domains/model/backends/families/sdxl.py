@@ -9,10 +9,11 @@ from typing import Any
 
 from domains.model.backends.bounds import Config
 from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
-from domains.model.backends.families.family import Family, has_part
+from domains.model.backends.families.family import Family, UnetFacts, has_part
 from domains.model.backends.families.unet import UNET, fits_latents
 from domains.model.backends.families.vae import VAE
-from domains.model.types import Architecture, ModelType
+from domains.model.backends.recognised import Recognised
+from domains.model.types import Architecture, ModelType, PredictionType
 
 TIME_IDS = 6
 """Numbers that tell the UNet the sizes of the original and of the picture, and the crop."""
@@ -66,6 +67,31 @@ def _unfit(configs: Mapping[str, Config], width: int, time_ids: int) -> str:
     return ""
 
 
+# Of its further input: sizes and pooled text.
+_VECTOR, _REFINER_VECTOR = 2816, 2560
+_REFINER_WIDTH = 1280
+_NATIVE_SIZE = 1024
+# Distilled ones by depth before and in the middle: from their papers' repositories and
+# `comfy/model_detection.py` of ComfyUI.
+_KINDS = {
+    (4, 0): "SSD-1B",
+    (2, 0): "Segmind-Vega",
+    (5, 0): "KOALA-700M",
+    (6, 6): "KOALA-1B",
+}
+
+
+def _describe_unet(found: Recognised, facts: UnetFacts) -> Recognised:
+    found = replace(found, prediction=PredictionType.EPSILON)
+    if facts.vector == _REFINER_VECTOR:
+        return replace(
+            found, type=ModelType.REFINER, kind="SDXL refiner", native_size=_NATIVE_SIZE
+        )
+    kind = _KINDS.get((facts.depth, facts.middle), "")
+    size = _NATIVE_SIZE if facts.vector == _VECTOR else 0
+    return replace(found, kind=kind, native_size=size)
+
+
 _BASE = Family(
     Architecture.SDXL,
     "SDXL",
@@ -77,10 +103,23 @@ _BASE = Family(
         ModelType.LORA: re.compile(r"lora_te2_|text_encoder_2\."),
         # Sizes and pooled text; the small ones have no cross-attention.
         ModelType.CONTROL_NET: re.compile(r"^add_embedding\.linear_1\.weight$"),
-        ModelType.EMBEDDING: re.compile(r"^clip_g$"),
+        ModelType.EMBEDDING: re.compile(r"^(clip_g|text_encoders_1)$"),
     },
-    attention_widths=frozenset({2048, 1280}),
+    attention_widths=frozenset({2048, _REFINER_WIDTH}),
+    vector_widths=frozenset({_VECTOR, _REFINER_VECTOR}),
+    # Small ControlNets of it have no cross-attention that could tell.
+    any_vector=True,
+    describe_unet=_describe_unet,
+    prediction=PredictionType.EPSILON,
+    vae_scale=0.13025,
+    # Names of the original's blocks, or more transformer layers than others have.
+    lora_layers=re.compile(
+        r"^lora_unet_(input|output|middle)_block|transformer_blocks[._][2-9]([._]|$)"
+    ),
+    lora_text_width=1280,
+    refiner_width=_REFINER_WIDTH,
     standard_names=frozenset({"stable-diffusion-xl-v1-base", "stable-diffusion-xl-v1-refiner"}),
+    trainer_names=("sdxl",),
     pipelines=frozenset(
         {
             "StableDiffusionXLPipeline",

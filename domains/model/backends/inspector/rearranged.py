@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.checkpoint_kinds import TEXT_MODEL, CheckpointKind
+from domains.model.backends.checkpoint_kinds.kind import TEXT_MODEL, CheckpointKind
 from domains.model.backends.companion import companion_of
 from domains.model.backends.configurations import configuration_texts, held_texts, kind_of
 from domains.model.backends.folder_model import card_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from domains.model.backends.checkpoint_kinds import Part
+from domains.model.backends.checkpoint_kinds.kind import Part
 from domains.model.backends.layouts.open_clip import is_projection
 from domains.model.backends.layouts.vae import attends
 from domains.model.backends.model_plan import NetworkPlan, Origin

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.adapters import adapter
 from domains.model.backends.recognition.checkpoints import checkpoint
 from domains.model.backends.recognition.controls import control
@@ -15,7 +16,6 @@ from domains.model.backends.recognition.encoders import encoder
 from domains.model.backends.recognition.enlargers import enlarger
 from domains.model.backends.recognition.modules import module
 from domains.model.backends.recognition.quantisation import quantisation
-from domains.model.backends.recognition.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
 
 __all__ = ["Recognised", "Tensors", "recognise"]

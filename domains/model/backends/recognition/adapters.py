@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from domains.model.backends.families.registry import marked, of_attention_width
+from domains.model.backends.families.registry import (
+    BY_ARCHITECTURE,
+    marked,
+    of_attention_width,
+    of_lora_layers,
+    of_lora_text_width,
+)
 from domains.model.backends.lora.endings import Algorithm, Piece, piece
-from domains.model.backends.recognition.recognised import Recognised
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
 from domains.model.types import Architecture, ModelType
 
-_SDXL, _SD1, _SD2 = Architecture.SDXL, Architecture.SD1, Architecture.SD2
 _FLUX, _SD3 = Architecture.FLUX, Architecture.SD3
-_OF_ENCODER = {768: _SD1, 1024: _SD2, 1280: _SDXL}
-_REFINER_WIDTH = 1280
 # Of all tensors; trainers leave some of their own in the file.
 _LEAST_SHARE = 0.3
 # More than any honest one has; the rest of a file that has more is not looked through.
@@ -38,10 +41,6 @@ _FAMILIES: tuple[tuple[re.Pattern[str], Architecture | None, str], ...] = (
 )  # fmt: skip
 _CROSS = re.compile(r"attn2([._]processor)?[._]to_[kv]$")
 _TEXT = re.compile(r"(^|[._])self_attn[._][kqv]_proj$")
-_ORIGINAL_BLOCKS = re.compile(r"^lora_unet_(input|output|middle)_block")
-_DEEP = re.compile(r"transformer_blocks[._][2-9]([._]|$)")
-# LyCORIS's transforms of SD 1.x and 2.x have as many layers as their text encoders.
-_DEEP_ENCODER = re.compile(r"^(lora_te_|text_encoder\.).*layers[._](1[2-9]|2\d)[._]")
 
 
 def adapter(tensors: Tensors) -> Recognised | None:
@@ -92,15 +91,13 @@ def _made_for(
         architecture = of_attention_width(width)
         if architecture is not None:
             second = marked(ModelType.LORA, layers) is not None
-            return architecture, "", width == _REFINER_WIDTH and not second
-    if marked(ModelType.LORA, layers) or any(map(_ORIGINAL_BLOCKS.match, layers)):
-        return _SDXL, "", False
-    if any(map(_DEEP.search, layers)):
-        return _SDXL, "", False
-    if any(map(_DEEP_ENCODER.match, layers)):
-        return _SD2, "", False
-    fitting = (_OF_ENCODER[w] for w in _widths(tensors, pieces, _TEXT) if w in _OF_ENCODER)
-    return next(fitting, None), "", False
+            refiners = BY_ARCHITECTURE[architecture].refiner_width
+            return architecture, "", width == refiners and not second
+    shown = marked(ModelType.LORA, layers) or of_lora_layers(layers)
+    if shown is None:
+        told = map(of_lora_text_width, _widths(tensors, pieces, _TEXT))
+        shown = next(filter(None, told), None)
+    return shown, "", False
 
 
 def _widths(tensors: Tensors, pieces: dict[str, Piece], layer: re.Pattern[str]) -> list[int]:

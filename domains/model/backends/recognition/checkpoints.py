@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from domains.model.backends.families.registry import marked
-from domains.model.backends.recognition.recognised import Recognised
+from domains.model.backends.families.registry import BY_ARCHITECTURE, marked
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
 from domains.model.backends.recognition.unets import denoiser, is_unet
-from domains.model.types import Architecture, ModelType, PredictionType
+from domains.model.types import ModelType, PredictionType
 
 _DENOISER = "model.diffusion_model."
 # A diffusers folder whose networks were put into one file.
@@ -63,8 +63,8 @@ def _with_encoders(found: Recognised, tensors: Tensors) -> Recognised:
         return replace(found, type=ModelType.REFINER, architecture=refiner, kind=kind)
     architecture = found.architecture or marked(ModelType.CHECKPOINT, tensors)
     prediction = found.prediction
-    if architecture in (Architecture.SDXL, Architecture.SD1):
-        prediction = prediction or PredictionType.EPSILON
+    if architecture is not None:
+        prediction = prediction or BY_ARCHITECTURE[architecture].prediction
     return replace(found, architecture=architecture, prediction=prediction)
 
 

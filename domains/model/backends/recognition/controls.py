@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from domains.model.backends.families.registry import marked, of_attention_width
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.marks import Mark, first_fitting
-from domains.model.backends.recognition.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
 from domains.model.backends.recognition.unets import architecture_of
 from domains.model.types import Architecture, ModelType

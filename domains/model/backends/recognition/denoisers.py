@@ -7,8 +7,8 @@ transformers of diffusers 0.42, `comfy/model_detection.py` of ComfyUI.
 
 from __future__ import annotations
 
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.marks import Mark
-from domains.model.backends.recognition.recognised import Recognised
 from domains.model.types import Architecture, ModelType, PredictionType
 
 FLOW = PredictionType.FLOW

@@ -10,10 +10,10 @@ import re
 from dataclasses import replace
 
 from domains.model.backends.families.registry import marked, of_embedding_width
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.marks import Mark, first_fitting
-from domains.model.backends.recognition.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
-from domains.model.types import Architecture, ModelType
+from domains.model.types import ModelType
 
 _VAE, _TEXT, _IMAGE = ModelType.VAE, ModelType.TEXT_ENCODER, ModelType.IMAGE_ENCODER
 
@@ -189,8 +189,9 @@ def _embedding(tensors: Tensors) -> Recognised | None:
     if any(names <= set(pair) for pair in _PAIRS):
         pair = next(pair for pair in _PAIRS if names <= set(pair))
         first, second = pair
-        if second in names or len(names) == 2:
-            return Recognised(ModelType.EMBEDDING, Architecture.SDXL, "textual inversion")
+        if second in names:
+            both = marked(ModelType.EMBEDDING, tensors)
+            return Recognised(ModelType.EMBEDDING, both, "textual inversion")
         return Recognised(
             ModelType.EMBEDDING, of_embedding_width(shapes[first][-1]), "textual inversion"
         )

@@ -6,8 +6,8 @@ GFPGAN, CodeFormer, Depth-Anything, MiDaS and lllyasviel's annotators.
 
 from __future__ import annotations
 
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.marks import Mark, first_fitting
-from domains.model.backends.recognition.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
 from domains.model.types import ModelType
 

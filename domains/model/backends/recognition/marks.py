@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from domains.model.backends.recognition.recognised import Recognised
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.tensors import Shape, Tensors
 
 

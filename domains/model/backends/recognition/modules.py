@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from domains.model.backends.recognised import Recognised
 from domains.model.backends.recognition.marks import Mark, first_fitting
-from domains.model.backends.recognition.recognised import Recognised
 from domains.model.backends.recognition.tensors import Tensors
 
 _MOTION = Recognised(None, kind="motion module", family="AnimateDiff")

@@ -75,7 +75,7 @@ namespace DeviceOperations.V1 {
             "TlNQRUNJRklFRBAAEg0KCVRPR0dMRV9PThABEg4KClRPR0dMRV9PRkYQAipt",
             "CglSZXNpemVGaXQSGgoWUkVTSVpFX0ZJVF9VTlNQRUNJRklFRBAAEhYKElJF",
             "U0laRV9GSVRfU1RSRVRDSBABEhYKElJFU0laRV9GSVRfQ09OVEFJThACEhQK",
-            "EFJFU0laRV9GSVRfQ09WRVIQAyr8AgoPRGVncmFkYXRpb25LaW5kEiAKHERF",
+            "EFJFU0laRV9GSVRfQ09WRVIQAyqeAwoPRGVncmFkYXRpb25LaW5kEiAKHERF",
             "R1JBREFUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIeChpERUdSQURBVElPTl9L",
             "SU5EX1ZBRV9USUxFRBABEh4KGkRFR1JBREFUSU9OX0tJTkRfREFUQV9UWVBF",
             "EAISIQodREVHUkFEQVRJT05fS0lORF9DUFVfRkFMTEJBQ0sQAxIeChpERUdS",
@@ -83,8 +83,9 @@ namespace DeviceOperations.V1 {
             "QVRURU5USU9OX1NMSUNFRBAFEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19F",
             "TkNPREVSEAYSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNBVEVE",
             "EAcSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQCBIq",
-            "CiZERUdSQURBVElPTl9LSU5EX1BST01QVF9TWU5UQVhfTElURVJBTBAJQhaq",
-            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "CiZERUdSQURBVElPTl9LSU5EX1BST01QVF9TWU5UQVhfTElURVJBTBAJEiAK",
+            "HERFR1JBREFUSU9OX0tJTkRfU0hBUkVEX0xFU1MQCkIWqgITRGV2aWNlT3Bl",
+            "cmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.TensorDataType), typeof(global::DeviceOperations.V1.ModelPart), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFileFormat), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -310,6 +311,10 @@ namespace DeviceOperations.V1 {
     /// words.
     /// </summary>
     [pbr::OriginalName("DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL")] PromptSyntaxLiteral = 9,
+    /// <summary>
+    /// Pictures that were to share passes did so with fewer others than usual, or with none.
+    /// </summary>
+    [pbr::OriginalName("DEGRADATION_KIND_SHARED_LESS")] SharedLess = 10,
   }
 
   #endregion

@@ -380,7 +380,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_WORKER_CRASH_REPEATED")] WorkerCrashRepeated = 95,
     /// <summary>
-    /// DEADLINE_EXCEEDED. The work made no progress and its worker was ended.
+    /// DEADLINE_EXCEEDED. The work made no progress and its worker was ended; metadata "phase"
+    /// says in which phase, as `denoising`.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_WORKER_HUNG")] WorkerHung = 96,
     /// <summary>

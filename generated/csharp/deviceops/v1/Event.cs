@@ -130,37 +130,37 @@ namespace DeviceOperations.V1 {
             "YXRpb25GYWN0cy5Tb2Z0d2FyZVZlcnNpb25zRW50cnkSKwoIY29tcHV0ZWQY",
             "ByABKAsyGS5kZXZpY2VvcHMudjEuQ29tcHV0YXRpb24aNwoVU29mdHdhcmVW",
             "ZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFK",
-            "BAgFEAYi+gEKC0NvbXB1dGF0aW9uEi4KDWNoYW5uZWxzX2xhc3QYASADKA4y",
+            "BAgFEAYikQIKC0NvbXB1dGF0aW9uEi4KDWNoYW5uZWxzX2xhc3QYASADKA4y",
             "Fy5kZXZpY2VvcHMudjEuTW9kZWxQYXJ0EikKCGNvbXBpbGVkGAIgAygOMhcu",
             "ZGV2aWNlb3BzLnYxLk1vZGVsUGFydBIpCghyZWNvcmRlZBgGIAMoDjIXLmRl",
             "dmljZW9wcy52MS5Nb2RlbFBhcnQSOAoRYXR0ZW50aW9uX2tlcm5lbHMYAyAD",
             "KA4yHS5kZXZpY2VvcHMudjEuQXR0ZW50aW9uS2VybmVsEhgKEGF0dGVudGlv",
-            "bl9zbGljZWQYBCABKAgSEQoJdmFlX3RpbGVkGAUgASgIItEDCg5TZXNzaW9u",
-            "VGltaW5ncxIoCgVxdWV1ZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
-            "dGlvbhInCgRsb2FkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
-            "Ei4KC2VuY29kZV90ZXh0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uEjAKDXByZXBhcmVfaW5wdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYu",
-            "RHVyYXRpb24SKgoHZGVub2lzZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
-            "dXJhdGlvbhIpCgZkZWNvZGUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVy",
-            "YXRpb24SLgoLcG9zdHByb2Nlc3MYByABKAsyGS5nb29nbGUucHJvdG9idWYu",
-            "RHVyYXRpb24SLwoMZW5jb2RlX2ltYWdlGAggASgLMhkuZ29vZ2xlLnByb3Rv",
-            "YnVmLkR1cmF0aW9uEigKBXBhdXNlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVm",
-            "LkR1cmF0aW9uEigKBXRvdGFsGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1",
-            "cmF0aW9uImIKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmRl",
-            "dmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgCIAMoCzIZLmRldmljZW9w",
-            "cy52MS5JbWFnZVJlc3VsdCK3AQoQU2Vzc2lvbkNhbmNlbGxlZBIpCgZyZWFz",
-            "b24YASABKA4yGS5kZXZpY2VvcHMudjEuRXJyb3JSZWFzb24SEwoLcmVhc29u",
-            "X3RleHQYAiABKAkSFAoMY2FuY2VsbGVkX2J5GAMgASgJEiIKBXBoYXNlGAQg",
-            "ASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEikKBmltYWdlcxgFIAMoCzIZLmRl",
-            "dmljZW9wcy52MS5JbWFnZVJlc3VsdCpqCgtZaWVsZFJlYXNvbhIcChhZSUVM",
-            "RF9SRUFTT05fVU5TUEVDSUZJRUQQABIgChxZSUVMRF9SRUFTT05fSElHSEVS",
-            "X1BSSU9SSVRZEAESGwoXWUlFTERfUkVBU09OX1RJTUVfU0xJQ0UQAirJAQoP",
-            "QXR0ZW50aW9uS2VybmVsEiAKHEFUVEVOVElPTl9LRVJORUxfVU5TUEVDSUZJ",
-            "RUQQABIZChVBVFRFTlRJT05fS0VSTkVMX01BVEgQARIaChZBVFRFTlRJT05f",
-            "S0VSTkVMX0ZMQVNIEAISJQohQVRURU5USU9OX0tFUk5FTF9NRU1PUllfRUZG",
-            "SUNJRU5UEAMSGgoWQVRURU5USU9OX0tFUk5FTF9DVUROThAEEhoKFkFUVEVO",
-            "VElPTl9LRVJORUxfT1RIRVIQBUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIG",
-            "cHJvdG8z"));
+            "bl9zbGljZWQYBCABKAgSEQoJdmFlX3RpbGVkGAUgASgIEhUKDW1vc3RfdG9n",
+            "ZXRoZXIYByABKAUi0QMKDlNlc3Npb25UaW1pbmdzEigKBXF1ZXVlGAEgASgL",
+            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGxvYWQYAiABKAsyGS5n",
+            "b29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZW5jb2RlX3RleHQYAyABKAsy",
+            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNcHJlcGFyZV9pbnB1dBgE",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZW5vaXNlGAUg",
+            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmRlY29kZRgGIAEo",
+            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtwb3N0cHJvY2VzcxgH",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbmNvZGVfaW1h",
+            "Z2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcGF1c2UY",
+            "CSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYCiAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYgoNU2Vzc2lvbkZhaWxl",
+            "ZBImCgdmYWlsdXJlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSKQoG",
+            "aW1hZ2VzGAIgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0IrcBChBT",
+            "ZXNzaW9uQ2FuY2VsbGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52",
+            "MS5FcnJvclJlYXNvbhITCgtyZWFzb25fdGV4dBgCIAEoCRIUCgxjYW5jZWxs",
+            "ZWRfYnkYAyABKAkSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEuUGhh",
+            "c2USKQoGaW1hZ2VzGAUgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0",
+            "KmoKC1lpZWxkUmVhc29uEhwKGFlJRUxEX1JFQVNPTl9VTlNQRUNJRklFRBAA",
+            "EiAKHFlJRUxEX1JFQVNPTl9ISUdIRVJfUFJJT1JJVFkQARIbChdZSUVMRF9S",
+            "RUFTT05fVElNRV9TTElDRRACKskBCg9BdHRlbnRpb25LZXJuZWwSIAocQVRU",
+            "RU5USU9OX0tFUk5FTF9VTlNQRUNJRklFRBAAEhkKFUFUVEVOVElPTl9LRVJO",
+            "RUxfTUFUSBABEhoKFkFUVEVOVElPTl9LRVJORUxfRkxBU0gQAhIlCiFBVFRF",
+            "TlRJT05fS0VSTkVMX01FTU9SWV9FRkZJQ0lFTlQQAxIaChZBVFRFTlRJT05f",
+            "S0VSTkVMX0NVRE5OEAQSGgoWQVRURU5USU9OX0tFUk5FTF9PVEhFUhAFQhaq",
+            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.YieldReason), typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -185,7 +185,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "SoftwareVersions", "Computed" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled", "MostTogether" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Pause", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCancelled), global::DeviceOperations.V1.SessionCancelled.Parser, new[]{ "Reason", "ReasonText", "CancelledBy", "Phase", "Images" }, null, null, null, null)
@@ -8573,6 +8573,7 @@ namespace DeviceOperations.V1 {
       attentionKernels_ = other.attentionKernels_.Clone();
       attentionSliced_ = other.attentionSliced_;
       vaeTiled_ = other.vaeTiled_;
+      mostTogether_ = other.mostTogether_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -8669,6 +8670,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "most_together" field.</summary>
+    public const int MostTogetherFieldNumber = 7;
+    private int mostTogether_;
+    /// <summary>
+    /// The pictures of a batch that shared one pass through the denoiser, at most; 0 or 1 where each
+    /// had passes of its own.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int MostTogether {
+      get { return mostTogether_; }
+      set {
+        mostTogether_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -8690,6 +8707,7 @@ namespace DeviceOperations.V1 {
       if(!attentionKernels_.Equals(other.attentionKernels_)) return false;
       if (AttentionSliced != other.AttentionSliced) return false;
       if (VaeTiled != other.VaeTiled) return false;
+      if (MostTogether != other.MostTogether) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -8703,6 +8721,7 @@ namespace DeviceOperations.V1 {
       hash ^= attentionKernels_.GetHashCode();
       if (AttentionSliced != false) hash ^= AttentionSliced.GetHashCode();
       if (VaeTiled != false) hash ^= VaeTiled.GetHashCode();
+      if (MostTogether != 0) hash ^= MostTogether.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -8733,6 +8752,10 @@ namespace DeviceOperations.V1 {
         output.WriteBool(VaeTiled);
       }
       recorded_.WriteTo(output, _repeated_recorded_codec);
+      if (MostTogether != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(MostTogether);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -8755,6 +8778,10 @@ namespace DeviceOperations.V1 {
         output.WriteBool(VaeTiled);
       }
       recorded_.WriteTo(ref output, _repeated_recorded_codec);
+      if (MostTogether != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(MostTogether);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -8774,6 +8801,9 @@ namespace DeviceOperations.V1 {
       }
       if (VaeTiled != false) {
         size += 1 + 1;
+      }
+      if (MostTogether != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(MostTogether);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -8796,6 +8826,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.VaeTiled != false) {
         VaeTiled = other.VaeTiled;
+      }
+      if (other.MostTogether != 0) {
+        MostTogether = other.MostTogether;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -8844,6 +8877,10 @@ namespace DeviceOperations.V1 {
             recorded_.AddEntriesFrom(input, _repeated_recorded_codec);
             break;
           }
+          case 56: {
+            MostTogether = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -8889,6 +8926,10 @@ namespace DeviceOperations.V1 {
           case 50:
           case 48: {
             recorded_.AddEntriesFrom(ref input, _repeated_recorded_codec);
+            break;
+          }
+          case 56: {
+            MostTogether = input.ReadInt32();
             break;
           }
         }

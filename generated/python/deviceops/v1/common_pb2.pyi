@@ -306,6 +306,8 @@ class _DegradationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degra
     """A prompt holds what other programs read as commands (weights, LoRA tags); it was drawn as
     words.
     """
+    DEGRADATION_KIND_SHARED_LESS: _DegradationKind.ValueType  # 10
+    """Pictures that were to share passes did so with fewer others than usual, or with none."""
 
 class DegradationKind(_DegradationKind, metaclass=_DegradationKindEnumTypeWrapper):
     """Something done otherwise than asked or than usual."""
@@ -334,6 +336,8 @@ DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL: DegradationKind.ValueType  # 9
 """A prompt holds what other programs read as commands (weights, LoRA tags); it was drawn as
 words.
 """
+DEGRADATION_KIND_SHARED_LESS: DegradationKind.ValueType  # 10
+"""Pictures that were to share passes did so with fewer others than usual, or with none."""
 Global___DegradationKind: _TypeAlias = DegradationKind  # noqa: Y015
 
 @_typing.final

@@ -164,7 +164,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_WORKER_CRASH_REPEATED: _ErrorReason.ValueType  # 95
     """INTERNAL. Work with the same model ended its worker twice and is not tried again."""
     ERROR_REASON_WORKER_HUNG: _ErrorReason.ValueType  # 96
-    """DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
+    """DEADLINE_EXCEEDED. The work made no progress and its worker was ended; metadata "phase"
+    says in which phase, as `denoising`.
+    """
     ERROR_REASON_NON_FINITE_OUTPUT: _ErrorReason.ValueType  # 97
     """FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
     settings, and will again; there is no picture.
@@ -370,7 +372,9 @@ ERROR_REASON_WORKER_LOST: ErrorReason.ValueType  # 94
 ERROR_REASON_WORKER_CRASH_REPEATED: ErrorReason.ValueType  # 95
 """INTERNAL. Work with the same model ended its worker twice and is not tried again."""
 ERROR_REASON_WORKER_HUNG: ErrorReason.ValueType  # 96
-"""DEADLINE_EXCEEDED. The work made no progress and its worker was ended."""
+"""DEADLINE_EXCEEDED. The work made no progress and its worker was ended; metadata "phase"
+says in which phase, as `denoising`.
+"""
 ERROR_REASON_NON_FINITE_OUTPUT: ErrorReason.ValueType  # 97
 """FAILED_PRECONDITION. The numbers ran off to NaN or infinity with this model and these
 settings, and will again; there is no picture.

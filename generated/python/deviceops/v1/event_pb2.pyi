@@ -1072,10 +1072,15 @@ class Computation(_message.Message):
     ATTENTION_KERNELS_FIELD_NUMBER: _builtins.int
     ATTENTION_SLICED_FIELD_NUMBER: _builtins.int
     VAE_TILED_FIELD_NUMBER: _builtins.int
+    MOST_TOGETHER_FIELD_NUMBER: _builtins.int
     attention_sliced: _builtins.bool
     """Whether its attention was computed in slices."""
     vae_tiled: _builtins.bool
     """Whether the VAE worked in tiles, for one picture at least."""
+    most_together: _builtins.int
+    """The pictures of a batch that shared one pass through the denoiser, at most; 0 or 1 where each
+    had passes of its own.
+    """
     @_builtins.property
     def channels_last(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ModelPart.ValueType]:
         """Parts whose tensors were laid out channels-last. At most 8 elements."""
@@ -1103,10 +1108,11 @@ class Computation(_message.Message):
         attention_kernels: _abc.Iterable[Global___AttentionKernel.ValueType] | None = ...,
         attention_sliced: _builtins.bool = ...,
         vae_tiled: _builtins.bool = ...,
+        most_together: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "recorded", b"recorded", "vae_tiled", b"vae_tiled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "most_together", b"most_together", "recorded", b"recorded", "vae_tiled", b"vae_tiled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -111,11 +111,11 @@ def test_sound_models_are_drawn_with(models: dict[str, Path], engine: Engine) ->
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_three_hundred_damages(models: dict[str, Path], tmp_path: Path, engine: Engine) -> None:
-    seen = fuzz(models, tmp_path, engine, 300, draw_one_in=8)
+def test_a_hundred_damages(models: dict[str, Path], tmp_path: Path, engine: Engine) -> None:
+    seen = fuzz(models, tmp_path, engine, 100, draw_one_in=8)
     # It is no test where everything is refused, or nothing.
-    assert seen["drawn"] > 3
-    assert seen["MODEL_CONFIG_INVALID"] > 50
+    assert seen["drawn"] > 1
+    assert seen["MODEL_CONFIG_INVALID"] > 20
 
 
 @pytest.mark.demonstration

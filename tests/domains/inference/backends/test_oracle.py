@@ -41,8 +41,8 @@ def same(drawn: Any, expected: Any) -> None:
     assert np.array_equal(drawn.pixels[0], pixels)
 
 
-# A quarter of the native size takes a quarter of the time and shows the same.
-SMALL = {"width": 128, "height": 128}
+# A sixteenth of the native size shows the same in a fraction of the time.
+SMALL = {"width": 64, "height": 64}
 
 
 @pytest.mark.parametrize("scheduler", Scheduler)
@@ -62,7 +62,16 @@ def test_every_scheduler_at_the_native_size(draw, reference, scheduler):
     )
 
 
-@pytest.mark.parametrize(("scheduler", "spacing"), SPACED)
+# KDPM2's classes work out a thousand steps whenever one is made.
+@pytest.mark.parametrize(
+    ("scheduler", "spacing"),
+    [
+        pytest.param(scheduler, spacing, marks=pytest.mark.demonstration)
+        if "KDPM2" in scheduler.value and spacing is not SigmaSpacing.BETA
+        else (scheduler, spacing)
+        for scheduler, spacing in SPACED
+    ],
+)
 def test_every_spacing(draw, reference, scheduler, spacing):
     settings = SchedulerSettings(scheduler, spacing)
     same(
@@ -109,10 +118,8 @@ def test_few_and_odd_steps(draw, reference, scheduler, steps):
         pytest.param(
             {"guidance": GuidanceSettings(0.0)}, {"guidance_scale": 0.0}, id="zero guidance"
         ),
-        pytest.param(
-            {"width": 256, "height": 320}, {"width": 256, "height": 320}, id="portrait"
-        ),
-        pytest.param({"width": 264, "height": 72}, {"width": 264, "height": 72}, id="odd size"),
+        pytest.param({"width": 64, "height": 96}, {"width": 64, "height": 96}, id="portrait"),
+        pytest.param({"width": 136, "height": 72}, {"width": 136, "height": 72}, id="odd size"),
     ],
 )
 def test_every_setting(draw, reference, ours, theirs):
@@ -166,6 +173,8 @@ def test_eta_of_ddim(draw, reference, eta):
 def test_the_greatest_seed(draw, reference):
     seed = 2**64 - 1
     same(
-        draw(seeds=(seed,), steps=1),
-        reference(num_inference_steps=1, generator=torch.Generator().manual_seed(seed)),
+        draw(seeds=(seed,), steps=1, **SMALL),
+        reference(
+            num_inference_steps=1, generator=torch.Generator().manual_seed(seed), **SMALL
+        ),
     )

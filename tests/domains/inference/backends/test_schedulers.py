@@ -23,6 +23,9 @@ SWITCHES = {
     SigmaSpacing.EXPONENTIAL: "use_exponential_sigmas",
     SigmaSpacing.BETA: "use_beta_sigmas",
 }
+# They work out a thousand steps whenever one is made.
+SLOW = (Scheduler.KDPM2_DISCRETE, Scheduler.KDPM2_ANCESTRAL_DISCRETE)
+QUICK = [scheduler for scheduler in Scheduler if scheduler not in SLOW]
 
 
 @pytest.mark.parametrize("scheduler", Scheduler)
@@ -32,8 +35,13 @@ def test_spacings_are_what_the_class_takes(scheduler):
     assert scheduler.facts.spacings == taken | {SigmaSpacing.MODEL, SigmaSpacing.EVEN}
 
 
-@pytest.mark.parametrize("scheduler", Scheduler)
-@pytest.mark.parametrize("own", SWITCHES.values())
+@pytest.mark.parametrize(
+    ("scheduler", "own"),
+    [
+        *((scheduler, own) for scheduler in QUICK for own in SWITCHES.values()),
+        *((scheduler, SWITCHES[SigmaSpacing.KARRAS]) for scheduler in SLOW),
+    ],
+)
 def test_an_even_spacing_overrides_the_models_own(scheduler, own):
     even = SchedulerSettings(scheduler, SigmaSpacing.EVEN)
     plain = build_scheduler(SchedulerSettings(scheduler), {}, steps=5)
@@ -64,9 +72,9 @@ def test_noise_is_added_by_those_that_are_said_to(scheduler):
             latents = built.step(latents / 2, timestep, latents, **options).prev_sample
         return latents
 
-    facts = scheduler.facts
-    assert torch.equal(steps(1), steps(2)) != facts.stochastic
-    takes_eta = not torch.equal(steps(1), steps(1, eta=1.0))
+    facts, first = scheduler.facts, steps(1)
+    assert torch.equal(first, steps(2)) != facts.stochastic
+    takes_eta = not torch.equal(first, steps(1, eta=1.0))
     assert takes_eta == (facts.options_field == "ddim")
 
 
@@ -93,8 +101,16 @@ def test_every_scheduler_has_a_name_of_its_own_for_other_programs(scheduler):
 def test_a_model_may_come_with_any_scheduler(scheduler):
     config = json.loads(getattr(diffusers, scheduler.value)().to_json_string())
     assert SCHEDULER.problem(config) == ""
-    for other in Scheduler:
+    for other in QUICK:
         build_scheduler(SchedulerSettings(other), config, steps=4)
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("scheduler", Scheduler)
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_model_may_come_with_any_scheduler_and_be_drawn_with_these(scheduler, slow):
+    config = json.loads(getattr(diffusers, scheduler.value)().to_json_string())
+    build_scheduler(SchedulerSettings(slow), config, steps=4)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +227,15 @@ _OF_UNLIKE_TIMESTEPS = {
 }
 
 
-@pytest.mark.parametrize("scheduler", [s for s in Scheduler if "KDPM2" not in s.value])
+@pytest.mark.parametrize(
+    "scheduler",
+    [
+        pytest.param(each, marks=pytest.mark.demonstration)
+        if each is Scheduler.LMS_DISCRETE  # integrates for seconds
+        else each
+        for each in QUICK
+    ],
+)
 def test_the_shortest_schedule_suffices_for_the_most_steps(scheduler):
     most = int(LIMITS["GenerationSettings.steps"].maximum)
     config = {"num_train_timesteps": most}

@@ -28,6 +28,7 @@ from domains.inference.types import (
     SeedVariation,
 )
 from domains.session.types import Phase, PhaseStarted, PreviewSettings, StepFinished
+from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_image_to_image import (
     drawn_by,
     expected_of_sd1,  # noqa: F401
@@ -124,8 +125,8 @@ def expected(pipeline: Any, work: Any) -> Callable[..., Any]:
                 reference,
                 upscale,
                 size,
-                first | SMALL | before,
-                usual | (then or {}),
+                first | own_share(scheduler) | SMALL | before,
+                usual | own_share(scheduler) | (then or {}),
             )
         finally:
             pipeline.scheduler = own

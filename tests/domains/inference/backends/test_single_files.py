@@ -52,7 +52,7 @@ EULER = SchedulerSettings(Scheduler.EULER_DISCRETE)
 
 def test_sdxl_in_one_file_draws_the_folders_picture(draw, tmp_path, offline):
     path = sdxl_file(tmp_path / "xl.safetensors", MODEL, deviceops_configuration="emoji-xl")
-    small: dict[str, Any] = {"width": 128, "height": 128, "steps": 2}
+    small: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
     own = draw(model_id="xl", model_path=path, **small)
     folder = draw(model_id="emoji-xl", model_path=MODEL, **small)
     assert np.array_equal(own.pixels[0], folder.pixels[0])
@@ -79,7 +79,7 @@ def test_a_folder_made_of_a_file_draws_its_picture(draw, tmp_path, offline, name
 
 
 def same_picture(draw: Any, one: Path, other: Path) -> None:
-    small: dict[str, Any] = {"width": 128, "height": 128, "steps": 2}
+    small: dict[str, Any] = {"width": 64, "height": 64, "steps": 2}
     found, wanted = (
         draw(model_id=path.stem, model_path=path, **small) for path in (one, other)
     )
@@ -127,12 +127,14 @@ def tokenizer(padding: str) -> Any:
     return kind.from_pretrained(CLIP, pad_token=padding, local_files_only=True)
 
 
-@pytest.fixture(scope="module")
-def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A small SD 2.x with random weights, as a folder and in one file that says nothing."""
+SD2_WIDTH = 1024
+
+
+def small_sd2() -> StableDiffusionPipeline:
+    """A small SD 2.x with random weights, which predicts velocities."""
     torch.manual_seed(5)
-    width = 1024
-    pipeline = StableDiffusionPipeline(
+    width = SD2_WIDTH
+    return StableDiffusionPipeline(
         vae=AutoencoderKL(
             block_out_channels=(32, 64, 64, 64),
             down_block_types=("DownEncoderBlock2D",) * 4,
@@ -164,9 +166,14 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+@pytest.fixture(scope="module")
+def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The small SD 2.x as a folder and in one file that says nothing."""
     folder = tmp_path_factory.mktemp("sd2") / "tiny-sd2"
-    pipeline.save_pretrained(folder)
-    file = written(folder.parent / "one.safetensors", sd2_tensors(folder, width), {})
+    small_sd2().save_pretrained(folder)
+    file = written(folder.parent / "one.safetensors", sd2_tensors(folder, SD2_WIDTH), {})
     return folder, file
 
 

@@ -1,0 +1,67 @@
+"""How a drawing uses its denoiser: for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from domains.inference.backends.loaded_model import LoadedModel
+from domains.inference.backends.lora_layers import on_denoiser
+from domains.inference.backends.parts import Parts
+from domains.inference.backends.seamless import seamless_convolutions
+from domains.inference.backends.ways import Ways
+from domains.inference.backends.widening import in_float32
+
+
+class DenoiserUse(Protocol):
+    """What a drawing does with its denoiser."""
+
+    def at_work(self) -> ExitStack:
+        """With it the denoisers work as the settings say."""
+        ...
+
+    def denoiser(self, ways: Ways, shape: tuple[int, ...]) -> Any:
+        """The UNet, to be called with latents of that shape, as `ways` notes."""
+        ...
+
+    def in_float32(self) -> AbstractContextManager[bool]:
+        """It computes in float32 inside, while it is at work; False where there is no memory
+        for that."""
+        ...
+
+
+@dataclass
+class SoleUse:
+    """Nobody else uses it meanwhile."""
+
+    model: LoadedModel
+    parts: Parts
+    _loras_at_work: ExitStack = field(default_factory=ExitStack)
+
+    def at_work(self) -> ExitStack:
+        """See `DenoiserUse`."""
+        controls = [net.network.module for net in self.parts.control_nets]
+        with ExitStack() as at_work:
+            unets = [self.model.networks["unet"], *controls]
+            at_work.enter_context(seamless_convolutions(unets, self.parts.vae.edges))
+            at_work.enter_context(self._loras_at_work)
+            self._loras_at_work.enter_context(on_denoiser(self.model, self.parts.loras))
+            return at_work.pop_all()
+
+    def denoiser(self, ways: Ways, shape: tuple[int, ...]) -> Any:
+        """See `DenoiserUse`."""
+        return ways.denoiser(shape)
+
+    @contextmanager
+    def in_float32(self) -> Iterator[bool]:
+        """See `DenoiserUse`."""
+        loras = partial(on_denoiser, self.model, self.parts.loras)
+        self._loras_at_work.close()  # they are in the lower type
+        try:
+            with in_float32(self.model) as roomy, loras():
+                yield roomy
+        finally:
+            self._loras_at_work.enter_context(loras())
