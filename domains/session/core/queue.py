@@ -217,10 +217,11 @@ class DeviceQueue:
         order = self._waiting()
         if not order:
             return False
-        self._running = place = order[0]
+        place = order[0]
         self._order.begin(place, self._places)
-        self._remove([place])
+        self._running = place
         try:
+            self._remove([place])
             await self._take(place)
         finally:
             self._running = None
