@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]
 
 
 def asked(
-    steps: int, priority: session_pb2.Priority, **settings: int
+    steps: int, priority: session_pb2.Priority.ValueType, **settings: Any
 ) -> inference_pb2.GenerateRequest:
     made = small_request(steps=steps, model_id="tiny", **settings)
     made.options.priority = priority
