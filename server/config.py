@@ -178,6 +178,9 @@ class Settings(BaseModel):
     tokenless_watch_seconds: Seconds = 60
     """Longest time of a watch of health without the token."""
     queue_length_per_device: Count = 64
+    time_slice_seconds: Seconds = 30
+    """How long a session works, from its first step on, while another client's of the same
+    priority waits for its device."""
 
     sessions_kept: Count = 1_000
     session_retention_seconds: Seconds = 3_600

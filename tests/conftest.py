@@ -22,6 +22,8 @@ settle_environment()
 share_processors()
 # What a shell starts in the background ignores Ctrl-C, and so do its children: tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32":  # and under nohup also the end of the terminal
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

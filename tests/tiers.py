@@ -7,7 +7,7 @@
   pictures that show what the prompt says, the C# client.
   `make test-full`, and CI runs them too.
 - matrix: every sampler with every mode and part against diffusers' pipelines, of which the
-  usual tests have one each. `make test-matrix`, on demand.
+  usual tests have one each, and damaged files by the thousand. `make test-matrix`, on demand.
 
 A new test is usual until it is named here or marked `@pytest.mark.demonstration`.
 """
@@ -67,6 +67,7 @@ _NOT_QUICK = (
     "tests/server/worker/test_engine_worker.py",
     "tests/server/worker/test_frames.py",
     "tests/server/worker/test_loop.py",
+    "tests/server/worker/test_phases.py",
     "tests/server/worker/test_pool",
     "tests/server/worker/test_resumption.py",
 )
@@ -90,6 +91,7 @@ _DEMONSTRATIONS = (
 _MATRICES = tuple(
     f"tests/domains/inference/backends/test_{name}.py"
     for name in (
+        "config_fuzz",
         "control_nets",
         "finite_schedules",
         "image_to_image",

@@ -26,6 +26,8 @@ class Settings(Protocol):
     @property
     def queue_length_per_device(self) -> int: ...
     @property
+    def time_slice_seconds(self) -> float: ...
+    @property
     def session_retention_seconds(self) -> float: ...
     @property
     def sessions_kept(self) -> int: ...
@@ -72,6 +74,7 @@ def build(
     sessions = Sessions(
         describe=describe,
         queue_length=settings.queue_length_per_device,
+        slice_seconds=settings.time_slice_seconds,
         retention=timedelta(seconds=settings.session_retention_seconds),
         kept=settings.sessions_kept,
         changes=changes,

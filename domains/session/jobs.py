@@ -55,7 +55,15 @@ class PeakMemory:
 
 
 class WorkPaused(Exception):
-    """Work that was asked to pause stops here; it goes on later with what it has kept."""
+    """Work that was asked to pause stops here; it goes on later with what it has kept.
+
+    Args:
+        kept_steps: Those of the picture at work that are kept.
+    """
+
+    def __init__(self, kept_steps: int = 0) -> None:
+        super().__init__()
+        self.kept_steps = kept_steps
 
 
 JobEvent = ProgressEvent | SpooledImage | PeakMemory

@@ -13,6 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Count, Seconds, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
+from domains.session.turns import Paused, Resumed, Yielded
 from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
 
 MAX_PREVIEW_BYTES = 256 * 1024
@@ -264,24 +265,6 @@ class ImageFinished:
 
 
 @dataclass(frozen=True)
-class Paused:
-    """The session stopped between two steps, to be resumed.
-
-    `reason_text` is what the client `paused_by` gave as its reason.
-    """
-
-    reason_text: str = ""
-    paused_by: str = ""
-
-
-@dataclass(frozen=True)
-class Resumed:
-    """The session goes on, as the client `resumed_by` asked; it waits in its queue first."""
-
-    resumed_by: str = ""
-
-
-@dataclass(frozen=True)
 class Completed:
     """Last entry of a session that worked.
 
@@ -332,6 +315,7 @@ Entry = (
     | ImageFinished
     | Paused
     | Resumed
+    | Yielded
     | Completed
     | Failed
     | Cancelled

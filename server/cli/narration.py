@@ -26,6 +26,12 @@ _PHASES = {
 }
 
 
+_LET_BY = {
+    event_pb2.YIELD_REASON_HIGHER_PRIORITY: "more urgent work",
+    event_pb2.YIELD_REASON_TIME_SLICE: "another client",
+}
+
+
 def phase_words(phase: session_pb2.Phase.ValueType) -> str:
     """A phase for people: `Drawing`."""
     known = _PHASES.get(phase)
@@ -49,6 +55,7 @@ class Progress:
     done: int = 0
     _by_image: dict[int, int] = field(default_factory=dict)
     _drawn_again: set[int] = field(default_factory=set)
+    _let_by: str = ""
 
     @property
     def total(self) -> int:
@@ -62,10 +69,11 @@ class Progress:
                 accepted = event.accepted
                 self.images = max(1, len(accepted.seeds))
                 self.steps = accepted.steps
-                self.activity = _queued(accepted.queue_position)
+                self.activity = self._queued(accepted.queue_position)
             case "queue_moved":
-                self.activity = _queued(event.queue_moved.queue_position)
+                self.activity = self._queued(event.queue_moved.queue_position)
             case "phase_started":
+                self._let_by = ""
                 self.activity = self._phase(event.phase_started)
             case "transfer_progress":
                 self.activity = _transfer(event.transfer_progress)
@@ -81,11 +89,17 @@ class Progress:
                 self.activity = "Paused"
             case "resumed":
                 self.activity = "Resumed"
+            case "yielded":
+                self._let_by = _LET_BY.get(event.yielded.reason, "")
+                self.activity = self._queued(event.yielded.queue_position)
             case "retried":
                 self._by_image.clear()
                 self._drawn_again.clear()
                 self.done = 0
                 self.activity = "Starting over: the worker was lost"
+
+    def _queued(self, position: int) -> str:
+        return _queued(position) + (f": lets {self._let_by} go first" if self._let_by else "")
 
     def _phase(self, started: event_pb2.PhaseStarted) -> str:
         words = phase_words(started.phase)
@@ -141,6 +155,11 @@ def sentence(event: event_pb2.SessionEvent) -> str:
             return "Paused" + _reason(event.paused.reason_text)
         case "resumed":
             return "Resumed"
+        case "yielded":
+            yielded = event.yielded
+            whom = _LET_BY.get(yielded.reason, "another session")
+            steps = f"; {yielded.kept_steps} steps are kept" if yielded.kept_steps else ""
+            return f"Lets {whom} go first, {yielded.queue_position} ahead{steps}"
         case "retried":
             cause = printable(event.retried.cause.message)
             return f"Starting over ({event.retried.retry_count}): {cause}"

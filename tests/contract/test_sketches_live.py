@@ -201,6 +201,7 @@ async def _drawn(channel: grpc.aio.Channel, request: GenerateRequest) -> str:
     return session_id
 
 
+@pytest.mark.demonstration
 async def test_a_job_goes_to_whichever_card_is_free(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

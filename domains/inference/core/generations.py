@@ -36,6 +36,7 @@ from domains.inference.core.resolution import (
     steps_of,
 )
 from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.schedule_rules import check_schedules
 from domains.inference.core.second_pass import check_result_size, check_steps
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
@@ -212,6 +213,7 @@ class Generations:
             *check_scheduler(settings, scheduler, model, "settings"),
             *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
             *check_steps(settings, scheduler, "settings"),
+            *check_schedules(settings, scheduler, model, "settings"),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
@@ -274,10 +276,13 @@ class Generations:
         for each in used:
             self._models.record_use(each.model_id)
         turn = turns.next(job, len(session.images))
-        found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        try:
+            found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
+        except WorkPaused:  # before the worker had the job
+            raise WorkPaused(turns.kept_steps) from None
         if isinstance(found, PausedGeneration):
             turns.note(found)
-            raise WorkPaused
+            raise WorkPaused(turns.kept_steps)
         report = turns.whole(found)
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))

@@ -29,11 +29,15 @@ class Turns:
         self._files, self._file = files, files.new()
         self._before = PausedGeneration(Timings())
 
+    @property
+    def kept_steps(self) -> int:
+        """Steps of the picture at work that are kept."""
+        return self._before.kept_steps
+
     def next(self, job: GenerationJob, finished: int) -> GenerationJob:
         """The job of the next turn, with so many finished pictures."""
-        kept = self._before.kept_steps
         return structs.replace(
-            job, first_image=finished, paused_file=self._file, kept_steps=kept
+            job, first_image=finished, paused_file=self._file, kept_steps=self.kept_steps
         )
 
     def note(self, report: PausedGeneration) -> None:

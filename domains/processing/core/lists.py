@@ -12,6 +12,7 @@ from domains.processing.ports import Devices
 from domains.processing.types import QueuePage, SessionsPage
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.views import SessionChange, SessionFilter, SessionSnapshot, Viewer
 
 
@@ -96,4 +97,4 @@ class SessionLists:
 
 def shown(viewer: Viewer, session: Session) -> SessionSnapshot:
     """The session as it stands, as the viewer sees it."""
-    return session.snapshot().seen_by(viewer.name)
+    return snapshot_of(session).seen_by(viewer.name)

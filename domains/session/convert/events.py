@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, event_pb2
-from domains.conversions import REASONS, byte_figure, duration, timestamp
+from domains.conversions import REASONS, EnumMap, byte_figure, duration, timestamp
 from domains.session import types
 from domains.session.convert.values import (
     KINDS,
@@ -20,6 +20,7 @@ from domains.session.convert.values import (
     image_to_proto,
 )
 from domains.session.core.log import EventLog
+from domains.session.turns import Paused, Resumed, Yielded, YieldReason
 
 R = TypeVar("R", bound=Message)
 # The field of a completed event that holds a report, by the report's type.
@@ -30,6 +31,7 @@ _REPORT_FIELDS = {
         *event_pb2.SessionCompleted.DESCRIPTOR.oneofs_by_name["report"].fields,
     )
 }
+YIELD_REASONS = EnumMap(YieldReason, event_pb2.YieldReason, "YIELD_REASON_")
 Reports = Mapping[type, Callable[[Any], Message]]
 
 
@@ -131,13 +133,17 @@ class SessionConverter:
             case types.Failed(failure, images):
                 result.failed.failure.CopyFrom(failure_to_proto(failure))
                 result.failed.images.extend(map(image_to_proto, images))
-            case types.Paused(reason_text, client):
+            case Paused(reason_text, client):
                 result.paused.reason_text = reason_text
                 result.paused.paused_by = client
                 result.paused.SetInParent()
-            case types.Resumed(client):
+            case Resumed(client):
                 result.resumed.resumed_by = client
                 result.resumed.SetInParent()
+            case Yielded(reason, kept_steps, position):
+                result.yielded.reason = YIELD_REASONS.to_proto(reason)
+                result.yielded.kept_steps = kept_steps
+                result.yielded.queue_position = position
             case types.Cancelled() as cancelled:
                 result.cancelled.CopyFrom(_cancelled(cancelled))
         return result

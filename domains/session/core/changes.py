@@ -12,6 +12,7 @@ from datetime import datetime
 from domains.changes import ChangesExpired, first_revision
 from domains.clock import Clock
 from domains.session.core.session import Session
+from domains.session.core.snapshots import snapshot_of
 from domains.session.types import WorkOptions
 from domains.session.views import (
     EVERYONE,
@@ -43,7 +44,7 @@ class _Row:
 
     def snapshot(self) -> SessionSnapshot:
         session = self.session
-        return session if isinstance(session, SessionSnapshot) else session.snapshot()
+        return session if isinstance(session, SessionSnapshot) else snapshot_of(session)
 
 
 class SessionChanges:
@@ -99,7 +100,7 @@ class SessionChanges:
         """A session is forgotten."""
         row = self._rows[session.session_id]
         self._advance()
-        last = session.snapshot()
+        last = snapshot_of(session)
         row.session = replace(last, images=(), options=replace(last.options, metadata={}))
         self._renew(row)
         self._gone[session.session_id] = self.revision

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
-from collections import Counter
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from domains.clock import Clock
 from domains.errors import Cancelled
 from domains.loops import kept
 from domains.rooms import Room
+from domains.session.core.order import Place, Turn, TurnOrder
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
+from domains.session.core.yielding import YieldRule
 from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
 from domains.session.jobs import WorkPaused
 from domains.session.ports import FaultReporter
+from domains.session.turns import YieldReason
 from domains.session.types import Priority, SessionState
-
-_PATIENCE_SECONDS = 600.0
-
-Turn = Callable[[Session], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class _Place:
-    session: Session
-    turn: Turn
-    arrival: int
 
 
 class DeviceQueue:
@@ -46,11 +34,16 @@ class DeviceQueue:
     is paused keeps its place in the room and in the order of arrival, and waits again once
     it is resumed. Work that raises ends its session and never the queue.
 
+    Work that can pause yields to work of a higher priority, between two steps, and after a
+    slice of time to another client's of its own priority. Its session waits again with its
+    arrival, and is never refused for want of room.
+
     Args:
         device_id: The device, or another name for what only one session may use at a time.
         length: Sessions that may wait.
         describe: What a client sees of an error.
         speeds: How long work takes on each device.
+        slice_seconds: How long a session works while another client's waits.
         clock: The time.
     """
 
@@ -61,38 +54,43 @@ class DeviceQueue:
         length: int,
         describe: FaultReporter,
         speeds: Speeds,
+        slice_seconds: float,
         clock: Clock,
     ) -> None:
         self.device_id = device_id
         self._describe = describe
         self._speeds = speeds
-        self._clock = clock
-        self._places: list[_Place] = []  # of those that wait or are paused
+        self._places: list[Place] = []  # of those that wait or are paused
         self._room = Room(length)
         self._arrivals = itertools.count()
-        self._turns = itertools.count()
-        self._last_turns: dict[str, int] = {}
-        self._served: dict[tuple[str, Priority], float] = {}
+        self._order = TurnOrder(clock)
+        self._rule = YieldRule(self._order, slice_seconds)
         self._wake = asyncio.Event()
         self._submitted = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
-        self.running: Session | None = None
+        self._running: Place | None = None
+
+    @property
+    def running(self) -> Session | None:
+        """The session whose turn it is."""
+        return None if self._running is None else self._running.session
 
     @property
     def depth(self) -> int:
         """Sessions that wait."""
-        return sum(_waits(place) for place in self._places)
+        return sum(place.waits for place in self._places)
 
     def position_of_next(self) -> int:
         """How many sessions would at most be before a new one of normal priority."""
         return self.depth + (self.running is not None)
 
     def before(self, priority: Priority) -> list[Session]:
-        """Sessions that come before a new one of that priority, next first: what runs, and
-        what waits with the same priority or a higher one.
+        """Sessions that come before a new one of that priority, next first: what runs and
+        will not yield to it, and what waits with the same priority or a higher one.
         """
-        running = [] if self.running is None else [self.running]
-        return running + [
+        running = self._running
+        stays = running is not None and not self._rule.yields_to(running, priority)
+        return ([running.session] if running is not None and stays else []) + [
             session
             for session in self.waiting()
             if session.options.priority.value <= priority.value
@@ -110,7 +108,7 @@ class DeviceQueue:
             shared = not self._room.alone(owner)
             raise QueueFull(self.device_id, self._room.limit_for(owner), shared=shared)
         self._room.take(owner)
-        self._places.append(_Place(session, turn, next(self._arrivals)))
+        self._places.append(Place(session, turn, next(self._arrivals)))
         self.reorder()
         if self._runner is None:
             name = f"queue {self.device_id}"
@@ -124,15 +122,30 @@ class DeviceQueue:
         return self._submitted
 
     def reorder(self) -> None:
-        """Look again at who comes when: a session was paused, resumed or made more urgent."""
-        running = self.running
-        before = 0 if running is None else 1
-        wait = 0.0 if running is None else self._left(running)
-        for position, session in enumerate(self.waiting()):
-            work = self._left(session)
-            session.move_in_queue(position + before, wait=wait, work=work)
+        """Look again at who comes when and whether what runs is to yield: a session came, was
+        paused, resumed or made more urgent, or time has passed.
+        """
+        self._ask_to_yield()
+        running, order = self._running, self._coming()
+        before: int = 0
+        wait: float | None = 0.0
+        if running is not None and running not in order:
+            before, wait = 1, self._left(running.session)
+        for position, place in enumerate(order):
+            work = self._left(place.session)
+            if place is not running:
+                place.session.move_in_queue(position + before, wait=wait, work=work)
             wait = None if wait is None or work is None else wait + work
         self._wake.set()
+
+    def _ask_to_yield(self) -> None:
+        running = self._running
+        if running is None or running.session.yielding is not None:
+            return
+        reason = self._rule.reason(running, self._waiting())
+        if reason is not None:
+            running.interrupted = not self._rule.over(running)
+            running.session.request_yield(reason)
 
     def _left(self, session: Session) -> float | None:
         """Seconds of work left of a session; None while nothing comparable is known."""
@@ -172,54 +185,25 @@ class DeviceQueue:
 
     def waiting(self) -> list[Session]:
         """Sessions that wait, next first."""
-        return [place.session for place in self._in_order()]
+        return [place.session for place in self._waiting()]
 
-    def _in_order(self) -> list[_Place]:
-        """By priority, then in rounds: everybody's first one, everybody's second one.
+    def _waiting(self) -> list[Place]:
+        return [place for place in self._coming() if place is not self._running]
 
-        Within a round the client goes first whose last turn is longest ago.
-        """
-        rounds: Counter[tuple[Priority, str]] = Counter()
-        firsts: set[tuple[str, Priority]] = set()
-        keys: dict[int, tuple[int, int, int, int]] = {}
-        waiting = [place for place in self._places if _waits(place)]
-        for place in sorted(waiting, key=lambda place: place.arrival):
-            session = place.session
-            owner, priority = session.owner, session.options.priority
-            if (owner, priority) not in firsts:
-                firsts.add((owner, priority))
-                if self._neglected(session):
-                    priority = Priority.HIGH
-            last_turn = self._last_turns.get(owner, -1)
-            keys[place.arrival] = (
-                priority.value,
-                rounds[priority, owner],
-                last_turn,
-                place.arrival,
-            )
-            rounds[priority, owner] += 1
-        return sorted(waiting, key=lambda place: keys[place.arrival])
+    def _coming(self) -> list[Place]:
+        """Those that wait, and what runs where it is to yield, next first."""
+        places = [place for place in self._places if place.waits]
+        running = self._running
+        if running is not None and running.session.yielding is not None:
+            places.append(running)
+        return self._order.of(places)
 
-    def _neglected(self, session: Session) -> bool:
-        """Whether it has waited too long, and every other like it of its client as well."""
-        key = session.owner, session.options.priority
-        since_turn = self._clock.monotonic() - self._served.get(key, -math.inf)
-        return min(session.waited_seconds, since_turn) >= _PATIENCE_SECONDS
-
-    def _remove(self, places: list[_Place]) -> None:
+    def _remove(self, places: list[Place]) -> None:
         gone = {place.arrival for place in places}
         self._places = [place for place in self._places if place.arrival not in gone]
         for place in places:
             self._room.give_back(place.session.owner)
         self.reorder()
-
-    def _note_turn(self, session: Session) -> None:
-        """Remember it of those who wait, and of the one whose turn it is."""
-        waiting = {place.session.owner for place in self._places}
-        self._last_turns = {o: t for o, t in self._last_turns.items() if o in waiting}
-        self._served = {key: t for key, t in self._served.items() if key[0] in waiting}
-        self._last_turns[session.owner] = next(self._turns)
-        self._served[session.owner, session.options.priority] = self._clock.monotonic()
 
     async def _run(self) -> None:
         while True:
@@ -230,20 +214,20 @@ class DeviceQueue:
 
     async def _took_one(self) -> bool:
         """Whether somebody's turn had come, which is over then; nothing of it is held on to."""
-        order = self._in_order()
+        order = self._waiting()
         if not order:
             return False
         place = order[0]
-        self.running = place.session
-        self._note_turn(place.session)
-        self._remove([place])
+        self._order.begin(place, self._places)
+        self._running = place
         try:
+            self._remove([place])
             await self._take(place)
         finally:
-            self.running = None
+            self._running = None
         return True
 
-    async def _take(self, place: _Place) -> None:
+    async def _take(self, place: Place) -> None:
         """One session's turn. What it raises ends the session."""
         session = place.session
         try:
@@ -263,17 +247,35 @@ class DeviceQueue:
         except Exception as error:
             self._fail(session, error)
 
-    def _keep(self, place: _Place, error: WorkPaused) -> None:
-        """Work has paused: its session waits to be resumed."""
+    def _keep(self, place: Place, error: WorkPaused) -> None:
+        """Work has paused: its session waits to be resumed, or for its next turn."""
         session = place.session
         if session.cancel_reason is not None:
             session.cancel()
         elif session.state is SessionState.PAUSING:
-            self._room.take(session.owner)
-            self._places.append(place)
+            self._put_back(place, slice_seconds=0.0)
+            place.interrupted = False
             session.pause()
+        elif session.yielding is not None:
+            self._give_way(place, session.yielding, error.kept_steps)
         else:  # nobody asked for it: a defect
             self._fail(session, error)
+
+    def _give_way(self, place: Place, reason: YieldReason, kept_steps: int) -> None:
+        session, worked = place.session, place.session.slice_seconds
+        self._order.give_way(place, stepped=worked is not None)
+        session.give_way()
+        left = place.slice_seconds + (worked or 0.0) if place.interrupted else 0.0
+        self._put_back(place, slice_seconds=left)
+        self._running = None
+        self.reorder()
+        session.note_yield(reason, kept_steps)
+
+    def _put_back(self, place: Place, *, slice_seconds: float) -> None:
+        """Into the queue, which has room for what came out of it."""
+        place.slice_seconds = slice_seconds
+        self._room.take(place.session.owner)
+        self._places.append(place)
 
     def _fail(self, session: Session, error: BaseException) -> None:
         session.fail(self._describe(error))
@@ -293,7 +295,3 @@ class DeviceQueue:
         """End waiting sessions whose time is over, and look who is next; call now and then."""
         self._drop_finished()
         self.reorder()
-
-
-def _waits(place: _Place) -> bool:
-    return place.session.state is SessionState.QUEUED

@@ -98,7 +98,7 @@ async def _begun(plan: SessionPlan, session: Session) -> Outcome | None:
     """The work, unless it was to stop before its first step, when nothing of it could hear."""
     if session.cancel_reason is not None:
         raise Cancelled("The session was cancelled before its work began.")
-    if session.state is SessionState.PAUSING:
+    if session.state is SessionState.PAUSING or session.yielding is not None:
         raise WorkPaused
     return await plan.work(session)
 

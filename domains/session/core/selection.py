@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from domains.session.turns import Paused, Resumed, Yielded
 from domains.session.types import (
     Delivery,
     Entry,
@@ -12,10 +13,8 @@ from domains.session.types import (
     ImageDecoded,
     ImageFinished,
     Passing,
-    Paused,
     PhaseStarted,
     QueueMoved,
-    Resumed,
     SessionEvent,
     StepFinished,
     TextEncoded,
@@ -33,6 +32,7 @@ _KINDS: Mapping[type, EventKind] = {
     ImageFinished: EventKind.IMAGE_FINISHED,
     Paused: EventKind.STATE_CHANGED,
     Resumed: EventKind.STATE_CHANGED,
+    Yielded: EventKind.STATE_CHANGED,
 }
 
 

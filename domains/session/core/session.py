@@ -12,6 +12,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.progress import Progress
 from domains.session.core.times import Expectation, SessionTimes, Spell
 from domains.session.errors import SessionFailed, cancellation
+from domains.session.turns import Paused, Resumed, Yielded, YieldReason
 from domains.session.types import (
     Accepted,
     Cancelled,
@@ -20,18 +21,16 @@ from domains.session.types import (
     ImageFinished,
     ImageResult,
     Outcome,
-    Paused,
     Phase,
     PhaseStarted,
     Preview,
     ProgressEvent,
-    Resumed,
     SessionKind,
     SessionState,
+    StepFinished,
     Terminal,
     WorkOptions,
 )
-from domains.session.views import SessionSnapshot
 from domains.values import ByteFigure, Degradation, PlacementDecision
 
 
@@ -42,8 +41,9 @@ class Session:
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
     counts the calls that run the session and are still open. `owner` is whose work it is,
-    `effort` how much there is to do, where that can be compared with other work. `changed` is
-    called after each change that those who look from outside are to see.
+    `effort` how much there is to do, where that can be compared with other work. `yielding` is
+    why it was asked to let another one run, until it does or ends. `changed` is called after
+    each change that those who look from outside are to see.
     """
 
     def __init__(
@@ -76,8 +76,9 @@ class Session:
         self.peak_memory: ByteFigure | None = None
         self.log = EventLog(session_id, clock)
         self.cancel_reason: Reason | None = None
+        self.yielding: YieldReason | None = None
         self.followers = 0
-        self._times, self._expected = SessionTimes(clock), Expectation(clock)
+        self.times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
@@ -109,7 +110,7 @@ class Session:
                 expected_phases,
                 seeds,
                 steps,
-                self._times.shown_in(self.wait_left()),
+                self.times.shown_in(self.wait_left()),
                 self.estimated_end_time,
                 self.placement,
                 degradations,
@@ -144,31 +145,36 @@ class Session:
 
     def wait_left(self) -> float:
         """Seconds that it may still wait for its first turn; infinite without a limit."""
-        return self._times.wait_left(self.options)
+        return self.times.wait_left(self.options)
 
     def run_left(self) -> float:
         """Seconds that it may still be worked on; 0 when they are over."""
-        return self._times.run_left(self.options)
+        return self.times.run_left(self.options)
 
     @property
     def waited_seconds(self) -> float:
         """Seconds for which it has waited for its turns."""
-        return self._times.spent(Spell.WAITING)
+        return self.times.spent(Spell.WAITING)
 
     @property
     def worked_seconds(self) -> float:
         """Seconds for which it has been worked on."""
-        return self._times.spent(Spell.RUNNING)
+        return self.times.spent(Spell.RUNNING)
+
+    @property
+    def slice_seconds(self) -> float | None:
+        """Seconds of this turn since its first step ended; None before that."""
+        return self.times.since_step
 
     @property
     def stop_seconds(self) -> float | None:
         """Seconds from the wish to cancel its work to its end; None where nobody wished."""
-        return self._times.stop_seconds
+        return self.times.stop_seconds
 
     @property
     def create_time(self) -> datetime:
         """When it was accepted."""
-        return self._times.create_time
+        return self.times.create_time
 
     @property
     def estimated_start_time(self) -> datetime | None:
@@ -198,7 +204,7 @@ class Session:
         self.state = SessionState.RUNNING
         self.phase = None
         self.queue_position = 0
-        self._times.enter(Spell.RUNNING)
+        self.times.enter(Spell.RUNNING)
         self._expected.begin()
         self._cancel_work, self._pause_work = cancel_work, pause_work
         self._note_change()
@@ -216,6 +222,8 @@ class Session:
             self._note_change()
         else:
             self._progress.note(event)
+            if isinstance(event, StepFinished):
+                self.times.note_step()
 
     def finish_image(self, image: ImageResult) -> None:
         """A picture is kept."""
@@ -239,6 +247,24 @@ class Session:
         """Whether its work, which runs, can stop and go on later."""
         return self._pause_work is not None
 
+    def request_yield(self, reason: YieldReason) -> None:
+        """Have running work that can pause stop between two steps, with `give_way` when it has
+        come to that; until then the session runs as before."""
+        self.yielding = reason
+        if self._pause_work is not None:
+            self._pause_work()
+
+    def give_way(self) -> None:
+        """It has stopped for another one and waits again; `note_yield` follows, once its
+        place is known."""
+        self._leave_device(SessionState.QUEUED, Spell.WAITING)
+        self.phase = Phase.QUEUED
+
+    def note_yield(self, reason: YieldReason, kept_steps: int) -> None:
+        """Write down for what it stopped, and what is kept of the picture at work."""
+        self.log.append(Yielded(reason, kept_steps, self.queue_position))
+        self._note_change()
+
     def request_pause(self, reason_text: str = "", paused_by: str = "") -> None:
         """Stop it so that it can be resumed: at once while it waits, between two steps
         while it runs, with `pause` when it has come to that."""
@@ -246,17 +272,14 @@ class Session:
         if self.state is SessionState.QUEUED:
             self.pause()
             return
-        self.state = SessionState.PAUSING
+        self.state, self.yielding = SessionState.PAUSING, None
         self._note_change()
         if self._pause_work is not None:
             self._pause_work()
 
     def pause(self) -> None:
         """It has stopped and can go on."""
-        self.state = SessionState.PAUSED
-        self.queue_position = 0
-        self._times.enter(Spell.PAUSED)
-        self._cancel_work = self._pause_work = None
+        self._leave_device(SessionState.PAUSED, Spell.PAUSED)
         self.log.append(Paused(self._reason_text, self._asked_by))
         self._note_change()
 
@@ -264,7 +287,7 @@ class Session:
         """It goes on: it waits for its turn again."""
         self.state = SessionState.QUEUED
         self.phase = Phase.QUEUED
-        self._times.enter(Spell.WAITING)
+        self.times.enter(Spell.WAITING)
         self.log.append(Resumed(resumed_by))
         self._note_change()
 
@@ -285,7 +308,7 @@ class Session:
                 self.cancel()
             else:
                 self.state = SessionState.CANCELLING
-                self._times.ask_to_stop()
+                self.times.ask_to_stop()
                 self._note_change()
                 self._cancel_work()
         return True
@@ -299,9 +322,9 @@ class Session:
             self.images,
             outcome.degradations,
             {Phase.QUEUED: self.waited_seconds, **outcome.timings},
-            self._times.total,
+            self.times.total,
             outcome.report,
-            pause_seconds=self._times.spent(Spell.PAUSED),
+            pause_seconds=self.times.spent(Spell.PAUSED),
             peak_memory=self.peak_memory,
             placement=self.placement,
         )
@@ -337,13 +360,16 @@ class Session:
             raise cancellation(self.session_id, end)
 
     def _end(self, state: SessionState, entry: Terminal) -> None:
-        self.state = state
+        self._leave_device(state, Spell.OVER)
         self.phase = None
-        self.queue_position = 0
-        self._times.enter(Spell.OVER)
-        self._cancel_work = self._pause_work = None
         self.log.append(entry)
         self._note_change()
+
+    def _leave_device(self, state: SessionState, spell: Spell) -> None:
+        self.state, self.yielding = state, None
+        self.queue_position = 0
+        self.times.enter(spell)
+        self._cancel_work = self._pause_work = None
 
     def _note_change(self) -> None:
         self.log.wake()
@@ -355,43 +381,15 @@ class Session:
         """Seconds until it may be forgotten; None while it is not final."""
         wish = self.options.retention_seconds
         kept = self._retention.total_seconds() if wish is None else wish
-        return kept - self._times.spent(Spell.OVER) if self.state.final else None
+        return kept - self.times.spent(Spell.OVER) if self.state.final else None
 
     @property
     def expire_time(self) -> datetime | None:
         """When a final session may be forgotten, as people read it now."""
-        return self._times.shown_in(self._kept_for())
+        return self.times.shown_in(self._kept_for())
 
     @property
     def expired(self) -> bool:
         """Whether it ended so long ago that it may be forgotten."""
         left = self._kept_for()
         return left is not None and left <= 0
-
-    def snapshot(self) -> SessionSnapshot:
-        """The session as it stands."""
-        return SessionSnapshot(
-            session_id=self.session_id,
-            kind=self.kind,
-            state=self.state,
-            phase=self.phase,
-            device_id=self.device_id,
-            model_id=self.model_id,
-            queue_position=self.queue_position,
-            progress=self.progress,
-            first_sequence=self.log.first_sequence,
-            last_sequence=self.log.last_sequence,
-            create_time=self.create_time,
-            start_time=self._times.start_time,
-            end_time=self._times.end_time,
-            expire_time=self.expire_time,
-            options=self.options,
-            failure=self.failure,
-            images=self.images,
-            owner=self.owner,
-            parent_session_id=self.parent_session_id,
-            estimated_start_time=self.estimated_start_time,
-            estimated_end_time=self.estimated_end_time,
-            peak_memory=self.peak_memory,
-            placement=self.placement,
-        )

@@ -11,9 +11,10 @@ from functools import partial
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
+from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
-from domains.session.core.queue import DeviceQueue, Turn
+from domains.session.core.queue import DeviceQueue
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
@@ -33,6 +34,7 @@ class Sessions:
     Args:
         describe: What a client sees of an error.
         queue_length: Sessions that may wait for one device.
+        slice_seconds: How long a session works while another client's waits.
         retention: How long a final session is kept.
         kept: Most final sessions kept; older ones go first.
         changes: Shows what happens to sessions to those who watch all of them.
@@ -45,6 +47,7 @@ class Sessions:
         *,
         describe: FaultReporter,
         queue_length: int,
+        slice_seconds: float,
         retention: timedelta,
         kept: int,
         changes: SessionChanges,
@@ -53,7 +56,7 @@ class Sessions:
     ) -> None:
         self._admit = admit
         self._describe = describe
-        self._queue_length = queue_length
+        self._queue_length, self._slice_seconds = queue_length, slice_seconds
         self._retention = retention
         self._kept = kept
         self._clock = clock
@@ -127,6 +130,7 @@ class Sessions:
                 length=self._queue_length,
                 describe=self._describe,
                 speeds=self.speeds,
+                slice_seconds=self._slice_seconds,
                 clock=self._clock,
             )
         return self._queues[device_id]

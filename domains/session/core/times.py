@@ -31,6 +31,7 @@ class SessionTimes:
         self._spell = Spell.WAITING
         self._since = clock.monotonic()
         self._spent = dict.fromkeys(Spell, 0.0)
+        self._first_step: float | None = None
         self._stop_asked: float | None = None
         self.stop_seconds: float | None = None
         self.create_time = clock.wall()
@@ -41,13 +42,25 @@ class SessionTimes:
         """From now on the time goes into something else."""
         now = self._clock.monotonic()
         self._spent[self._spell] += max(now - self._since, 0.0)
-        self._spell, self._since = spell, now
+        self._spell, self._since, self._first_step = spell, now, None
         if spell is Spell.RUNNING and self.start_time is None:
             self.start_time = self._clock.wall()
         if spell is Spell.OVER:
             self.end_time = self._clock.wall()
             if self._stop_asked is not None:
                 self.stop_seconds = now - self._stop_asked
+
+    def note_step(self) -> None:
+        """A step has ended."""
+        if self._first_step is None:
+            self._first_step = self._clock.monotonic()
+
+    @property
+    def since_step(self) -> float | None:
+        """Seconds since the first step of this spell ended; None while there is none."""
+        if self._first_step is None:
+            return None
+        return max(self._clock.monotonic() - self._first_step, 0.0)
 
     def ask_to_stop(self) -> None:
         """Running work is to stop: from here on it is timed until it is over."""

@@ -111,6 +111,7 @@ async def sessions() -> AsyncIterator[Sessions]:
     registry = Sessions(
         describe=describe_failure,
         queue_length=2,
+        slice_seconds=30.0,
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),

@@ -346,6 +346,7 @@ async def bench() -> AsyncIterator[Bench]:
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
+        slice_seconds=30.0,
         retention=timedelta(seconds=60),
         kept=100,
         clock=Clock(),

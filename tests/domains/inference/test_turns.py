@@ -11,7 +11,8 @@ from domains.errors import Reason
 from domains.inference.types import GenerationSettings
 from domains.session.core.session import Session
 from domains.session.errors import SessionCancelled
-from domains.session.types import Completed, Paused, Phase, SessionEvent, SessionState
+from domains.session.turns import Paused
+from domains.session.types import Completed, Phase, SessionEvent, SessionState
 from tests.domains.inference.conftest import Bench, request
 
 THREE = GenerationSettings(prompt="x", seed=7, image_count=3, width=256, height=256)

@@ -131,6 +131,7 @@ def build(quota_bytes: int | None = 0) -> System:
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
+        slice_seconds=30.0,
         retention=timedelta(hours=1),
         kept=100,
         clock=time.clock,

@@ -49,6 +49,7 @@ class Bench:
         self.sessions = Sessions(
             describe=describe_failure,
             queue_length=8,
+            slice_seconds=30.0,
             retention=timedelta(hours=1),
             kept=8,
             clock=Clock(),

@@ -23,6 +23,7 @@ async def sessions() -> AsyncIterator[Sessions]:
     made = Sessions(
         describe=describe_failure,
         queue_length=8,
+        slice_seconds=30.0,
         retention=timedelta(hours=1),
         kept=8,
         clock=clock,

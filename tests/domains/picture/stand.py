@@ -33,6 +33,7 @@ async def stand_at(folder: Path, inspectors: JobRunner) -> Stand:
     sessions = Sessions(
         describe=describe_failure,
         queue_length=8,
+        slice_seconds=30.0,
         retention=timedelta(seconds=60),
         kept=100,
         clock=clock,

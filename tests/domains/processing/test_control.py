@@ -13,10 +13,10 @@ from domains.processing.errors import StateConflict
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionNotFound
+from domains.session.turns import Paused
 from domains.session.types import (
     Cancelled,
     Completed,
-    Paused,
     Priority,
     SessionKind,
     SessionState,

@@ -10,8 +10,8 @@ from datetime import timedelta
 import pytest
 
 from domains.session.core.changes import SessionChanges
+from domains.session.core.order import Turn
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
-from domains.session.core.queue import Turn
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
@@ -47,6 +47,7 @@ def registry(
     return Sessions(
         describe=describe_failure,
         queue_length=queue_length,
+        slice_seconds=30.0,
         retention=timedelta(seconds=60),
         kept=kept,
         changes=SessionChanges(clock.clock, heartbeat_seconds=heartbeat, gone_kept=kept),

@@ -15,6 +15,7 @@ from domains.changes import ChangesExpired
 from domains.errors import Reason
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.types import Phase, PhaseStarted, SessionState, WorkOptions
 from domains.session.views import (
     SessionChange,
@@ -284,7 +285,7 @@ async def _follow(seed: int, breaks: list[int]) -> None:
     there = {session.session_id: session for session in sessions.all()}
     assert known.keys() == there.keys()
     for session_id, snapshot in known.items():
-        assert _as_told(snapshot) == _as_told(there[session_id].snapshot())
+        assert _as_told(snapshot) == _as_told(snapshot_of(there[session_id]))
     await sessions.stop(0)
 
 

@@ -9,6 +9,7 @@ import pytest
 from domains.errors import Reason
 from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.types import Accepted, Completed, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import (
@@ -93,7 +94,7 @@ async def test_people_read_the_clock_as_it_is_now(
     assert accepted.queue_deadline == clock.moment + timedelta(seconds=300)
     clock.set_wall(HOUR)
     finish(session)
-    assert session.snapshot().end_time == clock.moment
+    assert snapshot_of(session).end_time == clock.moment
     assert session.expire_time == clock.moment + timedelta(seconds=60)
     clock.set_wall(-HOUR)
     assert session.expire_time == clock.moment + timedelta(seconds=60)

@@ -26,7 +26,7 @@ from domains.errors import (
     InvalidArgument,
     Reason,
 )
-from domains.session import types
+from domains.session import turns, types
 from domains.session.convert import (
     SessionConverter,
     checked_delivery,
@@ -64,8 +64,9 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
         NOW,
     ),
     "queue_moved": types.QueueMoved(0, NOW),
-    "paused": types.Paused("lunch", "mary"),
-    "resumed": types.Resumed("mary"),
+    "paused": turns.Paused("lunch", "mary"),
+    "resumed": turns.Resumed("mary"),
+    "yielded": turns.Yielded(turns.YieldReason.TIME_SLICE, 7, 2),
     "phase_started": types.PhaseStarted(types.Phase.DECODING, 0),
     "transfer_progress": types.TransferProgress("unet", 1, 2),
     "text_encoded": types.TextEncoded(False),
@@ -142,6 +143,9 @@ def test_every_field_of_an_event_arrives() -> None:
     cancelled = of("cancelled").cancelled
     assert cancelled.phase == session_pb2.PHASE_DENOISING
     assert (cancelled.reason_text, cancelled.cancelled_by) == ("not needed", "mary")
+    assert of("yielded").yielded == event_pb2.SessionYielded(
+        reason=event_pb2.YIELD_REASON_TIME_SLICE, kept_steps=7, queue_position=2
+    )
     assert of("paused").paused == event_pb2.SessionPaused(reason_text="lunch", paused_by="mary")
     assert of("resumed").resumed.resumed_by == "mary"
     assert of("queue_moved").queue_moved.estimated_start_time.ToDatetime(UTC) == NOW

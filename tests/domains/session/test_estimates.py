@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionRequest
-from domains.session.core.queue import Turn
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort

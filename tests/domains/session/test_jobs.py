@@ -11,6 +11,7 @@ import pytest
 from domains.errors import Cancelled, DeadlineExceeded, DomainError, Reason
 from domains.session.core.jobs import run_job
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.jobs import Job, PeakMemory, SpooledImage
 from domains.session.types import Phase, PhaseStarted, Preview, WorkOptions
 from domains.values import ByteFigure
@@ -95,7 +96,7 @@ async def test_the_most_memory_that_it_took_is_the_sessions(sessions: Sessions) 
     failure = DomainError("It broke.")
     with pytest.raises(DomainError):
         await run_job(Worker(PeakMemory(figure), failure), session, Task())
-    assert session.snapshot().peak_memory == figure
+    assert snapshot_of(session).peak_memory == figure
 
 
 async def test_a_job_past_the_sessions_time_says_which_time(sessions: Sessions) -> None:

@@ -10,6 +10,7 @@ from domains.session.core import sessions as registry
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.errors import EventsExpired
 from domains.session.types import (
     Accepted,
@@ -86,7 +87,7 @@ async def test_old_sessions_give_up_progress_and_nothing_else(
     kinds = [type(event.event) for event in kept]
     assert kinds == [Accepted, PhaseStarted, ImageFinished, Completed]
     assert [event.sequence for event in kept] == [1, 2, 103, 104]
-    snapshot = old.snapshot()
+    snapshot = snapshot_of(old)
     assert (snapshot.first_sequence, snapshot.last_sequence) == (103, 104)
 
 

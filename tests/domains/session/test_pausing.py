@@ -13,12 +13,11 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull, SessionCancelled, SessionFailed
 from domains.session.jobs import WorkPaused
+from domains.session.turns import Paused, Resumed
 from domains.session.types import (
     Completed,
-    Paused,
     Phase,
     Priority,
-    Resumed,
     SessionEvent,
     SessionState,
     WorkOptions,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
 from domains.errors import Reason
-from domains.session.core.queue import DeviceQueue
+from domains.session.core.order import Place, TurnOrder
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
@@ -46,7 +47,9 @@ async def test_one_session_runs_at_a_time_in_order_of_arrival(sessions: Sessions
     assert device.order == [session.session_id for session in opened]
 
 
-async def test_priority_goes_before_arrival_but_never_interrupts(sessions: Sessions) -> None:
+async def test_priority_goes_first_and_work_that_cannot_pause_runs_on(
+    sessions: Sessions,
+) -> None:
     device = Device()
     first = submit(sessions, device.work)
     await device.started.wait()
@@ -222,15 +225,15 @@ async def test_a_queue_whose_runner_fails_goes_on(
     sessions: Sessions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("domains.loops._PAUSE_SECONDS", 0)
-    note, failed = DeviceQueue._note_turn, asyncio.Event()
+    begin, failed = TurnOrder.begin, asyncio.Event()
 
-    def fail_once(queue: DeviceQueue, session: Session) -> None:
+    def fail_once(order: TurnOrder, place: Place, waiting: Iterable[Place]) -> None:
         if not failed.is_set():
             failed.set()
             raise MemoryError
-        note(queue, session)
+        begin(order, place, waiting)
 
-    monkeypatch.setattr(DeviceQueue, "_note_turn", fail_once)
+    monkeypatch.setattr(TurnOrder, "begin", fail_once)
     device = Device()
     session = submit(sessions, device.work)
     async with asyncio.timeout(30):

@@ -12,6 +12,7 @@ from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.errors import (
     RequestIdReused,
     SessionCancelled,
@@ -63,7 +64,7 @@ class Endless:
 async def test_what_it_comes_to_ends_the_session(runner: SessionRunner) -> None:
     async def work(session: Session) -> Outcome:
         session.record(TransferProgress("bytes", 1, 4))
-        assert session.snapshot().progress == 0.25
+        assert snapshot_of(session).progress == 0.25
         return Outcome(report="report")
 
     events = await follow(runner, work)

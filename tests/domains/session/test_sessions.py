@@ -9,6 +9,7 @@ import pytest
 from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.snapshots import snapshot_of
 from domains.session.errors import (
     RequestIdReused,
     SessionCancelled,
@@ -59,7 +60,7 @@ async def test_cancelling_twice_asks_the_worker_once_and_keeps_the_first_reason(
     session = submit(sessions, work)
     await until_started(session)
     session.request_cancel(Reason.CANCELLED_BY_CLIENT)
-    first = session.snapshot()
+    first = snapshot_of(session)
     session.request_cancel(Reason.CLIENT_DISCONNECTED)
     session.cancel()
 
@@ -139,13 +140,13 @@ async def test_a_session_that_ends_with_the_server_tells_its_callers_to_come_aga
 
 async def test_progress_grows_to_one(sessions: Sessions) -> None:
     session = await started(sessions)
-    seen = [session.snapshot().progress]
+    seen = [snapshot_of(session).progress]
     for index in (0, 1):
         for step in (1, 2):
             session.record(StepFinished(index, step, 2))
-            seen.append(session.snapshot().progress)
+            seen.append(snapshot_of(session).progress)
     finish(session)
-    seen.append(session.snapshot().progress)
+    seen.append(snapshot_of(session).progress)
 
     assert seen == sorted(seen)
     assert seen[0] == 0

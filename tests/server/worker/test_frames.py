@@ -12,6 +12,7 @@ import math
 import pkgutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -116,7 +117,7 @@ def honest(info: shape.Type) -> st.SearchStrategy[Any]:
     """Values of a type, within its bounds."""
     match info:
         case shape.StructType(cls=cls):
-            return values(cls)
+            return st.deferred(lambda: values(cls))  # one may hold others of its kind
         case shape.UnionType(types=members):
             return st.one_of([honest(member) for member in members])
         case shape.NoneType():
@@ -151,6 +152,7 @@ def honest(info: shape.Type) -> st.SearchStrategy[Any]:
             raise TypeError(f"no strategy for {info}")
 
 
+@cache
 def values(kind: type) -> st.SearchStrategy[Any]:
     """Values of a type; what its own check refuses is left out."""
     given_fields = st.fixed_dictionaries(

@@ -2493,7 +2493,8 @@ namespace DeviceOperations.V1 {
     public const int ImageFieldNumber = 2;
     private global::DeviceOperations.V1.InputImage image_;
     /// <summary>
-    /// The control picture, or one to preprocess. Brought to width and height as `fit` says.
+    /// The control picture, or one to preprocess. Brought to width and height as `fit` says, and
+    /// for a second pass once more to its size.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2555,7 +2556,7 @@ namespace DeviceOperations.V1 {
 
     private double start_;
     /// <summary>
-    /// Share of the steps after which it begins. Range: 0 to 1. Default: 0.
+    /// Share of the steps, of each pass, after which it begins. Range: 0 to 1. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2585,7 +2586,8 @@ namespace DeviceOperations.V1 {
 
     private double end_;
     /// <summary>
-    /// Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1.
+    /// Share of the steps, of each pass, after which it ends; not before start. Range: 0 to 1.
+    /// Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

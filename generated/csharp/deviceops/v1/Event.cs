@@ -31,7 +31,7 @@ namespace DeviceOperations.V1 {
             "bi5wcm90bxoeZGV2aWNlb3BzL3YxL21lbW9yeV9pbmZvLnByb3RvGh1kZXZp",
             "Y2VvcHMvdjEvbW9kZWxfaW5mby5wcm90bxoaZGV2aWNlb3BzL3YxL3Nlc3Np",
             "b24ucHJvdG8aHmdvb2dsZS9wcm90b2J1Zi9kdXJhdGlvbi5wcm90bxofZ29v",
-            "Z2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byK2CAoMU2Vzc2lvbkV2ZW50",
+            "Z2xlL3Byb3RvYnVmL3RpbWVzdGFtcC5wcm90byLnCAoMU2Vzc2lvbkV2ZW50",
             "EhIKCnNlc3Npb25faWQYASABKAkSEAoIc2VxdWVuY2UYAiABKAMSLgoKZXZl",
             "bnRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoH",
             "aXRlbV9pZBgEIAEoCRIWCglydW5faW5kZXgYBSABKAVIAYgBARIxCghhY2Nl",
@@ -50,115 +50,121 @@ namespace DeviceOperations.V1 {
             "ZW9wcy52MS5JdGVtRmluaXNoZWRIABItCgZwYXVzZWQYFSABKAsyGy5kZXZp",
             "Y2VvcHMudjEuU2Vzc2lvblBhdXNlZEgAEi8KB3Jlc3VtZWQYFiABKAsyHC5k",
             "ZXZpY2VvcHMudjEuU2Vzc2lvblJlc3VtZWRIABIvCgdyZXRyaWVkGBcgASgL",
-            "MhwuZGV2aWNlb3BzLnYxLlNlc3Npb25SZXRyaWVkSAASLAoJaGVhcnRiZWF0",
-            "GBggASgLMhcuZGV2aWNlb3BzLnYxLkhlYXJ0YmVhdEgAEjMKCWNvbXBsZXRl",
-            "ZBgeIAEoCzIeLmRldmljZW9wcy52MS5TZXNzaW9uQ29tcGxldGVkSAASLQoG",
-            "ZmFpbGVkGB8gASgLMhsuZGV2aWNlb3BzLnYxLlNlc3Npb25GYWlsZWRIABIz",
-            "CgljYW5jZWxsZWQYICABKAsyHi5kZXZpY2VvcHMudjEuU2Vzc2lvbkNhbmNl",
-            "bGxlZEgAQgcKBWV2ZW50QgwKCl9ydW5faW5kZXgigQMKD1Nlc3Npb25BY2Nl",
-            "cHRlZBInCgRraW5kGAEgASgOMhkuZGV2aWNlb3BzLnYxLlNlc3Npb25LaW5k",
-            "EjIKCXBsYWNlbWVudBgCIAEoCzIfLmRldmljZW9wcy52MS5QbGFjZW1lbnRE",
-            "ZWNpc2lvbhIWCg5xdWV1ZV9wb3NpdGlvbhgDIAEoBRIsCg9leHBlY3RlZF9w",
-            "aGFzZXMYBCADKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USDQoFc2VlZHMYBSAD",
-            "KAMSDQoFc3RlcHMYBiABKAUSMgoOcXVldWVfZGVhZGxpbmUYByABKAsyGi5n",
-            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEjYKEmVzdGltYXRlZF9lbmRfdGlt",
-            "ZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIZXhpc3Rp",
-            "bmcYCSABKAgSLwoMZGVncmFkYXRpb25zGAogAygLMhkuZGV2aWNlb3BzLnYx",
-            "LkRlZ3JhZGF0aW9uIl4KClF1ZXVlTW92ZWQSFgoOcXVldWVfcG9zaXRpb24Y",
-            "ASABKAUSOAoUZXN0aW1hdGVkX3N0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUu",
-            "cHJvdG9idWYuVGltZXN0YW1wInAKDFBoYXNlU3RhcnRlZBIiCgVwaGFzZRgB",
-            "IAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIYCgtpbWFnZV9pbmRleBgCIAEo",
-            "BUgAiAEBEhIKCmtlcHRfc3RlcHMYAyABKAVCDgoMX2ltYWdlX2luZGV4IkkK",
-            "EFRyYW5zZmVyUHJvZ3Jlc3MSDAoEaXRlbRgBIAEoCRISCgpkb25lX2J5dGVz",
-            "GAIgASgDEhMKC3RvdGFsX2J5dGVzGAMgASgDIh0KC1RleHRFbmNvZGVkEg4K",
-            "BmNhY2hlZBgBIAEoCCKLAQoMU3RlcEZpbmlzaGVkEhMKC2ltYWdlX2luZGV4",
-            "GAEgASgFEgwKBHN0ZXAYAiABKAUSDQoFc3RlcHMYAyABKAUSEgoFc2lnbWEY",
-            "BCABKAFIAIgBARIrCghkdXJhdGlvbhgFIAEoCzIZLmdvb2dsZS5wcm90b2J1",
-            "Zi5EdXJhdGlvbkIICgZfc2lnbWEiiAEKB1ByZXZpZXcSEwoLaW1hZ2VfaW5k",
-            "ZXgYASABKAUSDAoEc3RlcBgCIAEoBRINCgV3aWR0aBgDIAEoBRIOCgZoZWln",
-            "aHQYBCABKAUSLQoGZm9ybWF0GAUgASgOMh0uZGV2aWNlb3BzLnYxLkltYWdl",
-            "RmlsZUZvcm1hdBIMCgRkYXRhGAYgASgMIiMKDEltYWdlRGVjb2RlZBITCgtp",
-            "bWFnZV9pbmRleBgBIAEoBSJaCgpJbWFnZUNodW5rEhMKC2ltYWdlX2luZGV4",
-            "GAEgASgFEhQKDG9mZnNldF9ieXRlcxgCIAEoAxITCgt0b3RhbF9ieXRlcxgD",
-            "IAEoAxIMCgRkYXRhGAQgASgMImoKDUltYWdlRmluaXNoZWQSKAoFaW1hZ2UY",
-            "ASABKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSLwoMZGF0YV9taXNz",
-            "aW5nGAIgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uIq8BCgxJdGVt",
-            "RmluaXNoZWQSDwoHaXRlbV9pZBgBIAEoCRISCgpkb25lX2NvdW50GAIgASgF",
-            "EhMKC3RvdGFsX2NvdW50GAMgASgFEhIKCnNlc3Npb25faWQYBCABKAkSJgoH",
-            "ZmFpbHVyZRgFIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdl",
-            "cxgGIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCI3Cg1TZXNzaW9u",
-            "UGF1c2VkEhMKC3JlYXNvbl90ZXh0GAEgASgJEhEKCXBhdXNlZF9ieRgCIAEo",
-            "CSIkCg5TZXNzaW9uUmVzdW1lZBISCgpyZXN1bWVkX2J5GAEgASgJIksKDlNl",
-            "c3Npb25SZXRyaWVkEiQKBWNhdXNlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZh",
-            "aWx1cmUSEwoLcmV0cnlfY291bnQYAiABKAUiLwoJSGVhcnRiZWF0EiIKBXBo",
-            "YXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlIvoHChBTZXNzaW9uQ29t",
-            "cGxldGVkEikKBmltYWdlcxgBIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJl",
-            "c3VsdBITCgtpbWFnZV9jb3VudBgCIAEoBRIvCgxkZWdyYWRhdGlvbnMYAyAD",
-            "KAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24SLQoHdGltaW5ncxgEIAEo",
-            "CzIcLmRldmljZW9wcy52MS5TZXNzaW9uVGltaW5ncxIyCglwbGFjZW1lbnQY",
-            "BSABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2VtZW50RGVjaXNpb24SLQoLcGVh",
-            "a19tZW1vcnkYBiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRIxCgpn",
-            "ZW5lcmF0aW9uGAcgASgLMh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25GYWN0",
-            "cxIxCgxsb2FkZWRfbW9kZWwYCiABKAsyGS5kZXZpY2VvcHMudjEuTG9hZGVk",
-            "TW9kZWxIABIoCgVtb2RlbBgLIAEoCzIXLmRldmljZW9wcy52MS5Nb2RlbElu",
-            "Zm9IABIuCgdyZWZyZXNoGAwgASgLMhsuZGV2aWNlb3BzLnYxLlJlZnJlc2hS",
-            "ZXBvcnRIABI/ChBtb2RlbF92YWxpZGF0aW9uGA0gASgLMiMuZGV2aWNlb3Bz",
-            "LnYxLk1vZGVsVmFsaWRhdGlvblJlcG9ydEgAEjcKD21vZGVsX2JlbmNobWFy",
-            "axgOIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNobWFya0gAEjgKDG9w",
-            "dGltaXphdGlvbhgPIAEoCzIgLmRldmljZW9wcy52MS5PcHRpbWl6YXRpb25S",
-            "ZXBvcnRIABI5Cg9kZWZyYWdtZW50YXRpb24YECABKAsyHi5kZXZpY2VvcHMu",
-            "djEuRGVmcmFnbWVudFJlcG9ydEgAEjUKCGV2aWN0aW9uGBEgASgLMiEuZGV2",
-            "aWNlb3BzLnYxLk1vZGVsRXZpY3Rpb25SZXBvcnRIABJHChdwb3N0cHJvY2Vz",
-            "c29yX2JlbmNobWFyaxgSIAEoCzIkLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vz",
-            "c29yQmVuY2htYXJrSAASLAoGc2FmZXR5GBMgASgLMhouZGV2aWNlb3BzLnYx",
-            "LlNhZmV0eVJlcG9ydEgAEkMKEm1vZGVsX29wdGltaXphdGlvbhgUIAEoCzIl",
-            "LmRldmljZW9wcy52MS5Nb2RlbE9wdGltaXphdGlvblJlcG9ydEgAEjcKDG1v",
-            "ZGVsX3VubG9hZBgVIAEoCzIfLmRldmljZW9wcy52MS5Nb2RlbFVubG9hZFJl",
-            "cG9ydEgAQggKBnJlcG9ydCI9CgxTYWZldHlSZXBvcnQSLQoIdmVyZGljdHMY",
-            "ASADKAsyGy5kZXZpY2VvcHMudjEuU2FmZXR5VmVyZGljdCJTCghNb2RlbFVz",
-            "ZRIQCghtb2RlbF9pZBgBIAEoCRIlCgR0eXBlGAIgASgOMhcuZGV2aWNlb3Bz",
-            "LnYxLk1vZGVsVHlwZRIOCgZzaGEyNTYYAyABKAkilAMKD0dlbmVyYXRpb25G",
-            "YWN0cxI8ChJlZmZlY3RpdmVfc2V0dGluZ3MYASABKAsyIC5kZXZpY2VvcHMu",
-            "djEuR2VuZXJhdGlvblNldHRpbmdzEiYKBm1vZGVscxgCIAMoCzIWLmRldmlj",
-            "ZW9wcy52MS5Nb2RlbFVzZRIvCgxtb2RlbF9vcmlnaW4YAyABKA4yGS5kZXZp",
-            "Y2VvcHMudjEuTW9kZWxPcmlnaW4SLgoKZGF0YV90eXBlcxgEIAMoCzIaLmRl",
-            "dmljZW9wcy52MS5QYXJ0RGF0YVR5cGUSTgoRc29mdHdhcmVfdmVyc2lvbnMY",
-            "BiADKAsyMy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbkZhY3RzLlNvZnR3YXJl",
-            "VmVyc2lvbnNFbnRyeRIrCghjb21wdXRlZBgHIAEoCzIZLmRldmljZW9wcy52",
-            "MS5Db21wdXRhdGlvbho3ChVTb2Z0d2FyZVZlcnNpb25zRW50cnkSCwoDa2V5",
-            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUoECAUQBiKRAgoLQ29tcHV0YXRp",
-            "b24SLgoNY2hhbm5lbHNfbGFzdBgBIAMoDjIXLmRldmljZW9wcy52MS5Nb2Rl",
-            "bFBhcnQSKQoIY29tcGlsZWQYAiADKA4yFy5kZXZpY2VvcHMudjEuTW9kZWxQ",
-            "YXJ0EikKCHJlY29yZGVkGAYgAygOMhcuZGV2aWNlb3BzLnYxLk1vZGVsUGFy",
-            "dBI4ChFhdHRlbnRpb25fa2VybmVscxgDIAMoDjIdLmRldmljZW9wcy52MS5B",
-            "dHRlbnRpb25LZXJuZWwSGAoQYXR0ZW50aW9uX3NsaWNlZBgEIAEoCBIRCgl2",
-            "YWVfdGlsZWQYBSABKAgSFQoNbW9zdF90b2dldGhlchgHIAEoBSLRAwoOU2Vz",
-            "c2lvblRpbWluZ3MSKAoFcXVldWUYASABKAsyGS5nb29nbGUucHJvdG9idWYu",
-            "RHVyYXRpb24SJwoEbG9hZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJh",
-            "dGlvbhIuCgtlbmNvZGVfdGV4dBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
-            "dXJhdGlvbhIwCg1wcmVwYXJlX2lucHV0GAQgASgLMhkuZ29vZ2xlLnByb3Rv",
-            "YnVmLkR1cmF0aW9uEioKB2Rlbm9pc2UYBSABKAsyGS5nb29nbGUucHJvdG9i",
-            "dWYuRHVyYXRpb24SKQoGZGVjb2RlGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVm",
-            "LkR1cmF0aW9uEi4KC3Bvc3Rwcm9jZXNzGAcgASgLMhkuZ29vZ2xlLnByb3Rv",
-            "YnVmLkR1cmF0aW9uEi8KDGVuY29kZV9pbWFnZRgIIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbhIoCgVwYXVzZRgJIAEoCzIZLmdvb2dsZS5wcm90",
-            "b2J1Zi5EdXJhdGlvbhIoCgV0b3RhbBgKIAEoCzIZLmdvb2dsZS5wcm90b2J1",
-            "Zi5EdXJhdGlvbiJiCg1TZXNzaW9uRmFpbGVkEiYKB2ZhaWx1cmUYASABKAsy",
-            "FS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZpbWFnZXMYAiADKAsyGS5kZXZp",
-            "Y2VvcHMudjEuSW1hZ2VSZXN1bHQitwEKEFNlc3Npb25DYW5jZWxsZWQSKQoG",
-            "cmVhc29uGAEgASgOMhkuZGV2aWNlb3BzLnYxLkVycm9yUmVhc29uEhMKC3Jl",
-            "YXNvbl90ZXh0GAIgASgJEhQKDGNhbmNlbGxlZF9ieRgDIAEoCRIiCgVwaGFz",
-            "ZRgEIAEoDjITLmRldmljZW9wcy52MS5QaGFzZRIpCgZpbWFnZXMYBSADKAsy",
-            "GS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQqyQEKD0F0dGVudGlvbktlcm5l",
-            "bBIgChxBVFRFTlRJT05fS0VSTkVMX1VOU1BFQ0lGSUVEEAASGQoVQVRURU5U",
-            "SU9OX0tFUk5FTF9NQVRIEAESGgoWQVRURU5USU9OX0tFUk5FTF9GTEFTSBAC",
-            "EiUKIUFUVEVOVElPTl9LRVJORUxfTUVNT1JZX0VGRklDSUVOVBADEhoKFkFU",
-            "VEVOVElPTl9LRVJORUxfQ1VETk4QBBIaChZBVFRFTlRJT05fS0VSTkVMX09U",
-            "SEVSEAVCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "MhwuZGV2aWNlb3BzLnYxLlNlc3Npb25SZXRyaWVkSAASLwoHeWllbGRlZBgZ",
+            "IAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uWWllbGRlZEgAEiwKCWhlYXJ0",
+            "YmVhdBgYIAEoCzIXLmRldmljZW9wcy52MS5IZWFydGJlYXRIABIzCgljb21w",
+            "bGV0ZWQYHiABKAsyHi5kZXZpY2VvcHMudjEuU2Vzc2lvbkNvbXBsZXRlZEgA",
+            "Ei0KBmZhaWxlZBgfIAEoCzIbLmRldmljZW9wcy52MS5TZXNzaW9uRmFpbGVk",
+            "SAASMwoJY2FuY2VsbGVkGCAgASgLMh4uZGV2aWNlb3BzLnYxLlNlc3Npb25D",
+            "YW5jZWxsZWRIAEIHCgVldmVudEIMCgpfcnVuX2luZGV4IoEDCg9TZXNzaW9u",
+            "QWNjZXB0ZWQSJwoEa2luZBgBIAEoDjIZLmRldmljZW9wcy52MS5TZXNzaW9u",
+            "S2luZBIyCglwbGFjZW1lbnQYAiABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2Vt",
+            "ZW50RGVjaXNpb24SFgoOcXVldWVfcG9zaXRpb24YAyABKAUSLAoPZXhwZWN0",
+            "ZWRfcGhhc2VzGAQgAygOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEg0KBXNlZWRz",
+            "GAUgAygDEg0KBXN0ZXBzGAYgASgFEjIKDnF1ZXVlX2RlYWRsaW5lGAcgASgL",
+            "MhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI2ChJlc3RpbWF0ZWRfZW5k",
+            "X3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCGV4",
+            "aXN0aW5nGAkgASgIEi8KDGRlZ3JhZGF0aW9ucxgKIAMoCzIZLmRldmljZW9w",
+            "cy52MS5EZWdyYWRhdGlvbiJeCgpRdWV1ZU1vdmVkEhYKDnF1ZXVlX3Bvc2l0",
+            "aW9uGAEgASgFEjgKFGVzdGltYXRlZF9zdGFydF90aW1lGAIgASgLMhouZ29v",
+            "Z2xlLnByb3RvYnVmLlRpbWVzdGFtcCJwCgxQaGFzZVN0YXJ0ZWQSIgoFcGhh",
+            "c2UYASABKA4yEy5kZXZpY2VvcHMudjEuUGhhc2USGAoLaW1hZ2VfaW5kZXgY",
+            "AiABKAVIAIgBARISCgprZXB0X3N0ZXBzGAMgASgFQg4KDF9pbWFnZV9pbmRl",
+            "eCJJChBUcmFuc2ZlclByb2dyZXNzEgwKBGl0ZW0YASABKAkSEgoKZG9uZV9i",
+            "eXRlcxgCIAEoAxITCgt0b3RhbF9ieXRlcxgDIAEoAyIdCgtUZXh0RW5jb2Rl",
+            "ZBIOCgZjYWNoZWQYASABKAgiiwEKDFN0ZXBGaW5pc2hlZBITCgtpbWFnZV9p",
+            "bmRleBgBIAEoBRIMCgRzdGVwGAIgASgFEg0KBXN0ZXBzGAMgASgFEhIKBXNp",
+            "Z21hGAQgASgBSACIAQESKwoIZHVyYXRpb24YBSABKAsyGS5nb29nbGUucHJv",
+            "dG9idWYuRHVyYXRpb25CCAoGX3NpZ21hIogBCgdQcmV2aWV3EhMKC2ltYWdl",
+            "X2luZGV4GAEgASgFEgwKBHN0ZXAYAiABKAUSDQoFd2lkdGgYAyABKAUSDgoG",
+            "aGVpZ2h0GAQgASgFEi0KBmZvcm1hdBgFIAEoDjIdLmRldmljZW9wcy52MS5J",
+            "bWFnZUZpbGVGb3JtYXQSDAoEZGF0YRgGIAEoDCIjCgxJbWFnZURlY29kZWQS",
+            "EwoLaW1hZ2VfaW5kZXgYASABKAUiWgoKSW1hZ2VDaHVuaxITCgtpbWFnZV9p",
+            "bmRleBgBIAEoBRIUCgxvZmZzZXRfYnl0ZXMYAiABKAMSEwoLdG90YWxfYnl0",
+            "ZXMYAyABKAMSDAoEZGF0YRgEIAEoDCJqCg1JbWFnZUZpbmlzaGVkEigKBWlt",
+            "YWdlGAEgASgLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRhdGFf",
+            "bWlzc2luZxgCIAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbiKvAQoM",
+            "SXRlbUZpbmlzaGVkEg8KB2l0ZW1faWQYASABKAkSEgoKZG9uZV9jb3VudBgC",
+            "IAEoBRITCgt0b3RhbF9jb3VudBgDIAEoBRISCgpzZXNzaW9uX2lkGAQgASgJ",
+            "EiYKB2ZhaWx1cmUYBSABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZp",
+            "bWFnZXMYBiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQiNwoNU2Vz",
+            "c2lvblBhdXNlZBITCgtyZWFzb25fdGV4dBgBIAEoCRIRCglwYXVzZWRfYnkY",
+            "AiABKAkiJAoOU2Vzc2lvblJlc3VtZWQSEgoKcmVzdW1lZF9ieRgBIAEoCSJn",
+            "Cg5TZXNzaW9uWWllbGRlZBIpCgZyZWFzb24YASABKA4yGS5kZXZpY2VvcHMu",
+            "djEuWWllbGRSZWFzb24SEgoKa2VwdF9zdGVwcxgCIAEoBRIWCg5xdWV1ZV9w",
+            "b3NpdGlvbhgDIAEoBSJLCg5TZXNzaW9uUmV0cmllZBIkCgVjYXVzZRgBIAEo",
+            "CzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhMKC3JldHJ5X2NvdW50GAIgASgF",
+            "Ii8KCUhlYXJ0YmVhdBIiCgVwaGFzZRgBIAEoDjITLmRldmljZW9wcy52MS5Q",
+            "aGFzZSL6BwoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFnZXMYASADKAsyGS5k",
+            "ZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQYAiABKAUS",
+            "LwoMZGVncmFkYXRpb25zGAMgAygLMhkuZGV2aWNlb3BzLnYxLkRlZ3JhZGF0",
+            "aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvblRp",
+            "bWluZ3MSMgoJcGxhY2VtZW50GAUgASgLMh8uZGV2aWNlb3BzLnYxLlBsYWNl",
+            "bWVudERlY2lzaW9uEi0KC3BlYWtfbWVtb3J5GAYgASgLMhguZGV2aWNlb3Bz",
+            "LnYxLkJ5dGVGaWd1cmUSMQoKZ2VuZXJhdGlvbhgHIAEoCzIdLmRldmljZW9w",
+            "cy52MS5HZW5lcmF0aW9uRmFjdHMSMQoMbG9hZGVkX21vZGVsGAogASgLMhku",
+            "ZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVsSAASKAoFbW9kZWwYCyABKAsyFy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxJbmZvSAASLgoHcmVmcmVzaBgMIAEoCzIbLmRl",
+            "dmljZW9wcy52MS5SZWZyZXNoUmVwb3J0SAASPwoQbW9kZWxfdmFsaWRhdGlv",
+            "bhgNIAEoCzIjLmRldmljZW9wcy52MS5Nb2RlbFZhbGlkYXRpb25SZXBvcnRI",
+            "ABI3Cg9tb2RlbF9iZW5jaG1hcmsYDiABKAsyHC5kZXZpY2VvcHMudjEuTW9k",
+            "ZWxCZW5jaG1hcmtIABI4CgxvcHRpbWl6YXRpb24YDyABKAsyIC5kZXZpY2Vv",
+            "cHMudjEuT3B0aW1pemF0aW9uUmVwb3J0SAASOQoPZGVmcmFnbWVudGF0aW9u",
+            "GBAgASgLMh4uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXBvcnRIABI1Cghl",
+            "dmljdGlvbhgRIAEoCzIhLmRldmljZW9wcy52MS5Nb2RlbEV2aWN0aW9uUmVw",
+            "b3J0SAASRwoXcG9zdHByb2Nlc3Nvcl9iZW5jaG1hcmsYEiABKAsyJC5kZXZp",
+            "Y2VvcHMudjEuUG9zdHByb2Nlc3NvckJlbmNobWFya0gAEiwKBnNhZmV0eRgT",
+            "IAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRIABJDChJtb2RlbF9v",
+            "cHRpbWl6YXRpb24YFCABKAsyJS5kZXZpY2VvcHMudjEuTW9kZWxPcHRpbWl6",
+            "YXRpb25SZXBvcnRIABI3Cgxtb2RlbF91bmxvYWQYFSABKAsyHy5kZXZpY2Vv",
+            "cHMudjEuTW9kZWxVbmxvYWRSZXBvcnRIAEIICgZyZXBvcnQiPQoMU2FmZXR5",
+            "UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygLMhsuZGV2aWNlb3BzLnYxLlNhZmV0",
+            "eVZlcmRpY3QiUwoITW9kZWxVc2USEAoIbW9kZWxfaWQYASABKAkSJQoEdHlw",
+            "ZRgCIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5cGUSDgoGc2hhMjU2GAMg",
+            "ASgJIpQDCg9HZW5lcmF0aW9uRmFjdHMSPAoSZWZmZWN0aXZlX3NldHRpbmdz",
+            "GAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5ncxImCgZt",
+            "b2RlbHMYAiADKAsyFi5kZXZpY2VvcHMudjEuTW9kZWxVc2USLwoMbW9kZWxf",
+            "b3JpZ2luGAMgASgOMhkuZGV2aWNlb3BzLnYxLk1vZGVsT3JpZ2luEi4KCmRh",
+            "dGFfdHlwZXMYBCADKAsyGi5kZXZpY2VvcHMudjEuUGFydERhdGFUeXBlEk4K",
+            "EXNvZnR3YXJlX3ZlcnNpb25zGAYgAygLMjMuZGV2aWNlb3BzLnYxLkdlbmVy",
+            "YXRpb25GYWN0cy5Tb2Z0d2FyZVZlcnNpb25zRW50cnkSKwoIY29tcHV0ZWQY",
+            "ByABKAsyGS5kZXZpY2VvcHMudjEuQ29tcHV0YXRpb24aNwoVU29mdHdhcmVW",
+            "ZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFK",
+            "BAgFEAYikQIKC0NvbXB1dGF0aW9uEi4KDWNoYW5uZWxzX2xhc3QYASADKA4y",
+            "Fy5kZXZpY2VvcHMudjEuTW9kZWxQYXJ0EikKCGNvbXBpbGVkGAIgAygOMhcu",
+            "ZGV2aWNlb3BzLnYxLk1vZGVsUGFydBIpCghyZWNvcmRlZBgGIAMoDjIXLmRl",
+            "dmljZW9wcy52MS5Nb2RlbFBhcnQSOAoRYXR0ZW50aW9uX2tlcm5lbHMYAyAD",
+            "KA4yHS5kZXZpY2VvcHMudjEuQXR0ZW50aW9uS2VybmVsEhgKEGF0dGVudGlv",
+            "bl9zbGljZWQYBCABKAgSEQoJdmFlX3RpbGVkGAUgASgIEhUKDW1vc3RfdG9n",
+            "ZXRoZXIYByABKAUi0QMKDlNlc3Npb25UaW1pbmdzEigKBXF1ZXVlGAEgASgL",
+            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGxvYWQYAiABKAsyGS5n",
+            "b29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZW5jb2RlX3RleHQYAyABKAsy",
+            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNcHJlcGFyZV9pbnB1dBgE",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZW5vaXNlGAUg",
+            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmRlY29kZRgGIAEo",
+            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtwb3N0cHJvY2VzcxgH",
+            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbmNvZGVfaW1h",
+            "Z2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcGF1c2UY",
+            "CSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYCiAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYgoNU2Vzc2lvbkZhaWxl",
+            "ZBImCgdmYWlsdXJlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSKQoG",
+            "aW1hZ2VzGAIgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0IrcBChBT",
+            "ZXNzaW9uQ2FuY2VsbGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52",
+            "MS5FcnJvclJlYXNvbhITCgtyZWFzb25fdGV4dBgCIAEoCRIUCgxjYW5jZWxs",
+            "ZWRfYnkYAyABKAkSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEuUGhh",
+            "c2USKQoGaW1hZ2VzGAUgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0",
+            "KmoKC1lpZWxkUmVhc29uEhwKGFlJRUxEX1JFQVNPTl9VTlNQRUNJRklFRBAA",
+            "EiAKHFlJRUxEX1JFQVNPTl9ISUdIRVJfUFJJT1JJVFkQARIbChdZSUVMRF9S",
+            "RUFTT05fVElNRV9TTElDRRACKskBCg9BdHRlbnRpb25LZXJuZWwSIAocQVRU",
+            "RU5USU9OX0tFUk5FTF9VTlNQRUNJRklFRBAAEhkKFUFUVEVOVElPTl9LRVJO",
+            "RUxfTUFUSBABEhoKFkFUVEVOVElPTl9LRVJORUxfRkxBU0gQAhIlCiFBVFRF",
+            "TlRJT05fS0VSTkVMX01FTU9SWV9FRkZJQ0lFTlQQAxIaChZBVFRFTlRJT05f",
+            "S0VSTkVMX0NVRE5OEAQSGgoWQVRURU5USU9OX0tFUk5FTF9PVEhFUhAFQhaq",
+            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionEvent), global::DeviceOperations.V1.SessionEvent.Parser, new[]{ "SessionId", "Sequence", "EventTime", "ItemId", "RunIndex", "Accepted", "QueueMoved", "PhaseStarted", "TransferProgress", "TextEncoded", "StepFinished", "Preview", "ImageDecoded", "ImageChunk", "ImageFinished", "ItemFinished", "Paused", "Resumed", "Retried", "Heartbeat", "Completed", "Failed", "Cancelled" }, new[]{ "Event", "RunIndex" }, null, null, null),
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.YieldReason), typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionEvent), global::DeviceOperations.V1.SessionEvent.Parser, new[]{ "SessionId", "Sequence", "EventTime", "ItemId", "RunIndex", "Accepted", "QueueMoved", "PhaseStarted", "TransferProgress", "TextEncoded", "StepFinished", "Preview", "ImageDecoded", "ImageChunk", "ImageFinished", "ItemFinished", "Paused", "Resumed", "Retried", "Yielded", "Heartbeat", "Completed", "Failed", "Cancelled" }, new[]{ "Event", "RunIndex" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionAccepted), global::DeviceOperations.V1.SessionAccepted.Parser, new[]{ "Kind", "Placement", "QueuePosition", "ExpectedPhases", "Seeds", "Steps", "QueueDeadline", "EstimatedEndTime", "Existing", "Degradations" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.QueueMoved), global::DeviceOperations.V1.QueueMoved.Parser, new[]{ "QueuePosition", "EstimatedStartTime" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PhaseStarted), global::DeviceOperations.V1.PhaseStarted.Parser, new[]{ "Phase", "ImageIndex", "KeptSteps" }, new[]{ "ImageIndex" }, null, null, null),
@@ -172,6 +178,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, new[]{ "ReasonText", "PausedBy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, new[]{ "ResumedBy" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionYielded), global::DeviceOperations.V1.SessionYielded.Parser, new[]{ "Reason", "KeptSteps", "QueuePosition" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety", "ModelOptimization", "ModelUnload" }, new[]{ "Report" }, null, null, null),
@@ -188,6 +195,24 @@ namespace DeviceOperations.V1 {
 
   }
   #region Enums
+  /// <summary>
+  /// Why a session lets another one run.
+  /// </summary>
+  public enum YieldReason {
+    /// <summary>
+    /// Never sent.
+    /// </summary>
+    [pbr::OriginalName("YIELD_REASON_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// One of a higher priority waits. It goes on before its equals.
+    /// </summary>
+    [pbr::OriginalName("YIELD_REASON_HIGHER_PRIORITY")] HigherPriority = 1,
+    /// <summary>
+    /// Its slice of time is over, and another client's session waits that is as urgent.
+    /// </summary>
+    [pbr::OriginalName("YIELD_REASON_TIME_SLICE")] TimeSlice = 2,
+  }
+
   /// <summary>
   /// What computes attention on a device: torch chooses one for each call.
   /// </summary>
@@ -313,6 +338,9 @@ namespace DeviceOperations.V1 {
           break;
         case EventOneofCase.Retried:
           Retried = other.Retried.Clone();
+          break;
+        case EventOneofCase.Yielded:
+          Yielded = other.Yielded.Clone();
           break;
         case EventOneofCase.Heartbeat:
           Heartbeat = other.Heartbeat.Clone();
@@ -635,6 +663,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "yielded" field.</summary>
+    public const int YieldedFieldNumber = 25;
+    /// <summary>
+    /// The session lets another one run and waits again.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SessionYielded Yielded {
+      get { return eventCase_ == EventOneofCase.Yielded ? (global::DeviceOperations.V1.SessionYielded) event_ : null; }
+      set {
+        event_ = value;
+        eventCase_ = value == null ? EventOneofCase.None : EventOneofCase.Yielded;
+      }
+    }
+
     /// <summary>Field number for the "heartbeat" field.</summary>
     public const int HeartbeatFieldNumber = 24;
     /// <summary>
@@ -713,6 +756,7 @@ namespace DeviceOperations.V1 {
       Paused = 21,
       Resumed = 22,
       Retried = 23,
+      Yielded = 25,
       Heartbeat = 24,
       Completed = 30,
       Failed = 31,
@@ -766,6 +810,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Paused, other.Paused)) return false;
       if (!object.Equals(Resumed, other.Resumed)) return false;
       if (!object.Equals(Retried, other.Retried)) return false;
+      if (!object.Equals(Yielded, other.Yielded)) return false;
       if (!object.Equals(Heartbeat, other.Heartbeat)) return false;
       if (!object.Equals(Completed, other.Completed)) return false;
       if (!object.Equals(Failed, other.Failed)) return false;
@@ -797,6 +842,7 @@ namespace DeviceOperations.V1 {
       if (eventCase_ == EventOneofCase.Paused) hash ^= Paused.GetHashCode();
       if (eventCase_ == EventOneofCase.Resumed) hash ^= Resumed.GetHashCode();
       if (eventCase_ == EventOneofCase.Retried) hash ^= Retried.GetHashCode();
+      if (eventCase_ == EventOneofCase.Yielded) hash ^= Yielded.GetHashCode();
       if (eventCase_ == EventOneofCase.Heartbeat) hash ^= Heartbeat.GetHashCode();
       if (eventCase_ == EventOneofCase.Completed) hash ^= Completed.GetHashCode();
       if (eventCase_ == EventOneofCase.Failed) hash ^= Failed.GetHashCode();
@@ -900,6 +946,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(194, 1);
         output.WriteMessage(Heartbeat);
       }
+      if (eventCase_ == EventOneofCase.Yielded) {
+        output.WriteRawTag(202, 1);
+        output.WriteMessage(Yielded);
+      }
       if (eventCase_ == EventOneofCase.Completed) {
         output.WriteRawTag(242, 1);
         output.WriteMessage(Completed);
@@ -1002,6 +1052,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(194, 1);
         output.WriteMessage(Heartbeat);
       }
+      if (eventCase_ == EventOneofCase.Yielded) {
+        output.WriteRawTag(202, 1);
+        output.WriteMessage(Yielded);
+      }
       if (eventCase_ == EventOneofCase.Completed) {
         output.WriteRawTag(242, 1);
         output.WriteMessage(Completed);
@@ -1080,6 +1134,9 @@ namespace DeviceOperations.V1 {
       }
       if (eventCase_ == EventOneofCase.Retried) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Retried);
+      }
+      if (eventCase_ == EventOneofCase.Yielded) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Yielded);
       }
       if (eventCase_ == EventOneofCase.Heartbeat) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Heartbeat);
@@ -1207,6 +1264,12 @@ namespace DeviceOperations.V1 {
             Retried = new global::DeviceOperations.V1.SessionRetried();
           }
           Retried.MergeFrom(other.Retried);
+          break;
+        case EventOneofCase.Yielded:
+          if (Yielded == null) {
+            Yielded = new global::DeviceOperations.V1.SessionYielded();
+          }
+          Yielded.MergeFrom(other.Yielded);
           break;
         case EventOneofCase.Heartbeat:
           if (Heartbeat == null) {
@@ -1411,6 +1474,15 @@ namespace DeviceOperations.V1 {
             Heartbeat = subBuilder;
             break;
           }
+          case 202: {
+            global::DeviceOperations.V1.SessionYielded subBuilder = new global::DeviceOperations.V1.SessionYielded();
+            if (eventCase_ == EventOneofCase.Yielded) {
+              subBuilder.MergeFrom(Yielded);
+            }
+            input.ReadMessage(subBuilder);
+            Yielded = subBuilder;
+            break;
+          }
           case 242: {
             global::DeviceOperations.V1.SessionCompleted subBuilder = new global::DeviceOperations.V1.SessionCompleted();
             if (eventCase_ == EventOneofCase.Completed) {
@@ -1613,6 +1685,15 @@ namespace DeviceOperations.V1 {
             }
             input.ReadMessage(subBuilder);
             Heartbeat = subBuilder;
+            break;
+          }
+          case 202: {
+            global::DeviceOperations.V1.SessionYielded subBuilder = new global::DeviceOperations.V1.SessionYielded();
+            if (eventCase_ == EventOneofCase.Yielded) {
+              subBuilder.MergeFrom(Yielded);
+            }
+            input.ReadMessage(subBuilder);
+            Yielded = subBuilder;
             break;
           }
           case 242: {
@@ -5683,6 +5764,291 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// The session stopped after a step because another one is to run. It waits again, goes on by
+  /// itself, and its pictures come out as they would have.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class SessionYielded : pb::IMessage<SessionYielded>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<SessionYielded> _parser = new pb::MessageParser<SessionYielded>(() => new SessionYielded());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<SessionYielded> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[14]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SessionYielded() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SessionYielded(SessionYielded other) : this() {
+      reason_ = other.reason_;
+      keptSteps_ = other.keptSteps_;
+      queuePosition_ = other.queuePosition_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public SessionYielded Clone() {
+      return new SessionYielded(this);
+    }
+
+    /// <summary>Field number for the "reason" field.</summary>
+    public const int ReasonFieldNumber = 1;
+    private global::DeviceOperations.V1.YieldReason reason_ = global::DeviceOperations.V1.YieldReason.Unspecified;
+    /// <summary>
+    /// Why.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.YieldReason Reason {
+      get { return reason_; }
+      set {
+        reason_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "kept_steps" field.</summary>
+    public const int KeptStepsFieldNumber = 2;
+    private int keptSteps_;
+    /// <summary>
+    /// Denoising steps of the picture at work that are kept; 0 where it has none.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int KeptSteps {
+      get { return keptSteps_; }
+      set {
+        keptSteps_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "queue_position" field.</summary>
+    public const int QueuePositionFieldNumber = 3;
+    private int queuePosition_;
+    /// <summary>
+    /// Sessions before it in the queue now.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int QueuePosition {
+      get { return queuePosition_; }
+      set {
+        queuePosition_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as SessionYielded);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(SessionYielded other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Reason != other.Reason) return false;
+      if (KeptSteps != other.KeptSteps) return false;
+      if (QueuePosition != other.QueuePosition) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Reason != global::DeviceOperations.V1.YieldReason.Unspecified) hash ^= Reason.GetHashCode();
+      if (KeptSteps != 0) hash ^= KeptSteps.GetHashCode();
+      if (QueuePosition != 0) hash ^= QueuePosition.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Reason != global::DeviceOperations.V1.YieldReason.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Reason);
+      }
+      if (KeptSteps != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(KeptSteps);
+      }
+      if (QueuePosition != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(QueuePosition);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Reason != global::DeviceOperations.V1.YieldReason.Unspecified) {
+        output.WriteRawTag(8);
+        output.WriteEnum((int) Reason);
+      }
+      if (KeptSteps != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(KeptSteps);
+      }
+      if (QueuePosition != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(QueuePosition);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Reason != global::DeviceOperations.V1.YieldReason.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Reason);
+      }
+      if (KeptSteps != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(KeptSteps);
+      }
+      if (QueuePosition != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(QueuePosition);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(SessionYielded other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Reason != global::DeviceOperations.V1.YieldReason.Unspecified) {
+        Reason = other.Reason;
+      }
+      if (other.KeptSteps != 0) {
+        KeptSteps = other.KeptSteps;
+      }
+      if (other.QueuePosition != 0) {
+        QueuePosition = other.QueuePosition;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Reason = (global::DeviceOperations.V1.YieldReason) input.ReadEnum();
+            break;
+          }
+          case 16: {
+            KeptSteps = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            QueuePosition = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Reason = (global::DeviceOperations.V1.YieldReason) input.ReadEnum();
+            break;
+          }
+          case 16: {
+            KeptSteps = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            QueuePosition = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// The worker was lost and the work starts over.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -5700,7 +6066,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5953,7 +6319,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6157,7 +6523,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7315,7 +7681,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7508,7 +7874,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7789,7 +8155,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8181,7 +8547,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8591,7 +8957,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9245,7 +9611,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9488,7 +9854,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

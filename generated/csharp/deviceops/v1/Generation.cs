@@ -1201,8 +1201,8 @@ namespace DeviceOperations.V1 {
     private int cropMarginPixels_;
     /// <summary>
     /// Work on the mask's surroundings only, enlarged to the size of the result, with this margin
-    /// in pixels of the result, and paste that back as keep_unmasked_pixels does. Absent: work on
-    /// the whole picture. Range: 0 to 512.
+    /// in pixels of the result, and paste that back as keep_unmasked_pixels does. Control pictures
+    /// are cut out alike. Excludes a second pass. Absent: work on the whole picture. Range: 0 to 512.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1657,7 +1657,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A second model for the last, finest steps.
+  /// A second model for the last, finest steps: of the second pass where there is one. With
+  /// inpainting it redraws the masked part alone.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class Refiner : pb::IMessage<Refiner>
@@ -1779,7 +1780,7 @@ namespace DeviceOperations.V1 {
 
     private int steps_;
     /// <summary>
-    /// Steps of the whole schedule for the refiner's part; absent means as the base.
+    /// Steps of the whole schedule for the refiner's part; absent means as the pass it finishes.
     /// Range: 1 to 150.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1808,7 +1809,7 @@ namespace DeviceOperations.V1 {
     public const int GuidanceFieldNumber = 5;
     private global::DeviceOperations.V1.GuidanceSettings guidance_;
     /// <summary>
-    /// Guidance of its own; absent means as the base.
+    /// Guidance of its own; absent means as the pass it finishes.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3393,8 +3394,10 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Draw again, larger, from the first picture: as image-to-image of it with the same seed.
-  /// Excludes inpainting.
+  /// Draw again, larger, from the first picture: as image-to-image of it with the same seed. With
+  /// inpainting it redraws the same part, its mask enlarged with Lanczos; the kept part is the
+  /// enlarged picture's. Control pictures are made again of the originals, in its size. Excludes
+  /// inpainting.crop_margin_pixels.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class SecondPass : pb::IMessage<SecondPass>

@@ -212,7 +212,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SESSION_STATE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Accepted, waiting for its device.
+    /// Waiting for its device: at first, after a resume, or because it let another one run.
     /// </summary>
     [pbr::OriginalName("SESSION_STATE_QUEUED")] Queued = 1,
     /// <summary>
@@ -337,7 +337,9 @@ namespace DeviceOperations.V1 {
 
   /// <summary>
   /// Order in a device's queue; within one priority, first come first served with fair turns
-  /// between clients. A client's first session of a priority that has waited for 10 minutes counts
+  /// between clients. A running session that can be paused yields to a higher priority after its
+  /// step, and to another client's equal once it has worked for the server's time slice; it goes on
+  /// by itself later, with the same result. A client's first session of a priority that has waited for 10 minutes counts
   /// as HIGH, if none of that client and priority began meanwhile: nobody waits for ever.
   /// </summary>
   public enum Priority {
@@ -354,7 +356,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("PRIORITY_NORMAL")] Normal = 2,
     /// <summary>
-    /// Before all others; never interrupts running work.
+    /// Before all others.
     /// </summary>
     [pbr::OriginalName("PRIORITY_HIGH")] High = 3,
   }
@@ -419,7 +421,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SESSION_EVENT_KIND_ITEM_FINISHED")] ItemFinished = 8,
     /// <summary>
-    /// paused, resumed and retried.
+    /// paused, resumed, yielded and retried.
     /// </summary>
     [pbr::OriginalName("SESSION_EVENT_KIND_STATE_CHANGED")] StateChanged = 9,
   }
@@ -540,7 +542,8 @@ namespace DeviceOperations.V1 {
     public const int QueueTimeoutFieldNumber = 3;
     private global::Google.Protobuf.WellKnownTypes.Duration queueTimeout_;
     /// <summary>
-    /// Longest wait for a device; then it fails with DEADLINE_EXCEEDED and never starts. Absent
+    /// Longest wait for a device; then it fails with DEADLINE_EXCEEDED and never starts. Once its
+    /// work has begun it counts no more, also where the session waits again. Absent
     /// means for ever. Range: 0.001 to 604800 seconds.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -556,7 +559,7 @@ namespace DeviceOperations.V1 {
     public const int RunTimeoutFieldNumber = 4;
     private global::Google.Protobuf.WellKnownTypes.Duration runTimeout_;
     /// <summary>
-    /// Longest run of one attempt, pauses not counted; then it fails with DEADLINE_EXCEEDED.
+    /// Longest run of one attempt, pauses and waiting not counted; then it fails with DEADLINE_EXCEEDED.
     /// Independent of the call's own deadline, which ends only the stream of a detached
     /// session. Range: 0.001 to 604800 seconds. Default: 86400 seconds.
     /// </summary>
@@ -1856,7 +1859,7 @@ namespace DeviceOperations.V1 {
     public const int StartTimeFieldNumber = 14;
     private global::Google.Protobuf.WellKnownTypes.Timestamp startTime_;
     /// <summary>
-    /// When work on it began; absent while queued.
+    /// When work on it began; absent before its first turn.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -346,9 +346,11 @@ class ControlNetGuidance(_message.Message):
     conditioning_scale: _builtins.float
     """Strength. Range: 0 to 2. Default: 1."""
     start: _builtins.float
-    """Share of the steps after which it begins. Range: 0 to 1. Default: 0."""
+    """Share of the steps, of each pass, after which it begins. Range: 0 to 1. Default: 0."""
     end: _builtins.float
-    """Share of the steps after which it ends; not before start. Range: 0 to 1. Default: 1."""
+    """Share of the steps, of each pass, after which it ends; not before start. Range: 0 to 1.
+    Default: 1.
+    """
     guess_mode: _builtins.bool
     """Follow the picture without a prompt's help; needs guidance above 1."""
     control_type: Global___ControlNetType.ValueType
@@ -357,7 +359,9 @@ class ControlNetGuidance(_message.Message):
     """Default: STRETCH."""
     @_builtins.property
     def image(self) -> _common_pb2.InputImage:
-        """The control picture, or one to preprocess. Brought to width and height as `fit` says."""
+        """The control picture, or one to preprocess. Brought to width and height as `fit` says, and
+        for a second pass once more to its size.
+        """
 
     @_builtins.property
     def preprocessor(self) -> Global___ControlPreprocessor:

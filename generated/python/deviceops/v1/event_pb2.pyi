@@ -29,6 +29,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _YieldReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _YieldReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_YieldReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    YIELD_REASON_UNSPECIFIED: _YieldReason.ValueType  # 0
+    """Never sent."""
+    YIELD_REASON_HIGHER_PRIORITY: _YieldReason.ValueType  # 1
+    """One of a higher priority waits. It goes on before its equals."""
+    YIELD_REASON_TIME_SLICE: _YieldReason.ValueType  # 2
+    """Its slice of time is over, and another client's session waits that is as urgent."""
+
+class YieldReason(_YieldReason, metaclass=_YieldReasonEnumTypeWrapper):
+    """Why a session lets another one run."""
+
+YIELD_REASON_UNSPECIFIED: YieldReason.ValueType  # 0
+"""Never sent."""
+YIELD_REASON_HIGHER_PRIORITY: YieldReason.ValueType  # 1
+"""One of a higher priority waits. It goes on before its equals."""
+YIELD_REASON_TIME_SLICE: YieldReason.ValueType  # 2
+"""Its slice of time is over, and another client's session waits that is as urgent."""
+Global___YieldReason: _TypeAlias = YieldReason  # noqa: Y015
+
 class _AttentionKernel:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -96,6 +120,7 @@ class SessionEvent(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     RESUMED_FIELD_NUMBER: _builtins.int
     RETRIED_FIELD_NUMBER: _builtins.int
+    YIELDED_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
@@ -170,6 +195,10 @@ class SessionEvent(_message.Message):
         """The worker was lost and the work starts over."""
 
     @_builtins.property
+    def yielded(self) -> Global___SessionYielded:
+        """The session lets another one run and waits again."""
+
+    @_builtins.property
     def heartbeat(self) -> Global___Heartbeat:
         """Passing: nothing new, the session lives. Sent after 5 seconds of silence."""
 
@@ -207,18 +236,19 @@ class SessionEvent(_message.Message):
         paused: Global___SessionPaused | None = ...,
         resumed: Global___SessionResumed | None = ...,
         retried: Global___SessionRetried | None = ...,
+        yielded: Global___SessionYielded | None = ...,
         heartbeat: Global___Heartbeat | None = ...,
         completed: Global___SessionCompleted | None = ...,
         failed: Global___SessionFailed | None = ...,
         cancelled: Global___SessionCancelled | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "run_index", b"run_index", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "run_index", b"run_index", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress", "yielded", b"yielded"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "item_id", b"item_id", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "run_index", b"run_index", "sequence", b"sequence", "session_id", b"session_id", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_run_index", b"_run_index", "accepted", b"accepted", "cancelled", b"cancelled", "completed", b"completed", "event", b"event", "event_time", b"event_time", "failed", b"failed", "heartbeat", b"heartbeat", "image_chunk", b"image_chunk", "image_decoded", b"image_decoded", "image_finished", b"image_finished", "item_finished", b"item_finished", "item_id", b"item_id", "paused", b"paused", "phase_started", b"phase_started", "preview", b"preview", "queue_moved", b"queue_moved", "resumed", b"resumed", "retried", b"retried", "run_index", b"run_index", "sequence", b"sequence", "session_id", b"session_id", "step_finished", b"step_finished", "text_encoded", b"text_encoded", "transfer_progress", b"transfer_progress", "yielded", b"yielded"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__run_index: _TypeAlias = _typing.Literal["run_index"]  # noqa: Y015
     _WhichOneofArgType__run_index: _TypeAlias = _typing.Literal["_run_index", b"_run_index"]  # noqa: Y015
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "queue_moved", "phase_started", "transfer_progress", "text_encoded", "step_finished", "preview", "image_decoded", "image_chunk", "image_finished", "item_finished", "paused", "resumed", "retried", "heartbeat", "completed", "failed", "cancelled"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["accepted", "queue_moved", "phase_started", "transfer_progress", "text_encoded", "step_finished", "preview", "image_decoded", "image_chunk", "image_finished", "item_finished", "paused", "resumed", "retried", "yielded", "heartbeat", "completed", "failed", "cancelled"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__run_index) -> _WhichOneofReturnType__run_index | None: ...
@@ -682,6 +712,38 @@ class SessionResumed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionResumed: _TypeAlias = SessionResumed  # noqa: Y015
+
+@_typing.final
+class SessionYielded(_message.Message):
+    """The session stopped after a step because another one is to run. It waits again, goes on by
+    itself, and its pictures come out as they would have.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    KEPT_STEPS_FIELD_NUMBER: _builtins.int
+    QUEUE_POSITION_FIELD_NUMBER: _builtins.int
+    reason: Global___YieldReason.ValueType
+    """Why."""
+    kept_steps: _builtins.int
+    """Denoising steps of the picture at work that are kept; 0 where it has none."""
+    queue_position: _builtins.int
+    """Sessions before it in the queue now."""
+    def __init__(
+        self,
+        *,
+        reason: Global___YieldReason.ValueType = ...,
+        kept_steps: _builtins.int = ...,
+        queue_position: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_steps", b"kept_steps", "queue_position", b"queue_position", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionYielded: _TypeAlias = SessionYielded  # noqa: Y015
 
 @_typing.final
 class SessionRetried(_message.Message):

@@ -352,8 +352,8 @@ class Inpainting(_message.Message):
     """
     crop_margin_pixels: _builtins.int
     """Work on the mask's surroundings only, enlarged to the size of the result, with this margin
-    in pixels of the result, and paste that back as keep_unmasked_pixels does. Absent: work on
-    the whole picture. Range: 0 to 512.
+    in pixels of the result, and paste that back as keep_unmasked_pixels does. Control pictures
+    are cut out alike. Excludes a second pass. Absent: work on the whole picture. Range: 0 to 512.
     """
     keep_unmasked_pixels: _builtins.bool
     """Copy the kept part back pixel for pixel, so that it does not change at all where the blurred
@@ -411,7 +411,9 @@ Global___Inpainting: _TypeAlias = Inpainting  # noqa: Y015
 
 @_typing.final
 class Refiner(_message.Message):
-    """A second model for the last, finest steps."""
+    """A second model for the last, finest steps: of the second pass where there is one. With
+    inpainting it redraws the masked part alone.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -431,7 +433,7 @@ class Refiner(_message.Message):
     Range: 0 to 1. Default: 0.8.
     """
     steps: _builtins.int
-    """Steps of the whole schedule for the refiner's part; absent means as the base.
+    """Steps of the whole schedule for the refiner's part; absent means as the pass it finishes.
     Range: 1 to 150.
     """
     aesthetic_score: _builtins.float
@@ -440,7 +442,7 @@ class Refiner(_message.Message):
     """Aesthetic score of the negative prompt. Range: 1 to 10. Default: 2.5."""
     @_builtins.property
     def guidance(self) -> _sampling_pb2.GuidanceSettings:
-        """Guidance of its own; absent means as the base."""
+        """Guidance of its own; absent means as the pass it finishes."""
 
     def __init__(
         self,
@@ -619,8 +621,10 @@ Global___SdxlSettings: _TypeAlias = SdxlSettings  # noqa: Y015
 
 @_typing.final
 class SecondPass(_message.Message):
-    """Draw again, larger, from the first picture: as image-to-image of it with the same seed.
-    Excludes inpainting.
+    """Draw again, larger, from the first picture: as image-to-image of it with the same seed. With
+    inpainting it redraws the same part, its mask enlarged with Lanczos; the kept part is the
+    enlarged picture's. Control pictures are made again of the originals, in its size. Excludes
+    inpainting.crop_margin_pixels.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

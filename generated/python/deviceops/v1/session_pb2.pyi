@@ -113,7 +113,7 @@ class _SessionStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionS
     SESSION_STATE_UNSPECIFIED: _SessionState.ValueType  # 0
     """Any state, in filters."""
     SESSION_STATE_QUEUED: _SessionState.ValueType  # 1
-    """Accepted, waiting for its device."""
+    """Waiting for its device: at first, after a resume, or because it let another one run."""
     SESSION_STATE_RUNNING: _SessionState.ValueType  # 2
     """Being worked on."""
     SESSION_STATE_PAUSING: _SessionState.ValueType  # 3
@@ -135,7 +135,7 @@ class SessionState(_SessionState, metaclass=_SessionStateEnumTypeWrapper):
 SESSION_STATE_UNSPECIFIED: SessionState.ValueType  # 0
 """Any state, in filters."""
 SESSION_STATE_QUEUED: SessionState.ValueType  # 1
-"""Accepted, waiting for its device."""
+"""Waiting for its device: at first, after a resume, or because it let another one run."""
 SESSION_STATE_RUNNING: SessionState.ValueType  # 2
 """Being worked on."""
 SESSION_STATE_PAUSING: SessionState.ValueType  # 3
@@ -261,11 +261,13 @@ class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.Val
     PRIORITY_NORMAL: _Priority.ValueType  # 2
     """The default."""
     PRIORITY_HIGH: _Priority.ValueType  # 3
-    """Before all others; never interrupts running work."""
+    """Before all others."""
 
 class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
     """Order in a device's queue; within one priority, first come first served with fair turns
-    between clients. A client's first session of a priority that has waited for 10 minutes counts
+    between clients. A running session that can be paused yields to a higher priority after its
+    step, and to another client's equal once it has worked for the server's time slice; it goes on
+    by itself later, with the same result. A client's first session of a priority that has waited for 10 minutes counts
     as HIGH, if none of that client and priority began meanwhile: nobody waits for ever.
     """
 
@@ -276,7 +278,7 @@ PRIORITY_LOW: Priority.ValueType  # 1
 PRIORITY_NORMAL: Priority.ValueType  # 2
 """The default."""
 PRIORITY_HIGH: Priority.ValueType  # 3
-"""Before all others; never interrupts running work."""
+"""Before all others."""
 Global___Priority: _TypeAlias = Priority  # noqa: Y015
 
 class _OnDisconnect:
@@ -330,7 +332,7 @@ class _SessionEventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sess
     SESSION_EVENT_KIND_ITEM_FINISHED: _SessionEventKind.ValueType  # 8
     """item_finished."""
     SESSION_EVENT_KIND_STATE_CHANGED: _SessionEventKind.ValueType  # 9
-    """paused, resumed and retried."""
+    """paused, resumed, yielded and retried."""
 
 class SessionEventKind(_SessionEventKind, metaclass=_SessionEventKindEnumTypeWrapper):
     """Kinds of events, as the fields of SessionEvent."""
@@ -354,7 +356,7 @@ SESSION_EVENT_KIND_IMAGE_FINISHED: SessionEventKind.ValueType  # 7
 SESSION_EVENT_KIND_ITEM_FINISHED: SessionEventKind.ValueType  # 8
 """item_finished."""
 SESSION_EVENT_KIND_STATE_CHANGED: SessionEventKind.ValueType  # 9
-"""paused, resumed and retried."""
+"""paused, resumed, yielded and retried."""
 Global___SessionEventKind: _TypeAlias = SessionEventKind  # noqa: Y015
 
 class _SessionView:
@@ -431,13 +433,14 @@ class WorkOptions(_message.Message):
     """What happens when this stream is dropped and no other runs the session. Default: CANCEL."""
     @_builtins.property
     def queue_timeout(self) -> _duration_pb2.Duration:
-        """Longest wait for a device; then it fails with DEADLINE_EXCEEDED and never starts. Absent
+        """Longest wait for a device; then it fails with DEADLINE_EXCEEDED and never starts. Once its
+        work has begun it counts no more, also where the session waits again. Absent
         means for ever. Range: 0.001 to 604800 seconds.
         """
 
     @_builtins.property
     def run_timeout(self) -> _duration_pb2.Duration:
-        """Longest run of one attempt, pauses not counted; then it fails with DEADLINE_EXCEEDED.
+        """Longest run of one attempt, pauses and waiting not counted; then it fails with DEADLINE_EXCEEDED.
         Independent of the call's own deadline, which ends only the stream of a detached
         session. Range: 0.001 to 604800 seconds. Default: 86400 seconds.
         """
@@ -639,7 +642,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When work on it began; absent while queued."""
+        """When work on it began; absent before its first turn."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:

@@ -54,7 +54,7 @@ from tests.domains.inference.backends.test_sd1 import PROMPT, SIZE, loaded, tiny
 from tests.fakes.jobs import Listener, changed
 
 CANNY = MODEL.parent / "emoji-canny"
-EDGE = 128
+EDGE = 64
 SMALL = {"width": EDGE, "height": EDGE, "steps": 3}
 FULL = pytest.mark.demonstration
 

@@ -24,8 +24,8 @@ from tests.domains.inference.backends.conftest import MODEL
 from tests.domains.inference.backends.test_oracle import same
 from tests.fakes.jobs import Listener, changed
 
-SMALL = {"width": 128, "height": 128, "steps": 2}
-REFERENCE = {"width": 128, "height": 128, "num_inference_steps": 2}
+SMALL = {"width": 64, "height": 64, "steps": 2}
+REFERENCE = {"width": 64, "height": 64, "num_inference_steps": 2}
 LINES, PIXELS = (MODEL.parent / f"{name}-art.safetensors" for name in ("line", "pixel"))
 # peft speaks up about every adapter beside the first.
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config`")

@@ -189,6 +189,7 @@ def test_a_native_size_by_height_and_width_is_tried_as_a_square(engine, work, mo
     assert step_trial.StepTrial(model).width == 32 * model.pixels_per_latent
 
 
+@pytest.mark.demonstration
 def test_compiled_code_is_kept_only_where_it_pays(engine, work, monkeypatch):
     draw(engine, work, precision=PrecisionMode.EXACT)
     model = engine._model

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from domains.errors import Cancelled
-from domains.inference.backends import drawing
+from domains.inference.backends import denoiser_use
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.enlarging import enlarge_latents, enlarge_pixels
 from domains.inference.backends.lora_layers import on_denoiser
@@ -227,17 +227,17 @@ def test_a_lora_of_a_convolution_sees_around_the_edge_too(draw, networks, tmp_pa
 def active_lora(draw: Any, path: Any) -> tuple[list[Any], Any]:
     """The LoRA of a file at full strength, and the model of the engine that draws."""
     found: list[Any] = []
-    original = drawing.on_denoiser
+    original = denoiser_use.on_denoiser
 
     def note(model: Any, loras: Any) -> Any:
         found[:] = [list(loras), model]
         return original(model, loras)
 
-    drawing.on_denoiser = note
+    denoiser_use.on_denoiser = note
     try:
         draw(**SMALL, **using((path, 1.0, 1.0)))
     finally:
-        drawing.on_denoiser = original
+        denoiser_use.on_denoiser = original
     return found[0], found[1]
 
 
