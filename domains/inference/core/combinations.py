@@ -19,7 +19,7 @@ _REFINES = (
     "another model."
 )
 # What a refiner is asked for by.
-_OF_REFINERS = frozenset({"sdxl", "sdxl.refiner"})
+_OF_REFINERS = ("sdxl", "sdxl.refiner")
 
 # Each excludes the others; fields by their paths in GenerationSettings.
 _ONE_OF = (
@@ -88,12 +88,12 @@ def features_of(model: Model, unbuilt: Mapping[str, str]) -> tuple[Feature, ...]
     """
     reasons = dict(unbuilt)
     if not model.reads_second_prompt:
-        reasons["sdxl"] = NOT_SDXL
+        reasons |= dict.fromkeys(_OF_REFINERS, NOT_SDXL)
     if model.inpainting:
         reasons.setdefault("image_to_image", _MASKS_ONLY)
     named = [_DEEPER.get(name, name) for name in GenerationSettings.__struct_fields__]
     exclusive = [field for group in _ONE_OF for field in group]
-    fields = dict.fromkeys([*named, *exclusive, *reasons])
+    fields = dict.fromkeys([*named, *_OF_REFINERS, *exclusive, *reasons])
     if model.type is ModelType.REFINER:
         reasons = {field: _REFINES for field in fields if field not in _OF_REFINERS} | dict(
             unbuilt
