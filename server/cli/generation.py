@@ -43,8 +43,8 @@ def run(
     """
     if options.no_data and output is not None:
         raise UnusableOptions("--no-data saves nothing: leave --output out")
+    options = completed_options(options, output, as_json=as_json)
     output = output or DEFAULT_OUTPUT
-    options = _completed(options, output, as_json=as_json)
     request = generate_request(options, picture_of(client))
     with chosen(as_json=as_json) as view:
         for said in () if options.like is None else options.like.notes:
@@ -143,10 +143,16 @@ class PictureKeeper:
         self._view.saved(picture)
 
 
-def _completed(options: GenerationOptions, output: Path, *, as_json: bool) -> GenerationOptions:
-    """The options with what follows from the output's name and from the terminal."""
-    ending = format_of_suffix(output) if names_file(output) else None
-    if ending and options.format:
+def completed_options(
+    options: GenerationOptions, output: Path | None, *, as_json: bool
+) -> GenerationOptions:
+    """The options with what follows from the output's name and from the terminal.
+
+    Raises:
+        UnusableOptions: Its ending is of another format than is asked for.
+    """
+    ending = format_of_suffix(output) if output is not None and names_file(output) else None
+    if output is not None and ending and options.format:
         wanted = FORMATS.get(options.format.lower())
         if wanted is not None and wanted != FORMATS[ending]:
             raise UnusableOptions(

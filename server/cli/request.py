@@ -19,9 +19,7 @@ from server.cli.choices import (
     PRECISIONS,
     PRIORITIES,
     REFINER_MODES,
-    SCHEDULERS,
     SEAMLESS,
-    SPACINGS,
     UnusableOptions,
     choose,
     duration_in,
@@ -31,6 +29,7 @@ from server.cli.field_values import Picture, set_field
 from server.cli.input_image import input_image
 from server.cli.likeness import Likeness
 from server.cli.placing import placement
+from server.cli.sampler import SamplerOptions, sampler_settings
 from server.cli.start import StartOptions, put_start
 
 # Bits of the contract's fields, whose numbers are signed; their ranges are the server's affair.
@@ -73,9 +72,7 @@ class GenerationOptions:
     seed: int | None = None
     seeds: tuple[int, ...] = ()
     count: int | None = None
-    scheduler: str | None = None
-    spacing: str | None = None
-    eta: float | None = None
+    sampler: SamplerOptions = field(default_factory=SamplerOptions)
     clip_skip: int | None = None
     precision: str | None = None
     vae_tiling: bool | None = None
@@ -199,8 +196,8 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
                 scale=options.guidance, rescale=options.guidance_rescale
             )
         )
-    if options.scheduler or options.spacing or options.eta is not None:
-        settings.scheduler.CopyFrom(_scheduler(options))
+    if options.sampler.said:
+        settings.scheduler.CopyFrom(sampler_settings(options.sampler))
     if options.refiner or options.refiner_switch is not None or options.refiner_mode:
         settings.sdxl.refiner.CopyFrom(_refiner(options))
     if options.vae_tiling is not None:
@@ -268,21 +265,6 @@ def _set_variations(
         ]
     if options.second_pass is not None:
         settings.second_pass.scale = options.second_pass
-
-
-def _scheduler(options: GenerationOptions) -> sampling_pb2.SchedulerSettings:
-    settings = sampling_pb2.SchedulerSettings()
-    if options.eta is not None:
-        settings.ddim.eta = options.eta
-    if options.scheduler:
-        settings.scheduler = choose(
-            sampling_pb2.Scheduler, "SCHEDULER_", options.scheduler, SCHEDULERS
-        )
-    if options.spacing:
-        settings.spacing = choose(
-            sampling_pb2.SigmaSpacing, "SIGMA_SPACING_", options.spacing, SPACINGS
-        )
-    return settings
 
 
 def _output(options: GenerationOptions) -> common_pb2.OutputSettings:

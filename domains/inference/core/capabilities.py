@@ -11,6 +11,7 @@ from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
+from domains.model.types import ModelType
 from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
@@ -94,13 +95,14 @@ class CapabilityInquiry:
         self._models = models
 
     async def describe(self, model_id: str, device_id: str) -> Capabilities:
-        """What a model ("" for the default) can do on a device ("" for the default).
+        """What a model ("" for the default) can do on a device ("" for the default). A refiner
+        has no mode: it goes on from what another model drew.
 
         Raises:
             NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
         """
         device = await self._devices.resolve(device_id)
-        model = await self._models.resolve(model_id, masks=True)
+        model = await self._models.resolve(model_id, or_type=ModelType.REFINER, masks=True)
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,

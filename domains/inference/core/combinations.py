@@ -7,12 +7,19 @@ from dataclasses import dataclass
 from enum import Enum
 
 from domains.inference.types import GenerationSettings
-from domains.model.types import Model
+from domains.model.types import Model, ModelType
 
 NOT_SDXL = "The model is no SDXL model."
 _MASKS_ONLY = (
     "The model's UNet takes a mask and a picture beside the latents: it only inpaints."
 )
+
+_REFINES = (
+    "A refiner draws nothing by itself: name it in sdxl.refiner.model_id of a request for "
+    "another model."
+)
+# What a refiner is asked for by.
+_OF_REFINERS = ("sdxl", "sdxl.refiner")
 
 # Each excludes the others; fields by their paths in GenerationSettings.
 _ONE_OF = (
@@ -64,6 +71,8 @@ def modes_of(model: Model, unbuilt: Mapping[str, str]) -> tuple[Mode, ...]:
         model: Draws.
         unbuilt: Fields that this version does nothing with.
     """
+    if model.type is ModelType.REFINER:
+        return ()
     modes = [Mode.INPAINTING] if model.inpainting else list(Mode)
     return tuple(
         mode for mode in modes if mode is Mode.TEXT_TO_IMAGE or _field_of(mode) not in unbuilt
@@ -79,12 +88,16 @@ def features_of(model: Model, unbuilt: Mapping[str, str]) -> tuple[Feature, ...]
     """
     reasons = dict(unbuilt)
     if not model.reads_second_prompt:
-        reasons["sdxl"] = NOT_SDXL
+        reasons |= dict.fromkeys(_OF_REFINERS, NOT_SDXL)
     if model.inpainting:
         reasons.setdefault("image_to_image", _MASKS_ONLY)
     named = [_DEEPER.get(name, name) for name in GenerationSettings.__struct_fields__]
     exclusive = [field for group in _ONE_OF for field in group]
-    fields = dict.fromkeys([*named, *exclusive, *reasons])
+    fields = dict.fromkeys([*named, *_OF_REFINERS, *exclusive, *reasons])
+    if model.type is ModelType.REFINER:
+        reasons = {field: _REFINES for field in fields if field not in _OF_REFINERS} | dict(
+            unbuilt
+        )
     return tuple(Feature(field, reasons.get(field, ""), excluded_by(field)) for field in fields)
 
 

@@ -8,8 +8,18 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperOption
 
-from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SEAMLESS, SPACINGS
+from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SEAMLESS
 from server.cli.commands.options import AnyOf, AsJson, Devices, connected
+from server.cli.commands.sampler_options import (
+    Algorithm,
+    Churn,
+    Eta,
+    Order,
+    Scheduler,
+    Spacing,
+    TimestepSpacing,
+    ZeroSnr,
+)
 from server.cli.reporting import leave, reported
 
 
@@ -185,13 +195,14 @@ def generate(
         str, typer.Option(metavar="N,N,...", help="A seed for each picture.")
     ] = "",
     count: Annotated[int | None, typer.Option(metavar="N", help="Pictures to draw.")] = None,
-    scheduler: Annotated[str | None, typer.Option(metavar="NAME", help="The sampler.")] = None,
-    spacing: Annotated[
-        str | None, typer.Option(metavar="NAME", help=", ".join(SPACINGS))
-    ] = None,
-    eta: Annotated[
-        float | None, typer.Option(metavar="X", help="DDIM's share of fresh noise.")
-    ] = None,
+    scheduler: Scheduler = None,
+    spacing: Spacing = None,
+    timestep_spacing: TimestepSpacing = None,
+    zero_snr: ZeroSnr = None,
+    algorithm: Algorithm = None,
+    order: Order = None,
+    churn: Churn = None,
+    eta: Eta = None,
     variation_seed: Annotated[
         int | None,
         typer.Option(metavar="N", help="Another seed, to whose noise each picture's goes."),
@@ -298,6 +309,14 @@ def generate(
             " guidance.rescale=0.7, loras.0.weight=-1; repeatable.",
         ),
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Draw nothing: tell where it would run, every setting, how long it takes and"
+            " how much memory, or why it would be refused.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw pictures and save them; an existing file is never overwritten.
@@ -305,10 +324,12 @@ def generate(
     Paths of saved pictures go to stdout, progress and where it runs to stderr. Ctrl-C
     cancels the work.
     """
+    from server.cli import dry_run as dry
+    from server.cli import generation
     from server.cli.control import ControlOptions
-    from server.cli.generation import run
     from server.cli.likeness import likeness
     from server.cli.request import GenerationOptions, parse_seeds
+    from server.cli.sampler import SamplerOptions
     from server.cli.start import StartOptions
 
     options = GenerationOptions(
@@ -330,9 +351,9 @@ def generate(
         seed=seed,
         seeds=parse_seeds(seeds),
         count=count,
-        scheduler=scheduler,
-        spacing=spacing,
-        eta=eta,
+        sampler=SamplerOptions(
+            scheduler, spacing, timestep_spacing, zero_snr, algorithm, order, churn, eta
+        ),
         clip_skip=clip_skip,
         precision=precision,
         vae_tiling=vae_tiling,
@@ -370,4 +391,5 @@ def generate(
         like=None if like is None else likeness(like),
     )
     with connected(context) as client:
+        run = dry.run if dry_run else generation.run
         leave(run(client, options, output, as_json=as_json))

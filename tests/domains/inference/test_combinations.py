@@ -15,6 +15,7 @@ from domains.inference.core.combinations import (
     features_of,
     modes_of,
 )
+from domains.model.types import ModelType
 from tests.domains.inference.conftest import MODEL, FakeDevices, FakeModels
 
 
@@ -68,6 +69,22 @@ def test_a_model_with_a_mask_beside_its_latents_only_inpaints() -> None:
     reasons = {each.field: each.explanation for each in features_of(masked, {})}
     assert "only inpaints" in reasons["image_to_image"]
     assert reasons["loras"] == ""
+
+
+async def test_a_refiner_has_no_mode_and_says_where_it_is_named() -> None:
+    models = FakeModels(others={"fine": replace(MODEL, type=ModelType.REFINER)})
+
+    found = await CapabilityInquiry(FakeDevices(), models).describe("fine", "")
+    message = convert.capabilities_to_proto(found)
+
+    assert list(message.modes) == []
+    assert message.schedulers
+    available = {each.feature for each in message.features if each.available}
+    assert available == {"GenerationSettings.sdxl", "GenerationSettings.sdxl.refiner"}
+    told = {each.feature: each.explanation for each in message.features}
+    assert "sdxl.refiner.model_id" in told["GenerationSettings.prompt"]
+    for name, why in UNBUILT.items():
+        assert told[f"GenerationSettings.{name}"] == why
 
 
 async def test_capabilities_tell_them() -> None:

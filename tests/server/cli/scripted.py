@@ -64,6 +64,7 @@ class ScriptedServer:
         self.breaks: list[int] = []  # bytes after which one transfer each breaks off
         self.info: system_pb2.GetServerInfoResponse | None = None
         self.marks: inference_pb2.VerifyImageResponse | None = None
+        self.verdict = inference_pb2.ValidateGenerationResponse()
         self.statistics = inference_pb2.GetInferenceStatisticsResponse()
         self.health = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(8))

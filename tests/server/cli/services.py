@@ -52,6 +52,10 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         for entry in self._script.on_generate(request, context):
             yield inference_pb2.GenerateResponse(event=entry)
 
+    def ValidateGeneration(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.verdict
+
     def GetInferenceStatistics(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         return self._script.statistics

@@ -78,7 +78,7 @@ def test_every_option_reaches_its_field(
             scheduler=sampling_pb2.SchedulerSettings(
                 scheduler=sampling_pb2.SCHEDULER_EULER_ANCESTRAL_DISCRETE,
                 spacing=sampling_pb2.SIGMA_SPACING_KARRAS,
-                ddim=sampling_pb2.DdimOptions(eta=0.25),
+                ancestral=sampling_pb2.AncestralOptions(eta=0.25),
             ),
             image_count=2,
             seeds=[3, 4],

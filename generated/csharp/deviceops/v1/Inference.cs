@@ -2991,7 +2991,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(26, x => (int) x, x => (global::DeviceOperations.V1.GenerationMode) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.GenerationMode> modes_ = new pbc::RepeatedField<global::DeviceOperations.V1.GenerationMode>();
     /// <summary>
-    /// Modes that work. At most 16 elements.
+    /// Modes that work; none of a refiner. At most 16 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

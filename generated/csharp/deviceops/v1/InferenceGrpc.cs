@@ -172,7 +172,8 @@ namespace DeviceOperations.V1 {
 
       /// <summary>
       /// What a model can do here: modes, schedulers with their options and defaults, size
-      /// rules, limits, what combines with what. Without a model: of the default model.
+      /// rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+      /// no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -187,7 +188,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a model can do here: modes, schedulers with their options and defaults, size
-      /// rules, limits, what combines with what. Without a model: of the default model.
+      /// rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+      /// no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -200,7 +202,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a model can do here: modes, schedulers with their options and defaults, size
-      /// rules, limits, what combines with what. Without a model: of the default model.
+      /// rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+      /// no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -215,7 +218,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// What a model can do here: modes, schedulers with their options and defaults, size
-      /// rules, limits, what combines with what. Without a model: of the default model.
+      /// rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+      /// no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
       /// Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

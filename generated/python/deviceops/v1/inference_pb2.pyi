@@ -411,7 +411,7 @@ class GetCapabilitiesResponse(_message.Message):
     """Height used when none is asked for, in pixels."""
     @_builtins.property
     def modes(self) -> _containers.RepeatedScalarFieldContainer[_generation_pb2.GenerationMode.ValueType]:
-        """Modes that work. At most 16 elements."""
+        """Modes that work; none of a refiner. At most 16 elements."""
 
     @_builtins.property
     def schedulers(self) -> _containers.RepeatedCompositeFieldContainer[Global___SchedulerCapability]:

@@ -82,7 +82,8 @@ class InferenceServiceServicer:
 
     def GetCapabilities(self, request, context):
         """What a model can do here: modes, schedulers with their options and defaults, size
-        rules, limits, what combines with what. Without a model: of the default model.
+        rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+        no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -38,7 +38,8 @@ class InferenceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     GetCapabilities: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetCapabilitiesRequest, _inference_pb2.GetCapabilitiesResponse]
     """What a model can do here: modes, schedulers with their options and defaults, size
-    rules, limits, what combines with what. Without a model: of the default model.
+    rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+    no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
     """
     ValidateGeneration: _grpc.UnaryUnaryMultiCallable[_inference_pb2.ValidateGenerationRequest, _inference_pb2.ValidateGenerationResponse]
@@ -98,7 +99,8 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetCapabilities: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetCapabilitiesRequest, _inference_pb2.GetCapabilitiesResponse]  # type: ignore[assignment]
     """What a model can do here: modes, schedulers with their options and defaults, size
-    rules, limits, what combines with what. Without a model: of the default model.
+    rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+    no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
     Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
     """
     ValidateGeneration: _aio.UnaryUnaryMultiCallable[_inference_pb2.ValidateGenerationRequest, _inference_pb2.ValidateGenerationResponse]  # type: ignore[assignment]
@@ -160,7 +162,8 @@ class InferenceServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetCapabilitiesResponse, _abc.Awaitable[_inference_pb2.GetCapabilitiesResponse]]:
         """What a model can do here: modes, schedulers with their options and defaults, size
-        rules, limits, what combines with what. Without a model: of the default model.
+        rules, limits, what combines with what. Without a model: of the default model. Of a refiner:
+        no mode, as it draws for requests of a base model alone (SdxlSettings.refiner).
         Errors: NOT_FOUND (MODEL_NOT_FOUND, DEVICE_NOT_FOUND).
         """
 
