@@ -35,6 +35,7 @@ _NOT_QUICK = (
     "tests/domains/inference/backends/",
     "tests/domains/device/test_faults.py",
     "tests/domains/device/test_selftest.py",
+    "tests/domains/inference/test_schedule_rules.py",
     "tests/domains/memory/test_buffers.py",
     "tests/domains/memory/test_comparing.py",
     "tests/domains/model/backends/inspector/test_layout_change.py",
