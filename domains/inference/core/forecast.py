@@ -113,8 +113,6 @@ class Forecasts:
         effort: Effort,
         settings: GenerationSettings,
         models: Sequence[Model],
-        *,
-        loading: bool,
     ) -> Forecast:
         """What resolved settings will take on a device, as things are now.
 
@@ -123,7 +121,6 @@ class Forecasts:
             effort: How much work they are.
             settings: What is drawn.
             models: The checkpoint, and those that are used with it.
-            loading: Whether its model has to be loaded.
 
         Raises:
             ResourceExhausted: HOST_OUT_OF_MEMORY or DEVICE_OUT_OF_MEMORY: the weights alone are
@@ -158,7 +155,7 @@ class Forecasts:
             spare = SPARE_BYTES if measured is None else 0
             fits = memory.value + spare <= available
         return Forecast(
-            self._seconds(device_id, effort, loading=loading),
+            self._seconds(device_id, effort, loading=own[models[0].model_id] is None),
             memory,
             phases,
             ByteFigure.unknown("the device does not say how much is free")

@@ -190,7 +190,6 @@ class Generations:
             effort_of(settings),
             settings,
             (resolved.model, *resolved.companions.models),
-            loading=Phase.LOADING_MODEL in self._phases(resolved),
         )
 
     async def _resolve(self, request: GenerationRequest) -> _Resolved:

@@ -98,6 +98,29 @@ async def test_time_is_told_from_what_was_measured(bench: Bench) -> None:
     assert message.estimated_duration.ToMicroseconds() > 5_000_000
 
 
+def lying_there(size: int) -> HeldComponent:
+    part = LoadedComponent(
+        model_id="emoji",
+        component="unet",
+        size=ByteFigure.measured(size, "test"),
+        data_type=None,
+        last_use_time=datetime.now(UTC),
+        load_time=datetime.now(UTC),
+    )
+    return HeldComponent("cpu:0", part)
+
+
+async def test_a_model_that_lies_there_need_not_be_loaded(bench: Bench) -> None:
+    """Nobody timed a load, and the time is told all the same."""
+    await draw(bench)
+    bench.machine.parts = (lying_there(1_000),)
+
+    there = await bench.generations.validate(request(SETTINGS))
+
+    assert there.forecast is not None
+    assert there.forecast.seconds is not None
+
+
 async def test_a_measured_peak_takes_the_place_of_the_estimate(bench: Bench) -> None:
     bench.models.model = SHAPED
     for peak in (3_000_000, 2_000_000, 9_000_000):
@@ -158,15 +181,7 @@ async def test_tiles_are_foretold_where_only_decoding_does_not_fit(bench: Bench)
 
 async def test_what_lies_there_already_counts_as_to_be_had(bench: Bench) -> None:
     bench.models.model = SHAPED
-    part = LoadedComponent(
-        model_id="emoji",
-        component="unet",
-        size=ByteFigure.measured(400_000, "test"),
-        data_type=None,
-        last_use_time=datetime.now(UTC),
-        load_time=datetime.now(UTC),
-    )
-    bench.machine.parts = (HeldComponent("cpu:0", part),)
+    bench.machine.parts = (lying_there(400_000),)
 
     verdict = await bench.generations.validate(request(SETTINGS))
 

@@ -287,7 +287,7 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
     one = await inquiry.describe("", "")
     lacking = {each.field for each in one.features if each.explanation}
     before = {each.field for each in two.features if each.explanation}
-    assert lacking - before == {"sdxl"}
+    assert lacking - before == {"sdxl", "sdxl.refiner"}
     assert before < lacking
     assert one.schedulers == tuple(Scheduler)
 
