@@ -8,18 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Protocol
 
 from domains.inference.backends.clock import Clock
-from domains.session.jobs import EncodedImage
+from domains.session.jobs import EncodedImage, JobContext
 from domains.values import Degradation
 
 Make = Callable[[], tuple[EncodedImage, list[Degradation]]]
 """Makes a picture's file, and tells what it has no room for."""
-
-
-class _Listener(Protocol):
-    def emit(self, event: EncodedImage) -> None: ...
 
 
 class FileMaking:
@@ -35,7 +30,7 @@ class FileMaking:
     """
 
     def __init__(
-        self, context: _Listener, note: Callable[[Iterable[Degradation]], None], clock: Clock
+        self, context: JobContext, note: Callable[[Iterable[Degradation]], None], clock: Clock
     ) -> None:
         self._context = context
         self._note = note

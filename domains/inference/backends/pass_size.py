@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from domains.inference.backends.room import fits_beside, missing_beside
+from domains.inference.backends.room import missing_beside
 from domains.inference.backends.sharing_rules import MOST_TOGETHER
 from domains.model.backends.bounds import Config
+from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
 
 # Passes that have to go well before twice as many pictures are tried again.
@@ -40,17 +41,19 @@ class PassSize:
             rows: Of each picture in the batch, at most.
         """
         count = self._now
+        missing = missing_beside(0, self._device)
+        if missing is None:
+            return count
         height, width = sample.shape[-2:]
+        widths, attends, _ = shape_of(config)
         each = step_bytes(
-            int(config["block_out_channels"][0]),
+            widths[0],
             height * width,
-            attends_at_full_size="CrossAttn" in str(config["down_block_types"][0]),
+            attends_at_full_size=attends,
             rows=rows,
             number=sample.element_size(),
         )
-        if missing_beside(0, self._device) is None:
-            return count
-        while count > 1 and not fits_beside(each * count, self._device):
+        while count > 1 and missing + each * count > 0:
             count //= 2
         return count
 

@@ -152,6 +152,12 @@ class Sharing(Generic[Result]):
         elif self._model is not model or self._loras != loras:
             raise CannotShare("the files of its models were changed after its neighbours'")
 
+    @property
+    def _working(self) -> LoadedModel:
+        """Whose denoiser is at work."""
+        assert self._model is not None, "a denoiser is at work"
+        return self._model
+
     def _member(self, work: Callable[[Member[Result]], Result]) -> Member[Result]:
         member: Member[Result]
         member = Member(self, Strand(lambda _: work(member), self._device))
@@ -193,9 +199,8 @@ class Sharing(Generic[Result]):
     ) -> int:
         """For how many a pass of that kind may be made now."""
         if kind not in self._fitting:
-            assert self._model is not None, "a denoiser is at work"
             rows = max(call.rows for _, call in same)
-            config, sample = self._model.plan_config("unet"), same[0][1].sample
+            config, sample = self._working.plan_config("unet"), same[0][1].sample
             self._fitting[kind] = self._size.fitting(config, sample, rows)
         return min(self._size.now, self._fitting[kind])
 
@@ -227,16 +232,15 @@ class Sharing(Generic[Result]):
 
     def _alone(self, kind: Hashable, call: DenoiserCall) -> Made | BaseException:
         """For one picture, whose own matter it is what goes wrong."""
-        assert self._model is not None, "a denoiser is at work"
         try:
-            result = call_alone(self._watched(self._model.unet_call(), kind, call.rows), call)
+            unet = self._watched(self._working.unet_call(), kind, call.rows)
+            result = call_alone(unet, call)
         except Exception as error:
             return error
         return Made(result, 1, self._kernels(kind, call.rows))
 
     def _several(self, kind: Hashable, calls: Sequence[DenoiserCall]) -> list[Made] | None:
-        model, rows = self._model, sum(call.rows for call in calls)
-        assert model is not None, "a denoiser is at work"
+        model, rows = self._working, sum(call.rows for call in calls)
         try:
             # Not as a recording: there would be one for every number of rows.
             network = self._watched(model.networks["unet"], kind, rows)
@@ -253,19 +257,16 @@ class Sharing(Generic[Result]):
         return None
 
     def _watched(self, network: Callable[..., Any], kind: Hashable, rows: int) -> Any:
-        model, key = self._model, self._key(kind, rows)
-        assert model is not None, "a denoiser is at work"
+        model, key = self._working, self._key(kind, rows)
         if key in model.attention_kernels:
             return network
         return Watched(network, lambda seen: model.attention_kernels.update({key: tuple(seen)}))
 
     def _kernels(self, kind: Hashable, rows: int) -> Any:
-        assert self._model is not None, "a denoiser is at work"
-        return self._model.attention_kernels[self._key(kind, rows)]
+        return self._working.attention_kernels[self._key(kind, rows)]
 
     def _key(self, kind: Hashable, rows: int) -> Hashable:
-        model = self._model
-        assert model is not None, "a denoiser is at work"
+        model = self._working
         return model.unet_numerics, model.plain_attention is None, kind, rows
 
 

@@ -372,8 +372,7 @@ def test_what_is_tried_grows_back() -> None:
 
 
 def test_fewer_are_tried_where_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pass_size, "missing_beside", lambda *_: -1)
-    monkeypatch.setattr(pass_size, "fits_beside", lambda needed, _: needed <= 3 * 2**20)
+    monkeypatch.setattr(pass_size, "missing_beside", lambda needed, _: needed - 3 * 2**20)
     config = {"block_out_channels": (64,), "down_block_types": ("DownBlock2D",)}
     sample = torch.zeros(1, 4, 16, 16)
     # 16 * 64 * 256 * 2 * 4 bytes for each: 2 MiB.
