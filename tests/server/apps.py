@@ -26,7 +26,10 @@ from server.config import Settings
 
 
 class Devices(device_pb2_grpc.DeviceServiceServicer):  # type: ignore[misc]
-    """Answers at once, holds on until told, or watches for ever."""
+    """Answers at once, holds on until told, or watches for ever.
+
+    A watch sends a second answer as soon as a call is held.
+    """
 
     def __init__(self) -> None:
         self.held = asyncio.Event()
@@ -46,6 +49,8 @@ class Devices(device_pb2_grpc.DeviceServiceServicer):  # type: ignore[misc]
     ) -> AsyncIterator[device_pb2.WatchDevicesResponse]:
         yield device_pb2.WatchDevicesResponse()
         self.watching.set()
+        await self.held.wait()
+        yield device_pb2.WatchDevicesResponse()
         await asyncio.Event().wait()
 
 

@@ -110,7 +110,8 @@ def test_second_signal_cuts_the_drain_short(start: Any) -> None:
         watch = device_pb2_grpc.DeviceServiceStub(channel).WatchDevices(
             device_pb2.WatchDevicesRequest(), metadata=metadata
         )
-        next(watch)  # so the call before it has arrived too
+        next(watch)
+        next(watch)  # so the other call is held
         server.child.send_signal(signal.SIGTERM)
         server.line("draining")
         assert server.child.poll() is None
@@ -128,7 +129,8 @@ def test_a_second_hangup_does_not_cut_the_drain_short(start: Any) -> None:
         stub = device_pb2_grpc.DeviceServiceStub(channel)
         held = stub.GetDevice.future(device_pb2.GetDeviceRequest(), metadata=metadata)
         watch = stub.WatchDevices(device_pb2.WatchDevicesRequest(), metadata=metadata)
-        next(watch)  # so the call before it has arrived too
+        next(watch)
+        next(watch)  # so the other call is held
         server.child.send_signal(signal.SIGHUP)
         server.line("draining")
         server.child.send_signal(signal.SIGHUP)
