@@ -26,7 +26,7 @@ from domains.memory.types import Place
 from domains.model.core.estimates import held_weights, weights_by_header
 from domains.model.core.room import SPARE_BYTES
 from domains.model.ports import Machine
-from domains.model.types import Model, ModelType
+from domains.model.types import Model, ModelType, loads
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort, Speeds
 from domains.session.types import Phase, SessionState
@@ -43,8 +43,9 @@ _WITH_IDLE = "free, and what lies there of this model and of models that no work
 @dataclass(frozen=True)
 class Forecast:
     """What is expected; None where nothing is known. `phases` are those that take memory, with
-    the weights in each."""
+    the weights in each; `loads` is whether a model is not on the device."""
 
+    loads: bool
     seconds: float | None
     memory: ByteFigure
     phases: tuple[tuple[Phase, ByteFigure], ...]
@@ -155,6 +156,7 @@ class Forecasts:
             spare = SPARE_BYTES if measured is None else 0
             fits = memory.value + spare <= available
         return Forecast(
+            any(own[model.model_id] is None for model in models if loads(model.type)),
             self._seconds(device_id, effort, loading=own[models[0].model_id] is None),
             memory,
             phases,

@@ -172,7 +172,11 @@ class Generations:
         queue = self._sessions.queue(placement.device_id)
         return Verdict(
             settings=effective(request.settings, resolved.job.settings),
-            phases=self._phases(resolved),
+            phases=tuple(
+                phase
+                for phase in self._phases(resolved)
+                if phase is not Phase.LOADING_MODEL or forecast.loads
+            ),
             placement=placement,
             queue_position=queue.position_of_next(),
             degradations=(

@@ -24,7 +24,7 @@ from domains.inference.types import (
 from domains.memory.types import HeldComponent
 from domains.model.core.estimates import weights_by_header
 from domains.model.core.room import STEP_PLAIN
-from domains.model.types import Component
+from domains.model.types import Component, ModelType
 from domains.session.types import Phase
 from domains.values import ByteFigure, DegradationKind, FigureQuality
 from tests.domains.inference.conftest import MODEL, Bench, request
@@ -113,12 +113,26 @@ def lying_there(size: int) -> HeldComponent:
 async def test_a_model_that_lies_there_need_not_be_loaded(bench: Bench) -> None:
     """Nobody timed a load, and the time is told all the same."""
     await draw(bench)
+    before = await bench.generations.validate(request(SETTINGS))
     bench.machine.parts = (lying_there(1_000),)
 
     there = await bench.generations.validate(request(SETTINGS))
 
     assert there.forecast is not None
     assert there.forecast.seconds is not None
+    assert Phase.LOADING_MODEL in before.phases
+    assert set(before.phases) - set(there.phases) == {Phase.LOADING_MODEL}
+
+
+async def test_a_companion_that_is_not_there_is_loaded_beside_the_model(bench: Bench) -> None:
+    bench.machine.parts = (lying_there(1_000),)
+    vae = structs.replace(SETTINGS, vae_model_id="vae")
+    bench.models.others["vae"] = replace(MODEL, model_id="vae", type=ModelType.VAE)
+
+    verdict = await bench.generations.validate(request(vae))
+
+    assert verdict.failure is None
+    assert Phase.LOADING_MODEL in verdict.phases
 
 
 async def test_a_measured_peak_takes_the_place_of_the_estimate(bench: Bench) -> None:

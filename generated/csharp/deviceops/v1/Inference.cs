@@ -4033,7 +4033,9 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForEnum(42, x => (int) x, x => (global::DeviceOperations.V1.Phase) x);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.Phase> expectedPhases_ = new pbc::RepeatedField<global::DeviceOperations.V1.Phase>();
     /// <summary>
-    /// Phases to expect, in order; empty unless valid. At most 64 elements.
+    /// Phases to expect were it begun now, in order: without LOADING_MODEL where every model is on
+    /// the device, though one that computes otherwise than asked is brought to it in that phase.
+    /// Empty unless valid. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -549,7 +549,10 @@ class ValidateGenerationResponse(_message.Message):
 
     @_builtins.property
     def expected_phases(self) -> _containers.RepeatedScalarFieldContainer[_session_pb2.Phase.ValueType]:
-        """Phases to expect, in order; empty unless valid. At most 64 elements."""
+        """Phases to expect were it begun now, in order: without LOADING_MODEL where every model is on
+        the device, though one that computes otherwise than asked is brought to it in that phase.
+        Empty unless valid. At most 64 elements.
+        """
 
     @_builtins.property
     def placement(self) -> _device_info_pb2.PlacementDecision:
