@@ -16,6 +16,7 @@ from typing import Any
 
 from deviceops.v1 import generation_pb2, sampling_pb2
 from server.cli.choices import SPACINGS, UnusableOptions, choose
+from server.cli.sampler import FRESH_NOISE
 
 _NEGATIVE = "Negative prompt:"
 _LEAST_ENTRIES = 3
@@ -253,11 +254,13 @@ def _variation(reading: Reading, value: str, entries: _Entries) -> None:
 
 
 def _eta(reading: Reading, value: str, entries: _Entries) -> None:
-    scheduler = reading.settings.scheduler
+    scheduler, eta = reading.settings.scheduler, _number(value)
     if scheduler.scheduler == sampling_pb2.SCHEDULER_DDIM:
-        scheduler.ddim.eta = _number(value)
+        scheduler.ddim.eta = eta
+    elif scheduler.scheduler in FRESH_NOISE:
+        scheduler.ancestral.eta = eta
     else:
-        scheduler.ancestral.eta = _number(value)
+        reading.notes.append("Its Eta is not taken over: its sampler has none here.")
 
 
 def _plain(path: str, kind: Callable[[str], float]) -> Callable[[Reading, str, _Entries], None]:
@@ -289,6 +292,7 @@ _READERS: dict[str, Callable[[Reading, str, _Entries], None]] = {
     "VAE": _vae,
     "Clip skip": _clip_skip,
     "Eta": _eta,
+    "Eta DDIM": _eta,
     "TI hashes": _embeddings,
     "Hires upscale": _second_pass,
     "Denoising strength": _strength,

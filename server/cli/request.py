@@ -197,7 +197,8 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
             )
         )
     if options.sampler.said:
-        settings.scheduler.CopyFrom(sampler_settings(options.sampler))
+        usual = None if options.like is None else options.like.settings.scheduler.scheduler
+        settings.scheduler.CopyFrom(sampler_settings(options.sampler, usual))
     if options.refiner or options.refiner_switch is not None or options.refiner_mode:
         settings.sdxl.refiner.CopyFrom(_refiner(options))
     if options.vae_tiling is not None:

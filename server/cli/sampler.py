@@ -16,7 +16,7 @@ ALGORITHMS: Mapping[str, str] = {
     "sde-dpmsolver": "SDE_DPMSOLVER",
 }
 # Their share of fresh noise is another field than DDIM's.
-_FRESH_NOISE = frozenset(
+FRESH_NOISE = frozenset(
     {
         sampling_pb2.SCHEDULER_EULER_ANCESTRAL_DISCRETE,
         sampling_pb2.SCHEDULER_KDPM2_ANCESTRAL_DISCRETE,
@@ -45,8 +45,14 @@ class SamplerOptions:
         return self != SamplerOptions()
 
 
-def sampler_settings(options: SamplerOptions) -> sampling_pb2.SchedulerSettings:
+def sampler_settings(
+    options: SamplerOptions, usual: sampling_pb2.Scheduler.ValueType | None = None
+) -> sampling_pb2.SchedulerSettings:
     """The settings. Whether the sampler has an option is the server's to judge.
+
+    Args:
+        options: What a person said.
+        usual: The sampler that options belong to where they name none; it is not set.
 
     Raises:
         UnusableOptions: A name is unknown, or options of several samplers are mixed.
@@ -65,6 +71,7 @@ def sampler_settings(options: SamplerOptions) -> sampling_pb2.SchedulerSettings:
             sampling_pb2.TimestepSpacing, "TIMESTEP_SPACING_", options.timestep_spacing
         )
     _check_mixture(options)
+    scheduler = settings.scheduler or usual
     if options.algorithm:
         settings.solver.algorithm = choose(
             sampling_pb2.SolverAlgorithm, "SOLVER_ALGORITHM_", options.algorithm, ALGORITHMS
@@ -72,14 +79,14 @@ def sampler_settings(options: SamplerOptions) -> sampling_pb2.SchedulerSettings:
     if options.order is not None:
         if not -_MOST_ORDER <= options.order <= _MOST_ORDER:
             raise UnusableOptions(f"--order: {options.order} does not fit into 32 bits")
-        if settings.scheduler == sampling_pb2.SCHEDULER_LMS_DISCRETE:
+        if scheduler == sampling_pb2.SCHEDULER_LMS_DISCRETE:
             settings.linear_multistep.order = options.order
         else:
             settings.solver.order = options.order
     if options.churn is not None:
         settings.churn.churn = options.churn
     if options.eta is not None:
-        fresh = settings.scheduler in _FRESH_NOISE
+        fresh = scheduler in FRESH_NOISE
         (settings.ancestral if fresh else settings.ddim).eta = options.eta
     return settings
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf import json_format
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -98,6 +99,56 @@ def test_options_stand_in_place_of_what_the_picture_says(
         scheduler=sampling_pb2.SCHEDULER_EULER_DISCRETE
     )
     assert [lora.model_id for lora in settings.loras] == ["other"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "option", "sent"),
+    [
+        (
+            {"scheduler": "euler_ancestral_discrete", "ancestral": {"noise": 1.25}},
+            ("--eta", 0.25),
+            {"ancestral": {"eta": 0.25, "noise": 1.25}},
+        ),
+        ({"scheduler": "tcd"}, ("--eta", 0.25), {"ancestral": {"eta": 0.25}}),
+        ({"scheduler": "ddim", "ddim": {"eta": 1.0}}, ("--eta", 0), {"ddim": {"eta": 0.0}}),
+        ({"scheduler": "lms_discrete"}, ("--order", 3), {"linear_multistep": {"order": 3}}),
+    ],
+)
+def test_options_of_the_sampler_are_those_of_the_pictures_own(
+    against: Run,
+    scripted: ScriptedServer,
+    tmp_path: Path,
+    stated: dict[str, Any],
+    option: tuple[Any, ...],
+    sent: dict[str, Any],
+) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+    like = picture(tmp_path, text("deviceops", json.dumps({**STATED, "scheduler": stated})))
+
+    done = against("generate", "--like", like, *option, "-o", tmp_path / "out")
+
+    assert done.exit_code == 0, done.output
+    (asked,) = scripted.of_type(inference_pb2.GenerateRequest)
+    found = json_format.MessageToDict(
+        asked.settings.scheduler, preserving_proto_field_name=True
+    )
+    assert found.pop("scheduler")
+    assert found == sent
+
+
+def test_a_sampler_that_is_named_has_its_own_options_beside_a_picture(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+    like = picture(tmp_path, text("deviceops", json.dumps(STATED)))
+
+    against(
+        *("generate", "--like", like, "--scheduler", "euler-a", "--eta", 0.25),
+        *("-o", tmp_path / "out"),
+    )
+
+    (asked,) = scripted.of_type(inference_pb2.GenerateRequest)
+    assert asked.settings.scheduler.ancestral.eta == 0.25
 
 
 def test_lists_stand_in_place_of_the_pictures_own(
@@ -192,6 +243,29 @@ def test_samplers_go_by_their_common_names(sampler: str, scheduler: int, note: s
     assert reading.settings.scheduler.scheduler == scheduler
     assert note in " ".join(reading.notes)
     assert bool(reading.notes) == bool(note)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "name", "field"),
+    [
+        ("Euler a", "Eta", "ancestral"),
+        ("DDIM", "Eta DDIM", "ddim"),
+        ("DPM++ 2M SDE", "Eta", None),
+        ("Restart", "Eta", None),
+    ],
+)
+def test_a_share_of_fresh_noise_goes_to_a_sampler_that_has_one(
+    sampler: str, name: str, field: str | None
+) -> None:
+    plain = read_infotext(f"x\nSteps: 20, Sampler: {sampler}, Seed: 1")
+    reading = read_infotext(f"x\nSteps: 20, Sampler: {sampler}, Seed: 1, {name}: 0.5")
+
+    if field is None:
+        assert reading.settings == plain.settings  # a solver's own options stay
+        assert "Eta is not taken over" in reading.notes[-1]
+    else:
+        assert getattr(reading.settings.scheduler, field).eta == 0.5
+        assert reading.notes == []
 
 
 def test_a_picture_that_was_drawn_from_one_says_that_it_is_needed() -> None:
