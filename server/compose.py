@@ -65,6 +65,7 @@ class Composition:
             {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
+            holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
             clock=clock,
         )
         self._picture = picture.build(
@@ -181,3 +182,9 @@ class Composition:
         await self._inference.statistics.save()
         await self._inference.experience.save()
         await asyncio.to_thread(self._journal.close)
+
+
+def _holds(pool: WorkerPool, device_id: str, model_id: str) -> bool:
+    """Whether a device's worker holds a model, as it last told."""
+    figures = pool.figures(device_id)
+    return figures is not None and any(part.model_id == model_id for part in figures.models)

@@ -54,6 +54,7 @@ def build(
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan], None],
+    holds: Callable[[str, str], bool],
     clock: Clock,
 ) -> Built:
     """Sessions as `settings` describe them; nothing runs yet.
@@ -64,6 +65,7 @@ def build(
         reports: What sessions of other domains report, as messages.
         describe: What a client sees of an error.
         admit: Raises when a plan's work must not begin now.
+        holds: Whether a device's worker holds a model.
         clock: The time.
     """
     changes = SessionChanges(
@@ -80,6 +82,7 @@ def build(
         changes=changes,
         clock=clock,
         admit=admit,
+        holds=holds,
     )
     reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, clock=clock)
     runner = SessionRunner(sessions, reader)

@@ -59,6 +59,10 @@ class TurnOrder:
 
     def of(self, places: Iterable[Place]) -> list[Place]:
         """These places, next first."""
+        return [place for _, level in self.levels(places) for place in level]
+
+    def levels(self, places: Iterable[Place]) -> list[tuple[int, list[Place]]]:
+        """These places by the urgency with which they count, the most urgent and next first."""
         rounds: Counter[tuple[Priority, str]] = Counter()
         firsts: set[tuple[str, Priority]] = set()
         keys: dict[int, tuple[int, bool, int, int, int]] = {}
@@ -77,7 +81,9 @@ class TurnOrder:
                 place.arrival,
             )
             rounds[priority, owner] += 1
-        return sorted(by_arrival, key=lambda place: keys[place.arrival])
+        ordered = sorted(by_arrival, key=lambda place: keys[place.arrival])
+        by_level = itertools.groupby(ordered, key=lambda place: keys[place.arrival][0])
+        return [(level, list(group)) for level, group in by_level]
 
     def neglected(self, session: Session) -> bool:
         """Whether it has waited too long, and every other like it of its client as well."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from domains.session.types import ProgressEvent, StepFinished, TransferProgress
 
 _UNTIL_THE_END = 0.99
@@ -14,24 +16,49 @@ class Progress:
 
     Args:
         total_steps: Denoising steps of all pictures; 0 for other work.
+        image_count: Pictures, likewise.
     """
 
-    def __init__(self, total_steps: int) -> None:
-        self._total_steps = total_steps
-        self._done_steps = 0
+    def __init__(self, total_steps: int, image_count: int = 0) -> None:
+        self._total_steps, self._image_count = total_steps, image_count
+        self._done_steps: Counter[int] = Counter()  # by picture
+        self._finished: set[int] = set()
+        self.kept_steps = 0
+        """Of a picture that was not finished when work last stopped."""
         self._moved_share = 0.0  # of the bytes of what is moved now
 
     def note(self, event: ProgressEvent) -> None:
         """Something of the work is done."""
         if isinstance(event, StepFinished):
-            self._done_steps += 1
+            self._done_steps[event.image_index] += 1
         elif isinstance(event, TransferProgress) and event.total_bytes:
             self._moved_share = event.done_bytes / event.total_bytes
+
+    def finish(self, index: int) -> None:
+        """A picture is kept."""
+        self._finished.add(index)
+
+    def set_back(self, kept_steps: int) -> None:
+        """Work has stopped, to go on later: of the picture at work, the first that is not
+        finished, so many steps are kept. All others of such pictures lie ahead again."""
+        self.kept_steps = kept_steps
+        for index in sorted(self._done_steps.keys() - self._finished):
+            self._done_steps[index], kept_steps = min(kept_steps, self._done_steps[index]), 0
+
+    @property
+    def steps_share(self) -> float:
+        """The share of the steps, from 0 to 1; 0 where there are none."""
+        if not self._total_steps:
+            return 0.0
+        return min(self._done_steps.total() / self._total_steps, 1.0)
+
+    @property
+    def images_share(self) -> float:
+        """The share of the pictures that is finished; 0 where there are none."""
+        return len(self._finished) / self._image_count if self._image_count else 0.0
 
     @property
     def share(self) -> float:
         """From 0 to just below 1: only what has worked is done."""
-        done = self._moved_share
-        if self._total_steps:
-            done = self._done_steps / self._total_steps
+        done = self.steps_share if self._total_steps else self._moved_share
         return min(done, _UNTIL_THE_END)

@@ -10,8 +10,9 @@ from domains.errors import Cancelled
 from domains.loops import kept
 from domains.rooms import Room
 from domains.session.core.order import Place, Turn, TurnOrder
+from domains.session.core.outlook import Task, foresee
+from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
-from domains.session.core.speeds import Speeds
 from domains.session.core.yielding import YieldRule
 from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
 from domains.session.jobs import WorkPaused
@@ -42,7 +43,7 @@ class DeviceQueue:
         device_id: The device, or another name for what only one session may use at a time.
         length: Sessions that may wait.
         describe: What a client sees of an error.
-        speeds: How long work takes on each device.
+        remaining: How much work of a session lies ahead.
         slice_seconds: How long a session works while another client's waits.
         clock: The time.
     """
@@ -53,18 +54,19 @@ class DeviceQueue:
         *,
         length: int,
         describe: FaultReporter,
-        speeds: Speeds,
+        remaining: Remaining,
         slice_seconds: float,
         clock: Clock,
     ) -> None:
         self.device_id = device_id
         self._describe = describe
-        self._speeds = speeds
+        self._remaining = remaining
         self._places: list[Place] = []  # of those that wait or are paused
         self._room = Room(length)
         self._arrivals = itertools.count()
         self._order = TurnOrder(clock)
         self._rule = YieldRule(self._order, slice_seconds)
+        self._slice_seconds = slice_seconds
         self._wake = asyncio.Event()
         self._submitted = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -126,16 +128,7 @@ class DeviceQueue:
         paused, resumed or made more urgent, or time has passed.
         """
         self._ask_to_yield()
-        running, order = self._running, self._coming()
-        before: int = 0
-        wait: float | None = 0.0
-        if running is not None and running not in order:
-            before, wait = 1, self._left(running.session)
-        for position, place in enumerate(order):
-            work = self._left(place.session)
-            if place is not running:
-                place.session.move_in_queue(position + before, wait=wait, work=work)
-            wait = None if wait is None or work is None else wait + work
+        self._foresee()
         self._wake.set()
 
     def _ask_to_yield(self) -> None:
@@ -147,12 +140,46 @@ class DeviceQueue:
             running.interrupted = not self._rule.over(running)
             running.session.request_yield(reason)
 
-    def _left(self, session: Session) -> float | None:
-        """Seconds of work left of a session; None while nothing comparable is known."""
-        if session.effort is None:
-            return None
-        whole = self._speeds.work_seconds(session.device_id, session.effort)
-        return None if whole is None else max(whole - session.worked_seconds, 0.0)
+    def _foresee(self) -> None:
+        """Tell each session how many are before it, and when it may begin and end."""
+        running, levels = self._running, self._levels()
+        order = [place for _, level in levels for place in level]
+        stays = running is not None and running not in order
+        tasks: dict[Place, Task] = {}
+        loaded: set[str] = set()
+        for place in ([running] if running is not None and stays else []) + order:
+            tasks[place] = self._task(place, loaded)
+        foresee(
+            tasks[running] if running is not None and stays else None,
+            0 if running is None else running.session.options.priority.value,
+            [(rank, [tasks[place] for place in level]) for rank, level in levels],
+            self._slice_seconds,
+        )
+        for position, place in enumerate(order):
+            task = tasks[place]
+            if place is not running:
+                work = None if task.end is None else task.end - (task.begin or 0.0)
+                position += stays
+                place.session.move_in_queue(position, wait=task.begin, work=work)
+        if running is not None:
+            goes_on = running.session.state is not SessionState.PAUSING
+            running.session.expect_end(tasks[running].end if goes_on else None)
+
+    def _task(self, place: Place, loaded: set[str]) -> Task:
+        """Its work; models that are loaded for another one before it need not be again."""
+        session, left = place.session, self._remaining.of(place.session)
+        model_id = session.effort.model_id if session.effort else ""
+        if left is not None and model_id in loaded:
+            left = left.loaded()
+        loaded.add(model_id)
+        worked = place.slice_seconds + (session.slice_seconds or 0.0)
+        if session.yielding is not None and not place.interrupted:
+            worked = 0.0  # the next turn is a whole one
+        yields = session.pauses
+        if place is self._running:
+            waiting = [each for each in self._places if each.waits]
+            yields = self._rule.may_yield(place, waiting)
+        return Task(session.owner, left, yields, max(self._slice_seconds - worked, 0.0))
 
     @property
     def full(self) -> bool:
@@ -192,11 +219,15 @@ class DeviceQueue:
 
     def _coming(self) -> list[Place]:
         """Those that wait, and what runs where it is to yield, next first."""
+        return [place for _, level in self._levels() for place in level]
+
+    def _levels(self) -> list[tuple[int, list[Place]]]:
+        """The same by their urgency."""
         places = [place for place in self._places if place.waits]
         running = self._running
         if running is not None and running.session.yielding is not None:
             places.append(running)
-        return self._order.of(places)
+        return self._order.levels(places)
 
     def _remove(self, places: list[Place]) -> None:
         gone = {place.arrival for place in places}
@@ -250,6 +281,7 @@ class DeviceQueue:
     def _keep(self, place: Place, error: WorkPaused) -> None:
         """Work has paused: its session waits to be resumed, or for its next turn."""
         session = place.session
+        session.done.set_back(error.kept_steps)
         if session.cancel_reason is not None:
             session.cancel()
         elif session.state is SessionState.PAUSING:
@@ -257,11 +289,11 @@ class DeviceQueue:
             place.interrupted = False
             session.pause()
         elif session.yielding is not None:
-            self._give_way(place, session.yielding, error.kept_steps)
+            self._give_way(place, session.yielding)
         else:  # nobody asked for it: a defect
             self._fail(session, error)
 
-    def _give_way(self, place: Place, reason: YieldReason, kept_steps: int) -> None:
+    def _give_way(self, place: Place, reason: YieldReason) -> None:
         session, worked = place.session, place.session.slice_seconds
         self._order.give_way(place, stepped=worked is not None)
         session.give_way()
@@ -269,7 +301,7 @@ class DeviceQueue:
         self._put_back(place, slice_seconds=left)
         self._running = None
         self.reorder()
-        session.note_yield(reason, kept_steps)
+        session.note_yield(reason)
 
     def _put_back(self, place: Place, *, slice_seconds: float) -> None:
         """Into the queue, which has room for what came out of it."""

@@ -99,7 +99,7 @@ async def _begun(plan: SessionPlan, session: Session) -> Outcome | None:
     if session.cancel_reason is not None:
         raise Cancelled("The session was cancelled before its work began.")
     if session.state is SessionState.PAUSING or session.yielding is not None:
-        raise WorkPaused
+        raise WorkPaused(session.done.kept_steps)
     return await plan.work(session)
 
 

@@ -42,7 +42,8 @@ class Session:
     comes after the terminal entry is ignored, since a worker may report late. `followers`
     counts the calls that run the session and are still open. `owner` is whose work it is,
     `effort` how much there is to do, where that can be compared with other work. `yielding` is
-    why it was asked to let another one run, until it does or ends. `changed` is called after
+    why it was asked to let another one run, until it does or ends; `pauses` is whether its work
+    can, `done` how much of it is done. `changed` is called after
     each change that those who look from outside are to see.
     """
 
@@ -59,6 +60,8 @@ class Session:
         owner: str,
         retention: timedelta,
         companion_ids: tuple[str, ...] = (),
+        image_count: int = 0,
+        pauses: bool = False,
         clock: Clock,
         changed: Callable[[Session], None],
     ) -> None:
@@ -77,12 +80,12 @@ class Session:
         self.log = EventLog(session_id, clock)
         self.cancel_reason: Reason | None = None
         self.yielding: YieldReason | None = None
-        self.followers = 0
+        self.followers, self.pauses = 0, pauses
         self.times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
-        self._progress = Progress(total_steps)
+        self.done = Progress(total_steps, image_count)
         self._retention, self._clock, self._changed = retention, clock, changed
 
     @property
@@ -93,7 +96,7 @@ class Session:
     @property
     def progress(self) -> float:
         """The done share, from 0 to 1; 1 only when it has worked."""
-        return 1.0 if self.state is SessionState.COMPLETED else self._progress.share
+        return 1.0 if self.state is SessionState.COMPLETED else self.done.share
 
     def accept(
         self,
@@ -143,6 +146,10 @@ class Session:
             self.queue_position = position
             self._note_change()
 
+    def expect_end(self, seconds: float | None) -> None:
+        """Note in how many seconds the end of what runs is expected; None: nobody knows."""
+        self._expected.note(0.0, seconds)
+
     def wait_left(self) -> float:
         """Seconds that it may still wait for its first turn; infinite without a limit."""
         return self.times.wait_left(self.options)
@@ -155,11 +162,6 @@ class Session:
     def waited_seconds(self) -> float:
         """Seconds for which it has waited for its turns."""
         return self.times.spent(Spell.WAITING)
-
-    @property
-    def worked_seconds(self) -> float:
-        """Seconds for which it has been worked on."""
-        return self.times.spent(Spell.RUNNING)
 
     @property
     def slice_seconds(self) -> float | None:
@@ -219,9 +221,10 @@ class Session:
         self.log.append(event)
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
+            self.times.note_sign()
             self._note_change()
         else:
-            self._progress.note(event)
+            self.done.note(event)
             if isinstance(event, StepFinished):
                 self.times.note_step()
 
@@ -230,6 +233,8 @@ class Session:
         if self.state.final:
             return
         self.images = (*self.images, image)
+        self.done.finish(image.image_index)
+        self.times.note_sign()
         self.log.append(ImageFinished(image))
 
     def note_peak(self, figure: ByteFigure) -> None:
@@ -260,9 +265,9 @@ class Session:
         self._leave_device(SessionState.QUEUED, Spell.WAITING)
         self.phase = Phase.QUEUED
 
-    def note_yield(self, reason: YieldReason, kept_steps: int) -> None:
+    def note_yield(self, reason: YieldReason) -> None:
         """Write down for what it stopped, and what is kept of the picture at work."""
-        self.log.append(Yielded(reason, kept_steps, self.queue_position))
+        self.log.append(Yielded(reason, self.done.kept_steps, self.queue_position))
         self._note_change()
 
     def request_pause(self, reason_text: str = "", paused_by: str = "") -> None:

@@ -15,6 +15,7 @@ from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.queue import DeviceQueue
+from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
@@ -40,6 +41,7 @@ class Sessions:
         changes: Shows what happens to sessions to those who watch all of them.
         clock: The time.
         admit: Raises the error of a plan whose work must not begin now.
+        holds: Whether a device's worker holds a model.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Sessions:
         changes: SessionChanges,
         clock: Clock,
         admit: Callable[[SessionPlan], None] = lambda plan: None,
+        holds: Callable[[str, str], bool] = lambda device_id, model_id: True,
     ) -> None:
         self._admit = admit
         self._describe = describe
@@ -69,6 +72,7 @@ class Sessions:
         """Whether no new sessions are taken."""
         self.speeds = Speeds()
         """How long work took on each device."""
+        self._remaining = Remaining(self.speeds, holds)
 
     # Life of the registry.
 
@@ -129,7 +133,7 @@ class Sessions:
                 device_id,
                 length=self._queue_length,
                 describe=self._describe,
-                speeds=self.speeds,
+                remaining=self._remaining,
                 slice_seconds=self._slice_seconds,
                 clock=self._clock,
             )
@@ -171,6 +175,8 @@ class Sessions:
             model_id=plan.model_id,
             companion_ids=plan.companion_ids,
             total_steps=plan.steps * len(plan.seeds),
+            image_count=len(plan.seeds),
+            pauses=plan.pause is not None,
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
             retention=self._retention,

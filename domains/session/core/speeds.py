@@ -121,20 +121,23 @@ class Speeds:
         Measured with pictures of the same size or, where there are none, of the size
         closest to it. None when nothing comparable was measured there.
         """
+        phases = self.phase_seconds(device_id, effort)
+        return None if phases is None else sum(phases.values())
+
+    def phase_seconds(self, device_id: str, effort: Effort) -> Mapping[Phase, float] | None:
+        """The same by phases; of none for work that only loads its model."""
         if not effort.amounts:
-            return 0.0
+            return {}
         place = (device_id, effort.model_id, effort.manner)
         sizes = [size for known, size in self._rates if known == place]
         if not sizes:
             return None
         closest = min(sizes, key=lambda size: abs(log((size + 1) / (effort.pixels + 1))))
-        rates, total = self._rates[place, closest], 0.0
-        for phase, amount in effort.amounts.items():
-            if amount > 0.0:
-                if phase not in rates:
-                    return None
-                total += rates[phase] * amount
-        return total
+        rates = self._rates[place, closest]
+        amounts = {phase: amount for phase, amount in effort.amounts.items() if amount > 0.0}
+        if not amounts.keys() <= rates.keys():
+            return None
+        return {phase: rates[phase] * amount for phase, amount in amounts.items()}
 
     def load_seconds(self, device_id: str, model_id: str) -> float | None:
         """How long the model takes to load there; on another device where only that was

@@ -32,6 +32,7 @@ class SessionTimes:
         self._since = clock.monotonic()
         self._spent = dict.fromkeys(Spell, 0.0)
         self._first_step: float | None = None
+        self._last_sign = self._since
         self._stop_asked: float | None = None
         self.stop_seconds: float | None = None
         self.create_time = clock.wall()
@@ -43,6 +44,7 @@ class SessionTimes:
         now = self._clock.monotonic()
         self._spent[self._spell] += max(now - self._since, 0.0)
         self._spell, self._since, self._first_step = spell, now, None
+        self._last_sign = now
         if spell is Spell.RUNNING and self.start_time is None:
             self.start_time = self._clock.wall()
         if spell is Spell.OVER:
@@ -50,10 +52,25 @@ class SessionTimes:
             if self._stop_asked is not None:
                 self.stop_seconds = now - self._stop_asked
 
+    def note_sign(self) -> None:
+        """A phase has begun or a picture is finished."""
+        self._last_sign = self._clock.monotonic()
+
     def note_step(self) -> None:
         """A step has ended."""
+        self.note_sign()
         if self._first_step is None:
-            self._first_step = self._clock.monotonic()
+            self._first_step = self._last_sign
+
+    @property
+    def since_sign(self) -> float:
+        """Seconds since something was noted in this spell, or since it began."""
+        return max(self._clock.monotonic() - self._last_sign, 0.0)
+
+    @property
+    def this_spell(self) -> float:
+        """Seconds since this spell began."""
+        return max(self._clock.monotonic() - self._since, 0.0)
 
     @property
     def since_step(self) -> float | None:

@@ -49,5 +49,15 @@ class YieldRule:
         stays = self._order.of([running, *others])[0] is running
         return None if stays else YieldReason.TIME_SLICE
 
+    def may_yield(self, running: Place, waiting: Sequence[Place]) -> bool:
+        """Whether what runs lets something that waits go first once its slice is over."""
+        session = running.session
+        mine = session.options.priority.value
+        return session.pauses and any(
+            theirs < mine or (theirs == mine and each.session.owner != session.owner)
+            for each in waiting
+            for theirs in [each.session.options.priority.value]
+        )
+
     def _can(self, session: Session) -> bool:
         return session.state is SessionState.RUNNING and session.can_pause_work

@@ -11,6 +11,7 @@ from domains.errors import Reason
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.times import Spell
 from domains.session.errors import QueueFull, SessionCancelled, SessionFailed
 from domains.session.jobs import WorkPaused
 from domains.session.turns import Paused, Resumed
@@ -98,7 +99,7 @@ async def test_running_work_pauses_after_its_step_and_goes_on_from_there(
     assert end.pause_seconds == 100.0
     assert end.total_seconds == 105.0
     assert end.timings[Phase.QUEUED] == 0.0
-    assert session.worked_seconds == 5.0
+    assert session.times.spent(Spell.RUNNING) == 5.0
 
 
 async def test_a_pause_is_no_part_of_the_time_to_run(

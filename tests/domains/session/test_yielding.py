@@ -13,6 +13,7 @@ from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.core.times import Spell
 from domains.session.errors import QueueFull
 from domains.session.jobs import WorkPaused
 from domains.session.turns import Yielded, YieldReason
@@ -365,7 +366,7 @@ async def test_time_is_counted_by_what_it_went_into(stand: Stand, clock: Steered
     work.step()
     end = (await stand.events(low))[-1]
     assert isinstance(end, Completed)
-    assert (low.worked_seconds, low.waited_seconds) == (23.0, 1_000.0)
+    assert (low.times.spent(Spell.RUNNING), low.waited_seconds) == (23.0, 1_000.0)
     assert (end.timings[Phase.QUEUED], end.pause_seconds) == (1_000.0, 0.0)
     assert end.total_seconds == 1_023.0
 
