@@ -9,10 +9,12 @@ from server.cli.output import details, table
 from server.cli.wording import duration, moment
 
 _MODELS = ("device", "model", "completed", "failed", "cancelled", "pictures", "step", "since")
+_SIZES = ("pictures asked for", "completed", "failed", "cancelled", "half done within", "step")
 _TIMES = ("time", "times", "in all", "half within", "99 of 100 within")
 # Fields of the message, and what people call them.
 _NAMES = {
     "queue": "waiting",
+    "work": "one session's work",
     "load": "loading",
     "encode_text": "encoding prompts",
     "prepare_input": "preparing pictures",
@@ -24,7 +26,8 @@ _NAMES = {
 
 
 def show(found: inference_pb2.GetInferenceStatisticsResponse) -> None:
-    """The sums, a row for each model on a device, a row for each time that was measured."""
+    """The sums, a row for each model on a device, for each number of pictures that were asked
+    for at once, and for each time that was measured."""
     if not found.by_model:
         typer.echo("No generation has ended yet.", err=True)
         return
@@ -39,6 +42,7 @@ def show(found: inference_pb2.GetInferenceStatisticsResponse) -> None:
         ]
     )
     table(_MODELS, [_model_row(one) for one in found.by_model])
+    table(_SIZES, [_size_row(one) for one in found.by_batch_size])
     table(
         _TIMES,
         [
@@ -53,6 +57,13 @@ def _model_row(one: inference_pb2.InferenceStatistics) -> tuple[str, ...]:
     counts = (one.completed_count, one.failed_count, one.cancelled_count, one.image_count)
     step = _time(one.step.p50_ms) if one.HasField("step") else ""
     return one.device_id, one.model_id, *map(str, counts), step, moment(one.since_time)
+
+
+def _size_row(one: inference_pb2.BatchSizeStatistics) -> tuple[str, ...]:
+    counts = (one.batch_size, one.completed_count, one.failed_count, one.cancelled_count)
+    work = _time(one.work.p50_ms) if one.HasField("work") else ""
+    step = _time(one.step.p50_ms) if one.HasField("step") else ""
+    return *map(str, counts), work, step
 
 
 def _time_row(name: str, times: common_pb2.DurationStatistics) -> tuple[str, ...]:

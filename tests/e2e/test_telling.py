@@ -49,11 +49,16 @@ async def test_what_is_told_before_after_and_over_a_restart(root: Path, tmp_path
     took = sum(step.duration.ToMicroseconds() for step in steps) / 1_000
     assert before.step.total_ms == pytest.approx(took, abs=0.1)
     assert min(before.load.total_ms, before.decode.p50_ms, before.encode_image.p99_ms) > 0
+    (alone,) = before.by_batch_size
+    assert (alone.batch_size, alone.completed_count, alone.step.count) == (1, 1, 3)
+    assert alone.work.total_ms > alone.step.total_ms
     assert after == before
     assert told.valid
     assert known.valid
     assert not told.HasField("estimated_duration")
     assert known.estimated_duration.ToMicroseconds() > 0
+    assert session_pb2.PHASE_LOADING_MODEL in told.expected_phases
+    assert session_pb2.PHASE_LOADING_MODEL not in known.expected_phases
     assert "shapes" in told.memory.source
     assert "earlier generations" in known.memory.source
     assert [one.phase for one in told.phase_memory] == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf.message import Message
 
 from deviceops.v1 import (
@@ -48,7 +50,7 @@ from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.combinations import Mode
 from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
-from domains.inference.core.statistics import Account, Durations, Statistics, Timed
+from domains.inference.core.statistics import Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
 from domains.picture.convert import (
     FITS,
@@ -300,28 +302,42 @@ REPORTS: Reports = {types.GenerationFacts: facts_to_proto}
 def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisticsResponse:
     """What generations came to."""
     return inference_pb2.GetInferenceStatisticsResponse(
-        completed_count=sum(one.completed for one in found.accounts),
-        failed_count=sum(one.failed for one in found.accounts),
-        cancelled_count=sum(one.cancelled for one in found.accounts),
-        image_count=sum(one.images for one in found.accounts),
-        text_cache_hits=sum(one.text_cache_hits for one in found.accounts),
+        **_counts(found),
+        text_cache_hits=found.text_cache_hits,
         since_time=timestamp(found.since),
-        by_model=map(_account_to_proto, found.accounts),
-        **{timed.value: _durations_to_proto(found.of(timed)) for timed in Timed},
+        by_model=[
+            inference_pb2.InferenceStatistics(
+                device_id=device_id,
+                model_id=model_id,
+                since_time=timestamp(of_pair.since),
+                **_counts(of_pair),
+                **_times(of_pair, Timed.STEP, Timed.WORK),
+            )
+            for (device_id, model_id), of_pair in found.by_model().items()
+        ],
+        by_batch_size=[
+            inference_pb2.BatchSizeStatistics(
+                batch_size=size,
+                **_counts(of_size),
+                **_times(of_size, Timed.WORK, Timed.STEP, Timed.DECODE, Timed.ENCODE_IMAGE),
+            )
+            for size, of_size in found.by_batch_size().items()
+        ],
+        **_times(found, *Timed),
     )
 
 
-def _account_to_proto(account: Account) -> inference_pb2.InferenceStatistics:
-    return inference_pb2.InferenceStatistics(
-        device_id=account.device_id,
-        model_id=account.model_id,
-        since_time=timestamp(account.since),
-        completed_count=account.completed,
-        failed_count=account.failed,
-        cancelled_count=account.cancelled,
-        image_count=account.images,
-        step=_durations_to_proto(account.times.get(Timed.STEP, Durations())),
-    )
+def _counts(found: Statistics) -> dict[str, Any]:
+    return {
+        "completed_count": found.completed,
+        "failed_count": found.failed,
+        "cancelled_count": found.cancelled,
+        "image_count": found.images,
+    }
+
+
+def _times(found: Statistics, *timed: Timed) -> dict[str, Any]:
+    return {each.value: _durations_to_proto(found.of(each)) for each in timed}
 
 
 def _durations_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:

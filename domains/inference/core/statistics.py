@@ -1,24 +1,25 @@
-"""Counts and times of generations by device and model. They outlive the server."""
+"""Counts and times of generations by device, model and batch size. They outlive the server."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from msgspec import Meta
 from msgspec.structs import replace
 
 from domains.clock import Clock
-from domains.codec import ModelId, Moment, Name, Seconds, Value
+from domains.codec import Count, ModelId, Moment, Name, Seconds, Value
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
 from domains.inference.ports import Devices, Models
 from domains.session.core.session import Session
+from domains.session.core.times import Spell
 from domains.session.types import (
     Completed,
     Phase,
@@ -30,9 +31,14 @@ from domains.session.types import (
 _KEY = "inference.statistics"
 _WINDOW = 128
 """How many of the newest times percentiles are taken of."""
-_MOST_KEPT = 64
-"""Pairs of device and model; beyond it the one used longest ago is forgotten."""
+_MOST_PAIRS = 64
+_MOST_KEPT = 128
+"""Of pairs of device and model, and of accounts; beyond it what was used longest ago is
+forgotten."""
 
+Key = TypeVar("Key")
+_Key = tuple[str, str, int]
+"""A device, a model, a batch size."""
 _Total = Annotated[int, Meta(ge=0, le=2**62)]
 
 
@@ -40,6 +46,7 @@ class Timed(Enum):
     """What is timed; the values are the contract's names."""
 
     QUEUE = "queue"
+    WORK = "work"
     LOAD = "load"
     ENCODE_TEXT = "encode_text"
     PREPARE_INPUT = "prepare_input"
@@ -81,11 +88,13 @@ class Durations(Value, frozen=True):
 
 
 class Account(Value, frozen=True):
-    """What generations with a model on a device came to, from the first that ended on."""
+    """What generations of so many pictures with a model on a device came to, from the first
+    that ended on. A `batch_size` of 0 is of a version that did not tell them apart."""
 
     device_id: Name
     model_id: ModelId
     since: Moment
+    batch_size: Count = 0
     completed: _Total = 0
     failed: _Total = 0
     cancelled: _Total = 0
@@ -96,7 +105,7 @@ class Account(Value, frozen=True):
 
 @dataclass(frozen=True)
 class Statistics:
-    """Sums over accounts, and those accounts, the one used last first."""
+    """Sums over accounts, of which there may be none, the one used last first."""
 
     accounts: tuple[Account, ...] = ()
 
@@ -105,12 +114,52 @@ class Statistics:
         """When the first of them ended."""
         return min((one.since for one in self.accounts), default=None)
 
+    @property
+    def completed(self) -> int:
+        """Sessions that completed."""
+        return sum(one.completed for one in self.accounts)
+
+    @property
+    def failed(self) -> int:
+        """Sessions that failed."""
+        return sum(one.failed for one in self.accounts)
+
+    @property
+    def cancelled(self) -> int:
+        """Sessions that were cancelled."""
+        return sum(one.cancelled for one in self.accounts)
+
+    @property
+    def images(self) -> int:
+        """Finished pictures."""
+        return sum(one.images for one in self.accounts)
+
+    @property
+    def text_cache_hits(self) -> int:
+        """Prompts whose embeddings were used again."""
+        return sum(one.text_cache_hits for one in self.accounts)
+
     def of(self, timed: Timed) -> Durations:
         """The times of all."""
         total = Durations()
         for account in self.accounts:
             total = total.and_of(account.times.get(timed, Durations()))
         return total
+
+    def by_model(self) -> dict[tuple[str, str], Statistics]:
+        """By device and model, the pair used last first."""
+        return self._by(lambda one: (one.device_id, one.model_id))
+
+    def by_batch_size(self) -> dict[int, Statistics]:
+        """By the pictures that were asked for in a session, the fewest first."""
+        found = self._by(lambda one: one.batch_size)
+        return {size: found[size] for size in sorted(found) if size}
+
+    def _by(self, key: Callable[[Account], Key]) -> dict[Key, Statistics]:
+        groups: dict[Key, list[Account]] = {}
+        for account in self.accounts:
+            groups.setdefault(key(account), []).append(account)
+        return {one: Statistics(tuple(accounts)) for one, accounts in groups.items()}
 
 
 class StatisticsKeeper:
@@ -124,13 +173,18 @@ class StatisticsKeeper:
     def __init__(self, facts: FactsStore, clock: Clock) -> None:
         self._facts = facts
         self._clock = clock
-        self._read: OrderedDict[tuple[str, str], Account] | None = None
+        self._read: OrderedDict[_Key, Account] | None = None
         self._changed = False
 
     def note(self, session: Session) -> None:
         """A generation has ended."""
-        key = (session.device_id, session.model_id)
-        account = self._accounts.get(key) or Account(*key, since=self._clock.wall())
+        key = (session.device_id, session.model_id, session.done.image_count)
+        account = self._accounts.get(key) or Account(
+            session.device_id,
+            session.model_id,
+            since=self._clock.wall(),
+            batch_size=session.done.image_count,
+        )
         times = dict(account.times)
         for timed, seconds in _times_of(session):
             times[timed] = times.get(timed, Durations()).with_time(seconds)
@@ -146,8 +200,7 @@ class StatisticsKeeper:
             times=times,
         )
         self._accounts.move_to_end(key)
-        if len(self._accounts) > _MOST_KEPT:
-            self._accounts.popitem(last=False)
+        self._forget()
         self._changed = True
 
     def accounts(self, device_id: str, model_id: str) -> tuple[Account, ...]:
@@ -166,12 +219,24 @@ class StatisticsKeeper:
             accounts = tuple(self._accounts.values())
             await asyncio.to_thread(kept.note, self._facts, _KEY, accounts)
 
+    def _forget(self) -> None:
+        """What is beyond the bounds, which one more account may have come to."""
+        if len(self._accounts) > _MOST_KEPT:
+            self._accounts.popitem(last=False)
+        pairs = dict.fromkeys(key[:2] for key in reversed(self._accounts))
+        if len(pairs) > _MOST_PAIRS:
+            oldest = list(pairs)[-1]
+            for key in [key for key in self._accounts if key[:2] == oldest]:
+                del self._accounts[key]
+
     @property
-    def _accounts(self) -> OrderedDict[tuple[str, str], Account]:
+    def _accounts(self) -> OrderedDict[_Key, Account]:
         if self._read is None:
             kind = Annotated[tuple[Account, ...], Meta(max_length=_MOST_KEPT)]
             stored = kept.recall(self._facts, _KEY, kind) or ()
-            self._read = OrderedDict(((one.device_id, one.model_id), one) for one in stored)
+            self._read = OrderedDict(
+                ((one.device_id, one.model_id, one.batch_size), one) for one in stored
+            )
         return self._read
 
 
@@ -213,6 +278,7 @@ def _times_of(session: Session) -> Iterator[tuple[Timed, float]]:
     if not isinstance(end, Completed):
         return
     yield Timed.QUEUE, session.waited_seconds
+    yield Timed.WORK, session.times.spent(Spell.RUNNING)
     for timed, phase in _ONCE.items():
         if end.timings.get(phase):
             yield timed, end.timings[phase]

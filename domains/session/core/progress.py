@@ -20,7 +20,7 @@ class Progress:
     """
 
     def __init__(self, total_steps: int, image_count: int = 0) -> None:
-        self._total_steps, self._image_count = total_steps, image_count
+        self._total_steps, self.image_count = total_steps, image_count
         self._done_steps: Counter[int] = Counter()  # by picture
         self._finished: set[int] = set()
         self.kept_steps = 0
@@ -55,7 +55,7 @@ class Progress:
     @property
     def images_share(self) -> float:
         """The share of the pictures that is finished; 0 where there are none."""
-        return len(self._finished) / self._image_count if self._image_count else 0.0
+        return len(self._finished) / self.image_count if self.image_count else 0.0
 
     @property
     def share(self) -> float:

@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from domains.clock import Clock
-from domains.device.core.facts import TransientFacts
+from domains.device.core.facts import TransientFacts, keep
 from domains.errors import NotFound, Reason, ResourceExhausted
 from domains.inference import convert
 from domains.inference.core.statistics import (
@@ -76,6 +77,63 @@ async def test_each_end_counts_once_and_each_time_where_it_belongs(bench: Bench)
     (pair,) = message.by_model
     assert (pair.device_id, pair.model_id, pair.step.count) == ("cpu:0", "emoji", 5)
     assert pair.since_time == message.since_time
+
+
+async def test_sessions_are_told_by_how_many_pictures_they_are_of(bench: Bench) -> None:
+    for seeds in ((1, 2), (3,), (4, 5)):
+        await draw(bench, GenerationSettings(steps=2, seeds=seeds))
+    bench.pool.failure = ResourceExhausted("full", reason=Reason.DEVICE_OUT_OF_MEMORY)
+    with pytest.raises(Exception, match="full"):
+        await draw(bench, GenerationSettings(steps=2, seeds=(6, 7)))
+
+    message = convert.statistics_to_proto(await inquiry(bench.statistics).describe("", ""))
+
+    one, two = message.by_batch_size
+    assert [one.batch_size, one.completed_count, one.failed_count, one.image_count] == [
+        1,
+        1,
+        0,
+        1,
+    ]
+    assert [two.batch_size, two.completed_count, two.failed_count, two.image_count] == [
+        2,
+        2,
+        1,
+        4,
+    ]
+    assert (one.work.count, two.work.count, message.work.count) == (1, 2, 3)
+    assert (one.step.count, two.step.count, two.decode.count) == (2, 2 * 3, 4)
+    (pair,) = message.by_model  # of both sizes together
+    assert (pair.completed_count, pair.failed_count, pair.step.count) == (3, 1, 8)
+    assert pair.work.count == 3
+
+
+async def test_of_what_an_earlier_version_kept_the_sizes_are_not_told(bench: Bench) -> None:
+    await draw(bench)
+    (account,) = bench.statistics.accounts("", "")
+    facts = TransientFacts()
+    keep(facts, "inference.statistics", (structs.replace(account, batch_size=0),))
+
+    message = convert.statistics_to_proto(
+        await inquiry(StatisticsKeeper(facts, Clock())).describe("", "")
+    )
+
+    assert message.completed_count == 1
+    assert len(message.by_batch_size) == 0
+
+
+async def test_sizes_beyond_the_bound_are_forgotten_the_one_used_longest_ago_first(
+    bench: Bench,
+) -> None:
+    await draw(bench)
+    (session,) = bench.sessions.all()
+    keeper = StatisticsKeeper(TransientFacts(), Clock())
+    for size in range(1, 131):
+        session.done.image_count = size
+        keeper.note(session)
+
+    sizes = {one.batch_size for one in keeper.accounts("", "")}
+    assert sizes == set(range(3, 131))
 
 
 async def test_phases_are_those_that_the_report_times(bench: Bench) -> None:
@@ -161,7 +219,8 @@ async def test_pairs_beyond_the_bound_are_forgotten_the_one_used_longest_ago_fir
         session.placement = replace(session.placement, device_id=f"cuda:{number}")
         keeper.note(session)
         session.placement = replace(session.placement, device_id="cuda:0")
-        keeper.note(session)
+        for session.done.image_count in (1, 2):  # a pair goes with all of its sizes
+            keeper.note(session)
 
     devices = {one.device_id for one in keeper.accounts("", "")}
     assert len(devices) == 64

@@ -23,6 +23,10 @@ def test_sums_models_and_times_are_shown(against: Run, scripted: ScriptedServer)
     found.cancel.CopyFrom(times(1, 1_500))
     found.by_model.add(device_id="cuda:0", model_id="emoji", completed_count=2, step=step)
 
+    found.by_batch_size.add(
+        batch_size=4, completed_count=2, work=times(2, 9_000), step=times(8, 12.5)
+    )
+
     done = against("statistics", "--device", "gpu", "--model", "emoji")
 
     (asked,) = scripted.of_type(inference_pb2.GetInferenceStatisticsRequest)
@@ -31,6 +35,7 @@ def test_sums_models_and_times_are_shown(against: Run, scripted: ScriptedServer)
     assert lines[0].split() == ["completed:", "2"]
     assert "cuda:0\temoji\t2\t0\t0\t0\t12.5 ms\t" in lines
     assert "one step\t50\t625 ms\t12.5 ms\t25 ms" in lines
+    assert "4\t2\t0\t0\t9.0 s\t12.5 ms" in lines
     assert any(line.startswith("stopping when cancelled\t1\t1.5 s") for line in lines)
 
 

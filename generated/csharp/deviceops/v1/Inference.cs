@@ -111,46 +111,57 @@ namespace DeviceOperations.V1 {
             "YXRlcm1hcmtfY29uZmlkZW5jZRgGIAEoARISCgpwYXJhbWV0ZXJzGAcgASgJ",
             "EhIKCnNlc3Npb25faWQYCCABKAkiRAodR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
             "c1JlcXVlc3QSEQoJZGV2aWNlX2lkGAEgASgJEhAKCG1vZGVsX2lkGAIgASgJ",
-            "IvcBChNJbmZlcmVuY2VTdGF0aXN0aWNzEhEKCWRldmljZV9pZBgBIAEoCRIQ",
+            "IqcCChNJbmZlcmVuY2VTdGF0aXN0aWNzEhEKCWRldmljZV9pZBgBIAEoCRIQ",
             "Cghtb2RlbF9pZBgCIAEoCRIuCgpzaW5jZV90aW1lGAMgASgLMhouZ29vZ2xl",
             "LnByb3RvYnVmLlRpbWVzdGFtcBIXCg9jb21wbGV0ZWRfY291bnQYBCABKAMS",
             "FAoMZmFpbGVkX2NvdW50GAUgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgGIAEo",
             "AxITCgtpbWFnZV9jb3VudBgHIAEoAxIuCgRzdGVwGAggASgLMiAuZGV2aWNl",
-            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcyKYBQoeR2V0SW5mZXJlbmNlU3Rh",
-            "dGlzdGljc1Jlc3BvbnNlEhcKD2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxm",
-            "YWlsZWRfY291bnQYAiABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMK",
-            "C2ltYWdlX2NvdW50GAQgASgDEi8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3Bz",
-            "LnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNl",
-            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEo",
-            "CzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgI",
-            "IAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVj",
-            "b2RlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2",
-            "CgxlbmNvZGVfaW1hZ2UYCiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
-            "dGF0aXN0aWNzEjAKBmNhbmNlbBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJh",
-            "dGlvblN0YXRpc3RpY3MSFwoPdGV4dF9jYWNoZV9oaXRzGAwgASgDEjcKDXBy",
-            "ZXBhcmVfaW5wdXQYDSABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0",
-            "aXN0aWNzEi4KCnNpbmNlX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYu",
-            "VGltZXN0YW1wEjMKCGJ5X21vZGVsGA8gAygLMiEuZGV2aWNlb3BzLnYxLklu",
-            "ZmVyZW5jZVN0YXRpc3RpY3MqjgEKDlNpZ25hdHVyZVN0YXRlEh8KG1NJR05B",
-            "VFVSRV9TVEFURV9VTlNQRUNJRklFRBAAEhsKF1NJR05BVFVSRV9TVEFURV9U",
-            "UlVTVEVEEAESIgoeU0lHTkFUVVJFX1NUQVRFX1VOS05PV05fU0lHTkVSEAIS",
-            "GgoWU0lHTkFUVVJFX1NUQVRFX0JST0tFThADMrsFChBJbmZlcmVuY2VTZXJ2",
-            "aWNlEl4KD0dldENhcGFiaWxpdGllcxIkLmRldmljZW9wcy52MS5HZXRDYXBh",
-            "YmlsaXRpZXNSZXF1ZXN0GiUuZGV2aWNlb3BzLnYxLkdldENhcGFiaWxpdGll",
-            "c1Jlc3BvbnNlEmcKElZhbGlkYXRlR2VuZXJhdGlvbhInLmRldmljZW9wcy52",
-            "MS5WYWxpZGF0ZUdlbmVyYXRpb25SZXF1ZXN0GiguZGV2aWNlb3BzLnYxLlZh",
-            "bGlkYXRlR2VuZXJhdGlvblJlc3BvbnNlEksKCEdlbmVyYXRlEh0uZGV2aWNl",
-            "b3BzLnYxLkdlbmVyYXRlUmVxdWVzdBoeLmRldmljZW9wcy52MS5HZW5lcmF0",
-            "ZVJlc3BvbnNlMAESWgoNR2VuZXJhdGVCYXRjaBIiLmRldmljZW9wcy52MS5H",
-            "ZW5lcmF0ZUJhdGNoUmVxdWVzdBojLmRldmljZW9wcy52MS5HZW5lcmF0ZUJh",
-            "dGNoUmVzcG9uc2UwARJsChNQcmV2aWV3Q29udHJvbEltYWdlEiguZGV2aWNl",
-            "b3BzLnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXF1ZXN0GikuZGV2aWNlb3Bz",
-            "LnYxLlByZXZpZXdDb250cm9sSW1hZ2VSZXNwb25zZTABElIKC1ZlcmlmeUlt",
-            "YWdlEiAuZGV2aWNlb3BzLnYxLlZlcmlmeUltYWdlUmVxdWVzdBohLmRldmlj",
-            "ZW9wcy52MS5WZXJpZnlJbWFnZVJlc3BvbnNlEnMKFkdldEluZmVyZW5jZVN0",
-            "YXRpc3RpY3MSKy5kZXZpY2VvcHMudjEuR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
-            "c1JlcXVlc3QaLC5kZXZpY2VvcHMudjEuR2V0SW5mZXJlbmNlU3RhdGlzdGlj",
-            "c1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgR3b3JrGAkgASgLMiAuZGV2",
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcyLQAgoTQmF0Y2hTaXplU3Rh",
+            "dGlzdGljcxISCgpiYXRjaF9zaXplGAEgASgFEhcKD2NvbXBsZXRlZF9jb3Vu",
+            "dBgCIAEoAxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2FuY2VsbGVkX2Nv",
+            "dW50GAQgASgDEhMKC2ltYWdlX2NvdW50GAUgASgDEi4KBHdvcmsYBiABKAsy",
+            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi4KBHN0ZXAYByAB",
+            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmRlY29k",
+            "ZRgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoM",
+            "ZW5jb2RlX2ltYWdlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3Rh",
+            "dGlzdGljcyKCBgoeR2V0SW5mZXJlbmNlU3RhdGlzdGljc1Jlc3BvbnNlEhcK",
+            "D2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxmYWlsZWRfY291bnQYAiABKAMS",
+            "FwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMKC2ltYWdlX2NvdW50GAQgASgD",
+            "Ei8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlz",
+            "dGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3Rh",
+            "dGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEoCzIgLmRldmljZW9wcy52MS5E",
+            "dXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgIIAEoCzIgLmRldmljZW9wcy52",
+            "MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVjb2RlGAkgASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2CgxlbmNvZGVfaW1hZ2UYCiAB",
+            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmNhbmNl",
+            "bBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSFwoP",
+            "dGV4dF9jYWNoZV9oaXRzGAwgASgDEjcKDXByZXBhcmVfaW5wdXQYDSABKAsy",
+            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi4KCnNpbmNlX3Rp",
+            "bWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKCGJ5X21v",
+            "ZGVsGA8gAygLMiEuZGV2aWNlb3BzLnYxLkluZmVyZW5jZVN0YXRpc3RpY3MS",
+            "LgoEd29yaxgQIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3Rp",
+            "Y3MSOAoNYnlfYmF0Y2hfc2l6ZRgRIAMoCzIhLmRldmljZW9wcy52MS5CYXRj",
+            "aFNpemVTdGF0aXN0aWNzKo4BCg5TaWduYXR1cmVTdGF0ZRIfChtTSUdOQVRV",
+            "UkVfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdTSUdOQVRVUkVfU1RBVEVfVFJV",
+            "U1RFRBABEiIKHlNJR05BVFVSRV9TVEFURV9VTktOT1dOX1NJR05FUhACEhoK",
+            "FlNJR05BVFVSRV9TVEFURV9CUk9LRU4QAzK7BQoQSW5mZXJlbmNlU2Vydmlj",
+            "ZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5kZXZpY2VvcHMudjEuR2V0Q2FwYWJp",
+            "bGl0aWVzUmVxdWVzdBolLmRldmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNS",
+            "ZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVyYXRpb24SJy5kZXZpY2VvcHMudjEu",
+            "VmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVzdBooLmRldmljZW9wcy52MS5WYWxp",
+            "ZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJLCghHZW5lcmF0ZRIdLmRldmljZW9w",
+            "cy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5kZXZpY2VvcHMudjEuR2VuZXJhdGVS",
+            "ZXNwb25zZTABEloKDUdlbmVyYXRlQmF0Y2gSIi5kZXZpY2VvcHMudjEuR2Vu",
+            "ZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRj",
+            "aFJlc3BvbnNlMAESbAoTUHJldmlld0NvbnRyb2xJbWFnZRIoLmRldmljZW9w",
+            "cy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVxdWVzdBopLmRldmljZW9wcy52",
+            "MS5QcmV2aWV3Q29udHJvbEltYWdlUmVzcG9uc2UwARJSCgtWZXJpZnlJbWFn",
+            "ZRIgLmRldmljZW9wcy52MS5WZXJpZnlJbWFnZVJlcXVlc3QaIS5kZXZpY2Vv",
+            "cHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25zZRJzChZHZXRJbmZlcmVuY2VTdGF0",
+            "aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NS",
+            "ZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NS",
+            "ZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -171,8 +182,9 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageRequest), global::DeviceOperations.V1.VerifyImageRequest.Parser, new[]{ "Image" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageResponse), global::DeviceOperations.V1.VerifyImageResponse.Parser, new[]{ "Signature", "Signer", "SignTime", "Generator", "WatermarkFound", "WatermarkConfidence", "Parameters", "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsRequest), global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser, new[]{ "DeviceId", "ModelId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InferenceStatistics), global::DeviceOperations.V1.InferenceStatistics.Parser, new[]{ "DeviceId", "ModelId", "SinceTime", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Step" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits", "PrepareInput", "SinceTime", "ByModel" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InferenceStatistics), global::DeviceOperations.V1.InferenceStatistics.Parser, new[]{ "DeviceId", "ModelId", "SinceTime", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Step", "Work" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchSizeStatistics), global::DeviceOperations.V1.BatchSizeStatistics.Parser, new[]{ "BatchSize", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Work", "Step", "Decode", "EncodeImage" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits", "PrepareInput", "SinceTime", "ByModel", "Work", "ByBatchSize" }, null, null, null, null)
           }));
     }
     #endregion
@@ -6396,6 +6408,7 @@ namespace DeviceOperations.V1 {
       cancelledCount_ = other.cancelledCount_;
       imageCount_ = other.imageCount_;
       step_ = other.step_ != null ? other.step_.Clone() : null;
+      work_ = other.work_ != null ? other.work_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -6519,6 +6532,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "work" field.</summary>
+    public const int WorkFieldNumber = 9;
+    private global::DeviceOperations.V1.DurationStatistics work_;
+    /// <summary>
+    /// All work on one session that completed, loading included, waiting not.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Work {
+      get { return work_; }
+      set {
+        work_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -6542,6 +6570,7 @@ namespace DeviceOperations.V1 {
       if (CancelledCount != other.CancelledCount) return false;
       if (ImageCount != other.ImageCount) return false;
       if (!object.Equals(Step, other.Step)) return false;
+      if (!object.Equals(Work, other.Work)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -6557,6 +6586,7 @@ namespace DeviceOperations.V1 {
       if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
       if (ImageCount != 0L) hash ^= ImageCount.GetHashCode();
       if (step_ != null) hash ^= Step.GetHashCode();
+      if (work_ != null) hash ^= Work.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -6607,6 +6637,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(66);
         output.WriteMessage(Step);
       }
+      if (work_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(Work);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -6649,6 +6683,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(66);
         output.WriteMessage(Step);
       }
+      if (work_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(Work);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -6682,6 +6720,9 @@ namespace DeviceOperations.V1 {
       }
       if (step_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Step);
+      }
+      if (work_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Work);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -6724,6 +6765,12 @@ namespace DeviceOperations.V1 {
           Step = new global::DeviceOperations.V1.DurationStatistics();
         }
         Step.MergeFrom(other.Step);
+      }
+      if (other.work_ != null) {
+        if (work_ == null) {
+          Work = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Work.MergeFrom(other.Work);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -6780,6 +6827,13 @@ namespace DeviceOperations.V1 {
               Step = new global::DeviceOperations.V1.DurationStatistics();
             }
             input.ReadMessage(Step);
+            break;
+          }
+          case 74: {
+            if (work_ == null) {
+              Work = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Work);
             break;
           }
         }
@@ -6839,6 +6893,573 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Step);
             break;
           }
+          case 74: {
+            if (work_ == null) {
+              Work = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Work);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// What generations of so many pictures came to.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class BatchSizeStatistics : pb::IMessage<BatchSizeStatistics>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<BatchSizeStatistics> _parser = new pb::MessageParser<BatchSizeStatistics>(() => new BatchSizeStatistics());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<BatchSizeStatistics> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[18]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public BatchSizeStatistics() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public BatchSizeStatistics(BatchSizeStatistics other) : this() {
+      batchSize_ = other.batchSize_;
+      completedCount_ = other.completedCount_;
+      failedCount_ = other.failedCount_;
+      cancelledCount_ = other.cancelledCount_;
+      imageCount_ = other.imageCount_;
+      work_ = other.work_ != null ? other.work_.Clone() : null;
+      step_ = other.step_ != null ? other.step_.Clone() : null;
+      decode_ = other.decode_ != null ? other.decode_.Clone() : null;
+      encodeImage_ = other.encodeImage_ != null ? other.encodeImage_.Clone() : null;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public BatchSizeStatistics Clone() {
+      return new BatchSizeStatistics(this);
+    }
+
+    /// <summary>Field number for the "batch_size" field.</summary>
+    public const int BatchSizeFieldNumber = 1;
+    private int batchSize_;
+    /// <summary>
+    /// Pictures that were asked for in one session.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int BatchSize {
+      get { return batchSize_; }
+      set {
+        batchSize_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "completed_count" field.</summary>
+    public const int CompletedCountFieldNumber = 2;
+    private long completedCount_;
+    /// <summary>
+    /// Sessions that completed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CompletedCount {
+      get { return completedCount_; }
+      set {
+        completedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 3;
+    private long failedCount_;
+    /// <summary>
+    /// Sessions that failed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cancelled_count" field.</summary>
+    public const int CancelledCountFieldNumber = 4;
+    private long cancelledCount_;
+    /// <summary>
+    /// Sessions that were cancelled.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CancelledCount {
+      get { return cancelledCount_; }
+      set {
+        cancelledCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "image_count" field.</summary>
+    public const int ImageCountFieldNumber = 5;
+    private long imageCount_;
+    /// <summary>
+    /// Pictures finished.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long ImageCount {
+      get { return imageCount_; }
+      set {
+        imageCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "work" field.</summary>
+    public const int WorkFieldNumber = 6;
+    private global::DeviceOperations.V1.DurationStatistics work_;
+    /// <summary>
+    /// All work on one session that completed, loading included, waiting not.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Work {
+      get { return work_; }
+      set {
+        work_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "step" field.</summary>
+    public const int StepFieldNumber = 7;
+    private global::DeviceOperations.V1.DurationStatistics step_;
+    /// <summary>
+    /// One denoising step.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Step {
+      get { return step_; }
+      set {
+        step_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "decode" field.</summary>
+    public const int DecodeFieldNumber = 8;
+    private global::DeviceOperations.V1.DurationStatistics decode_;
+    /// <summary>
+    /// Decoding one picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Decode {
+      get { return decode_; }
+      set {
+        decode_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "encode_image" field.</summary>
+    public const int EncodeImageFieldNumber = 9;
+    private global::DeviceOperations.V1.DurationStatistics encodeImage_;
+    /// <summary>
+    /// Encoding one picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics EncodeImage {
+      get { return encodeImage_; }
+      set {
+        encodeImage_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as BatchSizeStatistics);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(BatchSizeStatistics other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (BatchSize != other.BatchSize) return false;
+      if (CompletedCount != other.CompletedCount) return false;
+      if (FailedCount != other.FailedCount) return false;
+      if (CancelledCount != other.CancelledCount) return false;
+      if (ImageCount != other.ImageCount) return false;
+      if (!object.Equals(Work, other.Work)) return false;
+      if (!object.Equals(Step, other.Step)) return false;
+      if (!object.Equals(Decode, other.Decode)) return false;
+      if (!object.Equals(EncodeImage, other.EncodeImage)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (BatchSize != 0) hash ^= BatchSize.GetHashCode();
+      if (CompletedCount != 0L) hash ^= CompletedCount.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (ImageCount != 0L) hash ^= ImageCount.GetHashCode();
+      if (work_ != null) hash ^= Work.GetHashCode();
+      if (step_ != null) hash ^= Step.GetHashCode();
+      if (decode_ != null) hash ^= Decode.GetHashCode();
+      if (encodeImage_ != null) hash ^= EncodeImage.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (BatchSize != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(BatchSize);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(ImageCount);
+      }
+      if (work_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Work);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Step);
+      }
+      if (decode_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Decode);
+      }
+      if (encodeImage_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(EncodeImage);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (BatchSize != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(BatchSize);
+      }
+      if (CompletedCount != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        output.WriteRawTag(40);
+        output.WriteInt64(ImageCount);
+      }
+      if (work_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Work);
+      }
+      if (step_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Step);
+      }
+      if (decode_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Decode);
+      }
+      if (encodeImage_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(EncodeImage);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (BatchSize != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(BatchSize);
+      }
+      if (CompletedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CompletedCount);
+      }
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
+      }
+      if (ImageCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(ImageCount);
+      }
+      if (work_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Work);
+      }
+      if (step_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Step);
+      }
+      if (decode_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Decode);
+      }
+      if (encodeImage_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(EncodeImage);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(BatchSizeStatistics other) {
+      if (other == null) {
+        return;
+      }
+      if (other.BatchSize != 0) {
+        BatchSize = other.BatchSize;
+      }
+      if (other.CompletedCount != 0L) {
+        CompletedCount = other.CompletedCount;
+      }
+      if (other.FailedCount != 0L) {
+        FailedCount = other.FailedCount;
+      }
+      if (other.CancelledCount != 0L) {
+        CancelledCount = other.CancelledCount;
+      }
+      if (other.ImageCount != 0L) {
+        ImageCount = other.ImageCount;
+      }
+      if (other.work_ != null) {
+        if (work_ == null) {
+          Work = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Work.MergeFrom(other.Work);
+      }
+      if (other.step_ != null) {
+        if (step_ == null) {
+          Step = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Step.MergeFrom(other.Step);
+      }
+      if (other.decode_ != null) {
+        if (decode_ == null) {
+          Decode = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Decode.MergeFrom(other.Decode);
+      }
+      if (other.encodeImage_ != null) {
+        if (encodeImage_ == null) {
+          EncodeImage = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        EncodeImage.MergeFrom(other.EncodeImage);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            BatchSize = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 24: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 32: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 50: {
+            if (work_ == null) {
+              Work = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Work);
+            break;
+          }
+          case 58: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+          case 66: {
+            if (decode_ == null) {
+              Decode = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Decode);
+            break;
+          }
+          case 74: {
+            if (encodeImage_ == null) {
+              EncodeImage = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(EncodeImage);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            BatchSize = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            CompletedCount = input.ReadInt64();
+            break;
+          }
+          case 24: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 32: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 40: {
+            ImageCount = input.ReadInt64();
+            break;
+          }
+          case 50: {
+            if (work_ == null) {
+              Work = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Work);
+            break;
+          }
+          case 58: {
+            if (step_ == null) {
+              Step = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Step);
+            break;
+          }
+          case 66: {
+            if (decode_ == null) {
+              Decode = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Decode);
+            break;
+          }
+          case 74: {
+            if (encodeImage_ == null) {
+              EncodeImage = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(EncodeImage);
+            break;
+          }
         }
       }
     }
@@ -6849,7 +7470,8 @@ namespace DeviceOperations.V1 {
   /// <summary>
   /// Counts and times of generations, from the first that this data folder's servers ended on.
   /// Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
-  /// are kept. A server that is killed loses what it learned in its last 10 seconds.
+  /// are kept, and of all their batch sizes the 128 that were used last. A server that is killed
+  /// loses what it learned in its last 10 seconds.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GetInferenceStatisticsResponse : pb::IMessage<GetInferenceStatisticsResponse>
@@ -6866,7 +7488,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.InferenceReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6901,6 +7523,8 @@ namespace DeviceOperations.V1 {
       prepareInput_ = other.prepareInput_ != null ? other.prepareInput_.Clone() : null;
       sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
       byModel_ = other.byModel_.Clone();
+      work_ = other.work_ != null ? other.work_.Clone() : null;
+      byBatchSize_ = other.byBatchSize_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7134,6 +7758,36 @@ namespace DeviceOperations.V1 {
       get { return byModel_; }
     }
 
+    /// <summary>Field number for the "work" field.</summary>
+    public const int WorkFieldNumber = 16;
+    private global::DeviceOperations.V1.DurationStatistics work_;
+    /// <summary>
+    /// All work on one session that completed, loading included, waiting not.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Work {
+      get { return work_; }
+      set {
+        work_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "by_batch_size" field.</summary>
+    public const int ByBatchSizeFieldNumber = 17;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.BatchSizeStatistics> _repeated_byBatchSize_codec
+        = pb::FieldCodec.ForMessage(138, global::DeviceOperations.V1.BatchSizeStatistics.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.BatchSizeStatistics> byBatchSize_ = new pbc::RepeatedField<global::DeviceOperations.V1.BatchSizeStatistics>();
+    /// <summary>
+    /// The same by the pictures that were asked for in one session, the fewest first. At most 128
+    /// elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.BatchSizeStatistics> ByBatchSize {
+      get { return byBatchSize_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -7164,6 +7818,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(PrepareInput, other.PrepareInput)) return false;
       if (!object.Equals(SinceTime, other.SinceTime)) return false;
       if(!byModel_.Equals(other.byModel_)) return false;
+      if (!object.Equals(Work, other.Work)) return false;
+      if(!byBatchSize_.Equals(other.byBatchSize_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7186,6 +7842,8 @@ namespace DeviceOperations.V1 {
       if (prepareInput_ != null) hash ^= PrepareInput.GetHashCode();
       if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
       hash ^= byModel_.GetHashCode();
+      if (work_ != null) hash ^= Work.GetHashCode();
+      hash ^= byBatchSize_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7261,6 +7919,11 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(SinceTime);
       }
       byModel_.WriteTo(output, _repeated_byModel_codec);
+      if (work_ != null) {
+        output.WriteRawTag(130, 1);
+        output.WriteMessage(Work);
+      }
+      byBatchSize_.WriteTo(output, _repeated_byBatchSize_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7328,6 +7991,11 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(SinceTime);
       }
       byModel_.WriteTo(ref output, _repeated_byModel_codec);
+      if (work_ != null) {
+        output.WriteRawTag(130, 1);
+        output.WriteMessage(Work);
+      }
+      byBatchSize_.WriteTo(ref output, _repeated_byBatchSize_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7381,6 +8049,10 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
       }
       size += byModel_.CalculateSize(_repeated_byModel_codec);
+      if (work_ != null) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Work);
+      }
+      size += byBatchSize_.CalculateSize(_repeated_byBatchSize_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -7463,6 +8135,13 @@ namespace DeviceOperations.V1 {
         SinceTime.MergeFrom(other.SinceTime);
       }
       byModel_.Add(other.byModel_);
+      if (other.work_ != null) {
+        if (work_ == null) {
+          Work = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Work.MergeFrom(other.Work);
+      }
+      byBatchSize_.Add(other.byBatchSize_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -7569,6 +8248,17 @@ namespace DeviceOperations.V1 {
             byModel_.AddEntriesFrom(input, _repeated_byModel_codec);
             break;
           }
+          case 130: {
+            if (work_ == null) {
+              Work = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Work);
+            break;
+          }
+          case 138: {
+            byBatchSize_.AddEntriesFrom(input, _repeated_byBatchSize_codec);
+            break;
+          }
         }
       }
     #endif
@@ -7673,6 +8363,17 @@ namespace DeviceOperations.V1 {
           }
           case 122: {
             byModel_.AddEntriesFrom(ref input, _repeated_byModel_codec);
+            break;
+          }
+          case 130: {
+            if (work_ == null) {
+              Work = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Work);
+            break;
+          }
+          case 138: {
+            byBatchSize_.AddEntriesFrom(ref input, _repeated_byBatchSize_codec);
             break;
           }
         }

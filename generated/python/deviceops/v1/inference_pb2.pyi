@@ -827,6 +827,7 @@ class InferenceStatistics(_message.Message):
     CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
     IMAGE_COUNT_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     model_id: _builtins.str
     completed_count: _builtins.int
@@ -845,6 +846,10 @@ class InferenceStatistics(_message.Message):
     def step(self) -> _common_pb2.DurationStatistics:
         """One denoising step."""
 
+    @_builtins.property
+    def work(self) -> _common_pb2.DurationStatistics:
+        """All work on one session that completed, loading included, waiting not."""
+
     def __init__(
         self,
         *,
@@ -856,20 +861,84 @@ class InferenceStatistics(_message.Message):
         cancelled_count: _builtins.int = ...,
         image_count: _builtins.int = ...,
         step: _common_pb2.DurationStatistics | None = ...,
+        work: _common_pb2.DurationStatistics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "step", b"step", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "device_id", b"device_id", "failed_count", b"failed_count", "image_count", b"image_count", "model_id", b"model_id", "since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "device_id", b"device_id", "failed_count", b"failed_count", "image_count", b"image_count", "model_id", b"model_id", "since_time", b"since_time", "step", b"step", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InferenceStatistics: _TypeAlias = InferenceStatistics  # noqa: Y015
 
 @_typing.final
+class BatchSizeStatistics(_message.Message):
+    """What generations of so many pictures came to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    IMAGE_COUNT_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    DECODE_FIELD_NUMBER: _builtins.int
+    ENCODE_IMAGE_FIELD_NUMBER: _builtins.int
+    batch_size: _builtins.int
+    """Pictures that were asked for in one session."""
+    completed_count: _builtins.int
+    """Sessions that completed."""
+    failed_count: _builtins.int
+    """Sessions that failed."""
+    cancelled_count: _builtins.int
+    """Sessions that were cancelled."""
+    image_count: _builtins.int
+    """Pictures finished."""
+    @_builtins.property
+    def work(self) -> _common_pb2.DurationStatistics:
+        """All work on one session that completed, loading included, waiting not."""
+
+    @_builtins.property
+    def step(self) -> _common_pb2.DurationStatistics:
+        """One denoising step."""
+
+    @_builtins.property
+    def decode(self) -> _common_pb2.DurationStatistics:
+        """Decoding one picture."""
+
+    @_builtins.property
+    def encode_image(self) -> _common_pb2.DurationStatistics:
+        """Encoding one picture."""
+
+    def __init__(
+        self,
+        *,
+        batch_size: _builtins.int = ...,
+        completed_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+        cancelled_count: _builtins.int = ...,
+        image_count: _builtins.int = ...,
+        work: _common_pb2.DurationStatistics | None = ...,
+        step: _common_pb2.DurationStatistics | None = ...,
+        decode: _common_pb2.DurationStatistics | None = ...,
+        encode_image: _common_pb2.DurationStatistics | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "encode_image", b"encode_image", "step", b"step", "work", b"work"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "failed_count", b"failed_count", "image_count", b"image_count", "step", b"step", "work", b"work"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchSizeStatistics: _TypeAlias = BatchSizeStatistics  # noqa: Y015
+
+@_typing.final
 class GetInferenceStatisticsResponse(_message.Message):
     """Counts and times of generations, from the first that this data folder's servers ended on.
     Percentiles are of the newest 128 times. The 64 pairs of device and model that were used last
-    are kept. A server that is killed loses what it learned in its last 10 seconds.
+    are kept, and of all their batch sizes the 128 that were used last. A server that is killed
+    loses what it learned in its last 10 seconds.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -889,6 +958,8 @@ class GetInferenceStatisticsResponse(_message.Message):
     PREPARE_INPUT_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     BY_MODEL_FIELD_NUMBER: _builtins.int
+    WORK_FIELD_NUMBER: _builtins.int
+    BY_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     completed_count: _builtins.int
     """Sessions that completed."""
     failed_count: _builtins.int
@@ -939,6 +1010,16 @@ class GetInferenceStatisticsResponse(_message.Message):
     def by_model(self) -> _containers.RepeatedCompositeFieldContainer[Global___InferenceStatistics]:
         """The same by device and model, the pair used last first. At most 64 elements."""
 
+    @_builtins.property
+    def work(self) -> _common_pb2.DurationStatistics:
+        """All work on one session that completed, loading included, waiting not."""
+
+    @_builtins.property
+    def by_batch_size(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSizeStatistics]:
+        """The same by the pictures that were asked for in one session, the fewest first. At most 128
+        elements.
+        """
+
     def __init__(
         self,
         *,
@@ -957,10 +1038,12 @@ class GetInferenceStatisticsResponse(_message.Message):
         prepare_input: _common_pb2.DurationStatistics | None = ...,
         since_time: _timestamp_pb2.Timestamp | None = ...,
         by_model: _abc.Iterable[Global___InferenceStatistics] | None = ...,
+        work: _common_pb2.DurationStatistics | None = ...,
+        by_batch_size: _abc.Iterable[Global___BatchSizeStatistics] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel", b"cancel", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_model", b"by_model", "cancel", b"cancel", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "failed_count", b"failed_count", "image_count", b"image_count", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step", "text_cache_hits", b"text_cache_hits"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_batch_size", b"by_batch_size", "by_model", b"by_model", "cancel", b"cancel", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "encode_text", b"encode_text", "failed_count", b"failed_count", "image_count", b"image_count", "load", b"load", "prepare_input", b"prepare_input", "queue", b"queue", "since_time", b"since_time", "step", b"step", "text_cache_hits", b"text_cache_hits", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
