@@ -44,13 +44,30 @@ from domains.inference.types import (
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.planned import components
 from domains.model.backends.plans import plan_model
-from domains.model.core.room import STEP_ATTENDING, STEP_PLAIN
+from domains.model.core.room import (
+    CONTROLLED_ATTENDING,
+    CONTROLLED_PLAIN,
+    STEP_ATTENDING,
+    STEP_PLAIN,
+)
 from domains.model.types import Model, ModelFormat, ModelType
 from domains.session.types import Phase, PhaseStarted
 from domains.values import ModelPlace
 
 _SIZES = ((512, 512), (1024, 1024), (1536, 1024))
 _GUIDANCE = (7.0, 1.0)
+STATED: Mapping[str, float] = {
+    "step, attending": STEP_ATTENDING,
+    "step, plain": STEP_PLAIN,
+    "step, attending, with ControlNets": CONTROLLED_ATTENDING,
+    "step, attending, a second ControlNet": CONTROLLED_ATTENDING,
+    "step, plain, with ControlNets": CONTROLLED_PLAIN,
+    "step, plain, a second ControlNet": CONTROLLED_PLAIN,
+    "decode, without convolutions' own": 3,
+    "encode": ENCODE,
+}
+"""The factors that the estimates stand on. Of a step with ControlNets it is the greater of the
+UNet's call and of theirs."""
 
 
 class _Alive(TorchDispatchMode):
@@ -85,7 +102,7 @@ def _without_matrix(query: Any, key: Any, value: Any, **_: Any) -> Any:
 
 def counted() -> dict[str, float]:
     """The factors of `memory_needs`, counted over networks of full shape that hold nothing."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL
 
     from tests.domains.model.corpus.configurations import SD1, SDXL, VAE
 
@@ -95,14 +112,7 @@ def counted() -> dict[str, float]:
     try:
         with torch.device("meta"), torch.no_grad():
             for name, config in (("step, attending", SD1), ("step, plain", SDXL)):
-                unet = UNet2DConditionModel(**known(UNet2DConditionModel, config))
-                sample = torch.empty(2, 4, 64, 64)
-                states = torch.empty(2, 77, unet.config["cross_attention_dim"])
-                added = {"text_embeds": torch.empty(2, 1280), "time_ids": torch.empty(2, 6)}
-                with _Alive(unet) as alive:
-                    unet(sample, torch.tensor(1.0), states, added_cond_kwargs=added)
-                channels = unet.config["block_out_channels"][0]
-                found[name] = alive.most / (channels * sample[:, 0].numel() * FULL)
+                found |= _of_steps(name, config)
             vae = AutoencoderKL(**known(AutoencoderKL, VAE))
             first, second, *_ = vae.config["block_out_channels"]
             with _Alive(vae) as alive:
@@ -117,6 +127,54 @@ def counted() -> dict[str, float]:
     finally:
         torch.nn.functional.scaled_dot_product_attention = attention
     return found
+
+
+def _of_steps(name: str, config: Mapping[str, Any]) -> dict[str, float]:
+    """The factors of a step: alone, with what ControlNets give it, and while a second one of
+    them is called."""
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    unet = UNet2DConditionModel(**known(UNet2DConditionModel, config))
+    net = ControlNetModel(**known(ControlNetModel, config))
+    sample = torch.empty(2, 4, 64, 64)
+    usual = {
+        "timestep": torch.tensor(1.0),
+        "encoder_hidden_states": torch.empty(2, 77, unet.config["cross_attention_dim"]),
+        "added_cond_kwargs": {
+            "text_embeds": torch.empty(2, 1280),
+            "time_ids": torch.empty(2, 6),
+        },
+    }
+    picture = torch.empty(2, 3, 512, 512)
+    largest = unet.config["block_out_channels"][0] * sample[:, 0].numel() * FULL
+
+    def control() -> tuple[list[torch.Tensor], torch.Tensor]:
+        blocks, middle = net(sample, controlnet_cond=picture, return_dict=False, **usual)
+        return blocks, middle
+
+    def step(blocks: Any = None, middle: Any = None) -> None:
+        unet(
+            sample,
+            down_block_additional_residuals=blocks,
+            mid_block_additional_residual=middle,
+            **usual,
+        )
+
+    shapes = [each.shape for each in control()[0]]
+    middle_shape = control()[1].shape
+    with _Alive(unet) as alone:
+        step()
+    with _Alive(unet) as controlled:
+        step([torch.empty(shape) for shape in shapes], torch.empty(middle_shape))
+    with _Alive(net) as second:
+        first = control()
+        blocks, _ = control()
+        [one + two for one, two in zip(first[0], blocks, strict=True)]
+    return {
+        name: alone.most / largest,
+        f"{name}, with ControlNets": controlled.most / largest,
+        f"{name}, a second ControlNet": second.most / largest,
+    }
 
 
 def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,15 +299,9 @@ def main(arguments: Sequence[str]) -> int:
     say(f"# Estimates of memory on {options.device}\n")
     say("Written by `python -m bench.estimates`.\n")
     say(f"{machine.processor}, {machine.cores} cores; {machine.packages}\n")
-    stated = {
-        "step, attending": STEP_ATTENDING,
-        "step, plain": STEP_PLAIN,
-        "decode, without convolutions' own": 3,
-        "encode": ENCODE,
-    }
     say("| Alive at once, of the largest tensor | Counted | In the estimates |\n|---|---|---|")
     for name, factor in counted().items():
-        say(f"| {name} | {factor:.2f} | {stated[name]} |")
+        say(f"| {name} | {factor:.2f} | {STATED[name]} |")
     say("")
     path = DEMO if options.demo else options.folder / "random-sdxl.safetensors"
     if not path.exists():

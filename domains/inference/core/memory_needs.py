@@ -20,6 +20,7 @@ FULL, HALF = 4, 2
 ENCODE = 5
 _PIXELS_PER_LATENT = 8
 _TILE_PIXELS = 512
+_COLOURS = 3
 
 
 def phase_bytes(
@@ -55,7 +56,11 @@ def phase_bytes(
             attends_at_full_size=unet.attends_at_full_size,
             rows=batch,
             number=number,
+            controlled=bool(settings.control_nets),
         )
+        # Each keeps its picture, once for the whole batch.
+        pictures = len(settings.control_nets) * _COLOURS * width * height
+        needs[Phase.DENOISING] += pictures * number
     return needs
 
 

@@ -13,6 +13,9 @@ _COPIES = 5
 # Times the UNet's first channels at full size: its feed-forward networks, where the first block
 # attends, and its skipped connections, where it does not.
 STEP_ATTENDING, STEP_PLAIN = 26, 16
+# The same while it has what ControlNets add to its blocks, of however many: they are called
+# before it, one after another, each taking less, and what they give is added up.
+CONTROLLED_ATTENDING, CONTROLLED_PLAIN = 33, 22
 
 
 def picture_bytes(channels: int, width: int, height: int, number_bytes: int) -> int:
@@ -50,7 +53,13 @@ def making_way(
 
 
 def step_bytes(
-    width: int, latents: int, *, attends_at_full_size: bool, rows: int, number: int
+    width: int,
+    latents: int,
+    *,
+    attends_at_full_size: bool,
+    rows: int,
+    number: int,
+    controlled: bool = False,
 ) -> int:
     """What a call of the UNet takes beside the weights.
 
@@ -60,6 +69,10 @@ def step_bytes(
         attends_at_full_size: Whether its first block attends.
         rows: Of the batch.
         number: Bytes of one number.
+        controlled: Whether ControlNets work beside it.
     """
-    factor = STEP_ATTENDING if attends_at_full_size else STEP_PLAIN
+    if controlled:
+        factor = CONTROLLED_ATTENDING if attends_at_full_size else CONTROLLED_PLAIN
+    else:
+        factor = STEP_ATTENDING if attends_at_full_size else STEP_PLAIN
     return factor * width * latents * rows * number

@@ -14,6 +14,7 @@ from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.inference import convert
 from domains.inference.core.memory_needs import ENCODE, phase_bytes
 from domains.inference.types import (
+    ControlNetGuidance,
     GenerationSettings,
     GuidanceSettings,
     ImageToImage,
@@ -23,7 +24,7 @@ from domains.inference.types import (
 )
 from domains.memory.types import HeldComponent
 from domains.model.core.estimates import weights_by_header
-from domains.model.core.room import STEP_PLAIN
+from domains.model.core.room import CONTROLLED_PLAIN, STEP_PLAIN
 from domains.model.types import Component, ModelType
 from domains.session.types import Phase
 from domains.values import ByteFigure, DegradationKind, FigureQuality
@@ -202,6 +203,23 @@ async def test_what_lies_there_already_counts_as_to_be_had(bench: Bench) -> None
     assert verdict.forecast is not None
     assert verdict.forecast.available.value == (4 << 30) + 400_000
     assert verdict.forecast.memory.value == 400_000 + max(UNET, VAE)  # as they lie there
+
+
+def test_what_control_nets_give_to_the_unet_takes_memory_too() -> None:
+    """Their pictures too; how many of them give does not matter, as it is added up."""
+
+    def denoising(*nets: ControlNetGuidance, **changes: object) -> int:
+        settings = resolved(control_nets=nets, **changes)
+        return phase_bytes(SHAPED, SHAPED, settings, number=4)[Phase.DENOISING]
+
+    net, picture = ControlNetGuidance("canny"), 3 * 512 * 256 * 4
+    alone = denoising(guidance=GuidanceSettings(1.0))
+    assert denoising() == UNET
+    assert denoising(net) == UNET * CONTROLLED_PLAIN // STEP_PLAIN + picture
+    assert denoising(net, net) - denoising(net) == picture
+    assert denoising(net, guidance=GuidanceSettings(1.0)) == (
+        alone * CONTROLLED_PLAIN // STEP_PLAIN + picture
+    )
 
 
 def test_shapes_decide_what_phases_take() -> None:
