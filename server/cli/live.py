@@ -1,4 +1,4 @@
-"""Progress in a terminal: a bar, what is going on, and the picture as it forms."""
+"""Progress in a terminal: a bar, what is going on, and the pictures as they form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from rich.text import Text
 from deviceops.v1 import event_pb2, session_pb2
 from server.cli.narration import Progress, sentence
 from server.cli.pictures import SavedPicture
-from server.cli.preview import PreviewUnreadable, drawn, half_blocks
+from server.cli.preview import PreviewUnreadable
+from server.cli.preview_grid import PreviewGrid
 from server.cli.wording import printable
 
 DEFAULT_PREVIEW_STEPS = 2  # a preview after so many steps, where nobody says otherwise
@@ -45,7 +46,7 @@ class LiveView:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress()
-        self._preview: Text | None = None
+        self._previews = PreviewGrid()
         self._unreadable = False
         self._bars = Bars(
             TextColumn("{task.description}", markup=False),
@@ -78,7 +79,11 @@ class LiveView:
             case "accepted":
                 self.note(sentence(event))
             case "preview":
-                self._take_preview(event.preview.data)
+                self._take_preview(event.preview)
+            case "image_finished":
+                self._previews.finish(event.image_finished.image.image_index)
+            case "retried":
+                self._previews.clear()
         self._bars.update(
             self._task,
             description=self._progress.activity,
@@ -110,12 +115,18 @@ class LiveView:
         for line in lines:
             self._console.print(Text(line), soft_wrap=True)
 
-    def _take_preview(self, data: bytes) -> None:
+    def _take_preview(self, preview: event_pb2.Preview) -> None:
         if not draws_previews(self._console):
             return
         rows = max(1, min(_PREVIEW_ROWS, self._console.height - _BAR_ROWS))
         try:
-            self._preview = drawn(half_blocks(data, self._console.width, rows))
+            self._previews.take(
+                preview.image_index,
+                preview.data,
+                self._progress.images,
+                self._console.width,
+                rows,
+            )
         except PreviewUnreadable as error:
             if not self._unreadable:
                 self.note(f"A preview cannot be shown: {error}.")
@@ -123,6 +134,7 @@ class LiveView:
 
     def _show(self) -> None:
         parts: list[RenderableType] = [self._bars]
-        if self._preview is not None:
-            parts.append(self._preview)
+        drawn = self._previews.drawn()
+        if drawn is not None:
+            parts.append(drawn)
         self._live.update(Group(*parts))

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 Pixel = tuple[int, int, int]
+Line = list[tuple[Pixel, Pixel]]
+"""Of each character the upper and the lower pixel."""
+Lines = list[Line]
 UPPER_HALF = "▀"
 MOST_PIXELS = 512 * 512  # the contract's largest preview
 MOST_BYTES = 262_144
@@ -18,7 +21,7 @@ class PreviewUnreadable(ValueError):
     """The bytes are no JPEG that could be a preview."""
 
 
-def half_blocks(jpeg: bytes, columns: int, rows: int) -> list[list[tuple[Pixel, Pixel]]]:
+def half_blocks(jpeg: bytes, columns: int, rows: int) -> Lines:
     """The picture as lines of (upper, lower) pixels, fitted into columns by rows.
 
     A character is about twice as high as wide, so that one shows two square pixels.
@@ -51,17 +54,11 @@ def half_blocks(jpeg: bytes, columns: int, rows: int) -> list[list[tuple[Pixel, 
     return [[(pixel(x, y), pixel(x, y + 1)) for x in range(width)] for y in range(0, height, 2)]
 
 
-def drawn(lines: list[list[tuple[Pixel, Pixel]]]) -> Text:
-    """The half blocks as text for a true-colour terminal."""
+def put(text: Text, line: Line) -> None:
+    """A line of half blocks behind what there is of text for a true-colour terminal."""
     from rich.color import Color
     from rich.style import Style
-    from rich.text import Text
 
-    text = Text(no_wrap=True, overflow="crop")
-    for number, line in enumerate(lines):
-        if number:
-            text.append("\n")
-        for upper, lower in line:
-            style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
-            text.append(UPPER_HALF, style)
-    return text
+    for upper, lower in line:
+        style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
+        text.append(UPPER_HALF, style)

@@ -6,8 +6,9 @@ import io
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
-from deviceops.v1 import event_pb2
+from deviceops.v1 import event_pb2, session_pb2
 from server.cli.live import LiveView, draws_previews
 from server.cli.pictures import SavedPicture
 from server.cli.preview import UPPER_HALF
@@ -60,6 +61,27 @@ def test_terminals_without_true_colour_get_no_preview() -> None:
     assert "4/4" in screen.getvalue()
     assert not draws_previews(console)
     assert not draws_previews(_console(encoding="cp1252")[0])
+
+
+def test_pictures_form_side_by_side() -> None:
+    """Each over its number, here two in a row."""
+    console, screen = _console()
+    first = accepted(1, 2, 3, 4)
+    with LiveView(console) as view:
+        view.event(first)
+        for index in (2, 0, 1, 3, 2):
+            preview = event_pb2.Preview(image_index=index, step=1, data=jpeg())
+            view.event(event(2, preview=preview))
+        result = session_pb2.ImageResult(image_index=1, seed=2)
+        view.event(event(3, image_finished=event_pb2.ImageFinished(image=result)))
+        screen.truncate(0)
+        console.print()
+    lines = [line.plain for line in Text.from_ansi(screen.getvalue()).split()]
+
+    captions = [line.split() for line in lines if line.strip().startswith(("1 ", "3 "))]
+    assert captions[-2:] == [["1", "2", "done"], ["3", "4"]]
+    assert max(line.count(UPPER_HALF) for line in lines) == 2 * 18
+    assert max(map(len, lines)) <= 60
 
 
 def test_an_unreadable_preview_is_said_once() -> None:
