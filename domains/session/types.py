@@ -22,6 +22,8 @@ Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 Step = Annotated[int, Meta(ge=0, le=10_000)]
 Edge = Annotated[int, Meta(ge=1, le=32_768)]
 """Pixels along one side of a picture."""
+ItemId = Annotated[str, Meta(max_length=128)]
+"""The client's name for a part of a session's work."""
 FileSize = Annotated[int, Meta(ge=1, le=256 * 1024 * 1024)]
 
 
@@ -166,7 +168,8 @@ ENTRIES = Delivery(image_data=False)
 
 
 class ImageResult(Value, frozen=True):
-    """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn."""
+    """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn.
+    `item_id` is the session's item that it is of; empty where there are none."""
 
     image_index: ImageIndex
     seed: Seed | None
@@ -175,6 +178,7 @@ class ImageResult(Value, frozen=True):
     width: Edge
     height: Edge
     size_bytes: FileSize
+    item_id: ItemId = ""
 
 
 @dataclass(frozen=True)
@@ -182,11 +186,13 @@ class Outcome:
     """What a session's work came to, beside its pictures.
 
     `timings` are seconds by phase; `report` is the work's typed result, or what drew them.
+    `learned` says that what the timings tell of the device's speed is known already.
     """
 
     degradations: tuple[Degradation, ...] = ()
     timings: Mapping[Phase, float] = field(default_factory=dict)
     report: object = None
+    learned: bool = False
 
 
 # Log entries, in the order in which they may appear.
@@ -265,6 +271,24 @@ class ImageFinished:
 
 
 @dataclass(frozen=True)
+class ItemFinished:
+    """An item has ended, of which `failure` says why it failed.
+
+    `done`, of which `failed`, is how many have ended of `total`. `report` is what drew its
+    pictures.
+    """
+
+    item_id: str
+    done: int
+    failed: int
+    total: int
+    images: tuple[ImageResult, ...] = ()
+    failure: Failure | None = None
+    report: object = None
+    degradations: tuple[Degradation, ...] = ()
+
+
+@dataclass(frozen=True)
 class Completed:
     """Last entry of a session that worked.
 
@@ -313,6 +337,7 @@ Entry = (
     | StepFinished
     | ImageDecoded
     | ImageFinished
+    | ItemFinished
     | Paused
     | Resumed
     | Yielded
@@ -372,10 +397,12 @@ Passing = QueueMoved | Preview | ImageChunk | Heartbeat
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """One event of a session; passing events repeat the number of the entry before."""
+    """One event of a session; passing events repeat the number of the entry before. `item_id`
+    is the item that it is about, empty where it is about the session."""
 
     session_id: str
     sequence: int
     event_time: datetime
     event: Entry | Passing
     existing: bool = False  # of Accepted: the request_id named a session that existed
+    item_id: str = ""

@@ -20,6 +20,7 @@ from domains.session.types import (
     Failed,
     ImageFinished,
     ImageResult,
+    ItemFinished,
     Outcome,
     Phase,
     PhaseStarted,
@@ -209,14 +210,15 @@ class Session:
         self._cancel_work, self._pause_work = cancel_work, pause_work
         self._note_change()
 
-    def record(self, event: ProgressEvent) -> None:
-        """Note progress. A preview replaces the one before it."""
+    def record(self, event: ProgressEvent, item_id: str = "") -> None:
+        """Note progress, of an item where it has its name. A preview replaces the one
+        before it."""
         if self.state.final:
             return
         if isinstance(event, Preview):
-            self.log.show(event)
+            self.log.show(event, item_id)
             return
-        self.log.append(event)
+        self.log.append(event, item_id)
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
             self._note_change()
@@ -230,7 +232,12 @@ class Session:
         if self.state.final:
             return
         self.images = (*self.images, image)
-        self.log.append(ImageFinished(image))
+        self.log.append(ImageFinished(image), image.item_id)
+
+    def finish_item(self, item: ItemFinished) -> None:
+        """One of its items has ended."""
+        if not self.state.final:
+            self.log.append(item, item.item_id)
 
     def note_peak(self, figure: ByteFigure) -> None:
         """The most of its device's memory that a turn of it took."""
