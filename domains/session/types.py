@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from domains.codec import ByteCount, Count, Seconds, Sha256, Text, Value
 from domains.errors import Failure, Reason
@@ -373,6 +373,15 @@ ProgressEvent = (
     PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded | Preview
 )
 """What running work reports before its end."""
+
+
+def counted_on(event: ProgressEvent, first: int) -> ProgressEvent:
+    """The event where its picture is not counted from 0 but from `first`."""
+    if isinstance(event, TransferProgress | TextEncoded):
+        return event
+    if isinstance(event, PhaseStarted) and event.image_index is None:
+        return event
+    return structs.replace(event, image_index=(event.image_index or 0) + first)
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,11 @@ from domains.errors import (
     Cancelled,
     DomainError,
     Failure,
-    FeatureNotBuilt,
     FieldViolation,
     InvalidArgument,
     Reason,
 )
-from domains.inference.core.drawing import Drawing
+from domains.inference.core.drawing import Drawing, Part
 from domains.inference.core.item_fields import items_fields
 from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
@@ -27,7 +26,9 @@ from domains.inference.core.same_pictures import SamePictures
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.errors import InvalidGeneration
+from domains.inference.jobs import MOST_IMAGES
 from domains.inference.ports import PausedFiles, PicturePreparer
+from domains.inference.types import GenerationFacts
 from domains.inference.types.batches import (
     BatchComputation,
     GenerationBatchReport,
@@ -43,9 +44,8 @@ from domains.session.errors import SessionTimedOut
 from domains.session.jobs import PausingRunner, WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import ItemFinished, Outcome, Phase, SessionKind, SessionState
-from domains.values import Degradation
+from domains.values import Degradation, DegradationKind
 
-MOST_IMAGES = 256
 _MOST_DEGRADATIONS = 32
 # With these, none of the items that are left could be drawn.
 _NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
@@ -94,15 +94,18 @@ class GenerationBatches:
         return SessionRequest(request.options, request.digest, partial(self._prepare, request))
 
     async def _prepare(self, request: GenerationBatchRequest) -> SessionPlan:
-        if request.computation is BatchComputation.THROUGHPUT:
-            raise FeatureNotBuilt(["computation"])
         _check_size(request)
         items = await self._items(request)
         every = [item.prepared for item in items]
         first, settings = every[0], [one.job.settings for one in every]
         placed = await self._place(request.placement, _effort(every), request.options.priority)
         run = _BatchRun(
-            items, self._drawing, self._paused, self._sessions.speeds, self._describe
+            items,
+            self._drawing,
+            self._paused,
+            self._sessions.speeds,
+            sharing=request.computation is BatchComputation.THROUGHPUT,
+            describe=self._describe,
         )
         device_id = placed.decision.device_id
         steps = [steps_of_all(one) for one in settings]
@@ -162,7 +165,16 @@ class _Item:
 
 
 class _BatchRun:
-    """The items of one batch, through all turns of its session."""
+    """The items of one batch, through all turns of its session.
+
+    Args:
+        items: All of them.
+        drawing: Has them drawn.
+        paused: Where unfinished pictures of paused items lie.
+        speeds: Learn from each item that works.
+        sharing: Whether they may share passes.
+        describe: What a client sees of an error.
+    """
 
     def __init__(
         self,
@@ -170,15 +182,19 @@ class _BatchRun:
         drawing: Drawing,
         paused: PausedFiles,
         speeds: Speeds,
+        *,
+        sharing: bool,
         describe: FaultReporter,
     ) -> None:
-        self._items = items
+        self._left, self._count = list(items), len(items)
         self._drawing = drawing
         self._paused = paused
         self._speeds = speeds
+        self._sharing = sharing
+        self._all_at_once = sharing and len(items) > 1
         self._describe = describe
-        self._turns: Turns | None = None  # of the item at work
-        self._ended = self._failed = 0
+        self._turns: dict[str, Turns] = {}  # of items that were begun and have not ended
+        self._failed = 0
         self._seconds: Counter[Phase] = Counter()
         self._degradations: list[tuple[Degradation, ...]] = []
 
@@ -191,53 +207,87 @@ class _BatchRun:
             SessionTimedOut: Its time is over.
             Unavailable: There is no device any more.
         """
-        while self._ended < len(self._items):
+        if self._all_at_once:
+            failure = await self._try(session, self._left)
+            if failure is not None:
+                self._all_at_once = False  # one of them may be what ended all
+                detail = f"Its items were drawn one by one after {failure.reason}."
+                less = Degradation(DegradationKind.SHARED_LESS, detail)
+                self._degradations.append((less,))
+        while self._left:
             if session.state is SessionState.PAUSING or session.yielding is not None:
-                raise WorkPaused  # its last item ended before it could
-            item = self._items[self._ended]
-            part = SessionItem(session, item.item_id, item.first_image)
-            self._turns = self._turns or Turns(self._paused)
-            try:
-                outcome = await self._drawing.draw(item.prepared, self._turns, part)
-            except (WorkPaused, Cancelled, SessionTimedOut):
-                raise
-            except Exception as error:
-                if isinstance(error, DomainError) and error.reason in _NO_DEVICE:
-                    raise
-                self._finish(part, self._describe(error))
-            else:
-                self._learn(session.device_id, item.prepared, outcome)
-                self._finish(part, outcome)
+                raise WorkPaused  # the last item ended before it could
+            item = self._left[0]
+            part = self._part(session, item)
+            if len(part.item.images) == item.prepared.job.image_count:
+                self._finish(part, Outcome())  # what drew them went with all the others
+            elif failure := await self._try(session, [item]):
+                self._finish(part, failure)
         return Outcome(
             degradations=_few(self._degradations),
             timings=dict(self._seconds),
-            report=GenerationBatchReport(self._ended - self._failed, self._failed),
+            report=GenerationBatchReport(self._count - self._failed, self._failed),
             learned=True,
         )
 
     def end(self) -> None:
         """There will be no more turns: nothing is kept."""
-        if self._turns is not None:
-            self._turns.end()
-            self._turns = None
+        for turns in self._turns.values():
+            turns.end()
+        self._turns.clear()
 
-    def _learn(self, device_id: str, prepared: PreparedGeneration, outcome: Outcome) -> None:
-        self._speeds.learn(device_id, effort_of(prepared.job.settings), outcome.timings)
-        self._seconds.update(outcome.timings)
-        self._degradations.append(outcome.degradations)
+    async def _try(self, session: Session, items: Sequence[_Item]) -> Failure | None:
+        """Draw items in one go; what all of them failed with is returned."""
+        parts = [self._part(session, item) for item in items]
+        outcomes: Sequence[Outcome | Failure | None]
+        try:
+            if self._sharing:
+                outcomes = await self._drawing.draw_together(parts)
+            else:
+                outcomes = [await self._drawing.draw(part) for part in parts]
+        except (WorkPaused, Cancelled, SessionTimedOut):
+            raise
+        except Exception as error:
+            if isinstance(error, DomainError) and error.reason in _NO_DEVICE:
+                raise
+            return self._describe(error)
+        for part, outcome in zip(parts, outcomes, strict=True):
+            if outcome is not None:
+                self._finish(part, outcome)
+        if None in outcomes:
+            raise WorkPaused
+        return None
 
-    def _finish(self, part: SessionItem, end: Outcome | Failure) -> None:
+    def _part(self, session: Session, item: _Item) -> Part:
+        if item.item_id not in self._turns:
+            self._turns[item.item_id] = Turns(self._paused)
+        turns = self._turns[item.item_id]
+        return Part(item.prepared, turns, SessionItem(session, item.item_id, item.first_image))
+
+    def _learn(self, device_id: str, part: Part, outcome: Outcome) -> None:
+        """Note how fast the device is, where the item had it for itself."""
+        facts = outcome.report
+        if isinstance(facts, GenerationFacts) and facts.computed.most_together <= 1:
+            effort = effort_of(part.prepared.job.settings)
+            self._speeds.learn(device_id, effort, outcome.timings)
+
+    def _finish(self, part: Part, end: Outcome | Failure) -> None:
+        item, session = part.item, part.item.session
+        self._turns.pop(item.item_id).end()
+        self._left = [each for each in self._left if each.item_id != item.item_id]
         failure, outcome = (end, Outcome()) if isinstance(end, Failure) else (None, end)
-        self.end()
-        self._ended += 1
+        if failure is None:
+            self._learn(session.device_id, part, outcome)
+            self._seconds.update(outcome.timings)
+            self._degradations.append(outcome.degradations)
         self._failed += failure is not None
-        part.session.finish_item(
+        session.finish_item(
             ItemFinished(
-                part.item_id,
-                self._ended,
+                item.item_id,
+                self._count - len(self._left),
                 self._failed,
-                len(self._items),
-                part.images,
+                self._count,
+                item.images,
                 failure,
                 outcome.report,
                 outcome.degradations,

@@ -31,7 +31,6 @@ UNBUILT: dict[str, str] = {
 
 # Values of enums, likewise.
 UNBUILT_VALUES: dict[str, str] = {
-    "BATCH_COMPUTATION_THROUGHPUT": "Items of a batch are drawn one by one.",
     "SCHEDULER_DPM_SOLVER_SDE": "It needs torchsde, which is not a part of this version; "
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from domains.errors import Failure
 from domains.inference.core.preparing import PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import expected_phases
 from domains.inference.core.turns import Turns
-from domains.inference.jobs import GenerationReport, PausedGeneration
+from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
 from domains.inference.ports import ArtifactKeeper, Models
 from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
-from domains.session.types import Outcome, Phase
+from domains.session.types import Outcome, Phase, ProgressEvent, counted_on
+
+
+@dataclass(frozen=True)
+class Part:
+    """A generation as work of a session, with what it keeps from one turn to the next."""
+
+    prepared: PreparedGeneration
+    turns: Turns
+    item: SessionItem
 
 
 class Drawing:
@@ -47,40 +58,97 @@ class Drawing:
         loading = self._pool.loading(device_id, *prepared.job.places)
         return expected_phases(loading, prepared.job.settings)
 
-    async def draw(
-        self, prepared: PreparedGeneration, turns: Turns, item: SessionItem
-    ) -> Outcome:
-        """Draw what is not drawn yet, as the work of an item of a session.
+    async def draw(self, part: Part) -> Outcome:
+        """Draw what of it is not drawn yet.
 
         Raises:
-            WorkPaused: It stopped between two steps and goes on with these turns.
+            WorkPaused: It stopped between two steps and goes on with the same turns.
             DomainError: As `run_job`.
         """
-        for each in prepared.models:
-            self._models.record_use(each.model_id)
+        self._note(part)
+        turns, item = part.turns, part.item
+        turn = turns.next(part.prepared.job, len(item.images))
 
         async def keep(spooled: SpooledImage) -> None:
-            image, session = spooled.image, item.session
-            await self._artifacts.adopt(
-                spooled.path, image.artifact_id, session.owner, session_id=session.session_id
-            )
-            item.finish_image(image)
+            await self._keep(spooled, item)
 
-        turn = turns.next(prepared.job, len(item.images))
         try:
             found = await run_job(self._pool, item.session, turn, record=item.record, keep=keep)
         except WorkPaused:  # before the worker had the job
             raise WorkPaused(turns.kept_steps) from None
-        if isinstance(found, PausedGeneration):
-            turns.note(found)
+        outcome = self._end(part, found)
+        if outcome is None:
             raise WorkPaused(turns.kept_steps)
+        return outcome
+
+    async def draw_together(self, parts: Sequence[Part]) -> list[Outcome | Failure | None]:
+        """Draw what is not drawn yet of several parts of one session in one go; those that go
+        together share passes of the denoiser.
+
+        Returns:
+            What each came to; None: it was paused, and what is not finished begins anew.
+
+        Raises:
+            WorkPaused: Before the worker had any.
+            DomainError: As `run_job`; all have ended with that.
+        """
+        for part in parts:
+            self._note(part)
+        session = parts[0].item.session
+        job = SharedGenerationJob(tuple(part.prepared.job for part in parts))
+        job = replace(
+            job,
+            finished=tuple(
+                image.image_index - part.item.first_image + first
+                for first, part in zip(job.firsts, parts, strict=True)
+                for image in part.item.images
+            ),
+        )
+
+        def record(event: ProgressEvent) -> None:
+            index = getattr(event, "image_index", None)
+            if index is None:
+                session.record(event)
+            else:
+                at = job.at(index)
+                parts[at].item.record(counted_on(event, -job.firsts[at]))
+
+        async def keep(spooled: SpooledImage) -> None:
+            at = job.at(spooled.image.image_index)
+            index = spooled.image.image_index - job.firsts[at]
+            image = replace(spooled.image, image_index=index)
+            await self._keep(SpooledImage(image, spooled.path), parts[at].item)
+
+        found = await run_job(self._pool, session, job, record=record, keep=keep)
+        return [
+            each if isinstance(each, Failure) else self._end(part, each)
+            for part, each in zip(parts, found.outcomes, strict=True)
+        ]
+
+    def _note(self, part: Part) -> None:
+        for each in part.prepared.models:
+            self._models.record_use(each.model_id)
+
+    async def _keep(self, spooled: SpooledImage, item: SessionItem) -> None:
+        image, session = spooled.image, item.session
+        await self._artifacts.adopt(
+            spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+        )
+        item.finish_image(image)
+
+    def _end(self, part: Part, found: GenerationReport | PausedGeneration) -> Outcome | None:
+        """What a turn came to; None where it was paused."""
+        if isinstance(found, PausedGeneration):
+            part.turns.note(found)
+            return None
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
-            for each in prepared.models
+            for each in part.prepared.models
             if each.type is not None
         )
-        versions = self._software_versions(item.session.device_id)
-        return _outcome(prepared.job.settings, turns.whole(found), models, versions)
+        versions = self._software_versions(part.item.session.device_id)
+        settings = part.prepared.job.settings
+        return _outcome(settings, part.turns.whole(found), models, versions)
 
 
 def _outcome(

@@ -7,7 +7,7 @@ from functools import partial
 
 from domains.device.ports import Place
 from domains.errors import DomainError, Failure, FieldViolation
-from domains.inference.core.drawing import Drawing
+from domains.inference.core.drawing import Drawing, Part
 from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
 from domains.inference.core.prompt_length import surely_truncated
@@ -148,7 +148,7 @@ class Generations:
         steps = steps_of_all(settings)
 
         async def draw(session: Session) -> Outcome:
-            return await self._drawing.draw(prepared, turns, SessionItem(session))
+            return await self._drawing.draw(Part(prepared, turns, SessionItem(session)))
 
         def ended(session: Session) -> None:
             turns.end()

@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from domains.session.core.session import Session
-from domains.session.types import (
-    ImageResult,
-    PhaseStarted,
-    ProgressEvent,
-    TextEncoded,
-    TransferProgress,
-)
+from domains.session.types import ImageResult, ProgressEvent, counted_on
 
 
 @dataclass(frozen=True)
@@ -35,16 +29,9 @@ class SessionItem:
 
     def record(self, event: ProgressEvent) -> None:
         """Note progress of this item."""
-        self.session.record(self._counted(event), self.item_id)
+        self.session.record(counted_on(event, self.first_image), self.item_id)
 
     def finish_image(self, image: ImageResult) -> None:
         """A picture of it is kept."""
         index = image.image_index + self.first_image
         self.session.finish_image(replace(image, image_index=index, item_id=self.item_id))
-
-    def _counted(self, event: ProgressEvent) -> ProgressEvent:
-        if isinstance(event, TransferProgress | TextEncoded):
-            return event
-        if isinstance(event, PhaseStarted) and event.image_index is None:
-            return event
-        return replace(event, image_index=(event.image_index or 0) + self.first_image)

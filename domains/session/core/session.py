@@ -228,10 +228,11 @@ class Session:
                 self.times.note_step()
 
     def finish_image(self, image: ImageResult) -> None:
-        """A picture is kept."""
+        """A picture is kept; they may come in any order."""
         if self.state.final:
             return
-        self.images = (*self.images, image)
+        images = (*self.images, image)
+        self.images = tuple(sorted(images, key=lambda one: one.image_index))
         self.log.append(ImageFinished(image), image.item_id)
 
     def finish_item(self, item: ItemFinished) -> None:

@@ -29,7 +29,6 @@ from domains.inference.types import (
     LoraWeight,
 )
 from domains.inference.types.batches import (
-    BatchComputation,
     BatchItem,
     GenerationBatchReport,
     GenerationBatchRequest,
@@ -228,13 +227,6 @@ async def test_more_pictures_than_a_batch_may_have_are_refused(bench: Bench) -> 
         ("items", Reason.TOO_MANY_ELEMENTS)
     ]
     assert "261" in error.message
-
-
-async def test_throughput_is_not_built(bench: Bench) -> None:
-    wanted = batch(CAT, computation=BatchComputation.THROUGHPUT)
-    error = await refused(bench, wanted)
-    assert isinstance(error, FeatureNotBuilt)
-    assert error.fields == ("computation",)
 
 
 async def test_a_picture_that_items_share_is_prepared_once(bench: Bench) -> None:
