@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import math
 from pathlib import Path
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from PIL import Image
 
 from deviceops.v1 import (
     common_pb2,
@@ -175,3 +179,62 @@ async def test_a_matrix_draws_every_combination(client: Client) -> None:
     images = events[-1].completed.images
     assert [image.item_id for image in images] == ["0-0", "0-1", "1-0", "1-1"]
     assert len({image.artifact_id for image in images}) == 4
+
+
+async def test_items_share_passes_where_throughput_is_asked_for(client: Client) -> None:
+    """Three items at different steps, one of them of two pictures."""
+    items = [
+        item("plain", Settings(prompt="a pear", steps=2)),
+        item("as the template"),
+        item("noisy", Settings(scheduler=NOISY, seeds=[3, 9])),
+    ]
+    _, exact = await draw(client, batch(*items))
+    request = batch(*items)
+    request.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
+    events, shared = await draw(client, request)
+
+    for index in exact:
+        assert psnr(exact[index], shared[index]) >= 40
+    ends = [event.item_finished for event in events if event.HasField("item_finished")]
+    assert [each.item_id for each in ends] == ["plain", "as the template", "noisy"]
+    assert max(each.generation.computed.most_together for each in ends) >= 2
+    images = events[-1].completed.images
+    assert [(image.item_id, image.image_index, image.seed) for image in images] == [
+        ("plain", 0, 7),
+        ("as the template", 1, 7),
+        ("noisy", 2, 3),
+        ("noisy", 3, 9),
+    ]
+
+
+def psnr(first: bytes, second: bytes) -> float:
+    """How like two pictures are, in dB."""
+    one, other = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(float)
+        for data in (first, second)
+    )
+    error = float(((one - other) ** 2).mean())
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+async def test_a_batch_that_shares_is_paused_and_goes_on(client: Client) -> None:
+    long = Settings(steps=12)
+    request = batch(item("one", long), item("two", long))
+    request.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
+    call = client.inference.GenerateBatch(request, metadata=client.metadata)
+    kinds = []
+    async for answer in call:
+        event = answer.event
+        kinds.append(event.WhichOneof("event"))
+        if kinds.count("step_finished") == 3 and kinds[-1] == "step_finished":
+            await client.processing.PauseSession(
+                processing_pb2.PauseSessionRequest(session_id=event.session_id),
+                metadata=client.metadata,
+            )
+        if kinds[-1] == "paused":
+            await client.processing.ResumeSession(
+                processing_pb2.ResumeSessionRequest(session_id=event.session_id),
+                metadata=client.metadata,
+            )
+    assert kinds.count("paused") == 1
+    assert event.completed.generation_batch.completed_count == 2
