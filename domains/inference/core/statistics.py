@@ -23,6 +23,7 @@ from domains.session.core.times import Spell
 from domains.session.types import (
     Completed,
     Phase,
+    SessionKind,
     SessionState,
     StepFinished,
     TextEncoded,
@@ -269,8 +270,8 @@ class StatisticsInquiry:
 
 
 def _times_of(session: Session) -> Iterator[tuple[Timed, float]]:
-    if session.stop_seconds is not None:
-        yield Timed.CANCEL, session.stop_seconds
+    if session.times.stop_seconds is not None:
+        yield Timed.CANCEL, session.times.stop_seconds
     for entry in session.log.entries():
         if isinstance(entry, StepFinished) and entry.seconds:
             yield Timed.STEP, entry.seconds
@@ -279,7 +280,9 @@ def _times_of(session: Session) -> Iterator[tuple[Timed, float]]:
         return
     yield Timed.QUEUE, session.waited_seconds
     yield Timed.WORK, session.times.spent(Spell.RUNNING)
-    for timed, phase in _ONCE.items():
+    # A batch tells those of its items together.
+    once = {} if session.kind is SessionKind.GENERATION_BATCH else _ONCE
+    for timed, phase in once.items():
         if end.timings.get(phase):
             yield timed, end.timings[phase]
     for timed, phase in _PER_PICTURE.items():

@@ -22,6 +22,7 @@ class Progress:
     def __init__(self, total_steps: int, image_count: int = 0) -> None:
         self._total_steps, self.image_count = total_steps, image_count
         self._done_steps: Counter[int] = Counter()  # by picture
+        self._at_work = 0  # the picture of the last step
         self._finished: set[int] = set()
         self.kept_steps = 0
         """Of a picture that was not finished when work last stopped."""
@@ -30,7 +31,8 @@ class Progress:
     def note(self, event: ProgressEvent) -> None:
         """Something of the work is done."""
         if isinstance(event, StepFinished):
-            self._done_steps[event.image_index] += 1
+            self._at_work = event.image_index
+            self._done_steps[self._at_work] += 1
         elif isinstance(event, TransferProgress) and event.total_bytes:
             self._moved_share = event.done_bytes / event.total_bytes
 
@@ -39,11 +41,12 @@ class Progress:
         self._finished.add(index)
 
     def set_back(self, kept_steps: int) -> None:
-        """Work has stopped, to go on later: of the picture at work, the first that is not
-        finished, so many steps are kept. All others of such pictures lie ahead again."""
+        """Work has stopped, to go on later: of the picture at work so many steps are kept. All
+        others of pictures that are not finished lie ahead again."""
         self.kept_steps = kept_steps
-        for index in sorted(self._done_steps.keys() - self._finished):
-            self._done_steps[index], kept_steps = min(kept_steps, self._done_steps[index]), 0
+        for index in self._done_steps.keys() - self._finished:
+            kept = kept_steps if index == self._at_work else 0
+            self._done_steps[index] = min(kept, self._done_steps[index])
 
     @property
     def steps_share(self) -> float:

@@ -67,11 +67,13 @@ class Remaining:
         load = self._load(session.device_id, effort.model_id)
         if seconds is None or load is None:
             return None
-        done, text = session.done, seconds.get(Phase.ENCODING_TEXT, 0.0)
+        done, texts = session.done, seconds.get(Phase.ENCODING_TEXT, 0.0)
+        # Of a batch each turn encodes those of the item at work again.
+        text = texts / max(effort.amounts.get(Phase.ENCODING_TEXT, 1.0), 1.0)
+        seconds = {**seconds, Phase.ENCODING_TEXT: texts - text}
         rest = sum(
             took * (1.0 - (done.steps_share if phase in _STEPS else done.images_share))
             for phase, took in seconds.items()
-            if phase is not Phase.ENCODING_TEXT
         )
         runs = session.state is SessionState.RUNNING and session.yielding is None
         ahead = Ahead(rest, load, text, text)

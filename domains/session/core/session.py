@@ -20,6 +20,7 @@ from domains.session.types import (
     Failed,
     ImageFinished,
     ImageResult,
+    ItemFinished,
     Outcome,
     Phase,
     PhaseStarted,
@@ -55,12 +56,11 @@ class Session:
         *,
         placed: Placed,
         model_id: str,
-        total_steps: int,
+        done: Progress,
         parent_session_id: str,
         owner: str,
         retention: timedelta,
         companion_ids: tuple[str, ...] = (),
-        image_count: int = 0,
         pauses: bool = False,
         clock: Clock,
         changed: Callable[[Session], None],
@@ -85,7 +85,7 @@ class Session:
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
         self._asked_by, self._reason_text = "", ""
-        self.done = Progress(total_steps, image_count)
+        self.done = done
         self._retention, self._clock, self._changed = retention, clock, changed
 
     @property
@@ -169,11 +169,6 @@ class Session:
         return self.times.since_step
 
     @property
-    def stop_seconds(self) -> float | None:
-        """Seconds from the wish to cancel its work to its end; None where nobody wished."""
-        return self.times.stop_seconds
-
-    @property
     def create_time(self) -> datetime:
         """When it was accepted."""
         return self.times.create_time
@@ -211,14 +206,14 @@ class Session:
         self._cancel_work, self._pause_work = cancel_work, pause_work
         self._note_change()
 
-    def record(self, event: ProgressEvent) -> None:
-        """Note progress. A preview replaces the one before it."""
+    def record(self, event: ProgressEvent, item_id: str = "") -> None:
+        """Note progress, of an item by its name. A preview replaces the one before it."""
         if self.state.final:
             return
         if isinstance(event, Preview):
-            self.log.show(event)
+            self.log.show(event, item_id)
             return
-        self.log.append(event)
+        self.log.append(event, item_id)
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
             self.times.note_sign()
@@ -229,13 +224,18 @@ class Session:
                 self.times.note_step()
 
     def finish_image(self, image: ImageResult) -> None:
-        """A picture is kept."""
+        """A picture is kept; they may come in any order."""
         if self.state.final:
             return
-        self.images = (*self.images, image)
+        self.images = tuple(sorted((*self.images, image), key=lambda one: one.image_index))
         self.done.finish(image.image_index)
         self.times.note_sign()
-        self.log.append(ImageFinished(image))
+        self.log.append(ImageFinished(image), image.item_id)
+
+    def finish_item(self, item: ItemFinished) -> None:
+        """One of its items has ended."""
+        if not self.state.final:
+            self.log.append(item, item.item_id)
 
     def note_peak(self, figure: ByteFigure) -> None:
         """The most of its device's memory that a turn of it took."""
@@ -290,8 +290,7 @@ class Session:
 
     def resume(self, resumed_by: str = "") -> None:
         """It goes on: it waits for its turn again."""
-        self.state = SessionState.QUEUED
-        self.phase = Phase.QUEUED
+        self.state, self.phase = SessionState.QUEUED, Phase.QUEUED
         self.times.enter(Spell.WAITING)
         self.log.append(Resumed(resumed_by))
         self._note_change()

@@ -14,6 +14,7 @@ from domains.session.core.changes import SessionChanges
 from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue
 from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
@@ -174,8 +175,7 @@ class Sessions:
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
             companion_ids=plan.companion_ids,
-            total_steps=plan.steps * len(plan.seeds),
-            image_count=len(plan.seeds),
+            done=Progress(plan.total_steps, len(plan.seeds)),
             pauses=plan.pause is not None,
             parent_session_id=plan.parent_session_id,
             owner=request.owner,

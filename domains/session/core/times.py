@@ -35,6 +35,7 @@ class SessionTimes:
         self._last_sign = self._since
         self._stop_asked: float | None = None
         self.stop_seconds: float | None = None
+        """From the wish to cancel its work to its end; None where nobody wished."""
         self.create_time = clock.wall()
         self.start_time: datetime | None = None
         self.end_time: datetime | None = None

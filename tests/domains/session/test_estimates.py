@@ -30,7 +30,7 @@ from domains.session.types import (
 from domains.values import PlacementDecision
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
-from tests.domains.session.conftest import idle, plan, unprepared
+from tests.domains.session.conftest import idle, picture, plan, unprepared
 from tests.domains.session.test_queue import Device
 
 
@@ -135,6 +135,7 @@ def drawing(
         placed=Placed(PlacementDecision.named("cpu:0"), Effort(model, amounts=amounts)),
         seeds=(1,),
         steps=steps,
+        total_steps=steps,
         pause=lambda session: None,
     )
     request = SessionRequest(WorkOptions(priority=priority), b"", unprepared, owner)
@@ -314,3 +315,37 @@ async def test_long_work_is_foreseen_without_counting_every_slice(
     whole = 100_000 + 4 + 10_000 + 1.0  # each begins so many turns with its text
     last = max(each for each in ends(clock, *long) if each is not None)
     assert last == pytest.approx(24 + 11 * whole, rel=1e-3)
+
+
+async def test_of_a_batch_one_items_texts_are_encoded_again(
+    drawn: Sessions, clock: SteeredTime
+) -> None:
+    amounts = {Phase.ENCODING_TEXT: 3.0, Phase.DENOISING: 30, Phase.DECODING: 3.0}
+    work = Steps()
+    made = replace(
+        plan(),
+        placed=Placed(PlacementDecision.named("cpu:0"), Effort("model", amounts=amounts)),
+        seeds=(1, 2, 3),
+        steps=10,
+        total_steps=30,
+        pause=lambda session: None,
+    )
+    request = SessionRequest(WorkOptions(priority=Priority.LOW), b"", unprepared, "a")
+    session = drawn.open(made, work.work, request)
+    assert ends(clock, session) == [3 * 25.0]
+    await begun(work)
+    work.tell(*(StepFinished(2, n, 10) for n in range(1, 11)))  # of one that failed in the end
+    work.tell(*(StepFinished(0, n, 10) for n in range(1, 11)))
+    session.finish_image(picture(0))
+    work.tell(PhaseStarted(Phase.DENOISING, 1), *(StepFinished(1, n, 10) for n in (1, 2, 3)))
+    device = Device()
+    urgent = drawing(drawn, device.work, owner="b", priority=Priority.HIGH)
+    work.error.set_exception(WorkPaused(3))
+    await device.started.wait()
+    drawn.queue("cpu:0").reorder()
+
+    assert ends(clock, urgent) == [25.0]
+    # A text again, those of two items, 17 steps, two pictures in the end.
+    left = 1 + 2 * (2 / 3) + 17 * 2 + 2 * 4
+    assert ends(clock, session) == [pytest.approx(25.0 + left, abs=1e-3)]
+    device.release.set()
