@@ -60,13 +60,7 @@ def parts(random_net: Path, file_of: Any, masked: Any) -> dict[str, dict[str, An
         *(
             pytest.param(names, marks=FULL)
             for names in (
-                ("control",),
-                ("inpainting",),
                 ("hand-over",),
-                ("refiner",),
-                ("second pass",),
-                ("control", "second pass"),
-                ("inpainting", "second pass"),
                 ("inpainting", "refiner"),
                 ("second pass", "hand-over"),
                 ("control", "inpainting", "refiner", "second pass"),

@@ -31,6 +31,7 @@ from domains.inference.types import (
     SecondPass,
     SecondPassUpscale,
 )
+from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_control_nets import (
     edges,
     job_of,
@@ -58,12 +59,15 @@ LATENT, PIXELS = SecondPassUpscale
 HANDOVER, IMAGE_TO_IMAGE = RefinerMode
 OF_REFINERS = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
 HARD = Inpainting(strength=0.7, mask_blur_pixels=0)
+# Of those that draw fresh noise, that remember steps, and all others.
+USUAL, REMEMBERING = Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.DPM_SOLVER_MULTISTEP
 SAMPLERS = [
-    Scheduler.EULER_ANCESTRAL_DISCRETE,
+    USUAL,
+    pytest.param(REMEMBERING, marks=FULL),
     *(
-        pytest.param(each, marks=FULL)
+        pytest.param(each, marks=pytest.mark.matrix)
         for each in Scheduler
-        if each not in (Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.TCD)
+        if each not in (USUAL, REMEMBERING)
     ),
 ]
 
@@ -107,6 +111,7 @@ def pipe(pipeline: Any, work: Any) -> Callable[..., Any]:
             "num_inference_steps": 4,
             "guidance_scale": 6.0,
             "generator": torch.Generator("cpu").manual_seed(7),
+            **own_share(scheduler),
         }
         images = reference(**(usual | how), callback_on_step_end=keep).images
         return np.asarray(images[0]), seen[0]
@@ -264,6 +269,7 @@ EVENLY_SPACED = (
     Scheduler.UNIPC_MULTISTEP,
     Scheduler.DEIS_MULTISTEP,
     Scheduler.LCM,
+    Scheduler.TCD,
 )
 
 
