@@ -16,6 +16,7 @@ matrix, `@pytest.mark.matrix`.
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
@@ -135,6 +136,12 @@ def belongs(path: str, tier: Tier, *, marked: bool = False, in_grid: bool = Fals
         case Tier.QUICK:
             quick = path.startswith(_QUICK) and not path.startswith(_NOT_QUICK)
             return quick and not demonstration and not grid
+
+
+def marks(file: Path) -> bool:
+    """Whether a file says of any test of its own which tier it is of."""
+    text = file.read_text("utf-8")
+    return "pytest.mark.demonstration" in text or "pytest.mark.matrix" in text
 
 
 def needs_torch(folder: str) -> bool:
