@@ -50,7 +50,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
         return None
     tier = Tier(config.getoption("tier"))
     if tier in (Tier.DEMONSTRATIONS, Tier.MATRIX):
-        return None  # single tests of any file may be marked
+        # Single tests of any file may be marked, in its own words.
+        return None if tiers.belongs(path, tier) or tiers.marks(collection_path) else True
     return None if tiers.belongs(path, tier) else True
 
 

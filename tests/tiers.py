@@ -9,12 +9,14 @@
 - matrix: every sampler with every mode and part against diffusers' pipelines, of which the
   usual tests have one each, and damaged files by the thousand. `make test-matrix`, on demand.
 
-A new test is usual until it is named here or marked `@pytest.mark.demonstration`.
+A new test is usual until it is named here or marked `@pytest.mark.demonstration` or, for the
+matrix, `@pytest.mark.matrix`.
 """
 
 from __future__ import annotations
 
 from enum import Enum
+from pathlib import Path
 
 import pytest
 
@@ -89,7 +91,7 @@ _DEMONSTRATIONS = (
     "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",
 )
-# What is marked in these files is a part of a grid.
+# What is marked as a demonstration in these files is a part of a grid.
 _MATRICES = tuple(
     f"tests/domains/inference/backends/test_{name}.py"
     for name in (
@@ -112,16 +114,17 @@ _MATRICES = tuple(
 )
 
 
-def belongs(path: str, tier: Tier, *, marked: bool = False) -> bool:
+def belongs(path: str, tier: Tier, *, marked: bool = False, in_grid: bool = False) -> bool:
     """Whether a test of the file at `path` (from the root, with `/`) is of that tier.
 
     Args:
         path: Where the test is.
         tier: The choice.
         marked: Whether the test itself is marked as a demonstration.
+        in_grid: Whether it is marked as a part of the matrix.
     """
-    grid = marked and path.startswith(_MATRICES)
-    demonstration = (marked and not grid) or path.startswith(_DEMONSTRATIONS)
+    grid = in_grid or (marked and path.startswith(_MATRICES))
+    demonstration = not grid and (marked or path.startswith(_DEMONSTRATIONS))
     match tier:
         case Tier.ALL:
             return True
@@ -136,6 +139,12 @@ def belongs(path: str, tier: Tier, *, marked: bool = False) -> bool:
             return quick and not demonstration and not grid
 
 
+def marks(file: Path) -> bool:
+    """Whether a file says of any test of its own which tier it is of."""
+    text = file.read_text("utf-8")
+    return "pytest.mark.demonstration" in text or "pytest.mark.matrix" in text
+
+
 def needs_torch(folder: str) -> bool:
     """Whether what a folder's tests share imports torch; its path ends with `/`."""
     return folder == "tests/domains/inference/backends/"
@@ -147,8 +156,10 @@ def select(config: pytest.Config, items: list[pytest.Item]) -> None:
     chosen, others = [], []
     for item in items:
         path = item.path.relative_to(config.rootpath).as_posix()
-        marked = item.get_closest_marker("demonstration") is not None
-        (chosen if belongs(path, tier, marked=marked) else others).append(item)
+        marked, in_grid = (
+            item.get_closest_marker(name) is not None for name in ("demonstration", "matrix")
+        )
+        (chosen if belongs(path, tier, marked=marked, in_grid=in_grid) else others).append(item)
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = chosen

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import grpc
 import grpc.aio
+import pytest
 
 from deviceops.v1.artifact_pb2 import (
     ListArtifactsRequest,
@@ -90,6 +91,7 @@ async def _sees_nothing_of(channel: grpc.aio.Channel, session_id: str) -> None:
     assert not artifacts.artifacts
 
 
+@pytest.mark.demonstration
 async def test_a_thousand_sessions_are_listed(server: RunningServer) -> None:
     token = await server.named("sketch-thousand")
     async with connect(server.address, token) as channel:

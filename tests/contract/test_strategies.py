@@ -129,6 +129,7 @@ FAR: list[tuple[type[Message], list[Callable[[Any], bool]]]] = [
 ]
 
 
+@pytest.mark.demonstration
 @pytest.mark.parametrize(("message_class", "ends"), FAR, ids=[kind.__name__ for kind, _ in FAR])
 def test_the_strategy_reaches(
     message_class: type[Message], ends: list[Callable[[Any], bool]]

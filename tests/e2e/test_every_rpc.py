@@ -188,7 +188,7 @@ async def test_arbitrary_requests_get_documented_answers_and_harm_nothing(
     before = await _worker_restarts(channel, server)
 
     @settings(
-        max_examples=150,
+        max_examples=60,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
     )

@@ -27,7 +27,7 @@ from server.config import Settings
 from tests.server.apps import Running, SteeredApp, running
 from tests.server.echo import told
 
-CALLS = 5_000
+CALLS = 1_500
 AT_ONCE = 40
 SEED = 20_260_101
 

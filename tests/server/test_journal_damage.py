@@ -335,7 +335,9 @@ def test_one_that_goes_while_running_is_made_again_with_every_fact(
         assert (again.get("key"), again.get("other")) == (b"value", b"x")
 
 
-@pytest.mark.parametrize("part", range(5))
+@pytest.mark.parametrize(
+    "part", [0, *(pytest.param(part, marks=pytest.mark.matrix) for part in range(1, 5))]
+)
 def test_whatever_bytes_are_damaged_it_serves(
     path: Path, part: int, caplog: pytest.LogCaptureFixture
 ) -> None:

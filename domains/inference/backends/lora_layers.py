@@ -8,7 +8,7 @@ diffusers' `load_lora_weights` and `set_adapters`, bit for bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -88,19 +88,27 @@ def _working(
     model: LoadedModel, loras: Sequence[ActiveLora], names: Sequence[str]
 ) -> Iterator[None]:
     layers = _layers({name: model.networks[name] for name in names})
-    handles = []
-    try:
-        for active in loras:
-            for target, parts in active.lora.changes:
-                network = target.layer.network
-                strength = active.strength(network)
-                if network in names and strength:
-                    add = _adding(target, parts, layers[target.layer], strength)
-                    handles.append(layers[target.layer].register_forward_hook(_hook(add)))
+    changes = [
+        (target, parts, strength)
+        for active in loras
+        for target, parts in active.lora.changes
+        if target.layer.network in names and (strength := active.strength(target.layer.network))
+    ]
+    with ExitStack() as undone:
+        for name in {target.layer.network for target, _, _ in changes}:
+            undone.callback(_thaw, model.networks[name].requires_grad_(False))
+        for target, parts, strength in changes:
+            layer = layers[target.layer]
+            add = _adding(target, parts, layer, strength)
+            undone.callback(layer.register_forward_hook(_hook(add)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _thaw(network: nn.Module) -> None:
+    """Have weights require gradients again, as `fill` leaves them: peft takes that from a
+    network's own weights and gives it to those that are added, and last bits depend on it."""
+    for weight in network.parameters():
+        weight.requires_grad_(weight.is_floating_point())
 
 
 def _hook(add: _Add) -> Any:
@@ -163,7 +171,8 @@ def _plain(parts: Parts, module: Any, strength: float) -> _Add:
     bias = parts["up_bias"].to(kind) if "up_bias" in parts else None
     added = parts["diff_b"].to(kind) if "diff_b" in parts else None
     if isinstance(module, nn.Linear):
-        down, up = down.flatten(1), up.flatten(1)
+        # Apart from those on the shelf: it is only here that they require gradients.
+        down, up = (each.detach().flatten(1).requires_grad_() for each in (down, up))
 
         def linear(given: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
             lower = functional.linear(given, down)

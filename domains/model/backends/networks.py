@@ -140,7 +140,6 @@ def fill(
     module.to(device)
     if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
         raise Internal("A network was left without some of its weights.")
-    module.requires_grad_(False)
     return module.eval()
 
 
@@ -180,6 +179,9 @@ def _place(module: nn.Module, name: str, tensor: torch.Tensor) -> None:
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     if leaf in owner._parameters:
-        setattr(owner, leaf, nn.Parameter(tensor, requires_grad=False))
+        # As in diffusers' pipelines, though nobody computes gradients: torch multiplies
+        # otherwise by weights that require them, and the last bits depend on it.
+        learns = tensor.is_floating_point()
+        setattr(owner, leaf, nn.Parameter(tensor, requires_grad=learns))
     else:
         setattr(owner, leaf, tensor)

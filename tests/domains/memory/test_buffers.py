@@ -94,7 +94,7 @@ def mapping(request: pytest.FixtureRequest) -> Iterator[Mapping]:
     mapping.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def data() -> bytes:
     generator = torch.Generator().manual_seed(5)
     bits = torch.randint(0, 256, (LENGTH,), generator=generator, dtype=torch.uint8)

@@ -15,8 +15,8 @@ from tests.domains.memory.conftest import CPU, HOST, MIB, USED, System
 from tests.domains.sessions import report_of
 from tests.fakes.memory import measured
 
-GIB = 1 << 30
-TOTAL = 64 * GIB
+TOTAL = 64 << 30
+EACH = 64 * MIB
 
 
 def available(system: System, size: int | None = None) -> int:
@@ -29,15 +29,15 @@ def available(system: System, size: int | None = None) -> int:
 @pytest.fixture
 def full(system: System) -> System:
     """Two cached models and one loaded, which was used least recently; each that is evicted
-    frees a GiB of main memory."""
+    frees `EACH` of main memory."""
 
     def grow(model_id: str) -> None:
-        available(system, available(system) + GIB)
+        available(system, available(system) + EACH)
 
     system.cached.on_evict = system.models.on_release = grow
-    system.models.hold("cpu:0", "loaded", GIB, used=USED)
-    system.cached.keep("new", GIB, used=USED + timedelta(seconds=9))
-    system.cached.keep("old", GIB, used=USED + timedelta(seconds=5))
+    system.models.hold("cpu:0", "loaded", EACH, used=USED)
+    system.cached.keep("new", EACH, used=USED + timedelta(seconds=9))
+    system.cached.keep("old", EACH, used=USED + timedelta(seconds=5))
     return system
 
 
@@ -59,7 +59,7 @@ async def test_they_are_told_as_lying_in_main_memory(
     (old,) = await models.held("old")
 
     assert (old.device_id, old.component.component) == ("", "files")
-    assert old.component.size.value == GIB
+    assert old.component.size.value == EACH
     assert len(await models.held()) == 3
 
 
@@ -82,8 +82,8 @@ async def test_an_elevated_pressure_costs_one_at_a_time(full: System) -> None:
 
 async def test_what_is_pinned_or_in_use_stays(full: System) -> None:
     full.cached.pins.add("old")
-    full.cached.keep("new", GIB, used=USED, in_use=True)
-    full.cached.keep("taken", GIB, used=USED)
+    full.cached.keep("new", EACH, used=USED, in_use=True)
+    full.cached.keep("taken", EACH, used=USED)
     full.cached.busy.add("taken")
     await use(full, 0.99)
 
@@ -104,8 +104,8 @@ async def test_a_tight_card_costs_no_cached_model(full: System) -> None:
 async def test_room_on_request_costs_cached_models_first(full: System, place: object) -> None:
     before = available(full)
 
-    planned = await free(full, before + 2 * GIB, place=place, dry_run=True)
-    report = await free(full, before + 2 * GIB, place=place)
+    planned = await free(full, before + 2 * EACH, place=place, dry_run=True)
+    report = await free(full, before + 2 * EACH, place=place)
 
     for told in (planned, report):
         assert [(one.device_id, one.component.model_id) for one in told.evicted] == [
@@ -131,12 +131,12 @@ async def pressed(system: System) -> None:
 
 
 async def asked(system: System) -> None:
-    await free(system, available(system) + 3 * GIB)
+    await free(system, available(system) + 3 * EACH)
 
 
 async def crowded(system: System) -> None:
     available(system, TOTAL // 20 + 5)
-    await system.lend(HOST, 3 * GIB)
+    await system.lend(HOST, 3 * EACH)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ async def test_it_is_told_why_each_of_them_left(
 
 async def test_history_counts_them_by_name(full: System, recorder: MemoryRecorder) -> None:
     await recorder.sample()
-    await free(full, available(full) + GIB)
+    await free(full, available(full) + EACH)
     full.time.move(1)
 
     (host,) = [one for one in await recorder.analytics() if one.place == HOST]
     held = {one.holder: one.peak_bytes for one in host.holders}
-    assert held["old"] == held["new"] == GIB
+    assert held["old"] == held["new"] == EACH
     assert host.eviction_count == 1

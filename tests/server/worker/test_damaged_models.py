@@ -88,6 +88,7 @@ async def test_a_model_that_fails_leaves_the_one_before_it_in_the_worker(
     assert names[0] == names[1] != []
 
 
+@pytest.mark.demonstration
 @pytest.mark.filterwarnings("ignore")
 async def test_a_sample_of_damages_costs_no_worker(
     pool: WorkerPool, models: dict[str, Path], tmp_path: Path

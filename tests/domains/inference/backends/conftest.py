@@ -121,6 +121,13 @@ def pipeline() -> StableDiffusionXLPipeline:
     return pipe
 
 
+def unload_loras(pipeline: Any) -> None:
+    """As before they were loaded: what peft froze would be multiplied in another way."""
+    pipeline.unload_lora_weights()
+    for network in (pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2):
+        network.requires_grad_(True)
+
+
 @pytest.fixture
 def reference(
     pipeline: StableDiffusionXLPipeline, work: GenerationJob

@@ -30,6 +30,7 @@ from domains.inference.types import (
     SchedulerSettings,
 )
 from domains.picture.types import PreparedPicture
+from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_image_to_image import drawn_by, painting
 from tests.domains.inference.backends.test_oracle import same
 from tests.domains.inference.backends.test_sd1 import PROMPT, loaded, tiny_pipeline
@@ -90,7 +91,7 @@ def expected(pipeline: Any, work: Any) -> Callable[..., Any]:
     def call(scheduler: Scheduler = Scheduler.EULER_DISCRETE, **changes: Any) -> Any:
         cls = getattr(diffusers, scheduler.value)
         reference.scheduler = cls.from_config(pipeline.scheduler.config)
-        usual = arguments(prompt=work.settings.prompt)
+        usual = arguments(prompt=work.settings.prompt) | own_share(scheduler)
         return drawn_by(reference, painting(SIDE, SIDE), **(usual | changes))
 
     return call
@@ -214,7 +215,7 @@ def expected_of_sd1(
         reference.set_progress_bar_config(disable=True)
         cls = getattr(diffusers, scheduler.value)
         reference.scheduler = cls.from_config(own.scheduler.config)
-        usual = arguments(prompt=PROMPT)
+        usual = arguments(prompt=PROMPT) | own_share(scheduler)
         return drawn_by(reference, painting(SIDE, SIDE), **(usual | changes))
 
     return call

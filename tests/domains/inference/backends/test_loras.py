@@ -20,7 +20,7 @@ from domains.model.backends.lora.endings import Algorithm
 from domains.model.types import ModelType
 from domains.session.types import StepFinished
 from domains.values import ModelPlace
-from tests.domains.inference.backends.conftest import MODEL
+from tests.domains.inference.backends.conftest import MODEL, unload_loras
 from tests.domains.inference.backends.test_oracle import same
 from tests.fakes.jobs import Listener, changed
 
@@ -98,7 +98,7 @@ def adapted(pipeline, reference):
             pipeline.set_adapters([path.stem for path, _, _ in loras], weights)
             return reference(**REFERENCE)
         finally:
-            pipeline.unload_lora_weights()
+            unload_loras(pipeline)
 
     return call
 
@@ -173,10 +173,18 @@ def test_one_that_is_cancelled_on_the_way_leaves_nothing(draw, engine, work, mix
         networks = engine._model.networks.values()
         return sum(len(one._forward_hooks) for each in networks for one in each.modules())
 
+    def frozen() -> bool:
+        """As peft freezes a network, which decides about last bits."""
+        (asked,) = {
+            weight.requires_grad for weight in engine._model.networks["unet"].parameters()
+        }
+        return not asked
+
     before = hooks()
 
     def stop() -> None:
         if any(isinstance(event, StepFinished) for event in heard.events):
+            assert frozen()
             raise Cancelled("stopped")
 
     heard = Listener(stop)
@@ -184,6 +192,7 @@ def test_one_that_is_cancelled_on_the_way_leaves_nothing(draw, engine, work, mix
         engine.generate(changed(work, **size, **using_it), heard)
 
     assert hooks() == before  # transformers has some of its own
+    assert not frozen()
     assert draw(**size).images[0].data == plain
 
 

@@ -20,7 +20,6 @@ from tests.domains.inference.backends.test_control_nets import edges, random_net
 from tests.domains.inference.backends.test_pausing import Turns, after, in_phase, whole
 from tests.domains.inference.backends.test_refiner import using
 from tests.domains.inference.backends.test_together import (
-    FULL,
     HANDOVER,
     IMAGE_TO_IMAGE,
     LARGE,
@@ -58,15 +57,9 @@ def parts(random_net: Path, file_of: Any, masked: Any) -> dict[str, dict[str, An
     [
         ("control", "inpainting", "hand-over", "pixels"),
         *(
-            pytest.param(names, marks=FULL)
+            pytest.param(names, marks=pytest.mark.demonstration)
             for names in (
-                ("control",),
-                ("inpainting",),
                 ("hand-over",),
-                ("refiner",),
-                ("second pass",),
-                ("control", "second pass"),
-                ("inpainting", "second pass"),
                 ("inpainting", "refiner"),
                 ("second pass", "hand-over"),
                 ("control", "inpainting", "refiner", "second pass"),

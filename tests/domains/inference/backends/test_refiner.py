@@ -31,7 +31,7 @@ from domains.inference.types import (
 from domains.model.types import ModelType
 from domains.session.types import ImageDecoded, Phase, PhaseStarted, PreviewSettings
 from domains.values import DegradationKind, ModelPlace
-from tests.domains.inference.backends.conftest import MODEL
+from tests.domains.inference.backends.conftest import MODEL, own_share, unload_loras
 from tests.domains.inference.backends.test_image_to_image import painting, prepared
 from tests.domains.inference.backends.test_loras import using as using_loras
 from tests.domains.inference.backends.test_oracle import same
@@ -105,6 +105,7 @@ def refined(pipeline: Any, second: Any, work: Any) -> Callable[..., Any]:
             "num_inference_steps": SMALL["steps"],
             "guidance_scale": 6.0,
             "generator": torch.Generator("cpu").manual_seed(seed),
+            **own_share(scheduler),
         }
         size = {} if base and "image" in base else {"width": 64, "height": 64}
         try:
@@ -245,7 +246,7 @@ def test_loras_work_on_the_base_alone(draw, refined, pipeline, second):
     try:
         handed = refined()
     finally:
-        pipeline.unload_lora_weights()
+        unload_loras(pipeline)
     same(drawn, handed)
     assert not torch.equal(drawn.latents[0], draw(**SMALL, **using()).latents[0])
 

@@ -31,6 +31,7 @@ from domains.inference.types import (
     SecondPass,
     SecondPassUpscale,
 )
+from tests.domains.inference.backends.conftest import own_share
 from tests.domains.inference.backends.test_control_nets import (
     edges,
     job_of,
@@ -58,14 +59,18 @@ LATENT, PIXELS = SecondPassUpscale
 HANDOVER, IMAGE_TO_IMAGE = RefinerMode
 OF_REFINERS = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
 HARD = Inpainting(strength=0.7, mask_blur_pixels=0)
-SAMPLERS = [
-    Scheduler.EULER_ANCESTRAL_DISCRETE,
-    *(
-        pytest.param(each, marks=FULL)
-        for each in Scheduler
-        if each not in (Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.TCD)
-    ),
-]
+# Of those that draw fresh noise, that remember steps, and all others.
+USUAL, REMEMBERING = Scheduler.EULER_ANCESTRAL_DISCRETE, Scheduler.DPM_SOLVER_MULTISTEP
+
+
+def with_samplers(name: str, usual: Any, other: Any) -> Any:
+    """Each sampler with both ways of a part; as usual one with one, in full two with both."""
+    cases = [(USUAL, usual), pytest.param(USUAL, other, marks=FULL)]
+    for each in Scheduler:
+        if each is not USUAL:
+            mark = FULL if each is REMEMBERING else pytest.mark.matrix
+            cases += [pytest.param(each, way, marks=mark) for way in (usual, other)]
+    return pytest.mark.parametrize(("scheduler", name), cases)
 
 
 def again(**changes: Any) -> SecondPass:
@@ -107,6 +112,7 @@ def pipe(pipeline: Any, work: Any) -> Callable[..., Any]:
             "num_inference_steps": 4,
             "guidance_scale": 6.0,
             "generator": torch.Generator("cpu").manual_seed(7),
+            **own_share(scheduler),
         }
         images = reference(**(usual | how), callback_on_step_end=keep).images
         return np.asarray(images[0]), seen[0]
@@ -134,8 +140,7 @@ def last(drawn: Any) -> Any:
     return drawn
 
 
-@pytest.mark.parametrize("upscale", [LATENT, PIXELS])
-@pytest.mark.parametrize("scheduler", SAMPLERS)
+@with_samplers("upscale", LATENT, PIXELS)
 def test_a_second_pass_follows_control_pictures_of_its_size(
     draw,
     pipe,
@@ -185,8 +190,7 @@ def test_a_second_pass_follows_control_pictures_of_its_size(
     same(last(drawn), wanted)
 
 
-@pytest.mark.parametrize("upscale", [LATENT, PIXELS])
-@pytest.mark.parametrize("scheduler", SAMPLERS)
+@with_samplers("upscale", PIXELS, LATENT)
 def test_a_hole_is_drawn_again_larger(draw, pipe, masked, upscale, scheduler):
     drawn = draw(
         **SMALL,
@@ -264,11 +268,11 @@ EVENLY_SPACED = (
     Scheduler.UNIPC_MULTISTEP,
     Scheduler.DEIS_MULTISTEP,
     Scheduler.LCM,
+    Scheduler.TCD,
 )
 
 
-@pytest.mark.parametrize("mode", [HANDOVER, IMAGE_TO_IMAGE])
-@pytest.mark.parametrize("scheduler", SAMPLERS)
+@with_samplers("mode", HANDOVER, IMAGE_TO_IMAGE)
 def test_a_refiner_works_in_the_hole_alone(
     draw,
     pipe,
@@ -326,8 +330,7 @@ def test_after_a_unet_that_takes_masks_a_refiner_puts_the_picture_back(
         assert unlike < 0.05, unlike
 
 
-@pytest.mark.parametrize("mode", [HANDOVER, IMAGE_TO_IMAGE])
-@pytest.mark.parametrize("scheduler", SAMPLERS)
+@with_samplers("mode", IMAGE_TO_IMAGE, HANDOVER)
 def test_a_refiner_finishes_the_second_pass(
     draw,
     pipe,

@@ -63,6 +63,13 @@ def test_a_vae_in_the_original_layout(vae):
     assert torch.equal(ours.decode(latents).sample, vae.eval().decode(latents).sample)
 
 
+def test_weights_require_gradients_where_the_libraries_do(vae):
+    """By it torch chooses how it multiplies, and so what the last bits are."""
+    ours = dict(module_at(MODELS / "emoji-vae.safetensors").named_parameters())
+    theirs = {name: weight.requires_grad for name, weight in vae.named_parameters()}
+    assert {name: weight.requires_grad for name, weight in ours.items()} == theirs
+
+
 def test_a_vae_with_the_names_of_a_checkpoint_and_of_a_folder(tmp_path, vae):
     metadata = {"deviceops.configuration": "emoji-xl/vae"}
     whole = load_file(MODELS / "emoji-vae.safetensors")
