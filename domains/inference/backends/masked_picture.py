@@ -123,7 +123,7 @@ def lay_out(inpainting: Inpainting, picture: Pixels, mask: Pixels | None) -> Mas
         )
         for each in (mask, kept)
     )
-    # Half as bright at the old edges, which is white here: beyond them is nothing to blend with.
+    # What is half as bright at the old edges is white here: beyond them nothing can be kept.
     cover = ImageChops.lighter(marked, ImageChops.add(added, added)) if margins else marked
     whole = Image.fromarray(np.pad(picture, (rows, columns, (0, 0)), mode="edge"))
     box = None

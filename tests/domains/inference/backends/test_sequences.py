@@ -229,7 +229,7 @@ def drawn(draw: Any, engine: Any, work: Any) -> Callable[..., None]:
 def test_a_plain_request_is_the_same_after_each_change_among_others(
     draw,
     drawn,
-    prepared,  # noqa: F811
+    prepared,
 ):
     """Each is asked for once, a few together; the last request is stopped half-way."""
     chance = random.Random(1)
@@ -243,7 +243,7 @@ def test_a_plain_request_is_the_same_after_each_change_among_others(
 
 @pytest.mark.demonstration
 @pytest.mark.parametrize("seed", range(2, 10))
-def test_a_plain_request_is_the_same_after_many_others(draw, drawn, prepared, seed):  # noqa: F811
+def test_a_plain_request_is_the_same_after_many_others(draw, drawn, prepared, seed):
     chance = random.Random(seed)
     before = draw(**SMALL).images[0].data
     so_far: list[Any] = []
@@ -259,7 +259,7 @@ def test_a_plain_request_is_the_same_after_many_others(draw, drawn, prepared, se
 
 @pytest.mark.demonstration
 @pytest.mark.parametrize("seed", [5, 6])
-def test_image_k_of_n_is_the_single_picture_of_its_seed(draw, seed, prepared):  # noqa: F811
+def test_image_k_of_n_is_the_single_picture_of_its_seed(draw, seed, prepared):
     """Whatever else is asked for."""
     chance = random.Random(seed)
     for _ in range(6):
