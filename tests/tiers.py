@@ -81,6 +81,7 @@ _DEMONSTRATIONS = (
     "tests/demo/",
     "tests/domains/inference/backends/test_stops.py",
     "tests/e2e/test_bringing_models.py",  # a model is fetched, changed and drawn with
+    "tests/e2e/test_combinations.py",  # each is drawn three times
     "tests/e2e/test_csharp.py",  # compiles for a minute
     "tests/e2e/test_larger_and_varied.py",
     "tests/e2e/test_pausing.py",  # a worker is killed and comes back

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image, ImageFilter, ImageOps
+from PIL import Image, ImageChops, ImageFilter, ImageOps
 
 from domains.inference.backends.enlarging import enlarge_pixels
 from domains.inference.backends.images import Pixels
@@ -23,11 +24,13 @@ _BLURS = ((256, 1), (64, 1), (16, 2), (4, 4), (2, 2), (0, 1))
 
 @dataclass(frozen=True)
 class MaskedPicture:
-    """A picture in the size of the result (mode RGB), its mask (mode L, white is redrawn), and
-    the part of it that is drawn; None for the whole."""
+    """A picture in the size of the result (mode RGB), its mask (mode L, white is redrawn), what
+    of it a drawn one covers (mode L, white is covered), and the part of it that is drawn; None
+    for the whole."""
 
     picture: Image.Image
     mask: Image.Image
+    cover: Image.Image
     box: Box | None
     inpainting: Inpainting
 
@@ -52,7 +55,7 @@ class MaskedPicture:
         return pixels if self.box is None else np.asarray(self._part(Image.fromarray(pixels)))
 
     def enlarged(self, width: int, height: int, edges: Edges) -> MaskedPicture:
-        """The same with picture and mask of another size, by Lanczos; of the whole picture
+        """The same with picture and masks of another size, by Lanczos; of the whole picture
         alone.
 
         Args:
@@ -61,8 +64,11 @@ class MaskedPicture:
             edges: Those of the picture that continue at the opposite ones.
         """
         pixels = enlarge_pixels(np.asarray(self.picture), height, width, edges)
-        mask = self.mask.resize((width, height), Image.Resampling.LANCZOS)
-        return replace(self, picture=Image.fromarray(pixels), mask=mask)
+        mask, cover = (
+            each.resize((width, height), Image.Resampling.LANCZOS)
+            for each in (self.mask, self.cover)
+        )
+        return replace(self, picture=Image.fromarray(pixels), mask=mask, cover=cover)
 
     def redrawn(self) -> torch.Tensor:
         """What of it is redrawn: float32 `[1, 1, height, width]`, 1 where the mask is at least
@@ -87,7 +93,7 @@ class MaskedPicture:
             part = image.resize((right - left, bottom - top), Image.Resampling.LANCZOS)
             image = Image.new("RGB", self.picture.size)
             image.paste(part, (left, top))
-        return np.asarray(overlaid(image, self.picture, self.mask))
+        return np.asarray(overlaid(image, self.picture, self.cover))
 
     def _part(self, image: Image.Image) -> Image.Image:
         if self.box is None:
@@ -106,19 +112,24 @@ def lay_out(inpainting: Inpainting, picture: Pixels, mask: Pixels | None) -> Mas
     margins = inpainting.margins
     rows = (margins.top_pixels, margins.bottom_pixels)
     columns = (margins.left_pixels, margins.right_pixels)
+    kept = np.zeros(picture.shape[:2], np.uint8)
     if mask is None:
-        mask = np.zeros(picture.shape[:2], np.uint8)
+        mask = kept
     elif inpainting.invert_mask:
         mask = _WHITE - mask
-    mask = np.pad(mask, (rows, columns), constant_values=_WHITE)
+    marked, added = (
+        _blurred(
+            np.pad(each, (rows, columns), constant_values=_WHITE), inpainting.mask_blur_pixels
+        )
+        for each in (mask, kept)
+    )
+    # What is half as bright at the old edges is white here: beyond them nothing can be kept.
+    cover = ImageChops.lighter(marked, ImageChops.add(added, added)) if margins else marked
     whole = Image.fromarray(np.pad(picture, (rows, columns, (0, 0)), mode="edge"))
-    marked = Image.fromarray(mask)
-    if inpainting.mask_blur_pixels:
-        marked = marked.filter(ImageFilter.GaussianBlur(inpainting.mask_blur_pixels))
     box = None
     if inpainting.crop_margin_pixels is not None:
         box = box_around(marked, inpainting.crop_margin_pixels)
-    return MaskedPicture(whole, marked, box, inpainting)
+    return MaskedPicture(whole, marked, cover, box, inpainting)
 
 
 def box_around(mask: Image.Image, margin: int) -> Box | None:
@@ -172,6 +183,12 @@ def fill_from_surroundings(image: Image.Image, mask: Image.Image) -> Image.Image
         for _ in range(times):
             filled.alpha_composite(blurred)
     return filled.convert("RGB")
+
+
+def _blurred(mask: npt.NDArray[np.uint8], pixels: int) -> Image.Image:
+    """A mask, `[height, width]`, with edges that are so soft."""
+    image = Image.fromarray(mask)
+    return image.filter(ImageFilter.GaussianBlur(pixels)) if pixels else image
 
 
 def _cut_out(image: Image.Image, mask: Image.Image) -> Image.Image:

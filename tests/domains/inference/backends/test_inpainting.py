@@ -293,3 +293,21 @@ def test_margins_are_white_in_the_mask_and_repeat_the_edges():
     assert np.asarray(laid.mask)[:8, 2:].max() == 0
     assert np.asarray(laid.mask)[8:].min() == 255
     assert np.array_equal(np.asarray(laid.picture)[:8, 0], picture[:, 0])
+
+
+@pytest.mark.parametrize("blur", [0, 4, 64])
+def test_what_is_added_shows_no_repeated_edge(blur):
+    """However soft the mask: there is nothing of the picture beyond its old edges."""
+    margins = OutpaintingMargins(16, 24, 16, 8)
+    how = Inpainting(mask_blur_pixels=blur, margins=margins, keep_unmasked_pixels=True)
+    picture = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    scene = lay_out(how, picture, None)
+    result = scene.finished(np.zeros_like(np.asarray(scene.picture)))[..., 0]
+    inside = np.zeros(result.shape, bool)
+    inside[24 : 24 + SIDE, 16 : 16 + SIDE] = True
+    assert result[~inside].max() == 0
+    # Black in the blurred mask keeps its bits, and no line is harder than the blur has it.
+    kept = np.asarray(scene.mask) == 0
+    assert (result[kept] == 200).all()
+    steepest = np.abs(np.diff(result[24 + SIDE // 2].astype(int))).max()
+    assert steepest <= 200 / max(blur, 1) + 1
