@@ -60,7 +60,7 @@ def _model_row(one: inference_pb2.InferenceStatistics) -> tuple[str, ...]:
 
 
 def _size_row(one: inference_pb2.BatchSizeStatistics) -> tuple[str, ...]:
-    counts = (one.batch_size, one.completed_count, one.failed_count, one.cancelled_count)
+    counts = (one.asked_image_count, one.completed_count, one.failed_count, one.cancelled_count)
     work = _time(one.work.p50_ms) if one.HasField("work") else ""
     step = _time(one.step.p50_ms) if one.HasField("step") else ""
     return *map(str, counts), work, step

@@ -50,7 +50,7 @@ async def test_what_is_told_before_after_and_over_a_restart(root: Path, tmp_path
     assert before.step.total_ms == pytest.approx(took, abs=0.1)
     assert min(before.load.total_ms, before.decode.p50_ms, before.encode_image.p99_ms) > 0
     (alone,) = before.by_batch_size
-    assert (alone.batch_size, alone.completed_count, alone.step.count) == (1, 1, 3)
+    assert (alone.asked_image_count, alone.completed_count, alone.step.count) == (1, 1, 3)
     assert alone.work.total_ms > alone.step.total_ms
     assert after == before
     assert told.valid

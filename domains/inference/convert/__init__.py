@@ -317,7 +317,7 @@ def statistics_to_proto(found: Statistics) -> inference_pb2.GetInferenceStatisti
         ],
         by_batch_size=[
             inference_pb2.BatchSizeStatistics(
-                batch_size=size,
+                asked_image_count=size,
                 **_counts(of_size),
                 **_times(of_size, Timed.WORK, Timed.STEP, Timed.DECODE, Timed.ENCODE_IMAGE),
             )

@@ -89,13 +89,13 @@ async def test_sessions_are_told_by_how_many_pictures_they_are_of(bench: Bench) 
     message = convert.statistics_to_proto(await inquiry(bench.statistics).describe("", ""))
 
     one, two = message.by_batch_size
-    assert [one.batch_size, one.completed_count, one.failed_count, one.image_count] == [
+    assert [one.asked_image_count, one.completed_count, one.failed_count, one.image_count] == [
         1,
         1,
         0,
         1,
     ]
-    assert [two.batch_size, two.completed_count, two.failed_count, two.image_count] == [
+    assert [two.asked_image_count, two.completed_count, two.failed_count, two.image_count] == [
         2,
         2,
         1,

@@ -24,7 +24,7 @@ def test_sums_models_and_times_are_shown(against: Run, scripted: ScriptedServer)
     found.by_model.add(device_id="cuda:0", model_id="emoji", completed_count=2, step=step)
 
     found.by_batch_size.add(
-        batch_size=4, completed_count=2, work=times(2, 9_000), step=times(8, 12.5)
+        asked_image_count=4, completed_count=2, work=times(2, 9_000), step=times(8, 12.5)
     )
 
     done = against("statistics", "--device", "gpu", "--model", "emoji")

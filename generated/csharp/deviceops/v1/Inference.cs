@@ -117,51 +117,52 @@ namespace DeviceOperations.V1 {
             "FAoMZmFpbGVkX2NvdW50GAUgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgGIAEo",
             "AxITCgtpbWFnZV9jb3VudBgHIAEoAxIuCgRzdGVwGAggASgLMiAuZGV2aWNl",
             "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgR3b3JrGAkgASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcyLQAgoTQmF0Y2hTaXplU3Rh",
-            "dGlzdGljcxISCgpiYXRjaF9zaXplGAEgASgFEhcKD2NvbXBsZXRlZF9jb3Vu",
-            "dBgCIAEoAxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2FuY2VsbGVkX2Nv",
-            "dW50GAQgASgDEhMKC2ltYWdlX2NvdW50GAUgASgDEi4KBHdvcmsYBiABKAsy",
-            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi4KBHN0ZXAYByAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmRlY29k",
-            "ZRgIIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoM",
-            "ZW5jb2RlX2ltYWdlGAkgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3Rh",
-            "dGlzdGljcyKCBgoeR2V0SW5mZXJlbmNlU3RhdGlzdGljc1Jlc3BvbnNlEhcK",
-            "D2NvbXBsZXRlZF9jb3VudBgBIAEoAxIUCgxmYWlsZWRfY291bnQYAiABKAMS",
-            "FwoPY2FuY2VsbGVkX2NvdW50GAMgASgDEhMKC2ltYWdlX2NvdW50GAQgASgD",
-            "Ei8KBXF1ZXVlGAUgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlz",
-            "dGljcxIuCgRsb2FkGAYgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3Rh",
-            "dGlzdGljcxI1CgtlbmNvZGVfdGV4dBgHIAEoCzIgLmRldmljZW9wcy52MS5E",
-            "dXJhdGlvblN0YXRpc3RpY3MSLgoEc3RlcBgIIAEoCzIgLmRldmljZW9wcy52",
-            "MS5EdXJhdGlvblN0YXRpc3RpY3MSMAoGZGVjb2RlGAkgASgLMiAuZGV2aWNl",
-            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxI2CgxlbmNvZGVfaW1hZ2UYCiAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmNhbmNl",
-            "bBgLIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSFwoP",
-            "dGV4dF9jYWNoZV9oaXRzGAwgASgDEjcKDXByZXBhcmVfaW5wdXQYDSABKAsy",
-            "IC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi4KCnNpbmNlX3Rp",
-            "bWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKCGJ5X21v",
-            "ZGVsGA8gAygLMiEuZGV2aWNlb3BzLnYxLkluZmVyZW5jZVN0YXRpc3RpY3MS",
-            "LgoEd29yaxgQIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3Rp",
-            "Y3MSOAoNYnlfYmF0Y2hfc2l6ZRgRIAMoCzIhLmRldmljZW9wcy52MS5CYXRj",
-            "aFNpemVTdGF0aXN0aWNzKo4BCg5TaWduYXR1cmVTdGF0ZRIfChtTSUdOQVRV",
-            "UkVfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdTSUdOQVRVUkVfU1RBVEVfVFJV",
-            "U1RFRBABEiIKHlNJR05BVFVSRV9TVEFURV9VTktOT1dOX1NJR05FUhACEhoK",
-            "FlNJR05BVFVSRV9TVEFURV9CUk9LRU4QAzK7BQoQSW5mZXJlbmNlU2Vydmlj",
-            "ZRJeCg9HZXRDYXBhYmlsaXRpZXMSJC5kZXZpY2VvcHMudjEuR2V0Q2FwYWJp",
-            "bGl0aWVzUmVxdWVzdBolLmRldmljZW9wcy52MS5HZXRDYXBhYmlsaXRpZXNS",
-            "ZXNwb25zZRJnChJWYWxpZGF0ZUdlbmVyYXRpb24SJy5kZXZpY2VvcHMudjEu",
-            "VmFsaWRhdGVHZW5lcmF0aW9uUmVxdWVzdBooLmRldmljZW9wcy52MS5WYWxp",
-            "ZGF0ZUdlbmVyYXRpb25SZXNwb25zZRJLCghHZW5lcmF0ZRIdLmRldmljZW9w",
-            "cy52MS5HZW5lcmF0ZVJlcXVlc3QaHi5kZXZpY2VvcHMudjEuR2VuZXJhdGVS",
-            "ZXNwb25zZTABEloKDUdlbmVyYXRlQmF0Y2gSIi5kZXZpY2VvcHMudjEuR2Vu",
-            "ZXJhdGVCYXRjaFJlcXVlc3QaIy5kZXZpY2VvcHMudjEuR2VuZXJhdGVCYXRj",
-            "aFJlc3BvbnNlMAESbAoTUHJldmlld0NvbnRyb2xJbWFnZRIoLmRldmljZW9w",
-            "cy52MS5QcmV2aWV3Q29udHJvbEltYWdlUmVxdWVzdBopLmRldmljZW9wcy52",
-            "MS5QcmV2aWV3Q29udHJvbEltYWdlUmVzcG9uc2UwARJSCgtWZXJpZnlJbWFn",
-            "ZRIgLmRldmljZW9wcy52MS5WZXJpZnlJbWFnZVJlcXVlc3QaIS5kZXZpY2Vv",
-            "cHMudjEuVmVyaWZ5SW1hZ2VSZXNwb25zZRJzChZHZXRJbmZlcmVuY2VTdGF0",
-            "aXN0aWNzEisuZGV2aWNlb3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NS",
-            "ZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkdldEluZmVyZW5jZVN0YXRpc3RpY3NS",
-            "ZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcyLXAgoTQmF0Y2hTaXplU3Rh",
+            "dGlzdGljcxIZChFhc2tlZF9pbWFnZV9jb3VudBgBIAEoBRIXCg9jb21wbGV0",
+            "ZWRfY291bnQYAiABKAMSFAoMZmFpbGVkX2NvdW50GAMgASgDEhcKD2NhbmNl",
+            "bGxlZF9jb3VudBgEIAEoAxITCgtpbWFnZV9jb3VudBgFIAEoAxIuCgR3b3Jr",
+            "GAYgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgRz",
+            "dGVwGAcgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIw",
+            "CgZkZWNvZGUYCCABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0",
+            "aWNzEjYKDGVuY29kZV9pbWFnZRgJIAEoCzIgLmRldmljZW9wcy52MS5EdXJh",
+            "dGlvblN0YXRpc3RpY3MiggYKHkdldEluZmVyZW5jZVN0YXRpc3RpY3NSZXNw",
+            "b25zZRIXCg9jb21wbGV0ZWRfY291bnQYASABKAMSFAoMZmFpbGVkX2NvdW50",
+            "GAIgASgDEhcKD2NhbmNlbGxlZF9jb3VudBgDIAEoAxITCgtpbWFnZV9jb3Vu",
+            "dBgEIAEoAxIvCgVxdWV1ZRgFIAEoCzIgLmRldmljZW9wcy52MS5EdXJhdGlv",
+            "blN0YXRpc3RpY3MSLgoEbG9hZBgGIAEoCzIgLmRldmljZW9wcy52MS5EdXJh",
+            "dGlvblN0YXRpc3RpY3MSNQoLZW5jb2RlX3RleHQYByABKAsyIC5kZXZpY2Vv",
+            "cHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEi4KBHN0ZXAYCCABKAsyIC5kZXZp",
+            "Y2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEjAKBmRlY29kZRgJIAEoCzIg",
+            "LmRldmljZW9wcy52MS5EdXJhdGlvblN0YXRpc3RpY3MSNgoMZW5jb2RlX2lt",
+            "YWdlGAogASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIw",
+            "CgZjYW5jZWwYCyABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0",
+            "aWNzEhcKD3RleHRfY2FjaGVfaGl0cxgMIAEoAxI3Cg1wcmVwYXJlX2lucHV0",
+            "GA0gASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIuCgpz",
+            "aW5jZV90aW1lGA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIz",
+            "CghieV9tb2RlbBgPIAMoCzIhLmRldmljZW9wcy52MS5JbmZlcmVuY2VTdGF0",
+            "aXN0aWNzEi4KBHdvcmsYECABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
+            "dGF0aXN0aWNzEjgKDWJ5X2JhdGNoX3NpemUYESADKAsyIS5kZXZpY2VvcHMu",
+            "djEuQmF0Y2hTaXplU3RhdGlzdGljcyqOAQoOU2lnbmF0dXJlU3RhdGUSHwob",
+            "U0lHTkFUVVJFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGwoXU0lHTkFUVVJFX1NU",
+            "QVRFX1RSVVNURUQQARIiCh5TSUdOQVRVUkVfU1RBVEVfVU5LTk9XTl9TSUdO",
+            "RVIQAhIaChZTSUdOQVRVUkVfU1RBVEVfQlJPS0VOEAMyuwUKEEluZmVyZW5j",
+            "ZVNlcnZpY2USXgoPR2V0Q2FwYWJpbGl0aWVzEiQuZGV2aWNlb3BzLnYxLkdl",
+            "dENhcGFiaWxpdGllc1JlcXVlc3QaJS5kZXZpY2VvcHMudjEuR2V0Q2FwYWJp",
+            "bGl0aWVzUmVzcG9uc2USZwoSVmFsaWRhdGVHZW5lcmF0aW9uEicuZGV2aWNl",
+            "b3BzLnYxLlZhbGlkYXRlR2VuZXJhdGlvblJlcXVlc3QaKC5kZXZpY2VvcHMu",
+            "djEuVmFsaWRhdGVHZW5lcmF0aW9uUmVzcG9uc2USSwoIR2VuZXJhdGUSHS5k",
+            "ZXZpY2VvcHMudjEuR2VuZXJhdGVSZXF1ZXN0Gh4uZGV2aWNlb3BzLnYxLkdl",
+            "bmVyYXRlUmVzcG9uc2UwARJaCg1HZW5lcmF0ZUJhdGNoEiIuZGV2aWNlb3Bz",
+            "LnYxLkdlbmVyYXRlQmF0Y2hSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLkdlbmVy",
+            "YXRlQmF0Y2hSZXNwb25zZTABEmwKE1ByZXZpZXdDb250cm9sSW1hZ2USKC5k",
+            "ZXZpY2VvcHMudjEuUHJldmlld0NvbnRyb2xJbWFnZVJlcXVlc3QaKS5kZXZp",
+            "Y2VvcHMudjEuUHJldmlld0NvbnRyb2xJbWFnZVJlc3BvbnNlMAESUgoLVmVy",
+            "aWZ5SW1hZ2USIC5kZXZpY2VvcHMudjEuVmVyaWZ5SW1hZ2VSZXF1ZXN0GiEu",
+            "ZGV2aWNlb3BzLnYxLlZlcmlmeUltYWdlUmVzcG9uc2UScwoWR2V0SW5mZXJl",
+            "bmNlU3RhdGlzdGljcxIrLmRldmljZW9wcy52MS5HZXRJbmZlcmVuY2VTdGF0",
+            "aXN0aWNzUmVxdWVzdBosLmRldmljZW9wcy52MS5HZXRJbmZlcmVuY2VTdGF0",
+            "aXN0aWNzUmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3Rv",
+            "Mw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SamplingReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.SignatureState), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -183,7 +184,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyImageResponse), global::DeviceOperations.V1.VerifyImageResponse.Parser, new[]{ "Signature", "Signer", "SignTime", "Generator", "WatermarkFound", "WatermarkConfidence", "Parameters", "SessionId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsRequest), global::DeviceOperations.V1.GetInferenceStatisticsRequest.Parser, new[]{ "DeviceId", "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InferenceStatistics), global::DeviceOperations.V1.InferenceStatistics.Parser, new[]{ "DeviceId", "ModelId", "SinceTime", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Step", "Work" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchSizeStatistics), global::DeviceOperations.V1.BatchSizeStatistics.Parser, new[]{ "BatchSize", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Work", "Step", "Decode", "EncodeImage" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchSizeStatistics), global::DeviceOperations.V1.BatchSizeStatistics.Parser, new[]{ "AskedImageCount", "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Work", "Step", "Decode", "EncodeImage" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetInferenceStatisticsResponse), global::DeviceOperations.V1.GetInferenceStatisticsResponse.Parser, new[]{ "CompletedCount", "FailedCount", "CancelledCount", "ImageCount", "Queue", "Load", "EncodeText", "Step", "Decode", "EncodeImage", "Cancel", "TextCacheHits", "PrepareInput", "SinceTime", "ByModel", "Work", "ByBatchSize" }, null, null, null, null)
           }));
     }
@@ -6945,7 +6946,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public BatchSizeStatistics(BatchSizeStatistics other) : this() {
-      batchSize_ = other.batchSize_;
+      askedImageCount_ = other.askedImageCount_;
       completedCount_ = other.completedCount_;
       failedCount_ = other.failedCount_;
       cancelledCount_ = other.cancelledCount_;
@@ -6963,18 +6964,18 @@ namespace DeviceOperations.V1 {
       return new BatchSizeStatistics(this);
     }
 
-    /// <summary>Field number for the "batch_size" field.</summary>
-    public const int BatchSizeFieldNumber = 1;
-    private int batchSize_;
+    /// <summary>Field number for the "asked_image_count" field.</summary>
+    public const int AskedImageCountFieldNumber = 1;
+    private int askedImageCount_;
     /// <summary>
     /// Pictures that were asked for in one session.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public int BatchSize {
-      get { return batchSize_; }
+    public int AskedImageCount {
+      get { return askedImageCount_; }
       set {
-        batchSize_ = value;
+        askedImageCount_ = value;
       }
     }
 
@@ -7113,7 +7114,7 @@ namespace DeviceOperations.V1 {
       if (ReferenceEquals(other, this)) {
         return true;
       }
-      if (BatchSize != other.BatchSize) return false;
+      if (AskedImageCount != other.AskedImageCount) return false;
       if (CompletedCount != other.CompletedCount) return false;
       if (FailedCount != other.FailedCount) return false;
       if (CancelledCount != other.CancelledCount) return false;
@@ -7129,7 +7130,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override int GetHashCode() {
       int hash = 1;
-      if (BatchSize != 0) hash ^= BatchSize.GetHashCode();
+      if (AskedImageCount != 0) hash ^= AskedImageCount.GetHashCode();
       if (CompletedCount != 0L) hash ^= CompletedCount.GetHashCode();
       if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
       if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
@@ -7156,9 +7157,9 @@ namespace DeviceOperations.V1 {
     #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       output.WriteRawMessage(this);
     #else
-      if (BatchSize != 0) {
+      if (AskedImageCount != 0) {
         output.WriteRawTag(8);
-        output.WriteInt32(BatchSize);
+        output.WriteInt32(AskedImageCount);
       }
       if (CompletedCount != 0L) {
         output.WriteRawTag(16);
@@ -7202,9 +7203,9 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
-      if (BatchSize != 0) {
+      if (AskedImageCount != 0) {
         output.WriteRawTag(8);
-        output.WriteInt32(BatchSize);
+        output.WriteInt32(AskedImageCount);
       }
       if (CompletedCount != 0L) {
         output.WriteRawTag(16);
@@ -7248,8 +7249,8 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public int CalculateSize() {
       int size = 0;
-      if (BatchSize != 0) {
-        size += 1 + pb::CodedOutputStream.ComputeInt32Size(BatchSize);
+      if (AskedImageCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(AskedImageCount);
       }
       if (CompletedCount != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(CompletedCount);
@@ -7287,8 +7288,8 @@ namespace DeviceOperations.V1 {
       if (other == null) {
         return;
       }
-      if (other.BatchSize != 0) {
-        BatchSize = other.BatchSize;
+      if (other.AskedImageCount != 0) {
+        AskedImageCount = other.AskedImageCount;
       }
       if (other.CompletedCount != 0L) {
         CompletedCount = other.CompletedCount;
@@ -7346,7 +7347,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
             break;
           case 8: {
-            BatchSize = input.ReadInt32();
+            AskedImageCount = input.ReadInt32();
             break;
           }
           case 16: {
@@ -7413,7 +7414,7 @@ namespace DeviceOperations.V1 {
             _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
             break;
           case 8: {
-            BatchSize = input.ReadInt32();
+            AskedImageCount = input.ReadInt32();
             break;
           }
           case 16: {

@@ -877,7 +877,7 @@ class BatchSizeStatistics(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    ASKED_IMAGE_COUNT_FIELD_NUMBER: _builtins.int
     COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
@@ -886,7 +886,7 @@ class BatchSizeStatistics(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     DECODE_FIELD_NUMBER: _builtins.int
     ENCODE_IMAGE_FIELD_NUMBER: _builtins.int
-    batch_size: _builtins.int
+    asked_image_count: _builtins.int
     """Pictures that were asked for in one session."""
     completed_count: _builtins.int
     """Sessions that completed."""
@@ -915,7 +915,7 @@ class BatchSizeStatistics(_message.Message):
     def __init__(
         self,
         *,
-        batch_size: _builtins.int = ...,
+        asked_image_count: _builtins.int = ...,
         completed_count: _builtins.int = ...,
         failed_count: _builtins.int = ...,
         cancelled_count: _builtins.int = ...,
@@ -927,7 +927,7 @@ class BatchSizeStatistics(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decode", b"decode", "encode_image", b"encode_image", "step", b"step", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "failed_count", b"failed_count", "image_count", b"image_count", "step", b"step", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asked_image_count", b"asked_image_count", "cancelled_count", b"cancelled_count", "completed_count", b"completed_count", "decode", b"decode", "encode_image", b"encode_image", "failed_count", b"failed_count", "image_count", b"image_count", "step", b"step", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
