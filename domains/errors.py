@@ -15,6 +15,7 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, FieldPath, Seconds, Text, Texts, Value, one_line
 
@@ -234,6 +235,18 @@ class InvalidArgument(DomainError):
             f" (and {more} more)" if more else ""
         )
         return cls(message, reason=first.reason, violations=violations)
+
+    def under(self, path: str) -> InvalidArgument:
+        """The same of a request in which `path` leads to what this one is about."""
+        return InvalidArgument(
+            self.message,
+            reason=self.reason,
+            metadata=self.metadata,
+            violations=[
+                replace(each, field=f"{path}.{each.field}") for each in self.violations
+            ],
+            retry_after=self.retry_after,
+        )
 
     @classmethod
     def check(cls, *rules: FieldViolation | None) -> None:

@@ -9,13 +9,20 @@ from functools import partial
 from msgspec.structs import replace
 
 from domains.device.ports import Place
-from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
+from domains.errors import (
+    DomainError,
+    Failure,
+    FeatureNotBuilt,
+    FieldViolation,
+    InvalidArgument,
+)
 from domains.inference.core.companions import (
     Companions,
     check_architectures,
     check_layers,
     check_trigger_words,
     find,
+    look_up,
 )
 from domains.inference.core.control_nets import (
     PreparedControls,
@@ -183,6 +190,10 @@ class Generations:
             forecast=forecast,
         )
 
+    def not_built(self, error: FeatureNotBuilt) -> Verdict:
+        """What comes of a request with a value that nothing here stands for."""
+        return Verdict(failure=self._describe(error))
+
     async def _forecast(self, resolved: _Resolved) -> Forecast:
         device_id, settings = resolved.placed.decision.device_id, resolved.job.settings
         return await self._forecasts.of(
@@ -199,7 +210,7 @@ class Generations:
         settings = request.settings
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        model = await self._models.resolve(settings.model_id, masks=True)
+        model = await look_up(self._models, settings.model_id, "settings.model_id")
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
         scheduler = scheduler_of(settings, model)
@@ -279,6 +290,8 @@ class Generations:
             found = await run_job(self._pool, session, turn, keep=partial(self._keep, session))
         except WorkPaused:  # before the worker had the job
             raise WorkPaused(turns.kept_steps) from None
+        except InvalidArgument as error:
+            raise error.under("settings") from None
         if isinstance(found, PausedGeneration):
             turns.note(found)
             raise WorkPaused(turns.kept_steps)
