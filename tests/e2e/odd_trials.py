@@ -194,12 +194,15 @@ def _clear(message: Message, path: str) -> None:
 def _clear_value(message: Message, name: str) -> bool:
     """Clear the fields that hold the value of that name."""
     found = False
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for each in value if field.is_repeated else [value]:
+    for one, value in message.ListFields():
+        if one.message_type is not None:
+            for each in value if one.is_repeated else [value]:
                 found = (isinstance(each, Message) and _clear_value(each, name)) or found
-        elif field.enum_type is not None and not field.is_repeated:
-            if field.enum_type.values_by_number[value].name == name:
-                message.ClearField(field.name)
-                found = True
+        elif (
+            one.enum_type is not None
+            and not one.is_repeated
+            and one.enum_type.values_by_number[value].name == name
+        ):
+            message.ClearField(one.name)
+            found = True
     return found
