@@ -112,15 +112,10 @@ class OddGenerations:
     Args:
         models: Ids by the field that may name them ("LoraWeight.model_id"); the first of each
             go together.
-        own: Fields that a server's own pictures or ids go into, and what to choose there.
     """
 
-    def __init__(
-        self, models: Mapping[str, tuple[str, ...]], own: Mapping[str, _Choose] | None = None
-    ) -> None:
-        self._choices = dict(_CHOICES) | dict(own or {})
-        for field, ids in models.items():
-            self._choices[field] = _mostly_first(ids)
+    def __init__(self, models: Mapping[str, tuple[str, ...]]) -> None:
+        self._choices = {**_CHOICES, **{key: _mostly_first(models[key]) for key in models}}
 
     def request(self, number: int) -> inference_pb2.GenerateRequest:
         """The one of that number, the same every time."""
@@ -156,7 +151,8 @@ class OddGenerations:
         if choose is not None:
             value = choose(chance)
             if field.is_repeated:
-                getattr(message, field.name).extend(value)
+                values = value if isinstance(value, list) else [value]
+                getattr(message, field.name).extend(values)
             elif field.message_type is not None:
                 getattr(message, field.name).CopyFrom(value)
             else:

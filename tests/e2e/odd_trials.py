@@ -15,7 +15,7 @@ from PIL import Image
 
 from deviceops.v1 import errors_pb2, event_pb2, generation_pb2, inference_pb2
 from tests.e2e.errors import Refusal, read
-from tests.running import Client
+from tests.running import Client, small_request
 
 LONGEST_SECONDS = 120.0
 # What a request's content is refused with.
@@ -147,9 +147,10 @@ def _check_effective(foretold: generation_pb2.GenerationSettings, trial: Trial) 
 
 def said_again(trial: Trial) -> inference_pb2.GenerateRequest | None:
     """A request for just what was drawn; None where its pictures came with the request."""
+    if "inline" in str(trial.request.settings):
+        return None
     effective = trial.events[-1].completed.generation.effective_settings
-    request = inference_pb2.GenerateRequest(settings=effective)
-    return None if "sha256" in str(request) else request
+    return inference_pb2.GenerateRequest(settings=effective, delivery=trial.request.delivery)
 
 
 def _leave_out(request: inference_pb2.GenerateRequest, refusal: Refusal) -> None:
@@ -206,3 +207,9 @@ def _clear_value(message: Message, name: str) -> bool:
             message.ClearField(one.name)
             found = True
     return found
+
+
+async def plain_pictures(client: Client, model_id: str = "") -> dict[int, bytes]:
+    """A plain request's pictures, which are the same before and after anything else."""
+    _, files = await client.draw(small_request(steps=2, model_id=model_id))
+    return files
