@@ -107,7 +107,7 @@ def save_control_net(to: Path, model: Path) -> Path:
 
 
 def save_lora(to: Path, model: Path) -> Path:
-    """A LoRA for the model of `save_sdxl` that lies at `model`, on its UNet and both encoders."""
+    """A LoRA for the UNet and encoders of the model of `save_sdxl` that lies at `model`."""
     torch.manual_seed(9)
     unet = UNet2DConditionModel.from_pretrained(model / "unet", local_files_only=True)
     layers = {
