@@ -20,6 +20,10 @@ ODD = OddGenerations(
     }
 )
 
+# Between them: weighted prompts, another VAE, an embedding, a refiner, a second pass, seams, and
+# what validation and what only the work can refuse. Quick ones.
+NUMBERS = (6, 9, 10)
+
 
 @pytest.fixture(scope="module")
 def running(server: RunningServer) -> RunningServer:
@@ -30,7 +34,7 @@ def running(server: RunningServer) -> RunningServer:
 async def test_odd_generations_are_refused_by_field_or_drawn(client: Client) -> None:
     before = await plain_pictures(client)
 
-    drawn = [(await tried(client, ODD.request(number))).drawn for number in range(3)]
+    trials = [await tried(client, ODD.request(number)) for number in NUMBERS]
 
-    assert any(drawn)
+    assert any(trial.refusals for trial in trials)
     assert await plain_pictures(client) == before
