@@ -20,8 +20,8 @@ ODD = OddGenerations(
     }
 )
 
-# Quick ones; between them weighted prompts, another VAE, an embedding, a refiner, a second pass,
-# seams, and what validation refuses and what only the work can.
+# Quick ones: weighted prompts, another VAE, an embedding, a refiner, a second pass, seams,
+# and what validation refuses and what only the work can.
 NUMBERS = (6, 9, 10)
 
 
