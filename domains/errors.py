@@ -8,7 +8,7 @@ a token, a prompt or a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated, ClassVar, Self
@@ -161,6 +161,16 @@ class Failure(Value, frozen=True):
             retry_after=self.retry_after,
         )
 
+    def renamed(self, name: Callable[[str], str]) -> Failure:
+        """The same with the names that another request has for the fields."""
+        return replace(self, violations=_renamed(self.violations, name))
+
+
+def _renamed(
+    violations: Iterable[FieldViolation], name: Callable[[str], str]
+) -> tuple[FieldViolation, ...]:
+    return tuple(replace(each, field=name(each.field)) for each in violations)
+
 
 class DomainError(Exception):
     """An expected failure, on its way to a client.
@@ -236,15 +246,13 @@ class InvalidArgument(DomainError):
         )
         return cls(message, reason=first.reason, violations=violations)
 
-    def under(self, path: str) -> InvalidArgument:
-        """The same of a request in which `path` leads to what this one is about."""
+    def renamed(self, name: Callable[[str], str]) -> InvalidArgument:
+        """The same with the names that another request has for the fields."""
         return InvalidArgument(
             self.message,
             reason=self.reason,
             metadata=self.metadata,
-            violations=[
-                replace(each, field=f"{path}.{each.field}") for each in self.violations
-            ],
+            violations=_renamed(self.violations, name),
             retry_after=self.retry_after,
         )
 
@@ -369,3 +377,4 @@ class FeatureNotBuilt(Unimplemented):
             f"This version does not do {', '.join(fields)} yet; leave it out.",
             metadata={"fields": ",".join(fields)},
         )
+        self.fields = tuple(fields)

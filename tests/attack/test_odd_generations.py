@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from deviceops.v1 import inference_pb2, processing_pb2
+from tests.drawings import devices_ready
 from tests.e2e.conftest import client, running
 from tests.e2e.odd_trials import plain_pictures, said_again, tried
 from tests.fakes.tiny_models import (
@@ -65,6 +66,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_odd_generations_are_refused_by_field_or_drawn(
     client: Client, running: RunningServer, first: int
 ) -> None:
+    await devices_ready(client, "cpu:0")
     before = await plain_pictures(client, "tiny")
     workers = running.log().count('"worker_spawned"')
 
@@ -84,6 +86,7 @@ async def test_odd_generations_come_out_the_same_beside_others_and_through_pause
     client: Client,
 ) -> None:
     """Whatever they hold, and wherever the pause falls."""
+    await devices_ready(client, "cpu:0")
     trials = [await tried(client, ODD.request(number)) for number in range(1000, 1020)]
     drawn = [
         trial for trial in trials if trial.drawn and trial.request.settings.HasField("seed")
