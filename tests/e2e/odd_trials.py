@@ -38,9 +38,9 @@ class Trial:
     files: dict[int, bytes] = field(default_factory=dict)
 
     @property
-    def drawn(self) -> bool:
-        """Whether it came to its pictures."""
-        return bool(self.events) and self.events[-1].HasField("completed")
+    def effective(self) -> generation_pb2.GenerationSettings:
+        """What was drawn, once it is."""
+        return self.events[-1].completed.generation.effective_settings
 
 
 async def tried(client: Client, request: inference_pb2.GenerateRequest) -> Trial:
@@ -125,8 +125,7 @@ async def _generated(
 def _check_pictures(trial: Trial) -> None:
     """They are whole, as many and as large as was said, and no single colour."""
     done = trial.events[-1].completed
-    effective = done.generation.effective_settings
-    assert len(done.images) == len(trial.files) == effective.image_count
+    assert len(done.images) == len(trial.files) == trial.effective.image_count
     for told in done.images:
         picture = Image.open(io.BytesIO(trial.files[told.image_index]))
         picture.load()
@@ -137,7 +136,7 @@ def _check_pictures(trial: Trial) -> None:
 def _check_effective(foretold: generation_pb2.GenerationSettings, trial: Trial) -> None:
     """What was foretold is what was done, but for seeds that nobody chose."""
     done = generation_pb2.GenerationSettings()
-    done.CopyFrom(trial.events[-1].completed.generation.effective_settings)
+    done.CopyFrom(trial.effective)
     for settings in (foretold, done):
         settings.ClearField("seed")
         settings.ClearField("seeds")
@@ -149,8 +148,9 @@ def said_again(trial: Trial) -> inference_pb2.GenerateRequest | None:
     """A request for just what was drawn; None where its pictures came with the request."""
     if "inline" in str(trial.request.settings):
         return None
-    effective = trial.events[-1].completed.generation.effective_settings
-    return inference_pb2.GenerateRequest(settings=effective, delivery=trial.request.delivery)
+    return inference_pb2.GenerateRequest(
+        settings=trial.effective, delivery=trial.request.delivery
+    )
 
 
 def _leave_out(request: inference_pb2.GenerateRequest, refusal: Refusal) -> None:
