@@ -8,13 +8,14 @@ a token, a prompt or a traceback.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from itertools import islice
 from typing import Annotated, ClassVar, Self
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from domains.codec import FEW, FieldPath, Seconds, Text, Texts, Value, one_line
 
@@ -160,6 +161,16 @@ class Failure(Value, frozen=True):
             retry_after=self.retry_after,
         )
 
+    def renamed(self, name: Callable[[str], str]) -> Failure:
+        """The same with the names that another request has for the fields."""
+        return replace(self, violations=_renamed(self.violations, name))
+
+
+def _renamed(
+    violations: Iterable[FieldViolation], name: Callable[[str], str]
+) -> tuple[FieldViolation, ...]:
+    return tuple(replace(each, field=name(each.field)) for each in violations)
+
 
 class DomainError(Exception):
     """An expected failure, on its way to a client.
@@ -234,6 +245,16 @@ class InvalidArgument(DomainError):
             f" (and {more} more)" if more else ""
         )
         return cls(message, reason=first.reason, violations=violations)
+
+    def renamed(self, name: Callable[[str], str]) -> InvalidArgument:
+        """The same with the names that another request has for the fields."""
+        return InvalidArgument(
+            self.message,
+            reason=self.reason,
+            metadata=self.metadata,
+            violations=_renamed(self.violations, name),
+            retry_after=self.retry_after,
+        )
 
     @classmethod
     def check(cls, *rules: FieldViolation | None) -> None:

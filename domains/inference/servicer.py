@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import inference_pb2, inference_pb2_grpc
+from domains.errors import FeatureNotBuilt
 from domains.inference import convert
 from domains.inference.convert.batches import batch_from_proto
 from domains.inference.core.batches import GenerationBatches
@@ -55,8 +56,11 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def ValidateGeneration(
         self, request: inference_pb2.ValidateGenerationRequest, context: Context
     ) -> inference_pb2.ValidateGenerationResponse:
-        verdict = await self._generations.validate(convert.request_from_proto(request.request))
-        return convert.verdict_to_proto(verdict)
+        try:
+            asked = convert.request_from_proto(request.request)
+        except FeatureNotBuilt as error:
+            return convert.verdict_to_proto(self._generations.not_built(error))
+        return convert.verdict_to_proto(await self._generations.validate(asked))
 
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: Context

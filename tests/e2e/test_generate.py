@@ -275,6 +275,24 @@ async def test_a_part_that_is_not_built_names_its_field(client: Client) -> None:
     assert refusal.metadata["fields"] == "settings.regions,postprocessing"
 
 
+async def test_a_value_that_is_not_built_is_told_by_validation_as_all_else(
+    client: Client,
+) -> None:
+    scheduler = sampling_pb2.SchedulerSettings(scheduler=sampling_pb2.SCHEDULER_DPM_SOLVER_SDE)
+    request = small_request(scheduler=scheduler)
+
+    refusal = await refusal_of(client.draw(request))
+    verdict = await client.inference.ValidateGeneration(
+        inference_pb2.ValidateGenerationRequest(request=request), metadata=client.metadata
+    )
+
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
+    assert not verdict.valid
+    assert verdict.failure.status_code == refusal.code.value[0]
+    assert verdict.failure.reason == errors_pb2.ERROR_REASON_NOT_BUILT
+    assert dict(verdict.failure.metadata) == {"fields": "SCHEDULER_DPM_SOLVER_SDE"}
+
+
 async def test_validation_tells_the_effective_settings(client: Client) -> None:
     request = inference_pb2.GenerateRequest()
     request.settings.prompt = "a cat"

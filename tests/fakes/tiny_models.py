@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
     StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from safetensors.torch import save_file
 from transformers import (
     CLIPTextConfig,
     CLIPTextModel,
@@ -66,6 +70,69 @@ def save_sd1(to: Path) -> Path:
     for name in ("vocab.json", "merges.txt"):
         (to / "tokenizer" / name).write_bytes((_TOKENIZER / name).read_bytes())
     (to / "tokenizer" / "tokenizer.json").unlink()
+    return to
+
+
+def save_refiner(to: Path) -> Path:
+    """A refiner for the model of `save_sdxl`, which lends it the rest of its parts."""
+    torch.manual_seed(7)
+    parts: dict[str, Any] = {
+        "vae": None,
+        "text_encoder": None,
+        "text_encoder_2": None,
+        "tokenizer": None,
+        "tokenizer_2": _tokenizer(),
+        "unet": _unet(
+            _WIDTH,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=_TIME,
+            projection_class_embeddings_input_dim=5 * _TIME + _POOLED,
+        ),
+        "scheduler": EulerDiscreteScheduler(**_NOISE),
+    }
+    kind: Any = StableDiffusionXLImg2ImgPipeline
+    kind(**parts, requires_aesthetics_score=True).save_pretrained(to)
+    return to
+
+
+def save_control_net(to: Path, model: Path) -> Path:
+    """A ControlNet for the model of `save_sdxl` that lies at `model`."""
+    torch.manual_seed(8)
+    unet = UNet2DConditionModel.from_pretrained(model / "unet", local_files_only=True)
+    net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16))
+    for weight in net.parameters():
+        torch.nn.init.normal_(weight, std=0.05)
+    net.save_pretrained(to)
+    return to
+
+
+def save_lora(to: Path, model: Path) -> Path:
+    """A LoRA for the UNet and encoders of the model of `save_sdxl` that lies at `model`."""
+    torch.manual_seed(9)
+    unet = UNet2DConditionModel.from_pretrained(model / "unet", local_files_only=True)
+    layers = {
+        f"lora_unet_{name.replace('.', '_')}": (each.in_features, each.out_features)
+        for name, each in unet.named_modules()
+        if name.endswith((".to_q", ".to_k", ".to_v"))
+    }
+    for encoder in ("te1", "te2"):
+        layer = f"lora_{encoder}_text_model_encoder_layers_0_self_attn_q_proj"
+        layers[layer] = (_WIDTH, _WIDTH)
+    tensors = {}
+    for layer, (wide, high) in layers.items():
+        tensors[f"{layer}.lora_down.weight"] = torch.randn(2, wide) * 0.2
+        tensors[f"{layer}.lora_up.weight"] = torch.randn(high, 2) * 0.2
+        tensors[f"{layer}.alpha"] = torch.tensor(2.0)
+    told = {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}
+    save_file(tensors, to, told)
+    return to
+
+
+def save_embedding(to: Path) -> Path:
+    """An embedding of two vectors for both encoders of the model of `save_sdxl`."""
+    torch.manual_seed(10)
+    vectors = {"clip_l": torch.randn(2, _WIDTH), "clip_g": torch.randn(2, _WIDTH)}
+    save_file(vectors, to)
     return to
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import Message
@@ -92,7 +93,9 @@ KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_K
 
 def request_from_proto(message: inference_pb2.GenerateRequest) -> types.GenerationRequest:
     """One call of Generate, unchecked."""
-    unbuilt = [f"settings.{field}" for field in UNBUILT if _is_set(message.settings, field)]
+    unbuilt = [
+        where for field in UNBUILT for where in _asked(message.settings, field, "settings")
+    ]
     if message.postprocessing:
         unbuilt.append("postprocessing")
     image, mask = images_from_proto(message.settings)
@@ -186,16 +189,21 @@ _NO_CHANGE: dict[str, tuple[int, ...]] = {
 }
 
 
-def _is_set(message: Message, path: str) -> bool:
-    """Whether the field at `path` asks for something this version does not do."""
+def _asked(message: Message, path: str, where: str) -> Iterator[str]:
+    """Where the field at `path` asks for something this version does not do; the message itself
+    stands at `where`."""
     name, _, rest = path.partition(".")
+    value, here = getattr(message, name), f"{where}.{name}"
     if rest:
-        value = getattr(message, name)
-        below = [value] if isinstance(value, Message) else value
-        return any(_is_set(each, rest) for each in below)
-    if not any(field.name == name for field, _ in message.ListFields()):
-        return False
-    return getattr(message, name) not in _NO_CHANGE.get(name, (False,))
+        if isinstance(value, Message):
+            yield from _asked(value, rest, here)
+        else:
+            for index, each in enumerate(value):
+                yield from _asked(each, rest, f"{here}[{index}]")
+        return
+    is_set = any(field.name == name for field, _ in message.ListFields())
+    if is_set and value not in _NO_CHANGE.get(name, (False,)):
+        yield here
 
 
 def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.GenerationSettings:

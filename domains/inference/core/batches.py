@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, islice
@@ -152,7 +152,7 @@ class GenerationBatches:
             raise InvalidGeneration.of(*broken)
         firsts = accumulate((len(one.job.settings.seeds) for one in every), initial=0)
         return tuple(
-            _Item(item.item_id, prepared, first)
+            _Item(item.item_id, prepared, first, item.origin)
             for item, prepared, first in zip(request.items, every, firsts, strict=False)
         )
 
@@ -162,6 +162,8 @@ class _Item:
     item_id: str
     prepared: PreparedGeneration
     first_image: int
+    origin: Callable[[str], str]
+    """Where in the batch's request stands what the item's own has at a path."""
 
 
 class _BatchRun:
@@ -220,9 +222,9 @@ class _BatchRun:
             item = self._left[0]
             part = self._part(session, item)
             if len(part.item.images) == item.prepared.job.image_count:
-                self._finish(part, Outcome())  # what drew them went with all the others
+                self._finish(item, part, Outcome())  # what drew them went with all the others
             elif failure := await self._try(session, [item]):
-                self._finish(part, failure)
+                self._finish(item, part, failure)
         return Outcome(
             degradations=_few(self._degradations),
             timings=dict(self._seconds),
@@ -251,9 +253,9 @@ class _BatchRun:
             if isinstance(error, DomainError) and error.reason in _NO_DEVICE:
                 raise
             return self._describe(error)
-        for part, outcome in zip(parts, outcomes, strict=True):
+        for each, part, outcome in zip(items, parts, outcomes, strict=True):
             if outcome is not None:
-                self._finish(part, outcome)
+                self._finish(each, part, outcome)
         if None in outcomes:
             raise WorkPaused
         return None
@@ -271,11 +273,13 @@ class _BatchRun:
             effort = effort_of(part.prepared.job.settings)
             self._speeds.learn(device_id, effort, outcome.timings)
 
-    def _finish(self, part: Part, end: Outcome | Failure) -> None:
+    def _finish(self, ended: _Item, part: Part, end: Outcome | Failure) -> None:
         item, session = part.item, part.item.session
         self._turns.pop(item.item_id).end()
         self._left = [each for each in self._left if each.item_id != item.item_id]
-        failure, outcome = (end, Outcome()) if isinstance(end, Failure) else (None, end)
+        failure, outcome = (
+            (end.renamed(ended.origin), Outcome()) if isinstance(end, Failure) else (None, end)
+        )
         if failure is None:
             self._learn(session.device_id, part, outcome)
             self._seconds.update(outcome.timings)

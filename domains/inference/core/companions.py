@@ -148,14 +148,36 @@ async def find(models: Models, settings: GenerationSettings, path: str) -> Compa
     visit(settings, note)
     found: dict[str, Model] = {}
     for each in named:
-        try:
-            found[each.field] = await models.resolve(
-                each.model_id, type=each.type, or_type=each.or_type
-            )
-        except DomainError as error:
-            error.metadata["field"] = f"{path}.{each.field}"
-            raise
+        found[each.field] = await look_up(
+            models, each.model_id, f"{path}.{each.field}", type=each.type, or_type=each.or_type
+        )
     return Companions(found)
+
+
+async def look_up(
+    models: Models,
+    model_id: str,
+    field: str,
+    *,
+    type: ModelType = ModelType.CHECKPOINT,
+    or_type: ModelType | None = None,
+) -> Model:
+    """The model that a request names in `field`.
+
+    Raises:
+        DomainError: As `Models.resolve`, with the metadata `field`.
+    """
+    try:
+        return await models.resolve(
+            model_id,
+            type=type,
+            or_type=or_type,
+            masks=type is ModelType.CHECKPOINT,
+            field=field,
+        )
+    except DomainError as error:
+        error.metadata["field"] = field
+        raise
 
 
 def check_architectures(

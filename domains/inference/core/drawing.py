@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from domains.errors import Failure
+from domains.errors import Failure, InvalidArgument
 from domains.inference.core.preparing import PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import expected_phases
@@ -76,6 +76,8 @@ class Drawing:
             found = await run_job(self._pool, item.session, turn, record=item.record, keep=keep)
         except WorkPaused:  # before the worker had the job
             raise WorkPaused(turns.kept_steps) from None
+        except InvalidArgument as error:
+            raise error.renamed(_in_request) from None
         outcome = self._end(part, found)
         if outcome is None:
             raise WorkPaused(turns.kept_steps)
@@ -121,7 +123,7 @@ class Drawing:
 
         found = await run_job(self._pool, session, job, record=record, keep=keep)
         return [
-            each if isinstance(each, Failure) else self._end(part, each)
+            each.renamed(_in_request) if isinstance(each, Failure) else self._end(part, each)
             for part, each in zip(parts, found.outcomes, strict=True)
         ]
 
@@ -149,6 +151,11 @@ class Drawing:
         versions = self._software_versions(part.item.session.device_id)
         settings = part.prepared.job.settings
         return _outcome(settings, part.turns.whole(found), models, versions)
+
+
+def _in_request(field: str) -> str:
+    """The field of a request that workers, which know its settings alone, call `field`."""
+    return f"settings.{field}"
 
 
 def _outcome(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from domains.device.ports import Place
-from domains.errors import DomainError, Failure, FieldViolation
+from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation
 from domains.inference.core.drawing import Drawing, Part
 from domains.inference.core.forecast import Forecast, Forecasts
 from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
@@ -129,6 +129,10 @@ class Generations:
             ),
             forecast=forecast,
         )
+
+    def not_built(self, error: FeatureNotBuilt) -> Verdict:
+        """What comes of a request with a value that nothing here stands for."""
+        return Verdict(failure=self._describe(error))
 
     async def _forecast(self, resolved: _Resolved) -> Forecast:
         settings = resolved.prepared.job.settings

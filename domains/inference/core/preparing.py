@@ -12,6 +12,7 @@ from domains.inference.core.companions import (
     check_layers,
     check_trigger_words,
     find,
+    look_up,
 )
 from domains.inference.core.control_nets import (
     PreparedControls,
@@ -86,7 +87,7 @@ class GenerationPreparer:
         settings = request.settings
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        model = await self._models.resolve(settings.model_id, masks=True)
+        model = await look_up(self._models, settings.model_id, "settings.model_id")
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
         scheduler = scheduler_of(settings, model)

@@ -195,6 +195,7 @@ class ModelCatalogue:
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
         masks: bool = False,
+        field: str = "model_id",
     ) -> Model:
         """The model to run, of the type it is needed as; empty means the default one.
 
@@ -203,13 +204,14 @@ class ModelCatalogue:
             type: What it is needed as.
             or_type: Another type that does as well.
             masks: Whether one will do that takes masks.
+            field: Where the request has the id.
 
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
             MaskNeeded: It takes a mask, which nothing gives it.
             DomainError: What `get` raises.
         """
-        model = await self.get(model_id)
+        model = await self.get(model_id, field=field)
         # What is wrong with a model of unknown type is the reason why its type is unknown.
         wanted = {type, or_type} - {None}
         if model.problem is not None and model.type in (*wanted, None):

@@ -16,7 +16,9 @@ from domains.errors import (
     DomainError,
     FailedPrecondition,
     FeatureNotBuilt,
+    FieldViolation,
     Internal,
+    InvalidArgument,
     Reason,
     Unavailable,
 )
@@ -166,6 +168,23 @@ async def test_an_items_failure_is_told_and_the_others_are_drawn(bench: Bench) -
     assert isinstance(end, Completed)
     assert end.report == GenerationBatchReport(2, 1)
     assert [(one.item_id, one.image_index) for one in end.images] == [("0", 0), ("2", 3)]
+
+
+async def test_a_field_that_only_the_worker_could_refuse_is_named_where_it_was_set(
+    bench: Bench,
+) -> None:
+    broken = FieldViolation("clip_skip", Reason.FIELD_OUT_OF_RANGE, "Too many.")
+    bench.pool.failure = InvalidArgument.of(broken)
+    wanted = batch(CAT, DOGS)
+    own = replace(wanted.items[1], origins={"clip_skip": "items[1].overlay.settings"})
+    wanted = replace(wanted, items=(wanted.items[0], own))
+
+    failures = [each.failure for each in ended(await draw(bench, wanted))]
+
+    assert [[each.field for each in one.violations] for one in failures if one] == [
+        ["template.clip_skip"],
+        ["items[1].overlay.settings.clip_skip"],
+    ]
 
 
 async def test_a_fault_of_ours_costs_its_item_alone(bench: Bench) -> None:

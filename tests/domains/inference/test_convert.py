@@ -129,14 +129,15 @@ def test_the_digest_stands_for_what_is_asked_and_not_for_how() -> None:
 def test_every_part_that_is_not_built_is_noticed_when_it_is_used(path: str) -> None:
     used = generation_pb2.GenerationSettings()
     *parents, name = path.split(".")
-    message = used
+    message, where = used, "settings"
     for parent in parents:
-        message = getattr(message, parent)
+        message, where = getattr(message, parent), f"{where}.{parent}"
         if not isinstance(message, Message):
-            message = message.add()
+            message.add()
+            message, where = message.add(), f"{where}[1]"
     _use(message, name)
 
-    assert unbuilt(used) == (f"settings.{path}",)
+    assert unbuilt(used) == (f"{where}.{name}",)
 
 
 def _use(message: Message, name: str) -> None:

@@ -12,6 +12,8 @@ from msgspec import structs
 from domains.device.types import ANY_DEVICE, NamedDevice, Placement
 from domains.errors import (
     DomainError,
+    FieldViolation,
+    InvalidArgument,
     NotFound,
     Reason,
     ResourceExhausted,
@@ -359,6 +361,15 @@ async def test_what_is_not_there_is_not_found(
     assert verdict.failure.reason is reason
 
 
+async def test_a_model_that_is_not_there_is_told_by_the_field_that_names_it(
+    bench: Bench,
+) -> None:
+    """A request may name several models."""
+    _, error = await fate(bench, request(GenerationSettings(model_id="other")))
+
+    assert error.metadata["field"] == "settings.model_id"
+
+
 async def test_what_is_not_built_names_its_fields(bench: Bench) -> None:
     _, error = await fate(bench, replace(request(), unbuilt=("settings.loras",)))
 
@@ -390,6 +401,21 @@ async def test_a_failing_run_ends_its_session_and_the_next_one_works(
     assert end.failure.reason is (reason or Reason.DEVICE_OUT_OF_MEMORY)
     assert error.reason is end.failure.reason
     assert isinstance(again[-1].event, Completed)
+
+
+async def test_a_field_that_only_the_worker_could_refuse_is_named_as_in_the_request(
+    bench: Bench,
+) -> None:
+    """Workers know settings, and not where a request has them."""
+    broken = FieldViolation("clip_skip", Reason.FIELD_OUT_OF_RANGE, "Too many.")
+    bench.pool.failure = InvalidArgument.of(broken)
+
+    events, error = await fate(bench, request())
+
+    end = events[-1].event
+    assert isinstance(end, Failed)
+    assert [each.field for each in end.failure.violations] == ["settings.clip_skip"]
+    assert [each.field for each in error.violations] == ["settings.clip_skip"]
 
 
 async def test_a_result_that_cannot_be_kept_fails_the_session(bench: Bench) -> None:
