@@ -19,6 +19,10 @@ from deviceops.v1 import (
     processing_pb2,
     sampling_pb2,
 )
+from server.cli.batch_items import read_items
+from server.cli.batch_request import BatchOptions, batch_request
+from server.cli.choices import UnusableOptions
+from server.cli.input_image import input_image
 from tests.server.cli.conftest import Run
 from tests.server.cli.messages import (
     accepted,
@@ -245,53 +249,54 @@ def test_items_come_from_lines_of_json(
     ],
 )
 def test_a_file_that_holds_no_items_is_refused_with_the_place(
-    name: str,
-    content: str | bytes | None,
-    said: str,
-    against: Run,
-    draws: ScriptedServer,
-    tmp_path: Path,
+    name: str, content: str | bytes | None, said: str, tmp_path: Path
 ) -> None:
     file = tmp_path / name
     if content is not None:
         file.write_bytes(content.encode() if isinstance(content, str) else content)
 
-    done = against("generate", "x", "--items", file, "-o", tmp_path / "out")
+    with pytest.raises(UnusableOptions) as refused:
+        read_items(file, generation_pb2.GenerationSettings(), input_image)
 
-    assert done.exit_code == 2, done.output
-    assert f"Error: --items {file}: " in done.stderr
-    assert said in done.stderr
-    assert draws.requests == []
+    assert str(refused.value).startswith(f"--items {file}: ")
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (BatchOptions(("steps",)), "--each: 'steps' is not FIELD=VALUE,VALUE,..."),
+        (BatchOptions(("steps=",)), "--each: 'steps=' is not FIELD=VALUE,VALUE,..."),
+        (BatchOptions(("=1,2",)), "--each: '=1,2' is not FIELD=VALUE,VALUE,..."),
+        (BatchOptions(("stepz=1",)), "--each stepz: GenerationSettings has no field 'stepz'"),
+        (BatchOptions(("steps=1,x",)), "--each steps: 'x' is no whole number"),
+        (BatchOptions(('prompt="a',)), "--each prompt: unexpected end of data"),
+        (BatchOptions(runs=2**31), "--runs: 2147483648 does not fit into 32 bits"),
+    ],
+)
+def test_what_makes_no_batch_is_refused(options: BatchOptions, said: str) -> None:
+    with pytest.raises(UnusableOptions) as refused:
+        batch_request(inference_pb2.GenerateRequest(), options, input_image)
+
+    assert said in str(refused.value)
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--each", "steps"), "--each: 'steps' is not FIELD=VALUE,VALUE,..."),
-        (("--each", "steps="), "--each: 'steps=' is not FIELD=VALUE,VALUE,..."),
-        (("--each", "=1,2"), "--each: '=1,2' is not FIELD=VALUE,VALUE,..."),
-        (("--each", "stepz=1"), "--each stepz: GenerationSettings has no field 'stepz'"),
-        (("--each", "steps=1,x"), "--each steps: 'x' is no whole number"),
-        (("--each", 'prompt="a'), "--each prompt: unexpected end of data"),
         (("--each", "steps=1", "--items", "a.csv"), "--items names every item: leave --each"),
         (("--runs", 2, "--items", "a.csv"), "--items names every item: leave --each"),
-        (("--runs", 2**31), "--runs: 2147483648 does not fit into 32 bits"),
         (("--share",), "--share is for batches"),
         (("--runs", 2, "--dry-run"), "--dry-run tells of one generation"),
     ],
 )
-def test_options_that_make_no_batch_are_not_sent(
-    arguments: tuple[object, ...],
-    said: str,
-    against: Run,
-    draws: ScriptedServer,
-    tmp_path: Path,
+def test_options_that_do_not_go_together_are_not_sent(
+    arguments: tuple[object, ...], said: str, deviceops: Run
 ) -> None:
-    done = against("generate", "x", *arguments, "-o", tmp_path)
+    done = deviceops("generate", "x", *arguments)
 
     assert done.exit_code == 2, done.output
     assert said in done.stderr
-    assert draws.requests == []
 
 
 def test_items_that_fail_are_told_and_end_the_command_with_one(
@@ -334,6 +339,12 @@ def test_a_refusal_says_which_line_or_value_it_is_about(
         scripted.on_batch = answer
 
     table = tmp_path / "items.csv"
+    table.write_text("steps\nmany\n")
+    done = against("generate", "x", "--items", table, "-o", tmp_path)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"Error: --items {table}: line 2, column steps: 'many' is")
+    assert scripted.requests == []
+
     table.write_text("steps\n1\n\n0\n")
     refused("items[1].overlay.settings.steps")
     done = against("generate", "x", "--items", table, "-o", tmp_path)
