@@ -16,6 +16,7 @@ from server.cli.field_values import Picture
 from server.cli.overlays import overlay
 
 _ID, _CLEARED = "item_id", "cleared_fields"
+_FIELDS = tuple(generation_pb2.GenerationSettings.DESCRIPTOR.fields_by_name)
 Numbered = tuple[int, inference_pb2.GenerationItem]  # the line of the file that it begins on
 
 
@@ -43,6 +44,8 @@ def read_items(
         items = list(reader(_text(path)))
         if not items:
             raise UnusableOptions("there are no items in it")
+        for line, item in items:
+            _check_cleared(line, item.overlay.cleared_fields.paths)
     except UnusableOptions as error:
         raise UnusableOptions(f"--items {path}: {error}") from error
     for number, (_, item) in enumerate(items, 1):
@@ -100,15 +103,24 @@ def _cells(text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _check_columns(columns: Sequence[str]) -> None:
-    fields = generation_pb2.GenerationSettings.DESCRIPTOR.fields_by_name
+    known = (_ID, _CLEARED, *_FIELDS)
     for at, name in enumerate(columns):
-        if name.partition(".")[0] not in (*fields, _ID, _CLEARED):
+        if name.partition(".")[0] not in known:
             raise UnusableOptions(
-                f"line 1, column {name or at + 1}: there is no such field, only {_ID},"
-                f" {_CLEARED}, {', '.join(fields)}"
+                f"line 1, column {name or at + 1}: there is no such field, only"
+                f" {', '.join(known)}"
             )
         if name in columns[:at]:
             raise UnusableOptions(f"line 1, column {name}: it is there twice")
+
+
+def _check_cleared(line: int, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in _FIELDS:
+            raise UnusableOptions(
+                f"line {line}, {_CLEARED}: there is no field {name!r}, only"
+                f" {', '.join(_FIELDS)}"
+            )
 
 
 def _objects(text: str) -> Iterator[Numbered]:

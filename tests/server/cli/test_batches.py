@@ -234,6 +234,16 @@ def test_items_come_from_lines_of_json(
             "image_to_image.image\nnone.png\n",
             "line 2, column image_to_image.image: non",
         ),
+        (
+            "a.csv",
+            "cleared_fields\nseed\nseeed\n",
+            "line 3, cleared_fields: there is no field 'see",
+        ),
+        (
+            "a.jsonl",
+            '{"cleared_fields": "x"}\n',
+            "line 1, cleared_fields: there is no field 'x'",
+        ),
         ("a.csv", "prompt\n", "there are no items in it"),
         ("a.csv", "", "there are no items in it"),
         ("a.csv", b"prompt\n\xff\n", "byte 7 is no UTF-8"),
