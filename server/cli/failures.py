@@ -33,12 +33,12 @@ class CallFailure:
 
     Args:
         status: Name of the gRPC status code, `INVALID_ARGUMENT`; `LOCAL` for what went
-            wrong on this side.
+            wrong on this side, `ITEMS_FAILED` for a batch that ended with items that failed.
         message: The server's sentence.
         reason: The contract's reason, `DIMENSIONS_INVALID`; empty when the failure does
             not come from our server (no connection, a proxy).
         metadata: Facts of the failure.
-        violations: The fields at fault.
+        violations: The fields at fault, or the items.
         retry_after: Seconds after which trying again is worthwhile.
         incident_id: Key to the server's log.
         advice: What to do about it, where this side knows.

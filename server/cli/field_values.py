@@ -46,11 +46,23 @@ def set_field(message: Message, assignment: str, picture: Picture) -> None:
     if not equals:
         raise UnusableOptions(f"--set: {assignment!r} is not PATH=VALUE")
     try:
-        _set(message, path.strip().split("."), text, picture)
+        put(message, path, text, picture)
     except UnusableOptions as error:
-        raise UnusableOptions(f"--set {path}: {error}") from None
-    except ValueError as error:  # a number or text that the field cannot hold
         raise UnusableOptions(f"--set {path}: {error}") from error
+
+
+def put(message: Message, path: str, text: str, picture: Picture) -> None:
+    """Set the field of `message` at `path`, as `set_field` does.
+
+    Raises:
+        UnusableOptions: There is no such field, or it cannot hold the value; without the path.
+    """
+    try:
+        _set(message, path.strip().split("."), text, picture)
+    except UnusableOptions:
+        raise
+    except ValueError as error:  # a number or text that the field cannot hold
+        raise UnusableOptions(str(error)) from error
 
 
 def _set(message: Message, path: list[str], text: str, picture: Picture) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from google.protobuf import json_format
 
-from deviceops.v1 import device_info_pb2, errors_pb2, event_pb2, inference_pb2, session_pb2
+from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, event_pb2, session_pb2
 from server.cli.choices import FORMATS, UnusableOptions
 from server.cli.client import Client
 from server.cli.endings import conclude
@@ -41,15 +42,13 @@ def run(
         CallFailed: The server refused, the connection was lost, or a picture arrived
             damaged or could not be written.
     """
-    if options.no_data and output is not None:
-        raise UnusableOptions("--no-data saves nothing: leave --output out")
+    folder = output_folder(options, output)
     options = completed_options(options, output, as_json=as_json)
-    output = output or DEFAULT_OUTPUT
     request = generate_request(options, picture_of(client))
     with chosen(as_json=as_json) as view:
         for said in () if options.like is None else options.like.notes:
             view.note(said)
-        keeper = PictureKeeper(output, view, data=not options.no_data)
+        keeper = PictureKeeper(folder, view, data=not options.no_data)
         follower = Follower(
             client,
             handle=keeper.take,
@@ -59,18 +58,43 @@ def run(
         try:
             ending = follower.follow(lambda: client.inference.Generate(request))
         except CallFailed as error:
-            raise CallFailed(_repeatable(error.failure, request)) from error
+            request_id = request.options.request_id
+            raise CallFailed(repeatable(error.failure, request_id)) from error
     facts = {
         "request_id": request.options.request_id,
         "pictures": [picture_facts(picture) for picture in keeper.saved],
-        **_facts(ending),
+        **ending_facts(ending),
     }
-    return conclude(view, ending, _lines(ending, keeper), facts, as_json=as_json)
+    return conclude(view, ending, ending_lines(ending, keeper), facts, as_json=as_json)
+
+
+def output_folder(options: GenerationOptions, output: Path | None) -> Path:
+    """Where pictures go: the folder or the file that `output` names.
+
+    Raises:
+        UnusableOptions: Nothing is saved, and a place for it is named.
+    """
+    if options.no_data and output is not None:
+        raise UnusableOptions("--no-data saves nothing: leave --output out")
+    return output or DEFAULT_OUTPUT
 
 
 def picture_of(client: Client) -> Picture:
     """Makes pictures that people name such as requests take; large files are stored first."""
     return lambda picture: input_image(picture, lambda path: _stored(client, path))
+
+
+def stored_picture_of(client: Client) -> Picture:
+    """The same, and every file is stored, once: a batch may name it with each of its items."""
+
+    @cache
+    def made(picture: str) -> common_pb2.InputImage:
+        image = picture_of(client)(picture)
+        if image.WhichOneof("source") == "inline":
+            image = common_pb2.InputImage(artifact_id=_stored(client, Path(picture)))
+        return image
+
+    return made
 
 
 def _stored(client: Client, path: Path) -> str:
@@ -165,7 +189,7 @@ def completed_options(
     return replace(options, format=options.format or ending, preview_every=previews)
 
 
-def _facts(ending: Ending) -> dict[str, object]:
+def ending_facts(ending: Ending) -> dict[str, object]:
     """What a completed generation came to, for programs."""
     if ending.terminal is None or ending.state != "completed":
         return {}
@@ -182,7 +206,7 @@ def _facts(ending: Ending) -> dict[str, object]:
     }
 
 
-def _lines(ending: Ending, keeper: PictureKeeper) -> list[str]:
+def ending_lines(ending: Ending, keeper: PictureKeeper) -> list[str]:
     """What the generation came to, for people; a failure is shown by itself."""
     if ending.terminal is None:
         return ["Left before the session's end."]
@@ -204,11 +228,11 @@ def _lines(ending: Ending, keeper: PictureKeeper) -> list[str]:
     ]
 
 
-def _repeatable(failure: CallFailure, request: inference_pb2.GenerateRequest) -> CallFailure:
+def repeatable(failure: CallFailure, request_id: str) -> CallFailure:
     """With the request id, where sending the same again may help."""
     if failure.status != "UNAVAILABLE" or not failure.from_server:
         return failure
-    again = f"Safe to repeat with --request-id {request.options.request_id}"
+    again = f"Safe to repeat with --request-id {request_id}"
     return replace(failure, advice="\n".join(filter(None, [failure.advice, again])))
 
 

@@ -78,6 +78,8 @@ class LiveView:
         match event.WhichOneof("event"):
             case "accepted":
                 self.note(sentence(event))
+            case "item_finished" if event.item_id:
+                self.note(sentence(event))
             case "preview":
                 self._take_preview(event.preview)
             case "image_finished":

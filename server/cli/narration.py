@@ -45,7 +45,8 @@ class Progress:
     Args:
         activity: What is going on now, in words.
         images: Pictures expected; at least 1.
-        steps: Denoising steps of each picture; 0 while unknown.
+        steps: Denoising steps of each picture; 0 while unknown, and the most of any where
+            items of a batch differ in them.
         done: Steps done over all pictures and passes.
     """
 
@@ -54,6 +55,7 @@ class Progress:
     steps: int = 0
     done: int = 0
     _by_image: dict[int, int] = field(default_factory=dict)
+    _ended: set[int] = field(default_factory=set)
     _drawn_again: set[int] = field(default_factory=set)
     _let_by: str = ""
 
@@ -84,7 +86,13 @@ class Progress:
                 again = step.image_index in self._drawn_again
                 before = self.steps - step.steps if again else 0
                 self._by_image[step.image_index] = before + step.step
-                self.done = min(sum(self._by_image.values()), self.total)
+                self._count()
+            case "item_finished" if event.item_id:
+                # Whatever steps it had or was spared, nothing is left to do of it.
+                item = event.item_finished
+                self.activity = f"Item {item.done_count} of {item.total_count} finished"
+                self._ended |= {image.image_index for image in item.images}
+                self._count()
             case "paused":
                 self.activity = "Paused"
             case "resumed":
@@ -95,8 +103,12 @@ class Progress:
             case "retried":
                 self._by_image.clear()
                 self._drawn_again.clear()
-                self.done = 0
+                self._count()
                 self.activity = "Starting over: the worker was lost"
+
+    def _count(self) -> None:
+        at_work = sum(n for image, n in self._by_image.items() if image not in self._ended)
+        self.done = min(at_work + len(self._ended) * self.steps, self.total)
 
     def _queued(self, position: int) -> str:
         return _queued(position) + (f": lets {self._let_by} go first" if self._let_by else "")
@@ -127,23 +139,22 @@ def sentence(event: event_pb2.SessionEvent) -> str:
             return _queued(event.queue_moved.queue_position)
         case "phase_started":
             started = event.phase_started
-            picture = (
-                f" (picture {started.image_index + 1})"
-                if started.HasField("image_index")
-                else ""
-            )
-            return phase_words(started.phase) + picture
+            parts = [printable(event.item_id)] if event.item_id else []
+            if started.HasField("image_index"):
+                parts.append(f"picture {started.image_index + 1}")
+            return phase_words(started.phase) + (f" ({', '.join(parts)})" if parts else "")
         case "transfer_progress":
             return _transfer(event.transfer_progress)
         case "text_encoded":
             return "The prompt was known already" if event.text_encoded.cached else ""
         case "step_finished":
             step = event.step_finished
-            return f"Picture {step.image_index + 1}: step {step.step}/{step.steps}"
+            whose = _picture(event, step.image_index)
+            return f"{whose}: step {step.step}/{step.steps}"
         case "image_finished":
             image = event.image_finished.image
             return (
-                f"Picture {image.image_index + 1} finished: {image.width}x{image.height},"
+                f"{_picture(event, image.image_index)} finished: {image.width}x{image.height},"
                 f" seed {image.seed}, artifact {printable(image.artifact_id)}"
             )
         case "item_finished":
@@ -183,6 +194,12 @@ def degradations(completed: event_pb2.SessionCompleted) -> list[str]:
         or enum_word(common_pb2.DegradationKind, entry.kind, "DEGRADATION_KIND_")
         for entry in completed.degradations
     ]
+
+
+def _picture(event: event_pb2.SessionEvent, image_index: int) -> str:
+    """A picture, and the item that it is of: `Picture 3 (pear)`."""
+    item = f" ({printable(event.item_id)})" if event.item_id else ""
+    return f"Picture {image_index + 1}{item}"
 
 
 def _reason(text: str) -> str:

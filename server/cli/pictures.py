@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from deviceops.v1 import event_pb2, session_pb2
 
 ARTIFACT_ID = re.compile(r"[0-9a-f]{64}")
+_MOST_NAME_BYTES = 120  # of an item's; a file's name may have 255
 _ENDINGS = {1: ".png", 2: ".jpg", 3: ".webp", 4: ".avif"}  # by IMAGE_FILE_FORMAT_ number
 
 
@@ -88,20 +89,29 @@ def damaged(artifact_id: str, why: str, *, advice: str = "") -> CallFailed:
 def name_for(result: session_pb2.ImageResult, output: Path, image_count: int) -> Path:
     """Where a picture goes: into the folder `output`, or as the file it names.
 
-    Only numbers and hexadecimal digits of the server's answer become part of a name.
+    Only numbers, hexadecimal digits and an item's letters of the server's answer become part
+    of a name.
 
     Raises:
         CallFailed: DATA_LOSS, when the artifact id is no SHA-256.
     """
     if not ARTIFACT_ID.fullmatch(result.artifact_id):
         raise _damaged(result, "its artifact id is no SHA-256")
+    item = f"{_plain(result.item_id)}-" if result.item_id else ""
     if names_file(output):
         if image_count <= 1:
             return output
-        return output.with_stem(f"{output.stem}-{result.image_index}")
+        return output.with_stem(f"{output.stem}-{item}{result.image_index}")
     ending = _ENDINGS.get(result.format, ".img")
     kind = result.seed if result.HasField("seed") else "control"
-    return output / f"{kind}-{result.artifact_id[:12]}{ending}"
+    return output / f"{item}{kind}-{result.artifact_id[:12]}{ending}"
+
+
+def _plain(item_id: str) -> str:
+    """An item's name as a part of a file's: nothing that leads elsewhere, hides or is too
+    long."""
+    letters = re.sub(r"[^\w.-]+", "_", item_id).lstrip(".-")
+    return letters.encode()[:_MOST_NAME_BYTES].decode(errors="ignore") or "_"
 
 
 def names_file(output: Path) -> bool:

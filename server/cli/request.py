@@ -99,19 +99,20 @@ class GenerationOptions:
 
 
 def generate_request(
-    options: GenerationOptions, picture: Picture = input_image
+    options: GenerationOptions, picture: Picture = input_image, *, prompted: bool = False
 ) -> inference_pb2.GenerateRequest:
     """The request; a missing request id becomes a fresh UUID, so that it may be repeated.
 
     Args:
         options: What a person asked for.
         picture: Makes a picture that they name one that the request takes.
+        prompted: Whether a prompt may be said elsewhere.
 
     Raises:
         UnusableOptions: A name is unknown, a number does not fit its field, or a picture
             cannot be read.
     """
-    if options.prompt is None and options.like is None:
+    if options.prompt is None and options.like is None and not prompted:
         raise UnusableOptions("say what to draw: a PROMPT, or a picture with --like")
     for name, bits in _WHOLE_NUMBERS.items():
         _check_number(name, getattr(options, name), bits)

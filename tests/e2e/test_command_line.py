@@ -43,6 +43,28 @@ async def test_the_command_line_draws_saves_and_shows(
     assert "COMPLETED" in out
 
 
+@pytest.mark.demonstration
+async def test_a_table_of_items_is_drawn_and_a_matrix_refused_with_the_option_at_fault(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    table = tmp_path / "items.csv"
+    table.write_text('item_id,prompt,steps\nred,"an apple, red",\nrobot/1,a robot,3\n')
+    draw = (*deviceops(server, "generate", "--steps", "2", "--seed", "3"), "-o", str(tmp_path))
+
+    code, out, err = await run(*draw, "--items", str(table), "--share")
+    refused = await run(*draw, "--each", "steps=2,0", "--each", "guidance.scale=1,5")
+
+    assert code == 0, err
+    paths = [Path(line) for line in out.splitlines()]
+    assert sorted(path.name.rsplit("-", 1)[0] for path in paths) == ["red-3", "robot_1-3"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    assert "Picture 2 (robot/1): step 3/3\n" in err
+    assert "robot/1: 2/2\n" in err
+    assert "2 of 2 items worked, 0 failed\n" in err
+    assert refused[0] == 2, refused
+    assert refused[2].endswith("matrix.axes[0].values[1] is --each steps=0\n"), refused
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -69,6 +69,41 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         // docs/csharp.md ends
     }
 
+    private async Task<(GenerateBatchRequest Asked, SessionCompleted Completed)> DrawManyAsync()
+    {
+        // docs/csharp.md begins
+        var request = new GenerateBatchRequest
+        {
+            Template = new GenerationSettings { Prompt = "a lighthouse", Steps = 8, Seed = 7 },
+            Delivery = new DeliveryOptions { OmitImageData = true },
+        };
+        foreach (string light in (string[])["at dawn", "in fog", "at night"])
+        {
+            var own = new GenerationSettings { Prompt = $"a lighthouse {light}" }; // the rest is the template's
+            request.Items.Add(new GenerationItem
+            {
+                ItemId = light,
+                Overlay = new GenerationOverlay { Settings = own },
+            });
+        }
+
+        using var call = new InferenceService.InferenceServiceClient(channel).GenerateBatch(request, headers);
+        SessionCompleted completed = await call.ResponseStream.WaitForCompletionAsync(happened =>
+        {
+            if (happened.ItemFinished is not { } item)
+            {
+                return;
+            }
+            string outcome = item.Failure is { } failure
+                ? ServerError.From(failure).Message // this one alone: the others go on
+                : string.Join(", ", item.Images.Select(image => image.ArtifactId));
+            Console.WriteLine($"{item.ItemId}, {item.DoneCount} of {item.TotalCount}: {outcome}");
+        });
+        Console.WriteLine($"{completed.GenerationBatch.FailedCount} failed");
+        // docs/csharp.md ends
+        return (request, completed);
+    }
+
     private async Task<string> TryAsync(GenerateRequest request)
     {
         var inference = new InferenceService.InferenceServiceClient(channel);
@@ -122,6 +157,18 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         ImageToImage start = await UploadAsync(files[0]);
         Assert.Equal(64, start.Image.ArtifactId.Length);
         Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task EveryItemOfABatchIsDrawn()
+    {
+        var (asked, completed) = await DrawManyAsync();
+
+        Assert.Equal(3, completed.GenerationBatch.CompletedCount);
+        Assert.Equal(0, completed.GenerationBatch.FailedCount);
+        Assert.Equal(
+            asked.Items.Select(item => item.ItemId), completed.Images.Select(image => image.ItemId));
+        Assert.Equal(3, completed.Images.Select(image => image.ArtifactId).Distinct().Count());
     }
 
     [Fact]

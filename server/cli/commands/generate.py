@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from server.cli.choices import FORMATS, PRECISIONS, PRIORITIES, SEAMLESS
+from server.cli.commands.batch_options import Each, Items, Runs, Share
 from server.cli.commands.options import AnyOf, AsJson, Devices, connected
 from server.cli.commands.sampler_options import (
     Algorithm,
@@ -309,6 +310,10 @@ def generate(
             " guidance.rescale=0.7, loras.0.weight=-1; repeatable.",
         ),
     ] = None,
+    each: Each = None,
+    runs: Runs = None,
+    items: Items = None,
+    share: Share = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -322,10 +327,13 @@ def generate(
     """Draw pictures and save them; an existing file is never overwritten.
 
     Paths of saved pictures go to stdout, progress and where it runs to stderr. Ctrl-C
-    cancels the work.
+    cancels the work. With --each, --runs or --items many different pictures are drawn in one
+    go, and one that fails does not keep the others.
     """
+    from server.cli import batch, generation
     from server.cli import dry_run as dry
-    from server.cli import generation
+    from server.cli.batch_request import BatchOptions
+    from server.cli.choices import UnusableOptions
     from server.cli.control import ControlOptions
     from server.cli.likeness import likeness
     from server.cli.request import GenerationOptions, parse_seeds
@@ -390,6 +398,15 @@ def generate(
         assignments=tuple(assignment or ()),
         like=None if like is None else likeness(like),
     )
+    several = BatchOptions(tuple(each or ()), runs, items, share)
+    if several.asked():
+        if dry_run:
+            raise UnusableOptions(
+                "--dry-run tells of one generation: leave --each, --runs and --items out"
+            )
+        with connected(context) as client:
+            leave(batch.run(client, options, several, output, as_json=as_json))
+        return
     with connected(context) as client:
         run = dry.run if dry_run else generation.run
         leave(run(client, options, output, as_json=as_json))

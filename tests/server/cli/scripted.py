@@ -37,6 +37,7 @@ class ScriptedServer:
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str]] = []
         self.on_generate: Events = lambda request, context: iter(())
+        self.on_batch: Events = lambda request, context: iter(())
         self.on_watch: Events = lambda request, context: iter(())
         self.on_changes: Changes = lambda request, context: iter(())
         self.on_upload: Callable[[Context], None] = lambda context: None

@@ -52,6 +52,11 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         for entry in self._script.on_generate(request, context):
             yield inference_pb2.GenerateResponse(event=entry)
 
+    def GenerateBatch(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.on_batch(request, context):
+            yield inference_pb2.GenerateBatchResponse(event=entry)
+
     def ValidateGeneration(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         return self._script.verdict
