@@ -237,8 +237,7 @@ def job_of(settings: GenerationSettings, files: Files, folder: Path) -> Generati
         settings,
         ModelPlace.of(DEMO),
         companions=tuple(
-            Companion(name, kind, ModelPlace.of(DEMO.parent / name))
-            for name, kind in companions
+            Companion(name, kind, ModelPlace.of(DEMO.parent / name)) for name, kind in named
         ),
         picture=prepared(files.photo, SIDE) if masked else None,
         mask=prepared(files.mask, SIDE, grey=True) if masked else None,
