@@ -211,8 +211,7 @@ class Session:
         self._note_change()
 
     def record(self, event: ProgressEvent, item_id: str = "") -> None:
-        """Note progress, of an item where it has its name. A preview replaces the one
-        before it."""
+        """Note progress, of an item by its name. A preview replaces the one before it."""
         if self.state.final:
             return
         if isinstance(event, Preview):
@@ -231,8 +230,7 @@ class Session:
         """A picture is kept; they may come in any order."""
         if self.state.final:
             return
-        images = (*self.images, image)
-        self.images = tuple(sorted(images, key=lambda one: one.image_index))
+        self.images = tuple(sorted((*self.images, image), key=lambda one: one.image_index))
         self.log.append(ImageFinished(image), image.item_id)
 
     def finish_item(self, item: ItemFinished) -> None:
@@ -293,8 +291,7 @@ class Session:
 
     def resume(self, resumed_by: str = "") -> None:
         """It goes on: it waits for its turn again."""
-        self.state = SessionState.QUEUED
-        self.phase = Phase.QUEUED
+        self.state, self.phase = SessionState.QUEUED, Phase.QUEUED
         self.times.enter(Spell.WAITING)
         self.log.append(Resumed(resumed_by))
         self._note_change()
