@@ -319,3 +319,20 @@ def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(UnusableOptions, match=r"--x: .* is no time; for example 90, 30s"):
         duration_in("--x", text)
+
+
+def test_an_item_that_is_finished_counts_whole_whatever_steps_it_had() -> None:
+    """Items of a batch differ in their steps, which the first entry does not tell then."""
+    progress = Progress()
+    progress.take(accepted(1, 2, steps=0))
+    for image, steps in ((0, 2), (1, 8)):
+        done = event_pb2.StepFinished(image_index=image, step=2, steps=steps)
+        progress.take(event(2 + image, step_finished=done, item_id=str(image)))
+    assert (progress.done, progress.total) == (4, 16)
+
+    item = event_pb2.ItemFinished(item_id="0", done_count=1, total_count=2)
+    item.images.add(image_index=0)
+    progress.take(event(5, item_finished=item, item_id="0"))
+
+    assert (progress.done, progress.total) == (10, 16)
+    assert progress.activity == "Item 1 of 2 finished"
