@@ -356,3 +356,4 @@ class FeatureNotBuilt(Unimplemented):
             f"This version does not do {', '.join(fields)} yet; leave it out.",
             metadata={"fields": ",".join(fields)},
         )
+        self.fields = tuple(fields)

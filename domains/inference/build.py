@@ -9,13 +9,17 @@ from pathlib import Path
 
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
+from domains.inference import convert
 from domains.inference.backends.lora_fit import LoraFits
 from domains.inference.backends.paused_folder import PausedFolder
-from domains.inference.convert import REPORTS
+from domains.inference.convert.batches import BATCH_REPORTS
+from domains.inference.core.batches import GenerationBatches
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
+from domains.inference.core.drawing import Drawing
 from domains.inference.core.experience import Experience
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
+from domains.inference.core.preparing import GenerationPreparer
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
@@ -24,11 +28,14 @@ from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
 from domains.session import build as session_build
+from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner
 from domains.session.ports import FaultReporter
 
 __all__ = ["REPORTS", "UNBUILT", "Built", "build", "paused_files"]
 
+REPORTS: Reports = {**convert.REPORTS, **BATCH_REPORTS}
+"""What turns reports of sessions of this domain into messages."""
 _SAVE_SECONDS = 10.0
 _SAVE_EXPERIENCE_SECONDS = 60.0
 
@@ -86,23 +93,41 @@ def build(
     keeper = StatisticsKeeper(facts, clock)
     forecasts = Forecasts(session.sessions.speeds, devices, machine)
     experience = Experience(facts, session.sessions.speeds, forecasts, version)
-    generations = Generations(
-        session.sessions,
-        place,
+    preparer = GenerationPreparer(
+        models, LoraFits(), random_seed=lambda: secrets.randbelow(MAX_SEED + 1)
+    )
+    drawing = Drawing(
         models,
         runs,
         artifacts,
-        LoraFits(),
+        software_versions=lambda device_id: workers.status(device_id).software_versions,
+    )
+    generations = Generations(
+        session.sessions,
+        place,
+        preparer,
+        drawing,
+        runs,
         picture.pictures,
         paused,
         keeper,
         forecasts,
         describe=describe,
-        random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
-        software_versions=lambda device_id: workers.status(device_id).software_versions,
+    )
+    batches = GenerationBatches(
+        session.sessions,
+        place,
+        preparer,
+        drawing,
+        runs,
+        picture.pictures,
+        paused,
+        keeper,
+        describe=describe,
     )
     servicer = InferenceServicer(
         generations,
+        batches,
         CapabilityInquiry(devices, models),
         picture.control_images,
         StatisticsInquiry(keeper, devices, models),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from msgspec import Meta
-from msgspec.structs import astuple, replace
+from msgspec import Meta, structs
 
 from domains.codec import FEW, Count, ModelId, Seconds, Value
+from domains.errors import Failure
 from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
@@ -32,6 +35,8 @@ from domains.values import (
     PartDataType,
 )
 
+MOST_IMAGES = 256
+"""Pictures of all generations that are drawn in one go."""
 TriggerWord = Annotated[str, Meta(max_length=256)]
 
 
@@ -48,9 +53,8 @@ class Timings(Value, frozen=True):
 
     def __add__(self, other: Timings) -> Timings:
         """The sum of both."""
-        return Timings(
-            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
-        )
+        both = zip(structs.astuple(self), structs.astuple(other), strict=True)
+        return Timings(*(mine + theirs for mine, theirs in both))
 
 
 class GenerationReport(Value, frozen=True):
@@ -166,11 +170,12 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
 
     def with_cached(self, cached: Mapping[str, CachedModel]) -> GenerationJob:
         """See `Job`."""
-        return replace(
+        return structs.replace(
             self,
             cached=cached.get(self.settings.model_id),
             companions=tuple(
-                replace(each, cached=cached.get(each.model_id)) for each in self.companions
+                structs.replace(each, cached=cached.get(each.model_id))
+                for each in self.companions
             ),
         )
 
@@ -187,3 +192,76 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
             and image.format is settings.output.format
             and (image.width, image.height) == settings.result_size
         )
+
+
+JobOutcome = GenerationReport | PausedGeneration | Failure
+"""What one of several generations came to."""
+
+
+class SharedReport(Value, frozen=True):
+    """What each of several generations came to, in their order."""
+
+    outcomes: Annotated[tuple[JobOutcome, ...], FEW]
+
+
+class SharedGenerationJob(Job[SharedReport], frozen=True):
+    """Draw several generations in one go; those that go together share passes of the denoiser.
+
+    Their pictures are counted on, from those of one to those of the next, and come in any
+    order. `finished` are those that are out already, of each generation not all.
+    """
+
+    events: ClassVar[tuple[type, ...]] = GenerationJob.events
+
+    jobs: Annotated[tuple[GenerationJob, ...], FEW]
+    finished: Annotated[tuple[Count, ...], Meta(max_length=MOST_IMAGES)] = ()
+
+    @property
+    def image_count(self) -> int:
+        """Of all."""
+        return sum(job.image_count for job in self.jobs)
+
+    @property
+    def firsts(self) -> tuple[int, ...]:
+        """The number of the first picture of each."""
+        return tuple(accumulate((job.image_count for job in self.jobs[:-1]), initial=0))
+
+    def at(self, image_index: int) -> int:
+        """The position of the generation that has the picture of that number."""
+        return bisect_right(self.firsts, image_index) - 1
+
+    def due_images(self, report: SharedReport) -> int:
+        """Every picture of those that came to their end, but for what was finished before."""
+        due = {
+            first + index
+            for first, job, outcome in zip(self.firsts, self.jobs, report.outcomes, strict=True)
+            if isinstance(outcome, GenerationReport)
+            for index in range(job.image_count)
+        }
+        return len(due.difference(self.finished))
+
+    def paused(self, report: SharedReport) -> bool:
+        """Whether one of them can go on."""
+        return any(isinstance(each, PausedGeneration) for each in report.outcomes)
+
+    @property
+    def model(self) -> ModelFiles:
+        """The first one's, and beside it those of all."""
+        first, *others = (job.model for job in self.jobs)
+        beside = chain(first.beside, *((each, *each.beside) for each in others))
+        return replace(first, beside=tuple(dict.fromkeys(beside)))
+
+    @property
+    def places(self) -> Mapping[str, ModelPlace]:
+        """See `Job`."""
+        return {name: place for job in self.jobs for name, place in job.places.items()}
+
+    def with_cached(self, cached: Mapping[str, CachedModel]) -> SharedGenerationJob:
+        """See `Job`."""
+        return structs.replace(self, jobs=tuple(job.with_cached(cached) for job in self.jobs))
+
+    def accepts(self, image: ImageResult) -> bool:
+        """Whether its generation asked for it, and it is not out already."""
+        at = self.at(image.image_index)
+        own = structs.replace(image, image_index=image.image_index - self.firsts[at])
+        return image.image_index not in self.finished and self.jobs[at].accepts(own)

@@ -9,6 +9,8 @@ import grpc.aio
 
 from deviceops.v1 import inference_pb2, inference_pb2_grpc
 from domains.inference import convert
+from domains.inference.convert.batches import batch_from_proto
+from domains.inference.core.batches import GenerationBatches
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry
@@ -25,12 +27,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def __init__(
         self,
         generations: Generations,
+        batches: GenerationBatches,
         capabilities: CapabilityInquiry,
         control_images: ControlImages,
         statistics: StatisticsInquiry,
         streams: SessionStreams,
     ) -> None:
         self._generations = generations
+        self._batches = batches
         self._capabilities = capabilities
         self._control_images = control_images
         self._statistics = statistics
@@ -60,6 +64,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         wanted = self._generations.generate(convert.request_from_proto(request))
         return self._streams.run(
             wanted, context, inference_pb2.GenerateResponse, request.delivery
+        )
+
+    def GenerateBatch(
+        self, request: inference_pb2.GenerateBatchRequest, context: Context
+    ) -> AsyncIterator[inference_pb2.GenerateBatchResponse]:
+        wanted = self._batches.generate(batch_from_proto(request))
+        return self._streams.run(
+            wanted, context, inference_pb2.GenerateBatchResponse, request.delivery
         )
 
     def PreviewControlImage(

@@ -38,6 +38,7 @@ SERVICERS: Mapping[str, type] = {
 _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     generation_pb2.GenerationSettings.DESCRIPTOR: tuple(UNBUILT),
     inference_pb2.GenerateRequest.DESCRIPTOR: ("postprocessing",),
+    inference_pb2.GenerateBatchRequest.DESCRIPTOR: ("postprocessing",),
 }
 
 

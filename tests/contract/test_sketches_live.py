@@ -108,6 +108,14 @@ async def test_a_picture_arrives_whole(channel: grpc.aio.Channel) -> None:
     assert pictures.files[0].startswith(b"\x89PNG")
 
 
+async def test_a_batch_that_names_what_is_not_there_says_where(
+    channel: grpc.aio.Channel,
+) -> None:
+    refused = await refusal_of(draw_items(channel))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND")
+    assert refused.metadata["field"] == "template.loras[0].model_id"
+
+
 async def test_a_cancelled_picture_says_where_it_stopped(channel: grpc.aio.Channel) -> None:
     cancelled = await draw_and_cancel(channel, small_request(steps=100))
     assert cancelled.reason == ERROR_REASON_CANCELLED_BY_CLIENT
@@ -235,7 +243,6 @@ async def test_a_newer_clients_field_is_refused(channel: grpc.aio.Channel) -> No
 
 UNBUILT = {
     "verify": lambda channel: verify(channel, "0f" * 32),
-    "items": draw_items,
     "batch": lambda channel: draw_all(channel, GenerationSettings(), {"one": "a dog"}),
     "finish": lambda channel: upscale_and_check(channel, "0f" * 32),
     "workflow": lambda channel: run(channel, "a robot"),

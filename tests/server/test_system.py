@@ -64,7 +64,7 @@ def test_what_a_servicer_does_itself_is_built() -> None:
     built = built_methods([More()])
 
     assert built["InferenceService.Generate"]
-    assert not built["InferenceService.GenerateBatch"]
+    assert not built["InferenceService.VerifyImage"]
     assert all(name.startswith("InferenceService.") for name in built)
 
 

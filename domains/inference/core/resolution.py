@@ -97,6 +97,11 @@ def steps_of(settings: GenerationSettings) -> tuple[int, int]:
     return max(done, 1), max(steps - round(steps * refiner.switch_at), 1)
 
 
+def steps_of_all(settings: GenerationSettings) -> int:
+    """Steps of all passes of each picture, its refiner's too."""
+    return sum(sum(steps_of(each)) for each in settings.passes)
+
+
 def effective(asked: GenerationSettings, resolved: GenerationSettings) -> GenerationSettings:
     """The resolved settings, with seeds only where the client chose them."""
     return replace(resolved, seed=asked.seed, seeds=asked.seeds)

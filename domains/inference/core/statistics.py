@@ -22,6 +22,7 @@ from domains.session.core.session import Session
 from domains.session.types import (
     Completed,
     Phase,
+    SessionKind,
     SessionState,
     StepFinished,
     TextEncoded,
@@ -213,7 +214,9 @@ def _times_of(session: Session) -> Iterator[tuple[Timed, float]]:
     if not isinstance(end, Completed):
         return
     yield Timed.QUEUE, session.waited_seconds
-    for timed, phase in _ONCE.items():
+    # A batch tells those of its items together.
+    once = {} if session.kind is SessionKind.GENERATION_BATCH else _ONCE
+    for timed, phase in once.items():
         if end.timings.get(phase):
             yield timed, end.timings[phase]
     for timed, phase in _PER_PICTURE.items():

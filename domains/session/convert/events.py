@@ -69,6 +69,7 @@ class SessionConverter:
             session_id=item.session_id,
             sequence=item.sequence,
             event_time=timestamp(item.event_time),
+            item_id=item.item_id,
         )
         match item.event:
             case types.Accepted() as accepted:
@@ -125,6 +126,8 @@ class SessionConverter:
                 result.image_finished.image.CopyFrom(image_to_proto(image))
                 if data_missing is not None:
                     result.image_finished.data_missing = REASONS.to_proto(data_missing)
+            case types.ItemFinished() as ended:
+                result.item_finished.CopyFrom(self._item(ended))
             case types.Heartbeat(heartbeat_phase):
                 result.heartbeat.phase = PHASES.to_proto(heartbeat_phase)
                 result.heartbeat.SetInParent()
@@ -146,6 +149,21 @@ class SessionConverter:
                 result.yielded.queue_position = position
             case types.Cancelled() as cancelled:
                 result.cancelled.CopyFrom(_cancelled(cancelled))
+        return result
+
+    def _item(self, ended: types.ItemFinished) -> event_pb2.ItemFinished:
+        result = event_pb2.ItemFinished(
+            item_id=ended.item_id,
+            done_count=ended.done,
+            total_count=ended.total,
+            failed_count=ended.failed,
+            failure=None if ended.failure is None else failure_to_proto(ended.failure),
+            images=map(image_to_proto, ended.images),
+            degradations=map(degradation_to_proto, ended.degradations),
+        )
+        if ended.report is not None:
+            report = self._reports[type(ended.report)](ended.report)
+            getattr(result, _REPORT_FIELDS[report.DESCRIPTOR.full_name]).CopyFrom(report)
         return result
 
     def _completed(self, completed: types.Completed) -> event_pb2.SessionCompleted:

@@ -149,6 +149,7 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
     """A finished picture."""
     return session_pb2.ImageResult(
         image_index=image.image_index,
+        item_id=image.item_id,
         seed=image.seed,
         artifact_id=image.artifact_id,
         format=FORMATS.to_proto(image.format),

@@ -21,6 +21,7 @@ async def run_job(
     job: Job[Report],
     *,
     device_id: str = "",
+    record: Callable[[ProgressEvent], None] | None = None,
     keep: Callable[[SpooledImage], Awaitable[None]] | None = None,
 ) -> Report:
     """Do a job on a device: its progress is the session's, its report is returned.
@@ -30,6 +31,7 @@ async def run_job(
         session: Whose work it is.
         job: What to do.
         device_id: Where, if not on the session's device.
+        record: Takes its progress, if not the session as a whole.
         keep: Takes a finished picture; None for jobs without pictures.
 
     Raises:
@@ -50,7 +52,7 @@ async def run_job(
         async with aclosing(events):
             async for event in events:
                 if isinstance(event, ProgressEvent):
-                    session.record(event)
+                    (record or session.record)(event)
                 elif isinstance(event, PeakMemory):
                     session.note_peak(event.figure)
                 elif not isinstance(event, SpooledImage):

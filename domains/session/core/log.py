@@ -69,8 +69,9 @@ class EventLog:
         """What is kept, oldest first."""
         return [event.event for event in self._entries if not isinstance(event.event, Passing)]
 
-    def append(self, entry: Entry) -> None:
-        """Add an entry. Progress that comes too often is left out; its last one stays.
+    def append(self, entry: Entry, item_id: str = "") -> None:
+        """Add an entry, about an item where it has its name. Progress that comes too often is
+        left out; its last one stays.
 
         Raises:
             RuntimeError: The log has ended.
@@ -81,7 +82,8 @@ class EventLog:
             return
         self.last_sequence += 1
         now = self._clock.wall()
-        self._entries.append(SessionEvent(self._session_id, self.last_sequence, now, entry))
+        event = SessionEvent(self._session_id, self.last_sequence, now, entry, item_id=item_id)
+        self._entries.append(event)
         self.wake()
 
     def _is_too_much(self, entry: Entry) -> bool:
@@ -108,10 +110,12 @@ class EventLog:
             self.first_sequence = gaps[-1] + 1
             self._entries = [entry for entry in self._entries if not _is_progress(entry)]
 
-    def show(self, preview: Preview) -> None:
+    def show(self, preview: Preview, item_id: str = "") -> None:
         """Replace the preview."""
         now = self._clock.wall()
-        self.preview = SessionEvent(self._session_id, self.last_sequence, now, preview)
+        self.preview = SessionEvent(
+            self._session_id, self.last_sequence, now, preview, item_id=item_id
+        )
         self.wake()
 
     def wake(self) -> None:

@@ -26,7 +26,9 @@ class SessionPlan:
     this plan can only be paused while it waits. `degradations` are known beforehand; the
     work's outcome has them again. `ended` is called once the session is over, however.
 
-    `companion_ids` are models that it works with beside `model_id`.
+    `seeds` are its pictures', `steps` those of each of them, 0 where they differ, and
+    `total_steps` of all together. `companion_ids` are models that it works with beside
+    `model_id`.
 
     `queue` is where the session waits, if not in its device's queue. `placed` says why it is
     this device; None where the request is about that device. Whoever chooses one does so
@@ -44,6 +46,7 @@ class SessionPlan:
     companion_ids: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     steps: int = 0
+    total_steps: int = 0
     parent_session_id: str = ""
     queue: str = ""
     placed: Placed | None = None

@@ -136,5 +136,5 @@ class SessionReader:
         offset = 0
         async for data in self._artifacts.read_of(owner, image.artifact_id):
             chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)
-            yield SessionEvent(entry.session_id, entry.sequence - 1, entry.event_time, chunk)
+            yield replace(entry, sequence=entry.sequence - 1, event=chunk)
             offset += len(data)

@@ -121,6 +121,6 @@ async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> Non
             raise
         seconds = session.options.run_timeout_seconds
         raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from None
-    if session.effort is not None and outcome is not None:
+    if session.effort is not None and outcome is not None and not outcome.learned:
         speeds.learn(session.device_id, session.effort, outcome.timings)
     session.complete(outcome)

@@ -20,6 +20,7 @@ from domains.session.types import (
     Failed,
     ImageFinished,
     ImageResult,
+    ItemFinished,
     Outcome,
     Phase,
     PhaseStarted,
@@ -209,14 +210,14 @@ class Session:
         self._cancel_work, self._pause_work = cancel_work, pause_work
         self._note_change()
 
-    def record(self, event: ProgressEvent) -> None:
-        """Note progress. A preview replaces the one before it."""
+    def record(self, event: ProgressEvent, item_id: str = "") -> None:
+        """Note progress, of an item by its name. A preview replaces the one before it."""
         if self.state.final:
             return
         if isinstance(event, Preview):
-            self.log.show(event)
+            self.log.show(event, item_id)
             return
-        self.log.append(event)
+        self.log.append(event, item_id)
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
             self._note_change()
@@ -226,11 +227,16 @@ class Session:
                 self.times.note_step()
 
     def finish_image(self, image: ImageResult) -> None:
-        """A picture is kept."""
+        """A picture is kept; they may come in any order."""
         if self.state.final:
             return
-        self.images = (*self.images, image)
-        self.log.append(ImageFinished(image))
+        self.images = tuple(sorted((*self.images, image), key=lambda one: one.image_index))
+        self.log.append(ImageFinished(image), image.item_id)
+
+    def finish_item(self, item: ItemFinished) -> None:
+        """One of its items has ended."""
+        if not self.state.final:
+            self.log.append(item, item.item_id)
 
     def note_peak(self, figure: ByteFigure) -> None:
         """The most of its device's memory that a turn of it took."""
@@ -285,8 +291,7 @@ class Session:
 
     def resume(self, resumed_by: str = "") -> None:
         """It goes on: it waits for its turn again."""
-        self.state = SessionState.QUEUED
-        self.phase = Phase.QUEUED
+        self.state, self.phase = SessionState.QUEUED, Phase.QUEUED
         self.times.enter(Spell.WAITING)
         self.log.append(Resumed(resumed_by))
         self._note_change()

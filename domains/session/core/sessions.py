@@ -170,7 +170,7 @@ class Sessions:
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             model_id=plan.model_id,
             companion_ids=plan.companion_ids,
-            total_steps=plan.steps * len(plan.seeds),
+            total_steps=plan.total_steps,
             parent_session_id=plan.parent_session_id,
             owner=request.owner,
             retention=self._retention,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
-from domains.inference.jobs import GenerationJob
+from domains.inference.jobs import GenerationJob, SharedGenerationJob
 from domains.model.jobs import BenchmarkJob, ComparisonJob, LoadJob
 from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
@@ -23,6 +23,7 @@ def build_parts(torch_device: str) -> Parts:
     )
     from domains.inference.backends import page_locks
     from domains.inference.backends.engine import Engine
+    from domains.inference.backends.shared_job import SharedGeneration
     from domains.memory.backends.process_buffers import ProcessBuffers
     from domains.memory.backends.torch_buffers import TorchBuffers
 
@@ -39,6 +40,7 @@ def build_parts(torch_device: str) -> Parts:
             BenchmarkJob: engine.benchmark,
             ComparisonJob: engine.compare,
             GenerationJob: engine.generate,
+            SharedGenerationJob: SharedGeneration(engine.generate_together).run,
             LoadJob: engine.load,
             OptimizationJob: engine.optimize,
             ReleaseJob: engine.release,

@@ -15,8 +15,11 @@ from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
 from domains.errors import Cancelled, DomainError, NotFound, Reason
+from domains.inference.core.batches import GenerationBatches
+from domains.inference.core.drawing import Drawing
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
+from domains.inference.core.preparing import GenerationPreparer
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
 from domains.inference.types import (
@@ -321,6 +324,7 @@ class Bench:
     """Everything a test of generations handles."""
 
     generations: Generations
+    batches: GenerationBatches
     sessions: Sessions
     pool: FakePool
     models: FakeModels
@@ -352,23 +356,34 @@ async def bench() -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
+    preparer = GenerationPreparer(models, fits, random_seed=lambda: 4_294_967_295)
+    drawing = Drawing(models, pool, artifacts, software_versions=lambda _: {"torch": "2"})
     generations = Generations(
         sessions,
         place,
-        models,
+        preparer,
+        drawing,
         pool,
-        artifacts,
-        fits,
         pictures,
         paused,
         statistics,
         Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
         describe=describe_failure,
-        random_seed=lambda: 4_294_967_295,
-        software_versions=lambda _: {"torch": "2"},
+    )
+    batches = GenerationBatches(
+        sessions,
+        place,
+        preparer,
+        drawing,
+        pool,
+        pictures,
+        paused,
+        statistics,
+        describe=describe_failure,
     )
     yield Bench(
         generations,
+        batches,
         sessions,
         pool,
         models,

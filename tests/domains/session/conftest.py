@@ -95,6 +95,7 @@ def plan(device_id: str = "cpu:0", work: Work = nothing) -> SessionPlan:
         work=work,
         seeds=(1, 2),
         steps=2,
+        total_steps=4,
     )
 
 
@@ -130,7 +131,9 @@ def asked(
     """What a call asks for whose session does that work."""
 
     async def prepare() -> SessionPlan:
-        return replace(plan(work=work), seeds=(), steps=0, stop=stop, pause=pause)
+        return replace(
+            plan(work=work), seeds=(), steps=0, total_steps=0, stop=stop, pause=pause
+        )
 
     return SessionRequest(options or WorkOptions(), digest, prepare, owner)
 

@@ -53,6 +53,7 @@ FAILURE = Failure(
     1.5,
     "incident",
 )
+DEGRADED = Degradation(DegradationKind.VAE_TILED, "why")
 EVENTS: dict[str, types.Entry | types.Passing] = {
     "accepted": types.Accepted(
         types.SessionKind.GENERATION,
@@ -75,6 +76,16 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
     "image_decoded": types.ImageDecoded(0),
     "image_chunk": types.ImageChunk(0, 4, 10, b"data"),
     "image_finished": types.ImageFinished(IMAGE),
+    "item_finished": types.ItemFinished(
+        "pear",
+        3,
+        1,
+        9,
+        (IMAGE,),
+        FAILURE,
+        "drawn",
+        (DEGRADED,),
+    ),
     "heartbeat": types.Heartbeat(None),
     "completed": types.Completed(
         (IMAGE,),
@@ -128,6 +139,17 @@ def test_every_field_of_an_event_arrives() -> None:
     assert of("transfer_progress").transfer_progress.item == "unet"
     assert of("image_chunk").image_chunk.offset_bytes == 4
     assert of("image_finished").image_finished.image.format == common_pb2.IMAGE_FILE_FORMAT_WEBP
+    item = of("item_finished").item_finished
+    assert (item.item_id, item.done_count, item.failed_count, item.total_count) == (
+        "pear",
+        3,
+        1,
+        9,
+    )
+    assert item.failure.reason == errors_pb2.ERROR_REASON_DEVICE_OUT_OF_MEMORY
+    assert item.generation.software_versions["torch"] == "drawn"
+    assert item.degradations[0].kind == common_pb2.DEGRADATION_KIND_VAE_TILED
+    assert item.images[0].artifact_id == IMAGE.artifact_id
     completed = of("completed").completed
     assert completed.timings.denoise.ToTimedelta().total_seconds() == 1.25
     assert not completed.timings.HasField("decode")

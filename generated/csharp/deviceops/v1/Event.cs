@@ -83,84 +83,90 @@ namespace DeviceOperations.V1 {
             "bmRleBgBIAEoBRIUCgxvZmZzZXRfYnl0ZXMYAiABKAMSEwoLdG90YWxfYnl0",
             "ZXMYAyABKAMSDAoEZGF0YRgEIAEoDCJqCg1JbWFnZUZpbmlzaGVkEigKBWlt",
             "YWdlGAEgASgLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0Ei8KDGRhdGFf",
-            "bWlzc2luZxgCIAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbiKvAQoM",
+            "bWlzc2luZxgCIAEoDjIZLmRldmljZW9wcy52MS5FcnJvclJlYXNvbiKpAgoM",
             "SXRlbUZpbmlzaGVkEg8KB2l0ZW1faWQYASABKAkSEgoKZG9uZV9jb3VudBgC",
             "IAEoBRITCgt0b3RhbF9jb3VudBgDIAEoBRISCgpzZXNzaW9uX2lkGAQgASgJ",
             "EiYKB2ZhaWx1cmUYBSABKAsyFS5kZXZpY2VvcHMudjEuRmFpbHVyZRIpCgZp",
-            "bWFnZXMYBiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQiNwoNU2Vz",
-            "c2lvblBhdXNlZBITCgtyZWFzb25fdGV4dBgBIAEoCRIRCglwYXVzZWRfYnkY",
-            "AiABKAkiJAoOU2Vzc2lvblJlc3VtZWQSEgoKcmVzdW1lZF9ieRgBIAEoCSJn",
-            "Cg5TZXNzaW9uWWllbGRlZBIpCgZyZWFzb24YASABKA4yGS5kZXZpY2VvcHMu",
-            "djEuWWllbGRSZWFzb24SEgoKa2VwdF9zdGVwcxgCIAEoBRIWCg5xdWV1ZV9w",
-            "b3NpdGlvbhgDIAEoBSJLCg5TZXNzaW9uUmV0cmllZBIkCgVjYXVzZRgBIAEo",
-            "CzIVLmRldmljZW9wcy52MS5GYWlsdXJlEhMKC3JldHJ5X2NvdW50GAIgASgF",
-            "Ii8KCUhlYXJ0YmVhdBIiCgVwaGFzZRgBIAEoDjITLmRldmljZW9wcy52MS5Q",
-            "aGFzZSL6BwoQU2Vzc2lvbkNvbXBsZXRlZBIpCgZpbWFnZXMYASADKAsyGS5k",
-            "ZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSEwoLaW1hZ2VfY291bnQYAiABKAUS",
-            "LwoMZGVncmFkYXRpb25zGAMgAygLMhkuZGV2aWNlb3BzLnYxLkRlZ3JhZGF0",
-            "aW9uEi0KB3RpbWluZ3MYBCABKAsyHC5kZXZpY2VvcHMudjEuU2Vzc2lvblRp",
-            "bWluZ3MSMgoJcGxhY2VtZW50GAUgASgLMh8uZGV2aWNlb3BzLnYxLlBsYWNl",
-            "bWVudERlY2lzaW9uEi0KC3BlYWtfbWVtb3J5GAYgASgLMhguZGV2aWNlb3Bz",
-            "LnYxLkJ5dGVGaWd1cmUSMQoKZ2VuZXJhdGlvbhgHIAEoCzIdLmRldmljZW9w",
-            "cy52MS5HZW5lcmF0aW9uRmFjdHMSMQoMbG9hZGVkX21vZGVsGAogASgLMhku",
-            "ZGV2aWNlb3BzLnYxLkxvYWRlZE1vZGVsSAASKAoFbW9kZWwYCyABKAsyFy5k",
-            "ZXZpY2VvcHMudjEuTW9kZWxJbmZvSAASLgoHcmVmcmVzaBgMIAEoCzIbLmRl",
-            "dmljZW9wcy52MS5SZWZyZXNoUmVwb3J0SAASPwoQbW9kZWxfdmFsaWRhdGlv",
-            "bhgNIAEoCzIjLmRldmljZW9wcy52MS5Nb2RlbFZhbGlkYXRpb25SZXBvcnRI",
-            "ABI3Cg9tb2RlbF9iZW5jaG1hcmsYDiABKAsyHC5kZXZpY2VvcHMudjEuTW9k",
-            "ZWxCZW5jaG1hcmtIABI4CgxvcHRpbWl6YXRpb24YDyABKAsyIC5kZXZpY2Vv",
-            "cHMudjEuT3B0aW1pemF0aW9uUmVwb3J0SAASOQoPZGVmcmFnbWVudGF0aW9u",
-            "GBAgASgLMh4uZGV2aWNlb3BzLnYxLkRlZnJhZ21lbnRSZXBvcnRIABI1Cghl",
-            "dmljdGlvbhgRIAEoCzIhLmRldmljZW9wcy52MS5Nb2RlbEV2aWN0aW9uUmVw",
-            "b3J0SAASRwoXcG9zdHByb2Nlc3Nvcl9iZW5jaG1hcmsYEiABKAsyJC5kZXZp",
-            "Y2VvcHMudjEuUG9zdHByb2Nlc3NvckJlbmNobWFya0gAEiwKBnNhZmV0eRgT",
-            "IAEoCzIaLmRldmljZW9wcy52MS5TYWZldHlSZXBvcnRIABJDChJtb2RlbF9v",
-            "cHRpbWl6YXRpb24YFCABKAsyJS5kZXZpY2VvcHMudjEuTW9kZWxPcHRpbWl6",
-            "YXRpb25SZXBvcnRIABI3Cgxtb2RlbF91bmxvYWQYFSABKAsyHy5kZXZpY2Vv",
-            "cHMudjEuTW9kZWxVbmxvYWRSZXBvcnRIAEIICgZyZXBvcnQiPQoMU2FmZXR5",
-            "UmVwb3J0Ei0KCHZlcmRpY3RzGAEgAygLMhsuZGV2aWNlb3BzLnYxLlNhZmV0",
-            "eVZlcmRpY3QiUwoITW9kZWxVc2USEAoIbW9kZWxfaWQYASABKAkSJQoEdHlw",
-            "ZRgCIAEoDjIXLmRldmljZW9wcy52MS5Nb2RlbFR5cGUSDgoGc2hhMjU2GAMg",
-            "ASgJIpQDCg9HZW5lcmF0aW9uRmFjdHMSPAoSZWZmZWN0aXZlX3NldHRpbmdz",
-            "GAEgASgLMiAuZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25TZXR0aW5ncxImCgZt",
-            "b2RlbHMYAiADKAsyFi5kZXZpY2VvcHMudjEuTW9kZWxVc2USLwoMbW9kZWxf",
-            "b3JpZ2luGAMgASgOMhkuZGV2aWNlb3BzLnYxLk1vZGVsT3JpZ2luEi4KCmRh",
-            "dGFfdHlwZXMYBCADKAsyGi5kZXZpY2VvcHMudjEuUGFydERhdGFUeXBlEk4K",
-            "EXNvZnR3YXJlX3ZlcnNpb25zGAYgAygLMjMuZGV2aWNlb3BzLnYxLkdlbmVy",
-            "YXRpb25GYWN0cy5Tb2Z0d2FyZVZlcnNpb25zRW50cnkSKwoIY29tcHV0ZWQY",
-            "ByABKAsyGS5kZXZpY2VvcHMudjEuQ29tcHV0YXRpb24aNwoVU29mdHdhcmVW",
-            "ZXJzaW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFK",
-            "BAgFEAYikQIKC0NvbXB1dGF0aW9uEi4KDWNoYW5uZWxzX2xhc3QYASADKA4y",
-            "Fy5kZXZpY2VvcHMudjEuTW9kZWxQYXJ0EikKCGNvbXBpbGVkGAIgAygOMhcu",
-            "ZGV2aWNlb3BzLnYxLk1vZGVsUGFydBIpCghyZWNvcmRlZBgGIAMoDjIXLmRl",
-            "dmljZW9wcy52MS5Nb2RlbFBhcnQSOAoRYXR0ZW50aW9uX2tlcm5lbHMYAyAD",
-            "KA4yHS5kZXZpY2VvcHMudjEuQXR0ZW50aW9uS2VybmVsEhgKEGF0dGVudGlv",
-            "bl9zbGljZWQYBCABKAgSEQoJdmFlX3RpbGVkGAUgASgIEhUKDW1vc3RfdG9n",
-            "ZXRoZXIYByABKAUi0QMKDlNlc3Npb25UaW1pbmdzEigKBXF1ZXVlGAEgASgL",
-            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKBGxvYWQYAiABKAsyGS5n",
-            "b29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoLZW5jb2RlX3RleHQYAyABKAsy",
-            "GS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMAoNcHJlcGFyZV9pbnB1dBgE",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIqCgdkZW5vaXNlGAUg",
-            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKBmRlY29kZRgGIAEo",
-            "CzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIuCgtwb3N0cHJvY2VzcxgH",
-            "IAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIvCgxlbmNvZGVfaW1h",
-            "Z2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFcGF1c2UY",
-            "CSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKAoFdG90YWwYCiAB",
-            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iYgoNU2Vzc2lvbkZhaWxl",
-            "ZBImCgdmYWlsdXJlGAEgASgLMhUuZGV2aWNlb3BzLnYxLkZhaWx1cmUSKQoG",
-            "aW1hZ2VzGAIgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0IrcBChBT",
-            "ZXNzaW9uQ2FuY2VsbGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52",
-            "MS5FcnJvclJlYXNvbhITCgtyZWFzb25fdGV4dBgCIAEoCRIUCgxjYW5jZWxs",
-            "ZWRfYnkYAyABKAkSIgoFcGhhc2UYBCABKA4yEy5kZXZpY2VvcHMudjEuUGhh",
-            "c2USKQoGaW1hZ2VzGAUgAygLMhkuZGV2aWNlb3BzLnYxLkltYWdlUmVzdWx0",
-            "KmoKC1lpZWxkUmVhc29uEhwKGFlJRUxEX1JFQVNPTl9VTlNQRUNJRklFRBAA",
-            "EiAKHFlJRUxEX1JFQVNPTl9ISUdIRVJfUFJJT1JJVFkQARIbChdZSUVMRF9S",
-            "RUFTT05fVElNRV9TTElDRRACKskBCg9BdHRlbnRpb25LZXJuZWwSIAocQVRU",
-            "RU5USU9OX0tFUk5FTF9VTlNQRUNJRklFRBAAEhkKFUFUVEVOVElPTl9LRVJO",
-            "RUxfTUFUSBABEhoKFkFUVEVOVElPTl9LRVJORUxfRkxBU0gQAhIlCiFBVFRF",
-            "TlRJT05fS0VSTkVMX01FTU9SWV9FRkZJQ0lFTlQQAxIaChZBVFRFTlRJT05f",
-            "S0VSTkVMX0NVRE5OEAQSGgoWQVRURU5USU9OX0tFUk5FTF9PVEhFUhAFQhaq",
-            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "bWFnZXMYBiADKAsyGS5kZXZpY2VvcHMudjEuSW1hZ2VSZXN1bHQSFAoMZmFp",
+            "bGVkX2NvdW50GAcgASgFEjEKCmdlbmVyYXRpb24YCCABKAsyHS5kZXZpY2Vv",
+            "cHMudjEuR2VuZXJhdGlvbkZhY3RzEi8KDGRlZ3JhZGF0aW9ucxgJIAMoCzIZ",
+            "LmRldmljZW9wcy52MS5EZWdyYWRhdGlvbiI3Cg1TZXNzaW9uUGF1c2VkEhMK",
+            "C3JlYXNvbl90ZXh0GAEgASgJEhEKCXBhdXNlZF9ieRgCIAEoCSIkCg5TZXNz",
+            "aW9uUmVzdW1lZBISCgpyZXN1bWVkX2J5GAEgASgJImcKDlNlc3Npb25ZaWVs",
+            "ZGVkEikKBnJlYXNvbhgBIAEoDjIZLmRldmljZW9wcy52MS5ZaWVsZFJlYXNv",
+            "bhISCgprZXB0X3N0ZXBzGAIgASgFEhYKDnF1ZXVlX3Bvc2l0aW9uGAMgASgF",
+            "IksKDlNlc3Npb25SZXRyaWVkEiQKBWNhdXNlGAEgASgLMhUuZGV2aWNlb3Bz",
+            "LnYxLkZhaWx1cmUSEwoLcmV0cnlfY291bnQYAiABKAUiLwoJSGVhcnRiZWF0",
+            "EiIKBXBoYXNlGAEgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlIrsIChBTZXNz",
+            "aW9uQ29tcGxldGVkEikKBmltYWdlcxgBIAMoCzIZLmRldmljZW9wcy52MS5J",
+            "bWFnZVJlc3VsdBITCgtpbWFnZV9jb3VudBgCIAEoBRIvCgxkZWdyYWRhdGlv",
+            "bnMYAyADKAsyGS5kZXZpY2VvcHMudjEuRGVncmFkYXRpb24SLQoHdGltaW5n",
+            "cxgEIAEoCzIcLmRldmljZW9wcy52MS5TZXNzaW9uVGltaW5ncxIyCglwbGFj",
+            "ZW1lbnQYBSABKAsyHy5kZXZpY2VvcHMudjEuUGxhY2VtZW50RGVjaXNpb24S",
+            "LQoLcGVha19tZW1vcnkYBiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3Vy",
+            "ZRIxCgpnZW5lcmF0aW9uGAcgASgLMh0uZGV2aWNlb3BzLnYxLkdlbmVyYXRp",
+            "b25GYWN0cxIxCgxsb2FkZWRfbW9kZWwYCiABKAsyGS5kZXZpY2VvcHMudjEu",
+            "TG9hZGVkTW9kZWxIABIoCgVtb2RlbBgLIAEoCzIXLmRldmljZW9wcy52MS5N",
+            "b2RlbEluZm9IABIuCgdyZWZyZXNoGAwgASgLMhsuZGV2aWNlb3BzLnYxLlJl",
+            "ZnJlc2hSZXBvcnRIABI/ChBtb2RlbF92YWxpZGF0aW9uGA0gASgLMiMuZGV2",
+            "aWNlb3BzLnYxLk1vZGVsVmFsaWRhdGlvblJlcG9ydEgAEjcKD21vZGVsX2Jl",
+            "bmNobWFyaxgOIAEoCzIcLmRldmljZW9wcy52MS5Nb2RlbEJlbmNobWFya0gA",
+            "EjgKDG9wdGltaXphdGlvbhgPIAEoCzIgLmRldmljZW9wcy52MS5PcHRpbWl6",
+            "YXRpb25SZXBvcnRIABI5Cg9kZWZyYWdtZW50YXRpb24YECABKAsyHi5kZXZp",
+            "Y2VvcHMudjEuRGVmcmFnbWVudFJlcG9ydEgAEjUKCGV2aWN0aW9uGBEgASgL",
+            "MiEuZGV2aWNlb3BzLnYxLk1vZGVsRXZpY3Rpb25SZXBvcnRIABJHChdwb3N0",
+            "cHJvY2Vzc29yX2JlbmNobWFyaxgSIAEoCzIkLmRldmljZW9wcy52MS5Qb3N0",
+            "cHJvY2Vzc29yQmVuY2htYXJrSAASLAoGc2FmZXR5GBMgASgLMhouZGV2aWNl",
+            "b3BzLnYxLlNhZmV0eVJlcG9ydEgAEkMKEm1vZGVsX29wdGltaXphdGlvbhgU",
+            "IAEoCzIlLmRldmljZW9wcy52MS5Nb2RlbE9wdGltaXphdGlvblJlcG9ydEgA",
+            "EjcKDG1vZGVsX3VubG9hZBgVIAEoCzIfLmRldmljZW9wcy52MS5Nb2RlbFVu",
+            "bG9hZFJlcG9ydEgAEj8KEGdlbmVyYXRpb25fYmF0Y2gYFiABKAsyIy5kZXZp",
+            "Y2VvcHMudjEuR2VuZXJhdGlvbkJhdGNoUmVwb3J0SABCCAoGcmVwb3J0IkYK",
+            "FUdlbmVyYXRpb25CYXRjaFJlcG9ydBIXCg9jb21wbGV0ZWRfY291bnQYASAB",
+            "KAUSFAoMZmFpbGVkX2NvdW50GAIgASgFIj0KDFNhZmV0eVJlcG9ydBItCgh2",
+            "ZXJkaWN0cxgBIAMoCzIbLmRldmljZW9wcy52MS5TYWZldHlWZXJkaWN0IlMK",
+            "CE1vZGVsVXNlEhAKCG1vZGVsX2lkGAEgASgJEiUKBHR5cGUYAiABKA4yFy5k",
+            "ZXZpY2VvcHMudjEuTW9kZWxUeXBlEg4KBnNoYTI1NhgDIAEoCSKUAwoPR2Vu",
+            "ZXJhdGlvbkZhY3RzEjwKEmVmZmVjdGl2ZV9zZXR0aW5ncxgBIAEoCzIgLmRl",
+            "dmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MSJgoGbW9kZWxzGAIgAygL",
+            "MhYuZGV2aWNlb3BzLnYxLk1vZGVsVXNlEi8KDG1vZGVsX29yaWdpbhgDIAEo",
+            "DjIZLmRldmljZW9wcy52MS5Nb2RlbE9yaWdpbhIuCgpkYXRhX3R5cGVzGAQg",
+            "AygLMhouZGV2aWNlb3BzLnYxLlBhcnREYXRhVHlwZRJOChFzb2Z0d2FyZV92",
+            "ZXJzaW9ucxgGIAMoCzIzLmRldmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMu",
+            "U29mdHdhcmVWZXJzaW9uc0VudHJ5EisKCGNvbXB1dGVkGAcgASgLMhkuZGV2",
+            "aWNlb3BzLnYxLkNvbXB1dGF0aW9uGjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRy",
+            "eRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBSgQIBRAGIpECCgtD",
+            "b21wdXRhdGlvbhIuCg1jaGFubmVsc19sYXN0GAEgAygOMhcuZGV2aWNlb3Bz",
+            "LnYxLk1vZGVsUGFydBIpCghjb21waWxlZBgCIAMoDjIXLmRldmljZW9wcy52",
+            "MS5Nb2RlbFBhcnQSKQoIcmVjb3JkZWQYBiADKA4yFy5kZXZpY2VvcHMudjEu",
+            "TW9kZWxQYXJ0EjgKEWF0dGVudGlvbl9rZXJuZWxzGAMgAygOMh0uZGV2aWNl",
+            "b3BzLnYxLkF0dGVudGlvbktlcm5lbBIYChBhdHRlbnRpb25fc2xpY2VkGAQg",
+            "ASgIEhEKCXZhZV90aWxlZBgFIAEoCBIVCg1tb3N0X3RvZ2V0aGVyGAcgASgF",
+            "ItEDCg5TZXNzaW9uVGltaW5ncxIoCgVxdWV1ZRgBIAEoCzIZLmdvb2dsZS5w",
+            "cm90b2J1Zi5EdXJhdGlvbhInCgRsb2FkGAIgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEi4KC2VuY29kZV90ZXh0GAMgASgLMhkuZ29vZ2xlLnBy",
+            "b3RvYnVmLkR1cmF0aW9uEjAKDXByZXBhcmVfaW5wdXQYBCABKAsyGS5nb29n",
+            "bGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVub2lzZRgFIAEoCzIZLmdvb2ds",
+            "ZS5wcm90b2J1Zi5EdXJhdGlvbhIpCgZkZWNvZGUYBiABKAsyGS5nb29nbGUu",
+            "cHJvdG9idWYuRHVyYXRpb24SLgoLcG9zdHByb2Nlc3MYByABKAsyGS5nb29n",
+            "bGUucHJvdG9idWYuRHVyYXRpb24SLwoMZW5jb2RlX2ltYWdlGAggASgLMhku",
+            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXBhdXNlGAkgASgLMhkuZ29v",
+            "Z2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXRvdGFsGAogASgLMhkuZ29vZ2xl",
+            "LnByb3RvYnVmLkR1cmF0aW9uImIKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVy",
+            "ZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgCIAMo",
+            "CzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCK3AQoQU2Vzc2lvbkNhbmNl",
+            "bGxlZBIpCgZyZWFzb24YASABKA4yGS5kZXZpY2VvcHMudjEuRXJyb3JSZWFz",
+            "b24SEwoLcmVhc29uX3RleHQYAiABKAkSFAoMY2FuY2VsbGVkX2J5GAMgASgJ",
+            "EiIKBXBoYXNlGAQgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEikKBmltYWdl",
+            "cxgFIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCpqCgtZaWVsZFJl",
+            "YXNvbhIcChhZSUVMRF9SRUFTT05fVU5TUEVDSUZJRUQQABIgChxZSUVMRF9S",
+            "RUFTT05fSElHSEVSX1BSSU9SSVRZEAESGwoXWUlFTERfUkVBU09OX1RJTUVf",
+            "U0xJQ0UQAirJAQoPQXR0ZW50aW9uS2VybmVsEiAKHEFUVEVOVElPTl9LRVJO",
+            "RUxfVU5TUEVDSUZJRUQQABIZChVBVFRFTlRJT05fS0VSTkVMX01BVEgQARIa",
+            "ChZBVFRFTlRJT05fS0VSTkVMX0ZMQVNIEAISJQohQVRURU5USU9OX0tFUk5F",
+            "TF9NRU1PUllfRUZGSUNJRU5UEAMSGgoWQVRURU5USU9OX0tFUk5FTF9DVURO",
+            "ThAEEhoKFkFUVEVOVElPTl9LRVJORUxfT1RIRVIQBUIWqgITRGV2aWNlT3Bl",
+            "cmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.YieldReason), typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -175,13 +181,14 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageDecoded), global::DeviceOperations.V1.ImageDecoded.Parser, new[]{ "ImageIndex" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageChunk), global::DeviceOperations.V1.ImageChunk.Parser, new[]{ "ImageIndex", "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImageFinished), global::DeviceOperations.V1.ImageFinished.Parser, new[]{ "Image", "DataMissing" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ItemFinished), global::DeviceOperations.V1.ItemFinished.Parser, new[]{ "ItemId", "DoneCount", "TotalCount", "SessionId", "Failure", "Images", "FailedCount", "Generation", "Degradations" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionPaused), global::DeviceOperations.V1.SessionPaused.Parser, new[]{ "ReasonText", "PausedBy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionResumed), global::DeviceOperations.V1.SessionResumed.Parser, new[]{ "ResumedBy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionYielded), global::DeviceOperations.V1.SessionYielded.Parser, new[]{ "Reason", "KeptSteps", "QueuePosition" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionRetried), global::DeviceOperations.V1.SessionRetried.Parser, new[]{ "Cause", "RetryCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Heartbeat), global::DeviceOperations.V1.Heartbeat.Parser, new[]{ "Phase" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety", "ModelOptimization", "ModelUnload" }, new[]{ "Report" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCompleted), global::DeviceOperations.V1.SessionCompleted.Parser, new[]{ "Images", "ImageCount", "Degradations", "Timings", "Placement", "PeakMemory", "Generation", "LoadedModel", "Model", "Refresh", "ModelValidation", "ModelBenchmark", "Optimization", "Defragmentation", "Eviction", "PostprocessorBenchmark", "Safety", "ModelOptimization", "ModelUnload", "GenerationBatch" }, new[]{ "Report" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationBatchReport), global::DeviceOperations.V1.GenerationBatchReport.Parser, new[]{ "CompletedCount", "FailedCount" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "SoftwareVersions", "Computed" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
@@ -1853,7 +1860,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForInt64(42);
     private readonly pbc::RepeatedField<long> seeds_ = new pbc::RepeatedField<long>();
     /// <summary>
-    /// The seed of each picture, resolved now: a retry uses the same. At most 256 elements.
+    /// The seed of each picture, of all items, resolved now: a retry uses the same. At most 256
+    /// elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1865,7 +1873,7 @@ namespace DeviceOperations.V1 {
     public const int StepsFieldNumber = 6;
     private int steps_;
     /// <summary>
-    /// Denoising steps of each picture; 0 for other work.
+    /// Denoising steps of each picture; 0 for other work, and for items that differ in them.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4956,6 +4964,9 @@ namespace DeviceOperations.V1 {
       sessionId_ = other.sessionId_;
       failure_ = other.failure_ != null ? other.failure_.Clone() : null;
       images_ = other.images_.Clone();
+      failedCount_ = other.failedCount_;
+      generation_ = other.generation_ != null ? other.generation_.Clone() : null;
+      degradations_ = other.degradations_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -5055,6 +5066,50 @@ namespace DeviceOperations.V1 {
       get { return images_; }
     }
 
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 7;
+    private int failedCount_;
+    /// <summary>
+    /// Of the items finished so far, those that failed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "generation" field.</summary>
+    public const int GenerationFieldNumber = 8;
+    private global::DeviceOperations.V1.GenerationFacts generation_;
+    /// <summary>
+    /// What drew its pictures; only of an item of GenerateBatch that worked.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.GenerationFacts Generation {
+      get { return generation_; }
+      set {
+        generation_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "degradations" field.</summary>
+    public const int DegradationsFieldNumber = 9;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.Degradation> _repeated_degradations_codec
+        = pb::FieldCodec.ForMessage(74, global::DeviceOperations.V1.Degradation.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.Degradation> degradations_ = new pbc::RepeatedField<global::DeviceOperations.V1.Degradation>();
+    /// <summary>
+    /// What of it was done otherwise than asked. At most 32 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.Degradation> Degradations {
+      get { return degradations_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -5076,6 +5131,9 @@ namespace DeviceOperations.V1 {
       if (SessionId != other.SessionId) return false;
       if (!object.Equals(Failure, other.Failure)) return false;
       if(!images_.Equals(other.images_)) return false;
+      if (FailedCount != other.FailedCount) return false;
+      if (!object.Equals(Generation, other.Generation)) return false;
+      if(!degradations_.Equals(other.degradations_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -5089,6 +5147,9 @@ namespace DeviceOperations.V1 {
       if (SessionId.Length != 0) hash ^= SessionId.GetHashCode();
       if (failure_ != null) hash ^= Failure.GetHashCode();
       hash ^= images_.GetHashCode();
+      if (FailedCount != 0) hash ^= FailedCount.GetHashCode();
+      if (generation_ != null) hash ^= Generation.GetHashCode();
+      hash ^= degradations_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -5128,6 +5189,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       images_.WriteTo(output, _repeated_images_codec);
+      if (FailedCount != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(FailedCount);
+      }
+      if (generation_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Generation);
+      }
+      degradations_.WriteTo(output, _repeated_degradations_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5159,6 +5229,15 @@ namespace DeviceOperations.V1 {
         output.WriteMessage(Failure);
       }
       images_.WriteTo(ref output, _repeated_images_codec);
+      if (FailedCount != 0) {
+        output.WriteRawTag(56);
+        output.WriteInt32(FailedCount);
+      }
+      if (generation_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Generation);
+      }
+      degradations_.WriteTo(ref output, _repeated_degradations_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5185,6 +5264,13 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Failure);
       }
       size += images_.CalculateSize(_repeated_images_codec);
+      if (FailedCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(FailedCount);
+      }
+      if (generation_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Generation);
+      }
+      size += degradations_.CalculateSize(_repeated_degradations_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -5216,6 +5302,16 @@ namespace DeviceOperations.V1 {
         Failure.MergeFrom(other.Failure);
       }
       images_.Add(other.images_);
+      if (other.FailedCount != 0) {
+        FailedCount = other.FailedCount;
+      }
+      if (other.generation_ != null) {
+        if (generation_ == null) {
+          Generation = new global::DeviceOperations.V1.GenerationFacts();
+        }
+        Generation.MergeFrom(other.Generation);
+      }
+      degradations_.Add(other.degradations_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -5262,6 +5358,21 @@ namespace DeviceOperations.V1 {
             images_.AddEntriesFrom(input, _repeated_images_codec);
             break;
           }
+          case 56: {
+            FailedCount = input.ReadInt32();
+            break;
+          }
+          case 66: {
+            if (generation_ == null) {
+              Generation = new global::DeviceOperations.V1.GenerationFacts();
+            }
+            input.ReadMessage(Generation);
+            break;
+          }
+          case 74: {
+            degradations_.AddEntriesFrom(input, _repeated_degradations_codec);
+            break;
+          }
         }
       }
     #endif
@@ -5306,6 +5417,21 @@ namespace DeviceOperations.V1 {
           }
           case 50: {
             images_.AddEntriesFrom(ref input, _repeated_images_codec);
+            break;
+          }
+          case 56: {
+            FailedCount = input.ReadInt32();
+            break;
+          }
+          case 66: {
+            if (generation_ == null) {
+              Generation = new global::DeviceOperations.V1.GenerationFacts();
+            }
+            input.ReadMessage(Generation);
+            break;
+          }
+          case 74: {
+            degradations_.AddEntriesFrom(ref input, _repeated_degradations_codec);
             break;
           }
         }
@@ -6587,6 +6713,9 @@ namespace DeviceOperations.V1 {
         case ReportOneofCase.ModelUnload:
           ModelUnload = other.ModelUnload.Clone();
           break;
+        case ReportOneofCase.GenerationBatch:
+          GenerationBatch = other.GenerationBatch.Clone();
+          break;
       }
 
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -6691,7 +6820,8 @@ namespace DeviceOperations.V1 {
     public const int GenerationFieldNumber = 7;
     private global::DeviceOperations.V1.GenerationFacts generation_;
     /// <summary>
-    /// What drew the pictures; absent for other work.
+    /// What drew the pictures; absent for other work, and for GenerateBatch, whose items each say it
+    /// in item_finished.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6882,6 +7012,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "generation_batch" field.</summary>
+    public const int GenerationBatchFieldNumber = 22;
+    /// <summary>
+    /// GenerateBatch.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.GenerationBatchReport GenerationBatch {
+      get { return reportCase_ == ReportOneofCase.GenerationBatch ? (global::DeviceOperations.V1.GenerationBatchReport) report_ : null; }
+      set {
+        report_ = value;
+        reportCase_ = value == null ? ReportOneofCase.None : ReportOneofCase.GenerationBatch;
+      }
+    }
+
     private object report_;
     /// <summary>Enum of possible cases for the "report" oneof.</summary>
     public enum ReportOneofCase {
@@ -6898,6 +7043,7 @@ namespace DeviceOperations.V1 {
       Safety = 19,
       ModelOptimization = 20,
       ModelUnload = 21,
+      GenerationBatch = 22,
     }
     private ReportOneofCase reportCase_ = ReportOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6947,6 +7093,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Safety, other.Safety)) return false;
       if (!object.Equals(ModelOptimization, other.ModelOptimization)) return false;
       if (!object.Equals(ModelUnload, other.ModelUnload)) return false;
+      if (!object.Equals(GenerationBatch, other.GenerationBatch)) return false;
       if (ReportCase != other.ReportCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -6974,6 +7121,7 @@ namespace DeviceOperations.V1 {
       if (reportCase_ == ReportOneofCase.Safety) hash ^= Safety.GetHashCode();
       if (reportCase_ == ReportOneofCase.ModelOptimization) hash ^= ModelOptimization.GetHashCode();
       if (reportCase_ == ReportOneofCase.ModelUnload) hash ^= ModelUnload.GetHashCode();
+      if (reportCase_ == ReportOneofCase.GenerationBatch) hash ^= GenerationBatch.GetHashCode();
       hash ^= (int) reportCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -7063,6 +7211,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(170, 1);
         output.WriteMessage(ModelUnload);
       }
+      if (reportCase_ == ReportOneofCase.GenerationBatch) {
+        output.WriteRawTag(178, 1);
+        output.WriteMessage(GenerationBatch);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7143,6 +7295,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(170, 1);
         output.WriteMessage(ModelUnload);
       }
+      if (reportCase_ == ReportOneofCase.GenerationBatch) {
+        output.WriteRawTag(178, 1);
+        output.WriteMessage(GenerationBatch);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7205,6 +7361,9 @@ namespace DeviceOperations.V1 {
       }
       if (reportCase_ == ReportOneofCase.ModelUnload) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(ModelUnload);
+      }
+      if (reportCase_ == ReportOneofCase.GenerationBatch) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(GenerationBatch);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7319,6 +7478,12 @@ namespace DeviceOperations.V1 {
             ModelUnload = new global::DeviceOperations.V1.ModelUnloadReport();
           }
           ModelUnload.MergeFrom(other.ModelUnload);
+          break;
+        case ReportOneofCase.GenerationBatch:
+          if (GenerationBatch == null) {
+            GenerationBatch = new global::DeviceOperations.V1.GenerationBatchReport();
+          }
+          GenerationBatch.MergeFrom(other.GenerationBatch);
           break;
       }
 
@@ -7489,6 +7654,15 @@ namespace DeviceOperations.V1 {
             ModelUnload = subBuilder;
             break;
           }
+          case 178: {
+            global::DeviceOperations.V1.GenerationBatchReport subBuilder = new global::DeviceOperations.V1.GenerationBatchReport();
+            if (reportCase_ == ReportOneofCase.GenerationBatch) {
+              subBuilder.MergeFrom(GenerationBatch);
+            }
+            input.ReadMessage(subBuilder);
+            GenerationBatch = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -7656,6 +7830,259 @@ namespace DeviceOperations.V1 {
             ModelUnload = subBuilder;
             break;
           }
+          case 178: {
+            global::DeviceOperations.V1.GenerationBatchReport subBuilder = new global::DeviceOperations.V1.GenerationBatchReport();
+            if (reportCase_ == ReportOneofCase.GenerationBatch) {
+              subBuilder.MergeFrom(GenerationBatch);
+            }
+            input.ReadMessage(subBuilder);
+            GenerationBatch = subBuilder;
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// What became of the items of a batch that one session drew.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class GenerationBatchReport : pb::IMessage<GenerationBatchReport>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<GenerationBatchReport> _parser = new pb::MessageParser<GenerationBatchReport>(() => new GenerationBatchReport());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<GenerationBatchReport> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[18]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GenerationBatchReport() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GenerationBatchReport(GenerationBatchReport other) : this() {
+      completedCount_ = other.completedCount_;
+      failedCount_ = other.failedCount_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GenerationBatchReport Clone() {
+      return new GenerationBatchReport(this);
+    }
+
+    /// <summary>Field number for the "completed_count" field.</summary>
+    public const int CompletedCountFieldNumber = 1;
+    private int completedCount_;
+    /// <summary>
+    /// Items whose pictures are all finished.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CompletedCount {
+      get { return completedCount_; }
+      set {
+        completedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 2;
+    private int failedCount_;
+    /// <summary>
+    /// Items that failed; item_finished says why.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as GenerationBatchReport);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(GenerationBatchReport other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (CompletedCount != other.CompletedCount) return false;
+      if (FailedCount != other.FailedCount) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (CompletedCount != 0) hash ^= CompletedCount.GetHashCode();
+      if (FailedCount != 0) hash ^= FailedCount.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (CompletedCount != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(CompletedCount);
+      }
+      if (FailedCount != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(FailedCount);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (CompletedCount != 0) {
+        output.WriteRawTag(8);
+        output.WriteInt32(CompletedCount);
+      }
+      if (FailedCount != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(FailedCount);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (CompletedCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(CompletedCount);
+      }
+      if (FailedCount != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(FailedCount);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(GenerationBatchReport other) {
+      if (other == null) {
+        return;
+      }
+      if (other.CompletedCount != 0) {
+        CompletedCount = other.CompletedCount;
+      }
+      if (other.FailedCount != 0) {
+        FailedCount = other.FailedCount;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            CompletedCount = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            FailedCount = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            CompletedCount = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            FailedCount = input.ReadInt32();
+            break;
+          }
         }
       }
     }
@@ -7681,7 +8108,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7874,7 +8301,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8155,7 +8582,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8547,7 +8974,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8957,7 +9384,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9611,7 +10038,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9854,7 +10281,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.EventReflection.Descriptor.MessageTypes[25]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

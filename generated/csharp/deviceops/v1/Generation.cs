@@ -6356,7 +6356,9 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Every combination of values, in the order of the axes; the last axis changes fastest.
+  /// Every combination of values, in the order of the axes; the last axis changes fastest. Item ids
+  /// are the values' positions along the axes ("0-2"), and with several runs the run's after them
+  /// ("0-2-1").
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GenerationMatrix : pb::IMessage<GenerationMatrix>
@@ -6426,7 +6428,8 @@ namespace DeviceOperations.V1 {
 
     private int runs_;
     /// <summary>
-    /// How often each combination is drawn, with a seed of its own each. Range: 1 to 64. Default: 1.
+    /// How often each combination is drawn, one run after the other: each counts on from the last
+    /// seed of the one before. Range: 1 to 64. Default: 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -6606,8 +6609,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// What changes along an axis: each value lies over the template. Item ids are the values'
-  /// positions ("0-2").
+  /// What changes along an axis: each value lies over the template and the values of the axes
+  /// before it.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class MatrixAxis : pb::IMessage<MatrixAxis>

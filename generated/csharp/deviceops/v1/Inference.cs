@@ -872,7 +872,7 @@ namespace DeviceOperations.V1 {
     private global::DeviceOperations.V1.GenerationOverlay overlay_;
     /// <summary>
     /// How it differs from the template. Items that set no seed share the template's, or get a
-    /// random one each if it has none.
+    /// random one each if it has none; all pictures of one item count on from its seed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -346,7 +346,10 @@ namespace DeviceOperations.V1 {
       /// Draw many different pictures in one session: each item has its own prompt, seed and
       /// settings, compatible items share a forward pass when asked to. For thousands, or for
       /// work that must survive a restart, use ProcessingService.CreateBatch.
-      /// An item's failure is reported in item_finished and does not end the session.
+      /// An item's failure is reported in item_finished and does not end the session; only a device
+      /// that is gone does. A request of which one item breaks a rule is refused as a whole, and the
+      /// violations name the field where it was set: `template.steps`,
+      /// `items[2].overlay.settings.steps`, `matrix.axes[0].values[1].settings.steps`.
       /// Errors: as Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -363,7 +366,10 @@ namespace DeviceOperations.V1 {
       /// Draw many different pictures in one session: each item has its own prompt, seed and
       /// settings, compatible items share a forward pass when asked to. For thousands, or for
       /// work that must survive a restart, use ProcessingService.CreateBatch.
-      /// An item's failure is reported in item_finished and does not end the session.
+      /// An item's failure is reported in item_finished and does not end the session; only a device
+      /// that is gone does. A request of which one item breaks a rule is refused as a whole, and the
+      /// violations name the field where it was set: `template.steps`,
+      /// `items[2].overlay.settings.steps`, `matrix.axes[0].values[1].settings.steps`.
       /// Errors: as Generate.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

@@ -278,7 +278,7 @@ class SessionAccepted(_message.Message):
     queue_position: _builtins.int
     """Sessions before it in that queue."""
     steps: _builtins.int
-    """Denoising steps of each picture; 0 for other work."""
+    """Denoising steps of each picture; 0 for other work, and for items that differ in them."""
     existing: _builtins.bool
     """True when the request_id named a session that existed already."""
     @_builtins.property
@@ -293,7 +293,9 @@ class SessionAccepted(_message.Message):
 
     @_builtins.property
     def seeds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """The seed of each picture, resolved now: a retry uses the same. At most 256 elements."""
+        """The seed of each picture, of all items, resolved now: a retry uses the same. At most 256
+        elements.
+        """
 
     @_builtins.property
     def queue_deadline(self) -> _timestamp_pb2.Timestamp:
@@ -629,6 +631,9 @@ class ItemFinished(_message.Message):
     SESSION_ID_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
+    DEGRADATIONS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
     """Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
     event's.
@@ -639,6 +644,8 @@ class ItemFinished(_message.Message):
     """Items in all."""
     session_id: _builtins.str
     """The session that did it; empty when this one did."""
+    failed_count: _builtins.int
+    """Of the items finished so far, those that failed."""
     @_builtins.property
     def failure(self) -> _errors_pb2.Failure:
         """Why it failed; absent when it worked."""
@@ -646,6 +653,14 @@ class ItemFinished(_message.Message):
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
         """Its pictures, where it has any. At most 256 elements."""
+
+    @_builtins.property
+    def generation(self) -> Global___GenerationFacts:
+        """What drew its pictures; only of an item of GenerateBatch that worked."""
+
+    @_builtins.property
+    def degradations(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Degradation]:
+        """What of it was done otherwise than asked. At most 32 elements."""
 
     def __init__(
         self,
@@ -656,10 +671,13 @@ class ItemFinished(_message.Message):
         session_id: _builtins.str = ...,
         failure: _errors_pb2.Failure | None = ...,
         images: _abc.Iterable[_session_pb2.ImageResult] | None = ...,
+        failed_count: _builtins.int = ...,
+        generation: Global___GenerationFacts | None = ...,
+        degradations: _abc.Iterable[_common_pb2.Degradation] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "generation", b"generation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done_count", b"done_count", "failure", b"failure", "images", b"images", "item_id", b"item_id", "session_id", b"session_id", "total_count", b"total_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["degradations", b"degradations", "done_count", b"done_count", "failed_count", b"failed_count", "failure", b"failure", "generation", b"generation", "images", b"images", "item_id", b"item_id", "session_id", b"session_id", "total_count", b"total_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -820,6 +838,7 @@ class SessionCompleted(_message.Message):
     SAFETY_FIELD_NUMBER: _builtins.int
     MODEL_OPTIMIZATION_FIELD_NUMBER: _builtins.int
     MODEL_UNLOAD_FIELD_NUMBER: _builtins.int
+    GENERATION_BATCH_FIELD_NUMBER: _builtins.int
     image_count: _builtins.int
     """How many there are."""
     @_builtins.property
@@ -846,7 +865,9 @@ class SessionCompleted(_message.Message):
 
     @_builtins.property
     def generation(self) -> Global___GenerationFacts:
-        """What drew the pictures; absent for other work."""
+        """What drew the pictures; absent for other work, and for GenerateBatch, whose items each say it
+        in item_finished.
+        """
 
     @_builtins.property
     def loaded_model(self) -> _model_info_pb2.LoadedModel:
@@ -896,6 +917,10 @@ class SessionCompleted(_message.Message):
     def model_unload(self) -> _model_info_pb2.ModelUnloadReport:
         """UnloadModel."""
 
+    @_builtins.property
+    def generation_batch(self) -> Global___GenerationBatchReport:
+        """GenerateBatch."""
+
     def __init__(
         self,
         *,
@@ -918,16 +943,43 @@ class SessionCompleted(_message.Message):
         safety: Global___SafetyReport | None = ...,
         model_optimization: _model_info_pb2.ModelOptimizationReport | None = ...,
         model_unload: _model_info_pb2.ModelUnloadReport | None = ...,
+        generation_batch: Global___GenerationBatchReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "eviction", b"eviction", "generation", b"generation", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_optimization", b"model_optimization", "model_unload", b"model_unload", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "eviction", b"eviction", "generation", b"generation", "generation_batch", b"generation_batch", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_optimization", b"model_optimization", "model_unload", b"model_unload", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "degradations", b"degradations", "eviction", b"eviction", "generation", b"generation", "image_count", b"image_count", "images", b"images", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_optimization", b"model_optimization", "model_unload", b"model_unload", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defragmentation", b"defragmentation", "degradations", b"degradations", "eviction", b"eviction", "generation", b"generation", "generation_batch", b"generation_batch", "image_count", b"image_count", "images", b"images", "loaded_model", b"loaded_model", "model", b"model", "model_benchmark", b"model_benchmark", "model_optimization", b"model_optimization", "model_unload", b"model_unload", "model_validation", b"model_validation", "optimization", b"optimization", "peak_memory", b"peak_memory", "placement", b"placement", "postprocessor_benchmark", b"postprocessor_benchmark", "refresh", b"refresh", "report", b"report", "safety", b"safety", "timings", b"timings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["loaded_model", "model", "refresh", "model_validation", "model_benchmark", "optimization", "defragmentation", "eviction", "postprocessor_benchmark", "safety", "model_optimization", "model_unload"]  # noqa: Y015
+    _WhichOneofReturnType_report: _TypeAlias = _typing.Literal["loaded_model", "model", "refresh", "model_validation", "model_benchmark", "optimization", "defragmentation", "eviction", "postprocessor_benchmark", "safety", "model_optimization", "model_unload", "generation_batch"]  # noqa: Y015
     _WhichOneofArgType_report: _TypeAlias = _typing.Literal["report", b"report"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_report) -> _WhichOneofReturnType_report | None: ...
 
 Global___SessionCompleted: _TypeAlias = SessionCompleted  # noqa: Y015
+
+@_typing.final
+class GenerationBatchReport(_message.Message):
+    """What became of the items of a batch that one session drew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    completed_count: _builtins.int
+    """Items whose pictures are all finished."""
+    failed_count: _builtins.int
+    """Items that failed; item_finished says why."""
+    def __init__(
+        self,
+        *,
+        completed_count: _builtins.int = ...,
+        failed_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_count", b"completed_count", "failed_count", b"failed_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GenerationBatchReport: _TypeAlias = GenerationBatchReport  # noqa: Y015
 
 @_typing.final
 class SafetyReport(_message.Message):

@@ -1029,14 +1029,19 @@ Global___GenerationOverlay: _TypeAlias = GenerationOverlay  # noqa: Y015
 
 @_typing.final
 class GenerationMatrix(_message.Message):
-    """Every combination of values, in the order of the axes; the last axis changes fastest."""
+    """Every combination of values, in the order of the axes; the last axis changes fastest. Item ids
+    are the values' positions along the axes ("0-2"), and with several runs the run's after them
+    ("0-2-1").
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     AXES_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     runs: _builtins.int
-    """How often each combination is drawn, with a seed of its own each. Range: 1 to 64. Default: 1."""
+    """How often each combination is drawn, one run after the other: each counts on from the last
+    seed of the one before. Range: 1 to 64. Default: 1.
+    """
     @_builtins.property
     def axes(self) -> _containers.RepeatedCompositeFieldContainer[Global___MatrixAxis]:
         """The axes. At most 6 elements."""
@@ -1059,8 +1064,8 @@ Global___GenerationMatrix: _TypeAlias = GenerationMatrix  # noqa: Y015
 
 @_typing.final
 class MatrixAxis(_message.Message):
-    """What changes along an axis: each value lies over the template. Item ids are the values'
-    positions ("0-2").
+    """What changes along an axis: each value lies over the template and the values of the axes
+    before it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

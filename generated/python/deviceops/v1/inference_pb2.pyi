@@ -142,7 +142,7 @@ class GenerationItem(_message.Message):
     @_builtins.property
     def overlay(self) -> _generation_pb2.GenerationOverlay:
         """How it differs from the template. Items that set no seed share the template's, or get a
-        random one each if it has none.
+        random one each if it has none; all pictures of one item count on from its seed.
         """
 
     def __init__(

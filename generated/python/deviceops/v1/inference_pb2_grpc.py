@@ -124,7 +124,10 @@ class InferenceServiceServicer:
         """Draw many different pictures in one session: each item has its own prompt, seed and
         settings, compatible items share a forward pass when asked to. For thousands, or for
         work that must survive a restart, use ProcessingService.CreateBatch.
-        An item's failure is reported in item_finished and does not end the session.
+        An item's failure is reported in item_finished and does not end the session; only a device
+        that is gone does. A request of which one item breaks a rule is refused as a whole, and the
+        violations name the field where it was set: `template.steps`,
+        `items[2].overlay.settings.steps`, `matrix.axes[0].values[1].settings.steps`.
         Errors: as Generate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

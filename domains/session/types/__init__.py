@@ -8,12 +8,16 @@ from datetime import datetime
 from enum import Enum
 from typing import Annotated
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from domains.codec import ByteCount, Count, Seconds, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
 from domains.session.turns import Paused, Resumed, Yielded
+from domains.session.types.delivery import ENTRIES as ENTRIES
+from domains.session.types.delivery import Delivery as Delivery
+from domains.session.types.delivery import EventKind as EventKind
+from domains.session.types.delivery import PreviewSettings as PreviewSettings
 from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
 
 MAX_PREVIEW_BYTES = 256 * 1024
@@ -22,6 +26,8 @@ Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 Step = Annotated[int, Meta(ge=0, le=10_000)]
 Edge = Annotated[int, Meta(ge=1, le=32_768)]
 """Pixels along one side of a picture."""
+ItemId = Annotated[str, Meta(max_length=128)]
+"""The client's name for a part of a session's work."""
 FileSize = Annotated[int, Meta(ge=1, le=256 * 1024 * 1024)]
 
 
@@ -126,47 +132,9 @@ class WorkOptions:
     retention_seconds: float | None = None
 
 
-class PreviewSettings(Value, frozen=True):
-    """`every_steps` 0 means none; `max_edge_pixels` is the longer side."""
-
-    every_steps: Count = 0
-    max_edge_pixels: Count = int(default_of("PreviewSettings.max_edge_pixels"))
-
-
-class EventKind(Enum):
-    """Kinds of log entries that a stream can be asked for."""
-
-    QUEUE_MOVED = "queue-moved"
-    PHASE_STARTED = "phase-started"
-    TRANSFER_PROGRESS = "transfer-progress"
-    TEXT_ENCODED = "text-encoded"
-    STEP_FINISHED = "step-finished"
-    IMAGE_DECODED = "image-decoded"
-    IMAGE_FINISHED = "image-finished"
-    ITEM_FINISHED = "item-finished"
-    STATE_CHANGED = "state-changed"
-
-
-@dataclass(frozen=True)
-class Delivery:
-    """How a session's events come to one stream; no part of what the work is.
-
-    The first and the last entry always come; `kinds` is empty for all others too. Between
-    two steps of one picture, its last one aside, lie `step_interval_seconds` at least.
-    """
-
-    image_data: bool = True
-    previews: PreviewSettings = field(default_factory=PreviewSettings)
-    kinds: tuple[EventKind, ...] = ()
-    step_interval_seconds: float = 0.0
-
-
-ENTRIES = Delivery(image_data=False)
-"""Every entry of the log, as it comes, and nothing beside it."""
-
-
 class ImageResult(Value, frozen=True):
-    """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn."""
+    """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn.
+    `item_id` is the session's item that it is of; empty where there are none."""
 
     image_index: ImageIndex
     seed: Seed | None
@@ -175,6 +143,7 @@ class ImageResult(Value, frozen=True):
     width: Edge
     height: Edge
     size_bytes: FileSize
+    item_id: ItemId = ""
 
 
 @dataclass(frozen=True)
@@ -182,11 +151,13 @@ class Outcome:
     """What a session's work came to, beside its pictures.
 
     `timings` are seconds by phase; `report` is the work's typed result, or what drew them.
+    `learned` says that what the timings tell of the device's speed is known already.
     """
 
     degradations: tuple[Degradation, ...] = ()
     timings: Mapping[Phase, float] = field(default_factory=dict)
     report: object = None
+    learned: bool = False
 
 
 # Log entries, in the order in which they may appear.
@@ -265,6 +236,24 @@ class ImageFinished:
 
 
 @dataclass(frozen=True)
+class ItemFinished:
+    """An item has ended, of which `failure` says why it failed.
+
+    `done`, of which `failed`, is how many have ended of `total`. `report` is what drew its
+    pictures.
+    """
+
+    item_id: str
+    done: int
+    failed: int
+    total: int
+    images: tuple[ImageResult, ...] = ()
+    failure: Failure | None = None
+    report: object = None
+    degradations: tuple[Degradation, ...] = ()
+
+
+@dataclass(frozen=True)
 class Completed:
     """Last entry of a session that worked.
 
@@ -313,6 +302,7 @@ Entry = (
     | StepFinished
     | ImageDecoded
     | ImageFinished
+    | ItemFinished
     | Paused
     | Resumed
     | Yielded
@@ -350,6 +340,15 @@ ProgressEvent = (
 """What running work reports before its end."""
 
 
+def counted_on(event: ProgressEvent, first: int) -> ProgressEvent:
+    """The event where its picture is not counted from 0 but from `first`."""
+    if isinstance(event, TransferProgress | TextEncoded):
+        return event
+    if isinstance(event, PhaseStarted) and event.image_index is None:
+        return event
+    return structs.replace(event, image_index=(event.image_index or 0) + first)
+
+
 @dataclass(frozen=True)
 class ImageChunk:
     """Part of a finished picture's file."""
@@ -372,10 +371,12 @@ Passing = QueueMoved | Preview | ImageChunk | Heartbeat
 
 @dataclass(frozen=True)
 class SessionEvent:
-    """One event of a session; passing events repeat the number of the entry before."""
+    """One event of a session; passing events repeat the number of the entry before. `item_id`
+    is the item that it is about, empty where it is about the session."""
 
     session_id: str
     sequence: int
     event_time: datetime
     event: Entry | Passing
     existing: bool = False  # of Accepted: the request_id named a session that existed
+    item_id: str = ""

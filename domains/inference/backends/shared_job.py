@@ -1,0 +1,77 @@
+"""Several generations in one go, as a job."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from domains.errors import Cancelled, DeadlineExceeded, DomainError
+from domains.inference.backends.together import Outcome, Together
+from domains.inference.jobs import JobOutcome, SharedGenerationJob, SharedReport
+from domains.session.jobs import EncodedImage, JobContext
+from domains.session.types import ProgressEvent, counted_on
+
+
+class DrawsTogether(Protocol):
+    """What draws them."""
+
+    def __call__(self, jobs: Sequence[Together]) -> list[Outcome]:
+        """See `Engine.generate_together`."""
+        ...
+
+
+@dataclass(frozen=True)
+class SharedGeneration:
+    """Does such jobs.
+
+    Args:
+        draw: Draws their generations.
+    """
+
+    draw: DrawsTogether
+
+    def run(self, job: SharedGenerationJob, context: JobContext) -> SharedReport:
+        """Draw all; one that fails does so alone.
+
+        Raises:
+            Cancelled: All were stopped.
+            DeadlineExceeded: Likewise.
+            Unavailable: DEVICE_LOST.
+        """
+        outcomes = self.draw(
+            [
+                Together(each, _Counted(context, first), _within(job.finished, first))
+                for each, first in zip(job.jobs, job.firsts, strict=True)
+            ]
+        )
+        return SharedReport(tuple(map(_told, outcomes)))
+
+
+def _within(finished: Sequence[int], first: int) -> frozenset[int]:
+    """The numbers that a generation counts its own by; those of others do not matter."""
+    return frozenset(number - first for number in finished if number >= first)
+
+
+def _told(outcome: Outcome) -> JobOutcome:
+    if isinstance(outcome, Cancelled | DeadlineExceeded):
+        raise outcome  # which stops them all
+    return outcome.failure() if isinstance(outcome, DomainError) else outcome
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """How one of them speaks: its pictures are counted on from those before."""
+
+    context: JobContext
+    first: int
+
+    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+        if isinstance(event, EncodedImage):
+            event = replace(event, image_index=event.image_index + self.first)
+        else:
+            event = counted_on(event, self.first)
+        self.context.emit(event)
+
+    def check_stop(self) -> None:
+        self.context.check_stop()

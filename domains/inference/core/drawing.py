@@ -1,0 +1,185 @@
+"""Drawing what was prepared, on a device's worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from domains.errors import Failure
+from domains.inference.core.preparing import PreparedGeneration
+from domains.inference.core.prompt_syntax import drawn_as_words
+from domains.inference.core.resolution import expected_phases
+from domains.inference.core.turns import Turns
+from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
+from domains.inference.ports import ArtifactKeeper, Models
+from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
+from domains.session.core.items import SessionItem
+from domains.session.core.jobs import run_job
+from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
+from domains.session.types import Outcome, Phase, ProgressEvent, counted_on
+
+
+@dataclass(frozen=True)
+class Part:
+    """A generation as work of a session, with what it keeps from one turn to the next."""
+
+    prepared: PreparedGeneration
+    turns: Turns
+    item: SessionItem
+
+
+class Drawing:
+    """Has generations drawn.
+
+    Args:
+        models: Take note of what is used.
+        pool: Runs work on a device's worker.
+        artifacts: Takes finished pictures.
+        software_versions: Versions inside a device's worker.
+    """
+
+    def __init__(
+        self,
+        models: Models,
+        pool: ModelRunner,
+        artifacts: ArtifactKeeper,
+        *,
+        software_versions: Callable[[str], Mapping[str, str]],
+    ) -> None:
+        self._models = models
+        self._pool = pool
+        self._artifacts = artifacts
+        self._software_versions = software_versions
+
+    def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
+        """What it goes through on a device, as things are now."""
+        loading = self._pool.loading(device_id, *prepared.job.places)
+        return expected_phases(loading, prepared.job.settings)
+
+    async def draw(self, part: Part) -> Outcome:
+        """Draw what of it is not drawn yet.
+
+        Raises:
+            WorkPaused: It stopped between two steps and goes on with the same turns.
+            DomainError: As `run_job`.
+        """
+        self._note(part)
+        turns, item = part.turns, part.item
+        turn = turns.next(part.prepared.job, len(item.images))
+
+        async def keep(spooled: SpooledImage) -> None:
+            await self._keep(spooled, item)
+
+        try:
+            found = await run_job(self._pool, item.session, turn, record=item.record, keep=keep)
+        except WorkPaused:  # before the worker had the job
+            raise WorkPaused(turns.kept_steps) from None
+        outcome = self._end(part, found)
+        if outcome is None:
+            raise WorkPaused(turns.kept_steps)
+        return outcome
+
+    async def draw_together(self, parts: Sequence[Part]) -> list[Outcome | Failure | None]:
+        """Draw what is not drawn yet of several parts of one session in one go; those that go
+        together share passes of the denoiser.
+
+        Returns:
+            What each came to; None: it was paused, and what is not finished begins anew.
+
+        Raises:
+            WorkPaused: Before the worker had any.
+            DomainError: As `run_job`; all have ended with that.
+        """
+        for part in parts:
+            self._note(part)
+        session = parts[0].item.session
+        job = SharedGenerationJob(tuple(part.prepared.job for part in parts))
+        job = replace(
+            job,
+            finished=tuple(
+                image.image_index - part.item.first_image + first
+                for first, part in zip(job.firsts, parts, strict=True)
+                for image in part.item.images
+            ),
+        )
+
+        def record(event: ProgressEvent) -> None:
+            index = getattr(event, "image_index", None)
+            if index is None:
+                session.record(event)
+            else:
+                at = job.at(index)
+                parts[at].item.record(counted_on(event, -job.firsts[at]))
+
+        async def keep(spooled: SpooledImage) -> None:
+            at = job.at(spooled.image.image_index)
+            index = spooled.image.image_index - job.firsts[at]
+            image = replace(spooled.image, image_index=index)
+            await self._keep(SpooledImage(image, spooled.path), parts[at].item)
+
+        found = await run_job(self._pool, session, job, record=record, keep=keep)
+        return [
+            each if isinstance(each, Failure) else self._end(part, each)
+            for part, each in zip(parts, found.outcomes, strict=True)
+        ]
+
+    def _note(self, part: Part) -> None:
+        for each in part.prepared.models:
+            self._models.record_use(each.model_id)
+
+    async def _keep(self, spooled: SpooledImage, item: SessionItem) -> None:
+        image, session = spooled.image, item.session
+        await self._artifacts.adopt(
+            spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+        )
+        item.finish_image(image)
+
+    def _end(self, part: Part, found: GenerationReport | PausedGeneration) -> Outcome | None:
+        """What a turn came to; None where it was paused."""
+        if isinstance(found, PausedGeneration):
+            part.turns.note(found)
+            return None
+        models = tuple(
+            UsedModel(each.model_id, each.type, self._models.sha256_of(each))
+            for each in part.prepared.models
+            if each.type is not None
+        )
+        versions = self._software_versions(part.item.session.device_id)
+        settings = part.prepared.job.settings
+        return _outcome(settings, part.turns.whole(found), models, versions)
+
+
+def _outcome(
+    settings: GenerationSettings,
+    report: GenerationReport,
+    models: tuple[UsedModel, ...],
+    software_versions: Mapping[str, str],
+) -> Outcome:
+    times = report.timings
+    prepared = (
+        {Phase.PREPARING_INPUT: times.prepare_input}
+        if Phase.PREPARING_INPUT in expected_phases((), settings)
+        else {}
+    )
+    return Outcome(
+        degradations=(*drawn_as_words(settings), *report.degradations),
+        timings={
+            Phase.LOADING_MODEL: times.load,
+            Phase.ENCODING_TEXT: times.encode_text,
+            **prepared,
+            Phase.DENOISING: times.denoise,
+            **({} if settings.refiner is None else {Phase.REFINING: times.refine}),
+            Phase.DECODING: times.decode,
+            Phase.ENCODING_IMAGE: times.encode_image,
+        },
+        report=GenerationFacts(
+            settings=replace(settings, precision=report.precision),
+            models=models,
+            data_types=report.data_types,
+            computed=report.computed,
+            origin=report.origin,
+            software_versions=dict(software_versions),
+        ),
+    )

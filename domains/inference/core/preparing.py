@@ -1,0 +1,124 @@
+"""Generations made ready: checked, and resolved until nothing of them is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from domains.errors import FeatureNotBuilt
+from domains.inference.core.companions import (
+    Companions,
+    check_architectures,
+    check_layers,
+    check_trigger_words,
+    find,
+)
+from domains.inference.core.control_nets import (
+    PreparedControls,
+    check_unions,
+    prepare_controls,
+)
+from domains.inference.core.inputs import Inputs, prepare
+from domains.inference.core.refiner_rules import check_refining_model
+from domains.inference.core.resolution import resolve, scheduler_of
+from domains.inference.core.sampling_rules import check_scheduler
+from domains.inference.core.schedule_rules import check_schedules
+from domains.inference.core.second_pass import check_result_size, check_steps
+from domains.inference.core.validation import (
+    check_lora_weights,
+    check_model,
+    check_request,
+)
+from domains.inference.errors import InvalidGeneration
+from domains.inference.jobs import GenerationJob
+from domains.inference.ports import LoraFits, Models, PicturePreparer
+from domains.inference.types import GenerationRequest
+from domains.model.types import Model
+
+
+@dataclass(frozen=True)
+class PreparedGeneration:
+    """A generation with nothing left open but its device; held for as long as the job may need
+    the files of its pictures."""
+
+    model: Model
+    companions: Companions
+    job: GenerationJob
+    inputs: Inputs
+    controls: PreparedControls
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The checkpoint, and those that are used with it."""
+        return self.model, *self.companions.models
+
+
+class GenerationPreparer:
+    """Makes generations ready.
+
+    Args:
+        models: Finds those that a request names.
+        fits: Holds LoRAs against checkpoints.
+        random_seed: Gives a fresh seed from 0 to 2^32 - 1.
+    """
+
+    def __init__(
+        self, models: Models, fits: LoraFits, *, random_seed: Callable[[], int]
+    ) -> None:
+        self._models = models
+        self._fits = fits
+        self._random_seed = random_seed
+
+    async def prepare(
+        self, request: GenerationRequest, pictures: PicturePreparer
+    ) -> PreparedGeneration:
+        """What a request comes to; `pictures` prepares those that it names.
+
+        Raises:
+            InvalidGeneration: The content breaks rules.
+            InvalidPicture: A picture cannot be used.
+            FeatureNotBuilt: The request uses what this version does not do.
+            DomainError: A model cannot be used.
+        """
+        violations = check_request(request)
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        settings = request.settings
+        if request.unbuilt:
+            raise FeatureNotBuilt(request.unbuilt)
+        model = await self._models.resolve(settings.model_id, masks=True)
+        companions = await find(self._models, settings, "settings")
+        settings = companions.named_in(settings)
+        scheduler = scheduler_of(settings, model)
+        violations = [
+            # Two names may be of one model.
+            *check_lora_weights(settings.loras, "settings.loras"),
+            *check_architectures(companions, model, "settings"),
+            *check_trigger_words(companions, "settings"),
+            *check_model(settings, model, "settings"),
+            *check_scheduler(settings, scheduler, model, "settings"),
+            *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
+            *check_steps(settings, scheduler, "settings"),
+            *check_schedules(settings, scheduler, model, "settings"),
+        ]
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        check_unions(companions, "settings")
+        await check_layers(companions, model, self._fits, "settings")
+        inputs = await prepare(pictures, request, model, "settings")
+        picture, mask = inputs.picture, inputs.mask
+        settings = resolve(inputs.named_in(settings), model, self._random_seed)
+        violations = [*check_result_size(settings, "settings")]
+        if violations:
+            raise InvalidGeneration.of(*violations)
+        controls = await prepare_controls(pictures, request, settings)
+        job = GenerationJob(
+            controls.settings,
+            model.place,
+            request.delivery.previews,
+            companions=companions.for_job(),
+            picture=None if picture is None else picture.prepared,
+            mask=None if mask is None else mask.prepared,
+            controls=controls.pictures,
+        )
+        return PreparedGeneration(model, companions, job, inputs, controls)
