@@ -1,11 +1,13 @@
 """Pictures that share passes, beside the same pictures drawn one by one, as Markdown.
 
     python -m bench.throughput [--device cpu] [--pictures 8] [--steps 10] [--out FILE.md]
+    python -m bench.throughput --device cuda:0 --full-shape FOLDER --edge 512 --steps 30
 
-Needs the demo model alone. Both arms have the same engine and draw 256x256 pictures that differ
-in prompt and seed, in turn. The passes alone are measured too, by how many pictures they have:
-they show how much there is to gain on the device. Processor seconds are those of the whole
-process: they hardly change when other work takes cores away.
+Draws with the demo model, or with a checkpoint of SDXL's full shape and random numbers, which
+is put into the folder and stays there. Both arms have the same engine and draw square pictures
+that differ in prompt and seed, in turn. The passes alone are measured too, by how many pictures
+they have: they show how much there is to gain on the device. Processor seconds are those of the
+whole process: they hardly change when other work takes cores away.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from PIL import Image
 
 from bench.machine import describe_machine
 from bench.measure import median
-from bench.model_files import DEMO
+from bench.model_files import DEMO, write_single_file
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.together import Together
@@ -40,7 +42,6 @@ from domains.session.jobs import EncodedImage
 from domains.values import ModelPlace
 
 _WORDS = ("apple", "house", "cat", "star", "tree", "fish", "sun", "heart")
-_EDGE = 256
 
 
 class _Album:
@@ -59,21 +60,30 @@ class _Album:
         """Nobody stops it."""
 
 
-def _jobs(count: int, steps: int) -> list[GenerationJob]:
+def _place(folder: Path | None) -> ModelPlace:
+    if folder is None:
+        return ModelPlace.of(DEMO)
+    file = folder / "one.safetensors"
+    if not file.exists():
+        write_single_file(file, 0)
+    return ModelPlace(folder, Path(file.name))
+
+
+def _jobs(place: ModelPlace, edge: int, count: int, steps: int) -> list[GenerationJob]:
     return [
         GenerationJob(
             GenerationSettings(
                 model_id="emoji",
                 prompt=f"a {_WORDS[number % len(_WORDS)]}",
-                width=_EDGE,
-                height=_EDGE,
+                width=edge,
+                height=edge,
                 steps=steps,
                 guidance=GuidanceSettings(6.0),
                 scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
                 seeds=(number,),
                 precision=PrecisionMode.EXACT,
             ),
-            ModelPlace.of(DEMO),
+            place,
         )
         for number in range(count)
     ]
@@ -95,7 +105,7 @@ def _together(engine: Engine, jobs: Sequence[GenerationJob]) -> tuple[list[_Albu
     return albums, decoding
 
 
-def _passes(engine: Engine, device: torch.device, rounds: int) -> dict[int, float]:
+def _passes(engine: Engine, device: torch.device, edge: int, rounds: int) -> dict[int, float]:
     """Milliseconds for each picture of a pass with guidance, by how many share it."""
     model = engine._loader.models.newest
     assert model is not None, "pictures were drawn"
@@ -103,14 +113,14 @@ def _passes(engine: Engine, device: torch.device, rounds: int) -> dict[int, floa
     pooled = config["projection_class_embeddings_input_dim"] - (
         6 * config["addition_time_embed_dim"]
     )
-    kind, edge = next(unet.parameters()).dtype, _EDGE // model.pixels_per_latent
+    kind, size = next(unet.parameters()).dtype, edge // model.pixels_per_latent
 
     def call(pictures: int) -> Callable[[], object]:
         made = partial(torch.randn, device=device, dtype=kind)
         rows = 2 * pictures
         return partial(
             unet,
-            made(rows, 4, edge, edge),
+            made(rows, 4, size, size),
             torch.full((rows,), 500.0, device=device),
             made(rows, 77, config["cross_attention_dim"]),
             added_cond_kwargs={"text_embeds": made(rows, pooled), "time_ids": made(rows, 6)},
@@ -149,13 +159,16 @@ def main(arguments: Sequence[str]) -> int:
     """Measure both in turn, and keep the report."""
     parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--full-shape", type=Path, help="the folder for such a checkpoint")
+    parser.add_argument("--edge", type=int, default=256)
     parser.add_argument("--pictures", type=int, default=8)
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="where to keep the report")
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
-    engine, jobs = Engine(options.device), _jobs(options.pictures, options.steps)
+    place, edge = _place(options.full_shape), options.edge
+    engine, jobs = Engine(options.device), _jobs(place, edge, options.pictures, options.steps)
     arms = {"one by one": _singly, "together": _together}
     times: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
     decodes: dict[str, list[float]] = {arm: [] for arm in arms}
@@ -171,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
     wall = {arm: median([each[0] for each in found[1:]]) for arm, found in times.items()}
     work = {arm: median([each[1] for each in found[1:]]) for arm, found in times.items()}
     decode = {arm: median(found[1:]) for arm, found in decodes.items()}
-    per_pass = _passes(engine, device, options.rounds)
+    per_pass = _passes(engine, device, edge, options.rounds)
     machine = describe_machine()
     lines = [
         f"# Pictures that share passes, on {options.device}",
@@ -181,7 +194,9 @@ def main(arguments: Sequence[str]) -> int:
         f"{machine.processor}, {machine.cores} cores, {torch.get_num_threads()} threads; "
         + ", ".join(f"{name} {version}" for name, version in machine.packages.items()),
         "",
-        f"{options.pictures} pictures of {_EDGE}x{_EDGE}, {options.steps} steps of Euler with "
+        f"{torch.cuda.get_device_name(device) + '; ' if device.type == 'cuda' else ''}"
+        f"{'SDXL at full shape' if options.full_shape else 'The demo model'}; "
+        f"{options.pictures} pictures of {edge}x{edge}, {options.steps} steps of Euler with "
         f"guidance; medians of {options.rounds} rounds in turn.",
         "",
         "| | One by one, s | Together, s | Ratio |",
