@@ -21,6 +21,19 @@ from server.cli.commands.sampler_options import (
     TimestepSpacing,
     ZeroSnr,
 )
+from server.cli.commands.start_options import (
+    CropMargin,
+    Fill,
+    Fit,
+    Image,
+    Inpaint,
+    InvertMask,
+    KeepUnmasked,
+    Margins,
+    Mask,
+    MaskBlur,
+    Strength,
+)
 from server.cli.reporting import leave, reported
 
 
@@ -97,65 +110,17 @@ def generate(
     ] = None,
     device: Devices = None,
     any_of: AnyOf = "",
-    image: Annotated[
-        str | None,
-        typer.Option(
-            "--image",
-            "-i",
-            metavar="PICTURE",
-            help="Start from a picture: a file, an artifact id, or SESSION#N.",
-        ),
-    ] = None,
-    inpaint: Annotated[
-        str | None,
-        typer.Option(metavar="PICTURE", help="Redraw a part of a picture."),
-    ] = None,
-    mask: Annotated[
-        str | None,
-        typer.Option(metavar="PICTURE", help="White is redrawn, black kept; of its size."),
-    ] = None,
-    invert_mask: Annotated[
-        bool, typer.Option("--invert-mask", help="Black is redrawn, white kept.")
-    ] = False,
-    mask_blur: Annotated[
-        int | None, typer.Option(metavar="N", help="Pixels, 0 to 64; by default 4.")
-    ] = None,
-    fill: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="What is redrawn from: original, noise, blur or empty."
-        ),
-    ] = None,
-    margins: Annotated[
-        str | None,
-        typer.Option(
-            metavar="L,T,R,B",
-            help="Pixels that are added around it and drawn; without --mask these alone.",
-        ),
-    ] = None,
-    crop_margin: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            help="Draw the mask alone with so many pixels around it, enlarged.",
-        ),
-    ] = None,
-    keep_unmasked: Annotated[
-        bool,
-        typer.Option("--keep-unmasked", help="Copy what is kept back, pixel for pixel."),
-    ] = False,
-    strength: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="How much of it is redrawn, 0 to 1; by default 0.8."),
-    ] = None,
-    fit: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Where its shape is another: stretch, contain (repeat its edges) or cover"
-            " (cut off).",
-        ),
-    ] = None,
+    image: Image = None,
+    inpaint: Inpaint = None,
+    mask: Mask = None,
+    invert_mask: InvertMask = False,
+    mask_blur: MaskBlur = None,
+    fill: Fill = None,
+    margins: Margins = None,
+    crop_margin: CropMargin = None,
+    keep_unmasked: KeepUnmasked = False,
+    strength: Strength = None,
+    fit: Fit = None,
     control: Annotated[
         list[str] | None,
         typer.Option(
