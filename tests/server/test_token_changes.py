@@ -60,8 +60,9 @@ async def test_a_running_server_takes_tokens_up_and_ends_the_calls_of_revoked_on
         other: Any = server.devices.WatchDevices(
             device_pb2.WatchDevicesRequest(), metadata=server.metadata
         )
-        await watch.read()
-        await other.read()
+        for stream in (watch, other):
+            await stream.read()
+            await stream.read()  # the second answer says that the call is held
         await asyncio.to_thread(files.revoke, "ann")
         began = loop.time()
         for end in (watch.read, lambda: held, lambda: listing(server, secret)):

@@ -42,6 +42,7 @@ def batch_from_proto(message: inference_pb2.GenerateBatchRequest) -> GenerationB
     field = "matrix" if message.HasField("matrix") else "items"
     InvalidArgument.check(*_unclear(message))
     return GenerationBatchRequest(
+        template=_item(message, "", ()),
         items=tuple(_matrix_items(message) if field == "matrix" else _items(message)),
         field=field,
         options=options_from_proto(message.options),
@@ -54,7 +55,6 @@ def batch_from_proto(message: inference_pb2.GenerateBatchRequest) -> GenerationB
 
 def _unclear(message: inference_pb2.GenerateBatchRequest) -> Iterator[FieldViolation | None]:
     if not message.HasField("matrix"):
-        yield checks.required("items", list(message.items))
         yield from _check_items(message.items)
     elif message.items:
         rule = "Set items or a matrix, not both."

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, islice
 
+from msgspec.structs import replace
+
 from domains.device.ports import Place
 from domains.errors import (
     Cancelled,
     DomainError,
     Failure,
+    FeatureNotBuilt,
     FieldViolation,
     InvalidArgument,
     Reason,
@@ -25,6 +28,7 @@ from domains.inference.core.resolution import effort_of, steps_of_all
 from domains.inference.core.same_pictures import SamePictures
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
+from domains.inference.core.validation import check_request
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import MOST_IMAGES
 from domains.inference.ports import PausedFiles, PicturePreparer
@@ -94,6 +98,8 @@ class GenerationBatches:
         return SessionRequest(request.options, request.digest, partial(self._prepare, request))
 
     async def _prepare(self, request: GenerationBatchRequest) -> SessionPlan:
+        if not request.items:
+            raise _without_items(request)
         _check_size(request)
         items = await self._items(request)
         every = [item.prepared for item in items]
@@ -297,6 +303,20 @@ class _BatchRun:
                 outcome.degradations,
             )
         )
+
+
+def _without_items(request: GenerationBatchRequest) -> DomainError:
+    """What is wrong with a batch of nothing; its template is looked at all the same."""
+    template = request.template
+    if unbuilt := template.request.unbuilt:
+        return FeatureNotBuilt([template.origin(field) for field in unbuilt])
+    rule = "Must have at least one element, unless there is a matrix."
+    missing = FieldViolation(request.field, Reason.FIELD_OUT_OF_RANGE, rule)
+    broken = [
+        replace(each, field=template.origin(each.field))
+        for each in check_request(template.request)
+    ]
+    return InvalidGeneration.of(*broken, missing)
 
 
 def _check_size(request: GenerationBatchRequest) -> None:

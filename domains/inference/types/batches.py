@@ -48,8 +48,10 @@ class BatchItem:
 @dataclass(frozen=True)
 class GenerationBatchRequest:
     """One call of GenerateBatch. `digest` stands for the whole request, for idempotency;
-    `field` is the one that its items come from."""
+    `field` is the one that its items come from, of which there may be none; `template` is what
+    they have in common."""
 
+    template: BatchItem
     items: tuple[BatchItem, ...]
     field: str
     options: WorkOptions

@@ -72,7 +72,13 @@ def batch(
         for k, one in enumerate(settings)
     )
     made = GenerationBatchRequest(
-        items, "items", WorkOptions(), ANY_DEVICE, b"", Delivery(image_data=False)
+        BatchItem("", request(settings[0] if settings else CAT)),
+        items,
+        "items",
+        WorkOptions(),
+        ANY_DEVICE,
+        b"",
+        Delivery(image_data=False),
     )
     return replace(made, **changes)
 
@@ -246,6 +252,23 @@ async def test_more_pictures_than_a_batch_may_have_are_refused(bench: Bench) -> 
         ("items", Reason.TOO_MANY_ELEMENTS)
     ]
     assert "261" in error.message
+
+
+async def test_a_batch_of_nothing_is_refused_with_what_its_template_breaks(
+    bench: Bench,
+) -> None:
+    wanted = batch()
+    error = await refused(bench, wanted)
+    assert [(each.field, each.reason) for each in error.violations] == [
+        ("items", Reason.FIELD_OUT_OF_RANGE)
+    ]
+    wide = BatchItem("", request(structs.replace(CAT, width=100)))
+    error = await refused(bench, replace(wanted, template=wide))
+    assert [each.field for each in error.violations] == ["template.width", "items"]
+    unbuilt = replace(wide, request=replace(wide.request, unbuilt=("settings.regions",)))
+    error = await refused(bench, replace(wanted, template=unbuilt))
+    assert isinstance(error, FeatureNotBuilt)
+    assert error.fields == ("template.regions",)
 
 
 async def test_a_picture_that_items_share_is_prepared_once(bench: Bench) -> None:

@@ -178,10 +178,6 @@ MANY = [{"steps": step} for step in range(1, 10)]
     ("message", "expected"),
     [
         (
-            inference_pb2.GenerateBatchRequest(template=Settings(prompt="a cat")),
-            [("items", Reason.REQUIRED_FIELD_MISSING)],
-        ),
-        (
             inference_pb2.GenerateBatchRequest(items=[item("a"), item(""), item("a")]),
             [
                 ("items[1].item_id", Reason.REQUIRED_FIELD_MISSING),
