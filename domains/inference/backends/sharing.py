@@ -242,8 +242,7 @@ class Sharing(Generic[Result]):
     def _several(self, kind: Hashable, calls: Sequence[DenoiserCall]) -> list[Made] | None:
         model, rows = self._working, sum(call.rows for call in calls)
         try:
-            # Not as a recording: there would be one for every number of rows.
-            network = self._watched(model.networks["unet"], kind, rows)
+            network = self._watched(model.unet_call(), kind, rows)
             results = call_together(network, calls)
         except Exception as error:
             if not faults.is_shortage(error):

@@ -24,6 +24,7 @@ from domains.inference.backends.engine import Engine
 from domains.inference.backends.pass_size import PassSize
 from domains.inference.backends.precision import apply
 from domains.inference.backends.sharing_rules import MOST_TOGETHER, in_groups
+from domains.inference.backends.step_graphs import StepGraphs
 from domains.inference.backends.together import Outcome, Together
 from domains.inference.jobs import Companion, GenerationJob, GenerationReport, PausedGeneration
 from domains.inference.types import (
@@ -38,8 +39,9 @@ from domains.inference.types import (
 from domains.model.types import ModelType
 from domains.session.jobs import EncodedImage, WorkPaused
 from domains.session.types import PhaseStarted, StepFinished, TextEncoded
-from domains.values import DegradationKind, ModelPlace
+from domains.values import DegradationKind, ModelPart, ModelPlace
 from tests.domains.inference.backends.test_loras import UNET, random_pair
+from tests.domains.inference.backends.test_step_graphs import Replaying
 from tests.fakes.jobs import Listener, changed
 from tests.fakes.tiny_models import save_sdxl
 
@@ -446,3 +448,25 @@ def test_what_goes_together(tiny: GenerationJob) -> None:
         changed(tiny, seamless_vertically=True),
     ]
     assert in_groups(jobs) == [[0, 2], [1, 5], [3], [4], [6]]
+
+
+def test_shared_passes_are_replayed_where_the_device_records(
+    tiny_engine: Engine, tiny: GenerationJob, sizes: list[int]
+) -> None:
+    """The first pass of a number of rows runs plainly, from the second on they are replayed."""
+    jobs = [changed(tiny, seeds=(seed,), steps=4) for seed in (1, 2)]
+    expected = [alone(tiny_engine, job) for job in jobs]
+    model = tiny_engine._model
+    assert model is not None
+    recorder = Replaying()
+    model.graphs = StepGraphs(recorder, model.device)
+
+    outcomes, heard = side_by_side(tiny_engine, jobs)
+
+    assert sizes == [2] * 4
+    assert (recorder.recorded, recorder.replayed) == (1, 3)
+    for outcome in outcomes:
+        assert isinstance(outcome, GenerationReport)
+        assert outcome.computed.recorded == (ModelPart.DENOISER,)
+    for listener, (data,) in zip(heard, expected, strict=True):
+        assert_alike(images(listener)[0].data, data)
