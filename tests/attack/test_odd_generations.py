@@ -27,7 +27,7 @@ from tests.running import Client, RunningServer
 
 __all__ = ["client", "running"]
 
-CASES = 100
+CASES = 60
 # A plain one in between each so many.
 OFTEN = 5
 ODD = OddGenerations(
@@ -82,7 +82,7 @@ async def test_odd_generations_are_refused_by_field_or_drawn(
     assert "incident_id" not in running.log()
 
 
-@pytest.mark.parametrize("number", range(1000, 1006))
+@pytest.mark.parametrize("number", range(1000, 1003))
 async def test_odd_generations_come_out_the_same_beside_others_and_through_pauses(
     client: Client, number: int
 ) -> None:
