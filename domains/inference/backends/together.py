@@ -21,7 +21,7 @@ from domains.inference.backends.sharing import CannotShare, Member, Sharing
 from domains.inference.backends.sharing_rules import in_groups, merged, one_by_one, told
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
 from domains.session.jobs import EncodedImage, JobContext, WorkPaused
-from domains.session.types import PhaseStarted, ProgressEvent, TextEncoded, TransferProgress
+from domains.session.types import ProgressEvent
 from domains.values import Degradation, DegradationKind
 
 Report = GenerationReport | PausedGeneration
@@ -172,8 +172,7 @@ class _LaterPicture:
     context: JobContext
 
     def emit(self, event: ProgressEvent | EncodedImage) -> None:
-        of_all = isinstance(event, PhaseStarted) and event.image_index is None
-        if not of_all and not isinstance(event, TextEncoded | TransferProgress):
+        if getattr(event, "image_index", None) is not None:
             self.context.emit(event)
 
     def check_stop(self) -> None:

@@ -45,7 +45,7 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort, Speeds
 from domains.session.errors import SessionTimedOut
-from domains.session.jobs import PausingRunner, WorkPaused
+from domains.session.jobs import WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.types import ItemFinished, Outcome, Phase, SessionKind, SessionState
 from domains.values import Degradation, DegradationKind
@@ -63,7 +63,6 @@ class GenerationBatches:
         place: Chooses the device.
         preparer: Checks and resolves items.
         drawing: Has them drawn.
-        pool: Is asked to stop work, and to pause it.
         pictures: Prepares those that items name.
         paused: Where unfinished pictures of paused ones lie.
         statistics: Learn from each that ends.
@@ -76,7 +75,6 @@ class GenerationBatches:
         place: Place,
         preparer: GenerationPreparer,
         drawing: Drawing,
-        pool: PausingRunner,
         pictures: PicturePreparer,
         paused: PausedFiles,
         statistics: StatisticsKeeper,
@@ -87,7 +85,6 @@ class GenerationBatches:
         self._place = place
         self._preparer = preparer
         self._drawing = drawing
-        self._pool = pool
         self._pictures = pictures
         self._paused = paused
         self._statistics = statistics
@@ -139,8 +136,8 @@ class GenerationBatches:
             ),
             work=run.draw,
             degradations=_few(drawn_as_words(one) for one in settings),
-            stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
-            pause=lambda session: self._pool.pause(session.device_id, session.session_id),
+            stop=self._drawing.stop,
+            pause=self._drawing.pause,
             ended=ended,
         )
 

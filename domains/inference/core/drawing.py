@@ -17,6 +17,7 @@ from domains.inference.ports import ArtifactKeeper, Models
 from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
+from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
 from domains.session.types import Outcome, Phase, ProgressEvent, counted_on
 
@@ -57,6 +58,14 @@ class Drawing:
         """What it goes through on a device, as things are now."""
         loading = self._pool.loading(device_id, *prepared.job.places)
         return expected_phases(loading, prepared.job.settings)
+
+    def stop(self, session: Session) -> None:
+        """Have a session's work end after its step; only then is the worker free."""
+        self._pool.cancel(session.device_id, session.session_id)
+
+    def pause(self, session: Session) -> None:
+        """Have it pause after its step."""
+        self._pool.pause(session.device_id, session.session_id)
 
     async def draw(self, part: Part) -> Outcome:
         """Draw what of it is not drawn yet.

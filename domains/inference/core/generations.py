@@ -24,7 +24,6 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import PausingRunner
 from domains.session.ports import FaultReporter
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
@@ -58,7 +57,6 @@ class Generations:
         place: Chooses the device.
         preparer: Checks and resolves them.
         drawing: Has them drawn.
-        pool: Is asked to stop work, and to pause it.
         pictures: Prepares those that generations start from.
         paused: Where unfinished pictures of paused ones lie.
         statistics: Learn from each that ends.
@@ -72,7 +70,6 @@ class Generations:
         place: Place,
         preparer: GenerationPreparer,
         drawing: Drawing,
-        pool: PausingRunner,
         pictures: PicturePreparer,
         paused: PausedFiles,
         statistics: StatisticsKeeper,
@@ -84,7 +81,6 @@ class Generations:
         self._place = place
         self._preparer = preparer
         self._drawing = drawing
-        self._pool = pool
         self._pictures = pictures
         self._paused = paused
         self._statistics = statistics
@@ -175,8 +171,7 @@ class Generations:
             total_steps=steps * len(settings.seeds),
             work=draw,
             degradations=drawn_as_words(settings),
-            # The worker ends its step; only then is it free for the next session.
-            stop=lambda session: self._pool.cancel(session.device_id, session.session_id),
-            pause=lambda session: self._pool.pause(session.device_id, session.session_id),
+            stop=self._drawing.stop,
+            pause=self._drawing.pause,
             ended=ended,
         )

@@ -342,11 +342,8 @@ ProgressEvent = (
 
 def counted_on(event: ProgressEvent, first: int) -> ProgressEvent:
     """The event where its picture is not counted from 0 but from `first`."""
-    if isinstance(event, TransferProgress | TextEncoded):
-        return event
-    if isinstance(event, PhaseStarted) and event.image_index is None:
-        return event
-    return structs.replace(event, image_index=(event.image_index or 0) + first)
+    index = getattr(event, "image_index", None)
+    return event if index is None else structs.replace(event, image_index=index + first)
 
 
 @dataclass(frozen=True)

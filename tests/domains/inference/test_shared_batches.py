@@ -111,8 +111,7 @@ class SharingPool:
 def pool(bench: Bench) -> SharingPool:
     """In the place of the bench's worker."""
     pool = SharingPool()
-    for part in (bench.batches, bench.batches._drawing):
-        part._pool = pool  # type: ignore[attr-defined,union-attr]
+    bench.batches._drawing._pool = pool  # type: ignore[assignment]
     return pool
 
 
