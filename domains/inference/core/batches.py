@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, islice
-
-from msgspec.structs import replace
+from typing import NoReturn
 
 from domains.device.ports import Place
 from domains.errors import (
@@ -96,7 +95,7 @@ class GenerationBatches:
 
     async def _prepare(self, request: GenerationBatchRequest) -> SessionPlan:
         if not request.items:
-            raise _without_items(request)
+            _refuse_without_items(request)
         _check_size(request)
         items = await self._items(request)
         every = [item.prepared for item in items]
@@ -302,18 +301,15 @@ class _BatchRun:
         )
 
 
-def _without_items(request: GenerationBatchRequest) -> DomainError:
-    """What is wrong with a batch of nothing; its template is looked at all the same."""
-    template = request.template
-    if unbuilt := template.request.unbuilt:
-        return FeatureNotBuilt([template.origin(field) for field in unbuilt])
+def _refuse_without_items(request: GenerationBatchRequest) -> NoReturn:
+    """Say what is wrong with a batch of nothing; its template is looked at all the same."""
     rule = "Must have at least one element, unless there is a matrix."
     missing = FieldViolation(request.field, Reason.FIELD_OUT_OF_RANGE, rule)
-    broken = [
-        replace(each, field=template.origin(each.field))
-        for each in check_request(template.request)
-    ]
-    return InvalidGeneration.of(*broken, missing)
+    template = request.template.request
+    with items_fields(request.template):
+        if template.unbuilt:
+            raise FeatureNotBuilt(template.unbuilt)
+        raise InvalidGeneration.of(*check_request(template), missing)
 
 
 def _check_size(request: GenerationBatchRequest) -> None:
