@@ -41,6 +41,8 @@ from domains.inference.types import (
 from domains.session.jobs import EncodedImage
 from domains.values import ModelPlace
 
+# The first call of a shape runs plainly, the second is recorded.
+_UNCOUNTED = 2
 _WORDS = ("apple", "house", "cat", "star", "tree", "fish", "sun", "heart")
 
 
@@ -65,6 +67,7 @@ def _place(folder: Path | None) -> ModelPlace:
         return ModelPlace.of(DEMO)
     file = folder / "one.safetensors"
     if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         write_single_file(file, 0)
     return ModelPlace(folder, Path(file.name))
 
@@ -106,14 +109,18 @@ def _together(engine: Engine, jobs: Sequence[GenerationJob]) -> tuple[list[_Albu
 
 
 def _passes(engine: Engine, device: torch.device, edge: int, rounds: int) -> dict[int, float]:
-    """Milliseconds for each picture of a pass with guidance, by how many share it."""
+    """Milliseconds for each picture of a pass with guidance, by how many share it; recorded
+    where the device records."""
     model = engine._loader.models.newest
     assert model is not None, "pictures were drawn"
-    unet, config = model.networks["unet"], model.plan_config("unet")
+    unet, config = model.unet_call(), model.plan_config("unet")
     pooled = config["projection_class_embeddings_input_dim"] - (
         6 * config["addition_time_embed_dim"]
     )
-    kind, size = next(unet.parameters()).dtype, edge // model.pixels_per_latent
+    kind, size = (
+        next(model.networks["unet"].parameters()).dtype,
+        edge // model.pixels_per_latent,
+    )
 
     def call(pictures: int) -> Callable[[], object]:
         made = partial(torch.randn, device=device, dtype=kind)
@@ -130,10 +137,15 @@ def _passes(engine: Engine, device: torch.device, edge: int, rounds: int) -> dic
     calls = {pictures: call(pictures) for pictures in (1, 2, 4, 8)}
     found: dict[int, list[float]] = {pictures: [] for pictures in calls}
     with torch.no_grad():
-        for _ in range(rounds + 1):
+        for _ in range(_UNCOUNTED + rounds):
             for pictures, act in calls.items():
                 found[pictures].append(1_000 * _timed(act, device)[0] / pictures)
-    return {pictures: median(times[1:]) for pictures, times in found.items()}
+    return {pictures: median(times[_UNCOUNTED:]) for pictures, times in found.items()}
+
+
+def _gibibytes(device: torch.device) -> float:
+    """What the allocator holds of the device, what recordings work in included."""
+    return torch.cuda.memory_reserved(device) / 2**30 if device.type == "cuda" else 0.0
 
 
 def _timed(act: Callable[[], object], device: torch.device) -> tuple[float, float]:
@@ -173,13 +185,15 @@ def main(arguments: Sequence[str]) -> int:
     times: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
     decodes: dict[str, list[float]] = {arm: [] for arm in arms}
     albums: dict[str, list[_Album]] = {}
+    held: dict[str, float] = {}
 
     def draw(arm: str) -> None:
         albums[arm], decoding = arms[arm](engine, jobs)
         decodes[arm].append(decoding)
+        held.setdefault(arm, _gibibytes(device))
 
     for number in range(options.rounds + 1):
-        for arm in arms if number % 2 else reversed(arms):
+        for arm in reversed(arms) if number % 2 else arms:
             times[arm].append(_timed(partial(draw, arm), device))
     wall = {arm: median([each[0] for each in found[1:]]) for arm, found in times.items()}
     work = {arm: median([each[1] for each in found[1:]]) for arm, found in times.items()}
@@ -218,6 +232,12 @@ def main(arguments: Sequence[str]) -> int:
         f"Least PSNR against the pictures one by one: "
         f"{_decibels(albums['one by one'], albums['together']):.1f} dB.",
     ]
+    if device.type == "cuda":
+        lines += [
+            "",
+            f"Memory held after the pictures one by one {held['one by one']:.2f} GiB, "
+            f"after those together {held['together']:.2f} GiB.",
+        ]
     print("\n".join(lines))
     if options.out is not None:
         options.out.write_text("\n".join(lines) + "\n")

@@ -107,6 +107,7 @@ class Sharing(Generic[Result]):
         self._fence = StepFence(device)
         self._work = ExitStack()
         self._model: LoadedModel | None = None
+        self._unet: Callable[..., Any] | None = None
         self._loras: Hashable = None
         self._fitting: dict[Hashable, int] = {}
 
@@ -157,6 +158,13 @@ class Sharing(Generic[Result]):
         """Whose denoiser is at work."""
         assert self._model is not None, "a denoiser is at work"
         return self._model
+
+    @property
+    def _denoiser(self) -> Callable[..., Any]:
+        """That denoiser, which nobody changes while it is at work."""
+        if self._unet is None:
+            self._unet = self._working.unet_call()
+        return self._unet
 
     def _member(self, work: Callable[[Member[Result]], Result]) -> Member[Result]:
         member: Member[Result]
@@ -233,7 +241,7 @@ class Sharing(Generic[Result]):
     def _alone(self, kind: Hashable, call: DenoiserCall) -> Made | BaseException:
         """For one picture, whose own matter it is what goes wrong."""
         try:
-            unet = self._watched(self._working.unet_call(), kind, call.rows)
+            unet = self._watched(self._denoiser, kind, call.rows)
             result = call_alone(unet, call)
         except Exception as error:
             return error
@@ -242,7 +250,7 @@ class Sharing(Generic[Result]):
     def _several(self, kind: Hashable, calls: Sequence[DenoiserCall]) -> list[Made] | None:
         model, rows = self._working, sum(call.rows for call in calls)
         try:
-            network = self._watched(model.unet_call(), kind, rows)
+            network = self._watched(self._denoiser, kind, rows)
             results = call_together(network, calls)
         except Exception as error:
             if not faults.is_shortage(error):
