@@ -89,6 +89,7 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again
     "tests/e2e/test_thirty_steps.py",  # fourteen pictures of thirty steps
+    "tests/e2e/test_yielding.py",  # thirty steps thrice; tests/domains/session/ guards turns
     "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",
 )

@@ -35,7 +35,7 @@ MODES = ("image_to_image", "inpainting")
 # Requests whose every list holds as much as it may: of those that one message can hold.
 IN_ONE = [method for method in METHODS if method.name not in IN_PARTS]
 quick = settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
+    max_examples=5, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
 )
 
 

@@ -33,11 +33,10 @@ NOISY = sampling_pb2.SchedulerSettings(
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(models: Path) -> Path:
     """A small model that can be drawn with."""
-    root = tmp_path_factory.mktemp("models")
-    save_sdxl(root / "tiny")
-    return root
+    save_sdxl(models / "tiny")
+    return models
 
 
 def item(

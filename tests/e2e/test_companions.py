@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,20 +22,15 @@ from tests.running import Client, small_request
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, LoRAs, a VAE and a refiner for it, and a LoRA for SD 1.x."""
-    root = tmp_path_factory.mktemp("models")
-    for name in (DEMO.name, "emoji-refiner"):
-        shutil.copytree(DEMO.parent / name, root / name)
-    for name in ("line-art", "pixel-art", "emoji-vae"):
-        shutil.copy(DEMO.parent / f"{name}.safetensors", root)
+def root(models: Path) -> Path:
+    """Beside the demo's models, a LoRA for SD 1.x and one for a layer that is not there."""
     tensors = load_file(DEMO.parent / "line-art.safetensors")
     down = tensors[next(name for name in tensors if name.endswith("lora_down.weight"))]
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
     wide = down.new_zeros(4, 768), down.new_zeros(320, 4)
     save_file(
         {f"{layer}.lora_down.weight": wide[0], f"{layer}.lora_up.weight": wide[1]},
-        root / "older.safetensors",
+        models / "older.safetensors",
         {
             "ss_base_model_version": "sd_v1",
             "modelspec.architecture": "stable-diffusion-v1/lora",
@@ -46,10 +40,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     odd = down.new_zeros(2, 7, 3, 3), down.new_zeros(7, 2, 1, 1)
     save_file(
         {f"{layer}.lora_down.weight": odd[0], f"{layer}.lora_up.weight": odd[1]},
-        root / "odd.safetensors",
+        models / "odd.safetensors",
         {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
     )
-    return root
+    return models
 
 
 def using(*loras: tuple[str, float]) -> inference_pb2.GenerateRequest:

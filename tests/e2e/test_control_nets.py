@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,16 @@ FIELD = "settings.control_nets[0]"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, a ControlNet for it, and one for SD 1.x."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in (DEMO.name, CANNY):
-        shutil.copytree(DEMO.parent / name, folder / name)
+def root(models: Path) -> Path:
+    """Beside the demo's models, a ControlNet for SD 1.x."""
     ControlNetModel(
         block_out_channels=(32, 32),
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         cross_attention_dim=768,
         norm_num_groups=16,
         layers_per_block=1,
-    ).save_pretrained(folder / "older")
-    return folder
+    ).save_pretrained(models / "older")
+    return models
 
 
 def scene() -> bytes:

@@ -159,6 +159,7 @@ async def test_a_profile_is_measured_and_outlives_a_killed_worker_which_watchers
     assert {c.setting for c in back.changes} == {c.setting for c in report.changes}
 
 
+@pytest.mark.demonstration
 async def test_a_restart_lets_what_runs_end_first(client: Client) -> None:
     before = await status(client)
     call = await drawing(client, steps=8)

@@ -25,8 +25,9 @@ from deviceops.v1 import (
     session_pb2,
 )
 from tests.domains.model.disk import copy_demo
+from tests.e2e.catalogue import Catalogue
 from tests.e2e.errors import Refusal, read
-from tests.running import Client, RunningServer, small_request, start_server
+from tests.running import Client, RunningServer, small_request
 
 CPU = "cpu:0"
 PATIENCE_SECONDS = 120.0
@@ -416,14 +417,15 @@ async def test_a_benchmark_out_of_range_is_refused(
     assert refusal.fields == list(fields)
 
 
-async def test_an_unusable_model_is_refused_with_its_problem(tmp_path: Path) -> None:
-    root = tmp_path / "models"
-    broken = copy_demo(root / "broken")
+async def test_an_unusable_model_is_refused_with_its_problem(
+    client: Client, server: RunningServer, models: Path
+) -> None:
+    broken = copy_demo(models / "broken")
     for weights in (broken / "unet").glob("*.safetensors"):
         whole = weights.read_bytes()
         weights.write_bytes(whole[:-1])
-    with start_server(tmp_path / "data", "--model-root", str(root)) as running:
-        async with running.client() as client:
-            refusal = await refused(client, model_id="broken")
+    with Catalogue(server) as catalogue:
+        catalogue.refresh()
+    refusal = await refused(client, model_id="broken")
     assert refusal.code is grpc.StatusCode.FAILED_PRECONDITION
     assert refusal.reason.startswith("MODEL_")

@@ -17,7 +17,7 @@ from deviceops.v1 import (
     model_cache_pb2,
     model_info_pb2,
 )
-from tests.domains.model.disk import DEMO, copy_demo
+from tests.domains.model.disk import DEMO
 from tests.domains.model.originals import original_control, parts_of, refiner_file
 from tests.e2e.test_load_model import CPU, in_type, load, loaded, refused, status, unload
 from tests.e2e.test_load_model import unloaded as unload_report
@@ -30,12 +30,9 @@ WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of every kind that is loaded, and of some that are not."""
-    folder = tmp_path_factory.mktemp("models")
-    copy_demo(folder / "emoji-xl")
-    for name in ("emoji-vae", "line-art", "emoji-embedding", "compact-2x"):
-        shutil.copy(MODELS / f"{name}.safetensors", folder)
+def root(models: Path) -> Path:
+    """Models of every kind that is loaded, beside the demo's."""
+    folder = models
     shutil.copytree(CANNY, folder / "canny")
     shutil.copytree(DEMO / "vae", folder / "vae-folder")
     shutil.copytree(DEMO / "text_encoder", folder / "encoder")

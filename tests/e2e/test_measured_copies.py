@@ -29,9 +29,9 @@ CPU = device_info_pb2.DevicePlacement(device_id="cpu")
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint, one whose VAE makes no numbers, a pickle and a VAE."""
-    folder = tmp_path_factory.mktemp("models")
+def root(models: Path) -> Path:
+    """A checkpoint, one whose VAE makes no numbers, a pickle and a LoRA."""
+    folder = models
     save_sd1(folder / "small")
     loud = next((save_sd1(folder / "loud") / "vae").glob("*.safetensors"))
     tensors = load_file(loud)

@@ -30,7 +30,8 @@ from deviceops.v1 import (
 )
 from tests.e2e.errors import Refusal, read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
-from tests.running import Client, RunningServer, small_request, start_server
+from tests.e2e.test_faults import until, until_step, worker_of
+from tests.running import Client, RunningServer, alive, small_request, start_server
 
 LARGE = 256 * MIB
 BLOCK = hashlib.sha512(b"one").digest() * (MIB // 64)
@@ -359,3 +360,16 @@ async def test_pressure_refuses_leases_and_work_and_passes(tmp_path: Path) -> No
     told = read(work.value)
     assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert told.retry_seconds
+
+
+async def test_workers_do_not_outlive_a_killed_front(server: RunningServer) -> None:
+    """The last one: there is no server afterwards."""
+    async with server.client() as client:
+        call = client.generate(small_request(steps=150))
+        await until_step(call, [])
+        worker = worker_of(server.process.pid)
+
+        server.process.kill()
+        server.process.wait()
+
+        await until(lambda: not alive(worker), 60)

@@ -307,6 +307,7 @@ async def test_a_budget_out_of_range_is_refused(client: Client) -> None:
         assert (refusal.reason, refusal.fields) == ("FIELD_OUT_OF_RANGE", ["budget_bytes"])
 
 
+@pytest.mark.demonstration
 async def test_the_front_is_as_large_after_many_cycles_as_before(
     client: Client, running: RunningServer
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from deviceops.v1 import (
 )
 from tests.domains.model.disk import copy_demo, write_safetensors
 from tests.e2e.errors import read
-from tests.running import Client, RunningServer, start_server
+from tests.running import Client, RunningServer
 
-PATIENCE_SECONDS = 120.0
 LAYER = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
 LORA = {
     f"{LAYER}.lora_down.weight": (8, 2048),
@@ -40,9 +38,9 @@ INSPECTOR = "server.worker.child.inspector"
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(models: Path) -> Path:
     """A model folder: good, damaged, and pickled ones, and one that takes long to read."""
-    folder = tmp_path_factory.mktemp("models")
+    folder = models
     vae = copy_demo(folder / "whole") / "vae" / "config.json"
     vae.write_text(json.dumps({**json.loads(vae.read_text()), "force_upcast": True}))
     write_safetensors(folder / "ink.safetensors", LORA)
@@ -75,19 +73,6 @@ def weights() -> dict[str, torch.Tensor]:
         f"{LAYER}.lora_down.weight": down,
         f"{LAYER}.lora_up.weight": torch.randn(640, 8).half(),
     }
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
-    """A server over that folder."""
-    with start_server(tmp_path_factory.mktemp("data"), "--model-root", str(root)) as server:
-        yield server
-
-
-@pytest.fixture
-async def client(running: RunningServer) -> AsyncIterator[Client]:
-    async with asyncio.timeout(PATIENCE_SECONDS), running.client() as connected:
-        yield connected
 
 
 def checking(client: Client, model_id: str, depth: str = "HEADER", **more: Any) -> Any:

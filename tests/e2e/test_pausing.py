@@ -21,10 +21,9 @@ STEPS = 20
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
-    save_sdxl(folder / "tiny")
-    return folder
+def root(models: Path) -> Path:
+    save_sdxl(models / "tiny")
+    return models
 
 
 def two_pictures() -> inference_pb2.GenerateRequest:

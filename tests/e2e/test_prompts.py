@@ -18,13 +18,10 @@ WEIGHTED = generation_pb2.PROMPT_SYNTAX_WEIGHTED
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("models")
-    shutil.copytree(DEMO, root / DEMO.name)
-    shutil.copy(DEMO.parent / "emoji-embedding.safetensors", root)
-    shutil.copy(DEMO.parent / "emoji-embedding.safetensors", root / "twin.safetensors")
-    save_file({"emb_params": torch.zeros(2, 768)}, root / "older.safetensors")
-    return root
+def root(models: Path) -> Path:
+    shutil.copy(DEMO.parent / "emoji-embedding.safetensors", models / "twin.safetensors")
+    save_file({"emb_params": torch.zeros(2, 768)}, models / "older.safetensors")
+    return models
 
 
 async def test_weights_work_and_leave_nothing_behind(client: Client) -> None:

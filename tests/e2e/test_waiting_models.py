@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from domains.model.backends.inspector.conversion import convert
 from domains.model.jobs import ConvertJob
 from domains.values import ModelPlace
 from tests.domains.model.backends.inspector.context import Told
-from tests.domains.model.disk import DEMO, copy_demo, edit
+from tests.domains.model.disk import copy_demo, edit
 from tests.domains.model.originals import refiner_file
 from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
@@ -32,8 +31,8 @@ def rearranged(source: Path, folder: Path, name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models")
+def root(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = models
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     refiner_file(elsewhere)
     rearranged(elsewhere / "refiner.safetensors", folder / "refiner-folder", "refiner-folder")
@@ -46,7 +45,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     beside = torch.zeros(first.shape[0], 5, 3, 3, dtype=first.dtype)
     save_file({**tensors, "conv_in.weight": torch.cat([first, beside], dim=1)}, unet)
     rearranged(masked, folder, "masked-file.safetensors")
-    shutil.copytree(DEMO.parent / "emoji-refiner", folder / "emoji-refiner")
     return folder
 
 

@@ -207,9 +207,6 @@ def with_icc(compressed: bytes) -> bytes:
         ),
         pytest.param(Reason.IMAGE_UNREADABLE, huge(8000, 8000), id="a header without pixels"),
         pytest.param(Reason.IMAGE_UNREADABLE, huge(0, 10), id="no width"),
-        pytest.param(
-            Reason.IMAGE_UNREADABLE, with_icc(zlib.compress(bytes(1 << 28), 9)), id="ICC bomb"
-        ),
         pytest.param(Reason.IMAGE_TOO_LARGE, huge(100_000, 100_000), id="a bomb"),
         pytest.param(Reason.IMAGE_TOO_LARGE, huge(13_300, 13_300), id="a small bomb"),
         pytest.param(Reason.IMAGE_TOO_LARGE, huge(1, 170_000_000), id="a thread"),
@@ -234,6 +231,11 @@ def with_icc(compressed: bytes) -> bytes:
 )
 def test_what_cannot_be_used_is_refused(reason: Reason, data: bytes):
     assert refusal(data).reason is reason
+
+
+def test_a_colour_profile_that_is_a_bomb_is_refused():
+    bomb = zlib.compress(bytes(1 << 28), 1)  # made here: whoever collects tests need not wait
+    assert refusal(with_icc(bomb)).reason is Reason.IMAGE_UNREADABLE
 
 
 def test_a_refusal_says_what_to_do():

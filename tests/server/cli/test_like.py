@@ -340,7 +340,7 @@ def test_what_is_unknown_is_said_and_what_lay_inline_is_asked_for() -> None:
     assert none == []
 
 
-BOMB = zlib.compress(bytes(1 << 26))
+BOMB = zlib.compress(bytes(1 << 26), 1)
 
 
 @pytest.mark.parametrize(

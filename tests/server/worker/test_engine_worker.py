@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from domains.memory.backends.segments import HostSegments
 from domains.memory.types import BufferRegion, Compare, Move, SegmentRegion
 from domains.session.types import Phase, PhaseStarted, Preview, PreviewSettings, StepFinished
 from domains.values import ModelPlace, TensorDataType
+from server.worker.child.__main__ import build_parts
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
 from tests.server.worker.workers import lives, outcome, ready, running, work
@@ -78,6 +80,13 @@ async def test_it_draws_what_was_asked_for(pool: WorkerPool) -> None:
     assert red > max(blue, green) + 40  # the apple
     assert result.report is not None
     assert result.report.timings.denoise > 0
+
+
+def test_what_it_imports_is_never_looked_through_for_garbage() -> None:
+    gc.unfreeze()
+    build_parts("cpu")
+    assert gc.get_freeze_count() > 100_000
+    assert gc.isenabled()
 
 
 async def test_it_names_the_software_that_computes(pool: WorkerPool) -> None:

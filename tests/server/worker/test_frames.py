@@ -177,7 +177,7 @@ def plain(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ROOTS, ids=lambda kind: kind.__name__)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_everything_survives(kind: type[Value], data: st.DataObject) -> None:
     value = data.draw(values(kind))

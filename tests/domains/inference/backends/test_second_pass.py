@@ -241,7 +241,7 @@ def test_it_may_begin_from_a_picture(draw, enlarge, prepared):  # noqa: F811
     assert torch.equal(at_once.latents[-1], then.latents[-1])
 
 
-@pytest.mark.parametrize("upscale", UPSCALES)
+@pytest.mark.parametrize("upscale", ONE_OF_THEM)
 def test_steps_phases_and_sizes_are_told_for_each_picture(enlarge, engine, work, upscale):
     second = again(upscale=upscale, steps=6)
     drawn = enlarge(second, seeds=(1, 2), previews=PreviewSettings(every_steps=1))
@@ -305,7 +305,7 @@ def test_a_stop_comes_at_every_step_and_around_the_enlargement(engine, work, ups
         assert marks_of(heard) == marks[: until + 1]
 
 
-@pytest.mark.parametrize("upscale", UPSCALES)
+@pytest.mark.parametrize("upscale", ONE_OF_THEM)
 def test_a_picture_paused_in_any_pass_comes_out_the_same(engine, small, upscale):  # noqa: F811
     """What lies between the passes is done again."""
     scheduler = SchedulerSettings(Scheduler.EULER_ANCESTRAL_DISCRETE)

@@ -177,7 +177,11 @@ def sd2(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder, file
 
 
-@pytest.mark.parametrize("prompt", ["a robot", "wow! a robot!"])
+@pytest.mark.parametrize(
+    "prompt",
+    # The second has the word with which SD 2.x fills up what is empty.
+    [pytest.param("a robot", marks=pytest.mark.demonstration), "wow! a robot!"],
+)
 def test_sd2_draws_as_the_reference_does_from_folder_and_file(draw, sd2, offline, prompt):
     folder, file = sd2
     expected = drawn_by(loaded(folder), prompt=prompt)
@@ -187,6 +191,7 @@ def test_sd2_draws_as_the_reference_does_from_folder_and_file(draw, sd2, offline
         same(draw(model_id=path.stem, model_path=path, **changes), expected)
 
 
+@pytest.mark.demonstration
 def test_sd2_goes_both_ways_with_the_layer_that_is_never_read(draw, sd2, tmp_path, offline):
     folder, _ = sd2
     path = rearranged(folder, tmp_path / "sd2.safetensors")
@@ -228,6 +233,7 @@ def test_sd1_in_one_file_that_says_nothing_is_what_the_folder_is(tmp_path, offli
     equal(plan_model(files_at(sd1_file(tmp_path / "one.safetensors", folder))), folder)
 
 
+@pytest.mark.demonstration
 def test_sdxl_in_one_file_that_says_nothing_is_what_the_folder_is(tmp_path, offline):
     torch.manual_seed(6)
     first, second = 64, 128
