@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, structs
 
@@ -194,24 +194,29 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         )
 
 
-JobOutcome = GenerationReport | PausedGeneration | Failure
-"""What one of several generations came to."""
+class PausedPart(Value, frozen=True):
+    """One of several generations that did not end, by its position."""
+
+    part: Count
+    report: PausedGeneration
 
 
 class SharedReport(Value, frozen=True):
-    """What each of several generations came to, in their order."""
+    """Which of several generations were paused; all others have ended."""
 
-    outcomes: Annotated[tuple[JobOutcome, ...], FEW]
+    paused: Annotated[tuple[PausedPart, ...], FEW] = ()
 
 
 class SharedGenerationJob(Job[SharedReport], frozen=True):
     """Draw several generations in one go; those that go together share passes of the denoiser.
 
-    Their pictures are counted on, from those of one to those of the next, and come in any
-    order. `finished` are those that are out already, of each generation not all.
+    Its parts: each ends by itself, in any order. Their pictures are counted on, from those of
+    one to those of the next. `finished` are those that are out already, of each generation not
+    all.
     """
 
     events: ClassVar[tuple[type, ...]] = GenerationJob.events
+    part_type: ClassVar[Any] = GenerationReport | Failure
 
     jobs: Annotated[tuple[GenerationJob, ...], FEW]
     finished: Annotated[tuple[Count, ...], Meta(max_length=MOST_IMAGES)] = ()
@@ -230,19 +235,20 @@ class SharedGenerationJob(Job[SharedReport], frozen=True):
         """The position of the generation that has the picture of that number."""
         return bisect_right(self.firsts, image_index) - 1
 
-    def due_images(self, report: SharedReport) -> int:
-        """Every picture of those that came to their end, but for what was finished before."""
-        due = {
-            first + index
-            for first, job, outcome in zip(self.firsts, self.jobs, report.outcomes, strict=True)
-            if isinstance(outcome, GenerationReport)
-            for index in range(job.image_count)
-        }
-        return len(due.difference(self.finished))
+    def due_from(self, part: int, outcome: GenerationReport | Failure) -> Collection[int]:
+        """Every picture of one that worked, but for what was finished before."""
+        first, count = self.firsts[part], self.jobs[part].image_count
+        if isinstance(outcome, Failure):
+            return ()
+        return set(range(first, first + count)).difference(self.finished)
+
+    def due_parts(self, report: SharedReport) -> Collection[int]:
+        """All but those that were paused."""
+        return set(range(len(self.jobs))).difference(each.part for each in report.paused)
 
     def paused(self, report: SharedReport) -> bool:
         """Whether one of them can go on."""
-        return any(isinstance(each, PausedGeneration) for each in report.outcomes)
+        return bool(report.paused)
 
     @property
     def model(self) -> ModelFiles:

@@ -6,7 +6,7 @@ about it is checked against the job before anybody sees it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
@@ -48,6 +48,17 @@ class SpooledImage:
 
 
 @dataclass(frozen=True)
+class PartEnded:
+    """A part of a job has come to its end before all of it has; its pictures came before.
+
+    `part` is its position; `outcome` what it came to, of the job's `part_type`.
+    """
+
+    part: int
+    outcome: Any
+
+
+@dataclass(frozen=True)
 class PeakMemory:
     """The most memory of the device while the job was done; comes after its other events."""
 
@@ -66,7 +77,7 @@ class WorkPaused(Exception):
         self.kept_steps = kept_steps
 
 
-JobEvent = ProgressEvent | SpooledImage | PeakMemory
+JobEvent = ProgressEvent | SpooledImage | PartEnded | PeakMemory
 """What the front receives while a job is done."""
 
 
@@ -92,6 +103,8 @@ class Job(Value, Generic[Report], frozen=True):
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, TransferProgress, StepFinished)
     """The kinds of events that it has."""
+    part_type: ClassVar[Any] = None
+    """The type of what its parts come to; None where it has no parts."""
 
     @property
     def image_count(self) -> int:
@@ -126,6 +139,18 @@ class Job(Value, Generic[Report], frozen=True):
         """How many finished pictures there are when it has come to that."""
         return 0
 
+    def due_from(self, part: int, outcome: Any) -> Collection[int]:
+        """The numbers of the finished pictures there are when that part has come to that.
+
+        Raises:
+            IndexError: It has no such part.
+        """
+        raise IndexError(part)
+
+    def due_parts(self, report: Report) -> Collection[int]:
+        """Which of its parts have ended when it has come to that."""
+        return ()
+
     def paused(self, report: Report) -> bool:
         """Whether that is no end of it: it stopped as it was asked to, and can go on."""
         return False
@@ -142,7 +167,7 @@ class Job(Value, Generic[Report], frozen=True):
 class JobContext(Protocol):
     """How a handler speaks to whoever asked for its job."""
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         """Say what happened; does not block for long."""
         ...
 

@@ -206,6 +206,33 @@ async def test_items_share_passes_where_throughput_is_asked_for(client: Client) 
     ]
 
 
+async def test_items_that_share_are_told_as_they_end(client: Client) -> None:
+    """Eight are under way at once, and ten in all, of which one fails."""
+    request = batch(
+        item("odd", Settings(clip_skip=8)),
+        *(item(f"{k}", Settings(steps=1 + k // 4, seeds=[k])) for k in range(8)),
+        item("last", Settings(steps=2)),
+    )
+    request.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
+    events, _ = await draw(client, request)
+    ends = [(each.item_id, place) for place, each in enumerate(events) if ended(each)]
+    steps = [place for place, each in enumerate(events) if each.HasField("step_finished")]
+    places = dict(ends)
+    assert len(places) == len(ends) == 10
+    assert places["odd"] < places["0"] < places["last"]
+    assert places["0"] < steps[-1], "the last one has not made its last step"
+    for place, event in enumerate(events):
+        if event.HasField("image_finished"):
+            assert places[event.item_id] > place
+    failed = next(each.item_finished for each in events if ended(each))
+    assert failed.failure.message
+    assert (failed.done_count, failed.failed_count) == (1, 1)
+
+
+def ended(event: event_pb2.SessionEvent) -> bool:
+    return event.HasField("item_finished")
+
+
 def psnr(first: bytes, second: bytes) -> float:
     """How like two pictures are, in dB."""
     one, other = (

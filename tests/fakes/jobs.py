@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from domains.inference.jobs import Companion, ControlPictures, GenerationJob
 from domains.picture.types import PreparedPicture
-from domains.session.jobs import EncodedImage
+from domains.session.jobs import EncodedImage, PartEnded
 from domains.session.types import PreviewSettings, ProgressEvent
 from domains.values import ModelPlace
 
@@ -23,10 +23,10 @@ class Listener:
     """A job's context that keeps what it hears."""
 
     def __init__(self, check_stop: Callable[[], None] = _go_on) -> None:
-        self.events: list[ProgressEvent | EncodedImage] = []
+        self.events: list[ProgressEvent | EncodedImage | PartEnded] = []
         self.check_stop = check_stop
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         self.events.append(event)
 
 

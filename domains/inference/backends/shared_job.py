@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 from domains.errors import Cancelled, DeadlineExceeded, DomainError
 from domains.inference.backends.together import Outcome, Together
-from domains.inference.jobs import JobOutcome, SharedGenerationJob, SharedReport
-from domains.session.jobs import EncodedImage, JobContext
+from domains.inference.jobs import (
+    PausedGeneration,
+    PausedPart,
+    SharedGenerationJob,
+    SharedReport,
+)
+from domains.session.jobs import EncodedImage, JobContext, PartEnded
 from domains.session.types import ProgressEvent, counted_on
 
 
@@ -32,31 +38,48 @@ class SharedGeneration:
     draw: DrawsTogether
 
     def run(self, job: SharedGenerationJob, context: JobContext) -> SharedReport:
-        """Draw all; one that fails does so alone.
+        """Draw all; one that fails does so alone. Each is told as soon as it has ended.
 
         Raises:
             Cancelled: All were stopped.
             DeadlineExceeded: Likewise.
             Unavailable: DEVICE_LOST.
         """
+
+        def ended(part: int, outcome: Outcome) -> None:
+            if isinstance(outcome, PausedGeneration | Cancelled | DeadlineExceeded):
+                return  # what ends one of them so ends all
+            if isinstance(outcome, DomainError):
+                context.emit(PartEnded(part, outcome.failure()))
+            else:
+                context.emit(PartEnded(part, outcome))
+
         outcomes = self.draw(
             [
-                Together(each, _Counted(context, first), _within(job.finished, first))
-                for each, first in zip(job.jobs, job.firsts, strict=True)
+                Together(
+                    each,
+                    _Counted(context, first),
+                    _within(job.finished, first),
+                    partial(ended, part),
+                )
+                for part, (each, first) in enumerate(zip(job.jobs, job.firsts, strict=True))
             ]
         )
-        return SharedReport(tuple(map(_told, outcomes)))
+        for outcome in outcomes:
+            if isinstance(outcome, Cancelled | DeadlineExceeded):
+                raise outcome
+        return SharedReport(
+            tuple(
+                PausedPart(part, outcome)
+                for part, outcome in enumerate(outcomes)
+                if isinstance(outcome, PausedGeneration)
+            )
+        )
 
 
 def _within(finished: Sequence[int], first: int) -> frozenset[int]:
     """The numbers that a generation counts its own by; those of others do not matter."""
     return frozenset(number - first for number in finished if number >= first)
-
-
-def _told(outcome: Outcome) -> JobOutcome:
-    if isinstance(outcome, Cancelled | DeadlineExceeded):
-        raise outcome  # which stops them all
-    return outcome.failure() if isinstance(outcome, DomainError) else outcome
 
 
 @dataclass(frozen=True)
@@ -66,10 +89,10 @@ class _Counted:
     context: JobContext
     first: int
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         if isinstance(event, EncodedImage):
             event = replace(event, image_index=event.image_index + self.first)
-        else:
+        elif not isinstance(event, PartEnded):
             event = counted_on(event, self.first)
         self.context.emit(event)
 

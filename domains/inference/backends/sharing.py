@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -47,6 +48,7 @@ class Member(Generic[Result]):
 
     sharing: Sharing[Result]
     strand: Strand[DenoiserCall, Made, Result]
+    ended: Callable[[Ended[Result]], None]
     degradations: dict[Degradation, None] = field(default_factory=dict)
 
     @property
@@ -111,20 +113,24 @@ class Sharing(Generic[Result]):
         self._loras: Hashable = None
         self._fitting: dict[Hashable, int] = {}
 
-    def run(self, works: Sequence[Callable[[Member[Result]], Result]]) -> list[Ended[Result]]:
+    def run(
+        self,
+        works: Sequence[Callable[[Member[Result]], Result]],
+        ended: Callable[[int, Ended[Result]], None],
+    ) -> None:
         """Do all of it.
 
         Args:
             works: Each draws a picture, using the denoiser as the member that it is given.
-
-        Returns:
-            How each ended, in their order.
+            ended: Hears of each, by its position, how it ended, as soon as it has.
 
         Raises:
             Exception: As torch raises it in a pass for several, other than a shortage of
                 memory; what is unfinished has ended then.
         """
-        members = [self._member(work) for work in works]
+        members = [
+            self._member(work, partial(ended, position)) for position, work in enumerate(works)
+        ]
         waiting, asking = deque(members), dict[int, tuple[Member[Result], DenoiserCall]]()
         try:
             with self._work:
@@ -137,7 +143,6 @@ class Sharing(Generic[Result]):
         finally:
             for member in members:
                 member.strand.drop()
-        return [found for each in members if (found := each.strand.ended) is not None]
 
     def at_work(self, model: LoadedModel, parts: Parts) -> None:
         """The denoiser is to work so, as it does for all of them.
@@ -166,9 +171,13 @@ class Sharing(Generic[Result]):
             self._unet = self._working.unet_call()
         return self._unet
 
-    def _member(self, work: Callable[[Member[Result]], Result]) -> Member[Result]:
+    def _member(
+        self,
+        work: Callable[[Member[Result]], Result],
+        ended: Callable[[Ended[Result]], None],
+    ) -> Member[Result]:
         member: Member[Result]
-        member = Member(self, Strand(lambda _: work(member), self._device))
+        member = Member(self, Strand(lambda _: work(member), self._device), ended)
         return member
 
     def _go_on(
@@ -180,6 +189,8 @@ class Sharing(Generic[Result]):
         call = member.strand.resume(answer)
         if call is not None:
             asking[id(member)] = (member, call)
+        elif (found := member.strand.ended) is not None:
+            member.ended(found)
 
     def _answers(
         self, asking: Sequence[tuple[Member[Result], DenoiserCall]]

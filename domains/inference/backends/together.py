@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +20,9 @@ from domains.inference.backends.parts import Parts
 from domains.inference.backends.pass_size import PassSize
 from domains.inference.backends.sharing import CannotShare, Member, Sharing
 from domains.inference.backends.sharing_rules import in_groups, merged, one_by_one, told
+from domains.inference.backends.strands import Ended
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration
-from domains.session.jobs import EncodedImage, JobContext, WorkPaused
+from domains.session.jobs import EncodedImage, JobContext, PartEnded, WorkPaused
 from domains.session.types import ProgressEvent
 from domains.values import Degradation, DegradationKind
 
@@ -36,11 +38,13 @@ class Together:
 
     `job` is resolved, `context` its own: what is raised by its `check_stop` stops this one
     alone. `finished` are the numbers of its pictures that are out already, not all of them.
+    `ended` hears what it came to as soon as its last picture has ended, while others go on.
     """
 
     job: GenerationJob
     context: JobContext
     finished: frozenset[int] = frozenset()
+    ended: Callable[[Outcome], None] | None = None
 
 
 class Draw(Protocol):
@@ -67,15 +71,37 @@ class Draw(Protocol):
 
 @dataclass(frozen=True)
 class _Picture:
-    """`number` is its job's; `first` is that job's first one, which tells what is of all."""
+    """`number` is its job's, `place` its own among that job's; the first one tells what is of
+    all."""
 
     number: int
+    place: int
     job: GenerationJob
     context: JobContext
-    first: bool
 
     def heard(self) -> JobContext:
-        return self.context if self.first else _LaterPicture(self.context)
+        return self.context if self.place == 0 else _LaterPicture(self.context)
+
+
+class _Ends:
+    """What pictures came to, until all of their job have ended."""
+
+    def __init__(self, jobs: Sequence[Together], pictures: Sequence[_Picture]) -> None:
+        self._jobs = jobs
+        self._due = Counter(each.number for each in pictures)
+        self._found: dict[int, dict[int, Report | DomainError]] = defaultdict(dict)
+        self.outcomes: dict[int, Outcome] = {}
+        """What jobs came to."""
+
+    def note(self, picture: _Picture, end: Report | DomainError) -> None:
+        """It came to that."""
+        number, found = picture.number, self._found[picture.number]
+        found[picture.place] = end
+        if len(found) < self._due[number]:
+            return
+        self.outcomes[number] = _of_job([found[place] for place in sorted(found)])
+        if (ended := self._jobs[number].ended) is not None:
+            ended(self.outcomes[number])
 
 
 class DrawingTogether:
@@ -93,39 +119,44 @@ class DrawingTogether:
     def run(self, jobs: Sequence[Together]) -> list[Outcome]:
         """Draw all their pictures; see `Engine.generate_together`."""
         pictures = [
-            _Picture(number, job, each.context, first=place == 0)
+            _Picture(number, place, job, each.context)
             for number, each in enumerate(jobs)
             for place, job in enumerate(one_by_one(each.job, each.finished))
         ]
-        found: dict[int, list[Report | DomainError]] = {n: [] for n in range(len(jobs))}
+        ends = _Ends(jobs, pictures)
         for group in in_groups([each.job for each in pictures]):
-            members = [pictures[position] for position in group]
-            for each, outcome in zip(members, self._group(members), strict=True):
-                found[each.number].append(outcome)
-        return [_of_job(outcomes) for outcomes in found.values()]
+            for picture, why in self._drawn_alone([pictures[each] for each in group], ends):
+                ends.note(picture, self._alone(picture, why))
+        return [ends.outcomes[number] for number in range(len(jobs))]
 
-    def _group(self, pictures: Sequence[_Picture]) -> list[Report | DomainError]:
+    def _drawn_alone(
+        self, pictures: Sequence[_Picture], ends: _Ends
+    ) -> list[tuple[_Picture, str]]:
+        """Draw those that share passes; which are to be drawn alone, and why."""
         if len(pictures) == 1:
-            return [self._alone(each, _why_alone(each)) for each in pictures]
+            return [(each, _why_alone(each)) for each in pictures]
         if single_threaded(self._device):
-            return [
-                self._alone(each, "this device serves one thread alone") for each in pictures
-            ]
-        ends = Sharing[Report](self._device, self._size).run(
-            [partial(self._shared, each) for each in pictures]
-        )
-        outcomes: list[Report | DomainError] = []
-        for picture, end in zip(pictures, ends, strict=True):
+            return [(each, "this device serves one thread alone") for each in pictures]
+        alone: list[tuple[_Picture, str]] = []
+        broken: list[BaseException] = []
+
+        def ended(position: int, end: Ended[Report]) -> None:
+            picture = pictures[position]
             if isinstance(end.error, CannotShare):
-                outcomes.append(self._alone(picture, str(end.error)))
+                alone.append((picture, str(end.error)))
             elif isinstance(end.error, DomainError) and not isinstance(end.error, DeviceLost):
-                outcomes.append(end.error)
+                ends.note(picture, end.error)
             elif end.error is not None:
-                raise end.error
+                broken.append(end.error)
             else:
                 assert end.result is not None, "a picture was drawn"
-                outcomes.append(end.result)
-        return outcomes
+                ends.note(picture, end.result)
+
+        works = [partial(self._shared, each) for each in pictures]
+        Sharing[Report](self._device, self._size).run(works, ended)
+        if broken:
+            raise broken[0]
+        return alone
 
     def _shared(self, picture: _Picture, member: Member[Report]) -> Report:
         clock = Clock(member.now)
@@ -171,7 +202,7 @@ class _LaterPicture:
 
     context: JobContext
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         if getattr(event, "image_index", None) is not None:
             self.context.emit(event)
 

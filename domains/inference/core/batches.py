@@ -213,7 +213,7 @@ class _BatchRun:
         """
         if self._all_at_once:
             failure = await self._try(session, self._left)
-            if failure is not None:
+            if failure is not None and self._left:
                 self._all_at_once = False  # one of them may be what ended all
                 detail = f"Its items were drawn one by one after {failure.reason}."
                 less = Degradation(DegradationKind.SHARED_LESS, detail)
@@ -225,7 +225,7 @@ class _BatchRun:
             part = self._part(session, item)
             if len(part.item.images) == item.prepared.job.image_count:
                 self._finish(item, part, Outcome())  # what drew them went with all the others
-            elif failure := await self._try(session, [item]):
+            elif (failure := await self._try(session, [item])) and item in self._left:
                 self._finish(item, part, failure)
         return Outcome(
             degradations=_few(self._degradations),
@@ -242,24 +242,24 @@ class _BatchRun:
 
     async def _try(self, session: Session, items: Sequence[_Item]) -> Failure | None:
         """Draw items in one go; what all of them failed with is returned."""
+        items = tuple(items)  # those that are left change meanwhile
         parts = [self._part(session, item) for item in items]
-        outcomes: Sequence[Outcome | Failure | None]
+
+        def ended(position: int, end: Outcome | Failure) -> None:
+            self._finish(items[position], parts[position], end)
+
         try:
             if self._sharing:
-                outcomes = await self._drawing.draw_together(parts)
+                await self._drawing.draw_together(parts, ended)
             else:
-                outcomes = [await self._drawing.draw(part) for part in parts]
+                for position, part in enumerate(parts):
+                    ended(position, await self._drawing.draw(part))
         except (WorkPaused, Cancelled, SessionTimedOut):
             raise
         except Exception as error:
             if isinstance(error, DomainError) and error.reason in _NO_DEVICE:
                 raise
             return self._describe(error)
-        for each, part, outcome in zip(items, parts, outcomes, strict=True):
-            if outcome is not None:
-                self._finish(each, part, outcome)
-        if None in outcomes:
-            raise WorkPaused
         return None
 
     def _part(self, session: Session, item: _Item) -> Part:

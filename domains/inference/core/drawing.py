@@ -18,7 +18,7 @@ from domains.inference.types import GenerationFacts, GenerationSettings, UsedMod
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
-from domains.session.jobs import ModelRunner, SpooledImage, WorkPaused
+from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
 from domains.session.types import Outcome, Phase, ProgressEvent, counted_on
 
 
@@ -87,21 +87,24 @@ class Drawing:
             raise WorkPaused(turns.kept_steps) from None
         except InvalidArgument as error:
             raise error.renamed(_in_request) from None
-        outcome = self._end(part, found)
-        if outcome is None:
+        if isinstance(found, PausedGeneration):
+            turns.note(found)
             raise WorkPaused(turns.kept_steps)
-        return outcome
+        return self._outcome(part, found)
 
-    async def draw_together(self, parts: Sequence[Part]) -> list[Outcome | Failure | None]:
+    async def draw_together(
+        self, parts: Sequence[Part], ended: Callable[[int, Outcome | Failure], None]
+    ) -> None:
         """Draw what is not drawn yet of several parts of one session in one go; those that go
         together share passes of the denoiser.
 
-        Returns:
-            What each came to; None: it was paused, and what is not finished begins anew.
+        Args:
+            parts: Not empty.
+            ended: Hears of each, by its position, what it came to, as soon as it has ended.
 
         Raises:
-            WorkPaused: Before the worker had any.
-            DomainError: As `run_job`; all have ended with that.
+            WorkPaused: Not all ended, and what is not finished of the others begins anew.
+            DomainError: As `run_job`; those that had not ended have ended with that.
         """
         for part in parts:
             self._note(part)
@@ -130,11 +133,20 @@ class Drawing:
             image = replace(spooled.image, image_index=index)
             await self._keep(SpooledImage(image, spooled.path), parts[at].item)
 
-        found = await run_job(self._pool, session, job, record=record, keep=keep)
-        return [
-            each.renamed(_in_request) if isinstance(each, Failure) else self._end(part, each)
-            for part, each in zip(parts, found.outcomes, strict=True)
-        ]
+        def end_part(event: PartEnded) -> None:
+            found: GenerationReport | Failure = event.outcome
+            if isinstance(found, Failure):
+                ended(event.part, found.renamed(_in_request))
+            else:
+                ended(event.part, self._outcome(parts[event.part], found))
+
+        found = await run_job(
+            self._pool, session, job, record=record, keep=keep, end_part=end_part
+        )
+        for each in found.paused:
+            parts[each.part].turns.note(each.report)
+        if found.paused:
+            raise WorkPaused
 
     def _note(self, part: Part) -> None:
         for each in part.prepared.models:
@@ -147,11 +159,8 @@ class Drawing:
         )
         item.finish_image(image)
 
-    def _end(self, part: Part, found: GenerationReport | PausedGeneration) -> Outcome | None:
-        """What a turn came to; None where it was paused."""
-        if isinstance(found, PausedGeneration):
-            part.turns.note(found)
-            return None
+    def _outcome(self, part: Part, found: GenerationReport) -> Outcome:
+        """What a part came to whose last turn ended so."""
         models = tuple(
             UsedModel(each.model_id, each.type, self._models.sha256_of(each))
             for each in part.prepared.models

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from domains.errors import Cancelled, DeadlineExceeded, Reason
 from domains.session.core.session import Session
 from domains.session.errors import SessionTimedOut, TimeLimit
-from domains.session.jobs import Job, JobRunner, PeakMemory, SpooledImage
+from domains.session.jobs import Job, JobRunner, PartEnded, PeakMemory, SpooledImage
 from domains.session.types import ProgressEvent
 
 Report = TypeVar("Report")
@@ -23,6 +23,7 @@ async def run_job(
     device_id: str = "",
     record: Callable[[ProgressEvent], None] | None = None,
     keep: Callable[[SpooledImage], Awaitable[None]] | None = None,
+    end_part: Callable[[PartEnded], None] | None = None,
 ) -> Report:
     """Do a job on a device: its progress is the session's, its report is returned.
 
@@ -33,6 +34,7 @@ async def run_job(
         device_id: Where, if not on the session's device.
         record: Takes its progress, if not the session as a whole.
         keep: Takes a finished picture; None for jobs without pictures.
+        end_part: Takes the end of a part of it; None for jobs without parts.
 
     Raises:
         Cancelled: The session is being cancelled.
@@ -55,12 +57,16 @@ async def run_job(
                     (record or session.record)(event)
                 elif isinstance(event, PeakMemory):
                     session.note_peak(event.figure)
-                elif not isinstance(event, SpooledImage):
-                    report = event
-                elif keep is not None:
+                elif isinstance(event, SpooledImage):
+                    if keep is None:
+                        raise TypeError("a job without pictures made one")
                     await keep(event)
+                elif isinstance(event, PartEnded):
+                    if end_part is None:
+                        raise TypeError("a part ended of a job without parts")
+                    end_part(event)
                 else:
-                    raise TypeError("a job without pictures made one")
+                    report = event
     except DeadlineExceeded as error:
         if error.reason is not Reason.DEADLINE_EXPIRED:
             raise  # a worker that hung

@@ -24,7 +24,7 @@ from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConvertJob, InspectJob
 from domains.picture.backends.preparing import make_control_image, prepare
 from domains.picture.jobs import ControlImageJob, PictureJob
-from domains.session.jobs import EncodedImage, Handler
+from domains.session.jobs import EncodedImage, Handler, PartEnded
 from domains.session.types import ProgressEvent
 from domains.shortages import shortage_of
 from domains.values import ByteFigure
@@ -96,10 +96,10 @@ class _Context:
         self._link = link
         self._sent_at = time.monotonic()
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         """Say what happened."""
-        if isinstance(event, EncodedImage):
-            raise TypeError("an inspector makes no pictures")
+        if isinstance(event, EncodedImage | PartEnded):
+            raise TypeError("an inspector's jobs have no pictures and no parts")
         self._send(event)
 
     def check_stop(self) -> None:

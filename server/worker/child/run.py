@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from domains.errors import Cancelled, DeadlineExceeded
-from domains.session.jobs import EncodedImage, Job, WorkPaused
+from domains.session.jobs import EncodedImage, Job, PartEnded, WorkPaused
 from domains.session.types import MAX_PREVIEW_BYTES, ImageResult, Preview, ProgressEvent
 from server.worker.child import spool
 from server.worker.link import frames
@@ -64,12 +64,15 @@ class RunContext:
         self._tend = tend
         self._sent_at = time.monotonic()
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         """Say what happened."""
         if isinstance(event, Preview) and len(event.jpeg) > MAX_PREVIEW_BYTES:
             _log.warning("a preview of %d bytes was left out", len(event.jpeg))
         elif isinstance(event, EncodedImage):
             self._progress(spool.put(self._spool_dir, self._run.order.epoch, event))
+        elif isinstance(event, PartEnded):
+            order, outcome = self._run.order, frames.raw(event.outcome)
+            self._send(frames.PartDone(order.session_id, order.epoch, event.part, outcome))
         else:
             self._progress(event)
 
@@ -92,7 +95,7 @@ class RunContext:
 class UnheardContext:
     """For a job that nobody follows."""
 
-    def emit(self, event: ProgressEvent | EncodedImage) -> None:
+    def emit(self, event: ProgressEvent | EncodedImage | PartEnded) -> None:
         """Nobody listens."""
 
     def check_stop(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from domains.device.types import DeviceFigures
 from domains.errors import DomainError, Failure, Reason, ResourceExhausted
-from domains.session.jobs import PeakMemory
+from domains.session.jobs import PartEnded, PeakMemory
 from domains.session.types import ImageResult, ProgressEvent
 from server.allowance import Allowance
 from server.worker.front.memory_orders import Orders
@@ -23,6 +23,8 @@ from server.worker.link.frames import ProtocolError
 # Frames that are read at once, and in a second. Honest workers send some hundreds a second.
 _FRAMES = (10_000, 5_000)
 _LONGEST_WAIT = 0.1
+
+_OfRun = frames.Progress | frames.PartDone | frames.Done | frames.Failed
 
 
 class StartRefused(Exception):
@@ -144,7 +146,7 @@ class Conversation:
                 self.progress_time = datetime.now(UTC)
                 self._advance(run, frame)
 
-    def _run_of(self, frame: frames.Progress | frames.Done | frames.Failed) -> Run | None:
+    def _run_of(self, frame: _OfRun) -> Run | None:
         """The run that the frame is about; None when that is over."""
         run = self.run
         if frame.epoch > self._last_epoch:
@@ -155,10 +157,13 @@ class Conversation:
             raise ProtocolError("a frame is about another session")
         return run
 
-    def _advance(self, run: Run, frame: frames.Progress | frames.Done | frames.Failed) -> None:
+    def _advance(self, run: Run, frame: _OfRun) -> None:
         match frame:
             case frames.Progress(event=event):
                 self._pass_on(run, event)
+            case frames.PartDone(part=part, outcome=outcome):
+                end = frames.decoded(run.job.part_type, bytes(outcome))
+                run.end_part(PartEnded(part, end))
             case frames.Done(report=report, peak=peak):
                 value = frames.decoded(run.job.report_type(), bytes(report))
                 run.check_complete(value)

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from domains.errors import DomainError
-from domains.session.jobs import Job, JobEvent, SpooledImage
+from domains.session.jobs import Job, JobEvent, PartEnded, SpooledImage
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
@@ -75,6 +75,7 @@ class Run:
         self._steps = 0
         self._lasting = 0
         self._images: set[int] = set()
+        self._parts: set[int] = set()
 
     # From the reader thread.
 
@@ -102,8 +103,27 @@ class Run:
         elif not isinstance(event, job.events):
             raise ProtocolError("an event that this job does not have")
 
+    def end_part(self, event: PartEnded) -> None:
+        """Hand a part's end to the caller, unless the front has ended all of it.
+
+        Raises:
+            ProtocolError: It has no such part, the part has ended before, or not all its
+                pictures have come.
+        """
+        try:
+            due = self.job.due_from(event.part, event.outcome)
+        except IndexError:
+            raise ProtocolError("a part ended that the job does not have") from None
+        if event.part in self._parts:
+            raise ProtocolError("a part ended twice")
+        if not self._images.issuperset(due):
+            raise ProtocolError("a part ended without all its pictures")
+        self._parts.add(event.part)
+        if self.stop_error is None:  # which may be a picture that could not be taken
+            self.offer(event)
+
     def check_complete(self, report: Any) -> None:
-        """Refuse a report of a run whose pictures have not all come.
+        """Refuse a report of a run whose pictures have not all come, or parts not ended.
 
         Raises:
             ProtocolError: Some are missing, and nobody asked the run to end before; or it
@@ -113,6 +133,8 @@ class Run:
             raise ProtocolError("work has paused that nobody asked to")
         if self.stop_error is None and len(self._images) < self.job.due_images(report):
             raise ProtocolError("work is done without all its pictures")
+        if self._parts.symmetric_difference(self.job.due_parts(report)):
+            raise ProtocolError("work is done with other parts than have ended")
 
     def offer(self, event: JobEvent) -> None:
         """Hand an event to the caller; deletes a picture that nobody waits for.

@@ -28,7 +28,7 @@ from domains.memory.types import Compare, Move, Segment
 from domains.session.types import ImageResult, ProgressEvent
 from domains.values import ByteFigure
 
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 LONGEST_TRACEBACK = 64 * 1024
 
 SessionId = Name
@@ -153,6 +153,15 @@ class Progress(Value, frozen=True):
     event: ProgressEvent | ImageResult | None = None
 
 
+class PartDone(Value, frozen=True):
+    """A part of the work has come to its end, by its position; its pictures came before."""
+
+    session_id: SessionId
+    epoch: Epoch
+    part: Annotated[int, Meta(ge=0, le=2**31)]
+    outcome: msgspec.Raw
+
+
 class Done(Value, frozen=True):
     """The work is done; `peak` is the most memory of the device meanwhile."""
 
@@ -204,7 +213,7 @@ class MemoryAnswer(Value, frozen=True):
     answer: MemoryProgress | MemoryDone | Failure
 
 
-FromWorker = Hello | CannotStart | Beat | Progress | Done | Failed | MemoryAnswer
+FromWorker = Hello | CannotStart | Beat | Progress | PartDone | Done | Failed | MemoryAnswer
 
 
 def decode_to_worker(data: bytes) -> ToWorker:
@@ -240,5 +249,5 @@ def decoded(kind: Any, data: bytes) -> Any:
 
 
 def raw(value: Value) -> msgspec.Raw:
-    """A job or a report, as frames carry it."""
+    """A job, a report or what a part came to, as frames carry it."""
     return msgspec.Raw(encode(value))

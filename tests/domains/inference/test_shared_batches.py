@@ -11,23 +11,29 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from domains.errors import DomainError, FailedPrecondition, Reason, Unavailable
+from domains.errors import Cancelled, DomainError, FailedPrecondition, Reason, Unavailable
 from domains.inference.jobs import (
     GenerationReport,
-    JobOutcome,
     PausedGeneration,
+    PausedPart,
     SharedGenerationJob,
     SharedReport,
     Timings,
 )
-from domains.inference.types import Computation, GenerationSettings, PrecisionMode
+from domains.inference.types import (
+    Computation,
+    GenerationFacts,
+    GenerationSettings,
+    PrecisionMode,
+)
 from domains.inference.types.batches import BatchComputation, GenerationBatchReport
 from domains.session.errors import SessionFailed
-from domains.session.jobs import Job, SpooledImage
+from domains.session.jobs import Job, PartEnded, SpooledImage
 from domains.session.types import (
     Completed,
     ImageFinished,
     ImageResult,
+    ItemFinished,
     SessionEvent,
     SessionState,
     StepFinished,
@@ -35,7 +41,7 @@ from domains.session.types import (
 )
 from domains.values import DegradationKind, ImageFileFormat, ModelOrigin
 from tests.domains.inference.conftest import MODEL, Bench, request
-from tests.domains.inference.test_batches import batch, draw, ended
+from tests.domains.inference.test_batches import batch, draw, ended, run
 
 THROUGHPUT = {"computation": BatchComputation.THROUGHPUT}
 CAT = GenerationSettings(prompt="a cat", steps=2, seed=1)
@@ -51,8 +57,11 @@ class SharingPool:
     failing: frozenset[str] = frozenset()
     ending: dict[int, DomainError] = field(default_factory=dict)
     """What whole jobs end with, after their first picture, by how many they draw."""
+    late: bool = False
+    """Whether that comes after the end of what has that picture was told."""
     together: int = 2
     pausing: bool = False
+    stopped: bool = False
     hold: asyncio.Event | None = None
     holding: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -68,33 +77,38 @@ class SharingPool:
             if one.settings.prompt not in self.failing and first + index not in job.finished
         ]
         yield TextEncoded(cached=False)
-        outcomes: list[JobOutcome] = [
-            NO_NUMBER
-            if one.settings.prompt in self.failing
-            else GenerationReport(
-                Timings(denoise=1.0),
-                PrecisionMode.EXACT,
-                ModelOrigin.LOADED,
-                (),
-                computed=Computation(most_together=self.together),
-            )
-            for one in job.jobs
-        ]
+        for part, one in enumerate(job.jobs):
+            if one.settings.prompt in self.failing:
+                yield PartEnded(part, NO_NUMBER)
+        report = GenerationReport(
+            Timings(denoise=1.0),
+            PrecisionMode.EXACT,
+            ModelOrigin.LOADED,
+            (),
+            computed=Computation(most_together=self.together),
+        )
         for index, seed, one in reversed(pictures):
             yield StepFinished(index, 1, 2, 0.25)
             width, height = one.settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
             assert job.accepts(image)
             yield SpooledImage(image, Path("x"))
-            if (error := self.ending.get(len(job.jobs))) is not None:
+            error = self.ending.get(len(job.jobs))
+            if error is not None and not self.late:
+                raise error
+            if index in job.firsts:
+                yield PartEnded(job.at(index), report)
+            if error is not None:
                 raise error
             if self.hold is not None:
                 self.holding.set()
                 await self.hold.wait()
+            if self.stopped:
+                raise Cancelled("stopped")
             if self.pausing:
-                outcomes[0] = PausedGeneration(Timings(denoise=2.0))
-                break
-        yield SharedReport(tuple(outcomes))
+                yield SharedReport((PausedPart(0, PausedGeneration(Timings(denoise=2.0))),))
+                return
+        yield SharedReport()
 
     def loading(self, device_id: str, *model_ids: str) -> tuple[Any, ...]:
         return ()
@@ -104,7 +118,10 @@ class SharingPool:
         if self.hold is not None:
             self.hold.set()
 
-    def cancel(self, device_id: str, session_id: str) -> None: ...
+    def cancel(self, device_id: str, session_id: str) -> None:
+        self.stopped = True
+        if self.hold is not None:
+            self.hold.set()
 
 
 @pytest.fixture
@@ -148,15 +165,57 @@ async def test_all_items_are_one_job_and_pictures_find_their_items(
 async def test_pictures_are_in_order_at_the_end(bench: Bench, pool: SharingPool) -> None:
     events = await draw(bench, batch(CAT, DOGS, **THROUGHPUT))
     assert [one.image_index for one in end(events).images] == [0, 1, 2]
-    assert [one.image_index for one in ended(events)[1].images] == [1, 2]
+    assert [one.image_index for one in ended(events)[0].images] == [1, 2]
 
 
-async def test_one_fails_alone(bench: Bench, pool: SharingPool) -> None:
+def order(events: list[SessionEvent]) -> list[tuple[type, str]]:
+    """Which items' pictures and ends came, one after the other."""
+    return [
+        (type(event.event), event.item_id)
+        for event in events
+        if isinstance(event.event, ImageFinished | ItemFinished)
+    ]
+
+
+async def test_an_item_is_told_as_soon_as_it_has_ended(bench: Bench, pool: SharingPool) -> None:
+    events = await draw(bench, batch(CAT, DOGS, **THROUGHPUT))
+    assert order(events) == [
+        (ImageFinished, "1"),
+        (ImageFinished, "1"),
+        (ItemFinished, "1"),
+        (ImageFinished, "0"),
+        (ItemFinished, "0"),
+    ]
+    assert [image.image_index for image in ended(events)[0].images] == [1, 2]
+    assert all(isinstance(one.report, GenerationFacts) for one in ended(events))
+
+
+async def test_one_fails_alone_and_is_told_then(bench: Bench, pool: SharingPool) -> None:
     pool.failing = frozenset({"a cat"})
     events = await draw(bench, batch(CAT, DOGS, **THROUGHPUT))
+    assert order(events)[0] == (ItemFinished, "0")
     first, second = ended(events)
     assert (first.failure, second.failure) == (NO_NUMBER, None)
+    assert (first.failed, second.failed) == (1, 1)
     assert end(events).report == GenerationBatchReport(1, 1)
+
+
+async def test_a_cancelled_batch_keeps_what_had_ended(bench: Bench, pool: SharingPool) -> None:
+    pool.hold = asyncio.Event()
+    events: list[SessionEvent] = []
+
+    async def follow() -> None:
+        async for event in run(bench, batch(DOGS, CAT, **THROUGHPUT)):
+            events.append(event)
+
+    call = asyncio.create_task(follow())
+    await pool.holding.wait()
+    (session,) = bench.sessions.all()
+    session.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    with pytest.raises(Cancelled):
+        await call
+    assert [(one.item_id, one.failure, one.done) for one in ended(events)] == [("1", None, 1)]
+    assert len(pool.works) == 1
 
 
 async def test_what_shared_says_nothing_about_a_picture_alone(
@@ -188,6 +247,30 @@ async def test_after_a_lost_worker_items_are_drawn_one_by_one(
     (less,) = end(events).degradations
     assert less.kind is DegradationKind.SHARED_LESS
     assert "WORKER_LOST" in less.detail
+
+
+async def test_what_had_ended_before_a_lost_worker_is_not_drawn_again(
+    bench: Bench, pool: SharingPool
+) -> None:
+    pool.ending = {3: Unavailable("gone", reason=Reason.WORKER_LOST)}
+    pool.late = True
+    events = await draw(bench, batch(DOGS, CAT, structs.replace(CAT, seed=4), **THROUGHPUT))
+
+    assert [len(job.jobs) for job in pool.works] == [3, 1, 1]
+    assert [one.item_id for one in ended(events)] == ["2", "0", "1"]
+    assert all(isinstance(one.report, GenerationFacts) for one in ended(events))
+    assert end(events).report == GenerationBatchReport(3, 0)
+    assert bench.sessions.speeds.lessons == 0
+
+
+async def test_a_worker_lost_after_its_last_item_costs_nothing(
+    bench: Bench, pool: SharingPool
+) -> None:
+    error = Unavailable("gone", reason=Reason.WORKER_LOST)
+    pool.ending, pool.late = {1: error, 2: error}, True
+    events = await draw(bench, batch(CAT, CAT, **THROUGHPUT))
+    assert [one.failure for one in ended(events)] == [None, None]
+    assert end(events).report == GenerationBatchReport(2, 0)
 
 
 async def test_an_item_that_ends_every_worker_fails_alone(
@@ -248,7 +331,11 @@ def test_a_shared_job_holds_pictures_against_its_generations() -> None:
     done = GenerationReport(
         Timings(), PrecisionMode.EXACT, ModelOrigin.LOADED, (), computed=Computation()
     )
-    assert job.due_images(SharedReport((done, done))) == 3
-    assert job.due_images(SharedReport((NO_NUMBER, done))) == 2
-    assert not job.paused(SharedReport((NO_NUMBER, done)))
-    assert job.paused(SharedReport((PausedGeneration(Timings()), done)))
+    assert job.due_from(0, done) == {0}
+    assert job.due_from(1, done) == {2, 3}
+    assert job.due_from(1, NO_NUMBER) == ()
+    paused = SharedReport((PausedPart(0, PausedGeneration(Timings())),))
+    assert (job.due_parts(SharedReport()), job.due_parts(paused)) == ({0, 1}, {1})
+    assert (job.paused(SharedReport()), job.paused(paused)) == (False, True)
+    with pytest.raises(IndexError):
+        job.due_from(2, done)

@@ -12,7 +12,7 @@ from domains.errors import Cancelled, DeadlineExceeded, DomainError, Reason
 from domains.session.core.jobs import run_job
 from domains.session.core.sessions import Sessions
 from domains.session.core.snapshots import snapshot_of
-from domains.session.jobs import Job, PeakMemory, SpooledImage
+from domains.session.jobs import Job, PartEnded, PeakMemory, SpooledImage
 from domains.session.types import Phase, PhaseStarted, Preview, WorkOptions
 from domains.values import ByteFigure
 from tests.domains.session.conftest import picture, started
@@ -84,6 +84,20 @@ async def test_pictures_go_to_who_keeps_them(sessions: Sessions) -> None:
 async def test_a_picture_that_nobody_keeps_is_a_defect(sessions: Sessions) -> None:
     with pytest.raises(TypeError):
         await run_job(Worker(SPOOLED, "done"), await started(sessions), Task())
+
+
+async def test_ends_of_parts_go_to_who_wants_them(sessions: Sessions) -> None:
+    part, ended = PartEnded(1, "half"), list[PartEnded]()
+    session = await started(sessions)
+    await run_job(Worker(part, "done"), session, Task(), end_part=ended.append)
+    assert ended == [part]
+
+
+async def test_a_part_that_ends_of_a_job_without_parts_is_a_defect(
+    sessions: Sessions,
+) -> None:
+    with pytest.raises(TypeError):
+        await run_job(Worker(PartEnded(0, "half"), "done"), await started(sessions), Task())
 
 
 async def test_a_job_that_ends_without_its_report_is_a_defect(sessions: Sessions) -> None:

@@ -9,10 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from domains.errors import Cancelled, Unavailable
-from domains.inference.jobs import GenerationReport, Timings
+from domains.errors import Cancelled, ResourceExhausted, Unavailable
+from domains.inference.jobs import (
+    GenerationReport,
+    PausedGeneration,
+    PausedPart,
+    SharedGenerationJob,
+    SharedReport,
+    Timings,
+)
 from domains.inference.types import Computation, PrecisionMode
-from domains.session.jobs import JobEvent, SpooledImage
+from domains.session.jobs import JobEvent, PartEnded, SpooledImage
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
@@ -146,6 +153,64 @@ async def test_a_stop_that_was_asked_for_is_how_it_ends() -> None:
     run.offer(StepFinished(0, 1, 2))
     run.finish(REPORT)
     assert await run.next() == StepFinished(0, 1, 2)
+    assert await run.next() is run.stop_error
+
+
+def two_parts() -> Run:
+    """A run of two generations with two pictures each."""
+    return Run("session", 1, SharedGenerationJob((work(), work())), time.monotonic() + 60)
+
+
+def image(index: int) -> ImageResult:
+    seed = 7 + index % 2
+    return ImageResult(index, seed, "0" * 64, ImageFileFormat.PNG, 256, 320, 1)
+
+
+async def test_a_part_ends_once_its_pictures_have_come() -> None:
+    run, failed = two_parts(), Unavailable("gone").failure()
+    run.end_part(PartEnded(0, failed))
+    for index in (2, 3):
+        run.check(image(index))
+    run.end_part(PartEnded(1, REPORT))
+    run.check_complete(SharedReport())
+    run.finish(SharedReport())
+    assert await run.next() == PartEnded(0, failed)
+    assert await run.next() == PartEnded(1, REPORT)
+
+
+async def test_ends_of_parts_that_cannot_be_are_refused() -> None:
+    run = two_parts()
+    for index in (0, 1):
+        run.check(image(index))
+    run.end_part(PartEnded(0, REPORT))
+    for again, rule in ((0, "twice"), (1, "without all its pictures"), (2, "not have")):
+        with pytest.raises(ProtocolError, match=rule):
+            run.end_part(PartEnded(again, REPORT))
+    with pytest.raises(ProtocolError, match="not have"):
+        new_run().end_part(PartEnded(0, REPORT))
+
+
+@pytest.mark.parametrize("ended", [(0,), (0, 1)])
+async def test_a_report_that_is_at_odds_with_ended_parts_is_refused(
+    ended: tuple[int, ...],
+) -> None:
+    run, failed = two_parts(), Unavailable("gone").failure()
+    run.pausing = True
+    for part in ended:
+        run.end_part(PartEnded(part, failed))
+    paused = PausedPart(0, PausedGeneration(Timings()))
+    with pytest.raises(ProtocolError, match="other parts"):
+        run.check_complete(SharedReport((paused,) if len(ended) == 2 else ()))
+
+
+async def test_no_part_ends_well_once_the_front_has_ended_the_run() -> None:
+    """A picture of it may be what could not be taken."""
+    run = two_parts()
+    run.stop_error = ResourceExhausted("The disk is full.")
+    for index in (0, 1):
+        run.check(image(index))
+    run.end_part(PartEnded(0, REPORT))
+    run.finish(SharedReport())
     assert await run.next() is run.stop_error
 
 

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,23 @@ from msgspec.structs import replace
 from PIL import Image
 from safetensors.torch import save_file
 
-from domains.errors import Cancelled, DomainError
+from domains.errors import Cancelled, DomainError, Failure
 from domains.inference.backends import pass_size, sharing, together
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.pass_size import PassSize
 from domains.inference.backends.precision import apply
+from domains.inference.backends.shared_job import SharedGeneration
 from domains.inference.backends.sharing_rules import MOST_TOGETHER, in_groups
 from domains.inference.backends.step_graphs import StepGraphs
 from domains.inference.backends.together import Outcome, Together
-from domains.inference.jobs import Companion, GenerationJob, GenerationReport, PausedGeneration
+from domains.inference.jobs import (
+    Companion,
+    GenerationJob,
+    GenerationReport,
+    PausedGeneration,
+    SharedGenerationJob,
+)
 from domains.inference.types import (
     GuidanceSettings,
     LoraWeight,
@@ -37,7 +45,7 @@ from domains.inference.types import (
     SeedVariation,
 )
 from domains.model.types import ModelType
-from domains.session.jobs import EncodedImage, WorkPaused
+from domains.session.jobs import EncodedImage, PartEnded, WorkPaused
 from domains.session.types import PhaseStarted, StepFinished, TextEncoded
 from domains.values import DegradationKind, ModelPart, ModelPlace
 from tests.domains.inference.backends.test_loras import UNET, random_pair
@@ -315,6 +323,62 @@ def test_one_is_cancelled_and_the_others_go_on(
     )
     assert [type(each) for each in outcomes] == [GenerationReport, Cancelled, GenerationReport]
     assert sizes == [3, 2, 2]
+
+
+def test_one_is_told_as_soon_as_it_has_ended(
+    tiny_engine: Engine, tiny: GenerationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four, two at a time; one fails."""
+    monkeypatch.setattr(tiny_engine, "_pass_size", PassSize(torch.device("cpu"), most=2))
+    said: list[str] = []
+    jobs = [changed(tiny, seeds=(seed,), steps=2) for seed in range(3)]
+    jobs.insert(1, changed(tiny, clip_skip=12, seeds=(8, 9)))
+
+    class Steps(Listener):
+        def emit(self, event: Any) -> None:
+            if isinstance(event, StepFinished):
+                said.append("step")
+
+    outcomes = tiny_engine.generate_together(
+        [
+            Together(job, Steps(), ended=partial(lambda n, end: said.append(f"{n}"), number))
+            for number, job in enumerate(jobs)
+        ]
+    )
+    assert isinstance(outcomes[1], DomainError)
+    assert said.index("1") == 0
+    assert said.index("0") < said.index("3")
+    assert said[said.index("2") :].count("step") > 0, "the last one has steps to do"
+    assert sorted(each for each in said if each != "step") == ["0", "1", "2", "3"]
+
+
+def test_a_shared_job_tells_each_end_and_at_last_which_were_paused(
+    tiny_engine: Engine, tiny: GenerationJob
+) -> None:
+    job = SharedGenerationJob(
+        (
+            changed(tiny, steps=1),
+            changed(tiny, seeds=(3, 4), steps=4),
+            changed(tiny, clip_skip=12),
+        )
+    )
+    heard = stopping(WorkPaused(), 4)
+    report = SharedGeneration(tiny_engine.generate_together).run(job, heard)
+    ends = {each.part: each.outcome for each in heard.events if isinstance(each, PartEnded)}
+    assert isinstance(ends[0], GenerationReport)
+    assert isinstance(ends[2], Failure)
+    assert [each.part for each in report.paused] == [1]
+    assert set(ends) == job.due_parts(report)
+
+
+def test_what_stops_all_ends_nothing_that_was_not_finished(
+    tiny_engine: Engine, tiny: GenerationJob
+) -> None:
+    job = SharedGenerationJob((changed(tiny, steps=1), changed(tiny, steps=4)))
+    heard = stopping(Cancelled("Stopped."), 3)
+    with pytest.raises(Cancelled):
+        SharedGeneration(tiny_engine.generate_together).run(job, heard)
+    assert [each.part for each in heard.events if isinstance(each, PartEnded)] == [0]
 
 
 def test_nothing_is_lost_over_a_pause(tiny_engine: Engine, tiny: GenerationJob) -> None:
