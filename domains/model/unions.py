@@ -40,6 +40,6 @@ def types_of(kind: str) -> tuple[ControlNetType, ...]:
     return _TYPES.get(kind, ())
 
 
-def named(types: tuple[ControlNetType, ...]) -> str:
+def listed(types: tuple[ControlNetType, ...]) -> str:
     """Their names in the contract, for a sentence."""
     return ", ".join(each.name for each in types)

@@ -53,6 +53,7 @@ from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
+from domains.model.unions import ControlNetType
 from domains.picture.convert import (
     FITS,
     image_from_proto,
@@ -81,6 +82,9 @@ PRECISIONS = EnumMap(
     generation_pb2.PrecisionMode,
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
+)
+CONTROL_NET_TYPES = EnumMap(
+    ControlNetType, conditioning_pb2.ControlNetType, "CONTROL_NET_TYPE_"
 )
 PROMPT_SYNTAXES = EnumMap(
     types.PromptSyntax,
@@ -162,6 +166,9 @@ def _control_net_from_proto(
     return types.ControlNetGuidance(
         **scalars_from(message, types.ControlNetGuidance),
         preprocessor=preprocessor_from_proto(message.preprocessor),
+        control_type=CONTROL_NET_TYPES.optional_from_proto(
+            message.control_type, field="control_nets.control_type"
+        ),
         fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
     )
 
@@ -175,6 +182,7 @@ def _control_net_to_proto(
         preprocessor=None
         if net.preprocessor is None
         else preprocessor_to_proto(net.preprocessor),
+        control_type=CONTROL_NET_TYPES.to_proto(net.control_type),
         fit=FITS.to_proto(net.fit),
         mask=image_to_proto(net.mask),
         images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],

@@ -16,7 +16,6 @@ from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
-    "control_nets.control_type": "Union ControlNets are not run yet.",
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
