@@ -19,10 +19,12 @@ from diffusers import (
     StableDiffusionXLControlNetUnionInpaintPipeline,
     StableDiffusionXLControlNetUnionPipeline,
 )
+from msgspec.structs import replace
 from PIL import Image
 from torch import nn
 
 from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends import sharing
 from domains.inference.types import (
     GuidanceSettings,
     ImageToImage,
@@ -40,11 +42,15 @@ from tests.domains.inference.backends.test_control_nets import (
     edges,
     file_of,
     follow,
+    job_of,
     network,
 )
 from tests.domains.inference.backends.test_image_to_image import painting
 from tests.domains.inference.backends.test_inpainting import hole
 from tests.domains.inference.backends.test_oracle import same
+from tests.domains.inference.backends.test_pausing import Turns, after, whole
+from tests.domains.inference.backends.test_shared_passes import assert_all_alike
+from tests.fakes.jobs import changed
 
 __all__ = ["file_of", "follow"]
 
@@ -179,10 +185,18 @@ def test_those_that_work_elsewhere_are_calls_of_the_same_network(
 
 
 @pytest.mark.parametrize("kinds", [[LINES], pytest.param([POSE, LINES], marks=FULL)])
-def test_guessing(follow, expected, union, monkeypatch, kinds) -> None:
+def test_guessing(follow, expected, union, kinds) -> None:
+    """Against a reference that is mended: diffusers' pipelines give the half that guesses the
+    kinds of both halves, and fail."""
     how = [{"control_type": each, "guess_mode": True} for each in kinds]
     drawn = follow(*((union, edges(k), each) for k, each in enumerate(how)))
     theirs = reference(union)
+    forward = theirs.forward
+
+    def mended(sample: Any, *args: Any, control_type: Any, **further: Any) -> Any:
+        return forward(sample, *args, control_type=control_type[: len(sample)], **further)
+
+    theirs.forward = mended
     wanted = expected(
         theirs,
         control_image=[edges(k) for k in range(len(kinds))],
@@ -190,3 +204,193 @@ def test_guessing(follow, expected, union, monkeypatch, kinds) -> None:
         guess_mode=True,
     )
     same(drawn, wanted)
+
+
+@FULL
+def test_without_guidance(follow, expected, union) -> None:
+    how = {"control_type": LINES}
+    drawn = follow((union, edges(), how), guidance=GuidanceSettings(1.0))
+    wanted = expected(
+        reference(union), control_image=[edges()], control_mode=3, guidance_scale=1.0
+    )
+    same(drawn, wanted)
+
+
+def test_from_a_picture(follow, expected, union, file_of) -> None:
+    picture = painting(EDGE, EDGE)
+    drawn = follow(
+        (union, edges(), {"control_type": LINES, "end": 0.5}),
+        (union, picture, {"control_type": TILE}),
+        picture=file_of(picture),
+        image_to_image=ImageToImage(0.7),
+        steps=4,
+    )
+    wanted = expected(
+        reference(union),
+        StableDiffusionXLControlNetUnionImg2ImgPipeline,
+        image=picture,
+        control_image=[edges(), picture],
+        control_mode=[3, 6],
+        strength=0.7,
+        num_inference_steps=4,
+        control_guidance_end=[0.5, 1.0],
+    )
+    same(drawn, wanted)
+
+
+def test_in_a_hole(follow, expected, union, file_of, tmp_path) -> None:
+    picture, mask = painting(EDGE, EDGE), hole(EDGE)
+    control = Image.composite(Image.new("RGB", picture.size), picture, mask.convert("L"))
+    data = mask.tobytes()
+    (tmp_path / "mask").write_bytes(data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    drawn = follow(
+        (union, control, {"control_type": REPAINT}),
+        picture=file_of(picture),
+        mask=PreparedPicture(tmp_path / "mask", EDGE, EDGE, sha256, True),
+        inpainting=Inpainting(strength=0.6, mask_blur_pixels=0),
+        steps=4,
+    )
+    wanted = expected(
+        reference(union),
+        StableDiffusionXLControlNetUnionInpaintPipeline,
+        image=picture,
+        mask_image=mask,
+        control_image=[control],
+        control_mode=7,
+        strength=0.6,
+        num_inference_steps=4,
+    )
+    same(drawn, wanted)
+
+
+class _AsOne(nn.Module):
+    """A union with one kind, called as a ControlNet with one purpose."""
+
+    def __init__(self, union: Any, kind: ControlNetType) -> None:
+        super().__init__()
+        self.union, self.kind, self.config = union, kind, union.config
+
+    def forward(self, sample: Any, controlnet_cond: Any, **how: Any) -> Any:
+        marks = torch.zeros(len(sample), self.config.num_control_type)
+        marks[:, self.kind.number] = 1
+        names = ("timestep", "encoder_hidden_states", "conditioning_scale")
+        names += ("added_cond_kwargs", "guess_mode", "return_dict")
+        return self.union(
+            sample,
+            controlnet_cond=[controlnet_cond],
+            control_type=marks,
+            control_type_idx=[self.kind.number],
+            **{name: how[name] for name in names},
+        )
+
+
+def test_beside_another_control_net(follow, expected, union) -> None:
+    drawn = follow(
+        (union, edges(), {"control_type": DEPTH, "conditioning_scale": 0.7}),
+        (CANNY, edges(1), {"end": 0.7}),
+    )
+    nets: list[Any] = [_AsOne(reference(union), DEPTH), network(CANNY)]
+    several = MultiControlNetModel([network(CANNY), network(CANNY)])
+    several.nets = nn.ModuleList(nets)
+    wanted = expected(
+        several,
+        StableDiffusionXLControlNetPipeline,
+        image=[edges(), edges(1)],
+        controlnet_conditioning_scale=[0.7, 1.0],
+        control_guidance_start=[0.0, 0.0],
+        control_guidance_end=[1.0, 0.7],
+    )
+    same(drawn, wanted)
+
+
+@FULL
+def test_each_picture_may_have_its_own(follow, union) -> None:
+    """Pictures of one work are as alone, although a union's rows look at each other."""
+    together = follow(
+        (union, [edges(1), edges(2)], {"control_type": LINES}),
+        (union, edges(3), {"control_type": DEPTH}),
+        seeds=(7, 8),
+    )
+    for index, seed in enumerate((7, 8)):
+        alone = follow(
+            (union, edges(index + 1), {"control_type": LINES}),
+            (union, edges(3), {"control_type": DEPTH}),
+            seeds=(seed,),
+        )
+        assert torch.equal(together.latents[index], alone.latents[0])
+
+
+@pytest.fixture(scope="module")
+def six(pipeline: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved(tmp_path_factory.mktemp("unions") / "six", pipeline.unet, num_control_type=6)
+
+
+@pytest.mark.parametrize(
+    ("net", "how", "words"),
+    [
+        ("six", {}, "six is a union of 6 kinds and was not told"),
+        ("six", {"control_type": TILE}, "six is a union of 6 kinds, of which TILE is none"),
+        ("canny", {"control_type": LINES}, "emoji-canny is no union"),
+    ],
+)
+def test_what_its_files_do_not_hold_is_refused(follow, six, net, how, words) -> None:
+    """Whatever the catalogue knew of them."""
+    with pytest.raises(FailedPrecondition) as caught:
+        follow((six if net == "six" else CANNY, edges(), how))
+    assert caught.value.reason is Reason.MODEL_INCOMPATIBLE
+    assert words in caught.value.message
+    assert caught.value.metadata["field"] == "settings.control_nets[0].control_type"
+
+
+def test_one_for_another_unet_is_refused(follow, pipeline, tmp_path) -> None:
+    other = saved(tmp_path / "other", pipeline.unet, num_control_type=8)
+    kind: Any = ControlNetUnionModel
+    config = dict(kind.load_config(other)) | {"projection_class_embeddings_input_dim": 999}
+    kind.from_config(config).save_pretrained(other)
+    with pytest.raises(FailedPrecondition) as caught:
+        follow((other, edges(), {"control_type": LINES}))
+    assert caught.value.reason is Reason.MODEL_INCOMPATIBLE
+    assert "999 as its numbers in further inputs" in caught.value.message
+    assert "emoji-xl" in caught.value.message
+
+
+@FULL
+def test_a_pause_goes_on_to_the_same_bytes(engine, work, follow, union, file_of, tmp_path):
+    nets = [
+        (union, edges(), {"control_type": LINES, "start": 0.2}),
+        (union, edges(1), {"control_type": DEPTH, "end": 0.6}),
+    ]
+    sampler = SchedulerSettings(Scheduler.EULER_ANCESTRAL_DISCRETE)
+    job = changed(work, **(SMALL | job_of(file_of, *nets)), scheduler=sampler)
+    job = replace(job, paused_file=tmp_path / "paused" / "one.paused")
+    wanted, turns = whole(engine, job), Turns(job)
+    turns.pause(engine, after(2))
+    assert turns.job.kept_steps == 2
+    turns.finish(engine)
+    assert [image.data for image in turns.images] == wanted
+
+
+def test_pictures_that_share_passes_do_not_look_at_each_other(
+    engine, work, file_of, union, monkeypatch, calls
+) -> None:
+    """The UNet is shared, a union is not: a picture is as alone, whoever its neighbour is."""
+    shared: list[int] = []
+    call = sharing.call_together
+
+    def count(network: Any, asked: Any) -> Any:
+        shared.append(len(asked))
+        return call(network, asked)
+
+    monkeypatch.setattr(sharing, "call_together", count)
+    jobs = [
+        changed(
+            work,
+            **(SMALL | job_of(file_of, (union, edges(k), {"control_type": kind}))),
+            seeds=(k,),
+        )
+        for k, kind in enumerate((POSE, LINES))
+    ]
+    assert_all_alike(engine, jobs)
+    assert 2 in shared
+    assert all(len(kinds) == 1 for _, kinds in calls)
