@@ -381,8 +381,8 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
             for feature in found.features
         ]
         + [
-            inference_pb2.FeatureAvailability(feature=value, available=False, explanation=why)
-            for value, why in found.unbuilt_values.items()
+            inference_pb2.FeatureAvailability(feature=value, available=not why, explanation=why)
+            for value, why in found.values.items()
         ],
         output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
         precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],

@@ -11,7 +11,8 @@ from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
-from domains.model.types import ModelType
+from domains.model.types import Model, ModelType
+from domains.model.unions import ControlNetType, types_of
 from domains.values import ImageFileFormat
 
 # Parts of the contract by the field that asks for them, and why each does not work.
@@ -33,6 +34,8 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_SDE": "It needs torchsde, which is not a part of this version; "
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
+
+_TYPE = "CONTROL_NET_TYPE_"
 
 _LIMITED_MESSAGES = (
     "GenerationSettings",
@@ -70,7 +73,8 @@ _LIMITED_MESSAGES = (
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do on a device. Sizes are in pixels."""
+    """What a model can do on a device. Sizes are in pixels. `values` tells of values of enums
+    why they are of no use, empty where they can be used."""
 
     model_id: str
     device_id: str
@@ -81,7 +85,7 @@ class Capabilities:
     limits: tuple[Limit, ...]
     modes: tuple[Mode, ...]
     features: tuple[Feature, ...]
-    unbuilt_values: Mapping[str, str]
+    values: Mapping[str, str]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
@@ -116,7 +120,18 @@ class CapabilityInquiry:
             ),
             modes=modes_of(model, UNBUILT),
             features=features_of(model, UNBUILT),
-            unbuilt_values=UNBUILT_VALUES,
+            values=UNBUILT_VALUES | await self._control_types(model),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
+
+    async def _control_types(self, model: Model) -> dict[str, str]:
+        """What a control picture can be taken for, by the unions that go with the model."""
+        nets = await self._models.companions_of(model, ModelType.CONTROL_NET)
+        there = {each for net in nets for each in types_of(net.kind)}
+        return {
+            f"{_TYPE}{each.name}": ""
+            if each in there
+            else f"No union of ControlNets for {model.model_id} that knows it is among the models."
+            for each in ControlNetType
+        }
