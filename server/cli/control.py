@@ -16,6 +16,7 @@ PREPROCESSOR_FORM = (
 )
 _MOST_NUMBERS = 3
 _TYPE_PREFIX = "CONTROL_NET_TYPE_"
+_UNTOLD = conditioning_pb2.CONTROL_NET_TYPE_UNSPECIFIED
 _Number = Callable[[str], float]
 # Fields of each kind's options, and what reads their numbers.
 _KINDS: dict[str, tuple[tuple[str, ...], _Number]] = {
@@ -99,7 +100,7 @@ def _parse_control(text: str, picture: Picture) -> conditioning_pb2.ControlNetGu
     scale, start, end = (*numbers, None, None, None)[:3]
     return conditioning_pb2.ControlNetGuidance(
         model_id=model_id,
-        control_type=_parse_type(control_type) if told else None,
+        control_type=_parse_type(control_type) if told else _UNTOLD,
         image=picture(path),
         conditioning_scale=scale,
         start=start,
@@ -107,7 +108,7 @@ def _parse_control(text: str, picture: Picture) -> conditioning_pb2.ControlNetGu
     )
 
 
-def _parse_type(text: str) -> conditioning_pb2.ControlNetType:
+def _parse_type(text: str) -> conditioning_pb2.ControlNetType.ValueType:
     """What a union takes the picture for, by its name in the contract."""
     names = conditioning_pb2.ControlNetType.keys()[1:]
     known = {name.removeprefix(_TYPE_PREFIX).lower().replace("_", "-"): name for name in names}

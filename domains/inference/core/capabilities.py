@@ -129,9 +129,7 @@ class CapabilityInquiry:
         """What a control picture can be taken for, by the unions that go with the model."""
         nets = await self._models.companions_of(model, ModelType.CONTROL_NET)
         there = {each for net in nets for each in types_of(net.kind)}
-        return {
-            f"{_TYPE}{each.name}": ""
-            if each in there
-            else f"No union of ControlNets for {model.model_id} that knows it is among the models."
-            for each in ControlNetType
-        }
+        why = (
+            f"None of the models is a union of ControlNets for {model.model_id} that knows it."
+        )
+        return {f"{_TYPE}{each.name}": "" if each in there else why for each in ControlNetType}
