@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from domains.model.unions import ControlNetType
+from domains.values import ControlNetType
 
 
 def control_arguments(

@@ -9,7 +9,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.control_arguments import kind_count
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
-from domains.model.unions import ControlNetType
+from domains.values import ControlNetType
 
 _SAME = {
     "in_channels": "channels of latents",

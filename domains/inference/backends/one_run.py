@@ -16,7 +16,7 @@ from domains.limits import LIMITS
 from domains.model.backends.bounds import Config
 from domains.model.backends.families.sdxl import TIME_IDS
 from domains.model.backends.sizes import pixels_per_latent
-from domains.model.unions import ControlNetType
+from domains.values import ControlNetType
 
 # Guidance has two texts in a batch; CLIP's window is 77 tokens.
 BATCH = 2

@@ -53,7 +53,6 @@ from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
 from domains.inference.core.statistics import Durations, Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
-from domains.model.unions import ControlNetType
 from domains.picture.convert import (
     FITS,
     image_from_proto,
@@ -73,7 +72,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
+from domains.values import ControlNetType, ImageFileFormat, ModelOrigin, OutputSettings
 
 MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")

@@ -12,8 +12,7 @@ from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
-from domains.model.unions import ControlNetType, types_of
-from domains.values import ImageFileFormat
+from domains.values import ControlNetType, ImageFileFormat, types_of
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {

@@ -20,9 +20,9 @@ from domains.inference.types import (
     GenerationSettings,
 )
 from domains.limits import LIMITS, default_of
-from domains.model.unions import PROMAX, listed, types_of
 from domains.picture.core import KeptPicture, check_image, check_preprocessor
 from domains.picture.types import Canvas, ControlPreprocessor, GreyOptions, InputImage
+from domains.values import PROMAX, listed_types, types_of
 
 _FIELD = "control_nets"
 _ONE = int(default_of("GenerationSettings.image_count"))
@@ -73,7 +73,7 @@ def check_control_types(
                 field,
                 Reason.REQUIRED_FIELD_MISSING,
                 f"{found.model_id} is a {found.kind}: must be what it takes the picture for, "
-                f"one of {listed(types)}.",
+                f"one of {listed_types(types)}.",
             )
         elif wanted is not None and not types:
             yield FieldViolation(
@@ -87,7 +87,7 @@ def check_control_types(
                 field,
                 Reason.FIELDS_CONFLICT,
                 f"{found.model_id} is a {found.kind}, which does not know {wanted.name}; must "
-                f"be one of {listed(types)}, or choose a {PROMAX}.",
+                f"be one of {listed_types(types)}, or choose a {PROMAX}.",
             )
 
 

@@ -10,8 +10,8 @@ from msgspec import Meta
 from domains.codec import FEW, Measure, Value
 from domains.inference.types.passes import Share
 from domains.limits import default_of
-from domains.model.unions import ControlNetType
 from domains.picture.types import ControlPreprocessor, PictureFile, ResizeFit
+from domains.values import ControlNetType
 
 
 class ControlNetGuidance(Value, frozen=True):

@@ -35,7 +35,7 @@ from domains.model.backends.stored_weights import check_weights
 from domains.model.backends.usability import check_usable
 from domains.model.backends.weight_files import weight_files
 from domains.model.types import ModelType
-from domains.model.unions import types_of
+from domains.values import types_of
 
 CONFIG_FILE = "config.json"
 _CONTROL_NETS = (CONTROL_NET, CONTROL_NET_UNION)

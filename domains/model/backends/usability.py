@@ -12,7 +12,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.families.registry import BY_ARCHITECTURE, FAMILIES
 from domains.model.backends.recognition import Recognised
 from domains.model.types import ModelType, PredictionType, Problem
-from domains.model.unions import listed, types_of
+from domains.values import listed_types, types_of
 
 _OURS = tuple(family.title for family in FAMILIES if family.drawn)
 _DRAWN = f"This version draws with {', '.join(_OURS[:-1])} and {_OURS[-1]}"
@@ -57,7 +57,9 @@ def usability(found: Recognised) -> Usability:
     if found.inpainting:
         remarks.append(TAKES_MASKS)
     if types := types_of(found.kind):
-        remarks.append(f"Say what it takes each picture for, by control_type: {listed(types)}.")
+        remarks.append(
+            f"Say what it takes each picture for, by control_type: {listed_types(types)}."
+        )
     if "VAE" in found.lacks:
         remarks.append("The file holds no VAE.")
     if found.type is ModelType.CHECKPOINT and found.prediction is None:

@@ -16,7 +16,7 @@ from domains.inference.core.combinations import (
     modes_of,
 )
 from domains.model.types import ModelType
-from domains.model.unions import PROMAX, UNION
+from domains.values import PROMAX, UNION
 from tests.domains.inference.conftest import MODEL, FakeDevices, FakeModels
 
 

@@ -21,7 +21,6 @@ from domains.inference.types import (
     SecondPass,
     asked_together,
 )
-from domains.model.unions import PROMAX, UNION, ControlNetType
 from domains.picture.types import (
     CannyOptions,
     Canvas,
@@ -31,6 +30,7 @@ from domains.picture.types import (
     PictureFile,
     ResizeFit,
 )
+from domains.values import PROMAX, UNION, ControlNetType
 from tests.domains.inference.conftest import MODEL, Bench, request
 
 IMAGE = InputImage(inline=b"a file")

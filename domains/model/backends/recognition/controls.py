@@ -15,7 +15,7 @@ from domains.model.backends.recognition.marks import Mark, first_fitting
 from domains.model.backends.recognition.tensors import Tensors
 from domains.model.backends.recognition.unets import architecture_of
 from domains.model.types import Architecture, ModelType
-from domains.model.unions import PROMAX, UNION, ControlNetType
+from domains.values import PROMAX, UNION, ControlNetType
 
 _CONTROL = ModelType.CONTROL_NET
 _SDXL, _SD1 = Architecture.SDXL, Architecture.SD1

@@ -32,8 +32,8 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
 )
-from domains.model.unions import ControlNetType
 from domains.picture.types import PreparedPicture
+from domains.values import ControlNetType
 from tests.domains.inference.backends.test_control_nets import (
     CANNY,
     EDGE,
