@@ -224,3 +224,41 @@ class PlacementDecision:
         """There was no choice: the work is for this device, or for none if it is empty."""
         candidates = (device_id,) if device_id else ()
         return cls(device_id, PlacementReason.NAMED, expected_seconds, candidates)
+
+
+class ControlNetType(Enum):
+    """What a union of ControlNets takes a control picture for, in the order of its embeddings
+    (xinsir6/ControlNetPlus, rows of `task_embedding`)."""
+
+    POSE = "pose"
+    DEPTH = "depth"
+    SOFT_EDGE = "soft-edge"
+    EDGE = "edge"
+    NORMAL = "normal"
+    SEGMENT = "segment"
+    TILE = "tile"
+    REPAINT = "repaint"
+
+    @property
+    def number(self) -> int:
+        """Which of a network's embeddings is its own, from 0."""
+        return list(ControlNetType).index(self)
+
+
+# What the catalogue calls unions of ControlNets.
+UNION, PROMAX = "ControlNet union", "ControlNet union ProMax"
+_TYPES: Mapping[str, tuple[ControlNetType, ...]] = {
+    UNION: tuple(ControlNetType)[: ControlNetType.TILE.number],
+    PROMAX: tuple(ControlNetType),
+}
+
+
+def types_of(kind: str) -> tuple[ControlNetType, ...]:
+    """What models of a kind (`Model.kind`) take control pictures for; nothing where they are
+    no unions."""
+    return _TYPES.get(kind, ())
+
+
+def listed_types(types: tuple[ControlNetType, ...]) -> str:
+    """Their names in the contract, for a sentence."""
+    return ", ".join(each.name for each in types)

@@ -128,6 +128,10 @@ class Models(Protocol):
         """
         ...
 
+    async def companions_of(self, model: Model, type: ModelType) -> tuple[Model, ...]:
+        """Usable models of a type that go with a checkpoint, by architecture."""
+        ...
+
     def record_use(self, model_id: str) -> None:
         """Note that work with the model begins."""
         ...

@@ -9,12 +9,14 @@ from deviceops.v1 import conditioning_pb2, generation_pb2
 from server.cli.choices import UnusableOptions
 from server.cli.field_values import Picture
 
-CONTROL_FORM = "ID:PICTURE[:SCALE[:START[:END]]]"
+CONTROL_FORM = "ID[=TYPE]:PICTURE[:SCALE[:START[:END]]]"
 PREPROCESSOR_FORM = (
     "canny[:LOW:HIGH], soft-edge[:RADIUS], line-art[:THRESHOLD], scribble[:STROKE], grey,"
     " tile[:FACTOR]; @PIXELS after it is the longer side that it works at"
 )
 _MOST_NUMBERS = 3
+_TYPE_PREFIX = "CONTROL_NET_TYPE_"
+_UNTOLD = conditioning_pb2.CONTROL_NET_TYPE_UNSPECIFIED
 _Number = Callable[[str], float]
 # Fields of each kind's options, and what reads their numbers.
 _KINDS: dict[str, tuple[tuple[str, ...], _Number]] = {
@@ -82,7 +84,8 @@ def parse_preprocessor(text: str) -> conditioning_pb2.ControlPreprocessor:
 
 
 def _parse_control(text: str, picture: Picture) -> conditioning_pb2.ControlNetGuidance:
-    model_id, _, rest = text.partition(":")
+    model, _, rest = text.partition(":")
+    model_id, told, control_type = model.partition("=")
     named, numbers = rest.split(":"), list[float]()
     # From the end: a path may hold colons.
     while len(named) > 1 and len(numbers) < _MOST_NUMBERS:
@@ -97,8 +100,18 @@ def _parse_control(text: str, picture: Picture) -> conditioning_pb2.ControlNetGu
     scale, start, end = (*numbers, None, None, None)[:3]
     return conditioning_pb2.ControlNetGuidance(
         model_id=model_id,
+        control_type=_parse_type(control_type) if told else _UNTOLD,
         image=picture(path),
         conditioning_scale=scale,
         start=start,
         end=end,
     )
+
+
+def _parse_type(text: str) -> conditioning_pb2.ControlNetType.ValueType:
+    """What a union takes the picture for, by its name in the contract."""
+    names = conditioning_pb2.ControlNetType.keys()[1:]
+    known = {name.removeprefix(_TYPE_PREFIX).lower().replace("_", "-"): name for name in names}
+    if text not in known:
+        raise UnusableOptions(f"--control: TYPE {text!r} is none of {', '.join(known)}")
+    return conditioning_pb2.ControlNetType.Value(known[text])

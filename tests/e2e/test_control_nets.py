@@ -172,7 +172,7 @@ def posed(request: Any) -> None:
         (older, "INVALID_ARGUMENT", "FIELDS_CONFLICT", [f"{FIELD}.model_id"]),
         (nobody, "NOT_FOUND", "MODEL_NOT_FOUND", []),
         (checkpoint, "NOT_FOUND", "MODEL_NOT_FOUND", []),
-        (union, "UNIMPLEMENTED", "NOT_BUILT", []),
+        (union, "INVALID_ARGUMENT", "FIELDS_CONFLICT", [f"{FIELD}.control_type"]),
         (posed, "UNIMPLEMENTED", "NOT_BUILT", []),
     ],
 )

@@ -1,7 +1,8 @@
 """ControlNets at work: what they add to the UNet's blocks while a picture forms.
 
-The formulas and their order are those of diffusers' pipelines (StableDiffusion(XL)ControlNet
-and their img2img), its `ControlNetModel` and its `MultiControlNetModel`.
+The formulas and their order are those of diffusers' pipelines (StableDiffusion(XL)ControlNet,
+StableDiffusionXLControlNetUnion and their img2img), its `ControlNetModel`,
+`ControlNetUnionModel` and `MultiControlNetModel`.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from domains.inference.backends.control_arguments import control_arguments
 from domains.inference.backends.denoise import Conditioning
 from domains.inference.backends.encoding import read_pixels, to_levels
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.jobs import ControlPictures
-from domains.inference.types import ControlNetGuidance
+from domains.inference.types import ControlNetGuidance, asked_together
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import WorkPaused
 
@@ -103,48 +105,64 @@ class ControlNet:
     def _levels(self, picture: PreparedPicture) -> torch.Tensor:
         return to_levels(self.part_of(read_pixels(picture)))
 
+
+@dataclass(frozen=True)
+class _Call:
+    """What is one call of a network: a ControlNet and its picture, or a union and all of its.
+
+    A union's pictures of which a call is not the share are in it with a strength of 0.
+    """
+
+    nets: Sequence[ControlNet]
+    images: Sequence[torch.Tensor]
+    mask: torch.Tensor | None
+    masks: dict[torch.Size, torch.Tensor] = field(default_factory=dict)
+
+    def works_in(self, call: int, calls: int) -> bool:
+        return any(net.works_in(call, calls) for net in self.nets)
+
     def residuals(
         self,
+        call: int,
+        calls: int,
         sample: torch.Tensor,
         timestep: torch.Tensor,
         conditioning: Conditioning,
-        image: torch.Tensor,
     ) -> Residuals:
-        """Call it once, for a sample as the UNet gets it; `image` is of the same batch."""
-        data_type = self.network.numerics.data_type
-        blocks, middle = self.network.module(
+        scales = [
+            net.guidance.conditioning_scale if net.works_in(call, calls) else 0.0
+            for net in self.nets
+        ]
+        if conditioning.guided and self.nets[0].guesses:
+            half, with_prompt = sample.chunk(2)[1], conditioning.prompt_alone()
+            found = self._called(scales, half, timestep, with_prompt)
+            found = found.each(lambda one: torch.cat([torch.zeros_like(one), one]))
+        else:
+            found = self._called(scales, sample, timestep, conditioning)
+        return found if self.mask is None else found.each(self._masked)
+
+    def _called(
+        self,
+        scales: list[float],
+        sample: torch.Tensor,
+        timestep: torch.Tensor,
+        conditioning: Conditioning,
+    ) -> Residuals:
+        """The network's answer for a sample as the UNet gets it."""
+        network, rows = self.nets[0].network, sample.shape[0]
+        data_type = network.numerics.data_type
+        images = [torch.cat([each] * rows) if rows > 1 else each for each in self.images]
+        types = [net.guidance.control_type for net in self.nets]
+        blocks, middle = network.module(
             sample.to(data_type),
             timestep,
             encoder_hidden_states=conditioning.hidden_states.to(data_type),
-            controlnet_cond=image,
-            conditioning_scale=self.guidance.conditioning_scale,
-            guess_mode=self.guesses,
+            **control_arguments(network.module, images, scales, types),
+            guess_mode=self.nets[0].guesses,
             added_cond_kwargs=conditioning.added or None,
             return_dict=False,
         )
         return Residuals(list(blocks), middle)
-
-
-@dataclass(frozen=True)
-class _Share:
-    net: ControlNet
-    image: torch.Tensor
-    mask: torch.Tensor | None
-    masks: dict[torch.Size, torch.Tensor] = field(default_factory=dict)
-
-    def residuals(
-        self, sample: torch.Tensor, timestep: torch.Tensor, conditioning: Conditioning
-    ) -> Residuals:
-        if not conditioning.guided:
-            found = self.net.residuals(sample, timestep, conditioning, self.image)
-        elif self.net.guesses:
-            half, with_prompt = sample.chunk(2)[1], conditioning.prompt_alone()
-            found = self.net.residuals(half, timestep, with_prompt, self.image)
-            found = found.each(lambda one: torch.cat([torch.zeros_like(one), one]))
-        else:
-            both = torch.cat([self.image] * 2)
-            found = self.net.residuals(sample, timestep, conditioning, both)
-        return found if self.mask is None else found.each(self._masked)
 
     def _masked(self, residual: torch.Tensor) -> torch.Tensor:
         """Less of it where the mask is dark, each of whose pixels there is the mean of many."""
@@ -162,7 +180,7 @@ class Control:
         nets: In the order in which they are added up.
         index: Which picture is drawn.
         data_type: What the UNet computes in.
-        check_stop: Called before each of them; may raise to stop.
+        check_stop: Called before each call of one; may raise to stop.
     """
 
     def __init__(
@@ -172,7 +190,12 @@ class Control:
         data_type: torch.dtype,
         check_stop: Callable[[], None],
     ) -> None:
-        self._shares = tuple(_Share(net, net.image_for(index), net.mask()) for net in nets)
+        together = asked_together([net.guidance for net in nets])
+        groups = [[nets[place] for place in places] for places in together]
+        self._calls = tuple(
+            _Call(each, [net.image_for(index) for net in each], each[0].mask())
+            for each in groups
+        )
         self._data_type = data_type
         self._check_stop = check_stop
 
@@ -194,10 +217,10 @@ class Control:
             conditioning: Of the same batch.
         """
         total: Residuals | None = None
-        for share in self._shares:
-            if share.net.works_in(call, calls):
+        for one in self._calls:
+            if one.works_in(call, calls):
                 with suppress(WorkPaused):  # a pause waits for the step to end
                     self._check_stop()
-                found = share.residuals(sample, timestep, conditioning)
+                found = one.residuals(call, calls, sample, timestep, conditioning)
                 total = found if total is None else total.plus(found)
         return {} if total is None else total.to(self._data_type).for_unet()

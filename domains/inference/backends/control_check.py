@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.control_arguments import kind_count
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
+from domains.values import ControlNetType
 
 _SAME = {
     "in_channels": "channels of latents",
@@ -20,24 +22,46 @@ _SAME = {
 _COLOURS = 3
 
 
-def check_control_net(network: LoadedNetwork, model: LoadedModel, field: str) -> None:
-    """Refuse a ControlNet that was not made for such a UNet.
+def check_control_net(
+    network: LoadedNetwork, model: LoadedModel, wanted_type: ControlNetType | None, field: str
+) -> None:
+    """Refuse a ControlNet that was not made for such a UNet, or not for such pictures.
 
     Args:
         network: The ControlNet.
         model: The checkpoint.
-        field: Where the request names the ControlNet.
+        wanted_type: What it shall take its picture for.
+        field: Where the request has the ControlNet.
 
     Raises:
-        FailedPrecondition: MODEL_INCOMPATIBLE, naming both.
+        FailedPrecondition: MODEL_INCOMPATIBLE, naming both that do not go together.
     """
+    _check_type(network, wanted_type, f"{field}.control_type")
     for what, its, wanted in _differences(network, model):
         raise FailedPrecondition(
             f"ControlNet {network.model_id} has {its} as its {what}, and {model.model_id} "
             f"needs {wanted}; choose a ControlNet that was made for this model.",
             reason=Reason.MODEL_INCOMPATIBLE,
-            metadata={"model_id": network.model_id, "field": field},
+            metadata={"model_id": network.model_id, "field": f"{field}.model_id"},
         )
+
+
+def _check_type(network: LoadedNetwork, wanted: ControlNetType | None, field: str) -> None:
+    """What the catalogue says of a model was asked before; here is what its files hold now."""
+    count = kind_count(network.module)
+    if wanted is None and count:
+        why = f"is a union of {count} kinds and was not told what it takes its picture for"
+    elif wanted is not None and not count:
+        why = f"is no union, and was told to take its picture for {wanted.name}"
+    elif wanted is not None and wanted.number >= count:
+        why = f"is a union of {count} kinds, of which {wanted.name} is none"
+    else:
+        return
+    raise FailedPrecondition(
+        f"ControlNet {network.model_id} {why}; choose another control_type, or another model.",
+        reason=Reason.MODEL_INCOMPATIBLE,
+        metadata={"model_id": network.model_id, "field": field},
+    )
 
 
 def _differences(

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from domains.inference.backends.control_arguments import control_arguments
 from domains.limits import LIMITS
 from domains.model.backends.bounds import Config
 from domains.model.backends.families.sdxl import TIME_IDS
 from domains.model.backends.sizes import pixels_per_latent
+from domains.values import ControlNetType
 
 # Guidance has two texts in a batch; CLIP's window is 77 tokens.
 BATCH = 2
@@ -61,11 +63,12 @@ def run_control_net(network: Any) -> tuple[torch.Tensor, ...]:
     # Each of its first layers but one halves the control picture.
     scale = 2 ** (len(config["conditioning_embedding_out_channels"]) - 1)
     edge = PIXELS // scale
+    picture = _made(network, BATCH, config["conditioning_channels"], PIXELS, PIXELS)
     blocks, middle = network(
         _made(network, BATCH, config["in_channels"], edge, edge),
         torch.ones((), device=_kind(network).device),
         encoder_hidden_states=_made(network, BATCH, _TOKENS, _text_width(config)),
-        controlnet_cond=_made(network, BATCH, config["conditioning_channels"], PIXELS, PIXELS),
+        **control_arguments(network, [picture], [1.0], [next(iter(ControlNetType))]),
         added_cond_kwargs=_added(network, config),
         return_dict=False,
     )

@@ -107,8 +107,8 @@ class PartLoading:
         pairs = zip(job.settings.control_nets, job.controls, strict=True)
         for index, (guidance, pictures) in enumerate(pairs):
             network = self._network(job, guidance.model_id)
-            field = f"settings.control_nets[{index}].model_id"
-            check_control_net(network, model, field)
+            field = f"settings.control_nets[{index}]"
+            check_control_net(network, model, guidance.control_type, field)
             nets.append(ControlNet(network, guidance, pictures))
         return tuple(nets)
 

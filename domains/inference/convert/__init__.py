@@ -72,7 +72,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ImageFileFormat, ModelOrigin, OutputSettings
+from domains.values import ControlNetType, ImageFileFormat, ModelOrigin, OutputSettings
 
 MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
@@ -81,6 +81,9 @@ PRECISIONS = EnumMap(
     generation_pb2.PrecisionMode,
     "PRECISION_MODE_",
     zero=types.PrecisionMode.OPEN,
+)
+CONTROL_NET_TYPES = EnumMap(
+    ControlNetType, conditioning_pb2.ControlNetType, "CONTROL_NET_TYPE_"
 )
 PROMPT_SYNTAXES = EnumMap(
     types.PromptSyntax,
@@ -162,6 +165,9 @@ def _control_net_from_proto(
     return types.ControlNetGuidance(
         **scalars_from(message, types.ControlNetGuidance),
         preprocessor=preprocessor_from_proto(message.preprocessor),
+        control_type=CONTROL_NET_TYPES.optional_from_proto(
+            message.control_type, field="control_nets.control_type"
+        ),
         fit=FITS.from_proto(message.fit, ResizeFit.STRETCH),
     )
 
@@ -175,6 +181,7 @@ def _control_net_to_proto(
         preprocessor=None
         if net.preprocessor is None
         else preprocessor_to_proto(net.preprocessor),
+        control_type=CONTROL_NET_TYPES.to_proto(net.control_type),
         fit=FITS.to_proto(net.fit),
         mask=image_to_proto(net.mask),
         images=[image_to_proto(each) or common_pb2.InputImage() for each in net.images],
@@ -373,8 +380,8 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
             for feature in found.features
         ]
         + [
-            inference_pb2.FeatureAvailability(feature=value, available=False, explanation=why)
-            for value, why in found.unbuilt_values.items()
+            inference_pb2.FeatureAvailability(feature=value, available=not why, explanation=why)
+            for value, why in found.values.items()
         ],
         output_formats=[FORMATS.to_proto(format_) for format_ in found.output_formats],
         precision_modes=[PRECISIONS.to_proto(mode) for mode in found.precision_modes],

@@ -11,12 +11,11 @@ from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
-from domains.model.types import ModelType
-from domains.values import ImageFileFormat
+from domains.model.types import Model, ModelType
+from domains.values import ControlNetType, ImageFileFormat, types_of
 
 # Parts of the contract by the field that asks for them, and why each does not work.
 UNBUILT: dict[str, str] = {
-    "control_nets.control_type": "Union ControlNets are not run yet.",
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
@@ -34,6 +33,8 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_SDE": "It needs torchsde, which is not a part of this version; "
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
+
+_TYPE = "CONTROL_NET_TYPE_"
 
 _LIMITED_MESSAGES = (
     "GenerationSettings",
@@ -71,7 +72,8 @@ _LIMITED_MESSAGES = (
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a model can do on a device. Sizes are in pixels."""
+    """What a model can do on a device. Sizes are in pixels. `values` tells of values of enums
+    why they are of no use, empty where they can be used."""
 
     model_id: str
     device_id: str
@@ -82,7 +84,7 @@ class Capabilities:
     limits: tuple[Limit, ...]
     modes: tuple[Mode, ...]
     features: tuple[Feature, ...]
-    unbuilt_values: Mapping[str, str]
+    values: Mapping[str, str]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
 
@@ -117,7 +119,16 @@ class CapabilityInquiry:
             ),
             modes=modes_of(model, UNBUILT),
             features=features_of(model, UNBUILT),
-            unbuilt_values=UNBUILT_VALUES,
+            values=UNBUILT_VALUES | await self._control_types(model),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
+
+    async def _control_types(self, model: Model) -> dict[str, str]:
+        """What a control picture can be taken for, by the unions that go with the model."""
+        nets = await self._models.companions_of(model, ModelType.CONTROL_NET)
+        there = {each for net in nets for each in types_of(net.kind)}
+        why = (
+            f"None of the models is a union of ControlNets for {model.model_id} that knows it."
+        )
+        return {f"{_TYPE}{each.name}": "" if each in there else why for each in ControlNetType}

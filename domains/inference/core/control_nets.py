@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from domains import checks
-from domains.errors import FeatureNotBuilt, FieldViolation, Reason
+from domains.errors import FieldViolation, Reason
 from domains.inference.core.companions import Companions
 from domains.inference.core.plain_rules import found, plain
 from domains.inference.jobs import ControlPictures
@@ -22,6 +22,7 @@ from domains.inference.types import (
 from domains.limits import LIMITS, default_of
 from domains.picture.core import KeptPicture, check_image, check_preprocessor
 from domains.picture.types import Canvas, ControlPreprocessor, GreyOptions, InputImage
+from domains.values import PROMAX, listed_types, types_of
 
 _FIELD = "control_nets"
 _ONE = int(default_of("GenerationSettings.image_count"))
@@ -58,19 +59,36 @@ def check_control_nets(request: GenerationRequest, path: str) -> Iterator[FieldV
             )
 
 
-def check_unions(companions: Companions, path: str) -> None:
-    """Refuse ControlNets that hold several kinds of control.
-
-    Raises:
-        FeatureNotBuilt: One does.
-    """
-    unions = [
-        f"{path}.{field} with {net.kind} {net.model_id}"
-        for field, net in companions.by_field.items()
-        if field.startswith(_FIELD) and net.kind.startswith("ControlNet union")
-    ]
-    if unions:
-        raise FeatureNotBuilt(unions)
+def check_control_types(
+    settings: GenerationSettings, companions: Companions, path: str
+) -> Iterator[FieldViolation]:
+    """Refuse unions that are not told what they take a picture for, or are told what they do
+    not know, and other ControlNets that are told so."""
+    for index, net in enumerate(settings.control_nets):
+        found = companions.by_field[f"{_FIELD}[{index}].model_id"]
+        field = f"{path}.{_FIELD}[{index}].control_type"
+        types, wanted = types_of(found.kind), net.control_type
+        if wanted is None and types:
+            yield FieldViolation(
+                field,
+                Reason.REQUIRED_FIELD_MISSING,
+                f"{found.model_id} is a {found.kind}: must be what it takes the picture for, "
+                f"one of {listed_types(types)}.",
+            )
+        elif wanted is not None and not types:
+            yield FieldViolation(
+                field,
+                Reason.FIELDS_CONFLICT,
+                f"{found.model_id} is no union of ControlNets and has one purpose; leave "
+                f"{wanted.name} out, or choose a union.",
+            )
+        elif wanted is not None and wanted not in types:
+            yield FieldViolation(
+                field,
+                Reason.FIELDS_CONFLICT,
+                f"{found.model_id} is a {found.kind}, which does not know {wanted.name}; must "
+                f"be one of {listed_types(types)}, or choose a {PROMAX}.",
+            )
 
 
 async def prepare_controls(

@@ -16,7 +16,7 @@ from domains.inference.core.companions import (
 )
 from domains.inference.core.control_nets import (
     PreparedControls,
-    check_unions,
+    check_control_types,
     prepare_controls,
 )
 from domains.inference.core.inputs import Inputs, prepare
@@ -96,6 +96,7 @@ class GenerationPreparer:
             *check_lora_weights(settings.loras, "settings.loras"),
             *check_architectures(companions, model, "settings"),
             *check_trigger_words(companions, "settings"),
+            *check_control_types(settings, companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler, model, "settings"),
             *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
@@ -104,7 +105,6 @@ class GenerationPreparer:
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
-        check_unions(companions, "settings")
         await check_layers(companions, model, self._fits, "settings")
         inputs = await prepare(pictures, request, model, "settings")
         picture, mask = inputs.picture, inputs.mask

@@ -14,6 +14,7 @@ from domains.inference.types import (
     RefinerMode,
     Scheduler,
     SecondPassUpscale,
+    asked_together,
     resolved,
     steps_by_strength,
 )
@@ -160,7 +161,7 @@ def effort_of(settings: GenerationSettings) -> Effort:
 def _pixels_predicted(settings: GenerationSettings) -> float:
     """Pixels of a picture, as often as the UNet sees them in one pass."""
     calls = _calls(settings, settings.guidance, steps_of(settings)[0])
-    return calls * (1 + _CONTROL_SHARE * len(settings.control_nets))
+    return calls * (1 + _CONTROL_SHARE * len(asked_together(settings.control_nets)))
 
 
 def _pixels_refined(settings: GenerationSettings) -> float:

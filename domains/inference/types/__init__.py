@@ -10,8 +10,9 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 from msgspec.structs import replace
 
-from domains.codec import FEW, Count, Measure, Value
+from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
+from domains.inference.types.control import ControlNetGuidance, asked_together
 from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
 from domains.inference.types.passes import (
     Refiner,
@@ -39,7 +40,7 @@ from domains.inference.types.sampling import (
 )
 from domains.limits import default_of
 from domains.model.types import ModelType
-from domains.picture.types import ControlPreprocessor, InputImage, PictureFile, ResizeFit
+from domains.picture.types import InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
 from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
 
@@ -48,6 +49,7 @@ __all__ = [
     "OPTIONS",
     "AncestralOptions",
     "ChurnOptions",
+    "ControlNetGuidance",
     "DdimOptions",
     "GuidanceSettings",
     "Inpainting",
@@ -66,6 +68,7 @@ __all__ = [
     "SolverAlgorithm",
     "SolverOptions",
     "TimestepSpacing",
+    "asked_together",
     "steps_by_strength",
 ]
 
@@ -152,26 +155,6 @@ class ImageToImage(Value, frozen=True):
     strength: Share = default_of("ImageToImage.strength")
     fit: ResizeFit = ResizeFit.STRETCH
     image: PictureFile | None = None
-
-
-class ControlNetGuidance(Value, frozen=True):
-    """A ControlNet and its share: how strongly it works, and between which shares of the steps.
-
-    In `guess_mode` it works on the half with the prompt alone. `image` is the control picture,
-    or `images` one for each picture drawn; `mask` is where it works. They are None or empty
-    until they were prepared.
-    """
-
-    model_id: Annotated[str, Meta(max_length=256)] = ""
-    preprocessor: ControlPreprocessor | None = None
-    conditioning_scale: Measure = default_of("ControlNetGuidance.conditioning_scale")
-    start: Share = default_of("ControlNetGuidance.start")
-    end: Share = default_of("ControlNetGuidance.end")
-    guess_mode: bool = False
-    fit: ResizeFit = ResizeFit.STRETCH
-    image: PictureFile | None = None
-    images: Annotated[tuple[PictureFile, ...], FEW] = ()
-    mask: PictureFile | None = None
 
 
 class GenerationSettings(Value, frozen=True):

@@ -6,6 +6,8 @@ a folder of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.bounds import Config
 from domains.model.backends.companion import beside, companion_of
@@ -15,13 +17,17 @@ from domains.model.backends.derived.config import derived_config
 from domains.model.backends.diffusers_folder import network_config
 from domains.model.backends.families.clip import CLIP_TEXT, CLIP_TEXT_PROJECTION
 from domains.model.backends.families.components import NetworkClass
-from domains.model.backends.families.control_net import CONTROL_NET
+from domains.model.backends.families.control_net import (
+    CONTROL_NET,
+    CONTROL_NET_UNION,
+    is_union,
+)
 from domains.model.backends.families.family import SD_SCALE
 from domains.model.backends.families.registry import BY_ARCHITECTURE
 from domains.model.backends.families.vae import VAE
 from domains.model.backends.file_recognition import config_beside, recognise_file
 from domains.model.backends.layouts.stored import Stored
-from domains.model.backends.model_plan import NetworkPlan, WeightFile
+from domains.model.backends.model_plan import NetworkPlan, Origin, WeightFile
 from domains.model.backends.network_tensors import folder_tensors, network_tensors
 from domains.model.backends.recognition import Recognised
 from domains.model.backends.safetensors_header import Header, read_header
@@ -29,17 +35,19 @@ from domains.model.backends.stored_weights import check_weights
 from domains.model.backends.usability import check_usable
 from domains.model.backends.weight_files import weight_files
 from domains.model.types import ModelType
+from domains.values import types_of
 
 CONFIG_FILE = "config.json"
-_CLASSES = {each.name: each for each in (VAE, CONTROL_NET, CLIP_TEXT, CLIP_TEXT_PROJECTION)}
-_NAMES = {"ControlNetModel": "controlnet", "AutoencoderKL": "vae"}
+_CONTROL_NETS = (CONTROL_NET, CONTROL_NET_UNION)
+_CLASSES = {each.name: each for each in (VAE, *_CONTROL_NETS, CLIP_TEXT, CLIP_TEXT_PROJECTION)}
+_NAMES = {each.name: "controlnet" for each in _CONTROL_NETS} | {VAE.name: "vae"}
 _PREFIXES = ("first_stage_model.", "control_model.", "cond_stage_model.transformer.")
 
 
 def loads_alone(found: Recognised) -> bool:
     """Whether a file is a network of a class that is loaded on its own."""
     if found.type in (ModelType.VAE, ModelType.CONTROL_NET):
-        return not found.kind and not found.family
+        return (not found.kind or bool(types_of(found.kind))) and not found.family
     whole = found.type is ModelType.TEXT_ENCODER and "images" not in found.kind
     return whole and found.kind.startswith(("CLIP", "OpenCLIP"))
 
@@ -65,12 +73,15 @@ def _of_folder(files: ConfinedFiles) -> NetworkPlan:
     network_class = _named_class(read_config(files, CONFIG_FILE))
     if network_class is None:
         raise _unsupported()
-    name = _name(network_class)
-    config = network_config(files, CONFIG_FILE, network_class)
     weights = weight_files(files, "", network_class.weights_name)
-    return NetworkPlan(
-        name, network_class, config, folder_tensors(name, network_class, weights)
-    )
+    if network_class in _CONTROL_NETS:
+        # Unions were made before there was a class for them, and say so.
+        stored = {entry.name for file in weights for entry in file.header.tensors}
+        network_class = CONTROL_NET_UNION if is_union(stored) else CONTROL_NET
+    name = _name(network_class)
+    tensors = folder_tensors(name, network_class, weights)
+    config = network_config(files, CONFIG_FILE, network_class)
+    return NetworkPlan(name, network_class, _sized(config, network_class, tensors), tensors)
 
 
 def _of_file(files: ConfinedFiles) -> NetworkPlan:
@@ -87,7 +98,18 @@ def _of_file(files: ConfinedFiles) -> NetworkPlan:
     if config is None:
         settings = _settings(found, network_class, stored)
         config = derived_config(name, network_class, tensors, settings)
-    return NetworkPlan(name, network_class, config, tensors)
+    return NetworkPlan(name, network_class, _sized(config, network_class, tensors), tensors)
+
+
+def _sized(
+    config: Config, network_class: NetworkClass, tensors: Mapping[str, Origin]
+) -> Config:
+    """A union's configuration with the number of its kinds that its tensors have: ones of six
+    and of eight lie in one folder beside the configuration of one of them."""
+    kinds = tensors.get("task_embedding")
+    if network_class is not CONTROL_NET_UNION or kinds is None or not kinds.shape:
+        return config
+    return config | {"num_control_type": kinds.shape[0]}
 
 
 def _stored(file: WeightFile) -> Stored:
@@ -104,7 +126,7 @@ def _class_of(found: Recognised, header: Header) -> NetworkClass:
     if found.type is ModelType.VAE:
         return VAE
     if found.type is ModelType.CONTROL_NET:
-        return CONTROL_NET
+        return CONTROL_NET_UNION if types_of(found.kind) else CONTROL_NET
     projected = any("text_projection" in entry.name for entry in header.tensors)
     return CLIP_TEXT_PROJECTION if projected else CLIP_TEXT
 
@@ -125,7 +147,7 @@ def _settings(found: Recognised, network_class: NetworkClass, stored: Stored) ->
         family = found.architecture and BY_ARCHITECTURE[found.architecture]
         scale = family.vae_scale if family else SD_SCALE
         return {"scaling_factor": scale, "force_upcast": True}
-    if network_class is CONTROL_NET:
+    if network_class in _CONTROL_NETS:
         return {}
     fused = any("resblocks." in name for name in stored.entries)
     opened = fused or found.kind.startswith("OpenCLIP")

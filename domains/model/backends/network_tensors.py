@@ -40,6 +40,7 @@ _POSITION_IDS = re.compile(r"(?:.*\.)?position_ids")
 _ORIGINAL = {
     "UNet2DConditionModel": ("input_blocks.", "output_blocks."),
     "ControlNetModel": ("input_blocks.", "input_hint_block."),
+    "ControlNetUnionModel": ("input_blocks.", "input_hint_block."),
     "AutoencoderKL": ("encoder.down.", "encoder.mid.", "decoder.up.", "decoder.mid."),
     "CLIPTextModel": ("transformer.resblocks.",),
     "CLIPTextModelWithProjection": ("transformer.resblocks.",),

@@ -12,6 +12,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.families.registry import BY_ARCHITECTURE, FAMILIES
 from domains.model.backends.recognition import Recognised
 from domains.model.types import ModelType, PredictionType, Problem
+from domains.values import listed_types, types_of
 
 _OURS = tuple(family.title for family in FAMILIES if family.drawn)
 _DRAWN = f"This version draws with {', '.join(_OURS[:-1])} and {_OURS[-1]}"
@@ -55,9 +56,9 @@ def usability(found: Recognised) -> Usability:
     remarks = [waiting] if waiting else []
     if found.inpainting:
         remarks.append(TAKES_MASKS)
-    if found.type is ModelType.CONTROL_NET and found.kind.startswith("ControlNet union"):
+    if types := types_of(found.kind):
         remarks.append(
-            "It holds several kinds of control; following a picture by one of them comes later."
+            f"Say what it takes each picture for, by control_type: {listed_types(types)}."
         )
     if "VAE" in found.lacks:
         remarks.append("The file holds no VAE.")

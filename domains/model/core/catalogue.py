@@ -257,6 +257,11 @@ class ModelCatalogue:
             refiners=ids(ModelType.REFINER),
         )
 
+    async def companions_of(self, model: Model, type: ModelType) -> tuple[Model, ...]:
+        """Usable models of a type that go with a checkpoint, by architecture."""
+        known = (await self._contents.known()).values()
+        return tuple(m for m in known if m.type is type and goes_with(m, model))
+
     def record_use(self, model_id: str) -> None:
         """Remember that work used a model now, for the order by last use."""
         self._last_uses[model_id] = self._clock()

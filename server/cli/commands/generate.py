@@ -124,9 +124,10 @@ def generate(
     control: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="ID:PICTURE[:SCALE[:START[:END]]]",
+            metavar="ID[=TYPE]:PICTURE[:SCALE[:START[:END]]]",
             help="A ControlNet, its picture, its strength, and between which shares of the"
-            " steps it works; repeatable.",
+            " steps it works; of a union also what it takes the picture for: pose, depth,"
+            " soft-edge, edge, normal, segment, tile, repaint. Repeatable.",
         ),
     ] = None,
     preprocess: Annotated[

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from deviceops.v1 import generation_pb2, sampling_pb2
+from deviceops.v1 import conditioning_pb2, generation_pb2, sampling_pb2
 from domains.inference import convert
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
 from domains.inference.core.combinations import (
@@ -16,6 +16,7 @@ from domains.inference.core.combinations import (
     modes_of,
 )
 from domains.model.types import ModelType
+from domains.values import PROMAX, UNION
 from tests.domains.inference.conftest import MODEL, FakeDevices, FakeModels
 
 
@@ -101,3 +102,21 @@ async def test_capabilities_tell_them() -> None:
     for name, why in UNBUILT.items():
         assert features[f"GenerationSettings.{name}"].explanation == why
         assert not features[f"GenerationSettings.{name}"].available
+
+
+async def test_capabilities_tell_what_unions_take_pictures_for() -> None:
+    net = replace(MODEL, type=ModelType.CONTROL_NET)
+    six, lora = replace(net, kind=UNION), replace(MODEL, type=ModelType.LORA, kind=PROMAX)
+    for others, available in (
+        ({"plain": net, "lora": lora}, 0),
+        ({"six": six, "plain": net}, 6),
+        ({"six": six, "all": replace(net, kind=PROMAX)}, 8),
+    ):
+        models = FakeModels(others=others)
+        found = await CapabilityInquiry(FakeDevices(), models).describe("", "")
+        told = {each.feature: each for each in convert.capabilities_to_proto(found).features}
+        assert told["GenerationSettings.control_nets"].available
+        names = conditioning_pb2.ControlNetType.keys()[1:]
+        assert [told[name].available for name in names] == [k < available for k in range(8)]
+        assert all("emoji" in told[name].explanation for name in names[available:])
+        assert len(told) <= 100

@@ -6,8 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace as changed
 
 from domains.errors import Reason
+from domains.inference.core.resolution import effort_of
 from domains.inference.types import (
     ControlInput,
     ControlNetGuidance,
@@ -17,6 +19,7 @@ from domains.inference.types import (
     ImageToImage,
     Inpainting,
     SecondPass,
+    asked_together,
 )
 from domains.picture.types import (
     CannyOptions,
@@ -24,8 +27,10 @@ from domains.picture.types import (
     ControlPreprocessor,
     GreyOptions,
     InputImage,
+    PictureFile,
     ResizeFit,
 )
+from domains.values import PROMAX, UNION, ControlNetType
 from tests.domains.inference.conftest import MODEL, Bench, request
 
 IMAGE = InputImage(inline=b"a file")
@@ -170,10 +175,54 @@ async def test_a_picture_for_each_that_is_drawn(bench: Bench) -> None:
     ]
 
 
-async def test_a_union_is_not_run(bench: Bench) -> None:
-    bench.models.model = replace(MODEL, kind="ControlNet union ProMax")
-    verdict = await bench.generations.validate(following())
-    assert verdict.failure is not None
-    assert verdict.failure.reason is Reason.NOT_BUILT
-    assert "control_nets[0].model_id with ControlNet union ProMax" in verdict.failure.message
+@pytest.mark.parametrize(
+    ("kind", "control_type", "reason", "words"),
+    [
+        (UNION, None, Reason.REQUIRED_FIELD_MISSING, "one of POSE, DEPTH, SOFT_EDGE"),
+        (PROMAX, None, Reason.REQUIRED_FIELD_MISSING, "NORMAL, SEGMENT, TILE, REPAINT."),
+        (UNION, ControlNetType.TILE, Reason.FIELDS_CONFLICT, "does not know TILE"),
+        ("", ControlNetType.EDGE, Reason.FIELDS_CONFLICT, "leave EDGE out, or choose a union"),
+    ],
+)
+async def test_what_a_network_does_not_take_a_picture_for(
+    bench: Bench,
+    kind: str,
+    control_type: ControlNetType | None,
+    reason: Reason,
+    words: str,
+) -> None:
+    bench.models.model = replace(MODEL, kind=kind)
+    verdict = await bench.generations.validate(following({"control_type": control_type}))
+    (violation,) = verdict.violations
+    assert (violation.field, violation.reason) == (f"{NAME}.control_type", reason)
+    assert words in violation.description
+    assert "emoji" in violation.description
     assert not bench.pictures.asked
+
+
+@pytest.mark.parametrize("control_type", ControlNetType)
+async def test_a_union_is_told_what_it_takes_a_picture_for(
+    bench: Bench, control_type: ControlNetType
+) -> None:
+    bench.models.model = replace(MODEL, kind=PROMAX)
+    assert [e async for e in bench.run(following({"control_type": control_type}))]
+    (job,) = bench.pool.works
+    assert job.settings.control_nets[0].control_type is control_type
+
+
+def test_a_unions_pictures_are_one_call_where_they_work_alike() -> None:
+    union = ControlNetGuidance("union", control_type=ControlNetType.POSE)
+    mask = PictureFile("0" * 64, artifact=False)
+    nets = [
+        union,
+        ControlNetGuidance("plain"),
+        changed(union, control_type=ControlNetType.EDGE, end=0.5),
+        ControlNetGuidance("plain"),
+        changed(union, guess_mode=True),
+        changed(union, mask=mask),
+        changed(union, model_id="another"),
+    ]
+    assert asked_together(nets) == [[0, 2], [1], [3], [4], [5], [6]]
+    settings = GenerationSettings(width=64, height=64, seeds=(1,), control_nets=(union, union))
+    one = changed(settings, control_nets=(union,))
+    assert effort_of(settings) == effort_of(one)

@@ -106,7 +106,11 @@ def refiner_file(folder: Path) -> tuple[Path, UNet2DConditionModel]:
 
 
 def original_control(name: str) -> str:
-    """By the numbers of the original code's `ControlNet`."""
+    """By the numbers of the original code's `ControlNet`, to which a union adds parts."""
+    if name.startswith(
+        ("task_embedding", "transformer_layes.", "spatial_ch_projs.", "control_add_embedding.")
+    ):
+        return name
     if name.startswith("controlnet_down_blocks."):
         _, number, leaf = name.split(".")
         return f"zero_convs.{number}.0.{leaf}"

@@ -47,6 +47,18 @@ def test_a_control_net_and_its_picture(
     assert found == numbers
 
 
+def test_a_union_is_told_what_it_takes_each_picture_for() -> None:
+    found = settings_for("net=soft-edge:a.png:0.5", "net=tile:C:\\b=c.png", "other:d=e.png")
+    kinds = conditioning_pb2.ControlNetType
+    assert [(net.model_id, kinds.Name(net.control_type)) for net in found.control_nets] == [
+        ("net", "CONTROL_NET_TYPE_SOFT_EDGE"),
+        ("net", "CONTROL_NET_TYPE_TILE"),
+        ("other", "CONTROL_NET_TYPE_UNSPECIFIED"),
+    ]
+    assert found.control_nets[0].conditioning_scale == 0.5
+    assert [net.image.inline for net in found.control_nets[1:]] == [b"C:\\b=c.png", b"d=e.png"]
+
+
 @pytest.mark.parametrize(
     ("text", "wanted"),
     [
@@ -91,8 +103,11 @@ def test_one_preprocessor_is_for_all_and_several_for_each() -> None:
 @pytest.mark.parametrize(
     ("controls", "preprocessors", "words"),
     [
-        (("net",), (), "ID:PICTURE"),
-        ((":a.png",), (), "ID:PICTURE"),
+        (("net",), (), "ID[=TYPE]:PICTURE"),
+        ((":a.png",), (), "ID[=TYPE]:PICTURE"),
+        (("=pose:a.png",), (), "ID[=TYPE]:PICTURE"),
+        (("net=canny:a.png",), (), "TYPE 'canny' is none of pose, depth, soft-edge"),
+        (("net=:a.png",), (), "TYPE '' is none of"),
         ((), ("canny",), "name it with --control"),
         (("a:x", "b:y", "c:z"), ("canny", "grey"), "once for each"),
         (("a:x",), ("cany",), "is none of"),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from domains.model.backends.bounds import Config
 from domains.model.backends.component_config import check_config
 from domains.model.backends.derived.clip import clip_config
-from domains.model.backends.derived.unet import control_net_config, unet_config
+from domains.model.backends.derived.unet import control_net_config, unet_config, union_config
 from domains.model.backends.derived.vae import vae_config
 from domains.model.backends.families.components import NetworkClass
 from domains.model.backends.model_plan import Origin
@@ -17,6 +17,7 @@ _BY_CLASS = {
     "CLIPTextModel": clip_config,
     "CLIPTextModelWithProjection": clip_config,
     "ControlNetModel": control_net_config,
+    "ControlNetUnionModel": union_config,
     "UNet2DConditionModel": unet_config,
 }
 

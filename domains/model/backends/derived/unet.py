@@ -47,6 +47,20 @@ def control_net_config(component: str, shapes: Shapes) -> Config:
     }
 
 
+def union_config(component: str, shapes: Shapes) -> Config:
+    """The configuration of a union of ControlNets; raises as `unet_config`."""
+    told = Told(component, shapes)
+    types = told.size("task_embedding", 0)
+    times = told.size("control_add_embedding.linear_1.weight", 1)
+    return control_net_config(component, shapes) | {
+        "addition_time_embed_dim": times // max(types, 1),
+        "num_control_type": types,
+        "num_proj_channel": told.size("spatial_ch_projs.weight", 0),
+        "num_trans_channel": told.size("task_embedding", 1),
+        "num_trans_layer": told.count("transformer_layes."),
+    }
+
+
 def _common(told: Told) -> Config:
     """What both have; `depths` are the transformers behind each resnet on the way down."""
     depths = _depths(told, "down_blocks")

@@ -48,6 +48,10 @@ _FROM_RESNET = {new: original for original, new in _RESNET.items()}
 _LAYER = re.compile(r"(.+)\.(weight|bias)")
 _BLOCK = re.compile(r"(input_blocks|output_blocks)\.(\d{1,3})\.(\d)\.(.+)")
 _MIDDLE_BLOCK = re.compile(r"middle_block\.(\d)\.(.+)")
+# What a union of ControlNets has beside them, which the original code calls the same.
+_UNION = re.compile(
+    r"task_embedding|(?:transformer_layes|spatial_ch_projs|control_add_embedding)\..+"
+)
 _ZERO = re.compile(r"zero_convs\.(\d{1,3})\.0\.(weight|bias)")
 _PLACE = re.compile(
     r"((?:down|up)_blocks\.\d+|mid_block)\.(resnets|attentions|(?:down|up)samplers)\.(\d+)\.(.+)"
@@ -67,6 +71,8 @@ def unet_names(names: Iterable[str]) -> dict[str, str]:
             known[name] = f"{_OUTSIDE[layer[1]]}.{layer[2]}"
         elif zero:
             known[name] = f"controlnet_down_blocks.{zero[1]}.{zero[2]}"
+        elif _UNION.fullmatch(name):
+            known[name] = name
         elif match := middle.fullmatch(name):
             place = _MIDDLE.get(int(match[1]))
             new = _inside(f"mid_block.{place}", match[2]) if place else None

@@ -15,13 +15,13 @@ from domains.model.backends.recognition.marks import Mark, first_fitting
 from domains.model.backends.recognition.tensors import Tensors
 from domains.model.backends.recognition.unets import architecture_of
 from domains.model.types import Architecture, ModelType
+from domains.values import PROMAX, UNION, ControlNetType
 
 _CONTROL = ModelType.CONTROL_NET
 _SDXL, _SD1 = Architecture.SDXL, Architecture.SD1
 # Channels of the unshuffled control picture: 8 x 8 x 3 and 16 x 16 x 3, grey ones too.
 _OF_UNSHUFFLED = {64: _SD1, 192: _SD1, 256: _SDXL, 768: _SDXL}
 _WRAPPERS = ("control_model.", "controlnet.", "module.")
-_PROMAX_TYPES = 8
 
 
 def control(tensors: Tensors) -> Recognised | None:
@@ -127,6 +127,6 @@ def _control_net(tensors: Tensors) -> Recognised | None:
     architecture = marked(_CONTROL, inner) or architecture_of(inner)
     found = Recognised(_CONTROL, architecture)
     if inner.has_all(("task_embedding", "control_add_embedding.")):
-        promax = inner.size("task_embedding", 0) >= _PROMAX_TYPES
-        return replace(found, kind="ControlNet union ProMax" if promax else "ControlNet union")
+        promax = inner.size("task_embedding", 0) >= len(ControlNetType)
+        return replace(found, kind=PROMAX if promax else UNION)
     return found

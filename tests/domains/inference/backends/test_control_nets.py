@@ -44,7 +44,12 @@ from domains.inference.types import (
 )
 from domains.model.types import ModelType
 from domains.picture.backends.control.preprocessing import control_picture
-from domains.picture.types import CannyOptions, ControlPreprocessor, PreparedPicture
+from domains.picture.types import (
+    CannyOptions,
+    ControlPreprocessor,
+    PictureFile,
+    PreparedPicture,
+)
 from domains.values import ModelPlace
 from tests.domains.inference.backends.conftest import MODEL, own_share
 from tests.domains.inference.backends.test_image_to_image import painting
@@ -109,14 +114,10 @@ def job_of(file_of: Any, *nets: tuple[Path, Any, dict[str, Any]]) -> dict[str, A
     for path, images, how in nets:
         several = images if isinstance(images, list) else [images]
         mask = how.get("mask")
-        guidances.append(
-            ControlNetGuidance(path.name, **{k: v for k, v in how.items() if k != "mask"})
-        )
-        controls.append(
-            ControlPictures(
-                tuple(map(file_of, several)), None if mask is None else file_of(mask)
-            )
-        )
+        masked = None if mask is None else file_of(mask)
+        told = None if masked is None else PictureFile(masked.sha256, artifact=False)
+        guidances.append(ControlNetGuidance(path.name, **(how | {"mask": told})))
+        controls.append(ControlPictures(tuple(map(file_of, several)), masked))
         place = ModelPlace.of(path)
         companions[path.name] = Companion(path.name, ModelType.CONTROL_NET, place)
     return {
@@ -126,8 +127,7 @@ def job_of(file_of: Any, *nets: tuple[Path, Any, dict[str, Any]]) -> dict[str, A
     }
 
 
-def network(path: Path) -> Any:
-    kind: Any = ControlNetModel
+def network(path: Path, kind: Any = ControlNetModel) -> Any:
     found = kind.from_pretrained(path, torch_dtype=torch.float32, local_files_only=True)
     for parameter in found.parameters():
         # Mapped from a file it lies where the file has it, and how a tensor is aligned can

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import ControlNetUnionModel
 from safetensors.torch import load_file, save_file
 
 from domains.device.jobs import ReleaseJob
@@ -89,12 +90,29 @@ def text_file(folder: Path) -> Path:
     return folder / "clip.safetensors"
 
 
+def union_folder(folder: Path) -> Path:
+    """A union of ControlNets, of random numbers."""
+    ControlNetUnionModel(
+        block_out_channels=(32, 32),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        cross_attention_dim=32,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64,
+        conditioning_embedding_out_channels=(8, 8, 8, 16),
+        num_trans_channel=32,
+        num_proj_channel=32,
+    ).save_pretrained(folder / "union")
+    return folder / "union"
+
+
 KINDS: list[tuple[Callable[[Path], Path], ModelType, str]] = [
     (lambda _: VAE, ModelType.VAE, "vae"),
     (vae_folder, ModelType.VAE, "vae"),
     (lambda _: CANNY, ModelType.CONTROL_NET, "controlnet"),
     (canny_file, ModelType.CONTROL_NET, "controlnet"),
     (original_canny, ModelType.CONTROL_NET, "controlnet"),
+    (union_folder, ModelType.CONTROL_NET, "controlnet"),
     (text_folder, ModelType.TEXT_ENCODER, "text_encoder"),
     (text_file, ModelType.TEXT_ENCODER, "text_encoder"),
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, ControlNetModel
+from diffusers import AutoencoderKL, ControlNetModel, ControlNetUnionModel
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
@@ -154,3 +155,89 @@ def test_a_vae_that_cannot_be_loaded_is_listed_with_the_reason(tmp_path):
     assert model.problem is not None
     assert model.problem.reason is Reason.MODEL_INCOMPLETE
     assert "encoder.conv_in.weight" in model.problem.message
+
+
+@pytest.fixture(scope="module")
+def union() -> Any:
+    """With attention from the second block on, as the only ones there are."""
+    torch.manual_seed(6)
+    return ControlNetUnionModel(
+        block_out_channels=(32, 64),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        cross_attention_dim=2048,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=64,
+        conditioning_embedding_out_channels=(8, 16),
+        num_control_type=8,
+        num_trans_channel=32,
+        num_proj_channel=32,
+    ).eval()
+
+
+def test_a_union_from_folder_and_from_file_with_and_without_its_configuration(tmp_path, union):
+    folder = tmp_path / "folder"
+    union.save_pretrained(folder)
+    same(module_at(folder), union)
+    file = folder / "diffusion_pytorch_model.safetensors"
+    same(module_at(file), union)
+    shutil.copy(file, tmp_path / "alone.safetensors")
+    alone = module_at(tmp_path / "alone.safetensors")
+    same(alone, union)
+    for key in ("num_control_type", "addition_time_embed_dim", "num_trans_layer"):
+        assert alone.config[key] == union.config[key]
+
+
+@pytest.mark.parametrize(
+    "said", [{"_class_name": "ControlNetModel"}, {"num_control_type": 6}], ids=str
+)
+def test_a_unions_tensors_say_what_it_is(tmp_path, union, said):
+    """Its makers' configuration calls it a ControlNet, and lies beside unions of six and of
+    eight kinds."""
+    union.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8")) | said
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    same(module_at(tmp_path), union)
+    same(module_at(tmp_path / "diffusion_pytorch_model.safetensors"), union)
+
+
+@pytest.mark.parametrize("prefix", ["", "control_model."])
+def test_a_union_in_the_original_layout(tmp_path, union, prefix):
+    path = tmp_path / "union.safetensors"
+    tensors = union.state_dict().items()
+    save_file({prefix + original_control(k): v.contiguous() for k, v in tensors}, path)
+    same(module_at(path), union)
+    (model,) = DiskScanner([tmp_path]).scan().models
+    assert (model.kind, model.problem) == ("ControlNet union ProMax", None)
+    assert "POSE, DEPTH, SOFT_EDGE, EDGE, NORMAL, SEGMENT, TILE, REPAINT" in model.remarks[0]
+
+
+def test_what_is_marked_as_a_union_and_is_none_is_a_union_that_lacks_parts(tmp_path):
+    """Not a ControlNet with tensors left over."""
+    tensors = load_file(CANNY / "diffusion_pytorch_model.safetensors") | {
+        "task_embedding": torch.zeros(6, 64),
+        "control_add_embedding.linear_1.weight": torch.zeros(256, 6 * 32),
+        "control_add_embedding.linear_1.bias": torch.zeros(256),
+        "control_add_embedding.linear_2.weight": torch.zeros(256, 256),
+        "control_add_embedding.linear_2.bias": torch.zeros(256),
+    }
+    save_file(tensors, tmp_path / "marked.safetensors")
+    (model,) = DiskScanner([tmp_path]).scan().models
+    assert model.kind == "ControlNet union"
+    assert model.problem is not None
+    assert model.problem.reason is Reason.MODEL_INCOMPLETE
+    assert "spatial_ch_projs.weight" in model.problem.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num_trans_head", 7), ("num_trans_layer", 33), ("addition_time_embed_dim", None)],
+)
+def test_a_unions_configuration_is_bounded(tmp_path, union, key, value):
+    union.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8")) | {key: value}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(FailedPrecondition) as refused:
+        module_at(tmp_path)
+    assert refused.value.reason is Reason.MODEL_CONFIG_INVALID
+    assert key in refused.value.message
