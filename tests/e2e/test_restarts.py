@@ -6,6 +6,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
@@ -97,3 +98,34 @@ async def test_what_has_ended_is_answered_as_before_a_kill(root: Path, tmp_path:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await client.draw(whole)
             assert read(refused.value).reason == "REQUEST_ID_REUSED"
+
+
+async def test_what_ran_at_a_kill_has_failed_and_is_listed(root: Path, tmp_path: Path) -> None:
+    flags = ("--model-root", str(root))
+    running_one, waiting = request(steps=150), request(steps=3)
+    for each in (running_one, waiting):
+        each.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            call = client.generate(running_one)
+            first = (await call.read()).event
+            seen = first.sequence
+            while seen < 8:
+                seen = (await call.read()).event.sequence
+            behind = (await client.generate(waiting).read()).event.session_id
+            kill(running)
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            sessions = await listed(client)
+            assert [each.session_id for each in sessions] == [behind, first.session_id]
+            for each in sessions:
+                assert each.state == session_pb2.SESSION_STATE_FAILED
+                assert each.failure.reason == errors_pb2.ERROR_REASON_SERVER_RESTARTED
+                assert each.last_sequence > seen
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await client.draw(running_one)
+            assert read(refused.value).reason == "SERVER_RESTARTED"
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await watch(client, first.session_id, seen + 1)
+            assert read(refused.value).reason == "EVENTS_EXPIRED"
