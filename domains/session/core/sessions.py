@@ -71,6 +71,7 @@ class Sessions:
         self.changes = changes
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
+        self._ended: dict[str, Callable[[Session], None]] = {}
         self._queues: dict[str, DeviceQueue] = {}
         self._queue_of: dict[str, DeviceQueue] = {}
         self.closed = False
@@ -85,8 +86,7 @@ class Sessions:
         """Remember the sessions of an earlier server; to be called once, before any other."""
         if self._keeping is None:
             return
-        changed = partial(self._note_change, None)
-        for session, digest in self._keeping.remembered(self._retention, changed):
+        for session, digest in self._keeping.remembered(self._retention, self._note_change):
             self._know(session, digest)
             self.changes.note(session)
 
@@ -197,11 +197,13 @@ class Sessions:
             owner=request.owner,
             retention=self._retention,
             clock=self._clock,
-            changed=partial(self._note_change, plan.ended),
+            changed=self._note_change,
         )
         queue = self.queue(plan.queue or plan.device_id)
         queue.submit(session, turn)
         session.accept(plan.expected_phases, plan.seeds, plan.steps, plan.degradations)
+        if plan.ended is not None:
+            self._ended[session.session_id] = plan.ended
         self._know(session, request.digest)
         self._queue_of[session.session_id] = queue
         self.changes.note(session)
@@ -236,11 +238,11 @@ class Sessions:
             key = session.owner, session.options.request_id
             self._by_request_id[key] = (session, digest)
 
-    def _note_change(self, ended: Callable[[Session], None] | None, session: Session) -> None:
-        # The session outlives its work: it must not hold on to the plan.
+    def _note_change(self, session: Session) -> None:
         self.changes.note(session)
         if session.log.terminal is None:
             return
+        ended = self._ended.pop(session.session_id, None)  # it ends once, and then lets go
         if ended is not None:
             ended(session)
         if self._keeping is not None:
