@@ -63,6 +63,7 @@ class Composition:
             settings,
             self._artifact.store,
             {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
+            journal,
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
@@ -156,6 +157,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
+        self._session.sessions.recall()
         self._inference.experience.recall()
         await self._artifact.start()
         await self._picture.pictures.start()

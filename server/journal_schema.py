@@ -49,6 +49,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "  = 'integer'",
         "DROP TABLE memory_history",
     ),
+    (
+        "CREATE TABLE sessions ("
+        " number INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, body BLOB NOT NULL,"
+        " sha256 BLOB NOT NULL)",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

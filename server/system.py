@@ -134,4 +134,5 @@ def _retentions(settings: Settings, upload_seconds: float) -> system_pb2.Retenti
         most_sessions=settings.sessions_kept,
         artifacts=duration(settings.artifact_retention_seconds),
         uploads=duration(upload_seconds),
+        sessions_survive_restart=True,
     )

@@ -85,6 +85,7 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_csharp.py",  # compiles for a minute
     "tests/e2e/test_larger_and_varied.py",
     "tests/e2e/test_pausing.py",  # a worker is killed and comes back
+    "tests/e2e/test_restarts.py",  # servers are killed and started again
     "tests/e2e/test_placement.py",  # three workers draw on one processor
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again

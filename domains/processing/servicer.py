@@ -143,5 +143,5 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
     async def DeleteSession(
         self, request: processing_pb2.DeleteSessionRequest, context: Context
     ) -> processing_pb2.DeleteSessionResponse:
-        self._control.delete(request.session_id, caller())
+        await self._control.delete(request.session_id, caller())
         return processing_pb2.DeleteSessionResponse()

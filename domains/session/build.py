@@ -11,11 +11,12 @@ from domains.clock import Clock
 from domains.loops import Loop
 from domains.session.convert import Reports, SessionConverter, SessionStreams
 from domains.session.core.changes import SessionChanges
+from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
-from domains.session.ports import ArtifactReader, FaultReporter
+from domains.session.ports import ArtifactReader, FaultReporter, SessionRecords
 
 _SWEEP_SECONDS = 0.5
 
@@ -51,6 +52,7 @@ def build(
     settings: Settings,
     artifacts: ArtifactReader,
     reports: Reports,
+    records: SessionRecords,
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan], None],
@@ -63,6 +65,7 @@ def build(
         settings: What the operator chose.
         artifacts: Where finished pictures are read back from.
         reports: What sessions of other domains report, as messages.
+        records: What outlives the server of them.
         describe: What a client sees of an error.
         admit: Raises when a plan's work must not begin now.
         holds: Whether a device's worker holds a model.
@@ -73,6 +76,7 @@ def build(
         heartbeat_seconds=settings.heartbeat_seconds,
         gone_kept=settings.sessions_kept,
     )
+    converter = SessionConverter(reports)
     sessions = Sessions(
         describe=describe,
         queue_length=settings.queue_length_per_device,
@@ -83,9 +87,14 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
+        keeping=Keeping(records, converter.kept, clock),
     )
-    reader = SessionReader(artifacts, heartbeat_seconds=settings.heartbeat_seconds, clock=clock)
+    reader = SessionReader(
+        artifacts,
+        heartbeat_seconds=settings.heartbeat_seconds,
+        clock=clock,
+        settled=sessions.settled,
+    )
     runner = SessionRunner(sessions, reader)
-    converter = SessionConverter(reports)
     loops = (Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),)
     return Built(sessions, reader, runner, converter, SessionStreams(runner, converter), loops)

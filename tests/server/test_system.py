@@ -97,7 +97,7 @@ async def test_limits_retentions_and_quotas_are_those_that_hold(
     assert info.retentions.sessions.ToTimedelta().total_seconds() == (
         settings.session_retention_seconds
     )
-    assert not info.retentions.sessions_survive_restart
+    assert info.retentions.sessions_survive_restart
     assert info.retentions.uploads.seconds == 600
     assert (info.quotas.queue_length, info.quotas.queue_length_per_client) == (9, 4)
     assert info.quotas.HasField("allocation_bytes")

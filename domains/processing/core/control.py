@@ -136,8 +136,8 @@ class SessionControl:
         self._sessions.update(session, replace(session.options, **changed))
         return shown(viewer, session)
 
-    def delete(self, session_id: str, viewer: Viewer) -> None:
-        """Forget a final session now.
+    async def delete(self, session_id: str, viewer: Viewer) -> None:
+        """Forget a final session now, and for the next server as well.
 
         Raises:
             SessionNotFound: There is none of that id for this caller.
@@ -147,6 +147,7 @@ class SessionControl:
         if not session.state.final:
             raise StateConflict(session_id, session.state, "deleted")
         self._sessions.forget(session)
+        await self._sessions.settled(session)
 
 
 def _broken_fields(update_fields: Collection[str]) -> FieldViolation | None:

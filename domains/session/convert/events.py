@@ -20,9 +20,11 @@ from domains.session.convert.values import (
     image_to_proto,
 )
 from domains.session.core.log import EventLog
+from domains.session.records import KeptReport
 from domains.session.turns import Paused, Resumed, Yielded, YieldReason
 
 R = TypeVar("R", bound=Message)
+_MessageWithReport = event_pb2.SessionCompleted | event_pb2.ItemFinished
 # The field of a completed event that holds a report, by the report's type.
 _REPORT_FIELDS = {
     field.message_type and field.message_type.full_name: field.name
@@ -161,9 +163,7 @@ class SessionConverter:
             images=map(image_to_proto, ended.images),
             degradations=map(degradation_to_proto, ended.degradations),
         )
-        if ended.report is not None:
-            report = self._reports[type(ended.report)](ended.report)
-            getattr(result, _REPORT_FIELDS[report.DESCRIPTOR.full_name]).CopyFrom(report)
+        self._put_report(result, ended.report)
         return result
 
     def _completed(self, completed: types.Completed) -> event_pb2.SessionCompleted:
@@ -178,10 +178,22 @@ class SessionConverter:
         )
         if completed.peak_memory is not None:
             result.peak_memory.CopyFrom(byte_figure(completed.peak_memory))
-        if completed.report is not None:
-            report = self._reports[type(completed.report)](completed.report)
-            getattr(result, _REPORT_FIELDS[report.DESCRIPTOR.full_name]).CopyFrom(report)
+        self._put_report(result, completed.report)
         return result
+
+    def kept(self, report: object) -> KeptReport:
+        """A report as it is kept beyond the server's life."""
+        message = self._reports[type(report)](report)
+        return KeptReport(message.DESCRIPTOR.full_name, message.SerializeToString())
+
+    def _put_report(self, result: _MessageWithReport, report: object) -> None:
+        if isinstance(report, KeptReport):
+            field = getattr(result, _REPORT_FIELDS[report.message])
+            field.ParseFromString(report.body)
+            field.SetInParent()
+        elif report is not None:
+            message = self._reports[type(report)](report)
+            getattr(result, _REPORT_FIELDS[message.DESCRIPTOR.full_name]).CopyFrom(message)
 
 
 def _cancelled(cancelled: types.Cancelled) -> event_pb2.SessionCancelled:

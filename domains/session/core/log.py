@@ -49,6 +49,31 @@ class EventLog:
         """From here on no entry is missing."""
         self.preview: SessionEvent | None = None
 
+    @classmethod
+    def remembered(
+        cls, session_id: str, clock: Clock, events: list[SessionEvent], first: int, last: int
+    ) -> EventLog:
+        """A log that another server began: its entries, the number from which on none is
+        missing, and the last one that was given out.
+        """
+        log = cls(session_id, clock)
+        log._entries = events
+        log.first_sequence, log.last_sequence = first, last
+        return log
+
+    def kept(self) -> tuple[list[SessionEvent], int]:
+        """What outlives the server: the entries without progress, and the number from which on
+        none of them is missing then.
+        """
+        gaps = [entry.sequence for entry in self._entries if _is_progress(entry)]
+        first = max(self.first_sequence, gaps[-1] + 1) if gaps else self.first_sequence
+        return [entry for entry in self._entries if not _is_progress(entry)], first
+
+    def skip(self, count: int) -> None:
+        """Leave out so many numbers, of entries that clients may know and this log does not."""
+        self.last_sequence += count
+        self.first_sequence = self.last_sequence + 1
+
     def __len__(self) -> int:
         """How many entries are kept."""
         return len(self._entries)
@@ -105,10 +130,7 @@ class EventLog:
 
     def condense(self) -> None:
         """Give up the progress in a log that has ended; everything else stays."""
-        gaps = [entry.sequence for entry in self._entries if _is_progress(entry)]
-        if gaps:
-            self.first_sequence = gaps[-1] + 1
-            self._entries = [entry for entry in self._entries if not _is_progress(entry)]
+        self._entries, self.first_sequence = self.kept()
 
     def show(self, preview: Preview, item_id: str = "") -> None:
         """Replace the preview."""

@@ -17,16 +17,17 @@ class Progress:
     Args:
         total_steps: Denoising steps of all pictures; 0 for other work.
         image_count: Pictures, likewise.
+        share: Of other work, how much is done already.
     """
 
-    def __init__(self, total_steps: int, image_count: int = 0) -> None:
+    def __init__(self, total_steps: int, image_count: int = 0, share: float = 0.0) -> None:
         self._total_steps, self.image_count = total_steps, image_count
         self._done_steps: Counter[int] = Counter()  # by picture
         self._at_work = 0  # the picture of the last step
         self._finished: set[int] = set()
         self.kept_steps = 0
         """Of a picture that was not finished when work last stopped."""
-        self._moved_share = 0.0  # of the bytes of what is moved now
+        self._moved_share = share  # of the bytes of what is moved now
 
     def note(self, event: ProgressEvent) -> None:
         """Something of the work is done."""

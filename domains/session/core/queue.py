@@ -245,10 +245,9 @@ class DeviceQueue:
 
     async def _took_one(self) -> bool:
         """Whether somebody's turn had come, which is over then; nothing of it is held on to."""
-        order = self._waiting()
-        if not order:
+        place = next((place for place in self._waiting() if not place.session.held), None)
+        if place is None:
             return False
-        place = order[0]
         self._order.begin(place, self._places)
         self._running = place
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -23,7 +23,12 @@ from domains.session.types import (
     Passing,
     QueueMoved,
     SessionEvent,
+    Terminal,
 )
+
+
+async def _at_once(session: Session) -> None:
+    """Of sessions that end with the server."""
 
 
 class SessionReader:
@@ -33,6 +38,7 @@ class SessionReader:
         artifacts: Where finished pictures are read back from.
         heartbeat_seconds: Silence after which a stream gets a heartbeat.
         clock: The time.
+        settled: Returns once a session's end may be told.
     """
 
     def __init__(
@@ -41,7 +47,9 @@ class SessionReader:
         *,
         heartbeat_seconds: float,
         clock: Clock,
+        settled: Callable[[Session], Awaitable[None]] = _at_once,
     ) -> None:
+        self._settled = settled
         self._artifacts = artifacts
         self._heartbeat_seconds = heartbeat_seconds
         self._clock = clock
@@ -79,6 +87,8 @@ class SessionReader:
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 entry = log.entry(cursor)
                 cursor = entry.sequence + 1
+                if isinstance(entry.event, Terminal):
+                    await self._settled(session)
                 if not selection.takes(entry):
                     continue
                 if delivery.image_data and isinstance(entry.event, ImageFinished):

@@ -63,13 +63,15 @@ class SessionRunner:
 
         Raises:
             RequestIdReused: The request_id belongs to another request.
-            DomainError: The request cannot be prepared, the queue is full, the server is
-                shutting down, the session failed or was cancelled.
+            DomainError: The request cannot be prepared, the queue is full, the disk does not
+                take the session, the server is shutting down, the session failed or was
+                cancelled.
         """
         session, existing = await self._find_or_open(request)
         events = self._reader.events(session, delivery=delivery)
         session.followers += 1
         try:
+            await self._sessions.accepted(session)
             async with aclosing(events):
                 async for event in events:
                     if existing and isinstance(event.event, Accepted):

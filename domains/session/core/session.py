@@ -44,8 +44,8 @@ class Session:
     counts the calls that run the session and are still open. `owner` is whose work it is,
     `effort` how much there is to do, where that can be compared with other work. `yielding` is
     why it was asked to let another one run, until it does or ends; `pauses` is whether its work
-    can, `done` how much of it is done. `changed` is called after
-    each change that those who look from outside are to see.
+    can, `done` how much of it is done. While it is `held` its turn does not come. `changed` is
+    called after each change that those who look from outside are to see.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Session:
         self.log = EventLog(session_id, clock)
         self.cancel_reason: Reason | None = None
         self.yielding: YieldReason | None = None
-        self.followers, self.pauses = 0, pauses
+        self.followers, self.pauses, self.held = 0, pauses, False
         self.times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None

@@ -11,6 +11,7 @@ from functools import partial
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core.changes import SessionChanges
+from domains.session.core.keeping import Keeping
 from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -43,6 +44,7 @@ class Sessions:
         clock: The time.
         admit: Raises the error of a plan whose work must not begin now.
         holds: Whether a device's worker holds a model.
+        keeping: Writes sessions down; without it they end with the server.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Sessions:
         clock: Clock,
         admit: Callable[[SessionPlan], None] = lambda plan: None,
         holds: Callable[[str, str], bool] = lambda device_id, model_id: True,
+        keeping: Keeping | None = None,
     ) -> None:
+        self._keeping = keeping
         self._admit = admit
         self._describe = describe
         self._queue_length, self._slice_seconds = queue_length, slice_seconds
@@ -67,6 +71,7 @@ class Sessions:
         self.changes = changes
         self._sessions: dict[str, Session] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
+        self._ended: dict[str, Callable[[Session], None]] = {}
         self._queues: dict[str, DeviceQueue] = {}
         self._queue_of: dict[str, DeviceQueue] = {}
         self.closed = False
@@ -76,6 +81,14 @@ class Sessions:
         self._remaining = Remaining(self.speeds, holds)
 
     # Life of the registry.
+
+    def recall(self) -> None:
+        """Remember the sessions of an earlier server; to be called once, before any other."""
+        if self._keeping is None:
+            return
+        for session, digest in self._keeping.remembered(self._retention, self._note_change):
+            self._know(session, digest)
+            self.changes.note(session)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
@@ -121,9 +134,11 @@ class Sessions:
     def forget(self, session: Session) -> None:
         """Forget a final session now."""
         del self._sessions[session.session_id]
-        del self._queue_of[session.session_id]
+        self._queue_of.pop(session.session_id, None)
         self._by_request_id.pop((session.owner, session.options.request_id), None)
         self.changes.remove(session)
+        if self._keeping is not None:
+            self._keeping.forget(session)
 
     # Opening.
 
@@ -153,7 +168,8 @@ class Sessions:
         return session
 
     def open(self, plan: SessionPlan, turn: Turn, request: SessionRequest) -> Session:
-        """Accept work: the session is in its device's queue when this returns.
+        """Accept work: the session is in its device's queue when this returns. It may be told
+        of once `accepted` has returned, and its turn does not come before that.
 
         Args:
             plan: What the session shall be.
@@ -181,24 +197,56 @@ class Sessions:
             owner=request.owner,
             retention=self._retention,
             clock=self._clock,
-            changed=partial(self._note_change, plan.ended),
+            changed=self._note_change,
         )
         queue = self.queue(plan.queue or plan.device_id)
         queue.submit(session, turn)
         session.accept(plan.expected_phases, plan.seeds, plan.steps, plan.degradations)
-        self._sessions[session.session_id] = session
+        if plan.ended is not None:
+            self._ended[session.session_id] = plan.ended
+        self._know(session, request.digest)
         self._queue_of[session.session_id] = queue
         self.changes.note(session)
-        if request.options.request_id:
-            key = request.owner, request.options.request_id
-            self._by_request_id[key] = (session, request.digest)
+        if self._keeping is not None:
+            written = partial(self._note_written, session)
+            self._keeping.accept(session, request.digest, written)
         return session
 
-    def _note_change(self, ended: Callable[[Session], None] | None, session: Session) -> None:
-        # The session outlives its work: it must not hold on to the plan.
+    async def accepted(self, session: Session) -> None:
+        """Return once a session outlives the server.
+
+        Raises:
+            DomainError: It cannot be written down; it is forgotten.
+        """
+        if self._keeping is not None:
+            await self._keeping.accepted(session)
+
+    async def settled(self, session: Session) -> None:
+        """Return once what became of a session, or that it is forgotten, outlives the server;
+        or once the disk did not take it, which is tried again."""
+        if self._keeping is not None:
+            await self._keeping.settled(session)
+
+    def _note_written(self, session: Session) -> None:
+        self._reorder(session)
+        if session.held:
+            self.forget(session)
+
+    def _know(self, session: Session, digest: bytes) -> None:
+        self._sessions[session.session_id] = session
+        if session.options.request_id:
+            key = session.owner, session.options.request_id
+            self._by_request_id[key] = (session, digest)
+
+    def _note_change(self, session: Session) -> None:
         self.changes.note(session)
-        if ended is not None and session.log.terminal is not None:
+        if session.log.terminal is None:
+            return
+        ended = self._ended.pop(session.session_id, None)  # it ends once, and then lets go
+        if ended is not None:
             ended(session)
+        if self._keeping is not None:
+            self._keeping.note(session)
 
     def move_waiting(self, device_id: str) -> None:
         """Place anew what waits for a device that is out of use and may run on another one.
@@ -253,7 +301,11 @@ class Sessions:
     def update(self, session: Session, options: WorkOptions) -> None:
         """Give a session other options; its place in the queue is as they say."""
         session.update(options)
+        if self._keeping is not None and not session.state.final:
+            self._keeping.note(session)
         self._reorder(session)
 
     def _reorder(self, session: Session) -> None:
-        self._queue_of[session.session_id].reorder()
+        queue = self._queue_of.get(session.session_id)
+        if queue is not None:  # it has none if it ended in an earlier server
+            queue.reorder()

@@ -40,6 +40,27 @@ class SessionTimes:
         self.start_time: datetime | None = None
         self.end_time: datetime | None = None
 
+    @classmethod
+    def remembered(
+        cls,
+        clock: Clock,
+        created: datetime,
+        started: datetime | None,
+        ended: datetime | None,
+        total: float,
+    ) -> SessionTimes:
+        """Those of a session of another server, which took `total` seconds.
+
+        How long ago it ended is known by the clock on the wall alone.
+        """
+        times = cls(clock)
+        times.create_time, times.start_time, times.end_time = created, started, ended
+        times._spent[Spell.WAITING] = total
+        if ended is not None:
+            times._spell = Spell.OVER
+            times._spent[Spell.OVER] = max((clock.wall() - ended).total_seconds(), 0.0)
+        return times
+
     def enter(self, spell: Spell) -> None:
         """From now on the time goes into something else."""
         now = self._clock.monotonic()

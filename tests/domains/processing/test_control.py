@@ -100,9 +100,9 @@ async def test_only_final_sessions_can_be_deleted(
 ) -> None:
     session = await started(sessions)
     with pytest.raises(StateConflict):
-        control.delete(session.session_id, ADMIN)
+        await control.delete(session.session_id, ADMIN)
     finish(session)
-    control.delete(session.session_id, ADMIN)
+    await control.delete(session.session_id, ADMIN)
     with pytest.raises(SessionNotFound):
         sessions.get(session.session_id)
 
@@ -144,13 +144,14 @@ async def test_nobody_cancels_what_is_not_theirs(
         lambda: control.cancel(theirs.session_id, MARY),
         lambda: control.pause(theirs.session_id, MARY),
         lambda: control.resume(theirs.session_id, MARY),
-        lambda: control.delete(theirs.session_id, MARY),
         lambda: control.update(theirs.session_id, MARY, WorkOptions(), ["tags"]),
         lambda: sessions.get(theirs.session_id, MARY),
     )
     for verb in verbs:
         with pytest.raises(SessionNotFound):
             verb()
+    with pytest.raises(SessionNotFound):
+        await control.delete(theirs.session_id, MARY)
 
 
 @pytest.mark.parametrize("text", ["x" * 257, "a\nb"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from domains.errors import Failure, Reason, Unavailable
+from domains.session.core.plan import SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.snapshots import snapshot_of
@@ -30,8 +32,10 @@ from tests.domains.session.conftest import (
     idle,
     nothing,
     picture,
+    plan,
     started,
     submit,
+    unprepared,
     until_started,
 )
 
@@ -153,3 +157,13 @@ async def test_progress_grows_to_one(sessions: Sessions) -> None:
     assert seen[2] == 0.5
     assert seen[-2] < 1
     assert seen[-1] == 1
+
+
+async def test_a_change_after_the_end_does_not_end_it_again(sessions: Sessions) -> None:
+    ends: list[Session] = []
+    made = replace(plan(), ended=ends.append)
+    session = sessions.open(made, idle, SessionRequest(WorkOptions(), b"", unprepared))
+    await until_started(session)
+    session.complete()
+    sessions.update(session, WorkOptions(tags=("seen",)))
+    assert ends == [session]

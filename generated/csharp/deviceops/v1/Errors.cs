@@ -33,7 +33,7 @@ namespace DeviceOperations.V1 {
             "AygLMiUuZ29vZ2xlLnJwYy5CYWRSZXF1ZXN0LkZpZWxkVmlvbGF0aW9uEi4K",
             "C3JldHJ5X2RlbGF5GAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
             "EhMKC2luY2lkZW50X2lkGAcgASgJGi8KDU1ldGFkYXRhRW50cnkSCwoDa2V5",
-            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASqzGAoLRXJyb3JSZWFzb24SHAoY",
+            "GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASrXGAoLRXJyb3JSZWFzb24SHAoY",
             "RVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeRVJST1JfUkVBU09OX01B",
             "TEZPUk1FRF9NRVNTQUdFEAESJwojRVJST1JfUkVBU09OX1JFUVVJUkVEX0ZJ",
             "RUxEX01JU1NJTkcQAhIjCh9FUlJPUl9SRUFTT05fRklFTERfT1VUX09GX1JB",
@@ -101,9 +101,10 @@ namespace DeviceOperations.V1 {
             "X1JFQVNPTl9DQU5DRUxMRURfQllfQ0xJRU5UEIUBEiUKIEVSUk9SX1JFQVNP",
             "Tl9DTElFTlRfRElTQ09OTkVDVEVEEIYBEh0KGEVSUk9SX1JFQVNPTl9TTE9X",
             "X1JFQURFUhCHARIiCh1FUlJPUl9SRUFTT05fREVBRExJTkVfRVhQSVJFRBCI",
-            "ARIfChpFUlJPUl9SRUFTT05fU0hVVFRJTkdfRE9XThCJARIbChZFUlJPUl9S",
-            "RUFTT05fTk9UX0JVSUxUEIoBEhoKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBCL",
-            "AUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "ARIfChpFUlJPUl9SRUFTT05fU0hVVFRJTkdfRE9XThCJARIiCh1FUlJPUl9S",
+            "RUFTT05fU0VSVkVSX1JFU1RBUlRFRBCMARIbChZFUlJPUl9SRUFTT05fTk9U",
+            "X0JVSUxUEIoBEhoKFUVSUk9SX1JFQVNPTl9JTlRFUk5BTBCLAUIWqgITRGV2",
+            "aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ErrorReason), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -474,6 +475,11 @@ namespace DeviceOperations.V1 {
     /// UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_SHUTTING_DOWN")] ShuttingDown = 137,
+    /// <summary>
+    /// UNAVAILABLE. The server ended before the session did and was started again; the work has to
+    /// be started anew.
+    /// </summary>
+    [pbr::OriginalName("ERROR_REASON_SERVER_RESTARTED")] ServerRestarted = 140,
     /// <summary>
     /// UNIMPLEMENTED. The contract has it, this version does not do it yet.
     /// </summary>

@@ -10073,7 +10073,7 @@ namespace DeviceOperations.V1 {
     public const int FailureFieldNumber = 1;
     private global::DeviceOperations.V1.Failure failure_;
     /// <summary>
-    /// Why.
+    /// Why. SERVER_RESTARTED where the server ended before the session did.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

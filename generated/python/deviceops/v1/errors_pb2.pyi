@@ -225,6 +225,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 137
     """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
+    ERROR_REASON_SERVER_RESTARTED: _ErrorReason.ValueType  # 140
+    """UNAVAILABLE. The server ended before the session did and was started again; the work has to
+    be started anew.
+    """
     ERROR_REASON_NOT_BUILT: _ErrorReason.ValueType  # 138
     """UNIMPLEMENTED. The contract has it, this version does not do it yet."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 139
@@ -433,6 +437,10 @@ client sent nothing for too long.
 """
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 137
 """UNAVAILABLE. The server is ending: it takes no new work, and its sessions end with it."""
+ERROR_REASON_SERVER_RESTARTED: ErrorReason.ValueType  # 140
+"""UNAVAILABLE. The server ended before the session did and was started again; the work has to
+be started anew.
+"""
 ERROR_REASON_NOT_BUILT: ErrorReason.ValueType  # 138
 """UNIMPLEMENTED. The contract has it, this version does not do it yet."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 139

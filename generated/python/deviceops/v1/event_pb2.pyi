@@ -1258,7 +1258,7 @@ class SessionFailed(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def failure(self) -> _errors_pb2.Failure:
-        """Why."""
+        """Why. SERVER_RESTARTED where the server ended before the session did."""
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:

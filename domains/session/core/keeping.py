@@ -1,0 +1,226 @@
+"""Sessions beyond the server's life: written down, and remembered by the next server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from datetime import timedelta
+
+from domains.clock import Clock
+from domains.codec import Malformed, encode
+from domains.errors import DomainError, Reason, Unavailable
+from domains.session.core.log import EventLog
+from domains.session.core.placed import Placed
+from domains.session.core.progress import Progress
+from domains.session.core.session import Session
+from domains.session.core.times import SessionTimes
+from domains.session.ports import SessionRecords
+from domains.session.records import KeptReport, SessionRecord, kept_entry, record_in
+from domains.session.types import (
+    Cancelled,
+    Completed,
+    Failed,
+    ImageFinished,
+    SessionEvent,
+    SessionState,
+)
+
+# More than a session has entries: so many numbers may have been given out since its record was
+# written.
+_UNKNOWN_ENTRIES = 1_000_000_000
+_STATES = {
+    Completed: SessionState.COMPLETED,
+    Failed: SessionState.FAILED,
+    Cancelled: SessionState.CANCELLED,
+}
+_log = logging.getLogger("deviceops.sessions")
+
+
+class Restarted(Unavailable):
+    """The server ended while the session waited or was worked on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server ended before the session did, and was started again; start the work"
+            " anew, with another request_id.",
+            reason=Reason.SERVER_RESTARTED,
+        )
+
+
+class Keeping:
+    """Writes sessions down when they are accepted and when they end.
+
+    Args:
+        records: Where they are kept.
+        pack: A report as it is kept.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        records: SessionRecords,
+        pack: Callable[[object], KeptReport],
+        clock: Clock,
+    ) -> None:
+        self._records, self._pack, self._clock = records, pack, clock
+        self._digests: dict[str, bytes] = {}
+        self._accepting: dict[str, asyncio.Task[None]] = {}
+        self._writing: dict[str, Future[None]] = {}
+
+    def accept(self, session: Session, digest: bytes, done: Callable[[], None]) -> None:
+        """Begin to write down that a session was accepted; it is held until then.
+
+        Args:
+            session: Which.
+            digest: Stands for its request.
+            done: Called when it is written, or has failed because it cannot be.
+        """
+        session.held = True
+        self._digests[session.session_id] = digest
+        task = asyncio.create_task(self._accept(session, self._body(session), done))
+        self._accepting[session.session_id] = task
+
+    async def accepted(self, session: Session) -> None:
+        """Return once a session is written down; at once for one that is.
+
+        Raises:
+            DomainError: It cannot be written, and is forgotten.
+        """
+        task = self._accepting.get(session.session_id)
+        if task is not None:  # another call may wait for it as well
+            await asyncio.shield(task)
+
+    async def _accept(self, session: Session, body: bytes, done: Callable[[], None]) -> None:
+        try:
+            await self._records.accept(session.session_id, body)
+        except DomainError as error:
+            session.fail(error.failure())
+            raise
+        else:
+            session.held = False
+            if session.state.final:
+                self.note(session)
+        finally:
+            del self._accepting[session.session_id]
+            done()
+
+    def note(self, session: Session) -> None:
+        """Write a session down as it is now, unless it was not accepted yet."""
+        if not session.held:
+            self._await(
+                session, self._records.put_session(session.session_id, self._body(session))
+            )
+
+    def forget(self, session: Session) -> None:
+        """Keep nothing of a session."""
+        self._digests.pop(session.session_id, None)
+        if not session.held:
+            self._await(session, self._records.remove_session(session.session_id))
+
+    def _await(self, session: Session, written: Future[None]) -> None:
+        self._writing = {key: each for key, each in self._writing.items() if not each.done()}
+        self._writing[session.session_id] = written
+
+    async def settled(self, session: Session) -> None:
+        """Return once it was tried to write down what was noted of a session, or that it is
+        forgotten: what clients are told then does not end with the server, but for a disk that
+        takes nothing.
+        """
+        written = self._writing.get(session.session_id)
+        if written is not None:
+            await asyncio.shield(asyncio.wrap_future(written))
+
+    def remembered(
+        self, retention: timedelta, changed: Callable[[Session], None]
+    ) -> Iterator[tuple[Session, bytes]]:
+        """The sessions of an earlier server and what stands for their requests, oldest first.
+
+        Those that had not ended fail now: they were not worked on since.
+        """
+        for body in self._records.sessions():
+            try:
+                record, events = record_in(body)
+            except Malformed as error:  # whoever keeps them looks as well; this is a defect
+                _log.error("a session cannot be remembered: %s", error)
+                continue
+            session = self._session(record, events, retention, changed)
+            self._digests[session.session_id] = record.digest
+            if not session.state.final:
+                session.log.skip(_UNKNOWN_ENTRIES)
+                session.fail(Restarted().failure())
+            yield session, record.digest
+
+    def _session(
+        self,
+        record: SessionRecord,
+        events: list[SessionEvent],
+        retention: timedelta,
+        changed: Callable[[Session], None],
+    ) -> Session:
+        clock = self._clock
+        session = Session(
+            record.session_id,
+            record.kind,
+            record.options,
+            placed=Placed(record.placement),
+            model_id=record.model_id,
+            companion_ids=record.companion_ids,
+            done=Progress(0, share=record.share),
+            parent_session_id=record.parent_session_id,
+            owner=record.owner,
+            retention=retention,
+            clock=clock,
+            changed=changed,
+        )
+        session.log = EventLog.remembered(
+            record.session_id, clock, events, record.first_sequence, record.last_sequence
+        )
+        session.times = SessionTimes.remembered(
+            clock,
+            record.create_time,
+            record.start_time,
+            record.end_time,
+            record.total_seconds,
+        )
+        session.peak_memory = record.peak_memory
+        session.images = tuple(
+            event.event.image for event in events if isinstance(event.event, ImageFinished)
+        )
+        end = session.log.terminal
+        if end is not None:
+            session.state, session.phase = _STATES[type(end)], None
+            session.failure = end.failure if isinstance(end, Failed) else None
+        return session
+
+    def _body(self, session: Session) -> bytes:
+        events, first = session.log.kept()
+        return encode(
+            SessionRecord(
+                session_id=session.session_id,
+                kind=session.kind,
+                owner=session.owner,
+                digest=self._digests.get(session.session_id, b""),
+                options=session.options,
+                placement=session.placement,
+                model_id=session.model_id,
+                companion_ids=session.companion_ids,
+                parent_session_id=session.parent_session_id,
+                create_time=session.create_time,
+                start_time=session.times.start_time,
+                end_time=session.times.end_time,
+                total_seconds=session.times.total,
+                share=session.done.share,
+                peak_memory=session.peak_memory,
+                first_sequence=first,
+                last_sequence=session.log.last_sequence,
+                entries=tuple(kept_entry(event, self._report(event)) for event in events),
+            )
+        )
+
+    def _report(self, event: SessionEvent) -> KeptReport | None:
+        report = getattr(event.event, "report", None)
+        if report is None or isinstance(report, KeptReport):
+            return report
+        return self._pack(report)
