@@ -161,7 +161,8 @@ def test_the_slow_ones_agree_too(scheduler: Scheduler) -> None:
     assert unlike == []
 
 
-# Not among them, and still found by the device alone: squaredcos_cap_v2 and continuous timesteps.
+# Not among them, as the device alone finds what they rule out: squaredcos_cap_v2 and
+# continuous timesteps.
 SAID: dict[str, list[Any]] = {
     "algorithm_type": ["deis", "dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++"],
     "beta_schedule": ["linear", "scaled_linear"],
