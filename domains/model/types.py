@@ -94,7 +94,8 @@ class Component:
     parts without weights and where the model's problem kept them from being read. `widths` are
     channels of its blocks, those at full size first; none for parts that have no such blocks.
     `attends_at_full_size` says that the first of them has attention, `full_precision` that it
-    is computed in float32 where others are in half of that.
+    is computed in float32 where others are in half of that. `layers` are those of a text
+    encoder.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Component:
     widths: tuple[int, ...] = ()
     attends_at_full_size: bool = False
     full_precision: bool = False
+    layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ class Model:
     `native_width` and `native_height` are in pixels. `default_scheduler` is the class
     name in the model's own scheduler configuration. `type` and `architecture` are None
     where the headers do not say; `metadata` is the header's own, shortened.
+    `scheduler_config` is that configuration without its lists.
     `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
     mask and picture as further channels, `borrows` that it is a refiner that takes networks of
     the checkpoint it is used with; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
@@ -185,6 +188,7 @@ class Model:
     data_type: TensorDataType | None = None
     parameter_count: int = 0
     default_scheduler: str = ""
+    scheduler_config: Mapping[str, str | float | None] = field(default_factory=dict)
     zero_terminal_snr: bool = False
     inpainting: bool = False
     borrows: bool = False

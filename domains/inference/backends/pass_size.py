@@ -45,7 +45,7 @@ class PassSize:
         if missing is None:
             return count
         height, width = sample.shape[-2:]
-        widths, attends, _ = shape_of(config)
+        widths, attends, *_ = shape_of(config)
         each = step_bytes(
             widths[0],
             height * width,

@@ -14,6 +14,7 @@ from domains.inference.core.companions import (
     find,
     look_up,
 )
+from domains.inference.core.configuration_rules import check_configurations
 from domains.inference.core.control_nets import (
     PreparedControls,
     check_control_types,
@@ -25,6 +26,7 @@ from domains.inference.core.resolution import resolve, scheduler_of
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.schedule_rules import check_schedules
 from domains.inference.core.second_pass import check_result_size, check_steps
+from domains.inference.core.text_layers import check_clip_skip
 from domains.inference.core.validation import (
     check_lora_weights,
     check_model,
@@ -90,7 +92,7 @@ class GenerationPreparer:
         model = await look_up(self._models, settings.model_id, "settings.model_id")
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
-        scheduler = scheduler_of(settings, model)
+        scheduler, refiner = scheduler_of(settings, model), companions.refiner
         violations = [
             # Two names may be of one model.
             *check_lora_weights(settings.loras, "settings.loras"),
@@ -99,12 +101,14 @@ class GenerationPreparer:
             *check_control_types(settings, companions, "settings"),
             *check_model(settings, model, "settings"),
             *check_scheduler(settings, scheduler, model, "settings"),
-            *check_refining_model(settings, scheduler, companions.refiner, model, "settings"),
+            *check_clip_skip(settings, model, refiner, "settings"),
+            *check_refining_model(settings, scheduler, refiner, model, "settings"),
             *check_steps(settings, scheduler, "settings"),
-            *check_schedules(settings, scheduler, model, "settings"),
+            *check_schedules(settings, scheduler, model, "settings", refiner),
         ]
         if violations:
             raise InvalidGeneration.of(*violations)
+        check_configurations(settings, scheduler, model, refiner)
         await check_layers(companions, model, self._fits, "settings")
         inputs = await prepare(pictures, request, model, "settings")
         picture, mask = inputs.picture, inputs.mask

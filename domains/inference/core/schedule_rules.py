@@ -1,5 +1,5 @@
-"""Schedules that are sure to be none, whatever else the model's own configuration says; the
-device looks at every schedule again, before any step."""
+"""Schedules that are none, refused before anything is queued; the device looks at every
+schedule again, before any step."""
 
 from __future__ import annotations
 
@@ -7,54 +7,121 @@ from collections.abc import Iterator
 from math import ceil
 
 from domains.errors import FieldViolation, Reason
-from domains.inference.types import GenerationSettings, Scheduler, TimestepSpacing
+from domains.inference.core.schedules import DISTILLED, FLOW, SDE, Schedule, schedules_of
+from domains.inference.types import (
+    GenerationSettings,
+    Scheduler,
+    SolverOptions,
+    TimestepSpacing,
+)
 from domains.model.types import Model, PredictionType
 
-# Of the training of every model that is known here.
-_TRAINED_TIMESTEPS = 1000
-# They divide by what is left of the picture, and reach the last timestep with these spacings;
-# those without spacings always do.
-_DIVIDING = {
-    Scheduler.DDIM: frozenset({TimestepSpacing.TRAILING}),
-    Scheduler.LCM: frozenset({TimestepSpacing.MODEL}),
-    Scheduler.TCD: frozenset({TimestepSpacing.MODEL}),
-}
+_DIVIDING = DISTILLED | {Scheduler.DDIM}
+"""They divide by what is left of the picture."""
+# Below so many steps the last ones are of a lower order, unless that is switched off.
+_FEW_STEPS = 15
 
 
 def check_schedules(
-    settings: GenerationSettings, scheduler: Scheduler, model: Model, path: str
-) -> Iterator[FieldViolation]:
-    """Refuse steps that cannot be spaced so, and a division by nothing."""
-    again, refiner, asked = settings.second_pass, settings.refiner, settings.scheduler
-    if asked.timestep_spacing is TimestepSpacing.TRAILING:
-        for field, steps in (
-            ("steps", settings.steps),
-            ("second_pass.steps", again and again.steps),
-            ("sdxl.refiner.steps", refiner and refiner.steps),
+    settings: GenerationSettings,
+    scheduler: Scheduler,
+    model: Model,
+    path: str,
+    refiner: Model | None = None,
+) -> list[FieldViolation]:
+    """What of a request comes to no schedule, each field once."""
+    found: dict[str, FieldViolation] = {}
+    for schedule in schedules_of(settings, scheduler, model, refiner):
+        for field, reason, why in (
+            *_steps(schedule),
+            *_division(schedule),
+            *_third_order(schedule),
         ):
-            if steps and not _can_trail(steps):
-                fewer = next(n for n in range(steps, 0, -1) if _can_trail(n))
-                more = next(n for n in range(steps, 2 * steps) if _can_trail(n))
-                yield FieldViolation(
-                    f"{path}.{field}",
-                    Reason.FIELD_OUT_OF_RANGE,
-                    f"{steps} cannot be spaced TRAILING: they come to a timestep below 0; ask "
-                    f"for {fewer} or {more}, or choose another spacing.",
-                )
-    if (
-        asked.zero_terminal_snr
-        and model.prediction_type is PredictionType.EPSILON
-        and asked.timestep_spacing in _DIVIDING.get(scheduler, ())
-        and not settings.skipped_steps
-    ):
-        yield FieldViolation(
-            f"{path}.scheduler.zero_terminal_snr",
-            Reason.FIELDS_CONFLICT,
-            f"{scheduler.name} cannot begin with noise alone with a model that predicts noise: "
-            "it divides by what is left of the picture; leave it out, or take EULER_DISCRETE.",
+            name = f"{path}.{field}"
+            found.setdefault(name, FieldViolation(name, reason, why))
+    return list(found.values())
+
+
+_Found = Iterator[tuple[str, Reason, str]]
+
+
+def _steps(schedule: Schedule) -> _Found:
+    steps, trained = schedule.steps, schedule.trained
+    if schedule.spacing is TimestepSpacing.TRAILING and not _can_trail(steps, trained):
+        fewer = next(n for n in range(steps, 0, -1) if _can_trail(n, trained))
+        more = next(n for n in range(steps, 2 * steps) if _can_trail(n, trained))
+        yield (
+            schedule.field,
+            Reason.FIELD_OUT_OF_RANGE,
+            f"{steps} cannot be spaced TRAILING: they come to a timestep below 0; ask "
+            f"for {fewer} or {more}, or choose another spacing.",
+        )
+    if schedule.scheduler in DISTILLED and schedule.distilled < steps:
+        yield (
+            schedule.field,
+            Reason.FIELD_OUT_OF_RANGE,
+            f"{schedule.scheduler.name} does at most {schedule.distilled} with "
+            f"{schedule.model.model_id}; ask for fewer.",
         )
 
 
-def _can_trail(steps: int) -> bool:
+def _division(schedule: Schedule) -> _Found:
+    """Noise alone, of which a prediction of noise tells nothing about the picture."""
+    if (
+        schedule.ends_in_noise
+        and schedule.prediction in (None, PredictionType.EPSILON)
+        and schedule.scheduler in _DIVIDING
+        and schedule.first == schedule.trained - 1
+        and not schedule.skipped
+    ):
+        own = schedule.asked.zero_terminal_snr is None
+        way_out = (
+            f"{schedule.model.model_id} does by its own configuration: set it to false"
+            if own
+            else "leave it out"
+        )
+        yield (
+            "scheduler.zero_terminal_snr",
+            Reason.FIELDS_CONFLICT,
+            f"{schedule.scheduler.name} cannot begin with noise alone with a model that "
+            f"predicts noise: it divides by what is left of the picture; {way_out}, or take "
+            "EULER_DISCRETE.",
+        )
+
+
+def _third_order(schedule: Schedule) -> _Found:
+    """Steps of the third order for which there is no formula, or that divide by nothing."""
+    steps, taken = schedule.steps, schedule.steps - schedule.skipped
+    if schedule.scheduler is not Scheduler.DPM_SOLVER_MULTISTEP or schedule.order != 3:
+        return
+    asked = schedule.asked.solver or SolverOptions()
+    lower = asked.lower_order_final
+    if lower is None:
+        lower = schedule.said("lower_order_final", True) is True
+    # The first two are of a lower order, and the last ones may be.
+    lower = lower and steps < _FEW_STEPS
+    field = "scheduler.solver.order"
+    if schedule.algorithm == SDE and taken >= (5 if lower else 3):
+        yield (
+            field,
+            Reason.FIELDS_CONFLICT,
+            "SDE_DPMSOLVER has no steps of order 3; take 1 or 2, or another algorithm.",
+        )
+    elif (
+        taken >= 3
+        and not (lower or schedule.ends_at_zero)
+        and schedule.said("euler_at_final", False) is not True
+        and any(switch != FLOW for switch in schedule.switches)
+    ):
+        yield (
+            field,
+            Reason.FIELDS_CONFLICT,
+            f"With {schedule.algorithm} and this spacing the last two noise levels are one, "
+            "between which there is no step of order 3; take 1 or 2, or set "
+            f"lower_order_final and fewer than {_FEW_STEPS} steps.",
+        )
+
+
+def _can_trail(steps: int, trained: int) -> bool:
     """Whether numpy's `arange(1000, 0, -1000 / steps)`, which diffusers uses, has so many."""
-    return ceil(-_TRAINED_TIMESTEPS / (-_TRAINED_TIMESTEPS / steps)) == steps
+    return ceil(-trained / (-trained / steps)) == steps

@@ -22,7 +22,7 @@ from domains.model.backends.families.vae import VAE
 from domains.model.backends.header_facts import data_type, parameter_count
 from domains.model.backends.model_card import MAX_CARD_BYTES, ModelCard, fit_to_show, read_card
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
-from domains.model.backends.planned import shape_of
+from domains.model.backends.planned import shape_of, without_lists
 from domains.model.backends.recognition import Tensors
 from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
@@ -80,6 +80,7 @@ def read_folder(found: Found, root: Root) -> Model:
         data_type=data_type(headers),
         parameter_count=parameter_count(headers),
         default_scheduler=_text(scheduler, "_class_name"),
+        scheduler_config=without_lists(plan.scheduler_config) if plan else {},
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=inpainting,
         borrows=plan is not None and bool(plan.borrowed),

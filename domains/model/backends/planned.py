@@ -46,6 +46,7 @@ def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
         prediction_type=_PREDICTIONS.get(schedule.get("prediction_type", "")),
         zero_terminal_snr=schedule.get("rescale_betas_zero_snr") is True,
         default_scheduler=schedule.get("_class_name", ""),
+        scheduler_config=without_lists(schedule),
         parameter_count=sum(network.parameter_count for network in plan.networks),
         data_type=data_type_of(entry for network in plan.networks for entry in network.stored),
         components=components(plan),
@@ -82,11 +83,18 @@ def _component(network: NetworkPlan) -> Component:
     )
 
 
-def shape_of(config: Mapping[str, Any]) -> tuple[tuple[int, ...], bool, bool]:
-    """What a component tells of a network's shape: widths, attention, full precision."""
+def without_lists(schedule: Mapping[str, Any]) -> dict[str, str | float | None]:
+    """A scheduler's configuration as a component of the catalogue has it."""
+    return {key: value for key, value in schedule.items() if not isinstance(value, list)}
+
+
+def shape_of(config: Mapping[str, Any]) -> tuple[tuple[int, ...], bool, bool, int]:
+    """What a component tells of a network's shape: widths, attention, full precision, layers
+    of a text encoder."""
     blocks = config.get("down_block_types") or ("",)
     return (
         tuple(config.get("block_out_channels") or ()),
         "Attn" in str(blocks[0]),
         config.get("force_upcast") is True,
+        config.get("num_hidden_layers") or 0,
     )

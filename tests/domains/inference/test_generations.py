@@ -21,6 +21,7 @@ from domains.errors import (
     Unimplemented,
 )
 from domains.inference.core.capabilities import CapabilityInquiry
+from domains.inference.core.text_layers import check_clip_skip
 from domains.inference.errors import InvalidGeneration, LoraRefused
 from domains.inference.types import (
     DdimOptions,
@@ -35,7 +36,7 @@ from domains.inference.types import (
     SdxlSettings,
     SigmaSpacing,
 )
-from domains.model.types import PredictionType
+from domains.model.types import Component, PredictionType
 from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
 from domains.session.types import (
     Accepted,
@@ -401,6 +402,23 @@ async def test_a_failing_run_ends_its_session_and_the_next_one_works(
     assert end.failure.reason is (reason or Reason.DEVICE_OUT_OF_MEMORY)
     assert error.reason is end.failure.reason
     assert isinstance(again[-1].event, Completed)
+
+
+@pytest.mark.parametrize(("layers", "second", "skip", "most"), [(4, 5, 4, 3), (5, 4, 4, 3)])
+def test_more_layers_are_left_out_than_a_text_encoder_has(
+    layers: int, second: int, skip: int, most: int
+) -> None:
+    """SDXL reads the last layer but one, so that there is one less to leave out."""
+    parts = (
+        Component("text_encoder", "CLIPTextModel", layers=layers),
+        Component("text_encoder_2", "CLIPTextModelWithProjection", layers=second),
+    )
+    model = replace(MODEL, components=parts)
+    (found,) = check_clip_skip(GenerationSettings(clip_skip=skip), model, None, "s")
+    assert (found.field, found.reason) == ("s.clip_skip", Reason.FIELD_OUT_OF_RANGE)
+    assert f"at most {most}" in found.description
+    assert model.model_id in found.description
+    assert not list(check_clip_skip(GenerationSettings(clip_skip=most), model, None, "s"))
 
 
 async def test_a_field_that_only_the_worker_could_refuse_is_named_as_in_the_request(
