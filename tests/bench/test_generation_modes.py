@@ -14,8 +14,8 @@ from bench.mode_inputs import Shape
 from bench.mode_pairs import pairs
 from bench.unet_calls import Taken, noted_calls
 
-# Twice what is least, so that edges have where to be; the refiner does the last two steps.
-SHAPE = Shape(steps=10, edge=128)
+# Of the least size; the refiner does the last two steps.
+SHAPE = Shape(steps=10, edge=64)
 
 
 # peft speaks up about every adapter beside the first.
