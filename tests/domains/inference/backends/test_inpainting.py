@@ -255,6 +255,31 @@ def test_every_scheduler_with_further_channels(redraw, expected_of_sd1, folders,
     same(ours, expected_of_sd1(9, scheduler))
 
 
+@pytest.mark.parametrize("channels", [pytest.param(4, marks=pytest.mark.demonstration), 9])
+def test_a_grey_mask_is_redrawn_where_it_is_light(redraw, folders, channels):
+    """Half a mask is none that a model knows: it gets what is redrawn, and what is not."""
+    ramp = Image.linear_gradient("L").resize((SIDE, SIDE))
+    hard = ramp.point(lambda value: 255 if value >= 128 else 0)
+    asked = {"model_id": f"tiny-{channels}", "model_path": folders[channels], "steps": 2}
+    soft, sharp = (redraw(mask=mask, prompt=PROMPT, **asked) for mask in (ramp, hard))
+    assert torch.equal(soft.latents[0], sharp.latents[0])
+
+
+def test_along_a_grey_mask_the_old_picture_fades_into_the_new(redraw):
+    """Without a ring: no pixel is darker or lighter than both."""
+    levels = np.linspace(-40, 300, SIDE).clip(0, 255).astype(np.uint8)
+    ramp = Image.fromarray(np.repeat(levels[:, None], SIDE, 1))
+    start = Inpainting(strength=0.6, mask_blur_pixels=0)
+    new = redraw(start, ramp, steps=2).pixels[0].astype(int)
+    kept = Inpainting(strength=0.6, mask_blur_pixels=0, keep_unmasked_pixels=True)
+    blended = redraw(kept, ramp, steps=2).pixels[0].astype(int)
+    old = np.asarray(painting(SIDE, SIDE)).astype(int)
+    assert (blended >= np.minimum(old, new) - 1).all()
+    assert (blended <= np.maximum(old, new) + 1).all()
+    assert np.array_equal(blended[0], old[0])
+    assert np.array_equal(blended[-1], new[-1])
+
+
 def test_boxes_are_diffusers():
     chance = np.random.default_rng(4)
     for _ in range(60):

@@ -58,7 +58,7 @@ def test_without_alpha_it_is_the_rank(with_lora: Any, lined: torch.Tensor) -> No
     assert torch.equal(with_lora(bare), lined)
 
 
-def further_layers(unet: torch.nn.Module) -> Tensors:
+def further_layers(unet: Any) -> Tensors:
     """What LyCORIS' LoCon changes beside attention: time, shortcuts, and what changes sizes."""
     layers = {
         "lora_unet_input_blocks_4_0_emb_layers_1": "down_blocks.1.resnets.0.time_emb_proj",
