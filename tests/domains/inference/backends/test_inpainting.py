@@ -280,6 +280,29 @@ def test_along_a_grey_mask_the_old_picture_fades_into_the_new(redraw):
     assert np.array_equal(blended[-1], new[-1])
 
 
+@pytest.mark.demonstration
+@pytest.mark.parametrize("blur", [0, 4])
+def test_a_mask_beside_the_latents_grid_shows_no_more_of_a_seam(draw, prepared, blur):
+    """A latent stands for 8 x 8 pixels, and masks end anywhere."""
+    size = {"width": 128, "height": 128, "steps": 8}
+    before = draw(**size).pixels[0]
+    start = Inpainting(0.8, mask_blur_pixels=blur, keep_unmasked_pixels=True)
+
+    def seam(left: int, top: int) -> float:
+        right, bottom = left + 48, top + 48
+        mask = Image.new("L", (128, 128))
+        mask.paste(255, (left, top, right, bottom))
+        picture = prepared(Image.fromarray(before))
+        drawn = draw(picture=picture, mask=prepared(mask), inpainting=start, **size)
+        pixels = drawn.pixels[0].astype(int)
+        across = pixels[top:bottom, [left, right]] - pixels[top:bottom, [left - 1, right - 1]]
+        down = pixels[[top, bottom], left:right] - pixels[[top - 1, bottom - 1], left:right]
+        return float((np.abs(across).mean() + np.abs(down).mean()) / 2)
+
+    assert seam(35, 37) < 1.5 * seam(32, 32)
+    assert seam(3, 5) < 1.5 * seam(8, 8)
+
+
 def test_boxes_are_diffusers():
     chance = np.random.default_rng(4)
     for _ in range(60):
