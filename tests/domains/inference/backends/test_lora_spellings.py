@@ -182,15 +182,10 @@ def eight_bits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_weights_of_eight_bits_are_changed_alike_each_time(
-    draw: Any, eight_bits: Path, lined: torch.Tensor
-) -> None:
+def test_weights_of_eight_bits_are_changed_alike_each_time(draw: Any, eight_bits: Path) -> None:
     model = {"model_id": eight_bits.name, "model_path": eight_bits}
-    plain = draw(**TINY, **model).latents[0]
 
     drawn = [draw(**TINY, **model, **using((LINES, 1, 1))).latents[0] for _ in range(3)]
 
     assert all(torch.equal(one, drawn[0]) for one in drawn)
-    assert not torch.equal(drawn[0], plain)
-    assert not torch.equal(drawn[0], lined)  # eight bits are not sixteen
-    assert torch.equal(draw(**TINY, **model).latents[0], plain)
+    assert not torch.equal(draw(**TINY, **model).latents[0], drawn[0])

@@ -188,6 +188,7 @@ def test_every_setting(draw, refined, ours, asked, base, theirs):
     same(draw(**SMALL, **ours, **using(**asked)), refined(base=base, **theirs))
 
 
+@pytest.mark.demonstration
 def test_scores_are_for_refiners_alone(draw):
     """A checkpoint that finishes is told sizes in the score's place, as it was trained."""
 
