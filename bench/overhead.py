@@ -26,6 +26,7 @@ from bench.pictures import (
     server_against_engine,
 )
 from bench.start import start_to_serving
+from bench.turns import pause_and_resume, yield_to_urgent
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 
@@ -45,6 +46,8 @@ COMPARISONS: dict[str, Comparison] = {
     "fastest-vs-diffusers": Comparison(fastest_against_diffusers, 30, 4),
     "first-event": Comparison(first_event_latency, 300, 30),
     "cancel": Comparison(cancel_to_idle, 60, 6),
+    "yield": Comparison(yield_to_urgent, 60, 6),
+    "pause": Comparison(pause_and_resume, 30, 4),
     "start": Comparison(start_to_serving, 20, 3),
 }
 

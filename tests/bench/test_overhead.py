@@ -22,6 +22,7 @@ from bench.peers import peer
 from bench.pictures import fastest_against_diffusers, server_against_engine
 from bench.report import Run, as_json, as_text, write
 from bench.start import start_to_serving
+from bench.turns import pause_and_resume, yield_to_urgent
 from bench.work import work_of_round
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +207,28 @@ async def test_cancelling_is_timed_in_steps_of_its_own_run():
     assert outcome.goal.value == pytest.approx(percentile(in_steps, 99))
     assert outcome.subject.facts["mean_step"] == pytest.approx(outcome.baseline.median)
     assert 0 < outcome.subject.facts["answered"] < outcome.subject.median
+
+
+async def test_going_first_is_timed_in_steps_of_the_one_that_yields():
+    """From the urgent call to its work; the other one goes on."""
+    outcome = await yield_to_urgent(1)
+
+    in_steps = outcome.subject.median / outcome.baseline.median
+    assert outcome.goal.value == pytest.approx(in_steps)
+    assert outcome.subject.facts["back"] > 0
+
+
+async def test_a_paused_generation_is_timed_beside_a_whole_one():
+    """The goal is the pause's own, not the picture's."""
+    outcome = await pause_and_resume(1)
+
+    facts = outcome.subject.facts
+    assert outcome.goal.value == pytest.approx(facts["stopped"] / facts["mean_step"])
+    assert outcome.remarks["back_in_steps_median"] == pytest.approx(
+        facts["back"] / facts["mean_step"]
+    )
+    assert facts["stopped"] + facts["back"] < outcome.subject.median
+    assert outcome.ratio.value == outcome.subject.median / outcome.baseline.median
 
 
 async def test_a_start_is_timed_until_the_server_serves():

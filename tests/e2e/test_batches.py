@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from deviceops.v1 import (
     common_pb2,
+    errors_pb2,
     event_pb2,
     generation_pb2,
     inference_pb2,
@@ -34,8 +36,13 @@ NOISY = sampling_pb2.SchedulerSettings(
 
 @pytest.fixture(scope="module")
 def root(models: Path) -> Path:
-    """A small model that can be drawn with."""
-    save_sdxl(models / "tiny")
+    """A small model that can be drawn with, and one whose numbers come out infinite."""
+    for name in ("tiny", "loud"):
+        save_sdxl(models / name)
+    weights = models / "loud/unet/diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    tensors["conv_out.bias"].fill_(float("inf"))
+    save_file(tensors, weights)
     return models
 
 
@@ -209,7 +216,7 @@ async def test_items_share_passes_where_throughput_is_asked_for(client: Client) 
 async def test_items_that_share_are_told_as_they_end(client: Client) -> None:
     """Eight are under way at once, and ten in all, of which one fails."""
     request = batch(
-        item("odd", Settings(clip_skip=8)),
+        item("odd", Settings(model_id="loud")),
         *(item(f"{k}", Settings(steps=1 + k // 4, seeds=[k])) for k in range(8)),
         item("last", Settings(steps=2)),
     )
@@ -225,7 +232,7 @@ async def test_items_that_share_are_told_as_they_end(client: Client) -> None:
         if event.HasField("image_finished"):
             assert places[event.item_id] > place
     failed = next(each.item_finished for each in events if ended(each))
-    assert failed.failure.message
+    assert failed.failure.reason == errors_pb2.ERROR_REASON_NON_FINITE_OUTPUT
     assert (failed.done_count, failed.failed_count) == (1, 1)
 
 

@@ -117,8 +117,11 @@ async def failure(watch: Watch) -> Any:
 
 async def test_a_refresh_finds_at_once_what_lies_there(client: Client, root: Path) -> None:
     """Also what was written a moment ago: whoever asks knows that it is whole."""
+    watch = Watch(client)
     file = write_safetensors(root / "new" / "fresh.safetensors", LORA)
     first = await refresh(client)
+    await watch.until("CHANGED", "fresh")  # it has its hash
+    watch.call.cancel()
     same = await refresh(client, full=True)
     file.unlink()
     last = await refresh(client)

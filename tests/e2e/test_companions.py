@@ -127,7 +127,7 @@ async def test_what_cannot_refine_is_refused_by_its_field(
     assert any(name.endswith(f"sdxl.refiner.{field}") for name in named), named
 
 
-@pytest.mark.parametrize("model_id", ["nobody", "line-art"])
+@pytest.mark.parametrize("model_id", ["nobody", "line-art", "emoji-xl"])
 async def test_what_is_no_vae_is_refused_by_its_field(client: Client, model_id: str) -> None:
     request = small_request()
     request.settings.vae_model_id = model_id

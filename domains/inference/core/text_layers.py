@@ -6,11 +6,9 @@ from collections.abc import Iterator
 
 from domains.errors import FieldViolation, Reason
 from domains.inference.types import GenerationSettings
-from domains.model.types import Architecture, Model
+from domains.model.types import Model
 
 _FIRST, _SECOND = "text_encoder", "text_encoder_2"
-# Which layer, from the end, models of a kind were trained on; the last one of all others.
-_TRAINED_ON: dict[Architecture | None, int] = {Architecture.SDXL: 2}
 
 
 def check_clip_skip(
@@ -24,8 +22,9 @@ def check_clip_skip(
     encoders += [] if refiner is None else [(refiner, _SECOND)]
     for owner, name in encoders:
         layers = next((part.layers for part in owner.components if part.name == name), 0)
-        # The embeddings before the first layer count as an output too.
-        most = layers + 1 - _TRAINED_ON.get(owner.architecture, 1)
+        # The embeddings before the first layer count as an output too. Models of two encoders
+        # are trained on the last layer but one of each.
+        most = layers - 1 if owner.reads_second_prompt else layers
         if layers and settings.clip_skip > most:
             yield FieldViolation(
                 f"{path}.clip_skip",

@@ -288,9 +288,11 @@ async def test_a_name_that_is_taken_stays_the_others(
     system: System, lora: bytes, there: str
 ) -> None:
     write_safetensors(system.root / there, {"other": (1,)})
+    before = (system.root / there).read_bytes()
     file = ImportedFile("x.safetensors", await system.keep(lora))
     error = await system.refused(system.request(file))
     assert error.reason is Reason.NAME_TAKEN
+    assert (system.root / there).read_bytes() == before != lora
 
 
 async def test_what_lies_there_and_is_no_model_is_never_replaced(

@@ -28,6 +28,7 @@ from tests.domains.processing.conftest import ADMIN, MARY
 from tests.domains.session.conftest import finish, idle, started, submit
 from tests.domains.session.test_pausing import Steps, run, until
 from tests.domains.session.test_queue import Device
+from tests.domains.sessions import until_final
 
 
 async def test_cancelling_a_final_session_changes_nothing(
@@ -52,6 +53,27 @@ async def test_a_cancellation_says_who_asked_and_why(
     assert isinstance(end, Cancelled)
     assert (end.reason_text, end.cancelled_by) == ("not needed", "operator")
     device.release.set()
+
+
+async def test_only_the_session_that_is_named_is_cancelled(
+    sessions: Sessions, control: SessionControl
+) -> None:
+    """Whoever else waits or works, of the same client or of others."""
+    device = Device()
+    hers = submit(sessions, device.work, owner="mary")
+    await device.started.wait()
+    named = submit(sessions, device.work, owner="mary")
+    others = submit(sessions, device.work, owner="john")
+
+    control.cancel(named.session_id, MARY)
+    with pytest.raises(SessionNotFound):
+        control.cancel(others.session_id, MARY)
+    device.release.set()
+
+    for session in (hers, others):
+        await until_final(session)
+        assert session.state is SessionState.COMPLETED
+    assert named.state is SessionState.CANCELLED
 
 
 async def test_running_work_that_cannot_pause_is_not_paused_yet(

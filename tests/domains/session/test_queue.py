@@ -128,6 +128,7 @@ async def test_a_session_cancelled_while_it_waits_never_starts(sessions: Session
     await _all_final([first, third])
     assert second.session_id not in device.order
     assert len(device.order) == 2
+    assert [first.state, third.state] == [SessionState.COMPLETED] * 2
 
 
 async def test_a_session_whose_time_is_over_never_starts(

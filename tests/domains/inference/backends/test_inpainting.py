@@ -255,6 +255,54 @@ def test_every_scheduler_with_further_channels(redraw, expected_of_sd1, folders,
     same(ours, expected_of_sd1(9, scheduler))
 
 
+@pytest.mark.parametrize("channels", [pytest.param(4, marks=pytest.mark.demonstration), 9])
+def test_a_grey_mask_is_redrawn_where_it_is_light(redraw, folders, channels):
+    """Half a mask is none that a model knows: it gets what is redrawn, and what is not."""
+    ramp = Image.linear_gradient("L").resize((SIDE, SIDE))
+    hard = ramp.point(lambda value: 255 if value >= 128 else 0)
+    asked = {"model_id": f"tiny-{channels}", "model_path": folders[channels], "steps": 2}
+    soft, sharp = (redraw(mask=mask, prompt=PROMPT, **asked) for mask in (ramp, hard))
+    assert torch.equal(soft.latents[0], sharp.latents[0])
+
+
+def test_along_a_grey_mask_the_old_picture_fades_into_the_new(redraw):
+    """Without a ring: no pixel is darker or lighter than both."""
+    levels = np.linspace(-40, 300, SIDE).clip(0, 255).astype(np.uint8)
+    ramp = Image.fromarray(np.repeat(levels[:, None], SIDE, 1))
+    start = Inpainting(strength=0.6, mask_blur_pixels=0)
+    new = redraw(start, ramp, steps=2).pixels[0].astype(int)
+    kept = Inpainting(strength=0.6, mask_blur_pixels=0, keep_unmasked_pixels=True)
+    blended = redraw(kept, ramp, steps=2).pixels[0].astype(int)
+    old = np.asarray(painting(SIDE, SIDE)).astype(int)
+    assert (blended >= np.minimum(old, new) - 1).all()
+    assert (blended <= np.maximum(old, new) + 1).all()
+    assert np.array_equal(blended[0], old[0])
+    assert np.array_equal(blended[-1], new[-1])
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("blur", [0, 4])
+def test_a_mask_beside_the_latents_grid_shows_no_more_of_a_seam(draw, prepared, blur):
+    """A latent stands for 8 x 8 pixels, and masks end anywhere."""
+    size = {"width": 128, "height": 128, "steps": 8}
+    before = draw(**size).pixels[0]
+    start = Inpainting(0.8, mask_blur_pixels=blur, keep_unmasked_pixels=True)
+
+    def seam(left: int, top: int) -> float:
+        right, bottom = left + 48, top + 48
+        mask = Image.new("L", (128, 128))
+        mask.paste(255, (left, top, right, bottom))
+        picture = prepared(Image.fromarray(before))
+        drawn = draw(picture=picture, mask=prepared(mask), inpainting=start, **size)
+        pixels = drawn.pixels[0].astype(int)
+        across = pixels[top:bottom, [left, right]] - pixels[top:bottom, [left - 1, right - 1]]
+        down = pixels[[top, bottom], left:right] - pixels[[top - 1, bottom - 1], left:right]
+        return float((np.abs(across).mean() + np.abs(down).mean()) / 2)
+
+    assert seam(35, 37) < 1.5 * seam(32, 32)
+    assert seam(3, 5) < 1.5 * seam(8, 8)
+
+
 def test_boxes_are_diffusers():
     chance = np.random.default_rng(4)
     for _ in range(60):

@@ -153,6 +153,13 @@ def test_no_request_changes_what_the_next_one_sees(draw, mixed):
         assert draw(**size, **using(*sets[which])).images[0].data == first[which]
 
 
+def test_a_weight_of_zero_is_no_lora(draw):
+    size = {"width": 64, "height": 64, "steps": 1}
+    plain = draw(**size).latents[0]
+    drawn = draw(**size, **using((LINES, 0, 0), (PIXELS, 0, 0))).latents[0]
+    assert torch.equal(drawn, plain)
+
+
 def test_one_that_does_not_fit_is_refused_by_name_and_leaves_nothing(draw, tmp_path):
     plain = draw(**SMALL).images[0].data
     path = tmp_path / "odd.safetensors"

@@ -189,6 +189,20 @@ def test_every_setting(draw, refined, ours, asked, base, theirs):
 
 
 @pytest.mark.demonstration
+def test_scores_are_for_refiners_alone(draw):
+    """A checkpoint that finishes is told sizes in the score's place, as it was trained."""
+
+    def latents(path: Path, score: float, **how: Any) -> torch.Tensor:
+        small = {"width": 64, "height": 64, "steps": 2}
+        asked = using(path, steps=2, switch_at=0.5, aesthetic_score=score, **how)
+        return draw(**small, **asked).latents[0]
+
+    checkpoint = {"type": ModelType.CHECKPOINT}
+    assert not torch.equal(latents(REFINER, 2.0), latents(REFINER, 9.0))
+    assert torch.equal(latents(MODEL, 2.0, **checkpoint), latents(MODEL, 9.0, **checkpoint))
+
+
+@pytest.mark.demonstration
 def test_a_picture_to_start_from_is_refined_too(draw, refined, pipeline, prepared):
     first: Any = StableDiffusionXLImg2ImgPipeline(**pipeline.components)
     first.set_progress_bar_config(disable=True)
