@@ -217,6 +217,41 @@ async def test_every_broken_rule_is_named(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        # The demo model's text encoders have four and five layers.
+        ({"clip_skip": 4}, "settings.clip_skip"),
+        (
+            {"steps": 51, "scheduler": {"scheduler": sampling_pb2.SCHEDULER_LCM}},
+            "settings.steps",
+        ),
+    ],
+)
+async def test_what_the_model_has_too_little_of_is_refused_before_any_session(
+    client: Client, changes: dict[str, Any], field: str
+) -> None:
+    async def sessions() -> int:
+        asked = processing_pb2.ListSessionsRequest(page_size=1)
+        found = await client.processing.ListSessions(asked, metadata=client.metadata)
+        return int(found.total_count)
+
+    request, before = small_request(**changes), await sessions()
+
+    refusal = await refusal_of(client.draw(request))
+
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert (refusal.reason, refusal.fields) == ("FIELD_OUT_OF_RANGE", [field])
+    assert await sessions() == before
+    verdict = await client.inference.ValidateGeneration(
+        inference_pb2.ValidateGenerationRequest(request=request), metadata=client.metadata
+    )
+    assert not verdict.valid
+    assert [(each.field, each.reason) for each in verdict.violations] == [
+        (field, "FIELD_OUT_OF_RANGE")
+    ]
+
+
+@pytest.mark.parametrize(
     ("change", "code", "reason"),
     [
         ({"model_id": "no-such-model"}, grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"),

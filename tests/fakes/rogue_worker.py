@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from domains.codec import decode, encode
 from domains.device.jobs import ReleaseReport
+from domains.errors import Failure, Unavailable
 from domains.inference.jobs import GenerationJob, GenerationReport, Timings
 from domains.inference.types import Computation, PrecisionMode
 from domains.session.types import ImageResult, Phase, PhaseStarted, StepFinished, TextEncoded
@@ -131,6 +132,13 @@ def _answer(link: Link, run: frames.RunOrder, how: str, spool: Path) -> None:
             link.send(encode(frames.Done(run.session_id, run.epoch, report, NO_PEAK)))
         case "done-without-pictures":
             link.send(encode(_done(run)))
+        case "part-that-is-none":
+            _end_part(link, run, 2, Unavailable("gone").failure())
+        case "part-twice":
+            for _ in range(2):
+                _end_part(link, run, 0, Unavailable("gone").failure())
+        case "part-before-its-pictures":
+            _end_part(link, run, 1, _report())
         case "other-event":
             progress(TextEncoded(cached=False))
         case "endless-steps":
@@ -197,15 +205,24 @@ def _image(run: frames.RunOrder, how: str, spool: Path, index: int = 0) -> Image
     return image
 
 
-def _done(run: frames.RunOrder) -> frames.Done:
-    report = GenerationReport(
+def _report() -> GenerationReport:
+    return GenerationReport(
         Timings(),
         PrecisionMode.EXACT,
         ModelOrigin.LOADED,
         data_types=(),
         computed=Computation(),
     )
-    return frames.Done(run.session_id, run.epoch, frames.raw(report), NO_PEAK)
+
+
+def _done(run: frames.RunOrder) -> frames.Done:
+    return frames.Done(run.session_id, run.epoch, frames.raw(_report()), NO_PEAK)
+
+
+def _end_part(
+    link: Link, run: frames.RunOrder, part: int, outcome: GenerationReport | Failure
+) -> None:
+    link.send(encode(frames.PartDone(run.session_id, run.epoch, part, frames.raw(outcome))))
 
 
 def _send_raw(link: Link, data: bytes) -> None:

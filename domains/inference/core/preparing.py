@@ -104,8 +104,11 @@ class GenerationPreparer:
             *check_clip_skip(settings, model, refiner, "settings"),
             *check_refining_model(settings, scheduler, refiner, model, "settings"),
             *check_steps(settings, scheduler, "settings"),
-            *check_schedules(settings, scheduler, model, "settings", refiner),
         ]
+        # What breaks a rule of every model's is told once, not again of this model's schedule.
+        told = {violation.field for violation in violations}
+        schedules = check_schedules(settings, scheduler, model, "settings", refiner)
+        violations += [each for each in schedules if each.field not in told]
         if violations:
             raise InvalidGeneration.of(*violations)
         check_configurations(settings, scheduler, model, refiner)

@@ -69,6 +69,20 @@ async def test_every_pass_is_looked_at_before_anything_is_queued(bench: Bench) -
     assert found.field == "s.sdxl.refiner.steps"
 
 
+async def test_steps_that_no_model_does_are_refused_once(bench: Bench) -> None:
+    settings = GenerationSettings(
+        prompt="a cat",
+        steps=51,
+        scheduler=SchedulerSettings(Scheduler.LCM),
+        second_pass=SecondPass(steps=52),
+    )
+    verdict = await bench.generations.validate(request(settings))
+    assert [each.field for each in verdict.violations] == [
+        "settings.steps",
+        "settings.second_pass.steps",
+    ]
+
+
 @pytest.mark.parametrize("predicts", [None, *PredictionType])
 @pytest.mark.parametrize("scheduler", [Scheduler.DDIM, Scheduler.LCM, Scheduler.TCD, EULER])
 def test_a_division_by_nothing(scheduler: Scheduler, predicts: PredictionType | None) -> None:

@@ -13,6 +13,7 @@ import pytest
 from domains.device.jobs import SelfTestJob
 from domains.device.types import DeviceState
 from domains.errors import DeadlineExceeded, Reason, Unavailable
+from domains.inference.jobs import SharedGenerationJob
 from domains.memory.types import BufferRegion, Compare, Move
 from domains.session.jobs import PeakMemory
 from server.worker.front.restart import RestartRules
@@ -104,6 +105,33 @@ async def test_work_that_draws_nothing_tells_nothing_about_pictures(tmp_path: Pa
             )
         assert lost.value.reason is Reason.WORKER_LOST
         assert "an event that this job does not have" in (await explained).explanation
+
+
+@pytest.mark.parametrize(
+    ("how", "rule"),
+    [
+        ("part-that-is-none", "a part ended that the job does not have"),
+        ("part-twice", "a part ended twice"),
+        ("part-before-its-pictures", "a part ended without all its pictures"),
+    ],
+)
+async def test_a_part_that_cannot_have_ended_ends_the_worker(
+    tmp_path: Path, how: str, rule: str
+) -> None:
+    rules = RestartRules(first_delay=60.0)
+    shared = SharedGenerationJob((work(), work()))
+    async with running(tmp_path, rogue(how), rules=rules) as pool:
+        process_id = (await ready(pool)).process_id
+        explained = asyncio.create_task(
+            until(pool, lambda status: status.state is DeviceState.RECOVERING)
+        )
+        with pytest.raises(Unavailable) as lost:
+            await _rest(asyncio.sleep(0), pool.run("cpu:0", "session", shared, remaining=20.0))
+        assert lost.value.reason is Reason.WORKER_LOST
+        explanation = (await explained).explanation
+        assert explanation.startswith("The worker broke the protocol: ")
+        assert rule in explanation
+        assert not lives(process_id)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from domains.model.backends.plans import plan_model
 from domains.model.types import ModelType
 from tests.domains.model.corpus.kinds import kinds, write
 from tests.domains.model.corpus.parts import Shapes, part
-from tests.domains.model.disk import DEMO, edit, files_at, write_safetensors
+from tests.domains.model.disk import DEMO, copy_demo, edit, files_at, write_safetensors
 
 # What a file may hold beside its networks, and what compares texts with pictures.
 EXTRAS = re.compile(
@@ -153,6 +153,28 @@ def test_what_is_predicted_goes_both_ways(tmp_path: Path, name: str, predicted: 
         if "deviceops.files" not in metadata and name == "sd2":
             continue  # its tensors do not tell, and other programs measure it
         assert plan_model(files_at(path)).scheduler_config["prediction_type"] == predicted
+
+
+def test_a_scan_tells_of_schedules_and_text_encoders(tmp_path: Path) -> None:
+    """Of a folder, of the file it becomes with its configurations, and of one without any."""
+    folder = copy_demo(tmp_path / "folder")
+    told = {"timestep_spacing": "trailing", "original_inference_steps": 40}
+    edit(folder / "scheduler" / "scheduler_config.json", trained_betas=None, **told)
+    result = as_file(plan_model(files_at(folder)), "file.safetensors", None)
+    (tensors,) = shapes(result).values()
+    write_safetensors(tmp_path / "file.safetensors", tensors, metadata=result.metadata)
+    write(tmp_path, "sdxl")
+
+    models = {model.model_id: model for model in DiskScanner([tmp_path]).scan().models}
+
+    for name, layers in (("folder", (4, 5)), ("file", (4, 5)), ("sdxl", (12, 32))):
+        parts = {part.name: part.layers for part in models[name].components}
+        assert (parts.pop("text_encoder"), parts.pop("text_encoder_2")) == layers
+        assert not any(parts.values())
+    for name in ("folder", "file"):
+        assert told.items() <= models[name].scheduler_config.items()
+    assert models["file"].scheduler_config == models["folder"].scheduler_config
+    assert models["sdxl"].scheduler_config["timestep_spacing"] == "leading"
 
 
 def test_a_header_holds_no_more_than_is_read(
