@@ -32,40 +32,33 @@ def check_schedules(
     """What of a request comes to no schedule, each field once."""
     found: dict[str, FieldViolation] = {}
     for schedule in schedules_of(settings, scheduler, model, refiner):
-        for field, reason, why in (
-            *_steps(schedule),
-            *_division(schedule),
-            *_third_order(schedule),
-        ):
-            name = f"{path}.{field}"
-            found.setdefault(name, FieldViolation(name, reason, why))
+        for rule in (_steps, _division, _third_order):
+            for violation in rule(schedule, path):
+                found.setdefault(violation.field, violation)
     return list(found.values())
 
 
-_Found = Iterator[tuple[str, Reason, str]]
-
-
-def _steps(schedule: Schedule) -> _Found:
+def _steps(schedule: Schedule, path: str) -> Iterator[FieldViolation]:
     steps, trained = schedule.steps, schedule.trained
     if schedule.spacing is TimestepSpacing.TRAILING and not _can_trail(steps, trained):
         fewer = next(n for n in range(steps, 0, -1) if _can_trail(n, trained))
         more = next(n for n in range(steps, 2 * steps) if _can_trail(n, trained))
-        yield (
-            schedule.field,
+        yield FieldViolation(
+            f"{path}.{schedule.field}",
             Reason.FIELD_OUT_OF_RANGE,
             f"{steps} cannot be spaced TRAILING: they come to a timestep below 0; ask "
             f"for {fewer} or {more}, or choose another spacing.",
         )
     if schedule.scheduler in DISTILLED and schedule.distilled < steps:
-        yield (
-            schedule.field,
+        yield FieldViolation(
+            f"{path}.{schedule.field}",
             Reason.FIELD_OUT_OF_RANGE,
             f"{schedule.scheduler.name} does at most {schedule.distilled} with "
             f"{schedule.model.model_id}; ask for fewer.",
         )
 
 
-def _division(schedule: Schedule) -> _Found:
+def _division(schedule: Schedule, path: str) -> Iterator[FieldViolation]:
     """Noise alone, of which a prediction of noise tells nothing about the picture."""
     if (
         schedule.ends_in_noise
@@ -80,8 +73,8 @@ def _division(schedule: Schedule) -> _Found:
             if own
             else "leave it out"
         )
-        yield (
-            "scheduler.zero_terminal_snr",
+        yield FieldViolation(
+            f"{path}.scheduler.zero_terminal_snr",
             Reason.FIELDS_CONFLICT,
             f"{schedule.scheduler.name} cannot begin with noise alone with a model that "
             f"predicts noise: it divides by what is left of the picture; {way_out}, or take "
@@ -89,7 +82,7 @@ def _division(schedule: Schedule) -> _Found:
         )
 
 
-def _third_order(schedule: Schedule) -> _Found:
+def _third_order(schedule: Schedule, path: str) -> Iterator[FieldViolation]:
     """Steps of the third order for which there is no formula, or that divide by nothing."""
     steps, taken = schedule.steps, schedule.steps - schedule.skipped
     if schedule.scheduler is not Scheduler.DPM_SOLVER_MULTISTEP or schedule.order != 3:
@@ -100,9 +93,9 @@ def _third_order(schedule: Schedule) -> _Found:
         lower = schedule.said("lower_order_final", True) is True
     # The first two are of a lower order, and the last ones may be.
     lower = lower and steps < _FEW_STEPS
-    field = "scheduler.solver.order"
+    field = f"{path}.scheduler.solver.order"
     if schedule.algorithm == SDE and taken >= (5 if lower else 3):
-        yield (
+        yield FieldViolation(
             field,
             Reason.FIELDS_CONFLICT,
             "SDE_DPMSOLVER has no steps of order 3; take 1 or 2, or another algorithm.",
@@ -113,7 +106,7 @@ def _third_order(schedule: Schedule) -> _Found:
         and schedule.said("euler_at_final", False) is not True
         and any(switch != FLOW for switch in schedule.switches)
     ):
-        yield (
+        yield FieldViolation(
             field,
             Reason.FIELDS_CONFLICT,
             f"With {schedule.algorithm} and this spacing the last two noise levels are one, "
