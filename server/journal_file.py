@@ -7,6 +7,7 @@ import os
 import sqlite3
 import stat
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from server.journal_schema import ForeignSchema, transaction
 BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside its file, by the ends of the names."""
 _BUSY_SECONDS = 1.0
+_SOME_BYTES = 4096
 # SQLite's primary result codes (https://www.sqlite.org/rescode.html) that say nothing about
 # the file: the disk, the memory, the handles, or another program is why.
 _CIRCUMSTANCES = frozenset(
@@ -132,6 +134,8 @@ class JournalFile:
                 beside.rename(aside.with_name(aside.name + suffix))
 
     def _complain(self, error: Exception) -> Exception:
+        if _code(error) == sqlite3.SQLITE_IOERR and error.__cause__ is None:
+            error.__cause__ = _write_problem(self._path.parent)
         if not self._complained:
             self._complained = True
             _log.error("journal_not_written", why=str(error))
@@ -208,6 +212,18 @@ def _make_private(path: Path, *, only_existing: bool = False) -> None:
             _log.warning("journal_made_private", file=path.name)
     finally:
         os.close(handle)
+
+
+def _write_problem(folder: Path) -> OSError | None:
+    """What the system says of a file that is written there: SQLite tells only of a full disk,
+    and not where files may not grow."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_SOME_BYTES))
+            file.flush()
+    except OSError as error:
+        return error
+    return None
 
 
 def _inode(path: Path) -> int:

@@ -4,6 +4,7 @@ or drawn, what validation says is what happens, and nothing of it stays behind."
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from deviceops.v1 import inference_pb2, processing_pb2
 from tests.drawings import devices_ready
-from tests.e2e.conftest import client, running
+from tests.e2e.conftest import client
 from tests.e2e.odd_trials import plain_pictures, said_again, tried
 from tests.fakes.tiny_models import (
     save_control_net,
@@ -23,9 +24,9 @@ from tests.fakes.tiny_models import (
     save_sdxl,
 )
 from tests.odd_generations import OddGenerations
-from tests.running import Client, RunningServer
+from tests.running import Client, RunningServer, start_server
 
-__all__ = ["client", "running"]
+__all__ = ["client"]
 
 CASES = 60
 # A plain one in between each so many.
@@ -60,6 +61,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_lora(folder / "ink.safetensors", model)
     save_embedding(folder / "far.safetensors")
     return folder
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
+    """A server of its own: what odd requests leave behind is for nobody else."""
+    data = tmp_path_factory.mktemp("data")
+    with start_server(data, "--model-root", str(root), "--no-preload") as server:
+        yield server
 
 
 @pytest.mark.parametrize("first", range(0, CASES, OFTEN))
