@@ -8,11 +8,19 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from deviceops.v1 import artifact_pb2, event_pb2, inference_pb2, session_pb2
+from deviceops.v1 import (
+    artifact_pb2,
+    common_pb2,
+    conditioning_pb2,
+    event_pb2,
+    inference_pb2,
+    session_pb2,
+)
 from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.types import CannyOptions, ControlPreprocessor
-from tests.domains.picture.drawn import saved
+from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
+from tests.odd_pictures import bad_pictures, good_pictures
 from tests.running import Client, RunningServer
 
 
@@ -73,6 +81,81 @@ async def test_the_picture_comes_in_the_stream_and_stays(client: Client) -> None
     again.preprocessor.grey.SetInParent()
     _, same = await made(client, again)
     assert Image.open(io.BytesIO(same)).tobytes() == wanted.tobytes()
+
+
+AT_LIMITS: list[dict[str, Any]] = [
+    {"canny": {"low": 0, "high": 0}},
+    {"canny": {"low": 255, "high": 255}},
+    {"soft_edge": {"radius_pixels": 0.1}},
+    {"soft_edge": {"radius_pixels": 16}},
+    {"line_art": {"threshold": 0}},
+    {"line_art": {"threshold": 255}},
+    {"scribble": {"stroke_pixels": 1}},
+    {"scribble": {"stroke_pixels": 32}},
+    {"grey": {}},
+    {"tile": {"factor": 1}},
+    {"tile": {"factor": 16}},
+]
+RESOLUTIONS = (0, 1, 2048)
+# Beside the others: a line three pixels wide.
+GOOD = {**good_pictures(), "2000x3": saved(painting(2000, 3))}
+
+
+async def sees(client: Client, data: bytes, chosen: dict[str, Any], resolution: int) -> None:
+    """A picture of the stated size, or of the picture's own brought into the range."""
+    request = inference_pb2.PreviewControlImageRequest(
+        image=common_pb2.InputImage(inline=data),
+        preprocessor=conditioning_pb2.ControlPreprocessor(
+            **chosen, resolution_pixels=resolution
+        ),
+    )
+    if resolution == 2048:
+        request.width, request.height = 264, 256
+    events, file = await made(client, request)
+    assert events[-1].HasField("completed"), events[-1]
+    image, (told,) = Image.open(io.BytesIO(file)), events[-1].completed.images
+    assert image.size == (told.width, told.height)
+    assert all(256 <= side <= 2048 and side % 8 == 0 for side in image.size)
+    if resolution == 2048:
+        assert image.size == (264, 256)
+
+
+async def refuses(client: Client, data: bytes, chosen: dict[str, Any]) -> None:
+    """Whatever is wrong with a picture is said of the picture."""
+    request = inference_pb2.PreviewControlImageRequest(
+        image=common_pb2.InputImage(inline=data),
+        preprocessor=conditioning_pb2.ControlPreprocessor(**chosen),
+    )
+    refusal = await refusal_of(made(client, request))
+    assert (refusal.code.name, refusal.fields) == ("INVALID_ARGUMENT", ["image"]), refusal
+
+
+@pytest.mark.parametrize("name", ["one pixel", "16 bits"])
+async def test_an_odd_picture_is_taken(client: Client, name: str) -> None:
+    for chosen in AT_LIMITS[1::4]:
+        await sees(client, GOOD[name], chosen, 0)
+
+
+@pytest.mark.parametrize("name", bad_pictures())
+async def test_what_is_no_picture_is_refused(client: Client, name: str) -> None:
+    await refuses(client, bad_pictures()[name], AT_LIMITS[0])
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+@pytest.mark.parametrize("name", GOOD)
+async def test_every_preprocessor_takes_every_picture(
+    client: Client, name: str, resolution: int
+) -> None:
+    for chosen in AT_LIMITS:
+        await sees(client, GOOD[name], chosen, resolution)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", bad_pictures())
+async def test_every_preprocessor_refuses_what_is_no_picture(client: Client, name: str) -> None:
+    for chosen in AT_LIMITS:
+        await refuses(client, bad_pictures()[name], chosen)
 
 
 def with_width(request: Any) -> None:
