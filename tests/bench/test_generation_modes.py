@@ -19,6 +19,7 @@ SHAPE = Shape(steps=10, edge=64)
 
 
 # peft speaks up about every adapter beside the first.
+@pytest.mark.matrix  # a minute
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
 def test_both_draw_the_same_picture_in_every_mode(tmp_path: Path) -> None:
     """Otherwise they would not be doing the same work, nor with other counts of calls."""
