@@ -10,7 +10,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from bench.client import Generation, draw, next_event, request_for
+from bench.client import Generation, draw, next_event, random_moment, request_for
 from bench.measure import Sample, percentile, ratio_of_medians
 from bench.outcome import Goal, Outcome, summarise
 from bench.work import work_of_round
@@ -54,19 +54,11 @@ async def cancel_to_idle(rounds: int) -> Outcome:
 async def _cancel_one(client: Client, number: int, moments: random.Random) -> Sample:
     """Facts count from the cancel: `answered`, `cancelled` (the session's last event)."""
     victim = client.generate(request_for(work_of_round(number, _STEPS)))
-    # The step that is in progress when the cancel comes, and how much of it is over.
-    finished, part = moments.randint(3, _STEPS - 4), moments.random()
     session_id = (await next_event(victim)).session_id
     heir = client.generate(request_for(work_of_round(number, 1)))
     queued = await next_event(heir)
     assert queued.accepted.queue_position == 1, "nothing was running"
-    arrivals: list[float] = []
-    while len(arrivals) < finished:
-        event = await next_event(victim)
-        if event.WhichOneof("event") == "step_finished":
-            arrivals.append(time.perf_counter())
-    mean_step = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
-    await asyncio.sleep(part * mean_step)
+    mean_step, part = await random_moment(victim, moments, 3, _STEPS - 4)
     last = asyncio.create_task(_last_event(victim))
     first = asyncio.create_task(_first_phase(heir))
     start = time.perf_counter()

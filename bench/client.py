@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import NamedTuple
 
 import grpc.aio
 
@@ -105,6 +107,28 @@ async def next_event(call: Generation) -> event_pb2.SessionEvent:
     response = await call.read()
     assert isinstance(response, inference_pb2.GenerateResponse), "the stream has ended"
     return response.event
+
+
+class Moment(NamedTuple):
+    """Seconds of a generation's steps so far, and how much of the one at work is over."""
+
+    mean_step: float
+    part_of_step: float
+
+
+async def random_moment(
+    call: Generation, moments: random.Random, first: int, last: int
+) -> Moment:
+    """Read on to a random moment of the step after one of the steps `first` to `last`."""
+    finished, part = moments.randint(first, last), moments.random()
+    arrivals: list[float] = []
+    while len(arrivals) < finished:
+        event = await next_event(call)
+        if event.WhichOneof("event") == "step_finished":
+            arrivals.append(time.perf_counter())
+    mean_step = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
+    await asyncio.sleep(part * mean_step)
+    return Moment(mean_step, part)
 
 
 async def first_event(client: Client, work: Work) -> Sample:

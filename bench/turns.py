@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 import tempfile
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import grpc.aio
 
-from bench.client import Generation, draw, next_event, request_for
+from bench.client import Generation, draw, next_event, random_moment, request_for
 from bench.measure import Arm, Sample, interleave, median, percentile, ratio_of_medians
 from bench.outcome import Goal, Outcome, summarise
 from bench.work import work_of_round
@@ -57,14 +56,9 @@ async def _running(
     request = request_for(work_of_round(number, _STEPS))
     request.options.priority = priority
     call = client.generate(request)
-    running = _Running(call, (await next_event(call)).session_id, 0.0)
-    arrivals = []
-    for _ in range(moments.randint(_FIRST, _LAST)):
-        await running.until("step_finished")
-        arrivals.append(time.perf_counter())
-    running.mean_step = (arrivals[-1] - arrivals[0]) / (len(arrivals) - 1)
-    await asyncio.sleep(moments.random() * running.mean_step)
-    return running
+    session_id = (await next_event(call)).session_id
+    moment = await random_moment(call, moments, _FIRST, _LAST)
+    return _Running(call, session_id, moment.mean_step)
 
 
 @asynccontextmanager
