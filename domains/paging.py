@@ -141,6 +141,43 @@ def paginate_newest_first(
     return _page(items, numbers, start, size, scope)
 
 
+def paginate_growing(
+    items: Sequence[T],
+    accepts: Callable[[T], bool],
+    *,
+    page_size: int,
+    page_token: str,
+    scope: str,
+) -> Page[T]:
+    """Cut one page out of a list that grows at its end and loses nothing.
+
+    Only as much of the list is looked at as makes the page: `total_count` is how many entries
+    it has, those included that are left out.
+
+    Args:
+        items: The whole list, in its order.
+        accepts: Whether an entry is shown.
+        page_size: As for `paginate`, and what follows too.
+        page_token: As there.
+        scope: As there.
+
+    Raises:
+        InvalidArgument: As there.
+    """
+    size = _checked(page_size)
+    start = _position(page_token, scope) if page_token else 0
+    found: list[T] = []
+    places: list[Place] = []
+    for position in range(start, len(items)):
+        if not accepts(items[position]):
+            continue
+        if len(found) == size:
+            return Page(tuple(found), tuple(places), True, len(items), scope)
+        found.append(items[position])
+        places.append(position + 1)
+    return Page(tuple(found), tuple(places), False, len(items), scope)
+
+
 def paginate_reordered(
     items: Sequence[T],
     number: Callable[[T], int],

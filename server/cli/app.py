@@ -13,6 +13,7 @@ import typer
 
 from server.cli.commands import (
     artifacts,
+    batches,
     config,
     devices,
     doctor,
@@ -92,6 +93,7 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(batches.app, name="batch")
 app.add_typer(artifacts.app, name="artifacts")
 app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)

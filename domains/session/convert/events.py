@@ -159,6 +159,7 @@ class SessionConverter:
             done_count=ended.done,
             total_count=ended.total,
             failed_count=ended.failed,
+            session_id=ended.session_id,
             failure=None if ended.failure is None else failure_to_proto(ended.failure),
             images=map(image_to_proto, ended.images),
             degradations=map(degradation_to_proto, ended.degradations),

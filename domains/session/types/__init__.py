@@ -240,7 +240,7 @@ class ItemFinished:
     """An item has ended, of which `failure` says why it failed.
 
     `done`, of which `failed`, is how many have ended of `total`. `report` is what drew its
-    pictures.
+    pictures, `session_id` the session that did; empty where it is this one.
     """
 
     item_id: str
@@ -251,6 +251,7 @@ class ItemFinished:
     failure: Failure | None = None
     report: object = None
     degradations: tuple[Degradation, ...] = ()
+    session_id: str = ""
 
 
 @dataclass(frozen=True)
