@@ -14,6 +14,7 @@ from domains.model import build as model
 from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
+from domains.processing.batches import build as batches
 from domains.session import build as session
 from domains.session.records import SESSION_KIND
 from domains.uploads import EXPIRY_SECONDS
@@ -114,7 +115,17 @@ class Composition:
         self.device = self._device.servicer
         self.memory = self._memory.servicer
         self.model = self._model.servicer
-        self.processing = processing.build(self._session, self._device.inventory)
+        self._batches = batches.build(
+            self._session,
+            self._device.inventory,
+            batches.Kept(journal.records("batch"), journal.records("batch-item")),
+            lambda request: self._inference.template(request),
+            describe=describe_failure,
+            clock=clock,
+        )
+        self.processing = processing.build(
+            self._session, self._device.inventory, self._batches.parts
+        )
         self.postprocessing = postprocessing.build()
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
@@ -159,6 +170,7 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         self._session.sessions.recall()
+        self._batches.recall()
         self._inference.experience.recall()
         await self._artifact.start()
         await self._picture.pictures.start()
@@ -167,7 +179,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
-            self._inference,
+            *(self._inference, self._batches),
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)

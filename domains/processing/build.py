@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.ports import Devices
@@ -9,12 +10,15 @@ from domains.processing.servicer import ProcessingServicer
 from domains.session import build as session_build
 
 
-def build(session: session_build.Built, devices: Devices) -> ProcessingServicer:
+def build(
+    session: session_build.Built, devices: Devices, batches: BatchParts
+) -> ProcessingServicer:
     """The domain over the sessions of all others.
 
     Args:
         session: The sessions.
         devices: The machine's devices.
+        batches: What calls about batches are answered with.
     """
     return ProcessingServicer(
         session.sessions,
@@ -22,4 +26,5 @@ def build(session: session_build.Built, devices: Devices) -> ProcessingServicer:
         SessionLists(session.sessions, devices),
         session.reader,
         session.converter,
+        batches,
     )

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import processing_pb2, processing_pb2_grpc
+from deviceops.v1 import processing_pb2
 from domains.clients import caller
 from domains.processing import convert
+from domains.processing.batches.servicer import BatchCalls, BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists, shown
 from domains.session.convert import (
@@ -26,8 +27,8 @@ from domains.session.core.sessions import Sessions
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
-    """Sessions; workflows and batches are answered by the generated base."""
+class ProcessingServicer(BatchCalls):
+    """Sessions and batches; workflows are answered by the generated base."""
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
         lists: SessionLists,
         reader: SessionReader,
         converter: SessionConverter,
+        batches: BatchParts,
     ) -> None:
+        BatchCalls.__init__(self, batches)
         self._sessions = sessions
         self._control = control
         self._lists = lists

@@ -7,7 +7,17 @@ from collections.abc import Iterable
 from deviceops.v1 import batch_pb2, session_pb2
 from server.cli.wording import duration, enum_word, moment, seconds_of
 
-HEADINGS = ("batch", "state", "items", "done", "failed", "cancelled", "left", "owner", "accepted")
+HEADINGS = (
+    "batch",
+    "state",
+    "items",
+    "done",
+    "failed",
+    "cancelled",
+    "left",
+    "owner",
+    "accepted",
+)
 ITEM_HEADINGS = ("item", "state", "tries", "pictures", "session", "why")
 
 

@@ -26,7 +26,7 @@ _SEND_SECONDS = 300.0  # every item is checked before the answer comes
 
 @dataclass(frozen=True)
 class BatchManner:
-    """How a person wants a batch to be worked off; None means that they said nothing about it."""
+    """How a person wants a batch worked off; None means that they said nothing about it."""
 
     parallel: int | None = None
     max_failures: int | None = None
@@ -61,9 +61,7 @@ def create(
     request.keep_open = len(pieces) > 1
     sent = 0
     try:
-        batch = client.ask(
-            client.processing.CreateBatch, request, timeout=_SEND_SECONDS
-        ).batch
+        batch = client.ask(client.processing.CreateBatch, request, timeout=_SEND_SECONDS).batch
         for number, piece in enumerate(pieces[1:], 2):
             sent += len(pieces[number - 2])
             more = batch_pb2.AddBatchItemsRequest(

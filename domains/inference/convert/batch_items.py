@@ -81,7 +81,9 @@ class GenerationTemplate:
 
     async def check(self, works: Sequence[ItemWork]) -> Sequence[Settled]:
         """Check items and decide what they leave open; see the port."""
-        overlays = [generation_pb2.GenerationOverlay.FromString(w.overlay or b"") for w in works]
+        overlays = [
+            generation_pb2.GenerationOverlay.FromString(w.overlay or b"") for w in works
+        ]
         InvalidArgument.check(*_unclear(works, overlays))
         if not works:
             self._check_template()

@@ -16,7 +16,6 @@ from domains.errors import (
     Failure,
     FeatureNotBuilt,
     FieldViolation,
-    InvalidArgument,
     Reason,
 )
 from domains.inference.core.drawing import Drawing, Part

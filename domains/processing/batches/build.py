@@ -71,14 +71,10 @@ def build(
     )
     starters = session.starters
     batches = Batches(means, templates)
-    starters.add(
-        {
-            batch_pb2.CreateBatchRequest: lambda message: batches.create(
-                convert.batch_from_proto(message)
-            ),
-            # What makes a batch that has ended go on; the items themselves are noted.
-            batch_pb2.RetryBatchItemsRequest: lambda message: batches.go_on(message.batch_id),
-        }
+    starters.know(batch_pb2.CreateBatchRequest, convert.batch_from_proto, batches.create)
+    # What makes a batch that has ended go on; the items themselves are noted.
+    starters.know(
+        batch_pb2.RetryBatchItemsRequest, lambda message: message.batch_id, batches.go_on
     )
     control = BatchControl(
         batches,

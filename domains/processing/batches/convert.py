@@ -63,9 +63,7 @@ def _manner(message: batch_pb2.CreateBatchRequest) -> Manner:
         item_run_seconds=given(message, "item_run_timeout"),
         max_failures=message.max_failures if message.HasField("max_failures") else None,
         max_parallel=message.max_parallel if message.HasField("max_parallel") else None,
-        retry=Retry(
-            int(given(message.retry, "max_attempts")), given(message.retry, "backoff")
-        ),
+        retry=Retry(int(given(message.retry, "max_attempts")), given(message.retry, "backoff")),
         computation=COMPUTATIONS.from_proto(
             message.computation, Computation.EXACT, field="computation"
         ),

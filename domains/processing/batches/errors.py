@@ -27,9 +27,7 @@ class BatchConflict(FailedPrecondition):
     """How the batch or one of its items stands does not allow what was asked."""
 
     def __init__(self, batch_id: str, message: str) -> None:
-        super().__init__(
-            message, reason=Reason.STATE_CONFLICT, metadata={"batch_id": batch_id}
-        )
+        super().__init__(message, reason=Reason.STATE_CONFLICT, metadata={"batch_id": batch_id})
 
 
 class ItemIdTaken(AlreadyExists):
@@ -48,8 +46,8 @@ class BatchQuotaExceeded(ResourceExhausted):
 
     def __init__(self, held: int, most: int) -> None:
         super().__init__(
-            f"Batches of one client may hold {most} bytes of requests, and with this one they"
-            f" would hold {held}; send pictures as artifacts, or delete batches that have ended.",
+            f"Batches of one client may hold {most} bytes of requests, and they would hold"
+            f" {held}; send pictures as artifacts, or delete batches that have ended.",
             reason=Reason.CLIENT_QUOTA_EXCEEDED,
             metadata={"held_bytes": str(held), "most_bytes": str(most)},
         )

@@ -13,8 +13,7 @@ from domains.clients import caller
 from domains.processing.batches import convert
 from domains.processing.batches.core.batches import Batches
 from domains.processing.batches.core.control import BatchControl
-from domains.session.convert import SessionConverter, checked_delivery
-from domains.session.convert.starting import Starters
+from domains.session.convert import SessionConverter, Starters, checked_delivery
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 
@@ -50,9 +49,7 @@ class BatchCalls(processing_pb2_grpc.ProcessingServiceServicer):
         wanted = parts.starters.request_of(request)
         session = await parts.runner.begin(replace(wanted, owner=viewer.name))
         batch = await parts.batches.made(session)
-        return batch_pb2.CreateBatchResponse(
-            batch=convert.batch_to_proto(batch.status(viewer))
-        )
+        return batch_pb2.CreateBatchResponse(batch=convert.batch_to_proto(batch.status(viewer)))
 
     async def AddBatchItems(
         self, request: batch_pb2.AddBatchItemsRequest, context: Context
@@ -106,9 +103,7 @@ class BatchCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def PauseBatch(
         self, request: batch_pb2.PauseBatchRequest, context: Context
     ) -> batch_pb2.PauseBatchResponse:
-        batch = self._of_batches.control.pause(
-            request.batch_id, caller(), request.reason_text
-        )
+        batch = self._of_batches.control.pause(request.batch_id, caller(), request.reason_text)
         return batch_pb2.PauseBatchResponse(batch=convert.batch_to_proto(batch))
 
     async def ResumeBatch(
@@ -120,9 +115,7 @@ class BatchCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def CancelBatch(
         self, request: batch_pb2.CancelBatchRequest, context: Context
     ) -> batch_pb2.CancelBatchResponse:
-        batch = self._of_batches.control.cancel(
-            request.batch_id, caller(), request.reason_text
-        )
+        batch = self._of_batches.control.cancel(request.batch_id, caller(), request.reason_text)
         return batch_pb2.CancelBatchResponse(batch=convert.batch_to_proto(batch))
 
     async def RetryBatchItems(

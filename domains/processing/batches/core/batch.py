@@ -24,10 +24,10 @@ from domains.session.views import Viewer
 class Batch:
     """A batch that is on disk.
 
-    It is worked off while `wake` is set now and then: whoever changes something that matters for
-    what comes next sets it. `changing` is held by whoever adds items or has some run again,
-    `awaiting` says that more of them are about to come, `closing` that its session is about to
-    be final. `children` are the sessions of the items at work, by their positions.
+    Whoever changes something that matters for what comes next sets `wake`. `changing` is held
+    by whoever adds items or has some run again, `awaiting` says that more of them are about to
+    come, `closing` that its session is about to be final. `children` are the sessions of the
+    items at work, by their positions.
 
     Args:
         record: As it is kept.

@@ -43,7 +43,7 @@ _Checked = tuple[Sequence[ItemWork], Sequence[Settled]]
 
 
 class Batches:
-    """Makes batches, has them worked off, and knows them for as long as their sessions are kept.
+    """Makes batches, has them worked off, and knows them as long as their sessions are kept.
 
     A batch is its session: that is on disk before anything of the batch is, and the same
     request_id finds it. The first thing that its work does is to write down the items.

@@ -81,7 +81,9 @@ class BatchControl:
                 TEXT_TOO_LONG, TEXT_INVALID or NAME_INVALID.
         """
         tags = checks.lines("tags", wanted.tags, LIMITS["ListBatchesRequest.tags"])
-        InvalidArgument.check(*tags, checks.name("owner", wanted.owner) if wanted.owner else None)
+        InvalidArgument.check(
+            *tags, checks.name("owner", wanted.owner) if wanted.owner else None
+        )
         states = sorted(state.value for state in wanted.states)
         page = paginate_newest_first(
             [each for each in self._batches.newest_first(viewer) if wanted.accepts(each)],
@@ -260,7 +262,7 @@ def _new(batch: Batch, works: Iterable[ItemWork]) -> list[ItemWork]:
 def _to_run_again(batch: Batch, item_ids: Sequence[str]) -> list[int]:
     if not item_ids:
         return [each.position for each in batch.items.all if each.state is SessionState.FAILED]
-    found = {}
+    found: dict[int, None] = {}
     for item_id in item_ids:
         record = batch.items.find(item_id)
         if record is None:

@@ -58,8 +58,8 @@ class BatchRun:
     """One turn of a batch's session.
 
     Items are begun in their order, a few at a time. Each that ends is on disk before anybody
-    hears of it. One that cannot be begun for now, for want of a device, of room in its queue or on
-    the disk, is tried again ever more seldom, and that is no attempt.
+    hears of it. One that cannot be begun for now, for want of a device, of room in its queue or
+    on the disk, is tried again ever more seldom, and that is no attempt.
 
     Args:
         batch: What is worked off.
@@ -152,7 +152,7 @@ class BatchRun:
     def _most_at_work(self) -> int:
         """How many sessions of items may be there at once.
 
-        A device runs one at a time, so where the limit lies no lower than the number of devices,
+        A device runs one at a time. So where the limit is no lower than the number of devices,
         each may have one more waiting: it need not pause while one's end is written.
         """
         if self._session.state is not SessionState.RUNNING:
@@ -199,11 +199,11 @@ class BatchRun:
         end = child.log.terminal
         if isinstance(end, Cancelled) and end.reason is Reason.SHUTTING_DOWN:
             return  # the next server goes on with it
-        failure = child.failure
+        ended_by = child.failure
         if isinstance(end, Cancelled):
             text = f"The item was cancelled. {end.reason_text}".strip()
-            failure = WasCancelled(text, reason=end.reason).failure()
-        await self._end(record, child.state, child, failure)
+            ended_by = WasCancelled(text, reason=end.reason).failure()
+        await self._end(record, child.state, child, ended_by)
 
     async def _child(self, record: ItemRecord) -> Session:
         request = self._batch.template.request(

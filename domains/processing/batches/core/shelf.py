@@ -95,7 +95,7 @@ class Shelf:
 
 
 def _key(item: ItemRecord) -> str:
-    return f"{item.batch_id}/{item.position}"
+    return f"{item.batch_id}:{item.position}"
 
 
 def _whole(batch_id: str, items: list[ItemRecord]) -> list[ItemRecord]:
