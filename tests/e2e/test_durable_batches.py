@@ -96,6 +96,17 @@ async def until(
             await asyncio.sleep(0.02)
 
 
+async def until_some_ended(client: Client, batch_id: str, count: int = 1) -> None:
+    """So many items have ended."""
+    request = batch_pb2.WatchBatchRequest(batch_id=batch_id)
+    request.delivery.omit_image_data = True
+    call = client.processing.WatchBatch(request, metadata=client.metadata)
+    async for answer in call:
+        if answer.event.item_finished.done_count >= count:
+            call.cancel()
+            return
+
+
 async def watch(
     client: Client, batch_id: str, start: int = 0, *, data: bool = False
 ) -> list[event_pb2.SessionEvent]:
@@ -145,7 +156,7 @@ async def test_each_item_is_drawn_as_a_call_of_its_own(client: Client) -> None:
     assert all(each.item_finished.session_id for each in ends)
     assert events[0].accepted.kind == session_pb2.SESSION_KIND_BATCH
     assert events[-1].HasField("completed")
-    assert [each.sequence for each in await watch(client, batch.batch_id, 3)][0] == 3
+    assert (await watch(client, batch.batch_id, 3))[0].sequence == 3
     session = await client.processing.GetSession(
         processing_pb2.GetSessionRequest(session_id=found.items[0].session_id),
         metadata=client.metadata,
@@ -153,3 +164,223 @@ async def test_each_item_is_drawn_as_a_call_of_its_own(client: Client) -> None:
     assert session.session.parent_session_id == batch.session_id
     assert found.batch.completed_count == 3
     assert found.batch.end_time.seconds
+
+
+async def refused(call: Any) -> Any:
+    """What a call is refused with."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    return read(caught.value)
+
+
+async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Client) -> None:
+    listed = await client.processing.ListBatches(
+        batch_pb2.ListBatchesRequest(), metadata=client.metadata
+    )
+    wrong: list[tuple[batch_pb2.CreateBatchRequest, str, list[str]]] = [
+        (asked(), "FIELD_OUT_OF_RANGE", ["items"]),
+        (
+            asked(item("a"), item("b", width=100), item("a")),
+            "FIELDS_CONFLICT",
+            ["items[2].item_id"],
+        ),
+        (
+            asked(item("a"), item("b", width=100)),
+            "DIMENSIONS_INVALID",
+            ["items[1].overlay.settings.width"],
+        ),
+        (
+            asked(item("a", "prompts")),
+            "UNKNOWN_FIELD",
+            ["items[0].overlay.cleared_fields[0]"],
+        ),
+        (asked(item("a"), max_parallel=65), "FIELD_OUT_OF_RANGE", ["max_parallel"]),
+        (
+            asked(item("a"), retry=session_pb2.RetrySettings(max_attempts=11)),
+            "FIELD_OUT_OF_RANGE",
+            ["retry.max_attempts"],
+        ),
+        (
+            asked(item("a"), matrix=generation_pb2.GenerationMatrix(axes=[{"values": [{}]}])),
+            "FIELDS_CONFLICT",
+            ["matrix"],
+        ),
+        (
+            asked(item("a"), devices=device_info_pb2.DeviceChoice(device_ids=["a b"])),
+            "NAME_INVALID",
+            ["devices.device_ids[0]"],
+        ),
+    ]
+    detached = asked(item("a"))
+    detached.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    wrong.append((detached, "FIELDS_CONFLICT", ["options.on_disconnect"]))
+    for request, reason, fields in wrong:
+        told = await refused(create(client, request))
+        assert (told.code, told.reason, told.fields) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            reason,
+            fields,
+        )
+    for request, field in (
+        (asked(item("a"), postprocessing=[{"sharpen": {}}]), "postprocessing"),
+        (
+            asked(batch_pb2.BatchItem(item_id="a", image=common_pb2.InputImage())),
+            "items[0].image",
+        ),
+        (asked(item("a", image_prompts=[{"model_id": "x"}])), None),
+    ):
+        told = await refused(create(client, request))
+        assert told.reason in ("NOT_BUILT", "REQUIRED_FIELD_MISSING")
+        assert field is None or field in told.message
+    nowhere = asked(item("a"), devices=device_info_pb2.DeviceChoice(device_ids=["cuda:7"]))
+    told = await refused(create(client, nowhere))
+    assert told.reason == "DEVICE_NOT_FOUND"
+    unknown = await refused(create(client, asked(item("a", model_id="none"))))
+    assert unknown.reason == "MODEL_NOT_FOUND"
+    after = await client.processing.ListBatches(
+        batch_pb2.ListBatchesRequest(), metadata=client.metadata
+    )
+    assert after == listed
+
+
+async def test_a_matrix_is_drawn_with_the_seeds_that_were_decided(client: Client) -> None:
+    matrix = generation_pb2.GenerationMatrix(
+        axes=[
+            {"values": [{"settings": {"steps": 1}}, {"settings": {"steps": 2}}]},
+            {"values": [{"settings": {"prompt": "a"}}, {"settings": {"prompt": "b"}}]},
+        ],
+        runs=2,
+    )
+    batch = await create(client, asked(matrix=matrix))
+    assert batch.item_count == 8
+    found = await until(client, batch.batch_id, *FINAL)
+    assert [each.item_id for each in found.items][:3] == ["0-0-0", "0-0-1", "0-1-0"]
+    assert [each.images[0].seed for each in found.items][:3] == [7, 8, 7]
+    assert found.batch.completed_count == 8
+
+
+async def test_items_are_added_until_the_batch_is_sealed(client: Client) -> None:
+    async def add(*items: batch_pb2.BatchItem, seal: bool = False) -> batch_pb2.Batch:
+        request = batch_pb2.AddBatchItemsRequest(
+            batch_id=batch.batch_id, items=items, seal=seal
+        )
+        answer = await client.processing.AddBatchItems(request, metadata=client.metadata)
+        return answer.batch
+
+    request = asked(keep_open=True)
+    batch = await create(client, request)
+    assert (batch.item_count, batch.sealed) == (0, False)
+    assert (await create(client, request)).batch_id == batch.batch_id
+    assert (await add(item("a"), item("b", steps=1))).item_count == 2
+    assert (await add(item("b", steps=1), item("c"))).item_count == 3
+    told = await refused(add(item("a", steps=1)))
+    assert (told.code, told.reason) == (grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN")
+    told = await refused(add(item("d", height=1)))
+    assert told.fields == ["items[0].overlay.settings.height"]
+    await asyncio.sleep(0.5)
+    assert (await get(client, batch.batch_id)).batch.state == RUNNING
+    assert (await add(item("d"), seal=True)).sealed
+    assert (await add(item("d"), seal=True)).item_count == 4
+    told = await refused(add(item("e")))
+    assert told.reason == "STATE_CONFLICT"
+    found = await until(client, batch.batch_id, *FINAL)
+    assert [each.item_id for each in found.items] == ["a", "b", "c", "d"]
+    assert found.batch.completed_count == 4
+    request.max_failures = 3
+    told = await refused(create(client, request))
+    assert told.reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_paused_batch_goes_on_with_the_same_pictures(client: Client) -> None:
+    batch = await create(client, asked(item("a", steps=20), item("b"), item("c")))
+    await until(client, batch.batch_id, RUNNING)
+    await asyncio.sleep(0.3)
+    pause = batch_pb2.PauseBatchRequest(batch_id=batch.batch_id, reason_text="lunch")
+    answer = await client.processing.PauseBatch(pause, metadata=client.metadata)
+    assert answer.batch.state in (PAUSED, session_pb2.SESSION_STATE_PAUSING)
+    paused = await until(client, batch.batch_id, PAUSED)
+    assert paused.batch.completed_count < 3
+    await asyncio.sleep(0.3)
+    again = await get(client, batch.batch_id)
+    assert again.batch.completed_count == paused.batch.completed_count
+    resume = processing_pb2.ResumeSessionRequest(session_id=batch.session_id)
+    await client.processing.ResumeSession(resume, metadata=client.metadata)
+    found = await until(client, batch.batch_id, *FINAL)
+    assert found.batch.completed_count == 3
+    assert {each.attempt_count for each in found.items} == {1}
+    request = small_request(steps=20, model_id="small", negative_prompt="blurry")
+    events, _ = await client.draw(request)
+    whole = events[-1].completed.images[0].artifact_id
+    assert found.items[0].images[0].artifact_id == whole
+    events = await watch(client, batch.batch_id)
+    assert [e.paused.reason_text for e in events if e.HasField("paused")] == ["lunch"]
+    told = await refused(client.processing.PauseBatch(pause, metadata=client.metadata))
+    assert told.reason == "STATE_CONFLICT"
+
+
+async def test_a_cancelled_batch_keeps_what_has_ended_and_can_go_on(client: Client) -> None:
+    batch = await create(client, asked(item("a"), item("b", steps=150), item("c")))
+    await until_some_ended(client, batch.batch_id)
+    cancel = batch_pb2.CancelBatchRequest(batch_id=batch.batch_id, reason_text="enough")
+    await client.processing.CancelBatch(cancel, metadata=client.metadata)
+    found = await until(client, batch.batch_id, *FINAL)
+    assert [each.state for each in found.items] == [COMPLETED, CANCELLED, CANCELLED]
+    assert (found.batch.state, found.batch.cancelled_count) == (CANCELLED, 2)
+    assert "enough" in found.batch.end_reason
+    retry = batch_pb2.RetryBatchItemsRequest(batch_id=batch.batch_id, item_ids=["a"])
+    told = await refused(client.processing.RetryBatchItems(retry, metadata=client.metadata))
+    assert told.reason == "STATE_CONFLICT"
+    retry.item_ids[:] = ["c"]
+    answer = await client.processing.RetryBatchItems(retry, metadata=client.metadata)
+    assert answer.retried_count == 1
+    assert answer.batch.session_id != batch.session_id
+    found = await until(client, batch.batch_id, *FINAL)
+    assert [each.state for each in found.items] == [COMPLETED, CANCELLED, COMPLETED]
+    assert (found.batch.state, found.batch.end_reason) == (COMPLETED, "")
+    assert found.items[2].attempt_count == 1
+    events = await watch(client, batch.batch_id)
+    assert events[0].sequence == 1
+    assert [e.item_id for e in events if e.HasField("item_finished")] == ["c"]
+    listed = await client.processing.ListBatches(
+        batch_pb2.ListBatchesRequest(states=[COMPLETED], page_size=1), metadata=client.metadata
+    )
+    assert listed.batches[0].batch_id == batch.batch_id
+    delete = batch_pb2.DeleteBatchRequest(batch_id=batch.batch_id)
+    await client.processing.DeleteBatch(delete, metadata=client.metadata)
+    told = await refused(get(client, batch.batch_id))
+    assert (told.code, told.reason) == (grpc.StatusCode.NOT_FOUND, "BATCH_NOT_FOUND")
+
+
+async def test_items_that_fail_are_tried_again_and_end_the_batch(client: Client) -> None:
+    """A picture that takes longer than it may."""
+    late = asked(
+        item("a", steps=150, width=512, height=512),
+        item("b", steps=1),
+        item("c", steps=150, width=512, height=512),
+        item("d", steps=1),
+        max_failures=2,
+        max_parallel=1,
+    )
+    late.item_run_timeout.FromMilliseconds(400)
+    late.retry.max_attempts = 2
+    late.retry.backoff.FromMilliseconds(50)
+    batch = await create(client, late)
+    found = await until(client, batch.batch_id, *FINAL)
+    states = {each.item_id: each.state for each in found.items}
+    assert (states["a"], states["c"]) == (FAILED, FAILED)
+    assert found.batch.state == COMPLETED
+    assert found.batch.failed_count == 2
+    assert found.items[0].attempt_count == 2
+    assert found.items[0].failure.metadata["timeout"] == "run"
+    assert found.batch.completed_count + found.batch.cancelled_count == 2
+    failed = await get(client, batch.batch_id, item_states=[FAILED], page_size=1)
+    assert [each.item_id for each in failed.items] == ["a"]
+    more = await get(
+        client,
+        batch.batch_id,
+        item_states=[FAILED],
+        page_size=1,
+        page_token=failed.next_page_token,
+    )
+    assert [each.item_id for each in more.items] == ["c"]
+    assert not more.next_page_token

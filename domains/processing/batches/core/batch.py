@@ -148,5 +148,5 @@ class Batch:
             record.session_id if child is None else child.session_id,
             record.images,
             record.failure if state is SessionState.FAILED else None,
-            record.attempts + (child is not None),
+            record.attempts + (child is not None and child.times.start_time is not None),
         )

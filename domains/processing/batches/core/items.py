@@ -128,14 +128,15 @@ class Items:
         images: tuple[ImageResult, ...] = (),
         failure: Failure | None = None,
         *,
+        began: bool = True,
         worked_seconds: float,
     ) -> ItemRecord:
         """An item as one more attempt leaves it, which is only said: `apply` makes it so.
 
-        One that failed and has attempts left is QUEUED.
+        One that failed and has attempts left is QUEUED. What never `began` was no attempt.
         """
         record = self._all[position]
-        attempts = record.attempts + 1
+        attempts = record.attempts + began
         tried = attempts - record.attempts_before
         again = (
             state is SessionState.FAILED

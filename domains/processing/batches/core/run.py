@@ -236,6 +236,7 @@ class BatchRun:
             "" if child is None else child.session_id,
             () if child is None else child.images,
             failure,
+            began=child is None or child.times.start_time is not None,
             worked_seconds=self._worked_seconds(),
         )
         await self._means.shelf.put(after)
