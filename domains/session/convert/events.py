@@ -21,7 +21,7 @@ from domains.session.convert.values import (
 )
 from domains.session.core.log import EventLog
 from domains.session.records import KeptMessage
-from domains.session.turns import Paused, Resumed, Yielded, YieldReason
+from domains.session.turns import Paused, Resumed, Retried, Yielded, YieldReason
 
 R = TypeVar("R", bound=Message)
 _MessageWithReport = event_pb2.SessionCompleted | event_pb2.ItemFinished
@@ -145,6 +145,9 @@ class SessionConverter:
             case Resumed(client):
                 result.resumed.resumed_by = client
                 result.resumed.SetInParent()
+            case Retried(cause, count):
+                result.retried.cause.CopyFrom(failure_to_proto(cause))
+                result.retried.retry_count = count
             case Yielded(reason, kept_steps, position):
                 result.yielded.reason = YIELD_REASONS.to_proto(reason)
                 result.yielded.kept_steps = kept_steps
