@@ -106,7 +106,8 @@ class Sessions:
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
                 self._end(session)
         waited = 0.0
-        while self._live() and waited < grace_seconds:
+        # What only starts other sessions may have no end of its own before all of those have.
+        while any(each.device_id for each in self._live()) and waited < grace_seconds:
             await asyncio.sleep(0.05)
             waited += 0.05
         for session in self._live():

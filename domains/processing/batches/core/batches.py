@@ -24,9 +24,10 @@ from domains.processing.batches.types import (
     ItemWork,
     Settled,
 )
+from domains.session.core.entries import raise_for_end
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
-from domains.session.errors import SessionNotFound
+from domains.session.errors import SessionNotFound, ShuttingDown
 from domains.session.types import (
     Cancelled,
     Failed,
@@ -113,6 +114,7 @@ class Batches:
             work=work,
             pause=self._wake,
             ended=self._ended,
+            resumes_after_images=True,
         )
 
     async def made(self, session: Session) -> Batch:
@@ -122,9 +124,10 @@ class Batches:
             DomainError: It could not be written down, or was cancelled before that.
         """
         while session.session_id not in self._of_sessions:
-            session.raise_for_end()
-            changed = session.log.change()
-            await changed.wait()
+            raise_for_end(session)
+            if session.suspended:
+                raise ShuttingDown()
+            await session.log.change().wait()
         return self._of_sessions[session.session_id]
 
     async def _checked(self, request: BatchRequest) -> _Checked:
@@ -199,14 +202,12 @@ class Batches:
             batch.wake.set()
 
     def _ended(self, session: Session) -> None:
-        """Whatever of a batch has not ended has been cancelled, unless the server ends."""
+        """Whatever of a batch has not ended has been cancelled."""
         batch = self._of_sessions.get(session.session_id)
         if batch is None:
             return
         batch.put_away()
         end = session.log.terminal
-        if isinstance(end, Cancelled) and end.reason is Reason.SHUTTING_DOWN:
-            return
         for child in self._means.sessions.children(session.session_id):
             child.request_cancel(session.cancel_reason or Reason.DEADLINE_EXPIRED)
         batch.items.release()

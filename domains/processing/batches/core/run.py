@@ -71,7 +71,7 @@ class BatchRun:
         self._batch, self._session, self._means = batch, session, means
         self._items = batch.items
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._stop: Reason | None = None
+        self._stopping = False
         self._began = means.clock.monotonic() - batch.items.worked_seconds
         self._patience = self._not_before = 0.0
 
@@ -87,7 +87,8 @@ class BatchRun:
             self._take_up()
             await self._work_off()
         except asyncio.CancelledError:
-            await self._end_items(self._session.cancel_reason or Reason.DEADLINE_EXPIRED)
+            if not self._session.suspended:
+                await self._end_items()
             raise
         finally:
             for task in self._tasks.values():
@@ -189,16 +190,14 @@ class BatchRun:
         self._patience = 0.0
         self._batch.children[record.position] = child
         self._batch.wake.set()
-        if self._stop is not None:
-            child.request_cancel(self._stop)
+        if self._stopping:
+            self._cancel(child)
         while not child.state.final:
             changed = child.log.change()
             if child.state is SessionState.PAUSED:
                 self._batch.wake.set()
             await changed.wait()
         end = child.log.terminal
-        if isinstance(end, Cancelled) and end.reason is Reason.SHUTTING_DOWN:
-            return  # the next server goes on with it
         ended_by = child.failure
         if isinstance(end, Cancelled):
             text = f"The item was cancelled. {end.reason_text}".strip()
@@ -277,7 +276,8 @@ class BatchRun:
         most, failed = self._batch.manner.max_failures, self._items.count(SessionState.FAILED)
         if most is None or failed < most:
             return
-        self._cancel_children(Reason.CANCELLED_BY_CLIENT)
+        for child in tuple(self._batch.children.values()):
+            child.request_cancel(Reason.CANCELLED_BY_CLIENT, "Too many items failed.")
         cancelled = self._items.cancel_waiting()
         reason = f"{failed} items failed, and max_failures is {most}."
         if cancelled or (self._batch.children and not self._batch.record.end_reason):
@@ -302,13 +302,13 @@ class BatchRun:
         if paused and len(children) == len(self._tasks):
             raise WorkPaused
 
-    async def _end_items(self, reason: Reason) -> None:
+    async def _end_items(self) -> None:
         """End the sessions of items; what they came to is written down."""
-        self._stop = reason
-        self._cancel_children(reason)
+        self._stopping = True
+        for child in tuple(self._batch.children.values()):
+            self._cancel(child)
         while self._tasks:
             await asyncio.wait(tuple(self._tasks.values()))
 
-    def _cancel_children(self, reason: Reason) -> None:
-        for child in tuple(self._batch.children.values()):
-            child.request_cancel(reason, "Its batch ends.")
+    def _cancel(self, child: Session) -> None:
+        child.request_cancel(self._session.cancel_reason or Reason.DEADLINE_EXPIRED)
