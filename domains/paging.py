@@ -105,7 +105,7 @@ def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str)
     Raises:
         InvalidArgument: FIELD_OUT_OF_RANGE for the size, PAGE_TOKEN_INVALID.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     start = _position(page_token, scope) if page_token else 0
     return _page(items, range(1, len(items) + 1), start, size, scope)
 
@@ -133,7 +133,7 @@ def paginate_newest_first(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     numbers = [number(item) for item in items]
     start = 0
     if page_token:
@@ -164,7 +164,7 @@ def paginate_growing(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     start = _position(page_token, scope) if page_token else 0
     found: list[T] = []
     places: list[Place] = []
@@ -201,7 +201,7 @@ def paginate_reordered(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     numbers = [number(item) for item in items]
     last = _position(page_token, scope) if page_token else None
     start = numbers.index(last) + 1 if last in numbers else 0
@@ -231,7 +231,7 @@ def paginate_ordered(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     listed = sorted(items, key=key)
     keys = [key(item) for item in listed]
     start = 0
@@ -243,7 +243,12 @@ def paginate_ordered(
     return _page(listed, keys, start, size, scope)
 
 
-def _checked(page_size: int) -> int:
+def checked_size(page_size: int) -> int:
+    """How many entries a page of that `page_size` has at most.
+
+    Raises:
+        InvalidArgument: FIELD_OUT_OF_RANGE.
+    """
     if not 0 <= page_size <= MAX_PAGE_SIZE:
         raise _invalid(
             "page_size", Reason.FIELD_OUT_OF_RANGE, f"Must be from 0 to {MAX_PAGE_SIZE}."

@@ -10,15 +10,19 @@ import pytest
 
 from deviceops.v1 import processing_pb2, processing_pb2_grpc, session_pb2
 from domains.clients import Role
+from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
-from domains.session.convert import SessionConverter
+from domains.session.convert import SessionConverter, Starters
 from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import WorkOptions
 from tests.callers import called
+from tests.clocks import SteeredTime
+from tests.domains.processing.batches.conftest import place
 from tests.domains.session.conftest import finish, idle, picture, started, submit
 from tests.domains.session.test_queue import Device
 from tests.domains.sessions import until_final
@@ -30,9 +34,16 @@ Stub: TypeAlias = "processing_pb2_grpc.ProcessingServiceAsyncStub"
 
 @pytest.fixture
 async def stub(
-    sessions: Sessions, control: SessionControl, lists: SessionLists, reader: SessionReader
+    sessions: Sessions,
+    control: SessionControl,
+    lists: SessionLists,
+    reader: SessionReader,
+    clock: SteeredTime,
 ) -> AsyncIterator[Stub]:
-    servicer = ProcessingServicer(sessions, control, lists, reader, SessionConverter({}))
+    converter, runner = SessionConverter({}), SessionRunner(sessions, reader)
+    here = place(clock, sessions)
+    batches = BatchParts(here.batches, here.control, Starters(), runner, reader, converter)
+    servicer = ProcessingServicer(sessions, control, lists, reader, converter, batches)
     add = processing_pb2_grpc.add_ProcessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield processing_pb2_grpc.ProcessingServiceStub(channel)

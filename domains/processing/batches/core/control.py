@@ -10,7 +10,7 @@ from msgspec import structs
 from domains import checks
 from domains.errors import DomainError, InvalidArgument
 from domains.limits import LIMITS
-from domains.paging import Page, paginate_growing, paginate_newest_first
+from domains.paging import Page, checked_size, paginate_growing, paginate_newest_first
 from domains.processing.batches.core.batch import Batch
 from domains.processing.batches.core.batches import Batches, new_items
 from domains.processing.batches.core.rules import broken_items
@@ -19,6 +19,7 @@ from domains.processing.batches.errors import BatchConflict, BatchNotFound, Item
 from domains.processing.batches.ports import Templates
 from domains.processing.batches.types import BatchStatus, ItemStatus, ItemWork
 from domains.processing.core.control import SessionControl
+from domains.processing.core.filters import broken_reason
 from domains.processing.errors import StateConflict
 from domains.session.core.plan import SessionRequest
 from domains.session.types import SessionState
@@ -109,6 +110,7 @@ class BatchControl:
             BatchNotFound: There is none of that id for this caller.
             InvalidArgument: PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE.
         """
+        checked_size(page_size)
         batch = self._batches.get(batch_id, viewer)
         named = sorted(state.value for state in states)
         page = paginate_growing(
@@ -208,6 +210,7 @@ class BatchControl:
             StateConflict: It is final or being cancelled.
             InvalidArgument: TEXT_TOO_LONG or TEXT_INVALID for the reason.
         """
+        InvalidArgument.check(broken_reason(reason_text))
         batch = self._batches.get(batch_id, viewer)
         self._sessions.pause(batch.record.session_id, viewer, reason_text)
         return batch.status(viewer)
@@ -230,6 +233,7 @@ class BatchControl:
             BatchNotFound: There is none of that id for this caller.
             InvalidArgument: TEXT_TOO_LONG or TEXT_INVALID for the reason.
         """
+        InvalidArgument.check(broken_reason(reason_text))
         batch = self._batches.get(batch_id, viewer)
         self._sessions.cancel(batch.record.session_id, viewer, reason_text)
         return batch.status(viewer)
