@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from deviceops.v1 import (
     session_pb2,
 )
 from tests.e2e.errors import read
+from tests.e2e.programs import run
 from tests.fakes.tiny_models import save_sd1
 from tests.running import Client, RunningServer, small_request, start_server
 
@@ -384,3 +387,51 @@ async def test_items_that_fail_are_tried_again_and_end_the_batch(client: Client)
     )
     assert [each.item_id for each in more.items] == ["c"]
     assert not more.next_page_token
+
+
+@pytest.mark.demonstration
+async def test_the_command_line_makes_shows_and_controls_batches(
+    batch_server: RunningServer, tmp_path: Path
+) -> None:
+    table = tmp_path / "items.csv"
+    table.write_text("item_id,prompt,steps\nred,an apple,\nlong,a robot,150\n")
+
+    async def deviceops(*arguments: str) -> tuple[int, str, str]:
+        token = str(batch_server.data_dir / "runtime" / "token")
+        return await run(
+            *(sys.executable, "-m", "server.cli", "--server", batch_server.address),
+            *("--token-file", token, "batch", *arguments),
+        )
+
+    make = ("--model", "small", "--width", "256", "--height", "256", "--steps", "2")
+    code, out, err = await deviceops(
+        "run", str(table), *make, "--item-timeout", "2s", "-o", str(tmp_path / "out")
+    )
+    assert code == 1, out + err
+    assert len(list((tmp_path / "out").glob("red-*.png"))) == 1
+    assert "1 of 2 items worked, 1 failed" in err
+    assert "deviceops batch retry" in err
+    code, out, err = await deviceops("create", str(table), *make, "--tag", "night", "--json")
+    assert code == 0, out + err
+    batch_id = json.loads(out)["batch_id"]
+    code, out, err = await deviceops("pause", batch_id)
+    assert (code, "paus" in out) == (0, True), err
+    code, out, err = await deviceops("resume", batch_id)
+    if code:  # the step of then had not ended
+        assert "STATE_CONFLICT" in err
+    code, out, err = await deviceops("cancel", batch_id, "--reason", "enough")
+    assert code == 0, err
+    code, out, err = await deviceops("watch", batch_id)
+    assert code == 130, out + err
+    code, out, err = await deviceops("show", batch_id, "--state", "cancelled")
+    assert (code, "long" in out, "enough" in out) == (0, True, True), err
+    code, out, err = await deviceops("--tag", "night")
+    assert (code, batch_id in out) == (0, True), err
+    code, out, err = await deviceops("retry", batch_id, "--item", "long")
+    assert (code, out) == (0, "1 item runs again.\n"), err
+    code, out, err = await deviceops("delete", batch_id)
+    assert (code, "STATE_CONFLICT" in err) == (1, True)
+    table.write_text("item_id,prompt,steps\nred,an apple,\nlong,a robot,151\n")
+    code, out, err = await deviceops("create", str(table), *make)
+    assert code == 2, err
+    assert f"items[1] is line 3 of {table}" in err

@@ -103,19 +103,23 @@ class BatchCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def PauseBatch(
         self, request: batch_pb2.PauseBatchRequest, context: Context
     ) -> batch_pb2.PauseBatchResponse:
-        batch = self._of_batches.control.pause(request.batch_id, caller(), request.reason_text)
+        batch = await self._of_batches.control.pause(
+            request.batch_id, caller(), request.reason_text
+        )
         return batch_pb2.PauseBatchResponse(batch=convert.batch_to_proto(batch))
 
     async def ResumeBatch(
         self, request: batch_pb2.ResumeBatchRequest, context: Context
     ) -> batch_pb2.ResumeBatchResponse:
-        batch = self._of_batches.control.resume(request.batch_id, caller())
+        batch = await self._of_batches.control.resume(request.batch_id, caller())
         return batch_pb2.ResumeBatchResponse(batch=convert.batch_to_proto(batch))
 
     async def CancelBatch(
         self, request: batch_pb2.CancelBatchRequest, context: Context
     ) -> batch_pb2.CancelBatchResponse:
-        batch = self._of_batches.control.cancel(request.batch_id, caller(), request.reason_text)
+        batch = await self._of_batches.control.cancel(
+            request.batch_id, caller(), request.reason_text
+        )
         return batch_pb2.CancelBatchResponse(batch=convert.batch_to_proto(batch))
 
     async def RetryBatchItems(

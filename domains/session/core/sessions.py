@@ -140,12 +140,18 @@ class Sessions:
         self.forget_expired()
 
     def forget_expired(self) -> None:
-        """Forget final sessions past their retention or their number, and old progress."""
+        """Forget final sessions past their retention or their number, and old progress.
+
+        Those of steps and items are counted by themselves: a batch of thousands costs nobody
+        else's sessions, nor its own.
+        """
         final = [session for session in self._sessions.values() if session.state.final]
-        excess = len(final) - self._kept
-        for rank, session in enumerate(final):
-            if not session.followers and (rank < excess or session.expired):
-                self.forget(session)
+        for part in (True, False):
+            kind = [each for each in final if bool(each.parent_session_id) is part]
+            excess = len(kind) - self._kept
+            for rank, session in enumerate(kind):
+                if not session.followers and (rank < excess or session.expired):
+                    self.forget(session)
         entries = sum(len(session.log) for session in self._sessions.values())
         for session in final:
             if entries <= _MOST_ENTRIES:

@@ -202,7 +202,7 @@ class BatchControl:
 
     # Stopping.
 
-    def pause(self, batch_id: str, viewer: Viewer, reason_text: str) -> BatchStatus:
+    async def pause(self, batch_id: str, viewer: Viewer, reason_text: str) -> BatchStatus:
         """Stop it after the steps of now.
 
         Raises:
@@ -213,9 +213,10 @@ class BatchControl:
         InvalidArgument.check(broken_reason(reason_text))
         batch = self._batches.get(batch_id, viewer)
         self._sessions.pause(batch.record.session_id, viewer, reason_text)
+        await self._means.sessions.settled(batch.session)
         return batch.status(viewer)
 
-    def resume(self, batch_id: str, viewer: Viewer) -> BatchStatus:
+    async def resume(self, batch_id: str, viewer: Viewer) -> BatchStatus:
         """Go on with a paused one.
 
         Raises:
@@ -224,9 +225,10 @@ class BatchControl:
         """
         batch = self._batches.get(batch_id, viewer)
         self._sessions.resume(batch.record.session_id, viewer)
+        await self._means.sessions.settled(batch.session)
         return batch.status(viewer)
 
-    def cancel(self, batch_id: str, viewer: Viewer, reason_text: str) -> BatchStatus:
+    async def cancel(self, batch_id: str, viewer: Viewer, reason_text: str) -> BatchStatus:
         """Cancel what is left of it; one that is final stays as it is.
 
         Raises:
@@ -236,6 +238,7 @@ class BatchControl:
         InvalidArgument.check(broken_reason(reason_text))
         batch = self._batches.get(batch_id, viewer)
         self._sessions.cancel(batch.record.session_id, viewer, reason_text)
+        await self._means.sessions.settled(batch.session)
         return batch.status(viewer)
 
     async def delete(self, batch_id: str, viewer: Viewer) -> None:

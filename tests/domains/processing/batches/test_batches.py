@@ -171,12 +171,12 @@ async def test_one_item_alone_can_be_cancelled(here: Place) -> None:
 async def test_pausing_stops_what_runs_and_resuming_goes_on(here: Place) -> None:
     batch = await begin(here, batch_of("slow", "slow", "slow"))
     await until(lambda: bool(here.craft.begun))
-    here.control.pause(batch.batch_id, MARY, "")
+    await here.control.pause(batch.batch_id, MARY, "")
     session = here.batches.get(batch.batch_id, MARY).session
     await until(lambda: session.state is SessionState.PAUSED)
     children = here.sessions.children(batch.session_id)
     assert {child.state for child in children} == {SessionState.PAUSED}
-    here.control.resume(batch.batch_id, MARY)
+    await here.control.resume(batch.batch_id, MARY)
     here.craft.gate.set()
     found = await ended(here, batch.batch_id)
     assert found.completed == 3
@@ -186,10 +186,10 @@ async def test_pausing_stops_what_runs_and_resuming_goes_on(here: Place) -> None
 async def test_a_paused_batch_that_is_cancelled_ends_its_items(here: Place) -> None:
     batch = await begin(here, batch_of("slow", "slow", "slow"))
     await until(lambda: bool(here.craft.begun))
-    here.control.pause(batch.batch_id, MARY, "")
+    await here.control.pause(batch.batch_id, MARY, "")
     session = here.batches.get(batch.batch_id, MARY).session
     await until(lambda: session.state is SessionState.PAUSED)
-    here.control.cancel(batch.batch_id, MARY, "enough")
+    await here.control.cancel(batch.batch_id, MARY, "enough")
     found = await ended(here, batch.batch_id)
     assert (found.cancelled, found.state) == (3, CANCELLED)
     assert "enough" in found.end_reason
