@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+from google.protobuf.message import Message
+
 from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, session_pb2
 from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument
 from domains.inference.convert.batches import item_of, matrix_items
@@ -27,7 +29,7 @@ from domains.session.core.plan import SessionRequest
 from domains.session.types import Priority
 
 _MOST = LIMITS["CreateBatchRequest.items"].max_elements or 0
-Start = Callable[[inference_pb2.GenerateRequest], SessionRequest]
+Start = Callable[[Message], SessionRequest]
 
 
 class GenerationTemplate:
@@ -108,19 +110,57 @@ class GenerationTemplate:
 
     def request(self, work: ItemWork, settled: Settled, priority: Priority) -> SessionRequest:
         """An item as the session that draws it; see the port."""
+        own = inference_pb2.GenerateRequest()
+        own.CopyFrom(self._common)
+        own.settings.CopyFrom(self._settings(work, settled))
+        own.options.priority = PRIORITIES.to_proto(priority)
+        return self._start(own)
+
+    def together(
+        self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority
+    ) -> SessionRequest:
+        """Several items as the session that draws them; see the port."""
+        several = inference_pb2.GenerateBatchRequest(
+            template=self._common.settings,
+            options=self._common.options,
+            placement=self._common.placement,
+            computation=generation_pb2.BATCH_COMPUTATION_THROUGHPUT,
+        )
+        several.options.priority = PRIORITIES.to_proto(priority)
+        for work, settled in works:
+            overlay = _difference(several.template, self._settings(work, settled))
+            several.items.add(item_id=work.item_id, overlay=overlay)
+        return self._start(several)
+
+    def _settings(self, work: ItemWork, settled: Settled) -> generation_pb2.GenerationSettings:
+        """What an item draws, with nothing left open that was decided."""
         layers = (
             self._combined[work.item_id]
             if work.overlay is None
             else [Layer(generation_pb2.GenerationOverlay.FromString(work.overlay), "")]
         )
-        own = inference_pb2.GenerateRequest()
-        own.CopyFrom(self._common)
-        own.settings.CopyFrom(laid_over(self._common.settings, layers)[0])
-        own.settings.ClearField("seed")
-        own.settings.seeds[:] = settled.seeds
-        own.settings.model_id = settled.model_id
-        own.options.priority = PRIORITIES.to_proto(priority)
-        return self._start(own)
+        settings, _ = laid_over(self._common.settings, layers)
+        settings.ClearField("seed")
+        settings.seeds[:] = settled.seeds
+        settings.model_id = settled.model_id
+        return settings
+
+
+def _difference(
+    template: generation_pb2.GenerationSettings, settings: generation_pb2.GenerationSettings
+) -> generation_pb2.GenerationOverlay:
+    """The overlay that makes these settings of the template."""
+    of_template = dict(template.ListFields())
+    overlay = generation_pb2.GenerationOverlay()
+    overlay.settings.CopyFrom(settings)
+    for field, value in settings.ListFields():
+        if field in of_template and of_template[field] == value:
+            overlay.settings.ClearField(field.name)  # type: ignore[arg-type]
+    mine = {field.name for field, _ in settings.ListFields()}
+    overlay.cleared_fields.paths.extend(
+        field.name for field in of_template if field.name not in mine
+    )
+    return overlay
 
 
 def _unclear(

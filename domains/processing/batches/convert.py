@@ -43,8 +43,6 @@ def batch_from_proto(message: batch_pb2.CreateBatchRequest) -> BatchRequest:
         raise InvalidArgument.of(violation)
     if message.postprocessing:
         raise FeatureNotBuilt(("postprocessing",))
-    if message.computation == generation_pb2.BATCH_COMPUTATION_THROUGHPUT:
-        raise FeatureNotBuilt(("computation",))
     common = batch_pb2.CreateBatchRequest()
     common.CopyFrom(message)
     common.ClearField("items")

@@ -41,6 +41,18 @@ class Template(Protocol):
         """
         ...
 
+    def together(
+        self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority
+    ) -> SessionRequest:
+        """Several items as one session, in which they share what they can.
+
+        It tells each item's end in its log, by its name.
+
+        Raises:
+            DomainError: What they need is not there any more.
+        """
+        ...
+
 
 Templates = Callable[[bytes], Template]
 """The template in the request of a batch."""

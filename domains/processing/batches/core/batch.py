@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import datetime
 
+from domains.processing.batches.core.groups import GroupSize
 from domains.processing.batches.core.items import Items
 from domains.processing.batches.ports import Template, Templates
 from domains.processing.batches.types import (
@@ -27,7 +28,8 @@ class Batch:
     Whoever changes something that matters for what comes next sets `wake`. `changing` is held
     by whoever adds items or has some run again, `awaiting` says that more of them are about to
     come, `closing` that its session is about to be final. `children` are the sessions of the
-    items at work, by their positions.
+    items at work, by their positions; while it is paused, `groups` are the positions of those
+    that share one, by its id.
 
     Args:
         record: As it is kept.
@@ -45,6 +47,8 @@ class Batch:
         self.changing = asyncio.Lock()
         self.awaiting = self.closing = False
         self.children: dict[int, Session] = {}
+        self.groups: dict[str, list[int]] = {}
+        self.group_size = GroupSize()
         self.held_bytes = len(record.template)
         self._templates = templates
         self._template: Template | None = None

@@ -103,6 +103,12 @@ class Items:
         self._at_work[position] = None
         return self._all[position]
 
+    def next(self, now: float) -> ItemRecord | None:
+        """The one that `take` would give."""
+        if self._paused and self._paused[0][0] <= now:
+            return self._all[self._paused[0][1]]
+        return self._all[self._waiting[0]] if self._waiting else None
+
     def claim(self, positions: Collection[int]) -> None:
         """These are at work, whatever they waited for: what does them is there already."""
         self._waiting = deque(each for each in self._waiting if each not in positions)

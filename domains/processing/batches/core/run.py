@@ -1,38 +1,30 @@
-"""Working off a batch: which items run, what comes of them."""
+"""Working off a batch: which items run, and when."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from msgspec import structs
 
 from domains.clock import Clock
 from domains.device.types import DeviceState
-from domains.errors import Cancelled as WasCancelled
-from domains.errors import DomainError, Failure, Reason, ResourceExhausted, Unavailable
+from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
+from domains.processing.batches.core.attempt import Attempt
 from domains.processing.batches.core.batch import Batch
-from domains.processing.batches.core.items import work_of
+from domains.processing.batches.core.endings import Endings
+from domains.processing.batches.core.groups import goes_with
 from domains.processing.batches.core.shelf import Shelf
 from domains.processing.batches.ports import BatchDevices
-from domains.processing.batches.types import ItemRecord
-from domains.session.core.about import Parent
+from domains.processing.batches.types import Computation, ItemRecord
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import WorkPaused
 from domains.session.ports import FaultReporter
-from domains.session.types import (
-    Cancelled,
-    Completed,
-    ImageFinished,
-    ItemFinished,
-    Outcome,
-    Phase,
-    PhaseStarted,
-    SessionState,
-)
+from domains.session.types import Outcome, Phase, PhaseStarted, SessionState
+from domains.values import Degradation, DegradationKind
 
 _LOOK_SECONDS = 1.0  # devices come and go without telling
 _LONGEST_PATIENCE = 60.0
@@ -70,9 +62,10 @@ class BatchRun:
     def __init__(self, batch: Batch, session: Session, means: Means) -> None:
         self._batch, self._session, self._means = batch, session, means
         self._items = batch.items
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._sharing = batch.manner.computation is Computation.THROUGHPUT
+        self._attempts: dict[Attempt, asyncio.Task[None]] = {}
+        self._endings = Endings(batch, session, means.shelf, means.clock.monotonic)
         self._stopping = False
-        self._began = means.clock.monotonic() - batch.items.worked_seconds
         self._patience = self._not_before = 0.0
 
     async def work(self) -> Outcome:
@@ -82,7 +75,7 @@ class BatchRun:
             WorkPaused: The batch was to be paused; another run goes on.
         """
         self._session.record(PhaseStarted(Phase.RUNNING_STEPS))
-        self._tell_progress()
+        self._endings.tell_progress()
         try:
             self._take_up()
             await self._work_off()
@@ -91,12 +84,24 @@ class BatchRun:
                 await self._end_items()
             raise
         finally:
-            for task in self._tasks.values():
+            for task in self._attempts.values():
                 task.cancel()
-            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+            await asyncio.gather(*self._attempts.values(), return_exceptions=True)
+            self._batch.groups = {
+                attempt.child.session_id: [each.position for each in attempt.left.values()]
+                for attempt in self._attempts
+                if attempt.child is not None and attempt.size > 1
+            }
             self._items.release()
             self._batch.children.clear()
-        return Outcome()
+        return Outcome(self._degradations())
+
+    def _degradations(self) -> tuple[Degradation, ...]:
+        sizes = self._batch.group_size
+        if not sizes.shrunk:
+            return ()
+        detail = f"Memory ran out: groups had {sizes.smallest} items and fewer for a while."
+        return (Degradation(DegradationKind.SHARED_LESS, detail),)
 
     async def _work_off(self) -> None:
         batch, items = self._batch, self._items
@@ -106,7 +111,7 @@ class BatchRun:
                 self._pause()
             await self._keep_to_failures()
             self._begin_some()
-            if batch.sealed and items.all_ended and not self._tasks and not batch.awaiting:
+            if batch.sealed and items.all_ended and not self._attempts and not batch.awaiting:
                 batch.closing = True
                 return
             with contextlib.suppress(TimeoutError):
@@ -121,9 +126,6 @@ class BatchRun:
     def _now(self) -> float:
         return self._means.clock.monotonic()
 
-    def _worked_seconds(self) -> float:
-        return max(self._now() - self._began, 0.0)
-
     # Beginning.
 
     def _take_up(self) -> None:
@@ -137,81 +139,72 @@ class BatchRun:
                 newest.pop(record.position, None)
             else:
                 newest[record.position] = child
-        self._items.claim(newest.keys())
-        for position, child in newest.items():
+        begun = [(child, [position]) for position, child in newest.items()]
+        for session_id, positions in self._batch.groups.items():
+            begun.append((self._means.sessions.get(session_id), positions))
+        self._batch.groups = {}
+        for child, positions in begun:
+            self._items.claim(positions)
             if child.state is SessionState.PAUSED:
                 self._means.sessions.resume(child, "")
-            self._start(self._items[position], child)
+            self._start([self._items[position] for position in positions], child)
 
     def _begin_some(self) -> None:
-        while self._now() >= self._not_before and len(self._tasks) < self._most_at_work():
+        while self._now() >= self._not_before and (room := self._room()) > 0:
             record = self._items.take(self._now())
             if record is None:
                 return
-            self._start(record)
+            group = [record]
+            while self._sharing and len(group) < room:
+                joining = self._items.next(self._now())
+                if joining is None or not goes_with(group, joining):
+                    break
+                self._items.take(self._now())
+                group.append(joining)
+            self._start(group)
 
-    def _most_at_work(self) -> int:
-        """How many sessions of items may be there at once.
+    def _room(self) -> int:
+        """How many items may begin as one session now; 0 where none may.
 
-        A device runs one at a time. So where the limit is no lower than the number of devices,
-        each may have one more waiting: it need not pause while one's end is written.
+        A device runs one session at a time. So where the limit is no lower than the number of
+        devices, each may have one more waiting: it need not pause while one's end is written.
         """
         if self._session.state is not SessionState.RUNNING:
             return 0
         manner = self._batch.manner
         reports = self._means.devices.selected(manner.devices)
         ready = sum(report.state is DeviceState.READY for report in reports)
-        if manner.max_parallel is not None and manner.max_parallel < len(reports):
-            return manner.max_parallel
-        return max(2 * ready, 1)
+        most = manner.max_parallel
+        size = self._batch.group_size.size if self._sharing else 1
+        if most is not None and (self._sharing or most < len(reports)):
+            return min(size, most - len(self._items.at_work))
+        return size if len(self._attempts) < max(2 * ready, 1) else 0
 
-    def _start(self, record: ItemRecord, child: Session | None = None) -> None:
-        task = asyncio.create_task(self._attempt(record, child))
-        self._tasks[record.position] = task
-        task.add_done_callback(lambda _: self._attempted(record.position))
+    def _start(self, group: list[ItemRecord], child: Session | None = None) -> None:
+        attempt = Attempt(self._batch, self._session, group, child)
+        task = asyncio.create_task(self._try(attempt))
+        self._attempts[attempt] = task
+        task.add_done_callback(lambda _: self._tried(attempt, task))
 
-    def _attempted(self, position: int) -> None:
-        self._tasks.pop(position, None)
-        self._batch.children.pop(position, None)
-        self._batch.wake.set()
+    def _tried(self, attempt: Attempt, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():  # else the turn is over, and another one goes on with it
+            self._attempts.pop(attempt, None)
+            self._batch.wake.set()
 
-    async def _attempt(self, record: ItemRecord, child: Session | None) -> None:
+    async def _try(self, attempt: Attempt) -> None:
         try:
-            if child is None:
-                child = await self._child(record)
+            await attempt.begin(self._means.runner)
+            self._patience = 0.0
+            if self._stopping:
+                self._cancel(attempt)
+            await attempt.follow(self._endings)
         except (Unavailable, ResourceExhausted) as error:
             self._wait_a_while(error)
-            self._items.put_back(record.position)
-            return
+            attempt.give_back()
         except Exception as error:
-            failure = self._means.describe(error)
-            await self._end(record, SessionState.FAILED, None, failure)
-            return
-        self._patience = 0.0
-        self._batch.children[record.position] = child
-        self._batch.wake.set()
-        if self._stopping:
-            self._cancel(child)
-        while not child.state.final:
-            changed = child.log.change()
-            if child.state is SessionState.PAUSED:
-                self._batch.wake.set()
-            await changed.wait()
-        end = child.log.terminal
-        ended_by = child.failure
-        if isinstance(end, Cancelled):
-            text = f"The item was cancelled. {end.reason_text}".strip()
-            ended_by = WasCancelled(text, reason=end.reason).failure()
-        await self._end(record, child.state, child, ended_by)
-
-    async def _child(self, record: ItemRecord) -> Session:
-        request = self._batch.template.request(
-            work_of(record), record.settled, self._session.options.priority
-        )
-        parent = Parent(self._session.session_id, record.item_id)
-        return await self._means.runner.begin(
-            replace(request, owner=self._batch.owner, parent=parent)
-        )
+            await attempt.fail(self._endings, self._means.describe(error))
+        if attempt.size > 1 and attempt.child is not None:
+            self._batch.group_size.note(worked=not attempt.lacked_room, size=attempt.size)
 
     def _wait_a_while(self, error: DomainError) -> None:
         """Nothing can be begun for now."""
@@ -219,73 +212,24 @@ class BatchRun:
         wait = max(self._patience, min(error.retry_after or 0.0, _LONGEST_PATIENCE))
         self._not_before = self._now() + wait
 
-    # Ending.
-
-    async def _end(
-        self,
-        record: ItemRecord,
-        state: SessionState,
-        child: Session | None,
-        failure: Failure | None,
-    ) -> None:
-        """An attempt is over: write that down, then tell it."""
-        after = self._items.after(
-            record.position,
-            state,
-            "" if child is None else child.session_id,
-            () if child is None else child.images,
-            failure,
-            began=child is None or child.times.start_time is not None,
-            worked_seconds=self._worked_seconds(),
-        )
-        await self._means.shelf.put(after)
-        self._items.apply(after, self._now())
-        if after.state is not SessionState.QUEUED:
-            self._tell(after, child)
-
-    def _tell(self, record: ItemRecord, child: Session | None) -> None:
-        if self._session.state.final:
-            return
-        images = tuple(
-            structs.replace(image, item_id=record.item_id) for image in record.images
-        )
-        for image in images:
-            self._session.log.append(ImageFinished(image), record.item_id)
-        end = None if child is None else child.log.terminal
-        self._session.finish_item(
-            ItemFinished(
-                record.item_id,
-                self._items.ended,
-                self._items.count(SessionState.FAILED),
-                len(self._items),
-                images,
-                record.failure,
-                degradations=end.degradations if isinstance(end, Completed) else (),
-                session_id=record.session_id,
-            )
-        )
-        self._tell_progress()
-
-    def _tell_progress(self) -> None:
-        items = self._items
-        self._session.done.reach(items.ended / len(items) if len(items) else 0.0)
-        self._session.expect_end(self._batch.remaining_seconds)
+    # Stopping and pausing.
 
     async def _keep_to_failures(self) -> None:
         """Cancel the rest once as many items have failed as may."""
         most, failed = self._batch.manner.max_failures, self._items.count(SessionState.FAILED)
         if most is None or failed < most:
             return
-        for child in tuple(self._batch.children.values()):
-            child.request_cancel(Reason.CANCELLED_BY_CLIENT, "Too many items failed.")
+        for attempt in self._attempts:
+            if attempt.child is not None:
+                attempt.child.request_cancel(
+                    Reason.CANCELLED_BY_CLIENT, "Too many items failed."
+                )
         cancelled = self._items.cancel_waiting()
         reason = f"{failed} items failed, and max_failures is {most}."
-        if cancelled or (self._batch.children and not self._batch.record.end_reason):
+        if cancelled or (self._attempts and not self._batch.record.end_reason):
             self._batch.record = structs.replace(self._batch.record, end_reason=reason)
             await self._means.shelf.put_batch(self._batch.record)
             await self._means.shelf.put(*cancelled)
-
-    # Pausing and stopping.
 
     def _pause(self) -> None:
         """Ask every session of an item to pause, and stop once they have.
@@ -293,22 +237,25 @@ class BatchRun:
         Raises:
             WorkPaused: They have.
         """
-        children = self._batch.children
-        for child in children.values():
+        children = [attempt.child for attempt in self._attempts]
+        for child in children:
+            if child is None:
+                continue
             runs = child.state is SessionState.RUNNING and child.can_pause_work
             if runs or child.state is SessionState.QUEUED:
                 self._means.sessions.pause(child, "Its batch was paused.", "")
-        paused = all(child.state is SessionState.PAUSED for child in children.values())
-        if paused and len(children) == len(self._tasks):
+        if all(child is not None and child.state is SessionState.PAUSED for child in children):
             raise WorkPaused
 
     async def _end_items(self) -> None:
         """End the sessions of items; what they came to is written down."""
         self._stopping = True
-        for child in tuple(self._batch.children.values()):
-            self._cancel(child)
-        while self._tasks:
-            await asyncio.wait(tuple(self._tasks.values()))
+        for attempt in self._attempts:
+            self._cancel(attempt)
+        while self._attempts:
+            await asyncio.wait(tuple(self._attempts.values()))
+            await asyncio.sleep(0)  # what is done when a task has ended
 
-    def _cancel(self, child: Session) -> None:
-        child.request_cancel(self._session.cancel_reason or Reason.DEADLINE_EXPIRED)
+    def _cancel(self, attempt: Attempt) -> None:
+        if attempt.child is not None:
+            attempt.child.request_cancel(self._session.cancel_reason or Reason.DEADLINE_EXPIRED)

@@ -8,9 +8,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import pytest
+from msgspec import structs
 
 from domains.device.types import Device, DeviceChoice, DeviceKind, DeviceReport, DeviceState
-from domains.errors import DomainError, FieldViolation, InvalidArgument, Reason
+from domains.errors import (
+    DomainError,
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+    ResourceExhausted,
+)
 from domains.processing.batches.core.batches import Batches
 from domains.processing.batches.core.control import BatchControl
 from domains.processing.batches.core.run import Means
@@ -24,6 +31,8 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import WorkPaused
 from domains.session.types import (
+    ImageResult,
+    ItemFinished,
     Outcome,
     Phase,
     Priority,
@@ -93,6 +102,7 @@ class Craft:
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     begun: list[str] = field(default_factory=list)
+    groups: list[list[str]] = field(default_factory=list)
     refusal: DomainError | None = None
 
     def __call__(self, request: bytes) -> Craft:
@@ -131,6 +141,46 @@ class Craft:
         async def prepare() -> SessionPlan:
             return SessionPlan(
                 kind=SessionKind.GENERATION,
+                device_id="cpu:0",
+                expected_phases=(Phase.DENOISING,),
+                work=draw,
+                pause=lambda session: None,
+            )
+
+        return SessionRequest(WorkOptions(priority=priority), b"", prepare)
+
+    def together(
+        self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority
+    ) -> SessionRequest:
+        """One after another; `oom:N` fails for want of memory among more than N."""
+        self.groups.append([work.item_id for work, _ in works])
+        done: set[str] = set()
+
+        async def draw(session: Session) -> Outcome:
+            for at, (work, _) in enumerate(works):
+                kind, _, count = (work.overlay or b"").decode().partition(":")
+                while kind == "slow" and not self.gate.is_set():
+                    if session.state is SessionState.PAUSING:
+                        raise WorkPaused
+                    await asyncio.sleep(0.001)
+                if work.item_id in done:
+                    continue
+                done.add(work.item_id)
+                failure = None
+                images: tuple[ImageResult, ...] = ()
+                if kind == "oom" and len(works) > int(count):
+                    failure = ResourceExhausted(
+                        "No room.", reason=Reason.DEVICE_OUT_OF_MEMORY
+                    ).failure()
+                else:
+                    images = (structs.replace(picture(at), item_id=work.item_id),)
+                ended = ItemFinished(work.item_id, len(done), 0, len(works), images, failure)
+                session.finish_item(ended)
+            return Outcome()
+
+        async def prepare() -> SessionPlan:
+            return SessionPlan(
+                kind=SessionKind.GENERATION_BATCH,
                 device_id="cpu:0",
                 expected_phases=(Phase.DENOISING,),
                 work=draw,

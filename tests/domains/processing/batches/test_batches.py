@@ -23,6 +23,7 @@ from domains.processing.batches.errors import (
 from domains.processing.batches.types import (
     BatchRequest,
     BatchStatus,
+    Computation,
     ItemRecord,
     ItemStatus,
     ItemWork,
@@ -30,7 +31,7 @@ from domains.processing.batches.types import (
     Retry,
 )
 from domains.processing.errors import StateConflict
-from domains.session.types import ItemFinished, SessionState, WorkOptions
+from domains.session.types import Completed, ItemFinished, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.processing.batches.conftest import Place
 
@@ -279,3 +280,55 @@ async def test_items_without_a_batch_are_swept_and_lost_ones_say_so(here: Place)
     assert [each.state for each in found] == [COMPLETED, FAILED, COMPLETED]
     assert found[1].failure is not None
     assert found[1].failure.reason is Reason.DATA_CORRUPTED
+
+
+SHARED = {"computation": Computation.THROUGHPUT}
+
+
+async def test_items_that_share_are_drawn_in_groups_and_told_one_by_one(here: Place) -> None:
+    batch = await begin(here, batch_of(*[""] * 40, **SHARED))
+    found = await ended(here, batch.batch_id)
+    assert (found.completed, found.state) == (40, COMPLETED)
+    assert [len(group) for group in here.craft.groups] == [16, 16, 8]
+    assert {len(each.images) for each in items(here, batch.batch_id)} == {1}
+    assert {each.images[0].image_index for each in items(here, batch.batch_id)} == {0}
+    session = here.sessions.get(batch.session_id)
+    names = [
+        event.item_id
+        async for event in here.reader.events(session)
+        if isinstance(event.event, ItemFinished)
+    ]
+    assert sorted(names) == sorted(f"i{at}" for at in range(40))
+
+
+async def test_groups_are_halved_when_memory_runs_out_and_grow_back(here: Place) -> None:
+    batch = await begin(here, batch_of(*["oom:5"] * 20, *[""] * 40, **SHARED))
+    found = await ended(here, batch.batch_id)
+    assert (found.completed, found.failed) == (60, 0)
+    assert {each.attempts for each in items(here, batch.batch_id)} == {1}
+    sizes = [len(group) for group in here.craft.groups]
+    assert sizes[0] == 16
+    assert min(sizes[:-1]) < 8
+    end = here.sessions.get(batch.session_id).log.terminal
+    assert isinstance(end, Completed)
+    assert "Memory ran out" in end.degradations[0].detail
+
+
+async def test_a_group_that_is_paused_goes_on_and_repeats_nothing(here: Place) -> None:
+    batch = await begin(here, batch_of("", "slow", "", **SHARED))
+    await until(lambda: here.batches.get(batch.batch_id, MARY).items.ended == 1)
+    await here.control.pause(batch.batch_id, MARY, "")
+    session = here.batches.get(batch.batch_id, MARY).session
+    await until(lambda: session.state is SessionState.PAUSED)
+    await here.control.resume(batch.batch_id, MARY)
+    here.craft.gate.set()
+    found = await ended(here, batch.batch_id)
+    assert found.completed == 3
+    assert len(here.craft.groups) == 1
+    assert {each.attempts for each in items(here, batch.batch_id)} == {1}
+
+
+async def test_no_more_share_than_may_run_at_once(here: Place) -> None:
+    batch = await begin(here, batch_of(*[""] * 10, max_parallel=4, **SHARED))
+    assert (await ended(here, batch.batch_id)).completed == 10
+    assert max(len(group) for group in here.craft.groups) == 4
