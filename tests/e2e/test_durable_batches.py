@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
+import math
 import sys
 import uuid
 from collections.abc import AsyncIterator
@@ -12,8 +14,10 @@ from typing import Any
 
 import grpc
 import grpc.aio
+import numpy as np
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from PIL import Image
 
 from deviceops.v1 import (
     batch_pb2,
@@ -435,3 +439,43 @@ async def test_the_command_line_makes_shows_and_controls_batches(
     code, out, err = await deviceops("create", str(table), *make)
     assert code == 2, err
     assert f"items[1] is line 3 of {table}" in err
+
+
+async def test_items_that_share_passes_are_those_of_exact_ones_but_for_rounding(
+    client: Client,
+) -> None:
+    prompts = ["a pear", "an apple", "a robot"]
+    batch = await create(
+        client,
+        asked(
+            *(item(each, prompt=each, steps=3) for each in prompts),
+            computation=generation_pb2.BATCH_COMPUTATION_THROUGHPUT,
+        ),
+    )
+    events = await watch(client, batch.batch_id, data=True)
+    found = await until(client, batch.batch_id, *FINAL)
+    assert found.batch.completed_count == 3
+    (session_id,) = {each.session_id for each in found.items}
+    shared = await client.processing.GetSession(
+        processing_pb2.GetSessionRequest(session_id=session_id), metadata=client.metadata
+    )
+    assert shared.session.kind == session_pb2.SESSION_KIND_GENERATION_BATCH
+    for each in prompts:
+        data = b"".join(
+            event.image_chunk.data
+            for event in events
+            if event.item_id == each and event.HasField("image_chunk")
+        )
+        request = small_request(each, steps=3, model_id="small", negative_prompt="blurry")
+        (exact,) = (await client.draw(request))[1].values()
+        assert psnr(data, exact) >= 40
+
+
+def psnr(one: bytes, other: bytes) -> float:
+    """How alike two pictures are, in dB."""
+    pixels = [
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), np.float64)
+        for data in (one, other)
+    ]
+    error = float(np.mean((pixels[0] - pixels[1]) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
