@@ -3,9 +3,9 @@ Markdown; and what it costs to accept items and to look at them.
 
     python -m bench.batches [--pictures 1000] [--items 10000] [--out FILE.md]
 
-All arms draw the same pictures with the same seeds on the same server, in turns A B C C B A. The
-calls of Generate come from one client that reads each stream to its end, pictures included; the
-batch is watched to its end, its pictures included as well.
+All arms draw the same pictures with the same seeds on the same server, in turns A B C C B A.
+The calls of Generate come from one client that reads each stream to its end, and the batches
+are watched to their ends, pictures included in both.
 """
 
 from __future__ import annotations
