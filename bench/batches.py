@@ -15,7 +15,7 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -120,7 +120,7 @@ async def _many(client: Client, count: int) -> dict[str, float]:
 
 
 BASELINE = "calls of Generate"
-ARMS = {
+ARMS: dict[str, Callable[[Client, int, int], Awaitable[float]]] = {
     BASELINE: _by_calls,
     "as a batch": _as_batch,
     "as a batch that shares passes": partial(_as_batch, shared=True),
@@ -170,7 +170,16 @@ def main() -> None:
                     return await _measure(client, options.pictures, options.items)
 
             lines = asyncio.run(measured())
-    page = "\n".join(["# Durable batches", "", *lines, "", str(describe_machine()), ""])
+    machine = describe_machine()
+    written = (
+        f"Written by `python -m bench.batches --pictures {options.pictures}"
+        f" --items {options.items}`, with a tiny model whose pictures of 256x256 take one step."
+    )
+    where = (
+        f"Machine: {machine.processor}, {machine.cores} cores, {machine.system}, Python"
+        f" {machine.python}; load average {', '.join(f'{each:.2f}' for each in machine.load)}."
+    )
+    page = "\n".join(["# Durable batches", "", written, "", *lines, "", where, ""])
     if options.out is None:
         print(page)
     else:
