@@ -136,7 +136,8 @@ class BatchRun:
     def _take_up(self) -> None:
         """Go on with what an earlier turn or server has begun."""
         newest: dict[int, Session] = {}
-        for child in self._means.sessions.children(self._session.session_id):
+        children = self._means.sessions.children(self._session.session_id)
+        for child in children:
             record = self._items.find(child.about.parent.item_id)
             if record is None or record.state is not SessionState.QUEUED:
                 continue
@@ -145,9 +146,12 @@ class BatchRun:
             else:
                 newest[record.position] = child
         begun = [(child, [position]) for position, child in newest.items()]
-        for session_id, positions in self._batch.groups.items():
-            begun.append((self._means.sessions.get(session_id), positions))
-        self._batch.groups = {}
+        groups, self._batch.groups = self._batch.groups, {}
+        begun += [
+            (child, groups[child.session_id])
+            for child in children
+            if child.session_id in groups
+        ]
         for child, positions in begun:
             self._items.claim(positions)
             if child.state is SessionState.PAUSED:

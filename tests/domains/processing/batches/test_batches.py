@@ -339,6 +339,21 @@ async def test_a_group_that_is_paused_goes_on_and_repeats_nothing(here: Place) -
     assert {each.attempts for each in items(here, batch.batch_id)} == {1}
 
 
+async def test_a_group_that_is_gone_while_the_batch_is_paused_begins_anew(here: Place) -> None:
+    batch = await begin(here, batch_of("", "slow", "", **SHARED))
+    await until(lambda: here.batches.get(batch.batch_id, MARY).items.ended == 1)
+    await here.control.pause(batch.batch_id, MARY, "")
+    session = here.batches.get(batch.batch_id, MARY).session
+    await until(lambda: session.state is SessionState.PAUSED)
+    (group,) = here.sessions.children(batch.session_id)
+    group.request_cancel(Reason.CANCELLED_BY_CLIENT)
+    here.sessions.forget(group)
+    await here.control.resume(batch.batch_id, MARY)
+    here.craft.gate.set()
+    assert (await ended(here, batch.batch_id)).completed == 3
+    assert here.craft.groups[1:] == [["i1", "i2"]]
+
+
 async def test_no_more_share_than_may_run_at_once(here: Place) -> None:
     batch = await begin(here, batch_of(*[""] * 10, max_parallel=4, **SHARED))
     assert (await ended(here, batch.batch_id)).completed == 10
