@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from domains.errors import Failure, Reason, Unavailable
+from domains.session.core.entries import raise_for_end
 from domains.session.core.plan import SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -74,7 +75,7 @@ async def test_cancelling_twice_asks_the_worker_once_and_keeps_the_first_reason(
     assert isinstance(end, Cancelled)
     assert end.reason is Reason.CANCELLED_BY_CLIENT
     with pytest.raises(SessionCancelled):
-        session.raise_for_end()
+        raise_for_end(session)
 
 
 async def test_nothing_follows_the_end(sessions: Sessions) -> None:
@@ -90,7 +91,7 @@ async def test_nothing_follows_the_end(sessions: Sessions) -> None:
     assert session.log.last_sequence == last
     assert isinstance(session.log.terminal, Failed)
     with pytest.raises(SessionFailed) as end:
-        session.raise_for_end()
+        raise_for_end(session)
     assert end.value.reason is Reason.INTERNAL
 
 
@@ -137,7 +138,7 @@ async def test_a_session_that_ends_with_the_server_tells_its_callers_to_come_aga
 
     for session in (running, waiting):
         with pytest.raises(Unavailable) as end:
-            session.raise_for_end()
+            raise_for_end(session)
         assert end.value.reason is Reason.SHUTTING_DOWN
         assert end.value.retry_after
 
