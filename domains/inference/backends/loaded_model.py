@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.device import Numerics, data_type_of, release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.precision import apply
@@ -154,10 +155,11 @@ class LoadedModel(Loaded):
 
     def make_room(self) -> None:
         """Let go of what can be had again, and of what the allocator keeps."""
-        self.embeddings.clear()
-        self.graphs.let_go()
-        self.others_make_room()
-        release_memory(self.device)
+        with one_at_a_time:  # what is at work beside gives its memory back first
+            self.embeddings.clear()
+            self.graphs.let_go()
+            self.others_make_room()
+            release_memory(self.device)
 
     def widen_vae(self) -> bool:
         """See `Loaded`."""

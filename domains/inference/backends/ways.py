@@ -83,10 +83,19 @@ class Ways:
 
         return unet
 
-    def picture_types(self) -> tuple[PartDataType, ...]:
-        """What the parts compute in now that a picture has gone through them; noted."""
-        assert self._denoises_in is not None, "a picture was denoised"
-        used = {_DENOISER: self._denoises_in, _VAE: self.parts.vae.numerics}
+    @property
+    def denoises_in(self) -> Numerics:
+        """What the denoiser of the picture at work computes in."""
+        assert self._denoises_in is not None, "a picture is denoised"
+        return self._denoises_in
+
+    def picture_types(self, denoised_in: Numerics) -> tuple[PartDataType, ...]:
+        """What the parts computed in for a picture that has gone through them; noted.
+
+        Args:
+            denoised_in: What `denoises_in` said of that picture.
+        """
+        used = {_DENOISER: denoised_in, _VAE: self.parts.vae.numerics}
         found = [PartDataType(part, data_type_of(one.data_type)) for part, one in used.items()]
         found += self._others
         self._types |= dict.fromkeys(found)
