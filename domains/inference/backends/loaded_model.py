@@ -79,8 +79,8 @@ class EmbeddingCache:
 
 @dataclass(kw_only=True)
 class LoadedModel(Loaded):
-    """Networks and tokenizers of one checkpoint or refiner on one device; a refiner may lack
-    those that it borrows of a checkpoint (`plan.borrowed`).
+    """Networks and tokenizers of one checkpoint or refiner on one device; one may lack
+    those that it borrows (`plan.borrowed`): a refiner of a checkpoint, a checkpoint its VAE.
 
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
@@ -171,4 +171,4 @@ class LoadedModel(Loaded):
 
     def plan_config(self, network: str) -> dict[str, Any]:
         """See `Loaded`."""
-        return next(plan.config for plan in self.plan.networks if plan.name == network)
+        return self.plan.configs[network]

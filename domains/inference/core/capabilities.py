@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
@@ -34,6 +34,7 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
 
+_VAE = "GenerationSettings.vae_model_id"
 _TYPE = "CONTROL_NET_TYPE_"
 
 _LIMITED_MESSAGES = (
@@ -89,6 +90,18 @@ class Capabilities:
     precision_modes: tuple[PrecisionMode, ...]
 
 
+def _limits(model: Model) -> tuple[Limit, ...]:
+    """What fields accept in a request for the model."""
+    limits = {
+        field: limit
+        for field, limit in LIMITS.items()
+        if field.split(".")[0] in _LIMITED_MESSAGES
+    }
+    if model.lacks_vae:
+        limits[_VAE] = replace(limits.get(_VAE, Limit(_VAE)), required=True)
+    return tuple(limits.values())
+
+
 class CapabilityInquiry:
     """Answers what can be asked for."""
 
@@ -104,7 +117,9 @@ class CapabilityInquiry:
             NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
         """
         device = await self._devices.resolve(device_id)
-        model = await self._models.resolve(model_id, or_type=ModelType.REFINER, masks=True)
+        model = await self._models.resolve(
+            model_id, or_type=ModelType.REFINER, masks=True, vae=True
+        )
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
@@ -112,11 +127,7 @@ class CapabilityInquiry:
             default_scheduler=scheduler_of(GenerationSettings(), model),
             native_width=model.native_width,
             native_height=model.native_height,
-            limits=tuple(
-                limit
-                for limit in LIMITS.values()
-                if limit.field.split(".")[0] in _LIMITED_MESSAGES
-            ),
+            limits=_limits(model),
             modes=modes_of(model, UNBUILT),
             features=features_of(model, UNBUILT),
             values=UNBUILT_VALUES | await self._control_types(model),
