@@ -365,7 +365,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         model_id=found.model_id,
         device_id=found.device_id,
         modes=[MODES.to_proto(mode) for mode in found.modes],
-        schedulers=list(map(scheduler_capability, found.schedulers)),
+        schedulers=list(map(scheduler_capability, found.schedulers, found.most_steps)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
         native_height=found.native_height,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
+from domains.inference.core.schedules import most_steps
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -74,11 +75,13 @@ _LIMITED_MESSAGES = (
 @dataclass(frozen=True)
 class Capabilities:
     """What a model can do on a device. Sizes are in pixels. `values` tells of values of enums
-    why they are of no use, empty where they can be used."""
+    why they are of no use, empty where they can be used; `most_steps` are those of each
+    scheduler, in their order."""
 
     model_id: str
     device_id: str
     schedulers: tuple[Scheduler, ...]
+    most_steps: tuple[int, ...]
     default_scheduler: Scheduler
     native_width: int
     native_height: int
@@ -124,6 +127,7 @@ class CapabilityInquiry:
             model_id=model.model_id,
             device_id=device.device_id,
             schedulers=schedulers_for(model),
+            most_steps=tuple(most_steps(each, model) for each in schedulers_for(model)),
             default_scheduler=scheduler_of(GenerationSettings(), model),
             native_width=model.native_width,
             native_height=model.native_height,
