@@ -20,7 +20,7 @@ from domains.inference.backends.room import fits_beside, picture_bytes
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_part import VaeBeside
 from domains.inference.backends.ways import Ways
-from domains.inference.types import GenerationSettings
+from domains.inference.types import GenerationSettings, asked_together, most_in_a_union
 from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
 from domains.session.jobs import JobContext, WorkPaused
@@ -161,6 +161,7 @@ class Finishing:
         """Whether a picture is decoded and the next one denoised in what memory is free."""
         vae, model = self._through_vae.vae, self._ways.model
         width, height = self._settings.result_size
+        nets = self._settings.control_nets
         widths, attends, *_ = shape_of(model.plan_config("unet"))
         scale = vae.pixels_per_latent
         step = step_bytes(
@@ -169,7 +170,9 @@ class Finishing:
             attends_at_full_size=attends,
             rows=_ROWS,
             number=self._ways.denoises_in.data_type.itemsize,
-            controlled=bool(self._settings.control_nets),
+            controlled=bool(nets),
+            union_pictures=most_in_a_union(nets),
+            several=len(asked_together(nets)) > 1,
         )
         decoding = picture_bytes(vae.config, width, height, vae.numerics.data_type)
         return fits_beside(step + decoding, vae.device)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
-from domains.inference.types.control import ControlNetGuidance, asked_together
+from domains.inference.types.control import ControlNetGuidance, asked_together, most_in_a_union
 from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
 from domains.inference.types.passes import (
     Refiner,
@@ -69,6 +69,7 @@ __all__ = [
     "SolverOptions",
     "TimestepSpacing",
     "asked_together",
+    "most_in_a_union",
     "steps_by_strength",
 ]
 
