@@ -63,7 +63,7 @@ class Composition:
             settings,
             self._artifact.store,
             {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
-            journal,
+            journal.records,
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),

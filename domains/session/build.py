@@ -9,14 +9,17 @@ from typing import Protocol
 
 from domains.clock import Clock
 from domains.loops import Loop
-from domains.session.convert import Reports, SessionConverter, SessionStreams
+from domains.records import Records
+from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
-from domains.session.ports import ArtifactReader, FaultReporter, SessionRecords
+from domains.session.core.taking_up import TakingUp
+from domains.session.ports import ArtifactReader, FaultReporter
+from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
 
@@ -45,6 +48,7 @@ class Built:
     runner: SessionRunner
     converter: SessionConverter
     streams: SessionStreams
+    starters: Starters
     loops: tuple[Loop, ...]
 
 
@@ -52,7 +56,7 @@ def build(
     settings: Settings,
     artifacts: ArtifactReader,
     reports: Reports,
-    records: SessionRecords,
+    records: Callable[[str], Records],
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan], None],
@@ -65,7 +69,7 @@ def build(
         settings: What the operator chose.
         artifacts: Where finished pictures are read back from.
         reports: What sessions of other domains report, as messages.
-        records: What outlives the server of them.
+        records: What outlives the server, by kind.
         describe: What a client sees of an error.
         admit: Raises when a plan's work must not begin now.
         holds: Whether a device's worker holds a model.
@@ -87,7 +91,7 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
-        keeping=Keeping(records, converter.kept, clock),
+        keeping=Keeping(records(SESSION_KIND), records(REQUEST_KIND), converter.kept, clock),
     )
     reader = SessionReader(
         artifacts,
@@ -96,5 +100,11 @@ def build(
         settled=sessions.settled,
     )
     runner = SessionRunner(sessions, reader)
-    loops = (Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),)
-    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter), loops)
+    starters = Starters()
+    streams = SessionStreams(runner, converter, starters)
+    taking_up = TakingUp(sessions, starters.again, describe, clock)
+    loops = (
+        Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),
+        Loop("sessions of an earlier server", _SWEEP_SECONDS, taking_up.run),
+    )
+    return Built(sessions, reader, runner, converter, streams, starters, loops)

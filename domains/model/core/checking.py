@@ -19,9 +19,10 @@ from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob
 from domains.model.ports import Machine
 from domains.model.types import Model, ModelEstimate, loads
 from domains.model.views import ValidationDepth, ValidationRequest
+from domains.session.core.about import Parent
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
@@ -86,7 +87,9 @@ class Checks:
             DomainError: The device cannot be used.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: ValidationRequest) -> SessionPlan:
         InvalidTask.check(
@@ -154,7 +157,6 @@ class Checks:
                 kind=SessionKind.MODEL_TASK,
                 device_id=session.device_id,
                 model_id=model.model_id,
-                parent_session_id=session.session_id,
                 expected_phases=(Phase.QUEUED, *loading, Phase.MEASURING),
                 work=work,
             )
@@ -162,7 +164,8 @@ class Checks:
         options = WorkOptions(
             priority=session.options.priority, run_timeout_seconds=session.run_left()
         )
-        request = SessionRequest(options, b"", prepare, session.owner)
+        parent = Parent(session.session_id)
+        request = SessionRequest(options, b"", prepare, session.owner, parent)
         async with aclosing(self._runner.run(request)) as events:
             async for event in events:
                 if isinstance(event.event, ProgressEvent):

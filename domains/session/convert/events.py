@@ -20,8 +20,8 @@ from domains.session.convert.values import (
     image_to_proto,
 )
 from domains.session.core.log import EventLog
-from domains.session.records import KeptReport
-from domains.session.turns import Paused, Resumed, Yielded, YieldReason
+from domains.session.records import KeptMessage
+from domains.session.turns import Paused, Resumed, Retried, Yielded, YieldReason
 
 R = TypeVar("R", bound=Message)
 _MessageWithReport = event_pb2.SessionCompleted | event_pb2.ItemFinished
@@ -59,9 +59,10 @@ class SessionConverter:
         """The entry that ended a log, without its pictures, which the session has as well: both
         would outgrow a message. None while it has not ended.
         """
-        if log.terminal is None:
+        last = None if log.terminal is None else log.entry(log.last_sequence)
+        if last is None:
             return None
-        result = self.event(log.entry(log.last_sequence))
+        result = self.event(last)
         getattr(result, result.WhichOneof("event") or "completed").ClearField("images")
         return result
 
@@ -145,6 +146,9 @@ class SessionConverter:
             case Resumed(client):
                 result.resumed.resumed_by = client
                 result.resumed.SetInParent()
+            case Retried(cause, count):
+                result.retried.cause.CopyFrom(failure_to_proto(cause))
+                result.retried.retry_count = count
             case Yielded(reason, kept_steps, position):
                 result.yielded.reason = YIELD_REASONS.to_proto(reason)
                 result.yielded.kept_steps = kept_steps
@@ -181,13 +185,13 @@ class SessionConverter:
         self._put_report(result, completed.report)
         return result
 
-    def kept(self, report: object) -> KeptReport:
+    def kept(self, report: object) -> KeptMessage:
         """A report as it is kept beyond the server's life."""
         message = self._reports[type(report)](report)
-        return KeptReport(message.DESCRIPTOR.full_name, message.SerializeToString())
+        return KeptMessage(message.DESCRIPTOR.full_name, message.SerializeToString())
 
     def _put_report(self, result: _MessageWithReport, report: object) -> None:
-        if isinstance(report, KeptReport):
+        if isinstance(report, KeptMessage):
             field = getattr(result, _REPORT_FIELDS[report.message])
             field.ParseFromString(report.body)
             field.SetInParent()

@@ -12,6 +12,8 @@ from domains.session.types import (
     Completed,
     Entry,
     Failed,
+    ImageFinished,
+    ItemFinished,
     Passing,
     Preview,
     SessionEvent,
@@ -69,6 +71,14 @@ class EventLog:
         first = max(self.first_sequence, gaps[-1] + 1) if gaps else self.first_sequence
         return [entry for entry in self._entries if not _is_progress(entry)], first
 
+    def drop_results(self) -> None:
+        """Give up finished pictures and items: the work begins without them."""
+        self._entries = [
+            entry
+            for entry in self._entries
+            if not isinstance(entry.event, ImageFinished | ItemFinished)
+        ]
+
     def skip(self, count: int) -> None:
         """Leave out so many numbers, of entries that clients may know and this log does not."""
         self.last_sequence += count
@@ -86,9 +96,10 @@ class EventLog:
         last = self._entries[-1].event
         return last if isinstance(last, Completed | Failed | Cancelled) else None
 
-    def entry(self, sequence: int) -> SessionEvent:
-        """The first kept entry of that number (from 1) or a later one; there is one."""
-        return self._entries[bisect_left(self._entries, sequence, key=attrgetter("sequence"))]
+    def entry(self, sequence: int) -> SessionEvent | None:
+        """The first kept entry of that number (from 1) or a later one, if there is one."""
+        at = bisect_left(self._entries, sequence, key=attrgetter("sequence"))
+        return self._entries[at] if at < len(self._entries) else None
 
     def entries(self) -> list[Entry]:
         """What is kept, oldest first."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from domains.clock import Clock
 from domains.errors import Reason
+from domains.session.core import entries
+from domains.session.core.about import About
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.order import Turn
@@ -17,12 +20,14 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue
+from domains.session.core.queues import Queues
 from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionState, WorkOptions
+from domains.session.records import KeptMessage
+from domains.session.types import OnDisconnect, SessionState, WorkOptions
 from domains.session.views import EVERYONE, Viewer
 from domains.values import PlacementDecision
 
@@ -70,10 +75,12 @@ class Sessions:
         self._clock = clock
         self.changes = changes
         self._sessions: dict[str, Session] = {}
+        self._children: dict[str, dict[str, Session]] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._ended: dict[str, Callable[[Session], None]] = {}
-        self._queues: dict[str, DeviceQueue] = {}
-        self._queue_of: dict[str, DeviceQueue] = {}
+        self._queues = Queues(self._make_queue, queue_length)
+        self.unfinished: list[tuple[Session, KeptMessage]] = []
+        """Of an earlier server, and what they are to be begun anew from."""
         self.closed = False
         """Whether no new sessions are taken."""
         self.speeds = Speeds()
@@ -86,33 +93,48 @@ class Sessions:
         """Remember the sessions of an earlier server; to be called once, before any other."""
         if self._keeping is None:
             return
-        for session, digest in self._keeping.remembered(self._retention, self._note_change):
-            self._know(session, digest)
-            self.changes.note(session)
+        for each in self._keeping.remembered(self._retention, self._note_change):
+            self._know(each.session, each.digest)
+            self.changes.note(each.session)
+            if each.message is not None and not each.session.state.final:
+                self.unfinished.append((each.session, each.message))
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
         self.closed = True
         for session in self._live():
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
-                session.request_cancel(Reason.SHUTTING_DOWN)
+                self._end(session)
         waited = 0.0
         while self._live() and waited < grace_seconds:
             await asyncio.sleep(0.05)
             waited += 0.05
         for session in self._live():
-            session.request_cancel(Reason.SHUTTING_DOWN)
-        for queue in self._queues.values():
+            self._end(session)
+        for queue in self._queues.all():
             await queue.stop()
         for session in self._live():
             session.cancel()
 
+    def _end(self, session: Session) -> None:
+        """The server ends: the next one goes on with what does not hang on a stream of this."""
+        detached = session.options.on_disconnect is OnDisconnect.DETACH
+        if session.about.repeats and detached and self._keeping is not None:
+            session.suspend()
+        else:
+            session.request_cancel(Reason.SHUTTING_DOWN)
+
     def _live(self) -> list[Session]:
-        return [session for session in self._sessions.values() if not session.state.final]
+        """Those with which something may still happen here."""
+        return [
+            session
+            for session in self._sessions.values()
+            if not session.state.final and not session.suspended
+        ]
 
     async def sweep(self) -> None:
         """End expired sessions and forget old ones; to be called twice a second."""
-        for queue in self._queues.values():
+        for queue in self._queues.all():
             queue.expire()
         self.forget_expired()
 
@@ -134,7 +156,11 @@ class Sessions:
     def forget(self, session: Session) -> None:
         """Forget a final session now."""
         del self._sessions[session.session_id]
-        self._queue_of.pop(session.session_id, None)
+        siblings = self._children.get(session.parent_session_id, {})
+        siblings.pop(session.session_id, None)
+        if not siblings:
+            self._children.pop(session.parent_session_id, None)
+        self._queues.forget(session)
         self._by_request_id.pop((session.owner, session.options.request_id), None)
         self.changes.remove(session)
         if self._keeping is not None:
@@ -144,16 +170,17 @@ class Sessions:
 
     def queue(self, device_id: str) -> DeviceQueue:
         """The queue of a device, made at first need."""
-        if device_id not in self._queues:
-            self._queues[device_id] = DeviceQueue(
-                device_id,
-                length=self._queue_length,
-                describe=self._describe,
-                remaining=self._remaining,
-                slice_seconds=self._slice_seconds,
-                clock=self._clock,
-            )
-        return self._queues[device_id]
+        return self._queues.of_device(device_id)
+
+    def _make_queue(self, name: str) -> DeviceQueue:
+        return DeviceQueue(
+            name,
+            length=self._queue_length,
+            describe=self._describe,
+            remaining=self._remaining,
+            slice_seconds=self._slice_seconds,
+            clock=self._clock,
+        )
 
     def known(self, request: SessionRequest) -> Session | None:
         """The session that an earlier call of the same client with this request_id opened.
@@ -185,32 +212,61 @@ class Sessions:
             raise ShuttingDown()
         self._admit(plan)
         session = Session(
-            str(uuid.uuid4()),
-            plan.kind,
+            About(
+                str(uuid.uuid4()),
+                plan.kind,
+                request.owner,
+                model_id=plan.model_id,
+                companion_ids=plan.companion_ids,
+                parent=request.parent,
+                pauses=plan.pause is not None,
+                repeats=request.again is not None,
+            ),
             request.options,
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
-            model_id=plan.model_id,
-            companion_ids=plan.companion_ids,
             done=Progress(plan.total_steps, len(plan.seeds)),
-            pauses=plan.pause is not None,
-            parent_session_id=plan.parent_session_id,
-            owner=request.owner,
             retention=self._retention,
             clock=self._clock,
             changed=self._note_change,
         )
-        queue = self.queue(plan.queue or plan.device_id)
-        queue.submit(session, turn)
-        session.accept(plan.expected_phases, plan.seeds, plan.steps, plan.degradations)
+        self._queues.submit(session, turn, plan.queue or plan.device_id)
+        session.log.append(entries.accepted(session, plan))
         if plan.ended is not None:
             self._ended[session.session_id] = plan.ended
         self._know(session, request.digest)
-        self._queue_of[session.session_id] = queue
         self.changes.note(session)
         if self._keeping is not None:
             written = partial(self._note_written, session)
-            self._keeping.accept(session, request.digest, written)
+            self._keeping.accept(session, request.digest, request.message, written)
         return session
+
+    def take_up(self, session: Session, plan: SessionPlan, turn: Turn) -> None:
+        """Have a session that an earlier server accepted wait for its turn, as it was resolved
+        anew; it goes on as it was, or its work starts over.
+
+        Raises:
+            QueueFull: The device's queue has no room.
+        """
+        about = replace(
+            session.about,
+            model_id=plan.model_id,
+            companion_ids=plan.companion_ids,
+            pauses=plan.pause is not None,
+            repeats=True,
+        )
+        placed = plan.placed or Placed(PlacementDecision.named(plan.device_id))
+        if not plan.resumes_after_images:
+            session.images = ()
+            session.log.drop_results()
+        session.take_up(about, placed, Progress(plan.total_steps, len(plan.seeds)))
+        self._queues.submit(session, turn, plan.queue or plan.device_id)
+        if plan.ended is not None:
+            self._ended[session.session_id] = plan.ended
+
+    def go_on(self, session: Session) -> None:
+        """Its turn may come."""
+        session.held = False
+        self._reorder(session)
 
     async def accepted(self, session: Session) -> None:
         """Return once a session outlives the server.
@@ -234,6 +290,9 @@ class Sessions:
 
     def _know(self, session: Session, digest: bytes) -> None:
         self._sessions[session.session_id] = session
+        if session.parent_session_id:
+            siblings = self._children.setdefault(session.parent_session_id, {})
+            siblings[session.session_id] = session
         if session.options.request_id:
             key = session.owner, session.options.request_id
             self._by_request_id[key] = (session, digest)
@@ -241,7 +300,10 @@ class Sessions:
     def _note_change(self, session: Session) -> None:
         self.changes.note(session)
         if session.log.terminal is None:
+            if self._keeping is not None:
+                self._keeping.note_turn(session)
             return
+        self._queues.leave(session)
         ended = self._ended.pop(session.session_id, None)  # it ends once, and then lets go
         if ended is not None:
             ended(session)
@@ -263,7 +325,7 @@ class Sessions:
                 turn = queue.withdraw(session)
                 session.move(decision)
                 other.submit(session, turn)
-                self._queue_of[session.session_id] = other
+                self._queues.move(session, other)
 
     # Finding.
 
@@ -281,6 +343,10 @@ class Sessions:
         if session is None or not viewer.sees(session.owner):
             raise SessionNotFound(session_id)
         return session
+
+    def children(self, session_id: str) -> list[Session]:
+        """Those that are a step or an item of that session and are kept, oldest first."""
+        return list(self._children.get(session_id, {}).values())
 
     def all(self) -> Sequence[Session]:
         """Every session that is kept, oldest first."""
@@ -306,6 +372,6 @@ class Sessions:
         self._reorder(session)
 
     def _reorder(self, session: Session) -> None:
-        queue = self._queue_of.get(session.session_id)
-        if queue is not None:  # it has none if it ended in an earlier server
+        queue = self._queues.of_session(session)
+        if queue is not None:
             queue.reorder()
