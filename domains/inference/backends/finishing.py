@@ -119,7 +119,7 @@ class Finishing:
             )
             here = replace(through, check_stop=self._check_stop_for_good)
             self._beside.start(
-                partial(self._pixels, beside, latents),
+                partial(self._pixels_beside, beside, latents),
                 partial(self._pixels, here, latents),
                 hand_on,
             )
@@ -130,6 +130,11 @@ class Finishing:
     def _pixels(self, through: ThroughVae, latents: torch.Tensor) -> Pixels:
         with self._clock.time("decode"):
             return through.pixels(latents)
+
+    def _pixels_beside(self, through: ThroughVae, latents: torch.Tensor) -> Pixels:
+        pixels = self._pixels(through, latents)
+        self._ways.decoded_beside += 1
+        return pixels
 
     def _hand_on(
         self,

@@ -29,10 +29,14 @@ class Made:
 
 @dataclass
 class Ways:
-    """Notes what each picture is computed by, as it is."""
+    """Notes what each picture is computed by, as it is.
+
+    `decoded_beside` counts those that were decoded beside steps, in one thread.
+    """
 
     model: LoadedModel
     parts: Parts
+    decoded_beside: int = 0
     _replays: int = field(init=False)
     _types: dict[PartDataType, None] = field(default_factory=dict)
     _channels_last: dict[ModelPart, None] = field(default_factory=dict)
@@ -120,4 +124,5 @@ class Ways:
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
             vae_tiled=DegradationKind.VAE_TILED in kinds,
             most_together=self._most_together,
+            decoded_beside=self.decoded_beside,
         )

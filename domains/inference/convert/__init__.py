@@ -308,6 +308,7 @@ def _computation(computed: types.Computation) -> event_pb2.Computation:
         attention_sliced=computed.attention_sliced,
         vae_tiled=computed.vae_tiled,
         most_together=computed.most_together,
+        decoded_beside=computed.decoded_beside,
     )
 
 

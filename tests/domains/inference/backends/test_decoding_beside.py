@@ -168,6 +168,7 @@ def test_a_picture_is_decoded_beside_the_steps_of_the_next_one(
     assert files(heard) == in_turn(engine, small)
     assert report.timings.decode > 0
     assert report.degradations == ()
+    assert report.computed.decoded_beside == 2
 
 
 @pytest.mark.parametrize(
@@ -245,6 +246,7 @@ def test_where_memory_runs_out_the_main_thread_decodes(
     heard = Gate()
     report = beside(engine, small, heard)
     assert decoded_by == ["beside", "main", "beside", "main", "main"]
+    assert report.computed.decoded_beside == 0
     assert files(heard) == wanted
     assert report.degradations == ()
 
@@ -359,7 +361,9 @@ def test_a_pause_waits_for_what_is_being_decoded(
     assert files(heard) == wanted[:1]
     again = replace(small, first_image=1, kept_steps=2)
     goes_on = Gate()
-    assert isinstance(beside(engine, again, goes_on), GenerationReport)
+    rest = beside(engine, again, goes_on)
+    assert isinstance(rest, GenerationReport)
+    assert (report.computed | rest.computed).decoded_beside == (0 if short else 2)
     assert files(heard) + files(goes_on) == wanted
     assert not step(1, 1)(goes_on.events)
 
@@ -368,7 +372,8 @@ def test_one_picture_alone_needs_no_thread(
     engine: Engine, small: GenerationJob, decoded_by: list[str]
 ) -> None:
     heard = Gate()
-    beside(engine, changed(small, seeds=(7,)), heard)
+    report = beside(engine, changed(small, seeds=(7,)), heard)
+    assert report.computed.decoded_beside == 0
     assert decoded_by == ["main"]
     assert PhaseStarted(Phase.ENCODING_IMAGE, 0) in heard.events
 
