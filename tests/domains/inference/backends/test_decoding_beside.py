@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from domains.errors import Cancelled, FailedPrecondition, Reason
 from domains.inference.backends import beside as beside_the_main_thread
-from domains.inference.backends import decoding, drawing, finishing, through_vae
+from domains.inference.backends import decoding, drawing, finishing, telling, through_vae
 from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
@@ -399,3 +399,39 @@ def test_making_room_waits_for_what_is_being_decoded(
     order.append("room")
     other.join()
     assert order == ["decoded", "room"]
+
+
+def test_two_threads_never_go_through_a_vae_at_once(
+    engine: Engine, small: GenerationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seamless pictures change its convolutions for as long as one goes through."""
+    job = changed(small, seeds=(7, 8), previews=PreviewSettings(1))
+    wanted = in_turn(engine, job)
+    model, inside, order = engine._model, threading.Event(), list[str]()
+    assert model is not None
+    real, fit = decoding.decode, telling.fit_preview_matrix
+
+    def decode(*inputs: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            inside.set()
+            threading.Event().wait(0.1)
+            order.append("decoded")
+        return real(*inputs)
+
+    def fitted(vae: Any) -> Any:
+        if inside.is_set():
+            order.append("fitted")
+        return fit(vae)
+
+    def begins(events: list[Event]) -> bool:
+        if events[-1] == PhaseStarted(Phase.DENOISING, 1):
+            assert inside.wait(LONG)
+            model.preview_matrix = None
+        return True
+
+    monkeypatch.setattr(decoding, "decode", decode)
+    monkeypatch.setattr(telling, "fit_preview_matrix", fitted)
+    heard = Gate(begins)
+    beside(engine, job, heard)
+    assert order == ["decoded", "fitted"]
+    assert files(heard) == wanted
