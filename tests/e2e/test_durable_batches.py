@@ -344,7 +344,8 @@ async def test_a_cancelled_batch_keeps_what_has_ended_and_can_go_on(client: Clie
     found = await until(client, batch.batch_id, *FINAL)
     assert [each.state for each in found.items] == [COMPLETED, CANCELLED, COMPLETED]
     assert (found.batch.state, found.batch.end_reason) == (COMPLETED, "")
-    assert found.items[2].attempt_count == 1
+    # Cancelled while its session was being begun, it may have come to a first step.
+    assert found.items[2].attempt_count in (1, 2)
     events = await watch(client, batch.batch_id)
     assert events[0].sequence == 1
     assert [e.item_id for e in events if e.HasField("item_finished")] == ["c"]
