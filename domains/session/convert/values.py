@@ -19,6 +19,7 @@ from domains.conversions import (
 )
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
+from domains.session.types.runs import run_of
 from domains.session.views import SessionSnapshot
 from domains.values import (
     Degradation,
@@ -149,7 +150,7 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
     """A finished picture."""
     return session_pb2.ImageResult(
         image_index=image.image_index,
-        item_id=image.item_id,
+        item_id=run_of(image.item_id)[0],
         seed=image.seed,
         artifact_id=image.artifact_id,
         format=FORMATS.to_proto(image.format),

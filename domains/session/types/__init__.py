@@ -26,8 +26,8 @@ Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 Step = Annotated[int, Meta(ge=0, le=10_000)]
 Edge = Annotated[int, Meta(ge=1, le=32_768)]
 """Pixels along one side of a picture."""
-ItemId = Annotated[str, Meta(max_length=128)]
-"""The client's name for a part of a session's work."""
+ItemId = Annotated[str, Meta(max_length=160)]
+"""The client's name for a part of a session's work, or `run_name` of one."""
 FileSize = Annotated[int, Meta(ge=1, le=256 * 1024 * 1024)]
 
 
@@ -240,7 +240,7 @@ class ItemFinished:
     """An item has ended, of which `failure` says why it failed.
 
     `done`, of which `failed`, is how many have ended of `total`. `report` is what drew its
-    pictures.
+    pictures, `session_id` the session that did it where that is another one.
     """
 
     item_id: str
@@ -251,6 +251,7 @@ class ItemFinished:
     failure: Failure | None = None
     report: object = None
     degradations: tuple[Degradation, ...] = ()
+    session_id: str = ""
 
 
 @dataclass(frozen=True)

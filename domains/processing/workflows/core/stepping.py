@@ -1,0 +1,167 @@
+"""One run of a step: its session begun or found, followed to its end, begun again on failure."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from domains.errors import (
+    DomainError,
+    Failure,
+    InvalidArgument,
+    Reason,
+    ResourceExhausted,
+    Unimplemented,
+)
+from domains.processing.workflows.ports import StepRequests
+from domains.processing.workflows.types import Ended, Ending, Inputs, Step
+from domains.session.core.plan import SessionRequest
+from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import EventsExpired, cancellation
+from domains.session.types import (
+    Cancelled,
+    Delivery,
+    ImageDecoded,
+    ImageFinished,
+    PhaseStarted,
+    Preview,
+    PreviewSettings,
+    SessionState,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
+
+MOST_RESULTS = 256
+"""Pictures that a run keeps as its own."""
+_NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
+_ROOM_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 3_600.0
+_FOLLOWED = Delivery(image_data=False, previews=PreviewSettings(every_steps=1))
+_RELAYED = PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded
+
+
+@dataclass(frozen=True)
+class SessionServices:
+    """Where sessions of steps are begun, found and read."""
+
+    sessions: Sessions
+    runner: SessionRunner
+    reader: SessionReader
+
+    def of(self, run: Session, name: str) -> list[Session]:
+        """Those that a run has begun under a name, oldest first."""
+        return [
+            child for child in self.sessions.children(run.session_id) if child.item_id == name
+        ]
+
+
+@dataclass
+class StepRun:
+    """A run of a step, by its name.
+
+    While `may_begin` is not set no session is begun. `result` is whether the pictures are the
+    run's own. `child` is the session of now, `failure` why the last one failed.
+    """
+
+    services: SessionServices
+    requests: StepRequests
+    run: Session
+    step: Step
+    place: int
+    name: str
+    inputs: Inputs
+    result: bool
+    may_begin: asyncio.Event
+    child: Session | None = field(default=None, init=False)
+    failure: Failure | None = field(default=None, init=False)
+
+    async def end(self) -> Ended:
+        """Have it done; returns how it ended."""
+        before = self.services.of(self.run, self.name)
+        attempt = max(len(before), 1)
+        self.child = before[-1] if before else None
+        if self.child is not None and self.child.state is SessionState.PAUSED:
+            self.services.sessions.resume(self.child, "")
+        while True:
+            try:
+                if self.child is None:
+                    self.child = await self._begun()
+                    await self._follow(self.child, 1)
+                else:
+                    await self._follow(self.child, self.child.log.last_sequence + 1)
+            except DomainError as error:
+                self.failure = error.failure()
+            else:
+                if self.child.state is SessionState.COMPLETED:
+                    self.failure = None
+                    return Ended(Ending.DONE, self.child.images, self.child.model_id)
+                self.failure = _why(self.child)
+            retries = self.step.retries
+            if attempt >= retries.max_attempts or self.failure.code in _NEVER_BETTER:
+                return Ended(Ending.FAILED)
+            seconds = retries.backoff_seconds * 2.0 ** (attempt - 1)
+            await asyncio.sleep(min(seconds, _LONGEST_BACKOFF_SECONDS))
+            attempt, self.child = attempt + 1, None
+
+    @property
+    def progress(self) -> float:
+        """The done share, from 0 to 1."""
+        return 0.0 if self.child is None else self.child.progress
+
+    async def _begun(self) -> Session:
+        """A session of its own, once there is room for it in its queue."""
+        while True:
+            await self.may_begin.wait()
+            request: SessionRequest = self.requests.request(
+                self.place, self.inputs, self.run, self.name
+            )
+            try:
+                return await self.services.runner.begin(request)
+            except ResourceExhausted as error:
+                if error.reason is not Reason.QUEUE_FULL:
+                    raise
+            await asyncio.sleep(_ROOM_SECONDS)
+
+    async def _follow(self, child: Session, first: int) -> None:
+        """Tell in the run's log what a session reports, until it is over."""
+        try:
+            async for event in self.services.reader.events(child, first, delivery=_FOLLOWED):
+                if self.run.state.final:
+                    return
+                if isinstance(event.event, _RELAYED):
+                    self.run.log.append(event.event, self.name)
+                elif isinstance(event.event, Preview):
+                    self.run.log.show(event.event, self.name)
+                elif isinstance(event.event, ImageFinished):
+                    self._tell_results(child)
+        except EventsExpired:
+            pass  # it ended, and its progress was given up meanwhile
+        await child.over()
+        self._tell_results(child)
+
+    def _tell_results(self, child: Session) -> None:
+        """Take the pictures over that are the run's, each once, in their order."""
+        if not self.result or self.run.state.final:
+            return
+        told = sum(image.item_id == self.name for image in self.run.images)
+        for place, image in enumerate(child.images):
+            if place == image.image_index == told and len(self.run.images) < MOST_RESULTS:
+                index = len(self.run.images)
+                taken = replace(image, image_index=index, item_id=self.name)
+                self.run.finish_image(taken)
+                told += 1
+
+
+def _why(child: Session) -> Failure:
+    """Why a session did not complete."""
+    end = child.log.terminal
+    if isinstance(end, Cancelled):
+        return cancellation(child.session_id, end).failure()
+    assert child.failure is not None
+    return child.failure
