@@ -20,6 +20,7 @@ from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
+from domains.session.records import SESSION_KIND
 from domains.session.types import Phase, SessionKind, StepFinished, WorkOptions
 from server.errors import describe_failure
 from server.journal import Journal
@@ -39,7 +40,10 @@ async def _work(session: Session) -> None:
 
 def _registry(journal: Journal | None) -> Sessions:
     clock = Clock()
-    converter = SessionConverter({})
+    keeping = None
+    if journal is not None:
+        records = journal.records(SESSION_KIND)
+        keeping = Keeping(records, SessionConverter({}).kept, clock)
     return Sessions(
         describe=describe_failure,
         queue_length=TOGETHER + SESSIONS,
@@ -48,7 +52,7 @@ def _registry(journal: Journal | None) -> Sessions:
         kept=TOGETHER,
         changes=SessionChanges(clock, heartbeat_seconds=5, gone_kept=10),
         clock=clock,
-        keeping=None if journal is None else Keeping(journal, converter.kept, clock),
+        keeping=keeping,
     )
 
 

@@ -15,6 +15,7 @@ from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.session import build as session
+from domains.session.records import SESSION_KIND
 from domains.uploads import EXPIRY_SECONDS
 from server import heap
 from server.background import Background
@@ -63,7 +64,7 @@ class Composition:
             settings,
             self._artifact.store,
             {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
-            journal,
+            journal.records(SESSION_KIND),
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),

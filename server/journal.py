@@ -1,6 +1,6 @@
 """The journal: what outlives the server, in one SQLite file that a thread of its own writes.
 
-It holds facts (small values by key), the history of memory, and sessions. All are read once, at
+It holds facts (small values by key), the history of memory, and records. All are read once, at
 the start; afterwards they are in memory, and changes go to disk. Losing the disk loses what is
 written meanwhile and never takes the server down.
 """
@@ -24,8 +24,8 @@ from domains.shortages import shortage_of
 from server import journal_rows
 from server.history import HistoryTables
 from server.journal_file import JournalFile, look
+from server.journal_records import KindOfRecords, RecordTable
 from server.journal_schema import migrate, transaction
-from server.journal_sessions import SessionTable
 
 # Moments that wait for a disk that takes nothing; the oldest go beyond that.
 _MOST_WAITING = 7_200
@@ -35,7 +35,7 @@ _log = structlog.get_logger("deviceops.journal")
 
 
 class Journal:
-    """What is on disk; see the ports `FactsStore`, `HistoryStore` and `SessionRecords`.
+    """What is on disk; see the ports `FactsStore`, `HistoryStore` and `Records`.
 
     Any thread may call it. One thread uses the file, another one the history in memory, so
     that a disk that hangs keeps no reader waiting.
@@ -49,7 +49,7 @@ class Journal:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._file = JournalFile(path, self._take_up)
         self._tables: HistoryTables | None = None  # of the file, once it was opened
-        self._sessions = SessionTable(self._file, self._thread.submit, _not_accepted)
+        self._records = RecordTable(self._file, self._thread.submit, _not_accepted)
         self._facts: dict[str, bytes] = {}
         self._put_here: set[str] = set()
         self._waiting: deque[tuple[float, Sequence[Reading]]] = deque(maxlen=_MOST_WAITING)
@@ -110,23 +110,11 @@ class Journal:
         with contextlib.suppress(RuntimeError):  # closed
             self._thread.submit(self._file.written, lambda: self._delete(key))
 
-    # Sessions.
+    # Records.
 
-    def sessions(self) -> Sequence[bytes]:
-        """Records that an earlier server kept; see the port."""
-        return self._sessions.found
-
-    async def accept(self, session_id: str, body: bytes) -> None:
-        """Keep the record of a new session; see the port."""
-        await asyncio.wrap_future(self._sessions.accept(session_id, body))
-
-    def put_session(self, session_id: str, body: bytes) -> Future[None]:
-        """Keep another record of a session; see the port."""
-        return self._sessions.put(session_id, body)
-
-    def remove_session(self, session_id: str) -> Future[None]:
-        """Keep no record of it; see the port."""
-        return self._sessions.put(session_id, None)
+    def records(self, kind: str) -> KindOfRecords:
+        """Those of one kind; see the port `Records`."""
+        return KindOfRecords(self._records, kind)
 
     # The history of memory.
 
@@ -169,10 +157,10 @@ class Journal:
                 rows = look(self._path)
                 self._remember(dict(rows.facts))
                 self._take_history(rows)
-                self._sessions.load(rows.sessions)
+                self._records.load(rows.records)
 
     def _close(self) -> None:
-        self._sessions.write_again()
+        self._records.write_again()
         if self._waiting:
             self._file.written(self._flush)
         self._file.close()
@@ -181,7 +169,7 @@ class Journal:
         self._tables = HistoryTables(connection)
         rows = journal_rows.read(connection)
         self._take_history(rows)
-        self._sessions.take_up(connection, rows.sessions)
+        self._records.take_up(connection, rows.records)
         stored: dict[str, bytes] = dict(rows.facts)
         # What was put here is newer: the disk was away meanwhile.
         self._remember(stored)
@@ -217,7 +205,7 @@ class Journal:
         if not 0 <= moment - self._written_at < _WRITE_SECONDS:
             self._written_at = moment
             self._file.written(self._flush)
-            self._sessions.write_again()
+            self._records.write_again()
 
     def _flush(self) -> None:
         assert self._tables is not None
@@ -240,7 +228,7 @@ def _not_written(error: Exception) -> DomainError:
 
 
 def _not_accepted(error: Exception) -> DomainError:
-    """What a caller is told of a session that is not on disk."""
+    """What a caller is told of a record that is not on disk."""
     if isinstance(error, RuntimeError):  # the thread has ended
         return ShuttingDown()
     return _refused(error, "The work was not accepted; to have it done,")

@@ -15,8 +15,9 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from domains.codec import Count, Malformed, ModelId, Name
-from domains.session.records import LARGEST_BYTES, record_in
+from domains.codec import Count, ModelId, Name
+from domains.records import LARGEST_BYTES
+from domains.session.records import SESSION_KIND, is_session
 
 Row = tuple[Any, ...]
 
@@ -34,8 +35,9 @@ FACT = tuple[
 ]
 INTERVAL = tuple[Name, _Resolution, _Start, _Samples, _Bytes, _Sum, _Share | None, Count, Count]
 OWNER = tuple[Name, _Resolution, _Start, ModelId, _Bytes, _Sum]
-SESSION = tuple[
+RECORD = tuple[
     Annotated[int, Meta(ge=1, lt=1 << 62)],
+    Name,
     Name,
     Annotated[bytes, Meta(max_length=LARGEST_BYTES)],
     Annotated[bytes, Meta(min_length=32, max_length=32)],
@@ -44,7 +46,7 @@ KINDS = {
     "facts": FACT,
     "memory_intervals": INTERVAL,
     "memory_owners": OWNER,
-    "sessions": SESSION,
+    "records": RECORD,
 }
 """What a row is, by the name of its table."""
 
@@ -56,7 +58,7 @@ class Rows:
     facts: Sequence[Row] = ()
     memory_intervals: Sequence[Row] = ()
     memory_owners: Sequence[Row] = ()
-    sessions: Sequence[Row] = ()
+    records: Sequence[Row] = ()
     damaged: int = 0
     """How many rows more there are."""
 
@@ -95,21 +97,17 @@ def _is(kind: Any, row: Row) -> bool:
         msgspec.convert(row, kind, builtin_types=(bytes,))
     except msgspec.ValidationError:
         return False
-    if kind is SESSION:
-        return _is_session(row)
+    if kind is RECORD:
+        return _is_record(row)
     # Of true sums; a larger one would not fit when intervals are put together.
     return kind is FACT or row[-1 if kind is OWNER else 5] <= 4 * row[1] * _MOST_BYTES
 
 
-def _is_session(row: Row) -> bool:
-    _, session_id, body, sha256 = row
+def _is_record(row: Row) -> bool:
+    _, kind, key, body, sha256 = row
     if hashlib.sha256(body).digest() != sha256:
         return False
-    try:
-        record, _ = record_in(body)
-    except Malformed:
-        return False
-    return bool(record.session_id == session_id)
+    return kind != SESSION_KIND or is_session(key, body)
 
 
 def _text(content: bytes) -> str | bytes:

@@ -54,6 +54,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         " number INTEGER PRIMARY KEY, session_id TEXT NOT NULL UNIQUE, body BLOB NOT NULL,"
         " sha256 BLOB NOT NULL)",
     ),
+    (
+        "CREATE TABLE records ("
+        " number INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL,"
+        " body BLOB NOT NULL, sha256 BLOB NOT NULL, UNIQUE (kind, key))",
+        "INSERT INTO records SELECT number, 'session', session_id, body, sha256 FROM sessions",
+        "DROP TABLE sessions",
+    ),
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 

@@ -118,11 +118,13 @@ def build(
     )
     # It goes on without end by itself, and waits in its own way.
     loops = (Loop("looking for devices", _AFTER_FAILURE_SECONDS, rediscovery.run),)
+    servicer = DeviceServicer(service, session.streams)
+    servicer.register(session.starters)
     return Built(
         inventory,
         profiles,
         self_tests,
         Placer(inventory, pool, session.sessions, tflops=self_tests.tflops),
-        DeviceServicer(service, session.streams),
+        servicer,
         loops,
     )

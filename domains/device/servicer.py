@@ -11,7 +11,7 @@ from deviceops.v1 import device_pb2, device_pb2_grpc
 from domains.conversions import converted
 from domains.device import convert
 from domains.device.core import DeviceService
-from domains.session.convert import SessionStreams
+from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -22,6 +22,16 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
     def __init__(self, core: DeviceService, streams: SessionStreams) -> None:
         self._core = core
         self._streams = streams
+
+    def register(self, starters: Starters) -> None:
+        """Have it known how requests that start sessions become those."""
+        core, know = self._core, starters.know
+        know(
+            device_pb2.OptimizeDeviceRequest,
+            convert.optimization_from_proto,
+            core.optimizations.optimize,
+        )
+        know(device_pb2.RestartWorkerRequest, convert.restart_from_proto, core.restarts.restart)
 
     async def ListDevices(
         self, request: device_pb2.ListDevicesRequest, context: Context
@@ -71,15 +81,9 @@ class DeviceServicer(device_pb2_grpc.DeviceServiceServicer):
     def OptimizeDevice(
         self, request: device_pb2.OptimizeDeviceRequest, context: Context
     ) -> AsyncIterator[device_pb2.OptimizeDeviceResponse]:
-        wanted = self._core.optimizations.optimize(convert.optimization_from_proto(request))
-        return self._streams.run(
-            wanted, context, device_pb2.OptimizeDeviceResponse, request.delivery
-        )
+        return self._streams.start(request, context, device_pb2.OptimizeDeviceResponse)
 
     def RestartWorker(
         self, request: device_pb2.RestartWorkerRequest, context: Context
     ) -> AsyncIterator[device_pb2.RestartWorkerResponse]:
-        wanted = self._core.restarts.restart(convert.restart_from_proto(request))
-        return self._streams.run(
-            wanted, context, device_pb2.RestartWorkerResponse, request.delivery
-        )
+        return self._streams.start(request, context, device_pb2.RestartWorkerResponse)

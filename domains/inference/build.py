@@ -131,6 +131,7 @@ def build(
         StatisticsInquiry(keeper, devices, models),
         session.streams,
     )
+    servicer.register(session.starters)
     loops = (
         Loop("statistics", _SAVE_SECONDS, keeper.save),
         Loop("experience", _SAVE_EXPERIENCE_SECONDS, experience.save),

@@ -17,7 +17,7 @@ from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry
 from domains.picture.convert import control_request_from_proto
 from domains.picture.core import ControlImages
-from domains.session.convert import SessionStreams
+from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -40,6 +40,21 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._control_images = control_images
         self._statistics = statistics
         self._streams = streams
+
+    def register(self, starters: Starters) -> None:
+        """Have it known how requests that start sessions become those."""
+        know = starters.know
+        know(
+            inference_pb2.GenerateRequest,
+            convert.request_from_proto,
+            self._generations.generate,
+        )
+        know(inference_pb2.GenerateBatchRequest, batch_from_proto, self._batches.generate)
+        know(
+            inference_pb2.PreviewControlImageRequest,
+            control_request_from_proto,
+            self._control_images.preview,
+        )
 
     async def GetCapabilities(
         self, request: inference_pb2.GetCapabilitiesRequest, context: Context
@@ -65,23 +80,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     def Generate(
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
-        wanted = self._generations.generate(convert.request_from_proto(request))
-        return self._streams.run(
-            wanted, context, inference_pb2.GenerateResponse, request.delivery
-        )
+        return self._streams.start(request, context, inference_pb2.GenerateResponse)
 
     def GenerateBatch(
         self, request: inference_pb2.GenerateBatchRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateBatchResponse]:
-        wanted = self._batches.generate(batch_from_proto(request))
-        return self._streams.run(
-            wanted, context, inference_pb2.GenerateBatchResponse, request.delivery
-        )
+        return self._streams.start(request, context, inference_pb2.GenerateBatchResponse)
 
     def PreviewControlImage(
         self, request: inference_pb2.PreviewControlImageRequest, context: Context
     ) -> AsyncIterator[inference_pb2.PreviewControlImageResponse]:
-        wanted = self._control_images.preview(control_request_from_proto(request))
-        return self._streams.run(
-            wanted, context, inference_pb2.PreviewControlImageResponse, request.delivery
-        )
+        return self._streams.start(request, context, inference_pb2.PreviewControlImageResponse)

@@ -194,4 +194,5 @@ def build(
         Loop("history of memory", _HISTORY_SECONDS, record),
     )
     servicer = MemoryServicer(service, session.streams)
+    servicer.register(session.starters)
     return Built(monitor, models, reactions, leases, ledger.held_by, servicer, loops)

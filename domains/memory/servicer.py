@@ -12,7 +12,7 @@ from domains.clients import caller
 from domains.conversions import converted, given
 from domains.memory.convert import leases, status, upkeep
 from domains.memory.core import MemoryService
-from domains.session.convert import SessionStreams
+from domains.session.convert import SessionStreams, Starters
 from domains.upload_conversions import opening, parts_from_proto
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -25,6 +25,14 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
         self._core = core
         self._streams = streams
         self._readings = status.ReadingConverter()
+
+    def register(self, starters: Starters) -> None:
+        """Have it known how requests that start sessions become those."""
+        core, know = self._core, starters.know
+        know(
+            memory_pb2.DefragmentRequest, upkeep.defragment_from_proto, core.defragmentation.run
+        )
+        know(memory_pb2.EvictModelsRequest, upkeep.eviction_from_proto, core.models.evict)
 
     async def GetMemoryStatus(
         self, request: memory_pb2.GetMemoryStatusRequest, context: Context
@@ -124,10 +132,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     def Defragment(
         self, request: memory_pb2.DefragmentRequest, context: Context
     ) -> AsyncIterator[memory_pb2.DefragmentResponse]:
-        wanted = self._core.defragmentation.run(upkeep.defragment_from_proto(request))
-        return self._streams.run(
-            wanted, context, memory_pb2.DefragmentResponse, request.delivery
-        )
+        return self._streams.start(request, context, memory_pb2.DefragmentResponse)
 
     async def GetModelMemory(
         self, request: memory_pb2.GetModelMemoryRequest, context: Context
@@ -140,10 +145,7 @@ class MemoryServicer(memory_pb2_grpc.MemoryServiceServicer):
     def EvictModels(
         self, request: memory_pb2.EvictModelsRequest, context: Context
     ) -> AsyncIterator[memory_pb2.EvictModelsResponse]:
-        wanted = self._core.models.evict(upkeep.eviction_from_proto(request))
-        return self._streams.run(
-            wanted, context, memory_pb2.EvictModelsResponse, request.delivery
-        )
+        return self._streams.start(request, context, memory_pb2.EvictModelsResponse)
 
     async def GetMemoryAnalytics(
         self, request: memory_history_pb2.GetMemoryAnalyticsRequest, context: Context

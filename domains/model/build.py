@@ -237,6 +237,9 @@ def build(
         preload = Preload(catalogue, machine, estimates, session.sessions, session.runner, runs)
         loops = (*loops, Loop("the default model", _PRELOAD_SECONDS, preload.run))
 
+    servicer = ModelServicer(service, session.streams)
+    servicer.register(session.starters)
+
     async def close() -> None:
         await contents.close()
         await asyncio.to_thread(watch.close)
@@ -248,7 +251,7 @@ def build(
         CachedResidents(cache),
         residents.leaving,
         runs,
-        ModelServicer(service, session.streams),
+        servicer,
         loops,
         new_models,
         close,

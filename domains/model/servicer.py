@@ -15,7 +15,7 @@ from domains.model import convert
 from domains.model.convert import cache, device, tasks
 from domains.model.core import ModelService
 from domains.model.views import ModelOrder
-from domains.session.convert import SessionStreams
+from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -26,6 +26,32 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def __init__(self, core: ModelService, streams: SessionStreams) -> None:
         self._core = core
         self._streams = streams
+
+    def register(self, starters: Starters) -> None:
+        """Have it known how requests that start sessions become those."""
+        core, know = self._core, starters.know
+        know(model_pb2.RefreshModelsRequest, convert.refresh_from_proto, core.refreshes.refresh)
+        know(model_cache_pb2.CacheModelRequest, cache.cache_from_proto, core.caching.cache)
+        know(model_pb2.LoadModelRequest, device.load_from_proto, core.loads.load)
+        know(model_pb2.UnloadModelRequest, device.unload_from_proto, core.unloads.unload)
+        know(
+            model_task_pb2.BenchmarkModelRequest,
+            device.benchmark_from_proto,
+            core.benchmarks.benchmark,
+        )
+        know(
+            model_task_pb2.ValidateModelRequest, tasks.validation_from_proto, core.checks.check
+        )
+        know(
+            model_task_pb2.OptimizeModelRequest,
+            tasks.optimization_from_proto,
+            core.optimizing.optimize,
+        )
+        know(
+            model_task_pb2.ConvertModelRequest,
+            tasks.conversion_from_proto,
+            core.conversions.convert,
+        )
 
     async def ListModels(
         self, request: model_pb2.ListModelsRequest, context: Context
@@ -71,10 +97,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def RefreshModels(
         self, request: model_pb2.RefreshModelsRequest, context: Context
     ) -> AsyncIterator[model_pb2.RefreshModelsResponse]:
-        wanted = self._core.refreshes.refresh(convert.refresh_from_proto(request))
-        return self._streams.run(
-            wanted, context, model_pb2.RefreshModelsResponse, request.delivery
-        )
+        return self._streams.start(request, context, model_pb2.RefreshModelsResponse)
 
     def WatchModels(
         self, request: model_pb2.WatchModelsRequest, context: Context
@@ -98,10 +121,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def CacheModel(
         self, request: model_cache_pb2.CacheModelRequest, context: Context
     ) -> AsyncIterator[model_cache_pb2.CacheModelResponse]:
-        wanted = self._core.caching.cache(cache.cache_from_proto(request))
-        return self._streams.run(
-            wanted, context, model_cache_pb2.CacheModelResponse, request.delivery
-        )
+        return self._streams.start(request, context, model_cache_pb2.CacheModelResponse)
 
     async def EvictModel(
         self, request: model_cache_pb2.EvictModelRequest, context: Context
@@ -124,24 +144,17 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def LoadModel(
         self, request: model_pb2.LoadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.LoadModelResponse]:
-        wanted = self._core.loads.load(device.load_from_proto(request))
-        return self._streams.run(wanted, context, model_pb2.LoadModelResponse, request.delivery)
+        return self._streams.start(request, context, model_pb2.LoadModelResponse)
 
     def UnloadModel(
         self, request: model_pb2.UnloadModelRequest, context: Context
     ) -> AsyncIterator[model_pb2.UnloadModelResponse]:
-        wanted = self._core.unloads.unload(device.unload_from_proto(request))
-        return self._streams.run(
-            wanted, context, model_pb2.UnloadModelResponse, request.delivery
-        )
+        return self._streams.start(request, context, model_pb2.UnloadModelResponse)
 
     def BenchmarkModel(
         self, request: model_task_pb2.BenchmarkModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.BenchmarkModelResponse]:
-        wanted = self._core.benchmarks.benchmark(device.benchmark_from_proto(request))
-        return self._streams.run(
-            wanted, context, model_task_pb2.BenchmarkModelResponse, request.delivery
-        )
+        return self._streams.start(request, context, model_task_pb2.BenchmarkModelResponse)
 
     async def GetModelStatus(
         self, request: model_pb2.GetModelStatusRequest, context: Context
@@ -158,23 +171,17 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     def ValidateModel(
         self, request: model_task_pb2.ValidateModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.ValidateModelResponse]:
-        wanted = self._core.checks.check(tasks.validation_from_proto(request))
-        response = model_task_pb2.ValidateModelResponse
-        return self._streams.run(wanted, context, response, request.delivery)
+        return self._streams.start(request, context, model_task_pb2.ValidateModelResponse)
 
     def OptimizeModel(
         self, request: model_task_pb2.OptimizeModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.OptimizeModelResponse]:
-        wanted = self._core.optimizing.optimize(tasks.optimization_from_proto(request))
-        response = model_task_pb2.OptimizeModelResponse
-        return self._streams.run(wanted, context, response, request.delivery)
+        return self._streams.start(request, context, model_task_pb2.OptimizeModelResponse)
 
     def ConvertModel(
         self, request: model_task_pb2.ConvertModelRequest, context: Context
     ) -> AsyncIterator[model_task_pb2.ConvertModelResponse]:
-        wanted = self._core.conversions.convert(tasks.conversion_from_proto(request))
-        response = model_task_pb2.ConvertModelResponse
-        return self._streams.run(wanted, context, response, request.delivery)
+        return self._streams.start(request, context, model_task_pb2.ConvertModelResponse)
 
     def ImportModel(
         self, request: model_task_pb2.ImportModelRequest, context: Context

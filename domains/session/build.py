@@ -9,14 +9,15 @@ from typing import Protocol
 
 from domains.clock import Clock
 from domains.loops import Loop
-from domains.session.convert import Reports, SessionConverter, SessionStreams
+from domains.records import Records
+from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
-from domains.session.ports import ArtifactReader, FaultReporter, SessionRecords
+from domains.session.ports import ArtifactReader, FaultReporter
 
 _SWEEP_SECONDS = 0.5
 
@@ -45,6 +46,7 @@ class Built:
     runner: SessionRunner
     converter: SessionConverter
     streams: SessionStreams
+    starters: Starters
     loops: tuple[Loop, ...]
 
 
@@ -52,7 +54,7 @@ def build(
     settings: Settings,
     artifacts: ArtifactReader,
     reports: Reports,
-    records: SessionRecords,
+    records: Records,
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan], None],
@@ -97,4 +99,6 @@ def build(
     )
     runner = SessionRunner(sessions, reader)
     loops = (Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),)
-    return Built(sessions, reader, runner, converter, SessionStreams(runner, converter), loops)
+    starters = Starters()
+    streams = SessionStreams(runner, converter, starters)
+    return Built(sessions, reader, runner, converter, streams, starters, loops)

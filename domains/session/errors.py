@@ -43,6 +43,17 @@ class RequestIdReused(AlreadyExists):
         )
 
 
+class Restarted(Unavailable):
+    """The server ended while the session waited or was worked on."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The server ended before the session did, and was started again; start the work"
+            " anew, with another request_id.",
+            reason=Reason.SERVER_RESTARTED,
+        )
+
+
 class EventsExpired(OutOfRange):
     """The event to start from does not exist."""
 

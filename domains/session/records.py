@@ -24,12 +24,13 @@ from domains.codec import (
     decode,
     encode,
 )
+from domains.records import LARGEST_BYTES
 from domains.session import types
 from domains.session.turns import Paused, Resumed, Yielded
 from domains.values import ByteFigure, PlacementDecision
 
-LARGEST_BYTES = 1 << 26
-"""Of a record; a batch of 256 pictures with their reports has less than one megabyte."""
+SESSION_KIND = "session"
+"""Of records of sessions; one of a batch of 256 pictures has less than one megabyte."""
 _Number = Annotated[int, Meta(ge=0, lt=1 << 62)]
 _Bytes = Annotated[bytes, Meta(max_length=LARGEST_BYTES)]
 _KINDS: Mapping[str, type[types.Entry]] = {
@@ -42,8 +43,8 @@ _KINDS: Mapping[str, type[types.Entry]] = {
 }
 
 
-class KeptReport(Value, frozen=True):
-    """A report as its message: the message's full name, and its bytes."""
+class KeptMessage(Value, frozen=True):
+    """A report or a request as its message: the message's full name, and its bytes."""
 
     message: Name
     body: _Bytes
@@ -57,13 +58,14 @@ class KeptEntry(Value, frozen=True):
     kind: Name
     body: _Bytes
     item_id: types.ItemId = ""
-    report: KeptReport | None = None
+    report: KeptMessage | None = None
 
 
 class SessionRecord(Value, frozen=True):
     """A session as it was accepted or, with the end as the last of `entries`, as it ended.
 
-    `digest` stands for its request. `share` is how much of it was done, from 0 to 1.
+    `digest` stands for its request, `item_id` is which step or item of its parent it is.
+    `share` is how much of it was done, from 0 to 1.
     """
 
     session_id: Name
@@ -84,9 +86,10 @@ class SessionRecord(Value, frozen=True):
     first_sequence: _Number
     last_sequence: _Number
     entries: Annotated[tuple[KeptEntry, ...], Meta(max_length=1_000_000)]
+    item_id: Text = ""
 
 
-def kept_entry(event: types.SessionEvent, report: KeptReport | None) -> KeptEntry:
+def kept_entry(event: types.SessionEvent, report: KeptMessage | None) -> KeptEntry:
     """An entry of a log as it is kept; `report` is the one that it has."""
     entry: Any = event.event
     kind, plain = type(entry).__name__, entry
@@ -98,7 +101,7 @@ def kept_entry(event: types.SessionEvent, report: KeptReport | None) -> KeptEntr
 
 
 def entry_of(session_id: str, kept: KeptEntry) -> types.SessionEvent:
-    """The entry again; its report is a `KeptReport`.
+    """The entry again; its report is a `KeptMessage`.
 
     Raises:
         Malformed: It is of no kind there is, or not as that is declared.
@@ -132,3 +135,12 @@ def record_in(body: bytes) -> tuple[SessionRecord, list[types.SessionEvent]]:
     if any(ends[:-1]):
         raise Malformed("a log goes on after its end")
     return record, events
+
+
+def is_session(key: str, body: bytes) -> bool:
+    """Whether these bytes are the record of the session of that id."""
+    try:
+        record, _ = record_in(body)
+    except Malformed:
+        return False
+    return record.session_id == key

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
 from domains.clock import Clock
-from domains.session.convert import SessionConverter, SessionStreams
+from domains.session.convert import SessionConverter, SessionStreams, Starters
 from domains.session.convert.events import Reports
 from domains.session.core.changes import SessionChanges
 from domains.session.core.plan import SessionRequest
@@ -46,7 +46,7 @@ def runner_of(sessions: Sessions, artifacts: ArtifactReader | None = None) -> Se
 
 def streams_of(sessions: Sessions, reports: Reports) -> SessionStreams:
     """What a servicer is given, with no pictures to read back."""
-    return SessionStreams(runner_of(sessions), SessionConverter(reports))
+    return SessionStreams(runner_of(sessions), SessionConverter(reports), Starters())
 
 
 def follow(sessions: Sessions, request: SessionRequest) -> AsyncGenerator[SessionEvent]:

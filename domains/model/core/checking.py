@@ -19,6 +19,7 @@ from domains.model.jobs import MAX_FINDINGS, Finding, InspectJob
 from domains.model.ports import Machine
 from domains.model.types import Model, ModelEstimate, loads
 from domains.model.views import ValidationDepth, ValidationRequest
+from domains.session.core.about import Parent
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -154,7 +155,6 @@ class Checks:
                 kind=SessionKind.MODEL_TASK,
                 device_id=session.device_id,
                 model_id=model.model_id,
-                parent_session_id=session.session_id,
                 expected_phases=(Phase.QUEUED, *loading, Phase.MEASURING),
                 work=work,
             )
@@ -162,7 +162,8 @@ class Checks:
         options = WorkOptions(
             priority=session.options.priority, run_timeout_seconds=session.run_left()
         )
-        request = SessionRequest(options, b"", prepare, session.owner)
+        parent = Parent(session.session_id)
+        request = SessionRequest(options, b"", prepare, session.owner, parent)
         async with aclosing(self._runner.run(request)) as events:
             async for event in events:
                 if isinstance(event.event, ProgressEvent):

@@ -52,7 +52,7 @@ class ModelUse:
         return [
             session
             for session in self._sessions.all()
-            if model_id in (session.model_id, *session.companion_ids)
+            if model_id in (session.model_id, *session.about.companion_ids)
             and session.state in states
             and session.kind not in _TAKING_AWAY
             and device_id in ("", session.device_id)

@@ -1,6 +1,7 @@
 """Sessions between proto and domain values."""
 
 from domains.session.convert.events import Reports, SessionConverter
+from domains.session.convert.starting import Starters
 from domains.session.convert.streams import SessionStreams, checked_delivery
 from domains.session.convert.values import (
     FORMATS,
@@ -27,6 +28,7 @@ __all__ = [
     "Reports",
     "SessionConverter",
     "SessionStreams",
+    "Starters",
     "checked_delivery",
     "decision_to_proto",
     "degradation_to_proto",

@@ -20,7 +20,7 @@ from domains.session.convert.values import (
     image_to_proto,
 )
 from domains.session.core.log import EventLog
-from domains.session.records import KeptReport
+from domains.session.records import KeptMessage
 from domains.session.turns import Paused, Resumed, Yielded, YieldReason
 from domains.session.types.runs import run_of
 
@@ -185,13 +185,13 @@ class SessionConverter:
         self._put_report(result, completed.report)
         return result
 
-    def kept(self, report: object) -> KeptReport:
+    def kept(self, report: object) -> KeptMessage:
         """A report as it is kept beyond the server's life."""
         message = self._reports[type(report)](report)
-        return KeptReport(message.DESCRIPTOR.full_name, message.SerializeToString())
+        return KeptMessage(message.DESCRIPTOR.full_name, message.SerializeToString())
 
     def _put_report(self, result: _MessageWithReport, report: object) -> None:
-        if isinstance(report, KeptReport):
+        if isinstance(report, KeptMessage):
             field = getattr(result, _REPORT_FIELDS[report.message])
             field.ParseFromString(report.body)
             field.SetInParent()

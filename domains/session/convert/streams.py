@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -12,6 +12,7 @@ from deviceops.v1 import session_pb2
 from domains.clients import caller
 from domains.errors import InvalidArgument
 from domains.session.convert.events import SessionConverter
+from domains.session.convert.starting import Starters
 from domains.session.convert.values import delivery_from_proto
 from domains.session.core.options import check_delivery
 from domains.session.core.plan import SessionRequest
@@ -40,11 +41,25 @@ class SessionStreams:
     Args:
         runner: Runs them.
         converter: Turns events and reports into messages.
+        starters: Make sessions of requests.
     """
 
-    def __init__(self, runner: SessionRunner, converter: SessionConverter) -> None:
+    def __init__(
+        self, runner: SessionRunner, converter: SessionConverter, starters: Starters
+    ) -> None:
         self._runner = runner
         self._converter = converter
+        self._starters = starters
+
+    def start(self, request: Any, call: Call, response: type[R]) -> AsyncGenerator[R]:
+        """The session that a request asks for, as responses to its call; the request says in
+        `delivery` how they come.
+
+        Raises:
+            DomainError: As `Starters.request_of` and `run`.
+        """
+        wanted = self._starters.request_of(request)
+        return self.run(wanted, call, response, request.delivery)
 
     def run(
         self,

@@ -10,14 +10,16 @@ from datetime import timedelta
 
 from domains.clock import Clock
 from domains.codec import Malformed, encode
-from domains.errors import DomainError, Reason, Unavailable
+from domains.errors import DomainError
+from domains.records import Records
+from domains.session.core.about import About, Parent
 from domains.session.core.log import EventLog
 from domains.session.core.placed import Placed
 from domains.session.core.progress import Progress
 from domains.session.core.session import Session
 from domains.session.core.times import SessionTimes
-from domains.session.ports import SessionRecords
-from domains.session.records import KeptReport, SessionRecord, kept_entry, record_in
+from domains.session.errors import Restarted
+from domains.session.records import KeptMessage, SessionRecord, kept_entry, record_in
 from domains.session.types import (
     Cancelled,
     Completed,
@@ -38,17 +40,6 @@ _STATES = {
 _log = logging.getLogger("deviceops.sessions")
 
 
-class Restarted(Unavailable):
-    """The server ended while the session waited or was worked on."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "The server ended before the session did, and was started again; start the work"
-            " anew, with another request_id.",
-            reason=Reason.SERVER_RESTARTED,
-        )
-
-
 class Keeping:
     """Writes sessions down when they are accepted and when they end.
 
@@ -60,8 +51,8 @@ class Keeping:
 
     def __init__(
         self,
-        records: SessionRecords,
-        pack: Callable[[object], KeptReport],
+        records: Records,
+        pack: Callable[[object], KeptMessage],
         clock: Clock,
     ) -> None:
         self._records, self._pack, self._clock = records, pack, clock
@@ -109,15 +100,13 @@ class Keeping:
     def note(self, session: Session) -> None:
         """Write a session down as it is now, unless it was not accepted yet."""
         if not session.held:
-            self._await(
-                session, self._records.put_session(session.session_id, self._body(session))
-            )
+            self._await(session, self._records.put(session.session_id, self._body(session)))
 
     def forget(self, session: Session) -> None:
         """Keep nothing of a session."""
         self._digests.pop(session.session_id, None)
         if not session.held:
-            self._await(session, self._records.remove_session(session.session_id))
+            self._await(session, self._records.remove(session.session_id))
 
     def _await(self, session: Session, written: Future[None]) -> None:
         self._writing = {key: each for key, each in self._writing.items() if not each.done()}
@@ -139,7 +128,7 @@ class Keeping:
 
         Those that had not ended fail now: they were not worked on since.
         """
-        for body in self._records.sessions():
+        for body in self._records.found().values():
             try:
                 record, events = record_in(body)
             except Malformed as error:  # whoever keeps them looks as well; this is a defect
@@ -161,15 +150,17 @@ class Keeping:
     ) -> Session:
         clock = self._clock
         session = Session(
-            record.session_id,
-            record.kind,
+            About(
+                record.session_id,
+                record.kind,
+                record.owner,
+                model_id=record.model_id,
+                companion_ids=record.companion_ids,
+                parent=Parent(record.parent_session_id, record.item_id),
+            ),
             record.options,
             placed=Placed(record.placement),
-            model_id=record.model_id,
-            companion_ids=record.companion_ids,
             done=Progress(0, share=record.share),
-            parent_session_id=record.parent_session_id,
-            owner=record.owner,
             retention=retention,
             clock=clock,
             changed=changed,
@@ -205,8 +196,9 @@ class Keeping:
                 options=session.options,
                 placement=session.placement,
                 model_id=session.model_id,
-                companion_ids=session.companion_ids,
+                companion_ids=session.about.companion_ids,
                 parent_session_id=session.parent_session_id,
+                item_id=session.about.parent.item_id,
                 create_time=session.create_time,
                 start_time=session.times.start_time,
                 end_time=session.times.end_time,
@@ -219,8 +211,8 @@ class Keeping:
             )
         )
 
-    def _report(self, event: SessionEvent) -> KeptReport | None:
+    def _report(self, event: SessionEvent) -> KeptMessage | None:
         report = getattr(event.event, "report", None)
-        if report is None or isinstance(report, KeptReport):
+        if report is None or isinstance(report, KeptMessage):
             return report
         return self._pack(report)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from domains.clients import DEFAULT_CLIENT
+from domains.session.core.about import ALONE, Parent
 from domains.session.core.placed import Placed
 from domains.session.core.session import Session
+from domains.session.records import KeptMessage
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 from domains.values import Degradation
 
@@ -30,9 +32,11 @@ class SessionPlan:
     `total_steps` of all together. `companion_ids` are models that it works with beside
     `model_id`.
 
-    `queue` is where the session waits, if not in its device's queue. `placed` says why it is
-    this device; None where the request is about that device. Whoever chooses one does so
-    after everything else that has to be awaited: others may be placed meanwhile.
+    `device_id` is empty where the work is on no device and only starts other sessions: its
+    turn comes at once. `queue` is where the session waits, if not in its device's queue.
+    `placed` says why it is this device; None where the request is about that device. Whoever
+    chooses one does so after everything else that has to be awaited: others may be placed
+    meanwhile.
     """
 
     kind: SessionKind
@@ -47,10 +51,12 @@ class SessionPlan:
     seeds: tuple[int, ...] = ()
     steps: int = 0
     total_steps: int = 0
-    parent_session_id: str = ""
     queue: str = ""
     placed: Placed | None = None
     degradations: tuple[Degradation, ...] = ()
+
+
+Prepare = Callable[[], Awaitable[SessionPlan]]
 
 
 @dataclass(frozen=True)
@@ -60,10 +66,23 @@ class SessionRequest:
     `digest` stands for the whole request: the same request_id of the same owner with
     another digest is refused. `prepare` checks and resolves the request, and raises what
     forbids it; it is not asked when an earlier call started the session, since what the
-    request named may be gone by now. `owner` is the client whose session it will be.
+    request named may be gone by now. `owner` is the client whose session it will be, `parent`
+    whose step or item it is.
+
+    `again` prepares it anew with the seeds that it was accepted with, where a worker or the
+    server was lost; None where it cannot be begun anew. Then `message` is what it is made from
+    again.
     """
 
     options: WorkOptions
     digest: bytes
-    prepare: Callable[[], Awaitable[SessionPlan]]
+    prepare: Prepare
     owner: str = DEFAULT_CLIENT
+    parent: Parent = ALONE
+    again: Callable[[Sequence[int]], Awaitable[SessionPlan]] | None = None
+    message: KeptMessage | None = None
+
+
+def begun_anew(prepare: Prepare) -> Callable[[Sequence[int]], Awaitable[SessionPlan]]:
+    """How to prepare anew what has no seeds."""
+    return lambda seeds: prepare()

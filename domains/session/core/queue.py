@@ -71,6 +71,7 @@ class DeviceQueue:
         self._submitted = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._running: Place | None = None
+        self._closed = False
 
     @property
     def running(self) -> Session | None:
@@ -175,7 +176,7 @@ class DeviceQueue:
         worked = place.slice_seconds + (session.slice_seconds or 0.0)
         if session.yielding is not None and not place.interrupted:
             worked = 0.0  # the next turn is a whole one
-        yields = session.pauses
+        yields = session.about.pauses
         if place is self._running:
             waiting = [each for each in self._places if each.waits]
             yields = self._rule.may_yield(place, waiting)
@@ -210,6 +211,12 @@ class DeviceQueue:
             await asyncio.gather(self._runner, return_exceptions=True)
             self._runner = None
 
+    def close(self) -> None:
+        """No session comes any more, and those that came are final: the runner ends by itself,
+        also where it is who calls this."""
+        self._closed = True
+        self._wake.set()
+
     def waiting(self) -> list[Session]:
         """Sessions that wait, next first."""
         return [place.session for place in self._waiting()]
@@ -237,10 +244,10 @@ class DeviceQueue:
         self.reorder()
 
     async def _run(self) -> None:
-        while True:
+        while not self._closed:
             self._wake.clear()
             self._drop_finished()
-            if not await self._took_one():
+            if not await self._took_one() and not self._closed:
                 await self._wake.wait()
 
     async def _took_one(self) -> bool:

@@ -84,6 +84,17 @@ class SessionRunner:
                 session.request_cancel(reason)
         session.raise_for_end()
 
+    async def begin(self, request: SessionRequest) -> Session:
+        """Start the session, or find the one that its request_id started; nobody follows it:
+        only its end and a cancellation end it. It is on disk when this returns.
+
+        Raises:
+            DomainError: As `run`, but for what becomes of the session.
+        """
+        session, _ = await self._find_or_open(request)
+        await self._sessions.accepted(session)
+        return session
+
     async def _find_or_open(self, request: SessionRequest) -> tuple[Session, bool]:
         """The session, and whether an earlier call had opened it."""
         if known := self._sessions.known(request):

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from domains.clock import Clock
 from domains.errors import Failure, Reason
+from domains.session.core.about import About
 from domains.session.core.log import EventLog
 from domains.session.core.placed import Placed
 from domains.session.core.progress import Progress
@@ -26,7 +27,6 @@ from domains.session.types import (
     PhaseStarted,
     Preview,
     ProgressEvent,
-    SessionKind,
     SessionState,
     StepFinished,
     Terminal,
@@ -41,46 +41,39 @@ class Session:
     It belongs to the event loop that made it. Every change of state goes through a
     method here, which also writes the log, so that the two cannot disagree; whatever
     comes after the terminal entry is ignored, since a worker may report late. `followers`
-    counts the calls that run the session and are still open. `owner` is whose work it is,
-    `effort` how much there is to do, where that can be compared with other work. `yielding` is
-    why it was asked to let another one run, until it does or ends; `pauses` is whether its work
-    can, `done` how much of it is done. While it is `held` its turn does not come. `changed` is
-    called after each change that those who look from outside are to see.
+    counts the calls that run the session and are still open. `effort` is how much there is to
+    do, where that can be compared with other work. `yielding` is why it was asked to let
+    another one run, until it does or ends; `done` is how much of it is done. While it is `held`
+    its turn does not come. `changed` is called after each change that those who look from
+    outside are to see.
     """
 
     def __init__(
         self,
-        session_id: str,
-        kind: SessionKind,
+        about: About,
         options: WorkOptions,
         *,
         placed: Placed,
-        model_id: str,
         done: Progress,
-        parent_session_id: str,
-        owner: str,
         retention: timedelta,
-        companion_ids: tuple[str, ...] = (),
-        pauses: bool = False,
         clock: Clock,
         changed: Callable[[Session], None],
     ) -> None:
-        self.session_id, self.kind, self.options = session_id, kind, options
-        self.placement = placed.decision
-        self.model_id, self.companion_ids = model_id, companion_ids
-        self.effort = placed.effort
+        self.about, self.options = about, options
+        self.session_id, self.kind, self.owner = about.session_id, about.kind, about.owner
+        self.model_id, self.parent_session_id = about.model_id, about.parent.session_id
+        self.placement, self.effort = placed.decision, placed.effort
         self._place_again = placed.again
-        self.parent_session_id, self.owner = parent_session_id, owner
         self.state = SessionState.QUEUED
         self.phase: Phase | None = Phase.QUEUED
         self.queue_position = 0
         self.images: tuple[ImageResult, ...] = ()
         self.failure: Failure | None = None
         self.peak_memory: ByteFigure | None = None
-        self.log = EventLog(session_id, clock)
+        self.log = EventLog(about.session_id, clock)
         self.cancel_reason: Reason | None = None
         self.yielding: YieldReason | None = None
-        self.followers, self.pauses, self.held = 0, pauses, False
+        self.followers, self.held = 0, False
         self.times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
@@ -246,6 +239,11 @@ class Session:
         """Take other options from now on."""
         self.options = options
         self._note_change()
+
+    async def over(self) -> None:
+        """Return once it is final."""
+        while not self.state.final:
+            await self.log.change().wait()
 
     @property
     def can_pause_work(self) -> bool:

@@ -10,6 +10,7 @@ from functools import partial
 
 from domains.clock import Clock
 from domains.errors import Reason
+from domains.session.core.about import About
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.order import Turn
@@ -17,6 +18,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue
+from domains.session.core.queues import Queues
 from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
@@ -70,10 +72,10 @@ class Sessions:
         self._clock = clock
         self.changes = changes
         self._sessions: dict[str, Session] = {}
+        self._children: dict[str, dict[str, Session]] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._ended: dict[str, Callable[[Session], None]] = {}
-        self._queues: dict[str, DeviceQueue] = {}
-        self._queue_of: dict[str, DeviceQueue] = {}
+        self._queues = Queues(self._make_queue, queue_length)
         self.closed = False
         """Whether no new sessions are taken."""
         self.speeds = Speeds()
@@ -102,7 +104,7 @@ class Sessions:
             waited += 0.05
         for session in self._live():
             session.request_cancel(Reason.SHUTTING_DOWN)
-        for queue in self._queues.values():
+        for queue in self._queues.all():
             await queue.stop()
         for session in self._live():
             session.cancel()
@@ -112,7 +114,7 @@ class Sessions:
 
     async def sweep(self) -> None:
         """End expired sessions and forget old ones; to be called twice a second."""
-        for queue in self._queues.values():
+        for queue in self._queues.all():
             queue.expire()
         self.forget_expired()
 
@@ -134,7 +136,11 @@ class Sessions:
     def forget(self, session: Session) -> None:
         """Forget a final session now."""
         del self._sessions[session.session_id]
-        self._queue_of.pop(session.session_id, None)
+        siblings = self._children.get(session.parent_session_id, {})
+        siblings.pop(session.session_id, None)
+        if not siblings:
+            self._children.pop(session.parent_session_id, None)
+        self._queues.forget(session)
         self._by_request_id.pop((session.owner, session.options.request_id), None)
         self.changes.remove(session)
         if self._keeping is not None:
@@ -144,16 +150,17 @@ class Sessions:
 
     def queue(self, device_id: str) -> DeviceQueue:
         """The queue of a device, made at first need."""
-        if device_id not in self._queues:
-            self._queues[device_id] = DeviceQueue(
-                device_id,
-                length=self._queue_length,
-                describe=self._describe,
-                remaining=self._remaining,
-                slice_seconds=self._slice_seconds,
-                clock=self._clock,
-            )
-        return self._queues[device_id]
+        return self._queues.of_device(device_id)
+
+    def _make_queue(self, name: str) -> DeviceQueue:
+        return DeviceQueue(
+            name,
+            length=self._queue_length,
+            describe=self._describe,
+            remaining=self._remaining,
+            slice_seconds=self._slice_seconds,
+            clock=self._clock,
+        )
 
     def known(self, request: SessionRequest) -> Session | None:
         """The session that an earlier call of the same client with this request_id opened.
@@ -185,27 +192,28 @@ class Sessions:
             raise ShuttingDown()
         self._admit(plan)
         session = Session(
-            str(uuid.uuid4()),
-            plan.kind,
+            About(
+                str(uuid.uuid4()),
+                plan.kind,
+                request.owner,
+                model_id=plan.model_id,
+                companion_ids=plan.companion_ids,
+                parent=request.parent,
+                pauses=plan.pause is not None,
+                repeats=request.again is not None,
+            ),
             request.options,
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
-            model_id=plan.model_id,
-            companion_ids=plan.companion_ids,
             done=Progress(plan.total_steps, len(plan.seeds)),
-            pauses=plan.pause is not None,
-            parent_session_id=plan.parent_session_id,
-            owner=request.owner,
             retention=self._retention,
             clock=self._clock,
             changed=self._note_change,
         )
-        queue = self.queue(plan.queue or plan.device_id)
-        queue.submit(session, turn)
+        self._queues.submit(session, turn, plan.queue or plan.device_id)
         session.accept(plan.expected_phases, plan.seeds, plan.steps, plan.degradations)
         if plan.ended is not None:
             self._ended[session.session_id] = plan.ended
         self._know(session, request.digest)
-        self._queue_of[session.session_id] = queue
         self.changes.note(session)
         if self._keeping is not None:
             written = partial(self._note_written, session)
@@ -234,6 +242,9 @@ class Sessions:
 
     def _know(self, session: Session, digest: bytes) -> None:
         self._sessions[session.session_id] = session
+        if session.parent_session_id:
+            siblings = self._children.setdefault(session.parent_session_id, {})
+            siblings[session.session_id] = session
         if session.options.request_id:
             key = session.owner, session.options.request_id
             self._by_request_id[key] = (session, digest)
@@ -242,6 +253,7 @@ class Sessions:
         self.changes.note(session)
         if session.log.terminal is None:
             return
+        self._queues.leave(session)
         ended = self._ended.pop(session.session_id, None)  # it ends once, and then lets go
         if ended is not None:
             ended(session)
@@ -263,7 +275,7 @@ class Sessions:
                 turn = queue.withdraw(session)
                 session.move(decision)
                 other.submit(session, turn)
-                self._queue_of[session.session_id] = other
+                self._queues.move(session, other)
 
     # Finding.
 
@@ -281,6 +293,10 @@ class Sessions:
         if session is None or not viewer.sees(session.owner):
             raise SessionNotFound(session_id)
         return session
+
+    def children(self, session_id: str) -> list[Session]:
+        """Those that are a step or an item of that session and are kept, oldest first."""
+        return list(self._children.get(session_id, {}).values())
 
     def all(self) -> Sequence[Session]:
         """Every session that is kept, oldest first."""
@@ -306,6 +322,6 @@ class Sessions:
         self._reorder(session)
 
     def _reorder(self, session: Session) -> None:
-        queue = self._queue_of.get(session.session_id)
-        if queue is not None:  # it has none if it ended in an earlier server
+        queue = self._queues.of_session(session)
+        if queue is not None:
             queue.reorder()

@@ -53,7 +53,7 @@ class YieldRule:
         """Whether what runs lets something that waits go first once its slice is over."""
         session = running.session
         mine = session.options.priority.value
-        return session.pauses and any(
+        return session.about.pauses and any(
             theirs < mine or (theirs == mine and each.session.owner != session.owner)
             for each in waiting
             for theirs in [each.session.options.priority.value]

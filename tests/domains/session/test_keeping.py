@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 
@@ -54,8 +54,8 @@ class Disk:
         self.may_write = asyncio.Event()
         self.may_write.set()
 
-    def sessions(self) -> Sequence[bytes]:
-        return tuple(self.records.values())
+    def found(self) -> Mapping[str, bytes]:
+        return dict(self.records)
 
     async def accept(self, session_id: str, body: bytes) -> None:
         await self.may_write.wait()
@@ -63,11 +63,11 @@ class Disk:
             raise ResourceExhausted("The disk is full.", reason=Reason.DISK_FULL)
         self.records[session_id] = body
 
-    def put_session(self, session_id: str, body: bytes) -> Future[None]:
+    def put(self, session_id: str, body: bytes) -> Future[None]:
         self.records[session_id] = body
         return self._tried()
 
-    def remove_session(self, session_id: str) -> Future[None]:
+    def remove(self, session_id: str) -> Future[None]:
         del self.records[session_id]
         return self._tried()
 

@@ -9,7 +9,7 @@ import pytest
 from deviceops.v1 import device_pb2, session_pb2
 from domains.clients import Caller, Role, calling
 from domains.errors import DeadlineExceeded, Reason
-from domains.session.convert import SessionConverter, SessionStreams
+from domains.session.convert import SessionConverter, SessionStreams, Starters
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -51,7 +51,7 @@ async def test_a_dropped_calls_session_says_why(
         await asyncio.Event().wait()
 
     call = Call(whole)
-    streams = SessionStreams(runner, SessionConverter({}))
+    streams = SessionStreams(runner, SessionConverter({}), Starters())
     responses = streams.run(
         asked(work),
         call,
@@ -90,7 +90,7 @@ async def test_a_session_is_of_the_client_that_its_call_names(
     async def work(session: Session) -> None:
         return None
 
-    streams = SessionStreams(runner, SessionConverter({}))
+    streams = SessionStreams(runner, SessionConverter({}), Starters())
     call = Call(None)
     with calling(Caller("orchestrator", Role.RUN)):
         responses = streams.run(

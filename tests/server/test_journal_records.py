@@ -15,7 +15,8 @@ import pytest
 
 from domains.codec import encode
 from domains.errors import Reason, ResourceExhausted, Unavailable
-from domains.session.records import SessionRecord, kept_entry
+from domains.records import Records
+from domains.session.records import SESSION_KIND, SessionRecord, kept_entry
 from domains.session.types import Accepted, SessionEvent, SessionKind, WorkOptions
 from domains.values import PlacementDecision
 from server import journal_schema
@@ -81,8 +82,18 @@ Reopen = Callable[[], Journal]
 def rows(path: Path) -> list[str]:
     """Ids of sessions in the file, as another program sees it."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        found = connection.execute("SELECT session_id FROM sessions ORDER BY number").fetchall()
+        found = connection.execute("SELECT key FROM records ORDER BY number").fetchall()
     return [session_id for (session_id,) in found]
+
+
+def sessions(journal: Journal) -> Records:
+    """Where it keeps sessions."""
+    return journal.records(SESSION_KIND)
+
+
+def remembered(journal: Journal) -> tuple[bytes, ...]:
+    """The records of an earlier server's sessions."""
+    return tuple(sessions(journal).found().values())
 
 
 def settled(journal: Journal) -> None:
@@ -92,16 +103,16 @@ def settled(journal: Journal) -> None:
 
 async def test_what_was_accepted_is_there_in_its_order(path: Path, reopened: Reopen) -> None:
     journal = reopened()
-    assert journal.sessions() == ()
+    assert remembered(journal) == ()
     for session_id in "cab":
-        await journal.accept(session_id, record(session_id))
+        await sessions(journal).accept(session_id, record(session_id))
         assert rows(path)[-1] == session_id
-    journal.put_session("a", record("a", "changed"))
-    journal.remove_session("c")
+    sessions(journal).put("a", record("a", "changed"))
+    sessions(journal).remove("c")
     again = reopened()
-    assert again.sessions() == (record("a", "changed"), record("b"))
-    await again.accept("c", record("c"))
-    assert reopened().sessions() == (record("a", "changed"), record("b"), record("c"))
+    assert remembered(again) == (record("a", "changed"), record("b"))
+    await sessions(again).accept("c", record("c"))
+    assert remembered(reopened()) == (record("a", "changed"), record("b"), record("c"))
 
 
 async def test_what_waits_at_the_same_time_is_one_transaction(
@@ -120,7 +131,8 @@ async def test_what_waits_at_the_same_time_is_one_transaction(
     busy = threading.Event()
     journal._thread.submit(busy.wait)
     names = [f"s{number}" for number in range(500)]
-    accepting = [asyncio.ensure_future(journal.accept(each, record(each))) for each in names]
+    accept = sessions(journal).accept
+    accepting = [asyncio.ensure_future(accept(each, record(each))) for each in names]
     await asyncio.sleep(0)
     busy.set()
     await asyncio.gather(*accepting)
@@ -132,25 +144,25 @@ async def test_a_full_disk_takes_no_session_and_an_end_waits_for_it(
     path: Path, reopened: Reopen
 ) -> None:
     journal = reopened()
-    await journal.accept("first", record("first"))
+    await sessions(journal).accept("first", record("first"))
     fill_disk(journal)
     large = WorkOptions(metadata={"key": "x" * 100_000})
     ended = encode({**_fields("first"), "options": large})
     with pytest.raises(ResourceExhausted) as told:
-        await journal.accept("second", record("second", "x" * 100_000))
+        await sessions(journal).accept("second", record("second", "x" * 100_000))
     assert told.value.reason is Reason.DISK_FULL
     assert "not accepted" in told.value.message
     journal.put("key", b"there is room again")
     fill_disk(journal)
-    journal.put_session("first", ended)
+    sessions(journal).put("first", ended)
     settled(journal)
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        (body,) = connection.execute("SELECT body FROM sessions").fetchone()
+        (body,) = connection.execute("SELECT body FROM records").fetchone()
     assert body == record("first")
     journal.record(1_900_000_000.0, [])  # what comes every second
     settled(journal)
     assert rows(path) == ["first"]
-    assert reopened().sessions() == (ended,)
+    assert remembered(reopened()) == (ended,)
 
 
 def _fields(session_id: str) -> dict[str, object]:
@@ -161,10 +173,10 @@ def _fields(session_id: str) -> dict[str, object]:
 async def test_a_file_that_is_deleted_is_written_anew(path: Path, reopened: Reopen) -> None:
     journal = reopened()
     for session_id in "ab":
-        await journal.accept(session_id, record(session_id))
+        await sessions(journal).accept(session_id, record(session_id))
     for each in path.parent.glob("journal.sqlite*"):
         each.unlink()
-    await journal.accept("c", record("c"))
+    await sessions(journal).accept("c", record("c"))
     assert rows(path) == ["a", "b", "c"]
 
 
@@ -172,24 +184,24 @@ async def test_a_journal_that_is_closed_takes_none(reopened: Reopen) -> None:
     journal = reopened()
     journal.close()
     with pytest.raises(Unavailable) as told:
-        await journal.accept("a", record("a"))
+        await sessions(journal).accept("a", record("a"))
     assert told.value.reason is Reason.SHUTTING_DOWN
-    journal.put_session("a", record("a"))
+    sessions(journal).put("a", record("a"))
 
 
 async def test_a_file_that_cannot_be_written_is_read(
     path: Path, reopened: Reopen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await reopened().accept("a", record("a"))
+    await sessions(reopened()).accept("a", record("a"))
     reopened().close()
     journal = Journal(path)
     monkeypatch.setattr(
         journal._file, "written", lambda write: sqlite3.OperationalError("it is locked")
     )
     journal.open()
-    assert journal.sessions() == (record("a"),)
+    assert remembered(journal) == (record("a"),)
     with pytest.raises(Unavailable) as told:
-        await journal.accept("b", record("b"))
+        await sessions(journal).accept("b", record("b"))
     assert told.value.reason is Reason.STORAGE_UNAVAILABLE
     journal.close()
 
@@ -197,10 +209,10 @@ async def test_a_file_that_cannot_be_written_is_read(
 @pytest.mark.parametrize(
     "change",
     [
-        "UPDATE sessions SET body = x'00' WHERE session_id = 'a'",
-        "UPDATE sessions SET sha256 = body WHERE session_id = 'a'",
-        "UPDATE sessions SET session_id = 'other' WHERE session_id = 'a'",
-        "UPDATE sessions SET body = 'text' WHERE session_id = 'a'",
+        "UPDATE records SET body = x'00' WHERE key = 'a'",
+        "UPDATE records SET sha256 = body WHERE key = 'a'",
+        "UPDATE records SET key = 'other' WHERE key = 'a'",
+        "UPDATE records SET body = 'text' WHERE key = 'a'",
     ],
 )
 async def test_a_damaged_row_costs_that_session_alone(
@@ -208,12 +220,12 @@ async def test_a_damaged_row_costs_that_session_alone(
 ) -> None:
     journal = reopened()
     for session_id in "ab":
-        await journal.accept(session_id, record(session_id))
+        await sessions(journal).accept(session_id, record(session_id))
     journal.close()
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(change)
     assert look(path).damaged == 1
-    assert reopened().sessions() == (record("b"),)
+    assert remembered(reopened()) == (record("b"),)
     assert len(set_aside(path)) == 1
     assert rows(path) == ["b"]
 
@@ -227,5 +239,5 @@ def test_a_journal_of_the_version_before_has_no_sessions(path: Path, reopened: R
         connection.execute("PRAGMA user_version=2")
     journal = reopened()
     assert journal.get("key") == b"\x01"
-    assert journal.sessions() == ()
+    assert remembered(journal) == ()
     assert set_aside(path) == []

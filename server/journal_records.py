@@ -1,11 +1,12 @@
-"""Sessions in the journal: what waits for the disk at the same time is one transaction."""
+"""Records in the journal: what waits for the disk at the same time is one transaction."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
@@ -14,25 +15,27 @@ from server.journal_rows import Row
 from server.journal_schema import transaction
 
 _PUT = (
-    "INSERT INTO sessions (session_id, body, sha256) VALUES (?, ?, ?)"
-    " ON CONFLICT (session_id) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256"
+    "INSERT INTO records (kind, key, body, sha256) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (kind, key) DO UPDATE SET body = excluded.body, sha256 = excluded.sha256"
 )
-_REMOVE = "DELETE FROM sessions WHERE session_id = ?"
+_REMOVE = "DELETE FROM records WHERE kind = ? AND key = ?"
+_Name = tuple[str, str]
+"""A record's kind and key."""
 
 
 @dataclass(frozen=True)
 class _Change:
-    """A session's record as it shall be, None for none; `written` hears that it was tried, and
-    of a `new` one also why it was not written."""
+    """A record as it shall be, None for none; `written` hears that it was tried, and of a `new`
+    one also why it was not written."""
 
-    session_id: str
+    name: _Name
     body: bytes | None
     new: bool
     written: Future[None] = field(default_factory=Future)
 
 
-class SessionTable:
-    """The table of sessions: any thread may call what is not said to be the file's thread's.
+class RecordTable:
+    """The table of records: any thread may call what is not said to be the file's thread's.
 
     A row keeps the number that it had when it first came, which is the order of acceptance.
 
@@ -52,20 +55,23 @@ class SessionTable:
         self._lock = threading.Lock()
         self._waiting: list[_Change] = []
         # Of the file's thread: every record, and those that the file does not have like that.
-        self._records: dict[str, bytes] = {}
-        self._unwritten: dict[str, None] = {}
+        self._records: dict[_Name, bytes] = {}
+        self._unwritten: dict[_Name, None] = {}
         self._loaded = False
-        self.found: Sequence[bytes] = ()
-        """The records of an earlier server, in the order of their acceptance."""
+        self._found: Mapping[_Name, bytes] = {}  # of an earlier server
 
-    def accept(self, session_id: str, body: bytes) -> Future[None]:
+    def found(self, kind: str) -> Mapping[str, bytes]:
+        """The records of that kind of an earlier server, in the order of their acceptance."""
+        return {key: body for (its, key), body in self._found.items() if its == kind}
+
+    def accept(self, kind: str, key: str, body: bytes) -> Future[None]:
         """Write a new record: what comes back is done when it is on disk, or has the error."""
-        return self._change(_Change(session_id, body, new=True))
+        return self._change(_Change((kind, key), body, new=True))
 
-    def put(self, session_id: str, body: bytes | None) -> Future[None]:
+    def put(self, kind: str, key: str, body: bytes | None) -> Future[None]:
         """Have another record, or none: in the file as soon as it can be written. What comes
         back is done when that was tried for the first time."""
-        return self._change(_Change(session_id, body, new=False))
+        return self._change(_Change((kind, key), body, new=False))
 
     def _change(self, change: _Change) -> Future[None]:
         with self._lock:
@@ -87,15 +93,14 @@ class SessionTable:
 
     def take_up(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         """There is a file, with these rows: it shall have what is known here."""
-        stored = {session_id: body for _, session_id, body, _ in rows}
+        stored = {(kind, key): body for _, kind, key, body, _ in rows}
         self.load(rows)
         with transaction(connection):
-            for session_id in stored.keys() - self._records.keys():
-                connection.execute(_REMOVE, (session_id,))
+            connection.executemany(_REMOVE, stored.keys() - self._records.keys())
             changed = [
-                (session_id, body, hashlib.sha256(body).digest())
-                for session_id, body in self._records.items()
-                if stored.get(session_id) != body
+                (*name, body, hashlib.sha256(body).digest())
+                for name, body in self._records.items()
+                if stored.get(name) != body
             ]
             connection.executemany(_PUT, changed)
         self._unwritten.clear()
@@ -104,8 +109,8 @@ class SessionTable:
         """Take over what an earlier server has written, the first time."""
         if not self._loaded:
             self._loaded = True
-            self._records = {session_id: body for _, session_id, body, _ in sorted(rows)}
-            self.found = tuple(self._records.values())
+            self._records = {(kind, key): body for _, kind, key, body, _ in sorted(rows)}
+            self._found = dict(self._records)
 
     def write_again(self) -> None:
         """Try again what the disk did not take."""
@@ -115,32 +120,31 @@ class SessionTable:
     def _write_waiting(self) -> None:
         changes = self._take()
         for each in changes:
-            self._apply(each.session_id, each.body)
+            self._apply(each.name, each.body)
         error = self._file.written(self._write)
         if error is not None:
             for each in changes:
                 if each.new:
-                    self._apply(each.session_id, None)
+                    self._apply(each.name, None)
         self._end(changes, error)
 
-    def _apply(self, session_id: str, body: bytes | None) -> None:
-        self._unwritten[session_id] = None
+    def _apply(self, name: _Name, body: bytes | None) -> None:
+        self._unwritten[name] = None
         if body is None:
-            self._records.pop(session_id, None)
+            self._records.pop(name, None)
         else:
-            self._records[session_id] = body
+            self._records[name] = body
 
     def _write(self) -> None:
         connection = self._file.connection
         assert connection is not None
         with transaction(connection):
-            for session_id in self._unwritten:
-                body = self._records.get(session_id)
+            for name in self._unwritten:
+                body = self._records.get(name)
                 if body is None:
-                    connection.execute(_REMOVE, (session_id,))
+                    connection.execute(_REMOVE, name)
                 else:
-                    row = session_id, body, hashlib.sha256(body).digest()
-                    connection.execute(_PUT, row)
+                    connection.execute(_PUT, (*name, body, hashlib.sha256(body).digest()))
         self._unwritten.clear()
 
     def _end(self, changes: Iterable[_Change], error: Exception | None) -> None:
@@ -151,3 +155,31 @@ class SessionTable:
                 each.written.set_result(None)
             else:
                 each.written.set_exception(self._refusal(error))
+
+
+class KindOfRecords:
+    """Records of one kind; see the port `Records`.
+
+    Args:
+        table: Where all of them are.
+        kind: Tells them from others.
+    """
+
+    def __init__(self, table: RecordTable, kind: str) -> None:
+        self._table, self._kind = table, kind
+
+    def found(self) -> Mapping[str, bytes]:
+        """What an earlier server kept; see the port."""
+        return self._table.found(self._kind)
+
+    async def accept(self, key: str, body: bytes) -> None:
+        """Keep a new one; see the port."""
+        await asyncio.wrap_future(self._table.accept(self._kind, key, body))
+
+    def put(self, key: str, body: bytes) -> Future[None]:
+        """Keep another one; see the port."""
+        return self._table.put(self._kind, key, body)
+
+    def remove(self, key: str) -> Future[None]:
+        """Keep none; see the port."""
+        return self._table.put(self._kind, key, None)

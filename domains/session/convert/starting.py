@@ -1,0 +1,76 @@
+"""The one way from a request that starts long work to its session, by the request's type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError, Message
+
+from domains.session.core.plan import SessionRequest
+from domains.session.errors import Restarted
+from domains.session.records import KeptMessage
+
+M = TypeVar("M", bound=Message)
+Asked = TypeVar("Asked")
+
+
+class Starters:
+    """Knows how every request that starts long work becomes a session.
+
+    Each type of request belongs to one method, so the type says which.
+    """
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, Callable[[Message], SessionRequest]] = {}
+
+    def know(
+        self,
+        request: type[M],
+        from_proto: Callable[[M], Asked],
+        session: Callable[[Asked], SessionRequest],
+    ) -> None:
+        """Know how requests of a type become sessions.
+
+        Args:
+            request: The type.
+            from_proto: What a message asks for; raises what the method would raise.
+            session: The session of that; likewise.
+        """
+
+        def start(message: Any) -> SessionRequest:
+            return session(from_proto(message))
+
+        self._by_type[request.DESCRIPTOR.full_name] = start
+
+    def request_of(self, message: Message) -> SessionRequest:
+        """The session that a request asks for; where it can be begun anew, with what it is
+        made from again.
+
+        Raises:
+            InvalidArgument: The request breaks a rule of its form.
+            FeatureNotBuilt: It asks for what this version does not do.
+        """
+        request = self._by_type[message.DESCRIPTOR.full_name](message)
+        if request.again is None:
+            return request
+        body = message.SerializeToString(deterministic=True)
+        return replace(request, message=KeptMessage(message.DESCRIPTOR.full_name, body))
+
+    def again(self, kept: KeptMessage) -> SessionRequest:
+        """The same of a message that was kept.
+
+        Raises:
+            Restarted: It is of no type that this server knows, or not as that is declared.
+            DomainError: As `request_of`.
+        """
+        if kept.message not in self._by_type:
+            raise Restarted()
+        descriptor = descriptor_pool.Default().FindMessageTypeByName(kept.message)
+        try:
+            message = message_factory.GetMessageClass(descriptor).FromString(kept.body)
+        except DecodeError as error:
+            raise Restarted() from error
+        return self.request_of(message)

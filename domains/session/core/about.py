@@ -1,0 +1,38 @@
+"""What is fixed about a session when it is accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from domains.session.types import SessionKind
+
+
+@dataclass(frozen=True)
+class Parent:
+    """The session whose step or item another one is, and the name of that step or item."""
+
+    session_id: str = ""
+    item_id: str = ""
+
+
+ALONE = Parent()
+"""Of a session that is nobody's."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What never changes about a session.
+
+    `owner` is whose work it is. `model_id` is the main model, `companion_ids` are those it
+    uses beside it. `pauses` is whether its work can stop and go on later, `repeats` whether it
+    can be begun anew where a worker or the server was lost.
+    """
+
+    session_id: str
+    kind: SessionKind
+    owner: str
+    model_id: str = ""
+    companion_ids: tuple[str, ...] = ()
+    parent: Parent = ALONE
+    pauses: bool = False
+    repeats: bool = False
