@@ -14,6 +14,7 @@ from domains.model import build as model
 from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
+from domains.processing.workflows import build as workflows
 from domains.session import build as session
 from domains.session.records import SESSION_KIND
 from domains.uploads import EXPIRY_SECONDS
@@ -114,7 +115,15 @@ class Composition:
         self.device = self._device.servicer
         self.memory = self._memory.servicer
         self.model = self._model.servicer
-        self.processing = processing.build(self._session, self._device.inventory)
+        self._workflows = workflows.build(
+            self._session,
+            journal.records("workflows"),
+            verdict=lambda request: self.inference.verdict(request),
+            now=clock.wall,
+        )
+        self.processing = processing.build(
+            self._session, self._device.inventory, self._workflows
+        )
         self.postprocessing = postprocessing.build()
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
@@ -158,6 +167,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
+        self._workflows.store.recall()
         self._session.sessions.recall()
         self._inference.experience.recall()
         await self._artifact.start()

@@ -6,15 +6,19 @@ from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.ports import Devices
 from domains.processing.servicer import ProcessingServicer
+from domains.processing.workflows.servicer import WorkflowParts
 from domains.session import build as session_build
 
 
-def build(session: session_build.Built, devices: Devices) -> ProcessingServicer:
+def build(
+    session: session_build.Built, devices: Devices, workflows: WorkflowParts
+) -> ProcessingServicer:
     """The domain over the sessions of all others.
 
     Args:
         session: The sessions.
         devices: The machine's devices.
+        workflows: What answers for workflows.
     """
     return ProcessingServicer(
         session.sessions,
@@ -22,4 +26,5 @@ def build(session: session_build.Built, devices: Devices) -> ProcessingServicer:
         SessionLists(session.sessions, devices),
         session.reader,
         session.converter,
+        workflows,
     )

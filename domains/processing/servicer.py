@@ -14,6 +14,7 @@ from domains.clients import caller
 from domains.processing import convert
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists, shown
+from domains.processing.workflows.servicer import WorkflowCalls, WorkflowParts
 from domains.session.convert import (
     SessionConverter,
     checked_delivery,
@@ -26,8 +27,8 @@ from domains.session.core.sessions import Sessions
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
-    """Sessions; workflows and batches are answered by the generated base."""
+class ProcessingServicer(WorkflowCalls, processing_pb2_grpc.ProcessingServiceServicer):
+    """Sessions, and workflows; batches are answered by the generated base."""
 
     def __init__(
         self,
@@ -36,7 +37,9 @@ class ProcessingServicer(processing_pb2_grpc.ProcessingServiceServicer):
         lists: SessionLists,
         reader: SessionReader,
         converter: SessionConverter,
+        workflows: WorkflowParts,
     ) -> None:
+        WorkflowCalls.__init__(self, workflows)
         self._sessions = sessions
         self._control = control
         self._lists = lists

@@ -38,8 +38,8 @@ class WorkflowReadyMade(FailedPrecondition):
 
     def __init__(self, workflow_id: str) -> None:
         super().__init__(
-            f"{workflow_id} comes with the server and stays as it is; store a copy under another"
-            " name.",
+            f"{workflow_id} comes with the server and stays as it is; store a copy under"
+            " another name.",
             reason=Reason.STATE_CONFLICT,
             metadata={"workflow_id": workflow_id, "state": "built-in"},
         )

@@ -41,9 +41,7 @@ class StepJudge(Protocol):
         no such input."""
         ...
 
-    async def judge(
-        self, place: int, inputs: Inputs, unknown: Collection[str]
-    ) -> StepVerdict:
+    async def judge(self, place: int, inputs: Inputs, unknown: Collection[str]) -> StepVerdict:
         """What comes of a step with these inputs.
 
         Args:

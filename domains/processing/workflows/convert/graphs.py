@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from google.protobuf.message import Message
+from collections.abc import Iterator, Mapping
 
 from deviceops.v1 import session_pb2, workflow_pb2
+from domains import checks
 from domains.conversions import EnumMap, given, seconds, timestamp
+from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.processing.workflows.types import (
     Arguments,
@@ -28,7 +28,6 @@ from domains.processing.workflows.types import (
 KINDS = EnumMap(ValueKind, workflow_pb2.ValueKind, "VALUE_KIND_")
 OUTPUTS = EnumMap(OutputKind, workflow_pb2.StepOutputKind, "STEP_OUTPUT_KIND_")
 POLICIES = EnumMap(FailurePolicy, workflow_pb2.FailurePolicy, "FAILURE_POLICY_")
-WORKFLOW_BYTES = int(LIMITS["CreateWorkflowRequest.workflow"].max_bytes or 0)
 _VALUE_KINDS = {
     "images": ValueKind.IMAGES,
     "text": ValueKind.TEXT,
@@ -136,6 +135,17 @@ def stored_to_proto(stored: StoredWorkflow, *, full: bool = True) -> workflow_pb
     return result
 
 
-def is_set(message: Message, field: str) -> bool:
-    """Whether a field without presence says anything."""
-    return any(each.name == field for each, _ in message.ListFields())
+def check_new(message: workflow_pb2.Workflow) -> Iterator[FieldViolation]:
+    """What is wrong with a workflow that a client wants to be kept, besides what is in it."""
+    wrong = checks.name("workflow.workflow_id", message.workflow_id)
+    if wrong is not None:
+        yield wrong
+    set_here = {field.name for field, _ in message.ListFields()}
+    for field in ("built_in", "version", "owner", "create_time"):
+        if field in set_here:
+            rule = "Must be unset: the server says it."
+            yield FieldViolation(f"workflow.{field}", Reason.FIELDS_CONFLICT, rule)
+    limit = LIMITS["CreateWorkflowRequest.workflow"]
+    too_large = checks.size("workflow", message.ByteSize(), limit)
+    if too_large is not None:
+        yield too_large

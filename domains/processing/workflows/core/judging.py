@@ -134,9 +134,9 @@ def _flagged(graph: Graph, path: str) -> Iterator[str]:
         if step.condition is not None and step.condition.output.kind is OutputKind.FLAGGED:
             yield f"{at}.condition.output.kind"
         for number, binding in enumerate(step.bindings):
-            if isinstance(binding.source, StepOutput):
-                if binding.source.kind is OutputKind.FLAGGED:
-                    yield f"{at}.bindings[{number}].output.kind"
+            source = binding.source
+            if isinstance(source, StepOutput) and source.kind is OutputKind.FLAGGED:
+                yield f"{at}.bindings[{number}].output.kind"
 
 
 def _within(field: str, path: str) -> bool:

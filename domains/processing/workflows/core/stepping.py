@@ -1,4 +1,4 @@
-"""One run of a step: its session begun or found, followed to its end, begun again on failure."""
+"""One run of a step: its session begun or found, followed to its end, tried again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from domains.errors import (
     DomainError,
     Failure,
+    FieldViolation,
     InvalidArgument,
     Reason,
     ResourceExhausted,
@@ -22,7 +23,7 @@ from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.errors import EventsExpired, cancellation
+from domains.session.errors import EventsExpired, ShuttingDown, cancellation
 from domains.session.types import (
     Cancelled,
     Delivery,
@@ -39,6 +40,8 @@ from domains.session.types import (
 
 MOST_RESULTS = 256
 """Pictures that a run keeps as its own."""
+MOST_DEPTH = 3
+"""Workflows that run within each other."""
 _NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
 _ROOM_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 3_600.0
@@ -57,8 +60,17 @@ class SessionServices:
     def of(self, run: Session, name: str) -> list[Session]:
         """Those that a run has begun under a name, oldest first."""
         return [
-            child for child in self.sessions.children(run.session_id) if child.item_id == name
+            child
+            for child in self.sessions.children(run.session_id)
+            if child.about.parent.item_id == name
         ]
+
+    def depth(self, run: Session) -> int:
+        """How many sessions a run is in, with itself."""
+        depth, above = 1, run.parent_session_id
+        while above and depth <= MOST_DEPTH:
+            depth, above = depth + 1, self.sessions.get(above).parent_session_id
+        return depth
 
 
 @dataclass
@@ -95,6 +107,8 @@ class StepRun:
                     await self._follow(self.child, 1)
                 else:
                     await self._follow(self.child, self.child.log.last_sequence + 1)
+            except ShuttingDown:
+                raise  # no fault of the step's
             except DomainError as error:
                 self.failure = error.failure()
             else:
@@ -116,6 +130,11 @@ class StepRun:
 
     async def _begun(self) -> Session:
         """A session of its own, once there is room for it in its queue."""
+        if self.step.work == "run_workflow" and self.services.depth(self.run) >= MOST_DEPTH:
+            rule = f"Workflows run within workflows {MOST_DEPTH} deep at most."
+            raise InvalidArgument.of(
+                FieldViolation("workflow_id", Reason.WORKFLOW_INVALID, rule)
+            )
         while True:
             await self.may_begin.wait()
             request: SessionRequest = self.requests.request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
@@ -133,7 +134,7 @@ class WorkflowStore:
         made = replace(before, version=version, create_time=now, body=body)
         self._check_room(made)
         self._stored[before.owner, workflow_id] = made
-        await self._records.put(_key(made), encode(made))
+        await asyncio.wrap_future(self._records.put(_key(made), encode(made)))
         return made
 
     async def delete(self, workflow_id: str, viewer: Caller, expected_version: int) -> None:
@@ -146,7 +147,7 @@ class WorkflowStore:
         """
         before = self._changeable(workflow_id, viewer, expected_version)
         del self._stored[before.owner, workflow_id]
-        await self._records.remove(_key(before))
+        await asyncio.wrap_future(self._records.remove(_key(before)))
 
     def _changeable(
         self, workflow_id: str, viewer: Caller, expected_version: int
