@@ -183,6 +183,12 @@ def _plain(path: str) -> str:
 async def ask(client: Client, case: Case) -> Refusal:
     """What a case is told; broken rules that come as data count as a refusal."""
     told = await case.rpc.call(client.channel, client.metadata[0][1][7:], case.request())
+    if told.code is grpc.StatusCode.OK and case.rpc.descriptor.name == "ValidateWorkflow":
+        found = await client.processing.ValidateWorkflow(
+            case.request(), metadata=client.metadata
+        )
+        fields = [each.field for each in found.violations]
+        return Refusal(grpc.StatusCode.INVALID_ARGUMENT, "", fields=fields)
     if case.rpc.descriptor.name != "ValidateGeneration" or told.code is not grpc.StatusCode.OK:
         return told
     verdict = await client.inference.ValidateGeneration(

@@ -52,7 +52,9 @@ async def run(client: Client, request: workflow_pb2.RunWorkflowRequest) -> Event
     return [response.event async for response in call]
 
 
-async def refused(client: Client, request: workflow_pb2.RunWorkflowRequest) -> tuple[Events, Refusal]:
+async def refused(
+    client: Client, request: workflow_pb2.RunWorkflowRequest
+) -> tuple[Events, Refusal]:
     """The events of a run that does not complete, and how its call ended."""
     events: Events = []
     try:

@@ -64,7 +64,7 @@ class WorkflowCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def CreateWorkflow(
         self, request: workflow_pb2.CreateWorkflowRequest, context: Context
     ) -> workflow_pb2.CreateWorkflowResponse:
-        await self._check(request.workflow)
+        await self._check(request)
         stored = await self._of_workflows.store.create(
             request.workflow.workflow_id,
             caller().name,
@@ -75,7 +75,7 @@ class WorkflowCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def UpdateWorkflow(
         self, request: workflow_pb2.UpdateWorkflowRequest, context: Context
     ) -> workflow_pb2.UpdateWorkflowResponse:
-        await self._check(request.workflow)
+        await self._check(request)
         stored = await self._of_workflows.store.update(
             request.workflow.workflow_id,
             caller(),
@@ -84,9 +84,11 @@ class WorkflowCalls(processing_pb2_grpc.ProcessingServiceServicer):
         )
         return workflow_pb2.UpdateWorkflowResponse(workflow=stored_to_proto(stored))
 
-    async def _check(self, workflow: workflow_pb2.Workflow) -> None:
-        found = await self._of_workflows.requests.judged(workflow, "workflow", None)
-        InvalidArgument.check(*check_new(workflow), *found.violations)
+    async def _check(
+        self, request: workflow_pb2.CreateWorkflowRequest | workflow_pb2.UpdateWorkflowRequest
+    ) -> None:
+        found = await self._of_workflows.requests.judged(request)
+        InvalidArgument.check(*check_new(request.workflow), *found.violations)
 
     async def DeleteWorkflow(
         self, request: workflow_pb2.DeleteWorkflowRequest, context: Context
@@ -99,11 +101,8 @@ class WorkflowCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def ValidateWorkflow(
         self, request: workflow_pb2.ValidateWorkflowRequest, context: Context
     ) -> workflow_pb2.ValidateWorkflowResponse:
-        workflow = self._of_workflows.requests.source(request, caller())
-        run = workflow_pb2.RunWorkflowRequest(arguments=request.arguments)
-        found = await self._of_workflows.requests.judged(
-            workflow, "workflow", run if request.check_arguments else None
-        )
+        requests = self._of_workflows.requests
+        found = await requests.judged(requests.inlined(request, caller()))
         return judgement_to_proto(found)
 
     def RunWorkflow(

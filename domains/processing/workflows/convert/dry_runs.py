@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Iterator
 
-from deviceops.v1 import inference_pb2, session_pb2, workflow_pb2
+from deviceops.v1 import errors_pb2, inference_pb2, session_pb2, workflow_pb2
 from domains.clients import caller
 from domains.conversions import QUALITIES, REASONS, seconds
 from domains.errors import (
@@ -95,16 +95,10 @@ class DryRuns:
             return StepVerdict(tuple(self._known(place, violations, unknown)))
         failure = verdict.failure
         if failure.status_code:
-            reason = REASONS.from_proto(failure.reason, Reason.INTERNAL)
-            error = Failure(
-                failure.status_code, reason, failure.message, dict(failure.metadata)
-            ).error()
-            if reason is FeatureNotBuilt.reason:
+            if failure.status_code == FeatureNotBuilt.code:
                 fields = failure.metadata["fields"].split(",")
                 return StepVerdict(unbuilt=tuple(self._named(place, each) for each in fields))
-            missing = isinstance(error, NotFound)
-            at = self._named(place, "")
-            return StepVerdict(error=_of_step(error, at) if missing else None)
+            return self._missing(place, failure)
         settings = verdict.effective_settings
         models = dict.fromkeys(
             (
@@ -129,6 +123,16 @@ class DryRuns:
             settings.image_count or 1,
         )
         return StepVerdict(forecast=forecast)
+
+    def _missing(self, place: int, failure: errors_pb2.Failure) -> StepVerdict:
+        """Of a generation that would fail now: only what is not there tells of then."""
+        reason = REASONS.optional_from_proto(failure.reason)
+        if failure.status_code != NotFound.code or reason is None:
+            return StepVerdict()
+        error = Failure(
+            failure.status_code, reason, failure.message, dict(failure.metadata)
+        ).error()
+        return StepVerdict(error=_of_step(error, self._named(place, "")))
 
     def _workflow(
         self, place: int, unknown: Collection[str], request: workflow_pb2.RunWorkflowRequest

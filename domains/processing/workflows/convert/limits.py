@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from domains import checks
@@ -32,10 +33,17 @@ _LINES = frozenset(
 )
 
 
-def check_limits(message: Message, path: str) -> Iterator[FieldViolation]:
-    """Every limit of its fields that a message, or one within it, does not keep."""
+# What these say is checked where sessions are begun.
+_NOT_HERE = ("options", "delivery")
+
+
+def check_limits(message: Message, path: str = "") -> Iterator[FieldViolation]:
+    """Every limit of its fields that a message, or one within it, does not keep; `path` is
+    where it stands in the request, empty for the request itself."""
     for field, value in message.ListFields():
-        where = f"{path}.{field.name}"
+        if field.name in _NOT_HERE:
+            continue
+        where = f"{path}.{field.name}" if path else field.name
         name = f"{message.DESCRIPTOR.name}.{field.name}"
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             yield from _kept(checks.elements(where, len(value), LIMITS.get(name, Limit(name))))
@@ -58,6 +66,8 @@ def check_limits(message: Message, path: str) -> Iterator[FieldViolation]:
 def _check(path: str, value: Any, limit: Limit, field: Any) -> FieldViolation | None:
     if isinstance(value, Duration):
         return checks.number(path, seconds(value), limit)
+    if isinstance(value, FieldMask):
+        return checks.elements(f"{path}.paths", len(value.paths), limit)
     if isinstance(value, bytes):
         return checks.size(path, len(value), limit)
     if isinstance(value, str):

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
-from deviceops.v1 import workflow_pb2
+from deviceops.v1 import device_info_pb2, workflow_pb2
 from domains.clients import Caller, caller
 from domains.conversions import digest
-from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
+from domains.errors import (
+    DomainError,
+    FeatureNotBuilt,
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+)
 from domains.processing.workflows.convert.dry_runs import DryRuns, Verdict
 from domains.processing.workflows.convert.graphs import (
     arguments_from_proto,
@@ -25,14 +32,22 @@ from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.core.values import check_arguments, filled
-from domains.processing.workflows.errors import WorkflowNotFound
 from domains.processing.workflows.types import Judgement
 from domains.session.convert import Starters, options_from_proto
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
-from domains.session.types import Phase, SessionKind
+from domains.session.types import Phase, SessionKind, WorkOptions
 
-_Asking = workflow_pb2.RunWorkflowRequest | workflow_pb2.ValidateWorkflowRequest
+R = TypeVar("R", workflow_pb2.RunWorkflowRequest, workflow_pb2.ValidateWorkflowRequest)
+Asking = (
+    workflow_pb2.RunWorkflowRequest
+    | workflow_pb2.ValidateWorkflowRequest
+    | workflow_pb2.CreateWorkflowRequest
+    | workflow_pb2.UpdateWorkflowRequest
+)
+_PATH = "workflow"
+"""Where the workflow stands in all of them; a stored one is named as if it stood there."""
+_ANYWHERE = device_info_pb2.DevicePlacement()
 
 
 @dataclass(frozen=True)
@@ -51,63 +66,50 @@ class WorkflowRequests:
     services: SessionServices
     verdict: Verdict
 
-    async def judged(
-        self,
-        workflow: workflow_pb2.Workflow,
-        path: str,
-        run: workflow_pb2.RunWorkflowRequest | None,
-    ) -> Judgement:
-        """What running a workflow would come to.
+    async def judged(self, request: Asking) -> Judgement:
+        """What running a workflow would come to, and what is wrong with the request.
 
         Args:
-            workflow: Which.
-            path: Where it stands in the request.
-            run: What a run of it is given; None where that is not looked at.
+            request: It holds a workflow. What a run is given is looked at where it is to run,
+                or to be checked as if it were.
+
+        Raises:
+            DomainError: As `source`.
         """
-        placement = workflow_pb2.RunWorkflowRequest().placement
-        works = StepWorks(workflow, placement if run is None else run.placement)
-        also = [*check_limits(workflow, path)]
-        arguments = None
-        if run is not None:
-            arguments = arguments_from_proto(run.arguments)
-            for name, value in run.arguments.items():
-                also += check_limits(value, f"arguments[{name!r}]")
+        placement, arguments = _ANYWHERE, None
+        match request:
+            case workflow_pb2.RunWorkflowRequest():
+                placement = request.placement
+                arguments = arguments_from_proto(request.arguments)
+            case workflow_pb2.ValidateWorkflowRequest() if request.check_arguments:
+                arguments = arguments_from_proto(request.arguments)
+        works = StepWorks(request.workflow, placement)
         return await judge(
-            graph_from_proto(workflow),
-            DryRuns(works, path, self.starters, self.verdict, self.inlined),
+            graph_from_proto(request.workflow),
+            DryRuns(works, _PATH, self.starters, self.verdict, self.inlined),
             stand_in,
-            path=path,
+            path=_PATH,
             arguments=arguments,
-            also=also,
+            also=check_limits(request),
         )
 
-    def source(self, request: _Asking, viewer: Caller) -> workflow_pb2.Workflow:
-        """The workflow that a request is about.
+    def inlined(self, request: R, viewer: Caller) -> R:
+        """The request with the workflow itself: whatever becomes of the stored one, a run keeps
+        it.
 
         Raises:
             WorkflowNotFound: It names one that there is not.
             InvalidArgument: It names none and holds none.
         """
+        whole = type(request)()
+        whole.CopyFrom(request)
         if request.HasField("workflow"):
-            return request.workflow
+            return whole
         if not request.workflow_id:
             rule = "Must be set, or workflow."
-            violation = FieldViolation("workflow_id", Reason.REQUIRED_FIELD_MISSING, rule)
-            raise InvalidArgument.of(violation)
-        return stored_to_proto(self.store.get(request.workflow_id, viewer))
-
-    def inlined(
-        self, request: workflow_pb2.RunWorkflowRequest, viewer: Caller
-    ) -> workflow_pb2.RunWorkflowRequest:
-        """The request with the workflow itself: whatever becomes of the stored one, the run
-        keeps it.
-
-        Raises:
-            DomainError: As `source`.
-        """
-        whole = workflow_pb2.RunWorkflowRequest()
-        whole.CopyFrom(request)
-        whole.workflow.CopyFrom(self.source(request, viewer))
+            missing = FieldViolation("workflow_id", Reason.REQUIRED_FIELD_MISSING, rule)
+            raise InvalidArgument.of(missing, *check_limits(request))
+        whole.workflow.CopyFrom(stored_to_proto(self.store.get(request.workflow_id, viewer)))
         return whole
 
     def asked(self, request: workflow_pb2.RunWorkflowRequest) -> SessionRequest:
@@ -116,12 +118,12 @@ class WorkflowRequests:
         options, stands_for = options_from_proto(request.options), digest(request)
         try:
             whole = self.inlined(request, viewer)
-        except WorkflowNotFound as error:
+        except DomainError as error:
             # An earlier call may have begun it, when its workflow was still there.
-            return SessionRequest(options, stands_for, partial(_refuse, error))
+            return SessionRequest(options, stands_for, partial(_refuse, error, options))
 
         async def prepare() -> SessionPlan:
-            judgement = await self.judged(whole.workflow, "workflow", whole)
+            judgement = await self.judged(whole)
             InvalidArgument.check(*check_options(options, "options"), *judgement.violations)
             if judgement.unbuilt:
                 raise FeatureNotBuilt(judgement.unbuilt)
@@ -175,5 +177,7 @@ class WorkflowRequests:
         )
 
 
-async def _refuse(error: WorkflowNotFound) -> SessionPlan:
+async def _refuse(error: DomainError, options: WorkOptions) -> SessionPlan:
+    broken = error.violations if isinstance(error, InvalidArgument) else ()
+    InvalidArgument.check(*broken, *check_options(options, "options"))
     raise error

@@ -66,7 +66,9 @@ async def judge(
     error: DomainError | None = None
     for place, step in enumerate(graph.steps):
         at = f"{path}.steps[{place}]"
-        if any(_within(each.field, f"{at}.bindings") for each in found) or not step.work:
+        # What breaks rules that hold whatever a service says is not asked about as well.
+        about = (f"{at}.bindings", f"{at}.{step.work}.", f"{at}.for_each_input")
+        if not step.work or any(each.field.startswith(about) for each in found):
             continue
         inputs, unknown, model_known = _known(step, values, graph, stand_in)
         if not model_known:
@@ -137,7 +139,3 @@ def _flagged(graph: Graph, path: str) -> Iterator[str]:
             source = binding.source
             if isinstance(source, StepOutput) and source.kind is OutputKind.FLAGGED:
                 yield f"{at}.bindings[{number}].output.kind"
-
-
-def _within(field: str, path: str) -> bool:
-    return field.startswith(path)
