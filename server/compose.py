@@ -16,7 +16,6 @@ from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.processing.workflows import build as workflows
 from domains.session import build as session
-from domains.session.records import SESSION_KIND
 from domains.uploads import EXPIRY_SECONDS
 from server import heap
 from server.background import Background
@@ -65,7 +64,7 @@ class Composition:
             settings,
             self._artifact.store,
             {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
-            journal.records(SESSION_KIND),
+            journal.records,
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),

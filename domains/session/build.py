@@ -17,7 +17,9 @@ from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
+from domains.session.core.taking_up import TakingUp
 from domains.session.ports import ArtifactReader, FaultReporter
+from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
 
@@ -54,7 +56,7 @@ def build(
     settings: Settings,
     artifacts: ArtifactReader,
     reports: Reports,
-    records: Records,
+    records: Callable[[str], Records],
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan], None],
@@ -67,7 +69,7 @@ def build(
         settings: What the operator chose.
         artifacts: Where finished pictures are read back from.
         reports: What sessions of other domains report, as messages.
-        records: What outlives the server of them.
+        records: What outlives the server, by kind.
         describe: What a client sees of an error.
         admit: Raises when a plan's work must not begin now.
         holds: Whether a device's worker holds a model.
@@ -89,7 +91,7 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
-        keeping=Keeping(records, converter.kept, clock),
+        keeping=Keeping(records(SESSION_KIND), records(REQUEST_KIND), converter.kept, clock),
     )
     reader = SessionReader(
         artifacts,
@@ -98,7 +100,11 @@ def build(
         settled=sessions.settled,
     )
     runner = SessionRunner(sessions, reader)
-    loops = (Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),)
     starters = Starters()
     streams = SessionStreams(runner, converter, starters)
+    taking_up = TakingUp(sessions, starters.again, describe, clock)
+    loops = (
+        Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),
+        Loop("sessions of an earlier server", _SWEEP_SECONDS, taking_up.run),
+    )
     return Built(sessions, reader, runner, converter, streams, starters, loops)

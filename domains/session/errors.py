@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from domains.errors import (
@@ -44,14 +45,42 @@ class RequestIdReused(AlreadyExists):
 
 
 class Restarted(Unavailable):
-    """The server ended while the session waited or was worked on."""
+    """The server ended while the session waited or was worked on.
 
-    def __init__(self) -> None:
+    Args:
+        lost_turns: With so many of its turns a worker or the server ended.
+    """
+
+    def __init__(self, *, lost_turns: int = 0) -> None:
+        how = "The server ended before the session did, and was started again"
+        if lost_turns:
+            how += f"; the worker or the server ended {lost_turns} times while it was at work"
         super().__init__(
-            "The server ended before the session did, and was started again; start the work"
-            " anew, with another request_id.",
+            f"{how}; start the work anew, with another request_id.",
             reason=Reason.SERVER_RESTARTED,
         )
+
+
+class WorkerLost(Unavailable):
+    """The worker ended in mid-work.
+
+    Args:
+        device_id: Whose.
+        facts: How it ended.
+        retry_after: Seconds until there is another one.
+        repeats: Whether the work may be tried again: nobody ended the worker to be rid of it.
+    """
+
+    def __init__(
+        self, device_id: str, facts: Mapping[str, str], retry_after: float, *, repeats: bool
+    ) -> None:
+        super().__init__(
+            f"The worker of device {device_id} was lost in mid-work and is being replaced.",
+            reason=Reason.WORKER_LOST,
+            metadata={"device_id": device_id, **facts},
+            retry_after=retry_after,
+        )
+        self.repeats = repeats
 
 
 class EventsExpired(OutOfRange):
@@ -70,7 +99,9 @@ class QueueFull(ResourceExhausted):
 
     def __init__(self, device_id: str, length: int, *, shared: bool = False) -> None:
         message = f"The queue of device {device_id} is full ({length} sessions)"
-        if shared:
+        if not device_id:
+            message = f"So many sessions that start others may run at once: {length}"
+        elif shared:
             message = (
                 f"Others wait for device {device_id}, so this client may have {length}"
                 " sessions in its queue, or the queue is full"

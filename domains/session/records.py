@@ -26,18 +26,20 @@ from domains.codec import (
 )
 from domains.records import LARGEST_BYTES
 from domains.session import types
-from domains.session.turns import Paused, Resumed, Yielded
+from domains.session.turns import Paused, Resumed, Retried, Yielded
 from domains.values import ByteFigure, PlacementDecision
 
 SESSION_KIND = "session"
 """Of records of sessions; one of a batch of 256 pictures has less than one megabyte."""
+REQUEST_KIND = "session-request"
+"""Of records of what sessions that have not ended can be begun anew from."""
 _Number = Annotated[int, Meta(ge=0, lt=1 << 62)]
 _Bytes = Annotated[bytes, Meta(max_length=LARGEST_BYTES)]
 _KINDS: Mapping[str, type[types.Entry]] = {
     kind.__name__: kind
     for kind in (
         *(types.Accepted, types.PhaseStarted, types.TextEncoded, types.ImageDecoded),
-        *(types.ImageFinished, types.ItemFinished, Paused, Resumed, Yielded),
+        *(types.ImageFinished, types.ItemFinished, Paused, Resumed, Yielded, Retried),
         *(types.Completed, types.Failed, types.Cancelled),
     )
 }
@@ -65,7 +67,8 @@ class SessionRecord(Value, frozen=True):
     """A session as it was accepted or, with the end as the last of `entries`, as it ended.
 
     `digest` stands for its request, `item_id` is which step or item of its parent it is.
-    `share` is how much of it was done, from 0 to 1.
+    `share` is how much of it was done, from 0 to 1. `lost_turns` are those that had begun and
+    had come to no end.
     """
 
     session_id: Name
@@ -87,6 +90,8 @@ class SessionRecord(Value, frozen=True):
     last_sequence: _Number
     entries: Annotated[tuple[KeptEntry, ...], Meta(max_length=1_000_000)]
     item_id: Text = ""
+    paused: bool = False
+    lost_turns: Annotated[int, Meta(ge=0, lt=1 << 30)] = 0
 
 
 def kept_entry(event: types.SessionEvent, report: KeptMessage | None) -> KeptEntry:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from domains.errors import Failure
+
 
 class YieldReason(Enum):
     """Why a session that ran lets another one run."""
@@ -42,3 +44,12 @@ class Yielded:
     reason: YieldReason
     kept_steps: int = 0
     queue_position: int = 0
+
+
+@dataclass(frozen=True)
+class Retried:
+    """What did the session's work was lost, and the work starts over; it waits in its queue
+    first. `retry_count` is how often it has, from 1."""
+
+    cause: Failure
+    retry_count: int

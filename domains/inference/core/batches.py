@@ -36,6 +36,7 @@ from domains.inference.types.batches import (
     BatchComputation,
     GenerationBatchReport,
     GenerationBatchRequest,
+    batch_with_seeds,
     image_count,
 )
 from domains.session.core.items import SessionItem
@@ -91,7 +92,12 @@ class GenerationBatches:
 
     def generate(self, request: GenerationBatchRequest) -> SessionRequest:
         """The batch as a session. Preparing it raises as preparing any of its items does."""
-        return SessionRequest(request.options, request.digest, partial(self._prepare, request))
+        return SessionRequest(
+            request.options,
+            request.digest,
+            partial(self._prepare, request),
+            again=lambda seeds: self._prepare(batch_with_seeds(request, seeds)),
+        )
 
     async def _prepare(self, request: GenerationBatchRequest) -> SessionPlan:
         if not request.items:

@@ -18,6 +18,7 @@ from domains.inference.core.turns import Turns
 from domains.inference.errors import InvalidGeneration
 from domains.inference.ports import PausedFiles, PicturePreparer
 from domains.inference.types import GenerationRequest, GenerationSettings
+from domains.inference.types.batches import with_seeds
 from domains.picture.errors import InvalidPicture
 from domains.session.core.items import SessionItem
 from domains.session.core.placed import Placed
@@ -96,7 +97,12 @@ class Generations:
             FeatureNotBuilt: The request uses what this version does not do.
             DomainError: Device or model cannot be used.
         """
-        return SessionRequest(request.options, request.digest, partial(self._prepare, request))
+        return SessionRequest(
+            request.options,
+            request.digest,
+            partial(self._prepare, request),
+            again=lambda seeds: self._prepare(with_seeds(request, seeds)),
+        )
 
     async def validate(self, request: GenerationRequest) -> Verdict:
         """What `generate` would make of the request, without starting anything."""
@@ -174,4 +180,5 @@ class Generations:
             stop=self._drawing.stop,
             pause=self._drawing.pause,
             ended=ended,
+            resumes_after_images=True,
         )

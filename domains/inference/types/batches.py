@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -72,6 +74,29 @@ class GenerationBatchReport:
 def image_count(settings: GenerationSettings) -> int:
     """How many pictures unresolved settings ask for."""
     return len(settings.seeds) or settings.image_count or 1
+
+
+def with_seeds(request: GenerationRequest, seeds: Sequence[int]) -> GenerationRequest:
+    """The request whose pictures have these seeds, as they were resolved before."""
+    settings = replace(request.settings, seed=None, seeds=tuple(seeds))
+    return dataclasses.replace(request, settings=settings)
+
+
+def batch_with_seeds(
+    request: GenerationBatchRequest, seeds: Sequence[int]
+) -> GenerationBatchRequest:
+    """The same of a batch, whose items' pictures have theirs in order."""
+    left = iter(seeds)
+    items = tuple(
+        dataclasses.replace(
+            item,
+            request=with_seeds(
+                item.request, tuple(islice(left, image_count(item.request.settings)))
+            ),
+        )
+        for item in request.items
+    )
+    return dataclasses.replace(request, items=items)
 
 
 def run_of(settings: GenerationSettings, run: int) -> GenerationSettings:

@@ -15,7 +15,7 @@ from domains.model.types import Model
 from domains.model.views import BenchmarkRequest, ModelBenchmark
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
 from domains.session.jobs import ModelRunner
@@ -47,7 +47,9 @@ class Benchmarks:
             DomainError: Device or model cannot be used.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def measure(
         self,

@@ -13,7 +13,7 @@ from domains.model.core.catalogue import ModelCatalogue
 from domains.model.errors import InvalidCacheRequest, ModelNotFound, ModelUnusable
 from domains.model.types import CacheRequest, CacheStatus, Model
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.types import Outcome, Phase, PhaseStarted, SessionKind
 from domains.values import ModelPlace
@@ -40,7 +40,10 @@ class Caching:
             InvalidCacheRequest: The content breaks rules.
             DomainError: The model cannot be used.
         """
-        return SessionRequest(request.options, request.digest, partial(self._prepare, request))
+        prepare = partial(self._prepare, request)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: CacheRequest) -> SessionPlan:
         InvalidCacheRequest.check(

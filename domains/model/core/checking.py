@@ -22,7 +22,7 @@ from domains.model.views import ValidationDepth, ValidationRequest
 from domains.session.core.about import Parent
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
@@ -87,7 +87,9 @@ class Checks:
             DomainError: The device cannot be used.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: ValidationRequest) -> SessionPlan:
         InvalidTask.check(

@@ -9,7 +9,7 @@ from domains.model.core.copies import Copies, check_copy, check_data_type
 from domains.model.errors import InvalidTask, LayoutFixed, ModelUnusable
 from domains.model.types import Model, ModelFormat, ModelType
 from domains.model.views import ConversionRequest
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.types import Outcome
 
@@ -35,7 +35,9 @@ class Conversions:
             DomainError: What `Copies.source` raises.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: ConversionRequest) -> SessionPlan:
         check_copy(request.model_id, request.target_model_id, request.options)

@@ -21,7 +21,7 @@ from domains.model.ports import Machine
 from domains.model.types import LoadRequest, Model, ModelOnDevice
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
 from domains.session.jobs import ModelRunner
@@ -69,7 +69,9 @@ class Loads:
             DomainError: Device or model cannot be used.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: LoadRequest) -> SessionPlan:
         InvalidLoad.check(

@@ -15,7 +15,7 @@ from domains.model.errors import InvalidTask
 from domains.model.jobs import ComparisonJob
 from domains.model.views import ModelOptimization, OptimizationRequest
 from domains.session.core.jobs import run_job
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
 from domains.session.jobs import JobRunner
@@ -59,7 +59,9 @@ class Optimizing:
                 model cannot be drawn with, or the device not be used.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: OptimizationRequest) -> SessionPlan:
         check_copy(request.model_id, request.target_model_id, request.options)

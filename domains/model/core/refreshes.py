@@ -8,7 +8,7 @@ from domains.model.core.contents import CatalogueContents
 from domains.model.errors import InvalidTask
 from domains.model.views import RefreshRequest
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.types import Outcome, Phase, PhaseStarted, SessionKind
 
@@ -35,7 +35,9 @@ class Refreshes:
             InvalidTask: The options break rules.
         """
         prepare = partial(self._prepare, request)
-        return SessionRequest(request.options, request.digest, prepare)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: RefreshRequest) -> SessionPlan:
         InvalidTask.check(*check_options(request.options, "options"))

@@ -26,7 +26,7 @@ from domains.picture.types import (
 )
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
@@ -83,7 +83,10 @@ class ControlImages:
             FeatureNotBuilt: The preprocessor needs a model.
             DomainError: The picture is not there, or cannot be stored or read now.
         """
-        return SessionRequest(request.options, request.digest, partial(self._prepare, request))
+        prepare = partial(self._prepare, request)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
 
     async def _prepare(self, request: ControlImageRequest) -> SessionPlan:
         InvalidArgument.check(*_check(request))

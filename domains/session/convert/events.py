@@ -21,7 +21,7 @@ from domains.session.convert.values import (
 )
 from domains.session.core.log import EventLog
 from domains.session.records import KeptMessage
-from domains.session.turns import Paused, Resumed, Yielded, YieldReason
+from domains.session.turns import Paused, Resumed, Retried, Yielded, YieldReason
 from domains.session.types.runs import run_of
 
 R = TypeVar("R", bound=Message)
@@ -148,6 +148,9 @@ class SessionConverter:
             case Resumed(client):
                 result.resumed.resumed_by = client
                 result.resumed.SetInParent()
+            case Retried(cause, count):
+                result.retried.cause.CopyFrom(failure_to_proto(cause))
+                result.retried.retry_count = count
             case Yielded(reason, kept_steps, position):
                 result.yielded.reason = YIELD_REASONS.to_proto(reason)
                 result.yielded.kept_steps = kept_steps

@@ -6,10 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import timedelta
 
 from domains.clock import Clock
-from domains.codec import Malformed, encode
+from domains.codec import Malformed, decode, encode
 from domains.errors import DomainError
 from domains.records import Records
 from domains.session.core.about import About, Parent
@@ -20,6 +21,7 @@ from domains.session.core.session import Session
 from domains.session.core.times import SessionTimes
 from domains.session.errors import Restarted
 from domains.session.records import KeptMessage, SessionRecord, kept_entry, record_in
+from domains.session.turns import Retried
 from domains.session.types import (
     Cancelled,
     Completed,
@@ -40,11 +42,23 @@ _STATES = {
 _log = logging.getLogger("deviceops.sessions")
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """A session of an earlier server; `digest` stands for its request, `message` is that where
+    it can be begun anew."""
+
+    session: Session
+    digest: bytes
+    message: KeptMessage | None
+
+
 class Keeping:
-    """Writes sessions down when they are accepted and when they end.
+    """Writes sessions down when they are accepted, when their turns begin, when they pause, and
+    when they end; and what is needed to begin them anew for as long as they have not ended.
 
     Args:
         records: Where they are kept.
+        requests: Where it is kept what they are begun anew from.
         pack: A report as it is kept.
         clock: The time.
     """
@@ -52,25 +66,37 @@ class Keeping:
     def __init__(
         self,
         records: Records,
+        requests: Records,
         pack: Callable[[object], KeptMessage],
         clock: Clock,
     ) -> None:
-        self._records, self._pack, self._clock = records, pack, clock
+        self._records, self._requests = records, requests
+        self._pack, self._clock = pack, clock
         self._digests: dict[str, bytes] = {}
+        self._with_request: set[str] = set()
+        # Of those that are written down, how they stood then.
+        self._marks: dict[str, tuple[bool, int]] = {}
         self._accepting: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, Future[None]] = {}
 
-    def accept(self, session: Session, digest: bytes, done: Callable[[], None]) -> None:
+    def accept(
+        self,
+        session: Session,
+        digest: bytes,
+        message: KeptMessage | None,
+        done: Callable[[], None],
+    ) -> None:
         """Begin to write down that a session was accepted; it is held until then.
 
         Args:
             session: Which.
             digest: Stands for its request.
+            message: What it can be begun anew from.
             done: Called when it is written, or has failed because it cannot be.
         """
         session.held = True
         self._digests[session.session_id] = digest
-        task = asyncio.create_task(self._accept(session, self._body(session), done))
+        task = asyncio.create_task(self._accept(session, self._body(session), message, done))
         self._accepting[session.session_id] = task
 
     async def accepted(self, session: Session) -> None:
@@ -83,15 +109,31 @@ class Keeping:
         if task is not None:  # another call may wait for it as well
             await asyncio.shield(task)
 
-    async def _accept(self, session: Session, body: bytes, done: Callable[[], None]) -> None:
+    async def _accept(
+        self,
+        session: Session,
+        body: bytes,
+        message: KeptMessage | None,
+        done: Callable[[], None],
+    ) -> None:
+        session_id, mark = session.session_id, _mark(session)
         try:
-            await self._records.accept(session.session_id, body)
+            if message is None:
+                await self._records.accept(session_id, body)
+            else:
+                self._with_request.add(session_id)
+                await asyncio.gather(  # at the same time: it is one transaction
+                    self._requests.accept(session_id, encode(message)),
+                    self._records.accept(session_id, body),
+                )
         except DomainError as error:
+            self._drop_request(session)
             session.fail(error.failure())
             raise
         else:
             session.held = False
-            if session.state.final:
+            self._marks[session_id] = mark
+            if session.state.final or mark != _mark(session):
                 self.note(session)
         finally:
             del self._accepting[session.session_id]
@@ -99,13 +141,28 @@ class Keeping:
 
     def note(self, session: Session) -> None:
         """Write a session down as it is now, unless it was not accepted yet."""
-        if not session.held:
-            self._await(session, self._records.put(session.session_id, self._body(session)))
+        if session.session_id not in self._marks:
+            return
+        self._marks[session.session_id] = _mark(session)
+        self._await(session, self._records.put(session.session_id, self._body(session)))
+        if session.state.final:
+            self._drop_request(session)
+
+    def note_turn(self, session: Session) -> None:
+        """Write it down if a turn of it began or ended, or it paused or goes on."""
+        if self._marks.get(session.session_id) != _mark(session):
+            self.note(session)
+
+    def _drop_request(self, session: Session) -> None:
+        """It will not be begun anew."""
+        if session.session_id in self._with_request:
+            self._with_request.remove(session.session_id)
+            self._requests.remove(session.session_id)
 
     def forget(self, session: Session) -> None:
         """Keep nothing of a session."""
         self._digests.pop(session.session_id, None)
-        if not session.held:
+        if self._marks.pop(session.session_id, None) is not None:
             self._await(session, self._records.remove(session.session_id))
 
     def _await(self, session: Session, written: Future[None]) -> None:
@@ -123,23 +180,37 @@ class Keeping:
 
     def remembered(
         self, retention: timedelta, changed: Callable[[Session], None]
-    ) -> Iterator[tuple[Session, bytes]]:
-        """The sessions of an earlier server and what stands for their requests, oldest first.
+    ) -> Iterator[Remembered]:
+        """The sessions of an earlier server, oldest first.
 
-        Those that had not ended fail now: they were not worked on since.
+        Those that had not ended and can be begun anew are as they were before their turn, and
+        held. The others fail now: they were not worked on since.
         """
+        requests = dict(self._requests.found())
         for body in self._records.found().values():
             try:
                 record, events = record_in(body)
+                kept = requests.pop(record.session_id, None)
+                message = None if kept is None else decode(KeptMessage, kept)
             except Malformed as error:  # whoever keeps them looks as well; this is a defect
                 _log.error("a session cannot be remembered: %s", error)
                 continue
             session = self._session(record, events, retention, changed)
             self._digests[session.session_id] = record.digest
+            self._marks[session.session_id] = _mark(session)
+            if message is not None:
+                self._with_request.add(session.session_id)
             if not session.state.final:
                 session.log.skip(_UNKNOWN_ENTRIES)
-                session.fail(Restarted().failure())
-            yield session, record.digest
+                if message is None:
+                    session.fail(Restarted().failure())
+                else:
+                    session.held = True
+            elif message is not None:
+                self._drop_request(session)
+            yield Remembered(session, record.digest, message)
+        for session_id in requests:  # of a session that was not accepted
+            self._requests.remove(session_id)
 
     def _session(
         self,
@@ -176,6 +247,10 @@ class Keeping:
             record.total_seconds,
         )
         session.peak_memory = record.peak_memory
+        session.lost = record.lost_turns
+        session.retry_count = sum(isinstance(event.event, Retried) for event in events)
+        if record.paused:
+            session.state, session.phase = SessionState.PAUSED, None
         session.images = tuple(
             event.event.image for event in events if isinstance(event.event, ImageFinished)
         )
@@ -208,6 +283,8 @@ class Keeping:
                 first_sequence=first,
                 last_sequence=session.log.last_sequence,
                 entries=tuple(kept_entry(event, self._report(event)) for event in events),
+                paused=_paused(session),
+                lost_turns=session.lost_turns,
             )
         )
 
@@ -216,3 +293,11 @@ class Keeping:
         if report is None or isinstance(report, KeptMessage):
             return report
         return self._pack(report)
+
+
+def _paused(session: Session) -> bool:
+    return session.state is SessionState.PAUSED
+
+
+def _mark(session: Session) -> tuple[bool, int]:
+    return _paused(session), session.lost_turns

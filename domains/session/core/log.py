@@ -12,6 +12,8 @@ from domains.session.types import (
     Completed,
     Entry,
     Failed,
+    ImageFinished,
+    ItemFinished,
     Passing,
     Preview,
     SessionEvent,
@@ -68,6 +70,14 @@ class EventLog:
         gaps = [entry.sequence for entry in self._entries if _is_progress(entry)]
         first = max(self.first_sequence, gaps[-1] + 1) if gaps else self.first_sequence
         return [entry for entry in self._entries if not _is_progress(entry)], first
+
+    def drop_results(self) -> None:
+        """Give up finished pictures and items: the work begins without them."""
+        self._entries = [
+            entry
+            for entry in self._entries
+            if not isinstance(entry.event, ImageFinished | ItemFinished)
+        ]
 
     def skip(self, count: int) -> None:
         """Leave out so many numbers, of entries that clients may know and this log does not."""

@@ -23,6 +23,8 @@ class SessionPlan:
     `work` is called when the session's turn comes; what it raises ends the session. To
     stop the session, and when its time is over, its coroutine is cancelled and must clean
     up and end; with `stop` that is called instead, and the work ends by itself, in time.
+    `resumes_after_images` says that work which is begun anew goes on after those pictures of
+    the session that are finished.
     `pause` asks the work to end with WorkPaused between two steps; when the session's turn
     comes again, `work` is called again and goes on from there. Without it, a session of
     this plan can only be paused while it waits. `degradations` are known beforehand; the
@@ -53,6 +55,7 @@ class SessionPlan:
     total_steps: int = 0
     queue: str = ""
     placed: Placed | None = None
+    resumes_after_images: bool = False
     degradations: tuple[Degradation, ...] = ()
 
 

@@ -14,11 +14,14 @@ from domains.session.core.outlook import Task, foresee
 from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.yielding import YieldRule
-from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit
+from domains.session.errors import QueueFull, SessionTimedOut, TimeLimit, WorkerLost
 from domains.session.jobs import WorkPaused
 from domains.session.ports import FaultReporter
 from domains.session.turns import YieldReason
 from domains.session.types import Priority, SessionState
+
+MOST_LOST_TURNS = 2
+"""Of one session; its work is at fault when so many end with a worker or a server."""
 
 
 class DeviceQueue:
@@ -252,7 +255,7 @@ class DeviceQueue:
 
     async def _took_one(self) -> bool:
         """Whether somebody's turn had come, which is over then; nothing of it is held on to."""
-        place = next((place for place in self._waiting() if not place.session.held), None)
+        place = next((place for place in self._waiting() if _may_begin(place.session)), None)
         if place is None:
             return False
         self._order.begin(place, self._places)
@@ -271,12 +274,15 @@ class DeviceQueue:
             await place.turn(session)
         except WorkPaused as error:
             self._keep(place, error)
+        except WorkerLost as error:
+            self._start_over(place, error)
         except Cancelled:
             session.cancel()
         except asyncio.CancelledError as error:
             runner = asyncio.current_task()
             if runner is not None and runner.cancelling():  # the queue itself is stopped
-                session.cancel()
+                if not session.suspended:
+                    session.cancel()
                 raise
             if session.cancel_reason is None:  # nobody asked for it: a defect
                 self._fail(session, error)
@@ -298,6 +304,24 @@ class DeviceQueue:
             self._give_way(place, session.yielding)
         else:  # nobody asked for it: a defect
             self._fail(session, error)
+
+    def _start_over(self, place: Place, error: WorkerLost) -> None:
+        """Its worker was lost: once more where that is safe, and not what is lost again."""
+        session = place.session
+        if session.suspended:
+            return
+        safe = session.about.repeats and error.repeats and session.cancel_reason is None
+        if not safe or session.lost_turns >= MOST_LOST_TURNS:
+            self._fail(session, error)
+            return
+        session.done.set_back(0)
+        pausing = session.state is SessionState.PAUSING
+        session.start_over(self._describe(error))
+        self._put_back(place, slice_seconds=0.0)
+        self._running = None
+        if pausing:
+            session.pause()
+        self.reorder()
 
     def _give_way(self, place: Place, reason: YieldReason) -> None:
         session, worked = place.session, place.session.slice_seconds
@@ -333,3 +357,7 @@ class DeviceQueue:
         """End waiting sessions whose time is over, and look who is next; call now and then."""
         self._drop_finished()
         self.reorder()
+
+
+def _may_begin(session: Session) -> bool:
+    return not session.held and not session.suspended

@@ -11,7 +11,7 @@ from domains.clock import Clock
 from domains.errors import DomainError
 from domains.session.core.selection import Selection
 from domains.session.core.session import Session
-from domains.session.errors import EventsExpired
+from domains.session.errors import EventsExpired, ShuttingDown
 from domains.session.ports import ArtifactReader
 from domains.session.types import (
     ENTRIES,
@@ -69,6 +69,7 @@ class SessionReader:
         Raises:
             EventsExpired: `from_sequence` is more than one past the newest entry, or entries
                 from there on are kept no more.
+            ShuttingDown: The server ends, and the next one goes on with the session.
         """
         log = session.log
         condensed = log.first_sequence > 1
@@ -102,6 +103,8 @@ class SessionReader:
                 spoke = loop.time()
             if log.terminal is not None:
                 return
+            if session.suspended:
+                raise ShuttingDown()
             if session.queue_position != position:
                 position = session.queue_position
                 moved = QueueMoved(position, session.estimated_start_time)

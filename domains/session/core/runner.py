@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 
 from domains.errors import Cancelled, Reason
+from domains.session.core.entries import raise_for_end
+from domains.session.core.order import Turn
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
@@ -79,10 +81,11 @@ class SessionRunner:
                     yield event
         finally:
             session.followers -= 1
-            if not session.followers and session.options.on_disconnect is OnDisconnect.CANCEL:
+            left = not session.followers and not session.suspended
+            if left and session.options.on_disconnect is OnDisconnect.CANCEL:
                 reason = Reason.DEADLINE_EXPIRED if expired() else Reason.CLIENT_DISCONNECTED
                 session.request_cancel(reason)
-        session.raise_for_end()
+        raise_for_end(session)
 
     async def begin(self, request: SessionRequest) -> Session:
         """Start the session, or find the one that its request_id started; nobody follows it:
@@ -103,8 +106,13 @@ class SessionRunner:
         # The same request may have come twice at once: the first to get here opened it.
         if known := self._sessions.known(request):
             return known, True
-        turn = partial(_take_turn, plan, self._sessions.speeds)
+        turn = turn_of(plan, self._sessions.speeds)
         return self._sessions.open(plan, turn, request), False
+
+
+def turn_of(plan: SessionPlan, speeds: Speeds) -> Turn:
+    """What is done when the turn of a session of that plan comes."""
+    return partial(_take_turn, plan, speeds)
 
 
 async def _begun(plan: SessionPlan, session: Session) -> Outcome | None:

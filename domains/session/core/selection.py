@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from domains.session.turns import Paused, Resumed, Yielded
+from domains.session.turns import Paused, Resumed, Retried, Yielded
 from domains.session.types import (
     Delivery,
     Entry,
@@ -35,6 +35,7 @@ _KINDS: Mapping[type, EventKind] = {
     Paused: EventKind.STATE_CHANGED,
     Resumed: EventKind.STATE_CHANGED,
     Yielded: EventKind.STATE_CHANGED,
+    Retried: EventKind.STATE_CHANGED,
 }
 
 

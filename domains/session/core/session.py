@@ -7,17 +7,14 @@ from datetime import datetime, timedelta
 
 from domains.clock import Clock
 from domains.errors import Failure, Reason
+from domains.session.core import entries
 from domains.session.core.about import About
 from domains.session.core.log import EventLog
 from domains.session.core.placed import Placed
 from domains.session.core.progress import Progress
 from domains.session.core.times import Expectation, SessionTimes, Spell
-from domains.session.errors import SessionFailed, cancellation
-from domains.session.turns import Paused, Resumed, Yielded, YieldReason
+from domains.session.turns import Paused, Resumed, Retried, Yielded, YieldReason
 from domains.session.types import (
-    Accepted,
-    Cancelled,
-    Completed,
     Failed,
     ImageFinished,
     ImageResult,
@@ -32,7 +29,9 @@ from domains.session.types import (
     Terminal,
     WorkOptions,
 )
-from domains.values import ByteFigure, Degradation, PlacementDecision
+from domains.values import ByteFigure, PlacementDecision
+
+_AT_WORK = (SessionState.RUNNING, SessionState.PAUSING, SessionState.CANCELLING)
 
 
 class Session:
@@ -44,8 +43,10 @@ class Session:
     counts the calls that run the session and are still open. `effort` is how much there is to
     do, where that can be compared with other work. `yielding` is why it was asked to let
     another one run, until it does or ends; `done` is how much of it is done. While it is `held`
-    its turn does not come. `changed` is called after each change that those who look from
-    outside are to see.
+    its turn does not come. `lost` is how many of its turns ended with a worker or a server,
+    `retry_count` how often its work was started over. Once `suspended` it goes on in the next
+    server only. `changed` is called after each change that those who look from outside are to
+    see.
     """
 
     def __init__(
@@ -74,6 +75,8 @@ class Session:
         self.cancel_reason: Reason | None = None
         self.yielding: YieldReason | None = None
         self.followers, self.held = 0, False
+        self.lost = self.retry_count = 0
+        self.suspended = False
         self.times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
@@ -90,28 +93,6 @@ class Session:
     def progress(self) -> float:
         """The done share, from 0 to 1; 1 only when it has worked."""
         return 1.0 if self.state is SessionState.COMPLETED else self.done.share
-
-    def accept(
-        self,
-        expected_phases: tuple[Phase, ...],
-        seeds: tuple[int, ...],
-        steps: int,
-        degradations: tuple[Degradation, ...],
-    ) -> None:
-        """Write the first entry."""
-        self.log.append(
-            Accepted(
-                self.kind,
-                self.queue_position,
-                expected_phases,
-                seeds,
-                steps,
-                self.times.shown_in(self.wait_left()),
-                self.estimated_end_time,
-                self.placement,
-                degradations,
-            )
-        )
 
     # Its place in the queue and its time.
 
@@ -246,6 +227,11 @@ class Session:
             await self.log.change().wait()
 
     @property
+    def lost_turns(self) -> int:
+        """Turns that began and came to no end, the one of now among them."""
+        return self.lost + (self.state in _AT_WORK and not self.suspended)
+
+    @property
     def can_pause_work(self) -> bool:
         """Whether its work, which runs, can stop and go on later."""
         return self._pause_work is not None
@@ -266,6 +252,30 @@ class Session:
     def note_yield(self, reason: YieldReason) -> None:
         """Write down for what it stopped, and what is kept of the picture at work."""
         self.log.append(Yielded(reason, self.done.kept_steps, self.queue_position))
+        self._note_change()
+
+    def start_over(self, cause: Failure) -> None:
+        """What did its work was lost: it waits again, and the work begins anew."""
+        self.lost += 1
+        self.give_way()
+        self.note_retry(cause)
+
+    def note_retry(self, cause: Failure) -> None:
+        """Write down that its work starts over, and why."""
+        self.retry_count += 1
+        self.log.append(Retried(cause, self.retry_count))
+        self._note_change()
+
+    def take_up(self, about: About, placed: Placed, done: Progress) -> None:
+        """Another server accepted it: it goes on as this one has resolved it anew."""
+        self.about, self.placement, self.effort = about, placed.decision, placed.effort
+        self._place_again, self.done = placed.again, done
+        for image in self.images:
+            done.finish(image.image_index)
+
+    def suspend(self) -> None:
+        """The server ends, and the next one takes it up: nothing more happens to it here."""
+        self.suspended = True
         self._note_change()
 
     def request_pause(self, reason_text: str = "", paused_by: str = "") -> None:
@@ -319,47 +329,21 @@ class Session:
         """End with a result."""
         if self.state.final:
             return
-        outcome = outcome or Outcome()
-        entry = Completed(
-            self.images,
-            outcome.degradations,
-            {Phase.QUEUED: self.waited_seconds, **outcome.timings},
-            self.times.total,
-            outcome.report,
-            pause_seconds=self.times.spent(Spell.PAUSED),
-            peak_memory=self.peak_memory,
-            placement=self.placement,
-        )
-        self._end(SessionState.COMPLETED, entry)
+        self._end(SessionState.COMPLETED, entries.completed(self, outcome or Outcome()))
 
     def fail(self, failure: Failure) -> None:
         """End with an error."""
-        if self.state.final:
+        if self.state.final or self.suspended:
             return
         self.failure = failure
         self._end(SessionState.FAILED, Failed(failure, self.images))
 
     def cancel(self) -> None:
         """End because it was asked for."""
-        if self.state.final:
+        if self.state.final or self.suspended:
             return
-        reason = self.cancel_reason
-        entry = Cancelled(
-            reason or Reason.CANCELLED_BY_CLIENT,
-            self.phase,
-            self.images,
-            self._reason_text if reason else "",
-            self._asked_by if reason else "",
-        )
+        entry = entries.cancelled(self, self._reason_text, self._asked_by)
         self._end(SessionState.CANCELLED, entry)
-
-    def raise_for_end(self) -> None:
-        """Raise what a failed or cancelled session ended with; nothing otherwise."""
-        end = self.log.terminal
-        if isinstance(end, Failed):
-            raise SessionFailed(end.failure)
-        if isinstance(end, Cancelled):
-            raise cancellation(self.session_id, end)
 
     def _end(self, state: SessionState, entry: Terminal) -> None:
         self._leave_device(state, Spell.OVER)
@@ -379,19 +363,17 @@ class Session:
 
     # How it stands.
 
-    def _kept_for(self) -> float | None:
-        """Seconds until it may be forgotten; None while it is not final."""
-        wish = self.options.retention_seconds
-        kept = self._retention.total_seconds() if wish is None else wish
-        return kept - self.times.spent(Spell.OVER) if self.state.final else None
+    @property
+    def _kept_left(self) -> float | None:
+        return self.times.kept_left(self.options, self._retention)
 
     @property
     def expire_time(self) -> datetime | None:
         """When a final session may be forgotten, as people read it now."""
-        return self.times.shown_in(self._kept_for())
+        return self.times.shown_in(self._kept_left)
 
     @property
     def expired(self) -> bool:
         """Whether it ended so long ago that it may be forgotten."""
-        left = self._kept_for()
+        left = self._kept_left
         return left is not None and left <= 0

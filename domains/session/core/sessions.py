@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from domains.clock import Clock
 from domains.errors import Reason
+from domains.session.core import entries
 from domains.session.core.about import About
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
@@ -24,7 +26,8 @@ from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
 from domains.session.ports import FaultReporter
-from domains.session.types import SessionState, WorkOptions
+from domains.session.records import KeptMessage
+from domains.session.types import OnDisconnect, SessionState, WorkOptions
 from domains.session.views import EVERYONE, Viewer
 from domains.values import PlacementDecision
 
@@ -76,6 +79,8 @@ class Sessions:
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._ended: dict[str, Callable[[Session], None]] = {}
         self._queues = Queues(self._make_queue, queue_length)
+        self.unfinished: list[tuple[Session, KeptMessage]] = []
+        """Of an earlier server, and what they are to be begun anew from."""
         self.closed = False
         """Whether no new sessions are taken."""
         self.speeds = Speeds()
@@ -88,29 +93,44 @@ class Sessions:
         """Remember the sessions of an earlier server; to be called once, before any other."""
         if self._keeping is None:
             return
-        for session, digest in self._keeping.remembered(self._retention, self._note_change):
-            self._know(session, digest)
-            self.changes.note(session)
+        for each in self._keeping.remembered(self._retention, self._note_change):
+            self._know(each.session, each.digest)
+            self.changes.note(each.session)
+            if each.message is not None and not each.session.state.final:
+                self.unfinished.append((each.session, each.message))
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
         self.closed = True
         for session in self._live():
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
-                session.request_cancel(Reason.SHUTTING_DOWN)
+                self._end(session)
         waited = 0.0
         while self._live() and waited < grace_seconds:
             await asyncio.sleep(0.05)
             waited += 0.05
         for session in self._live():
-            session.request_cancel(Reason.SHUTTING_DOWN)
+            self._end(session)
         for queue in self._queues.all():
             await queue.stop()
         for session in self._live():
             session.cancel()
 
+    def _end(self, session: Session) -> None:
+        """The server ends: the next one goes on with what does not hang on a stream of this."""
+        detached = session.options.on_disconnect is OnDisconnect.DETACH
+        if session.about.repeats and detached and self._keeping is not None:
+            session.suspend()
+        else:
+            session.request_cancel(Reason.SHUTTING_DOWN)
+
     def _live(self) -> list[Session]:
-        return [session for session in self._sessions.values() if not session.state.final]
+        """Those with which something may still happen here."""
+        return [
+            session
+            for session in self._sessions.values()
+            if not session.state.final and not session.suspended
+        ]
 
     async def sweep(self) -> None:
         """End expired sessions and forget old ones; to be called twice a second."""
@@ -210,15 +230,43 @@ class Sessions:
             changed=self._note_change,
         )
         self._queues.submit(session, turn, plan.queue or plan.device_id)
-        session.accept(plan.expected_phases, plan.seeds, plan.steps, plan.degradations)
+        session.log.append(entries.accepted(session, plan))
         if plan.ended is not None:
             self._ended[session.session_id] = plan.ended
         self._know(session, request.digest)
         self.changes.note(session)
         if self._keeping is not None:
             written = partial(self._note_written, session)
-            self._keeping.accept(session, request.digest, written)
+            self._keeping.accept(session, request.digest, request.message, written)
         return session
+
+    def take_up(self, session: Session, plan: SessionPlan, turn: Turn) -> None:
+        """Have a session that an earlier server accepted wait for its turn, as it was resolved
+        anew; it goes on as it was, or its work starts over.
+
+        Raises:
+            QueueFull: The device's queue has no room.
+        """
+        about = replace(
+            session.about,
+            model_id=plan.model_id,
+            companion_ids=plan.companion_ids,
+            pauses=plan.pause is not None,
+            repeats=True,
+        )
+        placed = plan.placed or Placed(PlacementDecision.named(plan.device_id))
+        if not plan.resumes_after_images:
+            session.images = ()
+            session.log.drop_results()
+        session.take_up(about, placed, Progress(plan.total_steps, len(plan.seeds)))
+        self._queues.submit(session, turn, plan.queue or plan.device_id)
+        if plan.ended is not None:
+            self._ended[session.session_id] = plan.ended
+
+    def go_on(self, session: Session) -> None:
+        """Its turn may come."""
+        session.held = False
+        self._reorder(session)
 
     async def accepted(self, session: Session) -> None:
         """Return once a session outlives the server.
@@ -252,6 +300,8 @@ class Sessions:
     def _note_change(self, session: Session) -> None:
         self.changes.note(session)
         if session.log.terminal is None:
+            if self._keeping is not None:
+                self._keeping.note_turn(session)
             return
         self._queues.leave(session)
         ended = self._ended.pop(session.session_id, None)  # it ends once, and then lets go

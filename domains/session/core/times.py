@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, auto
 
 from domains.clock import Clock
@@ -124,6 +124,15 @@ class SessionTimes:
     def run_left(self, options: WorkOptions) -> float:
         """Seconds that it may still be worked on."""
         return max(options.run_timeout_seconds - self.spent(Spell.RUNNING), 0.0)
+
+    def kept_left(self, options: WorkOptions, retention: timedelta) -> float | None:
+        """Seconds until it may be forgotten, after `retention` where its options say nothing
+        else; None while it is not final."""
+        if self._spell is not Spell.OVER:
+            return None
+        wish = options.retention_seconds
+        kept = retention.total_seconds() if wish is None else wish
+        return kept - self.spent(Spell.OVER)
 
     def shown_in(self, seconds: float | None) -> datetime | None:
         """The moment so many seconds from now, as people read it; None for never."""

@@ -13,7 +13,7 @@ from msgspec import Meta, structs
 from domains.codec import ByteCount, Count, Seconds, Sha256, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
-from domains.session.turns import Paused, Resumed, Yielded
+from domains.session.turns import Paused, Resumed, Retried, Yielded
 from domains.session.types.delivery import ENTRIES as ENTRIES
 from domains.session.types.delivery import Delivery as Delivery
 from domains.session.types.delivery import EventKind as EventKind
@@ -307,6 +307,7 @@ Entry = (
     | Paused
     | Resumed
     | Yielded
+    | Retried
     | Completed
     | Failed
     | Cancelled

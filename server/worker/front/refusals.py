@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from domains.errors import Reason, Unavailable
+from domains.session.errors import WorkerLost
 from server.worker.front.death import Death
 
 
-def lost(device_id: str, death: Death, retry_after: float) -> Unavailable:
+def lost(device_id: str, death: Death, retry_after: float) -> WorkerLost:
     """The worker ended in mid-work."""
-    return Unavailable(
-        f"The worker of device {device_id} was lost in mid-work and is being replaced.",
-        reason=Reason.WORKER_LOST,
-        metadata={"device_id": device_id, **death.facts},
-        retry_after=retry_after,
-    )
+    return WorkerLost(device_id, death.facts, retry_after, repeats=not death.deliberate)
 
 
 def out_of_use(

@@ -50,7 +50,7 @@ class MessageSteps:
         made = self._starters.request_of(message)
 
         async def prepare() -> SessionPlan:
-            with calling(client):
+            with calling(client):  # whose pictures they are
                 return await made.prepare()
 
         parent = Parent(run.session_id, name)
@@ -66,11 +66,13 @@ class MessageSteps:
         own, default = run.options, WorkOptions()
         seconds = run_timeout(self._request.workflow.steps[place])
         kept = max(own.run_timeout_seconds, own.retention_seconds or 0.0, 60.0)
+        # Where the next server would not go on with the run, it shall not with its steps.
+        lasts = own.on_disconnect is OnDisconnect.DETACH or own.request_id
         return replace(
             default,
             priority=own.priority,
             run_timeout_seconds=default.run_timeout_seconds if seconds is None else seconds,
-            on_disconnect=OnDisconnect.DETACH,
+            on_disconnect=OnDisconnect.DETACH if lasts else OnDisconnect.CANCEL,
             tags=own.tags,
             retention_seconds=kept,
         )

@@ -174,6 +174,7 @@ class WorkflowRequests:
             expected_phases=(Phase.QUEUED, Phase.RUNNING_STEPS),
             work=turns.work,
             pause=turns.pause,
+            ended=turns.ended,
         )
 
 

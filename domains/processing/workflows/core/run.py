@@ -8,7 +8,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from msgspec import structs
 
 from domains.codec import one_line
-from domains.errors import Failure, Reason
+from domains.errors import Failure
 from domains.processing.workflows.core.graph import sorter
 from domains.processing.workflows.core.outputs import (
     barred,
@@ -168,18 +168,14 @@ class WorkflowRun:
 
     def _live(self) -> list[Session]:
         """Sessions of steps that have not ended."""
-        children = self._services.sessions.children(self._session.session_id)
-        return [child for child in children if not child.state.final]
+        return self._services.live(self._session)
 
     async def _stop(self, tasks: Mapping[asyncio.Task[Ended], str], why: str) -> None:
         """Begin nothing more, cancel what runs, and return once it has ended."""
         await _end(tasks)
-        reason = self._session.cancel_reason or Reason.CANCELLED_BY_CLIENT
-        live = self._live()
-        for child in live:
-            child.request_cancel(reason, why, self._session.owner)
-        for child in live:
-            await child.over()
+        if not self._session.suspended:  # else the next server goes on with all of it
+            for child in self._services.cancel_steps(self._session, why):
+                await child.over()
 
     async def _step(self, step: Step) -> Ended:
         """One step, in its turn, to its end."""

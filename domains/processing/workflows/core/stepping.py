@@ -19,6 +19,7 @@ from domains.errors import (
 from domains.processing.workflows.ports import StepRequests
 from domains.processing.workflows.types import Ended, Ending, Inputs, Step
 from domains.session.core.plan import SessionRequest
+from domains.session.core.queue import MOST_LOST_TURNS
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
@@ -65,6 +66,18 @@ class SessionServices:
             if child.about.parent.item_id == name
         ]
 
+    def live(self, run: Session) -> list[Session]:
+        """Those of a run that have not ended."""
+        children = self.sessions.children(run.session_id)
+        return [child for child in children if not child.state.final]
+
+    def cancel_steps(self, run: Session, why: str = "") -> list[Session]:
+        """Have those stopped that have not ended; returns them."""
+        live, reason = self.live(run), run.cancel_reason or Reason.CANCELLED_BY_CLIENT
+        for child in live:
+            child.request_cancel(reason, why, run.owner)
+        return live
+
     def depth(self, run: Session) -> int:
         """How many sessions a run is in, with itself."""
         depth, above = 1, run.parent_session_id
@@ -78,7 +91,7 @@ class StepRun:
     """A run of a step, by its name.
 
     While `may_begin` is not set no session is begun. `result` is whether the pictures are the
-    run's own. `child` is the session of now, `failure` why the last one failed.
+    run's own. `child` is the session of now, `failure` why the step failed.
     """
 
     services: SessionServices
@@ -101,27 +114,36 @@ class StepRun:
         if self.child is not None and self.child.state is SessionState.PAUSED:
             self.services.sessions.resume(self.child, "")
         while True:
-            try:
-                if self.child is None:
-                    self.child = await self._begun()
-                    await self._follow(self.child, 1)
-                else:
-                    await self._follow(self.child, self.child.log.last_sequence + 1)
-            except ShuttingDown:
-                raise  # no fault of the step's
-            except DomainError as error:
-                self.failure = error.failure()
-            else:
-                if self.child.state is SessionState.COMPLETED:
-                    self.failure = None
-                    return Ended(Ending.DONE, self.child.images, self.child.model_id)
-                self.failure = _why(self.child)
+            failure = await self._try()
+            if failure is None:
+                assert self.child is not None
+                return Ended(Ending.DONE, self.child.images, self.child.model_id)
+            if self.child is not None and _is_left_behind(self.child):
+                self.child = None
+                continue
             retries = self.step.retries
-            if attempt >= retries.max_attempts or self.failure.code in _NEVER_BETTER:
+            if attempt >= retries.max_attempts or failure.code in _NEVER_BETTER:
+                self.failure = failure
                 return Ended(Ending.FAILED)
             seconds = retries.backoff_seconds * 2.0 ** (attempt - 1)
             await asyncio.sleep(min(seconds, _LONGEST_BACKOFF_SECONDS))
             attempt, self.child = attempt + 1, None
+
+    async def _try(self) -> Failure | None:
+        """Follow the session of now, or one that is begun for it; returns why it failed."""
+        try:
+            if self.child is None:
+                self.child = await self._begun()
+                await self._follow(self.child, 1)
+            else:
+                await self._follow(self.child, self.child.log.last_sequence + 1)
+        except ShuttingDown:
+            await asyncio.Event().wait()  # the run ends or is suspended, and this with it
+        except DomainError as error:
+            return error.failure()
+        child = self.child
+        done = child is not None and child.state is SessionState.COMPLETED
+        return None if done or child is None else _why(child)
 
     @property
     def progress(self) -> float:
@@ -175,6 +197,14 @@ class StepRun:
                 taken = replace(image, image_index=index, item_id=self.name)
                 self.run.finish_image(taken)
                 told += 1
+
+
+def _is_left_behind(child: Session) -> bool:
+    """Whether it only ended because its server did, and cannot be taken up: work of its kind
+    does no harm when it is done again."""
+    end = child.failure
+    restarted = end is not None and end.reason is Reason.SERVER_RESTARTED
+    return restarted and child.lost < MOST_LOST_TURNS
 
 
 def _why(child: Session) -> Failure:

@@ -41,3 +41,7 @@ class WorkflowTurns:
         """Have it stop between two steps."""
         if self._run is not None:
             self._run.pause()
+
+    def ended(self, session: Session) -> None:
+        """The run is over, also where its turn never came again: nothing of it goes on."""
+        self.services.cancel_steps(session)

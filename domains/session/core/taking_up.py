@@ -1,0 +1,104 @@
+"""Going on with what an earlier server accepted and did not end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from domains.clock import Clock
+from domains.errors import Failure, Reason
+from domains.session.core.plan import SessionRequest
+from domains.session.core.queue import MOST_LOST_TURNS
+from domains.session.core.runner import turn_of
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import Restarted
+from domains.session.ports import FaultReporter
+from domains.session.records import KeptMessage
+from domains.session.types import Accepted, OnDisconnect
+
+RETURN_SECONDS = 60.0
+"""How long a session that ends with its streams waits for one after a restart."""
+
+
+class TakingUp:
+    """Resolves sessions of an earlier server anew and lets them wait for their turns again.
+
+    A session that its client wants to end with its streams has none now. It waits for one,
+    which its request_id brings; where it has no request_id nobody could come back to it.
+
+    Args:
+        sessions: Where they are.
+        again: The request that a kept message is.
+        describe: What a client sees of an error.
+        clock: The time.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        again: Callable[[KeptMessage], SessionRequest],
+        describe: FaultReporter,
+        clock: Clock,
+    ) -> None:
+        self._sessions, self._again, self._describe = sessions, again, describe
+        self._clock = clock
+        self._awaited: dict[Session, float] = {}
+
+    async def run(self) -> None:
+        """Take up every one that has not been yet, in the order in which they were accepted;
+        call it now and then, from when on domains can resolve requests."""
+        unfinished = self._sessions.unfinished
+        while unfinished:
+            session, message = unfinished.pop(0)
+            failure = None if session.state.final else await self._taken_up(session, message)
+            if failure is not None:
+                session.fail(failure)
+        self._look()
+
+    async def _taken_up(self, session: Session, message: KeptMessage) -> Failure | None:
+        """Why it cannot be taken up."""
+        awaited = session.options.on_disconnect is OnDisconnect.CANCEL
+        if awaited and not session.options.request_id:
+            return Restarted().failure()
+        if session.lost >= MOST_LOST_TURNS:
+            return Restarted(lost_turns=session.lost).failure()
+        try:
+            request = replace(
+                self._again(message), owner=session.owner, parent=session.about.parent
+            )
+            if request.again is None:
+                return Restarted().failure()
+            plan = await request.again(_seeds_of(session))
+            if not session.state.final:  # it may have been cancelled meanwhile
+                turn = turn_of(plan, self._sessions.speeds)
+                self._sessions.take_up(session, plan, turn)
+        except Exception as error:
+            return self._describe(error)
+        if session.state.final:
+            return None
+        if session.lost:
+            session.note_retry(Restarted().failure())
+        if awaited:
+            self._awaited[session] = self._clock.monotonic() + RETURN_SECONDS
+        else:
+            self._sessions.go_on(session)
+        return None
+
+    def _look(self) -> None:
+        """Let those go on to which a stream has come, and end those that waited too long."""
+        for session, until in tuple(self._awaited.items()):
+            if session.followers and not session.state.final:
+                self._sessions.go_on(session)
+            elif self._clock.monotonic() >= until:
+                session.request_cancel(Reason.CLIENT_DISCONNECTED)
+            elif not session.state.final:
+                continue
+            del self._awaited[session]
+
+
+def _seeds_of(session: Session) -> tuple[int, ...]:
+    """Those that it was accepted with."""
+    return next(
+        (entry.seeds for entry in session.log.entries() if isinstance(entry, Accepted)), ()
+    )
