@@ -8,17 +8,24 @@ from typing import TypeAlias
 import grpc.aio
 import pytest
 
-from deviceops.v1 import processing_pb2, processing_pb2_grpc, session_pb2
+from deviceops.v1 import inference_pb2, processing_pb2, processing_pb2_grpc, session_pb2
 from domains.clients import Role
+from domains.clock import Clock
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
-from domains.session.convert import SessionConverter
+from domains.processing.workflows.convert.running import WorkflowRequests
+from domains.processing.workflows.core.stepping import SessionServices
+from domains.processing.workflows.core.store import WorkflowStore
+from domains.processing.workflows.servicer import WorkflowParts
+from domains.session.convert import SessionConverter, SessionStreams, Starters
 from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import WorkOptions
 from tests.callers import called
+from tests.domains.processing.workflows.disk import Memory
 from tests.domains.session.conftest import finish, idle, picture, started, submit
 from tests.domains.session.test_queue import Device
 from tests.domains.sessions import until_final
@@ -28,11 +35,24 @@ OPERATOR = called("operator", Role.ADMIN)
 Stub: TypeAlias = "processing_pb2_grpc.ProcessingServiceAsyncStub"
 
 
+async def no_generation(
+    request: inference_pb2.GenerateRequest,
+) -> inference_pb2.ValidateGenerationResponse:
+    raise AssertionError("no test here has a workflow judged")
+
+
 @pytest.fixture
 async def stub(
     sessions: Sessions, control: SessionControl, lists: SessionLists, reader: SessionReader
 ) -> AsyncIterator[Stub]:
-    servicer = ProcessingServicer(sessions, control, lists, reader, SessionConverter({}))
+    converter, starters = SessionConverter({}), Starters()
+    runner, store = SessionRunner(sessions, reader), WorkflowStore((), Memory(), Clock().wall)
+    services = SessionServices(sessions, runner, reader)
+    requests = WorkflowRequests(store, starters, services, no_generation)
+    streams = SessionStreams(runner, converter, starters)
+    servicer = ProcessingServicer(
+        sessions, control, lists, reader, converter, WorkflowParts(store, requests, streams)
+    )
     add = processing_pb2_grpc.add_ProcessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield processing_pb2_grpc.ProcessingServiceStub(channel)

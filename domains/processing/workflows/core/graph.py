@@ -44,7 +44,8 @@ def cycles(steps: Sequence[Step]) -> Iterator[tuple[str, ...]]:
             _sorter(needs).prepare()
             return
         except CycleError as error:
-            ring = list(dict.fromkeys(error.args[1]))
+            # Each is needed by the one after it; here each needs the one after it.
+            ring = [*dict.fromkeys(error.args[1])][::-1]
             first = min(range(len(ring)), key=lambda place: list(needs).index(ring[place]))
             yield (*ring[first:], *ring[:first])
             for name in ring:  # what is left is looked at without it

@@ -90,6 +90,7 @@ class WorkflowRun:
         self._failures: list[Failure] = []
         self._pausing, self._open = asyncio.Event(), asyncio.Event()
         self._open.set()
+        self._in_order = asyncio.Lock()
         told = [each for each in session.log.entries() if isinstance(each, ItemFinished)]
         self._told = {each.item_id for each in told}
         self._failed = max((each.failed for each in told), default=0)
@@ -197,6 +198,7 @@ class WorkflowRun:
                 given,
                 step.step_id in self._graph.results,
                 self._open,
+                self._in_order,
             )
             for index, given in enumerate(fanned_out(step, inputs))
         ]

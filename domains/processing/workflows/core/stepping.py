@@ -90,8 +90,9 @@ class SessionServices:
 class StepRun:
     """A run of a step, by its name.
 
-    While `may_begin` is not set no session is begun. `result` is whether the pictures are the
-    run's own. `child` is the session of now, `failure` why the step failed.
+    While `may_begin` is not set no session is begun; `in_order` has them wait in the order in
+    which steps became ready. `result` is whether the pictures are the run's own. `child` is the
+    session of now, `failure` why the step failed.
     """
 
     services: SessionServices
@@ -103,6 +104,7 @@ class StepRun:
     inputs: Inputs
     result: bool
     may_begin: asyncio.Event
+    in_order: asyncio.Lock
     child: Session | None = field(default=None, init=False)
     failure: Failure | None = field(default=None, init=False)
 
@@ -159,11 +161,12 @@ class StepRun:
             )
         while True:
             await self.may_begin.wait()
-            request: SessionRequest = self.requests.request(
-                self.place, self.inputs, self.run, self.name
-            )
             try:
-                return await self.services.runner.begin(request)
+                async with self.in_order:
+                    request: SessionRequest = self.requests.request(
+                        self.place, self.inputs, self.run, self.name
+                    )
+                    return await self.services.runner.begin(request)
             except ResourceExhausted as error:
                 if error.reason is not Reason.QUEUE_FULL:
                     raise
