@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
@@ -23,6 +24,7 @@ from domains.session.convert import (
 )
 from domains.session.core.reading import SessionReader
 from domains.session.core.sessions import Sessions
+from domains.session.errors import SessionNotFound
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -111,18 +113,21 @@ class ProcessingServicer(WorkflowCalls, processing_pb2_grpc.ProcessingServiceSer
         self, request: processing_pb2.PauseSessionRequest, context: Context
     ) -> processing_pb2.PauseSessionResponse:
         session = self._control.pause(request.session_id, caller(), request.reason_text)
+        await self._settled(session.session_id)
         return processing_pb2.PauseSessionResponse(session=snapshot_to_proto(session))
 
     async def ResumeSession(
         self, request: processing_pb2.ResumeSessionRequest, context: Context
     ) -> processing_pb2.ResumeSessionResponse:
         session = self._control.resume(request.session_id, caller())
+        await self._settled(session.session_id)
         return processing_pb2.ResumeSessionResponse(session=snapshot_to_proto(session))
 
     async def CancelSession(
         self, request: processing_pb2.CancelSessionRequest, context: Context
     ) -> processing_pb2.CancelSessionResponse:
         session = self._control.cancel(request.session_id, caller(), request.reason_text)
+        await self._settled(session.session_id)
         return processing_pb2.CancelSessionResponse(session=snapshot_to_proto(session))
 
     async def CancelSessions(
@@ -141,7 +146,13 @@ class ProcessingServicer(WorkflowCalls, processing_pb2_grpc.ProcessingServiceSer
             options_from_proto(request.options),
             request.update_fields.paths,
         )
+        await self._settled(session.session_id)
         return processing_pb2.UpdateSessionResponse(session=snapshot_to_proto(session))
+
+    async def _settled(self, session_id: str) -> None:
+        """What a client is told of a change outlives the server."""
+        with contextlib.suppress(SessionNotFound):  # forgotten meanwhile
+            await self._sessions.settled(self._sessions.get(session_id))
 
     async def DeleteSession(
         self, request: processing_pb2.DeleteSessionRequest, context: Context

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -100,32 +101,143 @@ async def test_what_has_ended_is_answered_as_before_a_kill(root: Path, tmp_path:
             assert read(refused.value).reason == "REQUEST_ID_REUSED"
 
 
-async def test_what_ran_at_a_kill_has_failed_and_is_listed(root: Path, tmp_path: Path) -> None:
+async def seen_until(call: Any, field: str, count: int = 1) -> list[event_pb2.SessionEvent]:
+    """The events of a stream up to so many of a kind."""
+    seen: list[event_pb2.SessionEvent] = []
+    while sum(event.WhichOneof("event") == field for event in seen) < count:
+        seen.append((await call.read()).event)
+    return seen
+
+
+async def ended(client: Client, session_id: str) -> session_pb2.Session:
+    """The session once it is final, watched from where its log is whole."""
+    start = (await get(client, session_id)).session.first_sequence
+    await watch(client, session_id, start)
+    return (await get(client, session_id)).session
+
+
+def detached(**settings: Any) -> inference_pb2.GenerateRequest:
+    """A generation that goes on without its stream."""
+    asked = request(**settings)
+    asked.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    return asked
+
+
+async def test_what_ran_or_waited_at_a_kill_is_taken_up_with_its_seeds(
+    root: Path, tmp_path: Path
+) -> None:
     flags = ("--model-root", str(root))
-    running_one, waiting = request(steps=150), request(steps=3)
-    for each in (running_one, waiting):
-        each.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    asked = [detached(steps=150), detached(steps=3), detached(steps=4)]
+    for each in asked:
+        each.settings.ClearField("seed")  # what the server chose is kept
     with start_server(tmp_path / "data", *flags) as running:
         async with running.client() as client:
-            call = client.generate(running_one)
-            first = (await call.read()).event
-            seen = first.sequence
-            while seen < 8:
-                seen = (await call.read()).event.sequence
-            behind = (await client.generate(waiting).read()).event.session_id
+            calls = [client.generate(each) for each in asked]
+            first = await seen_until(calls[0], "step_finished")
+            accepted = [first[0], *[(await call.read()).event for call in calls[1:]]]
+            await client.processing.PauseSession(
+                processing_pb2.PauseSessionRequest(session_id=accepted[1].session_id),
+                metadata=client.metadata,
+            )
             kill(running)
     with start_server(tmp_path / "data", *flags) as running:
         async with running.client() as client:
-            sessions = await listed(client)
-            assert [each.session_id for each in sessions] == [behind, first.session_id]
-            for each in sessions:
-                assert each.state == session_pb2.SESSION_STATE_FAILED
-                assert each.failure.reason == errors_pb2.ERROR_REASON_SERVER_RESTARTED
-                assert each.last_sequence > seen
+            found = {each.session_id: each for each in await listed(client)}
+            paused = found[accepted[1].session_id]
+            assert paused.state == session_pb2.SESSION_STATE_PAUSED
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await client.draw(running_one)
-            assert read(refused.value).reason == "SERVER_RESTARTED"
-            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await watch(client, first.session_id, seen + 1)
+                await watch(client, first[0].session_id, first[-1].sequence + 1)
             assert read(refused.value).reason == "EVENTS_EXPIRED"
+            again = client.generate(asked[0])  # the same request joins it
+            events = [response.event async for response in again]
+            assert events[0].session_id == first[0].session_id
+            assert events[0].accepted.existing
+            (retried,) = [each.retried for each in events if each.HasField("retried")]
+            assert retried.retry_count == 1
+            assert retried.cause.reason == errors_pb2.ERROR_REASON_SERVER_RESTARTED
+            behind = await ended(client, accepted[2].session_id)
+            assert behind.retry_count == 0
+            await client.processing.ResumeSession(
+                processing_pb2.ResumeSessionRequest(session_id=paused.session_id),
+                metadata=client.metadata,
+            )
+            await ended(client, paused.session_id)
+            for each, event in zip(asked, accepted, strict=True):
+                session = (await get(client, event.session_id)).session
+                assert session.state == session_pb2.SESSION_STATE_COMPLETED
+                assert [image.seed for image in session.images] == list(event.accepted.seeds)
+                same = inference_pb2.GenerateRequest()
+                same.CopyFrom(each)
+                same.options.request_id = ""
+                same.settings.seed = event.accepted.seeds[0]
+                plain, _ = await client.draw(same)
+                (image,) = plain[-1].completed.images
+                assert image.artifact_id == session.images[0].artifact_id
+
+
+async def test_what_was_at_work_at_two_kills_is_not_tried_again(
+    root: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-root", str(root))
+    asked = detached(steps=150)
+    for _ in range(2):
+        with start_server(tmp_path / "data", *flags) as running:
+            async with running.client() as client:
+                await seen_until(client.generate(asked), "step_finished")
+                kill(running)
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await client.draw(asked)
+            assert read(refused.value).reason == "SERVER_RESTARTED"
+            assert "2 times" in str(refused.value.details())
+
+
+async def test_what_hangs_on_its_stream_waits_for_one_or_has_failed(
+    root: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-root", str(root))
+    named, nameless = request(steps=40), request(steps=40)
+    nameless.options.request_id = ""
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            calls = [client.generate(each) for each in (named, nameless)]
+            ids = [(await call.read()).event.session_id for call in calls]
+            kill(running)
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            lost = await ended(client, ids[1])
+            assert lost.failure.reason == errors_pb2.ERROR_REASON_SERVER_RESTARTED
+            waiting = (await get(client, ids[0])).session
+            assert waiting.state == session_pb2.SESSION_STATE_QUEUED
+            events, _ = await client.draw(named)
+            assert events[0].session_id == ids[0]
+            assert events[-1].HasField("completed")
+
+
+async def test_an_orderly_stop_keeps_what_is_detached_for_the_next_server(
+    root: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-root", str(root))
+    asked, waiting = detached(steps=150), detached(steps=3)
+    hanging = request(steps=3)
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            calls = [client.generate(each) for each in (asked, waiting, hanging)]
+            session_id = (await seen_until(calls[0], "step_finished"))[0].session_id
+            ids = [(await call.read()).event.session_id for call in calls[1:]]
+            running.process.terminate()
+            await asyncio.sleep(0.2)
+            running.process.terminate()  # at once
+            with pytest.raises(grpc.aio.AioRpcError) as cut:
+                await seen_until(calls[0], "completed")
+            assert read(cut.value).reason == "SHUTTING_DOWN"
+            running.process.wait(60)
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            told_off = (await get(client, ids[1])).session
+            assert told_off.state == session_pb2.SESSION_STATE_CANCELLED
+            for each in (session_id, ids[0]):
+                session = await ended(client, each)
+                assert session.state == session_pb2.SESSION_STATE_COMPLETED
+                assert session.retry_count == 0

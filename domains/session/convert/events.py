@@ -60,9 +60,10 @@ class SessionConverter:
         """The entry that ended a log, without its pictures, which the session has as well: both
         would outgrow a message. None while it has not ended.
         """
-        if log.terminal is None:
+        last = None if log.terminal is None else log.entry(log.last_sequence)
+        if last is None:
             return None
-        result = self.event(log.entry(log.last_sequence))
+        result = self.event(last)
         getattr(result, result.WhichOneof("event") or "completed").ClearField("images")
         return result
 

@@ -96,9 +96,10 @@ class EventLog:
         last = self._entries[-1].event
         return last if isinstance(last, Completed | Failed | Cancelled) else None
 
-    def entry(self, sequence: int) -> SessionEvent:
-        """The first kept entry of that number (from 1) or a later one; there is one."""
-        return self._entries[bisect_left(self._entries, sequence, key=attrgetter("sequence"))]
+    def entry(self, sequence: int) -> SessionEvent | None:
+        """The first kept entry of that number (from 1) or a later one, if there is one."""
+        at = bisect_left(self._entries, sequence, key=attrgetter("sequence"))
+        return self._entries[at] if at < len(self._entries) else None
 
     def entries(self) -> list[Entry]:
         """What is kept, oldest first."""

@@ -83,10 +83,9 @@ class SessionReader:
         spoke = loop.time()
         while True:
             change = log.change()
-            while cursor <= log.last_sequence:
+            while (entry := log.entry(cursor)) is not None:
                 if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
-                entry = log.entry(cursor)
                 cursor = entry.sequence + 1
                 if isinstance(entry.event, Terminal):
                     await self._settled(session)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from domains.clock import Clock
-from domains.errors import Failure, Reason
+from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.plan import SessionRequest
 from domains.session.core.queue import MOST_LOST_TURNS
 from domains.session.core.runner import turn_of
@@ -17,6 +17,8 @@ from domains.session.ports import FaultReporter
 from domains.session.records import KeptMessage
 from domains.session.types import Accepted, OnDisconnect
 
+PATIENCE_SECONDS = 60.0
+"""How long after its start a server waits for what sessions need, such as devices."""
 RETURN_SECONDS = 60.0
 """How long a session that ends with its streams waits for one after a restart."""
 
@@ -43,6 +45,7 @@ class TakingUp:
     ) -> None:
         self._sessions, self._again, self._describe = sessions, again, describe
         self._clock = clock
+        self._patient_until = clock.monotonic() + PATIENCE_SECONDS
         self._awaited: dict[Session, float] = {}
 
     async def run(self) -> None:
@@ -50,14 +53,24 @@ class TakingUp:
         call it now and then, from when on domains can resolve requests."""
         unfinished = self._sessions.unfinished
         while unfinished:
-            session, message = unfinished.pop(0)
-            failure = None if session.state.final else await self._taken_up(session, message)
+            session, message = unfinished[0]
+            try:
+                failure = await self._taken_up(session, message)
+            except Unavailable:  # a device is looked for, or starts
+                break
+            unfinished.pop(0)
             if failure is not None:
                 session.fail(failure)
         self._look()
 
     async def _taken_up(self, session: Session, message: KeptMessage) -> Failure | None:
-        """Why it cannot be taken up."""
+        """Why it cannot be taken up.
+
+        Raises:
+            Unavailable: It cannot be now.
+        """
+        if session.state.final:
+            return None
         awaited = session.options.on_disconnect is OnDisconnect.CANCEL
         if awaited and not session.options.request_id:
             return Restarted().failure()
@@ -74,6 +87,8 @@ class TakingUp:
                 turn = turn_of(plan, self._sessions.speeds)
                 self._sessions.take_up(session, plan, turn)
         except Exception as error:
+            if isinstance(error, Unavailable) and self._clock.monotonic() < self._patient_until:
+                raise
             return self._describe(error)
         if session.state.final:
             return None
