@@ -105,7 +105,7 @@ def paginate(items: Sequence[T], *, page_size: int, page_token: str, scope: str)
     Raises:
         InvalidArgument: FIELD_OUT_OF_RANGE for the size, PAGE_TOKEN_INVALID.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     start = _position(page_token, scope) if page_token else 0
     return _page(items, range(1, len(items) + 1), start, size, scope)
 
@@ -133,12 +133,49 @@ def paginate_newest_first(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     numbers = [number(item) for item in items]
     start = 0
     if page_token:
         start = bisect_right(numbers, -_position(page_token, scope), key=operator.neg)
     return _page(items, numbers, start, size, scope)
+
+
+def paginate_growing(
+    items: Sequence[T],
+    accepts: Callable[[T], bool],
+    *,
+    page_size: int,
+    page_token: str,
+    scope: str,
+) -> Page[T]:
+    """Cut one page out of a list that grows at its end and loses nothing.
+
+    Only as much of the list is looked at as makes the page: `total_count` is how many entries
+    it has, those included that are left out.
+
+    Args:
+        items: The whole list, in its order.
+        accepts: Whether an entry is shown.
+        page_size: As for `paginate`, and what follows too.
+        page_token: As there.
+        scope: As there.
+
+    Raises:
+        InvalidArgument: As there.
+    """
+    size = checked_size(page_size)
+    start = _position(page_token, scope) if page_token else 0
+    found: list[T] = []
+    places: list[Place] = []
+    for position in range(start, len(items)):
+        if not accepts(items[position]):
+            continue
+        if len(found) == size:
+            return Page(tuple(found), tuple(places), True, len(items), scope)
+        found.append(items[position])
+        places.append(position + 1)
+    return Page(tuple(found), tuple(places), False, len(items), scope)
 
 
 def paginate_reordered(
@@ -164,7 +201,7 @@ def paginate_reordered(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     numbers = [number(item) for item in items]
     last = _position(page_token, scope) if page_token else None
     start = numbers.index(last) + 1 if last in numbers else 0
@@ -194,7 +231,7 @@ def paginate_ordered(
     Raises:
         InvalidArgument: As there.
     """
-    size = _checked(page_size)
+    size = checked_size(page_size)
     listed = sorted(items, key=key)
     keys = [key(item) for item in listed]
     start = 0
@@ -206,7 +243,12 @@ def paginate_ordered(
     return _page(listed, keys, start, size, scope)
 
 
-def _checked(page_size: int) -> int:
+def checked_size(page_size: int) -> int:
+    """How many entries a page of that `page_size` has at most.
+
+    Raises:
+        InvalidArgument: FIELD_OUT_OF_RANGE.
+    """
     if not 0 <= page_size <= MAX_PAGE_SIZE:
         raise _invalid(
             "page_size", Reason.FIELD_OUT_OF_RANGE, f"Must be from 0 to {MAX_PAGE_SIZE}."

@@ -14,6 +14,7 @@ from domains.model import build as model
 from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
+from domains.processing.batches import build as batches
 from domains.processing.workflows import build as workflows
 from domains.session import build as session
 from domains.uploads import EXPIRY_SECONDS
@@ -114,6 +115,14 @@ class Composition:
         self.device = self._device.servicer
         self.memory = self._memory.servicer
         self.model = self._model.servicer
+        self._batches = batches.build(
+            self._session,
+            self._device.inventory,
+            batches.Kept(journal.records("batch"), journal.records("batch-item")),
+            lambda request: self._inference.template(request),
+            describe=describe_failure,
+            clock=clock,
+        )
         self._workflows = workflows.build(
             self._session,
             journal.records("workflows"),
@@ -121,7 +130,7 @@ class Composition:
             now=clock.wall,
         )
         self.processing = processing.build(
-            self._session, self._device.inventory, self._workflows
+            self._session, self._device.inventory, self._batches.parts, self._workflows
         )
         self.postprocessing = postprocessing.build()
         self._paused = inference.paused_files(settings.data_dir)
@@ -168,6 +177,7 @@ class Composition:
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
         self._session.sessions.recall()
+        self._batches.recall()
         self._inference.experience.recall()
         await self._artifact.start()
         await self._picture.pictures.start()
@@ -176,7 +186,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
-            self._inference,
+            *(self._inference, self._batches),
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)

@@ -78,6 +78,7 @@ _DEMONSTRATIONS = (
     "tests/accelerator/",
     "tests/attack/",
     "tests/bench/",
+    "tests/e2e/test_durable_restarts.py",
     "tests/demo/",
     "tests/domains/inference/backends/test_stops.py",
     "tests/e2e/test_bringing_models.py",  # a model is fetched, changed and drawn with

@@ -242,15 +242,20 @@ def placement_from_proto(message: device_info_pb2.DevicePlacement) -> Placement:
     """
     if message.HasField("device_id"):
         return NamedDevice(message.device_id)
+    return choice_from_proto(message.any, "placement.any")
+
+
+def choice_from_proto(message: device_info_pb2.DeviceChoice, path: str) -> DeviceChoice:
+    """Some devices, unchecked; `path` is where they stand in the request.
+
+    Raises:
+        InvalidArgument: ENUM_VALUE_UNKNOWN.
+    """
     return DeviceChoice(
-        tuple(message.any.device_ids),
+        tuple(message.device_ids),
         tuple(
             kind
-            for position, number in enumerate(message.any.kinds)
-            if (
-                kind := KINDS.optional_from_proto(
-                    number, field=f"placement.any.kinds[{position}]"
-                )
-            )
+            for position, number in enumerate(message.kinds)
+            if (kind := KINDS.optional_from_proto(number, field=f"{path}.kinds[{position}]"))
         ),
     )

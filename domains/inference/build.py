@@ -12,6 +12,7 @@ from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
 from domains.inference.backends.lora_fit import LoraFits
 from domains.inference.backends.paused_folder import PausedFolder
+from domains.inference.convert.batch_items import GenerationTemplate
 from domains.inference.convert.batches import BATCH_REPORTS
 from domains.inference.core.batches import GenerationBatches
 from domains.inference.core.capabilities import UNBUILT, CapabilityInquiry
@@ -47,6 +48,8 @@ class Built:
     servicer: InferenceServicer
     statistics: StatisticsKeeper
     experience: Experience
+    template: Callable[[bytes], GenerationTemplate]
+    """The template of a durable batch, of the request that made it."""
     loops: tuple[Loop, ...]
 
 
@@ -136,4 +139,10 @@ def build(
         Loop("statistics", _SAVE_SECONDS, keeper.save),
         Loop("experience", _SAVE_EXPERIENCE_SECONDS, experience.save),
     )
-    return Built(servicer, keeper, experience, loops)
+
+    def template(request: bytes) -> GenerationTemplate:
+        return GenerationTemplate(
+            request, preparer, picture.pictures, session.starters.request_of
+        )
+
+    return Built(servicer, keeper, experience, template, loops)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.ports import Devices
@@ -11,14 +12,18 @@ from domains.session import build as session_build
 
 
 def build(
-    session: session_build.Built, devices: Devices, workflows: WorkflowParts
+    session: session_build.Built,
+    devices: Devices,
+    batches: BatchParts,
+    workflows: WorkflowParts,
 ) -> ProcessingServicer:
     """The domain over the sessions of all others.
 
     Args:
         session: The sessions.
         devices: The machine's devices.
-        workflows: What answers for workflows.
+        batches: What calls about batches are answered with.
+        workflows: What calls about workflows are answered with.
     """
     return ProcessingServicer(
         session.sessions,
@@ -26,5 +31,6 @@ def build(
         SessionLists(session.sessions, devices),
         session.reader,
         session.converter,
+        batches,
         workflows,
     )

@@ -10,9 +10,10 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import processing_pb2, processing_pb2_grpc
+from deviceops.v1 import processing_pb2
 from domains.clients import caller
 from domains.processing import convert
+from domains.processing.batches.servicer import BatchCalls, BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists, shown
 from domains.processing.workflows.servicer import WorkflowCalls, WorkflowParts
@@ -29,8 +30,8 @@ from domains.session.errors import SessionNotFound
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class ProcessingServicer(WorkflowCalls, processing_pb2_grpc.ProcessingServiceServicer):
-    """Sessions, and workflows; batches are answered by the generated base."""
+class ProcessingServicer(BatchCalls, WorkflowCalls):
+    """Sessions, and what is made of them: batches and workflows."""
 
     def __init__(
         self,
@@ -39,8 +40,10 @@ class ProcessingServicer(WorkflowCalls, processing_pb2_grpc.ProcessingServiceSer
         lists: SessionLists,
         reader: SessionReader,
         converter: SessionConverter,
+        batches: BatchParts,
         workflows: WorkflowParts,
     ) -> None:
+        BatchCalls.__init__(self, batches)
         WorkflowCalls.__init__(self, workflows)
         self._sessions = sessions
         self._control = control

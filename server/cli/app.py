@@ -13,6 +13,7 @@ import typer
 
 from server.cli.commands import (
     artifacts,
+    batches,
     config,
     devices,
     doctor,
@@ -93,6 +94,7 @@ app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
+app.add_typer(batches.app, name="batch")
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(artifacts.app, name="artifacts")
 app.command("statistics")(statistics.statistics)

@@ -58,6 +58,8 @@ class Progress:
     _ended: set[int] = field(default_factory=set)
     _drawn_again: set[int] = field(default_factory=set)
     _let_by: str = ""
+    _durable: bool = False
+    _first_item: tuple[int, float] | None = None
 
     @property
     def total(self) -> int:
@@ -69,6 +71,7 @@ class Progress:
         match event.WhichOneof("event"):
             case "accepted":
                 accepted = event.accepted
+                self._durable = accepted.kind == session_pb2.SESSION_KIND_BATCH
                 self.images = max(1, len(accepted.seeds))
                 self.steps = accepted.steps
                 self.activity = self._queued(accepted.queue_position)
@@ -87,6 +90,8 @@ class Progress:
                 before = self.steps - step.steps if again else 0
                 self._by_image[step.image_index] = before + step.step
                 self._count()
+            case "item_finished" if self._durable:
+                self._count_items(event)
             case "item_finished" if event.item_id:
                 # Whatever steps it had or was spared, nothing is left to do of it.
                 item = event.item_finished
@@ -105,6 +110,18 @@ class Progress:
                 self._drawn_again.clear()
                 self._count()
                 self.activity = "Starting over: the worker was lost"
+
+    def _count_items(self, event: event_pb2.SessionEvent) -> None:
+        """Of a durable batch only items are told: how many, how fast, how long still."""
+        item, at = event.item_finished, event.event_time.ToNanoseconds() / 1e9
+        self.images, self.steps, self.done = item.total_count, 1, item.done_count
+        self.activity = f"Item {item.done_count} of {item.total_count} finished"
+        self._first_item = self._first_item or (item.done_count, at)
+        done, since = self._first_item
+        if item.done_count > done and at > since:
+            rate = (item.done_count - done) / (at - since)
+            left = duration((item.total_count - item.done_count) / rate)
+            self.activity += f", {rate:.2g} a second, {left} left"
 
     def _count(self) -> None:
         at_work = sum(n for image, n in self._by_image.items() if image not in self._ended)

@@ -11,7 +11,7 @@ from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from deviceops.v1 import generation_pb2, inference_pb2, sampling_pb2
+from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, sampling_pb2
 from domains.artifact.servicer import ArtifactServicer
 from domains.device.servicer import DeviceServicer
 from domains.inference.convert import SCHEDULERS
@@ -39,6 +39,8 @@ _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     generation_pb2.GenerationSettings.DESCRIPTOR: tuple(UNBUILT),
     inference_pb2.GenerateRequest.DESCRIPTOR: ("postprocessing",),
     inference_pb2.GenerateBatchRequest.DESCRIPTOR: ("postprocessing",),
+    batch_pb2.CreateBatchRequest.DESCRIPTOR: ("postprocessing",),
+    batch_pb2.BatchItem.DESCRIPTOR: ("image",),
 }
 
 
@@ -48,7 +50,16 @@ def built_rpcs() -> frozenset[str]:
     return frozenset(
         f"{method.containing_service.name}.{method.name}"
         for method in METHODS
-        if method.name in vars(SERVICERS[method.containing_service.name])
+        if _overrides(SERVICERS[method.containing_service.name], method.name)
+    )
+
+
+def _overrides(servicer: type, name: str) -> bool:
+    """Whether a servicer, or a part of it, has more than the generated base."""
+    return any(
+        name in vars(each)
+        for each in servicer.__mro__
+        if not each.__module__.endswith("_pb2_grpc")
     )
 
 

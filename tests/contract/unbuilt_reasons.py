@@ -4,7 +4,6 @@ A test fails as soon as one of them is given, and when one that is not listed he
 """
 
 UNBUILT_REASONS = {
-    "BATCH_NOT_FOUND": "batches",
     "POLICY_NOT_FOUND": "safety policies",
     "POSTPROCESSOR_NOT_FOUND": "postprocessing",
 }

@@ -41,9 +41,21 @@ def batch_from_proto(message: inference_pb2.GenerateBatchRequest) -> GenerationB
     """
     field = "matrix" if message.HasField("matrix") else "items"
     InvalidArgument.check(*_unclear(message))
+    common = inference_pb2.GenerateRequest(
+        settings=message.template,
+        options=message.options,
+        placement=message.placement,
+        delivery=message.delivery,
+        postprocessing=message.postprocessing,
+    )
+    items = (
+        matrix_items(common, message.matrix)
+        if field == "matrix"
+        else _items(common, message.items)
+    )
     return GenerationBatchRequest(
-        template=_item(message, "", ()),
-        items=tuple(_matrix_items(message) if field == "matrix" else _items(message)),
+        template=item_of(common, "", ()),
+        items=tuple(items),
         field=field,
         options=options_from_proto(message.options),
         placement=placement_from_proto(message.placement),
@@ -81,28 +93,34 @@ def _check_items(
         yield from check_overlay(item.overlay, f"items[{at}].overlay")
 
 
-def _items(message: inference_pb2.GenerateBatchRequest) -> Iterator[BatchItem]:
-    for at, item in enumerate(message.items):
-        yield _item(message, item.item_id, [Layer(item.overlay, f"items[{at}].overlay")])
+def _items(
+    common: inference_pb2.GenerateRequest, items: Sequence[inference_pb2.GenerationItem]
+) -> Iterator[BatchItem]:
+    for at, item in enumerate(items):
+        yield item_of(common, item.item_id, [Layer(item.overlay, f"items[{at}].overlay")])
 
 
-def _matrix_items(message: inference_pb2.GenerateBatchRequest) -> Iterator[BatchItem]:
-    for item_id, run, layers in combinations(message.matrix, "matrix"):
-        item = _item(message, item_id, layers)
+def matrix_items(
+    common: inference_pb2.GenerateRequest, matrix: generation_pb2.GenerationMatrix
+) -> Iterator[BatchItem]:
+    """The items of a matrix that breaks no rule; `common` is what they have in common."""
+    for item_id, run, layers in combinations(matrix, "matrix"):
+        item = item_of(common, item_id, layers)
         settings = run_of(item.request.settings, run)
         yield replace(item, request=replace(item.request, settings=settings))
 
 
-def _item(
-    message: inference_pb2.GenerateBatchRequest, item_id: str, layers: Sequence[Layer]
+def item_of(
+    common: inference_pb2.GenerateRequest, item_id: str, layers: Sequence[Layer]
 ) -> BatchItem:
-    settings, origins = laid_over(message.template, layers)
+    """The item that has these layers over the settings of `common`."""
+    settings, origins = laid_over(common.settings, layers)
     own = inference_pb2.GenerateRequest(
         settings=settings,
-        options=message.options,
-        placement=message.placement,
-        delivery=message.delivery,
-        postprocessing=message.postprocessing,
+        options=common.options,
+        placement=common.placement,
+        delivery=common.delivery,
+        postprocessing=common.postprocessing,
     )
     return BatchItem(item_id, request_from_proto(own), origins)
 

@@ -16,11 +16,10 @@ from domains.errors import (
     Failure,
     FeatureNotBuilt,
     FieldViolation,
-    InvalidArgument,
     Reason,
 )
 from domains.inference.core.drawing import Drawing, Part
-from domains.inference.core.item_fields import items_fields
+from domains.inference.core.item_fields import each_prepared, items_fields
 from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import effort_of, steps_of_all
@@ -147,17 +146,9 @@ class GenerationBatches:
         )
 
     async def _items(self, request: GenerationBatchRequest) -> tuple[_Item, ...]:
-        pictures = SamePictures(self._pictures)
-        broken: dict[FieldViolation, None] = {}  # the template's would come with every item
-        every: list[PreparedGeneration] = []
-        for item in request.items:
-            try:
-                with items_fields(item):
-                    every.append(await self._preparer.prepare(item.request, pictures))
-            except InvalidArgument as error:
-                broken |= dict.fromkeys(error.violations)
-        if broken:
-            raise InvalidGeneration.of(*broken)
+        every = await each_prepared(
+            self._preparer, request.items, SamePictures(self._pictures), lambda one: one
+        )
         firsts = accumulate((len(one.job.settings.seeds) for one in every), initial=0)
         return tuple(
             _Item(item.item_id, prepared, first, item.origin)

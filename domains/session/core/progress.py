@@ -37,6 +37,10 @@ class Progress:
         elif isinstance(event, TransferProgress) and event.total_bytes:
             self._moved_share = event.done_bytes / event.total_bytes
 
+    def reach(self, share: float) -> None:
+        """So much of other work is done, from 0 to 1."""
+        self._moved_share = share
+
     def finish(self, index: int) -> None:
         """A picture is kept."""
         self._finished.add(index)

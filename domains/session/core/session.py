@@ -228,8 +228,10 @@ class Session:
 
     @property
     def lost_turns(self) -> int:
-        """Turns that began and came to no end, the one of now among them."""
-        return self.lost + (self.state in _AT_WORK and not self.suspended)
+        """Turns that began and came to no end, the one of now among them. Work that is on no
+        device has none: it only starts other work, and nothing is lost through it."""
+        at_work = self.state in _AT_WORK and bool(self.device_id)
+        return self.lost + (at_work and not self.suspended)
 
     @property
     def can_pause_work(self) -> bool:

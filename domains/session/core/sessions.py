@@ -106,7 +106,8 @@ class Sessions:
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
                 self._end(session)
         waited = 0.0
-        while self._live() and waited < grace_seconds:
+        # What only starts other sessions may have no end of its own before all of those have.
+        while any(each.device_id for each in self._live()) and waited < grace_seconds:
             await asyncio.sleep(0.05)
             waited += 0.05
         for session in self._live():
@@ -139,12 +140,18 @@ class Sessions:
         self.forget_expired()
 
     def forget_expired(self) -> None:
-        """Forget final sessions past their retention or their number, and old progress."""
+        """Forget final sessions past their retention or their number, and old progress.
+
+        Those of steps and items are counted by themselves: a batch of thousands costs nobody
+        else's sessions, nor its own.
+        """
         final = [session for session in self._sessions.values() if session.state.final]
-        excess = len(final) - self._kept
-        for rank, session in enumerate(final):
-            if not session.followers and (rank < excess or session.expired):
-                self.forget(session)
+        for part in (True, False):
+            kind = [each for each in final if bool(each.parent_session_id) is part]
+            excess = len(kind) - self._kept
+            for rank, session in enumerate(kind):
+                if not session.followers and (rank < excess or session.expired):
+                    self.forget(session)
         entries = sum(len(session.log) for session in self._sessions.values())
         for session in final:
             if entries <= _MOST_ENTRIES:

@@ -240,7 +240,7 @@ class ItemFinished:
     """An item has ended, of which `failure` says why it failed.
 
     `done`, of which `failed`, is how many have ended of `total`. `report` is what drew its
-    pictures, `session_id` the session that did it where that is another one.
+    pictures, `session_id` the session that did; empty where it is this one.
     """
 
     item_id: str

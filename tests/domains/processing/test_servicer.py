@@ -10,7 +10,7 @@ import pytest
 
 from deviceops.v1 import inference_pb2, processing_pb2, processing_pb2_grpc, session_pb2
 from domains.clients import Role
-from domains.clock import Clock
+from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
@@ -25,6 +25,8 @@ from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import WorkOptions
 from tests.callers import called
+from tests.clocks import SteeredTime
+from tests.domains.processing.batches.conftest import place
 from tests.domains.processing.workflows.disk import Memory
 from tests.domains.session.conftest import finish, idle, picture, started, submit
 from tests.domains.session.test_queue import Device
@@ -43,15 +45,29 @@ async def no_generation(
 
 @pytest.fixture
 async def stub(
-    sessions: Sessions, control: SessionControl, lists: SessionLists, reader: SessionReader
+    sessions: Sessions,
+    control: SessionControl,
+    lists: SessionLists,
+    reader: SessionReader,
+    clock: SteeredTime,
 ) -> AsyncIterator[Stub]:
     converter, starters = SessionConverter({}), Starters()
-    runner, store = SessionRunner(sessions, reader), WorkflowStore((), Memory(), Clock().wall)
+    runner, store = (
+        SessionRunner(sessions, reader),
+        WorkflowStore((), Memory(), clock.clock.wall),
+    )
     services = SessionServices(sessions, runner, reader)
     requests = WorkflowRequests(store, starters, services, no_generation)
     streams = SessionStreams(runner, converter, starters)
+    here = place(clock, sessions)
     servicer = ProcessingServicer(
-        sessions, control, lists, reader, converter, WorkflowParts(store, requests, streams)
+        sessions,
+        control,
+        lists,
+        reader,
+        converter,
+        BatchParts(here.batches, here.control, starters, runner, reader, converter),
+        WorkflowParts(store, requests, streams),
     )
     add = processing_pb2_grpc.add_ProcessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:

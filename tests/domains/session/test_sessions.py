@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from domains.errors import Failure, Reason, Unavailable
+from domains.session.core.about import Parent
 from domains.session.core.plan import SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -113,6 +114,23 @@ async def test_final_sessions_are_forgotten_by_age_and_by_number(
     sessions.forget_expired()
     with pytest.raises(SessionNotFound):
         sessions.get(opened[6].session_id)
+
+
+async def test_steps_and_items_are_counted_by_themselves(sessions: Sessions) -> None:
+    async def at_once(session: Session) -> None:
+        finish(session)
+
+    alone = submit(sessions, at_once)
+    items = []
+    for number in range(7):
+        request = SessionRequest(
+            WorkOptions(), b"", unprepared, parent=Parent(alone.session_id, str(number))
+        )
+        items.append(sessions.open(plan(), at_once, request))
+        await asyncio.sleep(0.001)
+    sessions.forget_expired()
+    assert sessions.get(alone.session_id) is alone
+    assert sessions.children(alone.session_id) == items[2:]
 
 
 async def test_stopping_refuses_new_work_and_ends_what_is_left(sessions: Sessions) -> None:

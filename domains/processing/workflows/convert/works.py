@@ -89,6 +89,8 @@ class StepWorks:
         request: Any = _REQUESTS[kind](work, placement)
         made: Message = request
         request.options.CopyFrom(options)
+        if kind == "batch":  # nothing but its end ends one
+            request.options.ClearField("on_disconnect")
         if "delivery" in request.DESCRIPTOR.fields_by_name:
             request.delivery.CopyFrom(delivery)
         return made

@@ -30,9 +30,12 @@ from domains.session.types import (
     Delivery,
     ImageDecoded,
     ImageFinished,
+    ImageResult,
+    ItemFinished,
     PhaseStarted,
     Preview,
     PreviewSettings,
+    SessionKind,
     SessionState,
     StepFinished,
     TextEncoded,
@@ -119,7 +122,7 @@ class StepRun:
             failure = await self._try()
             if failure is None:
                 assert self.child is not None
-                return Ended(Ending.DONE, self.child.images, self.child.model_id)
+                return Ended(Ending.DONE, _pictures(self.child), self.child.model_id)
             if self.child is not None and _is_left_behind(self.child):
                 self.child = None
                 continue
@@ -194,12 +197,22 @@ class StepRun:
         if not self.result or self.run.state.final:
             return
         told = sum(image.item_id == self.name for image in self.run.images)
-        for place, image in enumerate(child.images):
-            if place == image.image_index == told and len(self.run.images) < MOST_RESULTS:
+        batch = child.kind is SessionKind.BATCH
+        for place, image in enumerate(_pictures(child)):
+            in_turn = place == told and (batch or image.image_index == place)
+            if in_turn and len(self.run.images) < MOST_RESULTS:
                 index = len(self.run.images)
                 taken = replace(image, image_index=index, item_id=self.name)
                 self.run.finish_image(taken)
                 told += 1
+
+
+def _pictures(child: Session) -> tuple[ImageResult, ...]:
+    """All of a session's; a batch has them with its items."""
+    if child.kind is not SessionKind.BATCH:
+        return child.images
+    items = (each for each in child.log.entries() if isinstance(each, ItemFinished))
+    return tuple(image for item in items for image in item.images)
 
 
 def _is_left_behind(child: Session) -> bool:

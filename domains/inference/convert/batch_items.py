@@ -1,0 +1,175 @@
+"""Items of durable batches as generations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, session_pb2
+from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument
+from domains.inference.convert.batches import item_of, matrix_items
+from domains.inference.convert.overlays import (
+    Layer,
+    check_matrix,
+    check_overlay,
+    combinations,
+    laid_over,
+)
+from domains.inference.core.item_fields import each_prepared, items_fields
+from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
+from domains.inference.core.same_pictures import SamePictures
+from domains.inference.core.validation import check_request
+from domains.inference.ports import PicturePreparer
+from domains.inference.types.batches import BatchItem
+from domains.limits import LIMITS
+from domains.processing.batches.types import ItemWork, Settled
+from domains.session.convert import PRIORITIES
+from domains.session.core.plan import SessionRequest
+from domains.session.types import Priority
+
+_MOST = LIMITS["CreateBatchRequest.items"].max_elements or 0
+Start = Callable[[Message], SessionRequest]
+
+
+class GenerationTemplate:
+    """The template of a batch whose items are generations; see the port `Template`.
+
+    Args:
+        request: The batch's request, in bytes; empty for a template that says nothing.
+        preparer: Checks and resolves generations.
+        pictures: Prepares those that items name.
+        start: Makes the session of one.
+    """
+
+    def __init__(
+        self,
+        request: bytes,
+        preparer: GenerationPreparer,
+        pictures: PicturePreparer,
+        start: Start,
+    ) -> None:
+        self._message = batch_pb2.CreateBatchRequest.FromString(request)
+        self._preparer, self._pictures, self._start = preparer, pictures, start
+        self._common = inference_pb2.GenerateRequest(
+            settings=self._message.template, options=self._options()
+        )
+        self._common.placement.any.CopyFrom(self._message.devices)
+        self._layers: Mapping[str, Sequence[Layer]] | None = None
+
+    def _options(self) -> session_pb2.WorkOptions:
+        message = self._message
+        result = session_pb2.WorkOptions(on_disconnect=session_pb2.ON_DISCONNECT_DETACH)
+        if message.HasField("item_run_timeout"):
+            result.run_timeout.CopyFrom(message.item_run_timeout)
+        if message.options.HasField("retention"):
+            result.retention.CopyFrom(message.options.retention)
+        return result
+
+    def combinations(self) -> Sequence[ItemWork]:
+        """The items of its matrix; see the port."""
+        if not self._message.HasField("matrix"):
+            return ()
+        InvalidArgument.check(*check_matrix(self._message.matrix, "matrix", _MOST))
+        return [ItemWork(item_id, None) for item_id in self._combined]
+
+    @property
+    def _combined(self) -> Mapping[str, Sequence[Layer]]:
+        """What lies over the template in each combination of the matrix."""
+        if self._layers is None:
+            every = combinations(self._message.matrix, "matrix")
+            self._layers = {item_id: layers for item_id, _, layers in every}
+        return self._layers
+
+    async def check(self, works: Sequence[ItemWork]) -> Sequence[Settled]:
+        """Check items and decide what they leave open; see the port."""
+        overlays = [
+            generation_pb2.GenerationOverlay.FromString(w.overlay or b"") for w in works
+        ]
+        InvalidArgument.check(*_unclear(works, overlays))
+        if not works:
+            self._check_template()
+            return ()
+        if works[0].overlay is None:
+            items: Iterator[BatchItem] = matrix_items(self._common, self._message.matrix)
+        else:
+            items = (
+                item_of(self._common, work.item_id, [Layer(overlay, f"{work.path}.overlay")])
+                for work, overlay in zip(works, overlays, strict=True)
+            )
+        pictures = SamePictures(self._pictures)
+        return await each_prepared(self._preparer, items, pictures, _settled)
+
+    def _check_template(self) -> None:
+        """What can be said of it alone; items may say more, or otherwise."""
+        template = item_of(self._common, "", ())
+        with items_fields(template):
+            InvalidArgument.check(*check_request(template.request))
+            if template.request.unbuilt:
+                raise FeatureNotBuilt(template.request.unbuilt)
+
+    def request(self, work: ItemWork, settled: Settled, priority: Priority) -> SessionRequest:
+        """An item as the session that draws it; see the port."""
+        own = inference_pb2.GenerateRequest()
+        own.CopyFrom(self._common)
+        own.settings.CopyFrom(self._settings(work, settled))
+        own.options.priority = PRIORITIES.to_proto(priority)
+        return self._start(own)
+
+    def together(
+        self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority
+    ) -> SessionRequest:
+        """Several items as the session that draws them; see the port."""
+        several = inference_pb2.GenerateBatchRequest(
+            template=self._common.settings,
+            options=self._common.options,
+            placement=self._common.placement,
+            computation=generation_pb2.BATCH_COMPUTATION_THROUGHPUT,
+        )
+        several.options.priority = PRIORITIES.to_proto(priority)
+        for work, settled in works:
+            overlay = _difference(several.template, self._settings(work, settled))
+            several.items.add(item_id=work.item_id, overlay=overlay)
+        return self._start(several)
+
+    def _settings(self, work: ItemWork, settled: Settled) -> generation_pb2.GenerationSettings:
+        """What an item draws, with nothing left open that was decided."""
+        layers = (
+            self._combined[work.item_id]
+            if work.overlay is None
+            else [Layer(generation_pb2.GenerationOverlay.FromString(work.overlay), "")]
+        )
+        settings, _ = laid_over(self._common.settings, layers)
+        settings.ClearField("seed")
+        settings.seeds[:] = settled.seeds
+        settings.model_id = settled.model_id
+        return settings
+
+
+def _difference(
+    template: generation_pb2.GenerationSettings, settings: generation_pb2.GenerationSettings
+) -> generation_pb2.GenerationOverlay:
+    """The overlay that makes these settings of the template."""
+    of_template = dict(template.ListFields())
+    overlay = generation_pb2.GenerationOverlay()
+    overlay.settings.CopyFrom(settings)
+    for field, value in settings.ListFields():
+        if field in of_template and of_template[field] == value:
+            overlay.settings.ClearField(field.name)  # type: ignore[arg-type]
+    mine = {field.name for field, _ in settings.ListFields()}
+    overlay.cleared_fields.paths.extend(
+        field.name for field in of_template if field.name not in mine
+    )
+    return overlay
+
+
+def _unclear(
+    works: Sequence[ItemWork], overlays: Sequence[generation_pb2.GenerationOverlay]
+) -> Iterator[FieldViolation]:
+    for work, overlay in zip(works, overlays, strict=True):
+        yield from check_overlay(overlay, f"{work.path}.overlay")
+
+
+def _settled(prepared: PreparedGeneration) -> Settled:
+    settings = prepared.job.settings
+    return Settled(settings.seeds, settings.model_id)

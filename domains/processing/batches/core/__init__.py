@@ -1,0 +1,1 @@
+"""Batches: their items, what runs next, what is kept."""
