@@ -155,6 +155,10 @@ _CHANGED = ("model_id", "name", "description", "tags", "trigger_words")
 for _name in [name for name in CASES if name.startswith("UpdateModel.model.")]:
     if not _name.removeprefix("UpdateModel.model.").startswith(_CHANGED):
         del CASES[_name]
+# A workflow is judged in one way, whichever call it comes with: its steps are tried with two.
+_ONCE = ("UpdateWorkflow.workflow.steps.", "ValidateWorkflow.workflow.steps.")
+for _name in [name for name in CASES if name.startswith(_ONCE)]:
+    del CASES[_name]
 # Only the second message of a stream can hold it; the last test sends it.
 IN_MID_STREAM = [
     CASES.pop(name) for name in ("WriteAllocation.data-bytes", "UploadArtifact.data-bytes")

@@ -135,8 +135,9 @@ def degradation_to_proto(degradation: Degradation) -> common_pb2.Degradation:
 def decision_to_proto(
     decision: PlacementDecision | None,
 ) -> device_info_pb2.PlacementDecision | None:
-    """Where work runs, and why there; None while that is not decided."""
-    if decision is None:
+    """Where work runs, and why there; None while that is not decided, and for work that is on
+    no device."""
+    if decision is None or not decision.device_id:
         return None
     return device_info_pb2.PlacementDecision(
         device_id=decision.device_id,

@@ -81,6 +81,22 @@ class SessionServices:
             child.request_cancel(reason, why, run.owner)
         return live
 
+    def pictures(self, child: Session) -> tuple[ImageResult, ...]:
+        """All of a step's session; those of a batch in the order of its items, which its log
+        tells of, and of those that had ended in an earlier server their sessions."""
+        if child.kind is not SessionKind.BATCH:
+            return child.images
+        items = {
+            entry.item_id: entry.images
+            for entry in child.log.entries()
+            if isinstance(entry, ItemFinished)
+        }
+        for drawn in self.sessions.children(child.session_id):
+            if drawn.state is SessionState.COMPLETED:
+                items.setdefault(drawn.about.parent.item_id, drawn.images)
+        in_order = sorted(items, key=lambda name: (len(name), name))  # they are numbers
+        return tuple(image for name in in_order for image in items[name])
+
     def depth(self, run: Session) -> int:
         """How many sessions a run is in, with itself."""
         depth, above = 1, run.parent_session_id
@@ -122,7 +138,9 @@ class StepRun:
             failure = await self._try()
             if failure is None:
                 assert self.child is not None
-                return Ended(Ending.DONE, _pictures(self.child), self.child.model_id)
+                return Ended(
+                    Ending.DONE, self.services.pictures(self.child), self.child.model_id
+                )
             if self.child is not None and _is_left_behind(self.child):
                 self.child = None
                 continue
@@ -196,23 +214,17 @@ class StepRun:
         """Take the pictures over that are the run's, each once, in their order."""
         if not self.result or self.run.state.final:
             return
-        told = sum(image.item_id == self.name for image in self.run.images)
         batch = child.kind is SessionKind.BATCH
-        for place, image in enumerate(_pictures(child)):
+        if batch and not child.state.final:
+            return  # its items end in any order
+        told = sum(image.item_id == self.name for image in self.run.images)
+        for place, image in enumerate(self.services.pictures(child)):
             in_turn = place == told and (batch or image.image_index == place)
             if in_turn and len(self.run.images) < MOST_RESULTS:
                 index = len(self.run.images)
                 taken = replace(image, image_index=index, item_id=self.name)
                 self.run.finish_image(taken)
                 told += 1
-
-
-def _pictures(child: Session) -> tuple[ImageResult, ...]:
-    """All of a session's; a batch has them with its items."""
-    if child.kind is not SessionKind.BATCH:
-        return child.images
-    items = (each for each in child.log.entries() if isinstance(each, ItemFinished))
-    return tuple(image for item in items for image in item.images)
 
 
 def _is_left_behind(child: Session) -> bool:
