@@ -23,6 +23,7 @@ from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
+from server.roles import least_role
 from server.system import Standing, SystemServicer, built_methods
 from server.version import own_version
 from server.worker.front.inspectors import InspectorOptions, Inspectors
@@ -127,6 +128,7 @@ class Composition:
             self._session,
             journal.records("workflows"),
             verdict=lambda request: self.inference.verdict(request),
+            least_role=lambda method: least_role(f"/deviceops.v1.{method}"),
             now=clock.wall,
         )
         self.processing = processing.build(

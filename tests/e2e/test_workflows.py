@@ -23,7 +23,7 @@ from domains.processing.workflows.convert.ready import ready_made
 from tests.e2e.errors import refusal_of
 from tests.e2e.workflow_calls import ended, refused, run, run_request, workflow
 from tests.fakes.tiny_models import save_sdxl
-from tests.running import Client
+from tests.running import Client, RunningServer
 
 # Why some of those that come with the server do not run: the field that nothing stands for.
 UNBUILT = {
@@ -305,6 +305,33 @@ async def test_the_failure_of_a_step_is_that_of_the_run_and_names_it(client: Cli
     assert refusal.fields == ["workflow.steps[1].generate.settings.image_to_image.image"]
     assert events[-1].failed.failure.reason == errors_pb2.ERROR_REASON_FIELDS_CONFLICT
     assert ended(events)["one"].failure.reason == errors_pb2.ERROR_REASON_FIELDS_CONFLICT
+
+
+async def test_a_step_needs_the_role_of_its_method(
+    client: Client, running: RunningServer
+) -> None:
+    """Whoever may not unload models by a call may not by a workflow, nor by one within one."""
+    plain = workflow("steps { step_id: 'free' unload_model { model_id: 'tiny' } }")
+    async with running.client(await running.named("ann")) as ann:
+        _, told = await refused(ann, run_request(plain))
+        assert told.code is grpc.StatusCode.PERMISSION_DENIED
+        assert (told.reason, told.metadata["step_id"]) == ("ROLE_REQUIRED", "free")
+        asked = workflow_pb2.ValidateWorkflowRequest(workflow=plain)
+        verdict = await ann.processing.ValidateWorkflow(asked, metadata=ann.metadata)
+        (violation,) = verdict.violations
+        assert (violation.field, violation.reason) == ("workflow.steps[0]", "ROLE_REQUIRED")
+        plain.workflow_id = "free"
+        create = workflow_pb2.CreateWorkflowRequest(workflow=plain)
+        await ann.processing.CreateWorkflow(create, metadata=ann.metadata)
+        within = workflow("steps { step_id: 'a' run_workflow { workflow_id: 'free' } }")
+        _, told = await refused(ann, run_request(within))
+        assert told.reason == "ROLE_REQUIRED"
+    both = workflow("""
+        steps { step_id: 'load' load_model { model_id: 'tiny' } }
+        steps { step_id: 'free' unload_model { model_id: 'tiny' } after_step_ids: 'load' }
+    """)
+    events = await run(client, run_request(both))  # of the role ADMIN
+    assert not ended(events)["free"].HasField("failure")
 
 
 @pytest.mark.demonstration

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from domains.clients import Role
 from domains.errors import (
     AlreadyExists,
     FailedPrecondition,
     NotFound,
+    PermissionDenied,
     Reason,
     ResourceExhausted,
 )
@@ -68,4 +70,16 @@ class TooManyWorkflows(ResourceExhausted):
             f"A client may store {most} workflows of {most_bytes} bytes together; delete some.",
             reason=Reason.CLIENT_QUOTA_EXCEEDED,
             metadata={"workflows": str(most), "max_bytes": str(most_bytes)},
+        )
+
+
+class StepNeedsRole(PermissionDenied):
+    """A step does what its client may not do."""
+
+    def __init__(self, step_id: str, step: str, role: Role) -> None:
+        super().__init__(
+            f"Step {step_id} needs role {role.name}, as its method does; a workflow within"
+            " another one has RUN at most.",
+            reason=Reason.ROLE_REQUIRED,
+            metadata={"required_role": role.name, "step_id": step_id, "step": step},
         )

@@ -87,7 +87,7 @@ class WorkflowCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def _check(
         self, request: workflow_pb2.CreateWorkflowRequest | workflow_pb2.UpdateWorkflowRequest
     ) -> None:
-        found = await self._of_workflows.requests.judged(request)
+        found = await self._of_workflows.requests.judged(request, caller())
         InvalidArgument.check(*check_new(request.workflow), *found.violations)
 
     async def DeleteWorkflow(
@@ -102,7 +102,8 @@ class WorkflowCalls(processing_pb2_grpc.ProcessingServiceServicer):
         self, request: workflow_pb2.ValidateWorkflowRequest, context: Context
     ) -> workflow_pb2.ValidateWorkflowResponse:
         requests = self._of_workflows.requests
-        found = await requests.judged(requests.inlined(request, caller()))
+        viewer = caller()
+        found = await requests.judged(requests.inlined(request, viewer), viewer)
         return judgement_to_proto(found)
 
     def RunWorkflow(

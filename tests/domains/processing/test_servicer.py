@@ -57,7 +57,7 @@ async def stub(
         WorkflowStore((), Memory(), clock.clock.wall),
     )
     services = SessionServices(sessions, runner, reader)
-    requests = WorkflowRequests(store, starters, services, no_generation)
+    requests = WorkflowRequests(store, starters, services, no_generation, lambda method: None)
     streams = SessionStreams(runner, converter, starters)
     here = place(clock, sessions)
     servicer = ProcessingServicer(

@@ -14,6 +14,7 @@ from domains.errors import (
     FieldViolation,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     Reason,
 )
 from domains.processing.workflows.convert.graphs import (
@@ -74,7 +75,7 @@ class DryRuns:
         except FeatureNotBuilt as error:
             fields = tuple(self._named(place, field) for field in error.fields)
             return StepVerdict(unbuilt=fields)
-        except NotFound as error:
+        except (NotFound, PermissionDenied) as error:
             return StepVerdict(error=_of_step(error, self._named(place, "")))
         except DomainError:
             return StepVerdict()  # as things stand now; nobody knows of then

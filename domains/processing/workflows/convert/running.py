@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
 from deviceops.v1 import device_info_pb2, workflow_pb2
-from domains.clients import Caller, caller
+from domains.clients import Caller, Role, caller
 from domains.conversions import digest
 from domains.errors import (
     DomainError,
@@ -24,7 +25,7 @@ from domains.processing.workflows.convert.graphs import (
 )
 from domains.processing.workflows.convert.limits import check_limits
 from domains.processing.workflows.convert.requests import MessageSteps
-from domains.processing.workflows.convert.works import StepWorks, stand_in
+from domains.processing.workflows.convert.works import METHODS, StepWorks, stand_in
 from domains.processing.workflows.core.judging import judge
 from domains.processing.workflows.core.needs import costs_of, needs_of
 from domains.processing.workflows.core.rules import check_graph
@@ -32,6 +33,7 @@ from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.core.values import check_arguments, filled
+from domains.processing.workflows.errors import StepNeedsRole
 from domains.processing.workflows.types import Judgement
 from domains.session.convert import Starters, options_from_proto
 from domains.session.core.options import check_options
@@ -59,19 +61,22 @@ class WorkflowRequests:
         starters: Make sessions of the steps.
         services: Where those are begun, found and read.
         verdict: Judges generations.
+        least_role: The least role for a method, `Service/Method`.
     """
 
     store: WorkflowStore
     starters: Starters
     services: SessionServices
     verdict: Verdict
+    least_role: Callable[[str], Role | None]
 
-    async def judged(self, request: Asking) -> Judgement:
+    async def judged(self, request: Asking, viewer: Caller) -> Judgement:
         """What running a workflow would come to, and what is wrong with the request.
 
         Args:
             request: It holds a workflow. What a run is given is looked at where it is to run,
                 or to be checked as if it were.
+            viewer: Who would run it.
 
         Raises:
             DomainError: As `source`.
@@ -84,14 +89,42 @@ class WorkflowRequests:
             case workflow_pb2.ValidateWorkflowRequest() if request.check_arguments:
                 arguments = arguments_from_proto(request.arguments)
         works = StepWorks(request.workflow, placement)
-        return await judge(
+        found = await judge(
             graph_from_proto(request.workflow),
-            DryRuns(works, _PATH, self.starters, self.verdict, self.inlined),
+            DryRuns(works, _PATH, self.starters, self.verdict, self.nested),
             stand_in,
             path=_PATH,
             arguments=arguments,
             also=check_limits(request),
         )
+        return replace(
+            found, error=self._forbidden(request.workflow, viewer.role) or found.error
+        )
+
+    def _forbidden(self, workflow: workflow_pb2.Workflow, role: Role) -> StepNeedsRole | None:
+        """What a client of that role is told of a step that it may not do by itself."""
+        for place, step in enumerate(workflow.steps):
+            method = METHODS.get(step.WhichOneof("work") or "")
+            needed = None if method is None else self.least_role(method)
+            if needed is not None and not role.includes(needed):
+                return StepNeedsRole(step.step_id, f"{_PATH}.steps[{place}]", needed)
+        return None
+
+    def nested(
+        self, request: workflow_pb2.RunWorkflowRequest, viewer: Caller
+    ) -> workflow_pb2.RunWorkflowRequest:
+        """As `inlined`, for a run within another one: whoever began that, this one may do what
+        every client may that runs anything.
+
+        Raises:
+            StepNeedsRole: A step of it does more.
+            DomainError: As `inlined`.
+        """
+        whole = self.inlined(request, viewer)
+        forbidden = self._forbidden(whole.workflow, Role.RUN)
+        if forbidden is not None:
+            raise forbidden
+        return whole
 
     def inlined(self, request: R, viewer: Caller) -> R:
         """The request with the workflow itself: whatever becomes of the stored one, a run keeps
@@ -123,7 +156,7 @@ class WorkflowRequests:
             return SessionRequest(options, stands_for, partial(_refuse, error, options))
 
         async def prepare() -> SessionPlan:
-            judgement = await self.judged(whole)
+            judgement = await self.judged(whole, viewer)
             InvalidArgument.check(*check_options(options, "options"), *judgement.violations)
             if judgement.unbuilt:
                 raise FeatureNotBuilt(judgement.unbuilt)
@@ -163,7 +196,7 @@ class WorkflowRequests:
         turns = WorkflowTurns(
             graph,
             filled(graph, arguments_from_proto(request.arguments)),
-            MessageSteps(request, self.starters, self.inlined),
+            MessageSteps(request, self.starters, self.nested),
             self.services,
             costs_of(graph, judgement.forecasts),
             needs_of(judgement.forecasts).seconds,

@@ -221,6 +221,20 @@ def _run_workflow(
     )
 
 
+METHODS: Mapping[str, str] = {
+    "generate": "InferenceService/Generate",
+    "postprocess": "PostprocessingService/ProcessImage",
+    "load_model": "ModelService/LoadModel",
+    "unload_model": "ModelService/UnloadModel",
+    "optimize_device": "DeviceService/OptimizeDevice",
+    "evict_models": "MemoryService/EvictModels",
+    "cache_model": "ModelService/CacheModel",
+    "control_image": "InferenceService/PreviewControlImage",
+    "run_workflow": "ProcessingService/RunWorkflow",
+    "batch": "ProcessingService/CreateBatch",
+}
+"""The method that a client would call for a step, by what it does."""
+
 _REQUESTS: Mapping[str, Callable[[Any, device_info_pb2.DevicePlacement], Message]] = {
     "generate": _generate,
     "load_model": _load,

@@ -203,7 +203,8 @@ class WorkflowRun:
             for index, given in enumerate(fanned_out(step, inputs))
         ]
         self._runs[step.step_id] = runs
-        ended = together(await _all([self._run(run) for run in runs]))
+        stop = step.on_failure is FailurePolicy.STOP
+        ended = together(await _all([self._run(run) for run in runs], until_failure=stop))
         failed = next((run for run in runs if run.failure is not None), None)
         told = runs[0] if runs and not step.for_each else None
         return self._tell(step.step_id, ended, told, failed)
@@ -271,11 +272,21 @@ class WorkflowRun:
         return structs.replace(failure, message=message, metadata=facts)
 
 
-async def _all(runs: Sequence[Coroutine[None, None, Ended]]) -> tuple[Ended, ...]:
-    """The ends of all; those that are left are ended where one raises."""
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run) for run in runs]
-    return tuple(task.result() for task in tasks)
+async def _all(
+    runs: Sequence[Coroutine[None, None, Ended]], *, until_failure: bool
+) -> tuple[Ended, ...]:
+    """The ends of all, or of those that ended before one failed."""
+    tasks = [asyncio.create_task(run) for run in runs]
+    left = set(tasks)
+    try:
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            failed = any(task.result().ending is Ending.FAILED for task in done)
+            if failed and until_failure:
+                break
+        return tuple(task.result() for task in tasks if task not in left)
+    finally:
+        await _end(left)
 
 
 async def _end(tasks: Iterable[asyncio.Task[Ended]]) -> None:

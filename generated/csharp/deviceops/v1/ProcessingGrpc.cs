@@ -1328,7 +1328,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Run a workflow, stored or given here. Each step is a child session.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-      /// content reason), and those of the steps' own services.
+      /// content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+      /// the steps' own services.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1343,7 +1344,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Run a workflow, stored or given here. Each step is a child session.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-      /// content reason), and those of the steps' own services.
+      /// content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+      /// the steps' own services.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

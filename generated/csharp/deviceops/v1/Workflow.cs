@@ -4228,7 +4228,8 @@ namespace DeviceOperations.V1 {
 
   /// <summary>
   /// Run another stored workflow; the step's pictures are the results of that run. It runs as it
-  /// is stored when the step begins. Workflows run within workflows three deep at most.
+  /// is stored when the step begins. Workflows run within workflows three deep at most, and those
+  /// within others do nothing for which the role RUN does not suffice.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class RunWorkflowWork : pb::IMessage<RunWorkflowWork>

@@ -345,7 +345,8 @@ class ProcessingServiceServicer:
     def RunWorkflow(self, request, context):
         """Run a workflow, stored or given here. Each step is a child session.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-        content reason), and those of the steps' own services.
+        content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+        the steps' own services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -129,7 +129,8 @@ class ProcessingServiceStub:
     RunWorkflow: _grpc.UnaryStreamMultiCallable[_workflow_pb2.RunWorkflowRequest, _workflow_pb2.RunWorkflowResponse]
     """Run a workflow, stored or given here. Each step is a child session.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-    content reason), and those of the steps' own services.
+    content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+    the steps' own services.
     """
     CreateBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.CreateBatchResponse]
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
@@ -279,7 +280,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     RunWorkflow: _aio.UnaryStreamMultiCallable[_workflow_pb2.RunWorkflowRequest, _workflow_pb2.RunWorkflowResponse]  # type: ignore[assignment]
     """Run a workflow, stored or given here. Each step is a child session.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-    content reason), and those of the steps' own services.
+    content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+    the steps' own services.
     """
     CreateBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.CreateBatchResponse]  # type: ignore[assignment]
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
@@ -516,7 +518,8 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_workflow_pb2.RunWorkflowResponse], _abc.AsyncIterator[_workflow_pb2.RunWorkflowResponse]]:
         """Run a workflow, stored or given here. Each step is a child session.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-        content reason), and those of the steps' own services.
+        content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+        the steps' own services.
         """
 
     def CreateBatch(

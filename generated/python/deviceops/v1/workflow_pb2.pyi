@@ -594,7 +594,8 @@ Global___ControlImageWork: _TypeAlias = ControlImageWork  # noqa: Y015
 @_typing.final
 class RunWorkflowWork(_message.Message):
     """Run another stored workflow; the step's pictures are the results of that run. It runs as it
-    is stored when the step begins. Workflows run within workflows three deep at most.
+    is stored when the step begins. Workflows run within workflows three deep at most, and those
+    within others do nothing for which the role RUN does not suffice.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -241,6 +241,33 @@ async def test_the_failure_of_a_run_names_the_step_and_keeps_its_reason() -> Non
     assert children["long"].state is SessionState.CANCELLED
 
 
+async def test_a_run_that_fails_ends_its_siblings_at_once() -> None:
+    async def draw_two(session: Session, inputs: Inputs) -> None:
+        for index in range(2):
+            session.finish_image(image(index))
+
+    async def fail_or_wait(session: Session, inputs: Inputs) -> None:
+        if steps.counts[run_name("each", 1)]:
+            await fail(session, inputs)
+        await asyncio.Event().wait()
+
+    of = graph(step("many"), step("each", "many", for_each="images"))
+    steps = Steps(of.steps, {"many": draw_two, "each": fail_or_wait})
+    async with place() as at:
+        session = await at.end(of, steps)
+        children = at.sessions.children(session.session_id)
+    assert session.failure is not None
+    assert (session.failure.metadata["step_id"], session.failure.metadata["run_index"]) == (
+        "each",
+        "1",
+    )
+    assert [each.state for each in children] == [
+        SessionState.COMPLETED,
+        SessionState.CANCELLED,
+        SessionState.FAILED,
+    ]
+
+
 async def test_cancelling_a_run_cancels_its_steps() -> None:
     begun = asyncio.Event()
 
