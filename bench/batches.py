@@ -3,9 +3,9 @@ Markdown; and what it costs to accept items and to look at them.
 
     python -m bench.batches [--pictures 1000] [--items 10000] [--out FILE.md]
 
-Both arms draw the same pictures with the same seeds on the same server, in turns A B B A. The
-calls of Generate come from one client that reads each stream to its end, pictures included; the
-batch is watched to its end, its pictures included as well.
+All arms draw the same pictures with the same seeds on the same server, in turns A B C C B A.
+The calls of Generate come from one client that reads each stream to its end, and the batches
+are watched to their ends, pictures included in both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from bench.machine import describe_machine
@@ -23,7 +24,6 @@ from deviceops.v1 import batch_pb2, generation_pb2
 from tests.fakes.tiny_models import save_sd1
 from tests.running import Client, small_request, start_server
 
-ROUNDS = 4  # A B B A
 PIECE = 1_000  # items of one call
 
 
@@ -53,10 +53,10 @@ async def _by_calls(client: Client, first: int, count: int) -> float:
     return time.perf_counter() - start
 
 
-async def _as_batch(client: Client, first: int, count: int) -> float:
+async def _as_batch(client: Client, first: int, count: int, *, shared: bool = False) -> float:
     """Seconds of the same as a batch, from its call to the end of its log."""
     start = time.perf_counter()
-    batch = await _create(client, list(_items(first, count)))
+    batch = await _create(client, list(_items(first, count)), shared=shared)
     call = client.processing.WatchBatch(
         batch_pb2.WatchBatchRequest(batch_id=batch.batch_id), metadata=client.metadata
     )
@@ -70,10 +70,14 @@ async def _as_batch(client: Client, first: int, count: int) -> float:
     return seconds
 
 
-async def _create(client: Client, items: Sequence[batch_pb2.BatchItem]) -> batch_pb2.Batch:
+async def _create(
+    client: Client, items: Sequence[batch_pb2.BatchItem], *, shared: bool = False
+) -> batch_pb2.Batch:
     """A batch of these items, in as many calls as they need."""
     request = batch_pb2.CreateBatchRequest(template=_template(), items=items[:PIECE])
     request.keep_open = len(items) > PIECE
+    if shared:
+        request.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
     batch = (await client.processing.CreateBatch(request, metadata=client.metadata)).batch
     for at in range(PIECE, len(items), PIECE):
         more = batch_pb2.AddBatchItemsRequest(
@@ -115,24 +119,32 @@ async def _many(client: Client, count: int) -> dict[str, float]:
     }
 
 
+BASELINE = "calls of Generate"
+ARMS: dict[str, Callable[[Client, int, int], Awaitable[float]]] = {
+    BASELINE: _by_calls,
+    "as a batch": _as_batch,
+    "as a batch that shares passes": partial(_as_batch, shared=True),
+}
+ROUNDS = [*ARMS, *reversed(ARMS)]
+
+
 async def _measure(client: Client, pictures: int, items: int) -> list[str]:
     await client.draw(small_request(steps=1, model_id="small"))  # the model is loaded
-    piece = max(pictures // (ROUNDS // 2), 1)
-    calls: list[float] = []
-    batches: list[float] = []
-    for number in range(ROUNDS):
-        by_calls = number in (0, 3)
-        arm, kept = (_by_calls, calls) if by_calls else (_as_batch, batches)
-        kept.append(await arm(client, len(kept) * piece, piece))
-    drawn = piece * ROUNDS // 2
-    ratio = sum(calls) / sum(batches)
+    piece = max(pictures // (len(ROUNDS) // len(ARMS)), 1)
+    seconds = dict.fromkeys(ARMS, 0.0)
+    begun = dict.fromkeys(ARMS, 0)
+    for name in ROUNDS:
+        seconds[name] += await ARMS[name](client, begun[name], piece)
+        begun[name] += piece
+    drawn = begun[BASELINE]
     lines = [
-        f"| {drawn} pictures | seconds | milliseconds a picture |",
-        "| --- | --- | --- |",
-        f"| calls of Generate | {sum(calls):.1f} | {1_000 * sum(calls) / drawn:.1f} |",
-        f"| as a batch | {sum(batches):.1f} | {1_000 * sum(batches) / drawn:.1f} |",
-        "",
-        f"The batch is {ratio:.2f} times as fast.",
+        f"| {drawn} pictures | seconds | milliseconds a picture | times as fast |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {name} | {took:.1f} | {1_000 * took / drawn:.1f} |"
+            f" {seconds[BASELINE] / took:.2f} |"
+            for name, took in seconds.items()
+        ),
         "",
         f"{items} items that are accepted, looked at and cancelled:",
         "",
@@ -158,7 +170,16 @@ def main() -> None:
                     return await _measure(client, options.pictures, options.items)
 
             lines = asyncio.run(measured())
-    page = "\n".join(["# Durable batches", "", *lines, "", str(describe_machine()), ""])
+    machine = describe_machine()
+    written = (
+        f"Written by `python -m bench.batches --pictures {options.pictures}"
+        f" --items {options.items}`, with a tiny model whose pictures of 256x256 take one step."
+    )
+    where = (
+        f"Machine: {machine.processor}, {machine.cores} cores, {machine.system}, Python"
+        f" {machine.python}; load average {', '.join(f'{each:.2f}' for each in machine.load)}."
+    )
+    page = "\n".join(["# Durable batches", "", written, "", *lines, "", where, ""])
     if options.out is None:
         print(page)
     else:

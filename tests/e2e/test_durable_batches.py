@@ -439,6 +439,17 @@ async def test_the_command_line_makes_shows_and_controls_batches(
     code, out, err = await deviceops("create", str(table), *make)
     assert code == 2, err
     assert f"items[1] is line 3 of {table}" in err
+    many = [f"i{number},a robot,150" for number in range(1_005)]
+    table.write_text("\n".join(["item_id,prompt,steps", *many, ""]))
+    code, out, err = await deviceops("create", str(table), *make, "--json")
+    assert code == 0, err
+    made = json.loads(out)
+    assert (made["item_count"], made["sealed"]) == (1_005, True)
+    code, out, err = await deviceops("cancel", made["batch_id"])
+    assert code == 0, err
+    table.write_text("\n".join(["item_id,prompt,steps", *many[:1_003], "last,a robot,151"]))
+    code, out, err = await deviceops("create", str(table), *make)
+    assert f"items[3] is line 1005 of {table}" in err
 
 
 async def test_items_that_share_passes_are_those_of_exact_ones_but_for_rounding(

@@ -103,6 +103,35 @@ async def test_what_was_paused_is_paused_after_a_kill(root: Path, tmp_path: Path
             assert found.batch.completed_count == 2
 
 
+async def test_items_that_run_again_do_so_over_a_kill_and_a_server_of_a_moment(
+    root: Path, tmp_path: Path
+) -> None:
+    flags = ("--model-root", str(root))
+    request = asked(item("a", steps=2), item("b", steps=40))
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            batch = await create(client, request)
+            await until_some_ended(client, batch.batch_id)
+            await client.processing.CancelBatch(
+                batch_pb2.CancelBatchRequest(batch_id=batch.batch_id), metadata=client.metadata
+            )
+            await until(client, batch.batch_id, CANCELLED)
+            answer = await client.processing.RetryBatchItems(
+                batch_pb2.RetryBatchItemsRequest(batch_id=batch.batch_id, item_ids=["b"]),
+                metadata=client.metadata,
+            )
+            assert answer.batch.session_id != batch.session_id
+            kill(running)
+    with start_server(tmp_path / "data", *flags):
+        pass  # it ends before it has come to anything
+    with start_server(tmp_path / "data", *flags) as running:
+        async with running.client() as client:
+            found = await until(client, batch.batch_id, *FINAL)
+            assert (found.batch.state, found.batch.completed_count) == (COMPLETED, 2)
+            assert found.batch.session_id == answer.batch.session_id
+            assert found.batch.end_reason == ""
+
+
 async def test_a_server_that_is_stopped_leaves_a_batch_to_the_next(
     root: Path, tmp_path: Path
 ) -> None:

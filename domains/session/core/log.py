@@ -71,6 +71,13 @@ class EventLog:
         first = max(self.first_sequence, gaps[-1] + 1) if gaps else self.first_sequence
         return [entry for entry in self._entries if not _is_progress(entry)], first
 
+    def shorten(self, most: int) -> None:
+        """Where there are a quarter more entries than `most`, give up the oldest of them but
+        the first."""
+        if len(self._entries) > most + most // 4:
+            del self._entries[1 : 1 + len(self._entries) - most]
+            self.first_sequence = self._entries[1].sequence
+
     def drop_results(self) -> None:
         """Give up finished pictures and items: the work begins without them."""
         self._entries = [

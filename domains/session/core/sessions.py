@@ -102,6 +102,8 @@ class Sessions:
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
         self.closed = True
+        for session, _ in self.unfinished:  # this server has not come to them
+            session.suspend()
         for session in self._live():
             if session.state in (SessionState.QUEUED, SessionState.PAUSED):
                 self._end(session)

@@ -115,3 +115,24 @@ async def test_a_reader_under_way_hears_that_something_is_missing(
         session.log.condense()
         with pytest.raises(EventsExpired):
             await anext(events)
+
+
+async def test_a_log_that_is_shortened_keeps_its_first_entry_and_says_what_is_missing(
+    sessions: Sessions, reader: SessionReader
+) -> None:
+    session = await started(sessions)
+    async with aclosing(reader.events(session)) as late:
+        await anext(late)
+        for _ in range(20):
+            session.record(PhaseStarted(Phase.DENOISING))
+        session.log.shorten(20)  # a quarter more would be 25
+        assert len(session.log) == 21
+        session.log.shorten(8)
+        with pytest.raises(EventsExpired):
+            await collect(late)
+    assert (len(session.log), session.log.first_sequence) == (8, 15)
+    finish(session)
+    events = await collect(reader.events(session))
+    assert [event.sequence for event in events] == [1, *range(15, 23)]
+    with pytest.raises(EventsExpired):
+        await collect(reader.events(session, 14))

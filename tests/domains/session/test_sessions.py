@@ -19,6 +19,7 @@ from domains.session.errors import (
     SessionFailed,
     SessionNotFound,
 )
+from domains.session.records import KeptMessage
 from domains.session.types import (
     Cancelled,
     Failed,
@@ -114,6 +115,14 @@ async def test_final_sessions_are_forgotten_by_age_and_by_number(
     sessions.forget_expired()
     with pytest.raises(SessionNotFound):
         sessions.get(opened[6].session_id)
+
+
+async def test_what_was_not_taken_up_yet_is_left_to_the_next_server(sessions: Sessions) -> None:
+    waiting = submit(sessions, idle)
+    waiting.held = True
+    sessions.unfinished.append((waiting, KeptMessage("message", b"")))
+    await sessions.stop(0)
+    assert (waiting.suspended, waiting.state) == (True, SessionState.QUEUED)
 
 
 async def test_steps_and_items_are_counted_by_themselves(sessions: Sessions) -> None:

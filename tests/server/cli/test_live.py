@@ -112,3 +112,20 @@ def test_markup_in_names_is_only_text() -> None:
 
     assert "Loading [red]unet[2J" in screen.getvalue()
     assert "[bold]note" in screen.getvalue()
+
+
+def test_a_durable_batch_counts_items_and_tells_how_fast_and_how_long() -> None:
+    console, screen = _console()
+    with LiveView(console) as view:
+        begun = event_pb2.SessionAccepted(kind=session_pb2.SESSION_KIND_BATCH)
+        view.event(event(1, accepted=begun))
+        for done, seconds in ((1, 100), (3, 104)):
+            ended = event_pb2.ItemFinished(item_id="a", done_count=done, total_count=9)
+            entry = event(2, item_finished=ended, item_id="a")
+            entry.event_time.FromSeconds(seconds)
+            view.event(entry)
+        screen.truncate(0)
+        console.print()
+    shown = Text.from_ansi(screen.getvalue()).plain
+    assert "3/9" in shown
+    assert "Item 3 of 9 finished, 0.5 a second, 12.0 s left" in " ".join(shown.split())

@@ -202,10 +202,12 @@ class Batches:
             batch.wake.set()
 
     def _ended(self, session: Session) -> None:
-        """Whatever of a batch has not ended has been cancelled."""
         batch = self._of_sessions.get(session.session_id)
-        if batch is None:
-            return
+        if batch is not None:
+            self._settle(batch, session)
+
+    def _settle(self, batch: Batch, session: Session) -> None:
+        """Its session is over: whatever of it has not ended has been cancelled."""
         batch.put_away()
         end = session.log.terminal
         for child in self._means.sessions.children(session.session_id):
@@ -217,12 +219,13 @@ class Batches:
         self._means.shelf.note(batch.record, cancelled)
 
     async def sweep(self) -> None:
-        """Forget batches whose sessions are forgotten; to be called now and then."""
+        """Forget batches whose sessions are forgotten, and settle those whose sessions could
+        not be taken up; to be called now and then."""
         for batch in tuple(self._batches.values()):
-            try:
-                self._means.sessions.get(batch.record.session_id)
-            except SessionNotFound:
+            if not self._stands(batch):
                 await self._forget(batch)
+            elif not (batch.awaiting or batch.items.all_ended) and batch.session.state.final:
+                self._settle(batch, batch.session)
 
     async def forget(self, batch: Batch) -> None:
         """Forget a final batch and its session now, and for the next server as well."""

@@ -145,7 +145,8 @@ class BatchControl:
             raise
         async with batch.changing:
             new = _new(batch, works)
-            if batch.sealed and (new or not (works or seal)):
+            closed = batch.sealed or batch.session.cancel_reason is not None
+            if closed and (new or not (works or seal)):
                 raise BatchConflict(batch_id, "The batch is sealed: make another one.")
             settled = await batch.template.check(new) if new else ()
             self._batches.check_quota(batch.owner, 0, new)
@@ -186,6 +187,9 @@ class BatchControl:
                 await self._restart(batch)
             again = [batch.items.again(position) for position in positions]
             await self._means.shelf.put(*again)
+            if again and batch.record.end_reason:
+                batch.record = structs.replace(batch.record, end_reason="")
+                await self._means.shelf.put_batch(batch.record)
             batch.awaiting = False
         batch.wake.set()
         return batch.status(viewer), len(again)

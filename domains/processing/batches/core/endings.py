@@ -19,6 +19,9 @@ from domains.session.types import (
     SessionState,
 )
 
+# Of a batch's log, which is in memory and one row of the journal; items are kept by themselves.
+_MOST_ENTRIES = 10_000
+
 
 class Endings:
     """Writes down and tells what attempts came to.
@@ -79,6 +82,7 @@ class Endings:
                 session_id=record.session_id,
             )
         )
+        self._session.log.shorten(_MOST_ENTRIES)
         self.tell_progress()
 
     def tell_progress(self) -> None:

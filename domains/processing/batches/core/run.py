@@ -120,8 +120,13 @@ class BatchRun:
 
     def _seconds_to_next(self) -> float | None:
         """When to look again though nobody says anything."""
-        due = self._items.next_due(self._now())
-        return None if due is None else min(max(due, 0.01), _LOOK_SECONDS)
+        now = self._now()
+        due = self._items.next_due(now)
+        if due is None:
+            return None
+        # What is due now and was not begun waits for room, which is told, or for patience.
+        seconds = due or max(self._not_before - now, 0.0) or _LOOK_SECONDS
+        return min(seconds, _LOOK_SECONDS)
 
     def _now(self) -> float:
         return self._means.clock.monotonic()

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from domains.device.types import Device, DeviceChoice, DeviceKind, DeviceReport, DeviceState
 from domains.errors import (
+    DataLoss,
     DomainError,
     FieldViolation,
     InvalidArgument,
@@ -134,7 +135,7 @@ class Craft:
                     raise WorkPaused
                 await asyncio.sleep(0.001)
             if kind == "fail" and self.begun.count(work.item_id) <= int(count):
-                raise DomainError("It failed.", reason=Reason.INTERNAL)
+                raise DataLoss("It failed.", reason=Reason.DATA_CORRUPTED)
             session.finish_image(picture())
             return Outcome()
 

@@ -266,6 +266,17 @@ async def test_a_batch_goes_with_its_session(here: Place) -> None:
     assert not here.disks[1].records
 
 
+async def test_a_batch_whose_session_cannot_go_on_has_no_item_that_waits(here: Place) -> None:
+    batch = await begin(here, batch_of("slow", "slow", "slow"))
+    known = here.batches.get(batch.batch_id, MARY)
+    # As of a session of an earlier server, of which no plan says who hears of its end.
+    here.sessions._ended.clear()
+    known.session.fail(DomainError("No.", reason=Reason.INTERNAL).failure())
+    await here.batches.sweep()
+    assert [each.state for each in items(here, batch.batch_id)] == [CANCELLED] * 3
+    assert known.record.end_reason == "No."
+
+
 async def test_items_without_a_batch_are_swept_and_lost_ones_say_so(here: Place) -> None:
     batch = await begin(here, batch_of("", "", ""))
     await ended(here, batch.batch_id)
