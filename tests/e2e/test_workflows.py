@@ -213,12 +213,20 @@ async def test_the_rules_of_a_steps_own_service_are_told_with_their_place(
           bindings {{ input: 'settings.image_to_image.image' output {{ step_id: 'a' }} }}
         }}
         steps {{ step_id: 'c' load_model {{ model_id: 'nobody' }} }}
+        steps {{ step_id: 'd' unload_model {{}} }}
+        steps {{ step_id: 'e' control_image {{ width: 256 }} }}
+        steps {{ step_id: 'f' optimize_device {{}} placement {{ any {{}} }} }}
     """)
     asked = workflow_pb2.ValidateWorkflowRequest(workflow=odd)
     verdict = await client.processing.ValidateWorkflow(asked, metadata=client.metadata)
     told = {(each.field, each.reason) for each in verdict.violations}
     assert ("workflow.steps[1].generate.settings.seeds", "FIELDS_CONFLICT") in told
     assert ("workflow.steps[2].load_model", "MODEL_NOT_FOUND") in told
+    missing = "REQUIRED_FIELD_MISSING"
+    assert ("workflow.steps[3].unload_model.model_id", missing) in told
+    assert ("workflow.steps[4].control_image.image", missing) in told
+    assert ("workflow.steps[4].control_image.preprocessor", missing) in told
+    assert ("workflow.steps[5].placement", "FIELDS_CONFLICT") in told
 
 
 @pytest.mark.demonstration

@@ -3,7 +3,7 @@ before the services of its steps see what they are asked."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -15,6 +15,7 @@ from domains import checks
 from domains.conversions import seconds
 from domains.errors import FieldViolation
 from domains.limits import LIMITS, Limit
+from domains.required_fields import REQUIRED
 
 _NUMBERS = {
     FieldDescriptor.CPPTYPE_DOUBLE,
@@ -61,6 +62,22 @@ def check_limits(message: Message, path: str = "") -> Iterator[FieldViolation]:
                 yield from _kept(_check(at, each, LIMITS[name], field))
             if isinstance(each, Message):
                 yield from check_limits(each, at)
+
+
+def check_required(message: Message, path: str = "") -> Iterator[FieldViolation]:
+    """Every field that must be set and is not, in a message or one within it."""
+    kind = message.DESCRIPTOR.name
+    fields = {field.name: value for field, value in message.ListFields()}
+    for name in REQUIRED.get(kind, ()):
+        if name not in fields:
+            yield from _kept(checks.required(path + name, None, LIMITS[f"{kind}.{name}"]))
+    for name, value in fields.items():
+        if isinstance(value, Message):
+            yield from check_required(value, f"{path}{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            for place, each in enumerate(value):
+                if isinstance(each, Message):
+                    yield from check_required(each, f"{path}{name}[{place}].")
 
 
 def _check(path: str, value: Any, limit: Limit, field: Any) -> FieldViolation | None:

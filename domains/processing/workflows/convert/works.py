@@ -24,6 +24,7 @@ from deviceops.v1 import (
 )
 from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
 from domains.processing.workflows.convert import paths
+from domains.processing.workflows.convert.limits import check_required
 from domains.processing.workflows.types import (
     Inputs,
     Pictures,
@@ -74,8 +75,8 @@ class StepWorks:
         """A step with its inputs as the request that its service takes.
 
         Raises:
-            InvalidArgument: An input cannot be put where it is bound; fields are paths of the
-                step's work.
+            InvalidArgument: An input cannot be put where it is bound, or one that must be there
+                is not; fields are paths of the request.
             FeatureNotBuilt: No service does this work in this version.
         """
         step = self._steps[place]
@@ -93,6 +94,7 @@ class StepWorks:
             request.options.ClearField("on_disconnect")
         if "delivery" in request.DESCRIPTOR.fields_by_name:
             request.delivery.CopyFrom(delivery)
+        InvalidArgument.check(*check_required(made))
         return made
 
     def named(self, place: int, field: str) -> str:
@@ -191,12 +193,12 @@ def _cache(
 def _control_image(
     work: workflow_pb2.ControlImageWork, placement: device_info_pb2.DevicePlacement
 ) -> Message:
-    request = inference_pb2.PreviewControlImageRequest(
-        image=work.image, preprocessor=work.preprocessor
-    )
-    for edge in ("width", "height"):
-        if work.HasField(edge):
-            setattr(request, edge, getattr(work, edge))
+    request = inference_pb2.PreviewControlImageRequest()  # it is made on no device
+    for field, value in work.ListFields():  # they have the same names
+        if isinstance(value, Message):
+            getattr(request, field.name).CopyFrom(value)
+        else:
+            setattr(request, field.name, value)
     return request
 
 

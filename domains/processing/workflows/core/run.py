@@ -42,6 +42,8 @@ from domains.session.types import (
 from domains.session.types.runs import run_name, run_of
 
 _LOOK_SECONDS = 0.05
+_MOST_AT_ONCE = 16
+"""Steps of a run that have a session; more would leave its client no room in queues."""
 _STOPPED = "Another step of the workflow failed."
 
 
@@ -90,7 +92,7 @@ class WorkflowRun:
         self._failures: list[Failure] = []
         self._pausing, self._open = asyncio.Event(), asyncio.Event()
         self._open.set()
-        self._in_order = asyncio.Lock()
+        self._in_order, self._at_once = asyncio.Lock(), asyncio.Semaphore(_MOST_AT_ONCE)
         told = [each for each in session.log.entries() if isinstance(each, ItemFinished)]
         self._told = {each.item_id for each in told}
         self._failed = max((each.failed for each in told), default=0)
@@ -210,7 +212,8 @@ class WorkflowRun:
         return self._tell(step.step_id, ended, told, failed)
 
     async def _run(self, run: StepRun) -> Ended:
-        ended = await run.end()
+        async with self._at_once:
+            ended = await run.end()
         return self._tell(run.name, ended, run, run) if run.step.for_each else ended
 
     def _tell(

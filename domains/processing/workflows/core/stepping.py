@@ -129,7 +129,8 @@ class StepRun:
 
     async def end(self) -> Ended:
         """Have it done; returns how it ended."""
-        before = self.services.of(self.run, self.name)
+        found = self.services.of(self.run, self.name)
+        before = [child for child in found if not _is_left_behind(child)]
         attempt = max(len(before), 1)
         self.child = before[-1] if before else None
         if self.child is not None and self.child.state is SessionState.PAUSED:
