@@ -215,6 +215,7 @@ async def test_the_rules_of_a_steps_own_service_are_told_with_their_place(
         steps {{ step_id: 'c' load_model {{ model_id: 'nobody' }} }}
         steps {{ step_id: 'd' unload_model {{}} }}
         steps {{ step_id: 'e' control_image {{ width: 256 }} }}
+        steps {{ step_id: 'g' evict_models {{ target_free_bytes: 1 }} }}
         steps {{ step_id: 'f' optimize_device {{}} placement {{ any {{}} }} }}
     """)
     asked = workflow_pb2.ValidateWorkflowRequest(workflow=odd)
@@ -226,7 +227,8 @@ async def test_the_rules_of_a_steps_own_service_are_told_with_their_place(
     assert ("workflow.steps[3].unload_model.model_id", missing) in told
     assert ("workflow.steps[4].control_image.image", missing) in told
     assert ("workflow.steps[4].control_image.preprocessor", missing) in told
-    assert ("workflow.steps[5].placement", "FIELDS_CONFLICT") in told
+    assert ("workflow.steps[5].placement", missing) in told
+    assert ("workflow.steps[6].placement", "FIELDS_CONFLICT") in told
 
 
 @pytest.mark.demonstration

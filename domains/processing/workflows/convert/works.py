@@ -180,7 +180,9 @@ def _evict(
     work: workflow_pb2.EvictModelsWork, placement: device_info_pb2.DevicePlacement
 ) -> Message:
     request = memory_pb2.EvictModelsRequest(target_free_bytes=work.target_free_bytes)
-    request.place.device_id = _device_of(placement)
+    device_id = _device_of(placement)
+    if device_id:
+        request.place.device_id = device_id
     return request
 
 

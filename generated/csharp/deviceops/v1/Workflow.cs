@@ -3206,7 +3206,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Free device memory by evicting models.
+  /// Free device memory by evicting models. The step's placement, or the run's, names the device.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class EvictModelsWork : pb::IMessage<EvictModelsWork>

@@ -475,7 +475,7 @@ Global___OptimizeDeviceWork: _TypeAlias = OptimizeDeviceWork  # noqa: Y015
 
 @_typing.final
 class EvictModelsWork(_message.Message):
-    """Free device memory by evicting models."""
+    """Free device memory by evicting models. The step's placement, or the run's, names the device."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
