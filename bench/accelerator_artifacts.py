@@ -62,7 +62,7 @@ class _Decode(nn.Module):
 def _vae(data_type: torch.dtype) -> Any:
     from diffusers import AutoencoderKL
 
-    from bench.estimates import known
+    from bench.memory_factors import known
     from tests.domains.model.corpus.configurations import VAE
 
     with torch.device("cuda"):

@@ -3,7 +3,8 @@
     python -m bench.estimates --device cuda:0 FOLDER [--demo] [--out FILE.md]
 
 Needs the engine alone: it writes an SDXL checkpoint of 6.9 GB with random numbers into FOLDER,
-and draws with it in this process; with --demo it is the demo model. First it counts, without a
+and draws with it in this process; with --demo it is the demo model. It draws
+with a union of ControlNets too, of one picture and of several. First it counts, without a
 device, how much of their largest tensors the networks keep alive at once: the factors that the
 estimates stand on.
 """
@@ -11,17 +12,19 @@ estimates stand on.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.multiprocessing.reductions import StorageWeakRef
-from torch.utils._python_dispatch import TorchDispatchMode
+from msgspec.structs import replace
 
 from bench.machine import describe_machine
+from bench.memory_factors import STATED, counted, known
 from bench.model_files import DEMO, write_single_file
 from domains.device.backends.peaks import Stretch
 from domains.device.backends.torch_gauge import in_main_memory, stretch_on
@@ -29,158 +32,30 @@ from domains.errors import FailedPrecondition
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.engine import Engine
 from domains.inference.core.memory_needs import (
-    ENCODE,
     FULL,
     HALF,
     phase_bytes,
 )
-from domains.inference.jobs import GenerationJob
+from domains.inference.jobs import Companion, ControlPictures, GenerationJob
 from domains.inference.types import (
+    ControlNetGuidance,
     GenerationSettings,
     GuidanceSettings,
     Scheduler,
     SchedulerSettings,
 )
+from domains.model.backends.component import plan_component
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.planned import components
 from domains.model.backends.plans import plan_model
-from domains.model.core.room import (
-    CONTROLLED_ATTENDING,
-    CONTROLLED_PLAIN,
-    STEP_ATTENDING,
-    STEP_PLAIN,
-)
 from domains.model.types import Model, ModelFormat, ModelType
+from domains.picture.types import PreparedPicture
 from domains.session.types import Phase, PhaseStarted
-from domains.values import ModelPlace
+from domains.values import ControlNetType, ModelPlace
 
 _SIZES = ((512, 512), (1024, 1024), (1536, 1024))
 _GUIDANCE = (7.0, 1.0)
-STATED: Mapping[str, float] = {
-    "step, attending": STEP_ATTENDING,
-    "step, plain": STEP_PLAIN,
-    "step, attending, with ControlNets": CONTROLLED_ATTENDING,
-    "step, attending, a second ControlNet": CONTROLLED_ATTENDING,
-    "step, plain, with ControlNets": CONTROLLED_PLAIN,
-    "step, plain, a second ControlNet": CONTROLLED_PLAIN,
-    "decode, without convolutions' own": 3,
-    "encode": ENCODE,
-}
-"""The factors that the estimates stand on. Of a step with ControlNets it is the greater of the
-UNet's call and of theirs."""
-
-
-class _Alive(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive, parameters apart."""
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        super().__init__()
-        self._own = {_storage(each).cdata for each in network.parameters()}
-        self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
-        self.most = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, arguments: Any = (), named: Any = None
-    ) -> Any:
-        result = function(*arguments, **(named or {}))
-        for each in result if isinstance(result, tuple | list) else [result]:
-            if isinstance(each, torch.Tensor) and _storage(each).cdata not in self._own:
-                kept = _storage(each)
-                self._alive[kept.cdata] = (kept, each.untyped_storage().nbytes())
-        self._alive = {key: one for key, one in self._alive.items() if not one[0].expired()}
-        self.most = max(self.most, sum(size for _, size in self._alive.values()))
-        return result
-
-
-def _storage(tensor: torch.Tensor) -> StorageWeakRef:
-    return StorageWeakRef(tensor.untyped_storage())
-
-
-def _without_matrix(query: Any, key: Any, value: Any, **_: Any) -> Any:
-    return torch.empty(*query.shape[:-1], value.shape[-1], dtype=query.dtype)
-
-
-def counted() -> dict[str, float]:
-    """The factors of `memory_needs`, counted over networks of full shape that hold nothing."""
-    from diffusers import AutoencoderKL
-
-    from tests.domains.model.corpus.configurations import SD1, SDXL, VAE
-
-    attention = torch.nn.functional.scaled_dot_product_attention
-    torch.nn.functional.scaled_dot_product_attention = _without_matrix
-    found = {}
-    try:
-        with torch.device("meta"), torch.no_grad():
-            for name, config in (("step, attending", SD1), ("step, plain", SDXL)):
-                found |= _of_steps(name, config)
-            vae = AutoencoderKL(**known(AutoencoderKL, VAE))
-            first, second, *_ = vae.config["block_out_channels"]
-            with _Alive(vae) as alive:
-                vae.decode(torch.empty(1, 4, 64, 64))
-            # What convolutions lay out for themselves no dispatch shows.
-            found["decode, without convolutions' own"] = alive.most / (
-                second * 512 * 512 * FULL
-            )
-            with _Alive(vae) as alive:
-                vae.encode(torch.empty(1, 3, 512, 512))
-            found["encode"] = alive.most / (first * 512 * 512 * FULL)
-    finally:
-        torch.nn.functional.scaled_dot_product_attention = attention
-    return found
-
-
-def _of_steps(name: str, config: Mapping[str, Any]) -> dict[str, float]:
-    """The factors of a step: alone, with what ControlNets give it, and while a second one of
-    them is called."""
-    from diffusers import ControlNetModel, UNet2DConditionModel
-
-    unet = UNet2DConditionModel(**known(UNet2DConditionModel, config))
-    net = ControlNetModel(**known(ControlNetModel, config))
-    sample = torch.empty(2, 4, 64, 64)
-    usual = {
-        "timestep": torch.tensor(1.0),
-        "encoder_hidden_states": torch.empty(2, 77, unet.config["cross_attention_dim"]),
-        "added_cond_kwargs": {
-            "text_embeds": torch.empty(2, 1280),
-            "time_ids": torch.empty(2, 6),
-        },
-    }
-    picture = torch.empty(2, 3, 512, 512)
-    largest = unet.config["block_out_channels"][0] * sample[:, 0].numel() * FULL
-
-    def control() -> tuple[list[torch.Tensor], torch.Tensor]:
-        blocks, middle = net(sample, controlnet_cond=picture, return_dict=False, **usual)
-        return blocks, middle
-
-    def step(blocks: Any = None, middle: Any = None) -> None:
-        unet(
-            sample,
-            down_block_additional_residuals=blocks,
-            mid_block_additional_residual=middle,
-            **usual,
-        )
-
-    shapes = [each.shape for each in control()[0]]
-    middle_shape = control()[1].shape
-    with _Alive(unet) as alone:
-        step()
-    with _Alive(unet) as controlled:
-        step([torch.empty(shape) for shape in shapes], torch.empty(middle_shape))
-    with _Alive(net) as second:
-        first = control()
-        blocks, _ = control()
-        [one + two for one, two in zip(first[0], blocks, strict=True)]
-    return {
-        name: alone.most / largest,
-        f"{name}, with ControlNets": controlled.most / largest,
-        f"{name}, a second ControlNet": second.most / largest,
-    }
-
-
-def known(kind: Any, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a configuration a class of networks takes."""
-    names = kind.__init__.__wrapped__.__code__.co_varnames
-    return {name: value for name, value in config.items() if name in names}
+_UNION_PICTURES = (1, 4)
 
 
 class _Peaks:
@@ -224,61 +99,132 @@ def described(place: ModelPlace) -> Model:
     )
 
 
-def measure(device: torch.device, place: ModelPlace, say: Callable[[str], None]) -> None:
-    """Draw at each size, and say what was told and what was measured."""
-    model, engine = described(place), Engine(str(device))
-    number = FULL if in_main_memory(device) else HALF
-    weights = sum(
-        part.parameter_count * (FULL if part.full_precision else number)
-        for part in model.components
-    )
-    say("| Size | Guided | Phase | Estimate, MiB | Measured, MiB | Estimate / measured |")
-    say("|---|---|---|---|---|---|")
+@dataclass(frozen=True)
+class Bench:
+    """A model on a device, told of in memory's terms and drawn with."""
+
+    engine: Engine
+    device: torch.device
+    place: ModelPlace
+    say: Callable[[str], None]
+
+    @property
+    def number(self) -> int:
+        """Bytes of one of most networks' numbers."""
+        return FULL if in_main_memory(self.device) else HALF
+
+    def compare(
+        self, label: str, settings: GenerationSettings, further: int = 0, **job: Any
+    ) -> None:
+        """Draw once, and say what was told and what was measured.
+
+        Args:
+            label: What is drawn.
+            settings: Resolved.
+            further: Bytes of weights beside the model's.
+            job: What else the job has.
+        """
+        model = described(self.place)
+        weights = further + sum(
+            part.parameter_count * (FULL if part.full_precision else self.number)
+            for part in model.components
+        )
+        context: Any = _Peaks(self.device)
+        needs = phase_bytes(model, model, settings, number=self.number)
+        try:
+            self.engine.generate(GenerationJob(settings, self.place, **job), context)
+        except FailedPrecondition as error:
+            self.say(f"| {label} | {error.message} | | | |")
+        context.end()
+        for phase, need in needs.items():
+            self._row(label, phase.value, weights + need, context.peaks.get(phase))
+        told = weights + max(needs.values(), default=0)
+        drawn = [context.peaks[phase] for phase in needs if phase in context.peaks]
+        self._row(label, "**the peak**", told, max(drawn, default=None))
+        release_memory(self.device)
+
+    def _row(self, label: str, name: str, told: int, measured: int | None) -> None:
+        if not measured:
+            self.say(f"| {label} | {name} | {told / 2**20:.0f} | | |")
+            return
+        self.say(
+            f"| {label} | {name} | {told / 2**20:.0f} | {measured / 2**20:.0f} "
+            f"| {told / measured:.3f} |"
+        )
+
+
+def measure(bench: Bench, union: ModelPlace, folder: Path) -> None:
+    """Draw at each size, and with a union with one picture and with several.
+
+    Args:
+        bench: Draws.
+        union: The union of ControlNets.
+        folder: Where its pictures are put.
+    """
+    bench.say("| Drawn | Phase | Estimate, MiB | Measured, MiB | Estimate / measured |")
+    bench.say("|---|---|---|---|---|")
     for width, height in _SIZES:
         for scale in _GUIDANCE:
-            settings = GenerationSettings(
-                prompt="a red apple",
-                model_id="bench",
-                width=width,
-                height=height,
-                steps=2,
-                guidance=GuidanceSettings(scale),
-                scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
-                seeds=(1,),
+            guided = "guided" if scale > 1 else "not guided"
+            bench.compare(f"{width}x{height}, {guided}", _settings(width, height, scale))
+    network = plan_component(ConfinedFiles(union))
+    further = network.parameter_count * bench.number
+    for width, height in _SIZES:
+        picture = _picture(folder, width, height)
+        for count in _UNION_PICTURES:
+            nets = tuple(
+                ControlNetGuidance("union", control_type=kind)
+                for kind in list(ControlNetType)[:count]
             )
-            context: Any = _Peaks(device)
-            needs = phase_bytes(model, model, settings, number=number)
-            try:
-                engine.generate(GenerationJob(settings, place), context)
-            except FailedPrecondition as error:
-                say(f"| {width}x{height} | {scale > 1} | {error.message} | | | |")
-            context.end()
-            rows = {phase.value: (weights + need, phase) for phase, need in needs.items()}
-            for name, (told, phase) in rows.items():
-                _row(say, f"{width}x{height}", scale, name, told, context.peaks.get(phase))
-            told = weights + max(needs.values(), default=0)
-            drawn = [context.peaks[phase] for phase in needs if phase in context.peaks]
-            _row(
-                say, f"{width}x{height}", scale, "**the peak**", told, max(drawn, default=None)
+            bench.compare(
+                f"{width}x{height}, a union, pictures: {count}",
+                replace(_settings(width, height, _GUIDANCE[0]), control_nets=nets),
+                further,
+                companions=(Companion("union", ModelType.CONTROL_NET, union),),
+                controls=(ControlPictures((picture,)),) * count,
             )
-            release_memory(device)
 
 
-def _row(
-    say: Callable[[str], None],
-    size: str,
-    scale: float,
-    name: str,
-    told: int,
-    measured: int | None,
-) -> None:
-    if not measured:
-        say(f"| {size} | {scale > 1} | {name} | {told / 2**20:.0f} | | |")
-        return
-    say(
-        f"| {size} | {scale > 1} | {name} | {told / 2**20:.0f} | {measured / 2**20:.0f} "
-        f"| {told / measured:.3f} |"
+def _settings(width: int, height: int, scale: float) -> GenerationSettings:
+    return GenerationSettings(
+        prompt="a red apple",
+        model_id="bench",
+        width=width,
+        height=height,
+        steps=2,
+        guidance=GuidanceSettings(scale),
+        scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
+        seeds=(1,),
     )
+
+
+def _picture(folder: Path, width: int, height: int) -> PreparedPicture:
+    """A grey control picture."""
+    pixels = b"\x80" * (3 * width * height)
+    path = folder / f"{width}x{height}.rgb"
+    path.write_bytes(pixels)
+    return PreparedPicture(path, width, height, hashlib.sha256(pixels).hexdigest())
+
+
+def _union(folder: Path, *, demo: bool) -> ModelPlace:
+    """A union of random numbers for SDXL, or for the demo model."""
+    from tests.domains.model.corpus.parts import part
+
+    if not demo:
+        path = folder / "random-union.safetensors"
+        if not path.exists():
+            write_single_file(path, 2, part("control-union"))
+        return ModelPlace.of(path)
+    from diffusers import ControlNetUnionModel, UNet2DConditionModel
+
+    path = folder / "union"
+    if not path.exists():
+        unet: Any = UNet2DConditionModel.load_config(DEMO / "unet")
+        width = unet["block_out_channels"][0]
+        sizes = {"num_trans_channel": width, "num_proj_channel": width}
+        kind: Any = ControlNetUnionModel
+        kind(**known(ControlNetUnionModel, unet) | sizes).save_pretrained(path)
+    return ModelPlace.of(path)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -303,12 +249,14 @@ def main(arguments: Sequence[str]) -> int:
     for name, factor in counted().items():
         say(f"| {name} | {factor:.2f} | {STATED[name]} |")
     say("")
+    options.folder.mkdir(parents=True, exist_ok=True)
     path = DEMO if options.demo else options.folder / "random-sdxl.safetensors"
     if not path.exists():
-        options.folder.mkdir(parents=True, exist_ok=True)
         write_single_file(path, 1)
+    device = torch.device(options.device)
+    bench = Bench(Engine(options.device), device, ModelPlace.of(path), say)
     try:
-        measure(torch.device(options.device), ModelPlace.of(path), say)
+        measure(bench, _union(options.folder, demo=options.demo), options.folder)
     finally:
         if options.out is not None:
             options.out.write_text("\n".join(lines) + "\n")

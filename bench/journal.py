@@ -20,7 +20,7 @@ from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.records import SESSION_KIND
+from domains.session.records import REQUEST_KIND, SESSION_KIND
 from domains.session.types import Phase, SessionKind, StepFinished, WorkOptions
 from server.errors import describe_failure
 from server.journal import Journal
@@ -42,8 +42,8 @@ def _registry(journal: Journal | None) -> Sessions:
     clock = Clock()
     keeping = None
     if journal is not None:
-        records = journal.records(SESSION_KIND)
-        keeping = Keeping(records, SessionConverter({}).kept, clock)
+        records, requests = journal.records(SESSION_KIND), journal.records(REQUEST_KIND)
+        keeping = Keeping(records, requests, SessionConverter({}).kept, clock)
     return Sessions(
         describe=describe_failure,
         queue_length=TOGETHER + SESSIONS,

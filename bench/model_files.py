@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,17 @@ _SPREAD = 0.02
 _SHARD = "20GB"
 
 
-def write_single_file(path: Path, seed: int) -> int:
-    """An SDXL checkpoint in its original layout, float16, about 6.9 GB; its size in bytes.
+def write_single_file(
+    path: Path, seed: int, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> int:
+    """Tensors of those shapes, without any an SDXL checkpoint in its original layout, float16,
+    about 6.9 GB; the file's size in bytes.
 
     A block of random numbers is repeated over all tensors: writing is as fast as the disk.
     """
     header: dict[str, Any] = {}
     end = 0
-    for name, shape in checkpoints.sdxl().items():
+    for name, shape in (shapes or checkpoints.sdxl()).items():
         size = 2 * int(np.prod(shape, dtype=np.int64))
         header[name] = {
             "dtype": "F16",

@@ -117,10 +117,12 @@ class Models(Protocol):
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
         masks: bool = False,
+        vae: bool = False,
         field: str = "model_id",
     ) -> Model:
         """The usable model of that id, of one of the types; the default checkpoint for "".
-        `masks` says that one will do that takes masks, `field` where the request has the id.
+        `masks` says that one will do that takes masks, `vae` that one will that has no VAE,
+        `field` where the request has the id.
 
         Raises:
             NotFound: MODEL_NOT_FOUND.

@@ -186,6 +186,18 @@ class MaskNeeded(Unimplemented):
         )
 
 
+class VaeNeeded(FailedPrecondition):
+    """The model has no VAE, and this task does not name one."""
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"Model {model_id!r} has no VAE, and this task uses none but a model's own; choose "
+            "a whole model, or its version with a VAE baked in.",
+            reason=Reason.MODEL_INCOMPLETE,
+            metadata={"model_id": model_id, "component": "vae"},
+        )
+
+
 class LayoutFixed(FailedPrecondition):
     """The model cannot be written in the other layout."""
 

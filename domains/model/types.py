@@ -168,7 +168,8 @@ class Model:
     `scheduler_config` is that configuration without its lists.
     `zero_terminal_snr` says that it adds noise down to none, `inpainting` that its UNet takes
     mask and picture as further channels, `borrows` that it is a refiner that takes networks of
-    the checkpoint it is used with; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
+    the checkpoint it is used with, `lacks_vae` that it is a checkpoint to which requests have
+    to lend a VAE; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
     the alpha also where its layers have several. `kind` is what people call its kind
     ("LoKr"), `remarks` what to know before it is used, a sentence each. `weights` are in
     order of path; `sha256` is over them, empty while it is not known.
@@ -192,6 +193,7 @@ class Model:
     zero_terminal_snr: bool = False
     inpainting: bool = False
     borrows: bool = False
+    lacks_vae: bool = False
     distilled_steps: int = 0
     lora_rank: int = 0
     lora_alpha: float = 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.estimates import STATED, counted
+from bench.memory_factors import STATED, counted
 
 
 def test_factors_are_what_is_alive_at_once() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,23 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from deviceops.v1 import (
+    common_pb2,
     generation_pb2,
     inference_pb2,
     model_info_pb2,
     model_pb2,
     session_pb2,
 )
-from tests.domains.model.disk import DEMO
+from tests.domains.model.disk import DEMO, edit
 from tests.e2e.errors import refusal_of
+from tests.e2e.test_load_model import load, loaded
 from tests.running import Client, small_request
 
 
 @pytest.fixture(scope="module")
 def root(models: Path) -> Path:
-    """Beside the demo's models, a LoRA for SD 1.x and one for a layer that is not there."""
+    """Beside the demo's models, a LoRA for SD 1.x, one for a layer that is not there, and the
+    demo's checkpoint without its VAE."""
     tensors = load_file(DEMO.parent / "line-art.safetensors")
     down = tensors[next(name for name in tensors if name.endswith("lora_down.weight"))]
     layer = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -43,6 +47,8 @@ def root(models: Path) -> Path:
         models / "odd.safetensors",
         {"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"},
     )
+    folder = shutil.copytree(DEMO, models / "bare", ignore=shutil.ignore_patterns("vae"))
+    edit(folder / "model_index.json", vae=[None, None])
     return models
 
 
@@ -81,6 +87,42 @@ async def test_another_vae_is_told_and_leaves_nothing_behind(client: Client) -> 
     assert told == [("emoji-vae", model_info_pb2.MODEL_TYPE_VAE)]
     assert plain != other
     assert plain == again
+
+
+@pytest.mark.demonstration
+async def test_a_checkpoint_without_a_vae_draws_with_the_one_that_is_named(
+    client: Client,
+) -> None:
+    """Everybody tells the same of it: its listing, what can be asked for, a load, a validation
+    and the call."""
+    listed = await client.model.GetModel(
+        model_pb2.GetModelRequest(model_id="bare"), metadata=client.metadata
+    )
+    assert any("vae_model_id" in remark for remark in listed.model.remarks)
+    asked = await client.inference.GetCapabilities(
+        inference_pb2.GetCapabilitiesRequest(model_id="bare"), metadata=client.metadata
+    )
+    needed = {limit.field for limit in asked.limits if limit.required}
+    assert "GenerationSettings.vae_model_id" in needed
+    _, report = await loaded(load(client, model_id="bare"))
+    assert common_pb2.MODEL_PART_VAE not in {each.part for each in report.data_types}
+
+    request = small_request(model_id="bare")
+    verdict = await client.inference.ValidateGeneration(
+        inference_pb2.ValidateGenerationRequest(request=request), metadata=client.metadata
+    )
+    assert [each.field for each in verdict.violations] == ["settings.vae_model_id"]
+    refused = await refusal_of(client.draw(request))
+    assert refused.reason == "REQUIRED_FIELD_MISSING"
+    assert refused.fields == ["settings.vae_model_id"]
+
+    whole = small_request(vae_model_id="emoji-vae")
+    request.settings.vae_model_id = "emoji-vae"
+    for each in (whole, request):
+        each.settings.output.omit_parameters = True  # they have the model's name
+    _, lent = await client.draw(request)
+    _, own = await client.draw(whole)
+    assert lent == own
 
 
 async def test_a_refiner_is_told_and_leaves_nothing_behind(client: Client) -> None:

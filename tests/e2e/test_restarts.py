@@ -132,9 +132,9 @@ async def test_what_ran_or_waited_at_a_kill_is_taken_up_with_its_seeds(
         each.settings.ClearField("seed")  # what the server chose is kept
     with start_server(tmp_path / "data", *flags) as running:
         async with running.client() as client:
-            calls = [client.generate(each) for each in asked]
-            first = await seen_until(calls[0], "step_finished")
-            accepted = [first[0], *[(await call.read()).event for call in calls[1:]]]
+            first = await seen_until(client.generate(asked[0]), "step_finished")
+            calls = [client.generate(each) for each in asked[1:]]
+            accepted = [first[0], *[(await call.read()).event for call in calls]]
             await client.processing.PauseSession(
                 processing_pb2.PauseSessionRequest(session_id=accepted[1].session_id),
                 metadata=client.metadata,
@@ -223,14 +223,15 @@ async def test_an_orderly_stop_keeps_what_is_detached_for_the_next_server(
     hanging = request(steps=3)
     with start_server(tmp_path / "data", *flags) as running:
         async with running.client() as client:
-            calls = [client.generate(each) for each in (asked, waiting, hanging)]
-            session_id = (await seen_until(calls[0], "step_finished"))[0].session_id
-            ids = [(await call.read()).event.session_id for call in calls[1:]]
+            at_work = client.generate(asked)
+            session_id = (await seen_until(at_work, "step_finished"))[0].session_id
+            calls = [client.generate(each) for each in (waiting, hanging)]
+            ids = [(await call.read()).event.session_id for call in calls]
             running.process.terminate()
             await asyncio.sleep(0.2)
             running.process.terminate()  # at once
             with pytest.raises(grpc.aio.AioRpcError) as cut:
-                await seen_until(calls[0], "completed")
+                await seen_until(at_work, "completed")
             assert read(cut.value).reason == "SHUTTING_DOWN"
             running.process.wait(60)
     with start_server(tmp_path / "data", *flags) as running:

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from domains.inference.backends.beside import Lane
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
 from domains.inference.backends.decoding import check_latents, finite, non_finite
@@ -15,8 +16,7 @@ from domains.inference.backends.denoise import Conditioning, StepState, denoise
 from domains.inference.backends.denoiser_use import DenoiserUse
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.families.registry import family_of
-from domains.inference.backends.file_making import FileMaking
-from domains.inference.backends.image_output import ImageOutput
+from domains.inference.backends.finishing import Finishing
 from domains.inference.backends.latents import Noise, noise_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
@@ -43,7 +43,6 @@ from domains.inference.types import (
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import (
-    ImageDecoded,
     Phase,
     PhaseStarted,
     TextEncoded,
@@ -58,7 +57,7 @@ class Drawing:
     `settings` are those of `job` in the precision that `model` has; a job that goes on after a
     pause begins where the one before it stopped. `origin` is where the model was, `use`
     how its denoiser is used. `may_tile` allows a picture to be decoded in tiles where memory is
-    short.
+    short; `lane` is where pictures are decoded beside the steps of the next ones.
     """
 
     model: LoadedModel
@@ -70,6 +69,7 @@ class Drawing:
     job: GenerationJob
     use: DenoiserUse
     may_tile: bool = False
+    lane: Lane | None = None
     _degradations: list[Degradation] = field(default_factory=list)
     _keeper: PictureKeeper | None = None
 
@@ -78,7 +78,6 @@ class Drawing:
         self._telling = StepTelling(
             self.context, self.job.previews, self.parts.vae, self.clock.now
         )
-        self._files = FileMaking(self.context, self._note, self.clock)
         self._through_vae = ThroughVae(
             self.parts.vae,
             Tiling(self.may_tile, self.settings.vae_tiling),
@@ -86,6 +85,15 @@ class Drawing:
             self._note,
         )
         self._sources = Sources(self.model, self.settings, self._through_vae)
+        self._finishing = Finishing(
+            self.settings,
+            self.context,
+            self.clock,
+            self._ways,
+            self._through_vae,
+            self._note,
+            self.lane,
+        )
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
@@ -129,7 +137,7 @@ class Drawing:
         if self.job.picture is not None:
             self._read(self.job.picture)
         refining = self._refining()
-        with self._files, self.use.at_work() as at_work:
+        with self.use.at_work() as at_work, self._finishing:
             for together in self._portions(refining):
                 begun = [self._drawn(index, conditionings) for index in together]
                 if refining is not None:
@@ -216,16 +224,10 @@ class Drawing:
         return Begun(index, latents, noise, loops)
 
     def _finish(self, begun: Begun) -> None:
-        """Make a file of a picture's finished latents."""
-        index, latents, seed = begun.index, begun.latents, self.settings.seeds[begun.index]
-        self._begin(Phase.DECODING, index)
-        with self.clock.time("decode"):
-            pixels = self._through_vae.pixels(latents)
-        pixels = self._sources.finished(pixels)
-        self.context.emit(ImageDecoded(index))
-        self._begin(Phase.ENCODING_IMAGE, index)
-        output = ImageOutput(self.settings, self._ways.picture_types())
-        self._files.start(partial(output.encode, index, seed, pixels))
+        """Have a file made of a picture's finished latents."""
+        more = begun.index + 1 < len(self.settings.seeds)
+        finished = self._sources.finished
+        self._finishing.finish(begun.index, begun.latents, finished, more=more)
         if self._keeper is not None:
             self._keeper.finish()
 

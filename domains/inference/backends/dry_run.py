@@ -23,8 +23,8 @@ def try_networks(networks: Mapping[str, nn.Module], configs: Mapping[str, Any]) 
     """Run UNet and VAE once at the smallest size that a request may ask for.
 
     Args:
-        networks: On the meta device, by folder. A refiner that borrows its VAE has none.
-        configs: Their checked configurations, by folder.
+        networks: On the meta device, by folder. What borrows its VAE has none.
+        configs: Their checked configurations, by folder, and that of a VAE that requests lend.
 
     Raises:
         FailedPrecondition: MODEL_CONFIG_INVALID of the network that fails, or whose output
@@ -38,7 +38,7 @@ def try_networks(networks: Mapping[str, nn.Module], configs: Mapping[str, Any]) 
             # A mask and a picture come beside the latents, where it takes them.
             noise = one_run.run_unet(networks["unet"], unet, (unet["in_channels"], edge, edge))
         _check_shape("unet", noise, (one_run.BATCH, channels, edge, edge))
-    if vae is not None:
+    if vae is not None and "vae" in networks:
         _try_vae(networks["vae"], vae)
 
 

@@ -17,6 +17,7 @@ from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob,
 from domains.device.types import LoadedComponent
 from domains.errors import DomainError, ResourceExhausted
 from domains.inference.backends.benchmark import Benchmark
+from domains.inference.backends.beside import lane_of
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.comparison import Comparison
 from domains.inference.backends.denoiser_use import SoleUse
@@ -65,6 +66,8 @@ class Engine:
         settle_libraries()
         self._device = torch.device(device)
         self._loader = Loader(self._device, self._count)
+        self.lane = lane_of(self._device)
+        """Where pictures are decoded beside the steps of the next ones; None: nowhere."""
         self._components: tuple[LoadedComponent, ...] = ()
         self._pass_size = PassSize(self._device)
         self._used: frozenset[str] = frozenset()  # ids of the models that work uses
@@ -180,6 +183,7 @@ class Engine:
             job,
             (use or SoleUse)(model, parts),
             may_tile,
+            self.lane,
         ).run()
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:

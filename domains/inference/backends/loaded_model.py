@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.device import Numerics, data_type_of, release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.precision import apply
@@ -78,8 +79,8 @@ class EmbeddingCache:
 
 @dataclass(kw_only=True)
 class LoadedModel(Loaded):
-    """Networks and tokenizers of one checkpoint or refiner on one device; a refiner may lack
-    those that it borrows of a checkpoint (`plan.borrowed`).
+    """Networks and tokenizers of one checkpoint or refiner on one device; one may lack
+    those that it borrows (`plan.borrowed`): a refiner of a checkpoint, a checkpoint its VAE.
 
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
@@ -154,10 +155,11 @@ class LoadedModel(Loaded):
 
     def make_room(self) -> None:
         """Let go of what can be had again, and of what the allocator keeps."""
-        self.embeddings.clear()
-        self.graphs.let_go()
-        self.others_make_room()
-        release_memory(self.device)
+        with one_at_a_time:  # what is at work beside gives its memory back first
+            self.embeddings.clear()
+            self.graphs.let_go()
+            self.others_make_room()
+            release_memory(self.device)
 
     def widen_vae(self) -> bool:
         """See `Loaded`."""
@@ -169,4 +171,4 @@ class LoadedModel(Loaded):
 
     def plan_config(self, network: str) -> dict[str, Any]:
         """See `Loaded`."""
-        return next(plan.config for plan in self.plan.networks if plan.name == network)
+        return self.plan.configs[network]

@@ -44,7 +44,7 @@ from domains.values import NETWORK_PARTS, ModelPart, ModelPlace, PartDataType
 _REPORTS = 100
 _LEAST_REPORT_BYTES = 1 << 20
 _TOKENIZERS: Recent[tuple[TokenizerPlan, Config], Tokenizer] = Recent(4)
-_TRIED: Recent[Mapping[str, Config], None] = Recent(8)
+_TRIED: Recent[tuple[list[str], Mapping[str, Config]], None] = Recent(8)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class PreparedModel:
     def picture_bytes(self) -> int:
         """What one picture of its native size will take beside its weights: an estimate. None
         for a refiner that decodes nothing itself."""
-        configs = {network.name: network.config for network in self.plan.networks}
+        configs = self.plan.configs
         if "vae" not in configs:
             return 0
         height, width = (
@@ -176,10 +176,10 @@ def build_networks(
         check_stop()
         empty.append(build_empty(network))
     check_stop()
-    configs = {network.name: network.config for network in prepared.plan.networks}
+    configs = prepared.plan.configs
     modules = {network.plan.name: network.module for network in empty}
-    # Of the same configurations comes the same.
-    _TRIED.get(configs, lambda: try_networks(modules, configs))
+    # Of the same networks with the same configurations comes the same.
+    _TRIED.get((list(modules), configs), lambda: try_networks(modules, configs))
     return tuple(empty)
 
 

@@ -56,6 +56,7 @@ class PartLoading:
         Raises:
             DomainError: As `Loader.ready_network`, `LoraShelf.get`, `check_loras` and
                 `read_inversion` and `prepare_refiner`.
+            FailedPrecondition: MODEL_INCOMPLETE, where there is no VAE.
             Exception: As torch raises it.
         """
         vae = self._vae(job, model)
@@ -97,6 +98,8 @@ class PartLoading:
     def _vae(self, job: GenerationJob, model: LoadedModel) -> Vae:
         edges = edges_of(job.settings)
         if not job.settings.vae_model_id:
+            if model.plan.lent_vae is not None:
+                raise _no_vae(model)
             return Vae(model, model, edges)
         vae = Vae(model, self._network(job, job.settings.vae_model_id), edges)
         _check_vae(vae, own_vae(model))
@@ -146,6 +149,15 @@ class PartLoading:
             )
             check_loras(model, loras)
         return loras
+
+
+def _no_vae(model: LoadedModel) -> FailedPrecondition:
+    """Its file has lost its VAE since the request was accepted."""
+    return FailedPrecondition(
+        f"{model.model_id} has no VAE of its own; name one that goes with it.",
+        reason=Reason.MODEL_INCOMPLETE,
+        metadata={"model_id": model.model_id, "field": "settings.vae_model_id"},
+    )
 
 
 def _check_vae(vae: Vae, own: Vae) -> None:

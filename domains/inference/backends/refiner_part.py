@@ -132,11 +132,11 @@ def _check(plan: ModelPlan, model_id: str, base: LoadedModel) -> None:
     """Refuse a refiner whose latents are others than the base's, or which cannot use what it
     borrows."""
     own = {network.name: network.config for network in plan.networks}
-    theirs = {network.name: network.config for network in base.plan.networks}
+    theirs = base.plan.configs
     why = _unlike(own.get(_VAE, theirs[_VAE]), theirs[_VAE])
     if plan.architecture is not base.plan.architecture:
         why = f"it is {plan.architecture.name}, and that is {base.plan.architecture.name}"
-    elif plan.borrowed and not why:
+    elif plan.type is ModelType.REFINER and plan.borrowed and not why:
         why = incompatible_refiner(theirs | own)
     if why:
         raise FailedPrecondition(

@@ -70,6 +70,9 @@ def settle_numerics(
         and not traits.vae_always_float32
     ]
     settle_denoiser(model, conditioning, longest=longest, check_stop=check_stop)
+    if "vae" not in model.networks:  # another model's, whose numbers are its own
+        model.measured = True
+        return
     model.networks["vae"], model.vae_numerics = fastest(
         model.networks["vae"],
         vae_candidates,

@@ -19,6 +19,7 @@ from torch.utils import _pytree as pytree
 
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of
+from domains.inference.backends.beside import one_at_a_time
 
 # Shapes at once; a graph holds its inputs, and all share the memory that a call works in.
 _MOST_GRAPHS = 6
@@ -182,7 +183,8 @@ class StepGraphs:
                 for leaf in leaves
             ]
             args, kwargs = pytree.tree_unflatten(own, form)
-            replay, result = recorder.record(lambda: network(*args, **kwargs))
+            with one_at_a_time:
+                replay, result = recorder.record(lambda: network(*args, **kwargs))
         except Exception as error:
             faults.drop_frames(error)
             # As many ways to fail as there are drivers; the plain call works everywhere.

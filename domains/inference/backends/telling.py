@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.denoise import StepState
 from domains.inference.backends.previews import (
     draw_preview,
@@ -58,7 +59,8 @@ class StepTelling:
             return None
         holder = self.vae.holder
         if holder.preview_matrix is None:
-            holder.preview_matrix = fit_preview_matrix(self.vae)
+            with one_at_a_time:
+                holder.preview_matrix = fit_preview_matrix(self.vae)
         width, height = settings.size
         return draw_preview(
             estimate_clean(state, scheduler),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.decoding import decode_pixels
 from domains.inference.backends.encoding import encode_picture
 from domains.inference.backends.enlarging import enlarge_latents
@@ -20,7 +21,7 @@ from domains.values import Degradation
 
 @dataclass(frozen=True)
 class ThroughVae:
-    """Decodes and encodes with `vae`.
+    """Decodes and encodes with `vae`, one thread at a time.
 
     `tiling` is whether that may be done otherwise than whole, `check_stop` may raise to stop,
     `note` hears what was done otherwise than planned.
@@ -33,17 +34,19 @@ class ThroughVae:
 
     def pixels(self, latents: torch.Tensor) -> Pixels:
         """A picture of its latents, as `decode_pixels`."""
-        pixels, degradations = decode_pixels(
-            self.vae, latents, check_stop=self.check_stop, tiling=self.tiling
-        )
+        with one_at_a_time:
+            pixels, degradations = decode_pixels(
+                self.vae, latents, check_stop=self.check_stop, tiling=self.tiling
+            )
         self.note(degradations)
         return pixels
 
     def latents(self, image: torch.Tensor) -> CleanLatents:
         """The latents of a picture, as `encode_picture`."""
-        posterior, degradations = encode_picture(
-            self.vae, image, check_stop=self.check_stop, tiling=self.tiling
-        )
+        with one_at_a_time:
+            posterior, degradations = encode_picture(
+                self.vae, image, check_stop=self.check_stop, tiling=self.tiling
+            )
         self.note(degradations)
         return lambda noise: scale_latents(posterior.sample(noise), self.vae.config)
 

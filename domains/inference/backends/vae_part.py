@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from domains.inference.backends.beside import NotBeside
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loaded_network import LoadedNetwork
@@ -68,6 +69,23 @@ class Vae:
     def make_room(self) -> None:
         """Let go of what the device holds and can have again."""
         self.model.make_room()
+
+
+class VaeBeside(Vae):
+    """The same at work beside the main thread, which alone changes it and makes room."""
+
+    @classmethod
+    def of(cls, vae: Vae) -> VaeBeside:
+        """A VAE's."""
+        return cls(vae.model, vae.holder, vae.edges)
+
+    def widen(self) -> bool:
+        """Not here."""
+        raise NotBeside
+
+    def make_room(self) -> None:
+        """Not here."""
+        raise NotBeside
 
 
 def own_vae(model: LoadedModel) -> Vae:

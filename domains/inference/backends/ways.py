@@ -29,10 +29,14 @@ class Made:
 
 @dataclass
 class Ways:
-    """Notes what each picture is computed by, as it is."""
+    """Notes what each picture is computed by, as it is.
+
+    `decoded_beside` counts those that were decoded beside steps, in one thread.
+    """
 
     model: LoadedModel
     parts: Parts
+    decoded_beside: int = 0
     _replays: int = field(init=False)
     _types: dict[PartDataType, None] = field(default_factory=dict)
     _channels_last: dict[ModelPart, None] = field(default_factory=dict)
@@ -83,10 +87,19 @@ class Ways:
 
         return unet
 
-    def picture_types(self) -> tuple[PartDataType, ...]:
-        """What the parts compute in now that a picture has gone through them; noted."""
-        assert self._denoises_in is not None, "a picture was denoised"
-        used = {_DENOISER: self._denoises_in, _VAE: self.parts.vae.numerics}
+    @property
+    def denoises_in(self) -> Numerics:
+        """What the denoiser of the picture at work computes in."""
+        assert self._denoises_in is not None, "a picture is denoised"
+        return self._denoises_in
+
+    def picture_types(self, denoised_in: Numerics) -> tuple[PartDataType, ...]:
+        """What the parts computed in for a picture that has gone through them; noted.
+
+        Args:
+            denoised_in: What `denoises_in` said of that picture.
+        """
+        used = {_DENOISER: denoised_in, _VAE: self.parts.vae.numerics}
         found = [PartDataType(part, data_type_of(one.data_type)) for part, one in used.items()]
         found += self._others
         self._types |= dict.fromkeys(found)
@@ -111,4 +124,5 @@ class Ways:
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
             vae_tiled=DegradationKind.VAE_TILED in kinds,
             most_together=self._most_together,
+            decoded_beside=self.decoded_beside,
         )

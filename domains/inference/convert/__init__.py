@@ -308,6 +308,7 @@ def _computation(computed: types.Computation) -> event_pb2.Computation:
         attention_sliced=computed.attention_sliced,
         vae_tiled=computed.vae_tiled,
         most_together=computed.most_together,
+        decoded_beside=computed.decoded_beside,
     )
 
 
@@ -365,7 +366,7 @@ def capabilities_to_proto(found: Capabilities) -> inference_pb2.GetCapabilitiesR
         model_id=found.model_id,
         device_id=found.device_id,
         modes=[MODES.to_proto(mode) for mode in found.modes],
-        schedulers=list(map(scheduler_capability, found.schedulers)),
+        schedulers=list(map(scheduler_capability, found.schedulers, found.most_steps)),
         default_scheduler=SCHEDULERS.to_proto(found.default_scheduler),
         native_width=found.native_width,
         native_height=found.native_height,

@@ -161,8 +161,10 @@ def _sizes_to_proto(
     return result
 
 
-def scheduler_capability(scheduler: types.Scheduler) -> inference_pb2.SchedulerCapability:
-    """What a scheduler can be asked for."""
+def scheduler_capability(
+    scheduler: types.Scheduler, most_steps: int
+) -> inference_pb2.SchedulerCapability:
+    """What a scheduler can be asked for, and how many steps at most."""
     facts = scheduler.facts
     return inference_pb2.SchedulerCapability(
         scheduler=SCHEDULERS.to_proto(scheduler),
@@ -175,7 +177,7 @@ def scheduler_capability(scheduler: types.Scheduler) -> inference_pb2.SchedulerC
         option_fields=facts.options,
         algorithms=_beside_the_own(ALGORITHMS, types.SolverAlgorithm, facts.algorithms),
         takes_sigmas=facts.takes_sigmas,
-        most_steps=facts.most_steps,
+        most_steps=most_steps,
         stochastic=facts.stochastic,
         calls_per_step=facts.calls_per_step,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domains.inference.core.combinations import Feature, Mode, features_of, modes_of
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
+from domains.inference.core.schedules import most_steps
 from domains.inference.ports import Devices, Models
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -34,6 +35,7 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
 
+_VAE = "GenerationSettings.vae_model_id"
 _TYPE = "CONTROL_NET_TYPE_"
 
 _LIMITED_MESSAGES = (
@@ -73,11 +75,13 @@ _LIMITED_MESSAGES = (
 @dataclass(frozen=True)
 class Capabilities:
     """What a model can do on a device. Sizes are in pixels. `values` tells of values of enums
-    why they are of no use, empty where they can be used."""
+    why they are of no use, empty where they can be used; `most_steps` are those of each
+    scheduler, in their order."""
 
     model_id: str
     device_id: str
     schedulers: tuple[Scheduler, ...]
+    most_steps: tuple[int, ...]
     default_scheduler: Scheduler
     native_width: int
     native_height: int
@@ -87,6 +91,18 @@ class Capabilities:
     values: Mapping[str, str]
     output_formats: tuple[ImageFileFormat, ...]
     precision_modes: tuple[PrecisionMode, ...]
+
+
+def _limits(model: Model) -> tuple[Limit, ...]:
+    """What fields accept in a request for the model."""
+    limits = {
+        field: limit
+        for field, limit in LIMITS.items()
+        if field.split(".")[0] in _LIMITED_MESSAGES
+    }
+    if model.lacks_vae:
+        limits[_VAE] = replace(limits.get(_VAE, Limit(_VAE)), required=True)
+    return tuple(limits.values())
 
 
 class CapabilityInquiry:
@@ -104,19 +120,18 @@ class CapabilityInquiry:
             NotFound: MODEL_NOT_FOUND or DEVICE_NOT_FOUND.
         """
         device = await self._devices.resolve(device_id)
-        model = await self._models.resolve(model_id, or_type=ModelType.REFINER, masks=True)
+        model = await self._models.resolve(
+            model_id, or_type=ModelType.REFINER, masks=True, vae=True
+        )
         return Capabilities(
             model_id=model.model_id,
             device_id=device.device_id,
             schedulers=schedulers_for(model),
+            most_steps=tuple(most_steps(each, model) for each in schedulers_for(model)),
             default_scheduler=scheduler_of(GenerationSettings(), model),
             native_width=model.native_width,
             native_height=model.native_height,
-            limits=tuple(
-                limit
-                for limit in LIMITS.values()
-                if limit.field.split(".")[0] in _LIMITED_MESSAGES
-            ),
+            limits=_limits(model),
             modes=modes_of(model, UNBUILT),
             features=features_of(model, UNBUILT),
             values=UNBUILT_VALUES | await self._control_types(model),

@@ -173,6 +173,7 @@ async def look_up(
             type=type,
             or_type=or_type,
             masks=type is ModelType.CHECKPOINT,
+            vae=True,
             field=field,
         )
     except DomainError as error:

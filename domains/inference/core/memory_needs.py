@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from domains.inference.types import GenerationSettings, Toggle
+from domains.inference.types import (
+    GenerationSettings,
+    Toggle,
+    asked_together,
+    most_in_a_union,
+)
 from domains.model.core.room import picture_bytes, step_bytes
 from domains.model.types import Component, Model
 from domains.session.types import Phase
@@ -57,6 +62,8 @@ def phase_bytes(
             rows=batch,
             number=number,
             controlled=bool(settings.control_nets),
+            union_pictures=most_in_a_union(settings.control_nets),
+            several=len(asked_together(settings.control_nets)) > 1,
         )
         # Each keeps its picture, once for the whole batch.
         pictures = len(settings.control_nets) * _COLOURS * width * height

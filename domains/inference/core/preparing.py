@@ -25,7 +25,7 @@ from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import resolve, scheduler_of
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.schedule_rules import check_schedules
-from domains.inference.core.second_pass import check_result_size, check_steps
+from domains.inference.core.second_pass import check_result_size
 from domains.inference.core.text_layers import check_clip_skip
 from domains.inference.core.validation import (
     check_lora_weights,
@@ -103,12 +103,8 @@ class GenerationPreparer:
             *check_scheduler(settings, scheduler, model, "settings"),
             *check_clip_skip(settings, model, refiner, "settings"),
             *check_refining_model(settings, scheduler, refiner, model, "settings"),
-            *check_steps(settings, scheduler, "settings"),
+            *check_schedules(settings, scheduler, model, "settings", refiner),
         ]
-        # What breaks a rule of every model's is told once, not again of this model's schedule.
-        told = {violation.field for violation in violations}
-        schedules = check_schedules(settings, scheduler, model, "settings", refiner)
-        violations += [each for each in schedules if each.field not in told]
         if violations:
             raise InvalidGeneration.of(*violations)
         check_configurations(settings, scheduler, model, refiner)

@@ -64,16 +64,6 @@ def check_scheduler(
                 f" these can: {_names(fitting)}.",
             )
         )
-    most = scheduler.facts.most_steps
-    limit = LIMITS["GenerationSettings.steps"].maximum or most
-    if most < settings.steps <= limit:
-        violations.append(
-            FieldViolation(
-                f"{path}.steps",
-                Reason.FIELD_OUT_OF_RANGE,
-                f"{scheduler.name} does at most {most}; ask for fewer.",
-            )
-        )
     violations += _spacings(settings.scheduler, scheduler, f"{path}.scheduler")
     violations += _options(settings.scheduler, scheduler, f"{path}.scheduler")
     return violations

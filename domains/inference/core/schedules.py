@@ -18,6 +18,7 @@ from domains.inference.types import (
     TimestepSpacing,
     steps_by_strength,
 )
+from domains.limits import LIMITS
 from domains.model.types import Model, PredictionType
 
 _TRAINED_TIMESTEPS = 1000
@@ -77,7 +78,7 @@ class Schedule:
     @property
     def distilled(self) -> int:
         """Timesteps of the schedule that it takes steps from, where it is of `DISTILLED`."""
-        return self.number("original_inference_steps", _DISTILLED_TIMESTEPS)
+        return _distilled(self.model)
 
     @property
     def spacing(self) -> TimestepSpacing:
@@ -176,8 +177,13 @@ class Schedule:
 
     def number(self, key: str, usual: int) -> int:
         """The same of a whole number."""
-        said = self.said(key, usual)
-        return said if isinstance(said, int) else usual
+        return _number(self.model, key, usual)
+
+
+def most_steps(scheduler: Scheduler, model: Model) -> int:
+    """How many steps a sampler does with a model, of those that may be asked for."""
+    most = int(LIMITS["GenerationSettings.steps"].maximum or 0)
+    return min(most, _distilled(model)) if scheduler in DISTILLED else most
 
 
 def schedules_of(
@@ -204,3 +210,12 @@ def schedules_of(
     else:
         skipped = steps - steps_by_strength(steps, part.strength)
         yield Schedule(field, steps, skipped, refiner, predicts, asked, scheduler)
+
+
+def _distilled(model: Model) -> int:
+    return _number(model, "original_inference_steps", _DISTILLED_TIMESTEPS)
+
+
+def _number(model: Model, key: str, usual: int) -> int:
+    said = model.scheduler_config.get(key, usual)
+    return said if isinstance(said, int) else usual

@@ -8,7 +8,7 @@ from domains.errors import FieldViolation, Reason
 from domains.inference.core.later_parts import own_steps
 from domains.inference.core.plain_rules import plain
 from domains.inference.core.sampling_rules import check_guidance
-from domains.inference.types import GenerationSettings, Scheduler, steps_by_strength
+from domains.inference.types import GenerationSettings, steps_by_strength
 from domains.limits import LIMITS
 
 
@@ -38,19 +38,6 @@ def check_second_pass(settings: GenerationSettings, path: str) -> Iterator[Field
             Reason.FIELDS_CONFLICT,
             "Would enlarge a part to shrink it again: with inpainting.crop_margin_pixels it is "
             "drawn enlarged already; leave out second_pass or crop_margin_pixels.",
-        )
-
-
-def check_steps(
-    settings: GenerationSettings, scheduler: Scheduler, path: str
-) -> Iterator[FieldViolation]:
-    """Refuse more steps than the scheduler of both passes does."""
-    again, most = settings.second_pass, scheduler.facts.most_steps
-    if again is not None and again.steps is not None and again.steps > most:
-        yield FieldViolation(
-            f"{path}.second_pass.steps",
-            Reason.FIELD_OUT_OF_RANGE,
-            f"{scheduler.name} does at most {most}; ask for fewer.",
         )
 
 

@@ -265,7 +265,7 @@ class StatisticsInquiry:
         if device_id and not self._keeper.accounts(device_id, ""):
             device_id = (await self._devices.resolve(device_id)).device_id
         if model_id and not self._keeper.accounts("", model_id):
-            model_id = (await self._models.resolve(model_id)).model_id
+            model_id = (await self._models.resolve(model_id, masks=True, vae=True)).model_id
         return Statistics(self._keeper.accounts(device_id, model_id))
 
 

@@ -66,6 +66,15 @@ def check_model(settings: GenerationSettings, model: Model, path: str) -> list[F
     violations = []
     if settings.sdxl is not None and not model.reads_second_prompt:
         violations.append(FieldViolation(f"{path}.sdxl", Reason.FIELDS_CONFLICT, NOT_SDXL))
+    if model.lacks_vae and not settings.vae_model_id:
+        violations.append(
+            FieldViolation(
+                f"{path}.vae_model_id",
+                Reason.REQUIRED_FIELD_MISSING,
+                f"{model.model_id} has no VAE of its own: name one that goes with it here, or "
+                "choose a model that has one.",
+            )
+        )
     if model.inpainting and settings.inpainting is None:
         violations.append(
             FieldViolation(

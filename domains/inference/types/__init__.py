@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
-from domains.inference.types.control import ControlNetGuidance, asked_together
+from domains.inference.types.control import ControlNetGuidance, asked_together, most_in_a_union
 from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
 from domains.inference.types.passes import (
     Refiner,
@@ -69,6 +69,7 @@ __all__ = [
     "SolverOptions",
     "TimestepSpacing",
     "asked_together",
+    "most_in_a_union",
     "steps_by_strength",
 ]
 
@@ -304,7 +305,8 @@ class Computation(Value, frozen=True):
     or whose calls were replayed, so.
     `attention_kernels` are the denoiser's, none where compiled code chose. `vae_tiled` holds
     if it did for one picture. `most_together` are the pictures that shared one pass through the
-    denoiser, at most; 0 or 1: each had its own.
+    denoiser, at most; 0 or 1: each had its own. `decoded_beside` are those that were decoded
+    beside the steps of others.
     """
 
     channels_last: Annotated[tuple[ModelPart, ...], FEW] = ()
@@ -314,6 +316,7 @@ class Computation(Value, frozen=True):
     attention_sliced: bool = False
     vae_tiled: bool = False
     most_together: Count = 0
+    decoded_beside: Count = 0
 
     def __or__(self, other: Computation) -> Computation:
         """Every way of both, of two turns of one generation."""
@@ -325,6 +328,7 @@ class Computation(Value, frozen=True):
             self.attention_sliced or other.attention_sliced,
             self.vae_tiled or other.vae_tiled,
             max(self.most_together, other.most_together),
+            self.decoded_beside + other.decoded_beside,
         )
 
 

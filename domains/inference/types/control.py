@@ -36,6 +36,13 @@ class ControlNetGuidance(Value, frozen=True):
     mask: PictureFile | None = None
 
 
+def most_in_a_union(nets: Sequence[ControlNetGuidance]) -> int:
+    """Pictures of the call of a union that takes most of them; 0 without a union."""
+    return max(
+        (len(each) for each in asked_together(nets) if nets[each[0]].control_type), default=0
+    )
+
+
 def asked_together(nets: Sequence[ControlNetGuidance]) -> list[list[int]]:
     """Which of them are one call of a network, by their places: a union takes all its pictures
     at once, unless they are to work in other ways or elsewhere."""

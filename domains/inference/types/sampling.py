@@ -10,7 +10,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from domains.codec import Count, Measure, Value
-from domains.limits import LIMITS, default_of
+from domains.limits import default_of
 
 
 class SigmaSpacing(Enum):
@@ -50,9 +50,8 @@ class SchedulerFacts:
     `SchedulerSettings` that it reads, beside the spacings, by their paths ("solver.order");
     all are of one message. `algorithms` are those of a solver. One that `takes_sigmas` can be
     told its noise levels. A `stochastic` one adds fresh noise at every step. `calls_per_step`
-    counts UNet calls in a step as the user counts them. `most_steps` is where it cannot do as
-    many as may be asked for. One that `reads_samples` works with models that predict the
-    picture itself.
+    counts UNet calls in a step as the user counts them. One that `reads_samples` works with
+    models that predict the picture itself.
     """
 
     sampler_name: str
@@ -63,7 +62,6 @@ class SchedulerFacts:
     takes_sigmas: bool = False
     stochastic: bool = False
     calls_per_step: int = 1
-    most_steps: int = int(LIMITS["GenerationSettings.steps"].maximum or 0)
     reads_samples: bool = True
 
     @property
@@ -78,8 +76,6 @@ _SOLVER = ("solver.order", "solver.lower_order_final")
 _DPM_SOLVER = (*_SOLVER, "solver.algorithm")
 _CHURN = ("churn.churn", "churn.least_sigma", "churn.greatest_sigma", "churn.noise")
 _ANCESTRAL = ("ancestral.eta", "ancestral.noise")
-# The steps of the schedule that such models are distilled on, as the classes have it.
-_DISTILLED_STEPS = 50
 
 
 class Scheduler(Enum):
@@ -137,9 +133,7 @@ class Scheduler(Enum):
     DEIS_MULTISTEP = "DEISMultistepScheduler", SchedulerFacts("DEIS", options=_SOLVER)
     LCM = (
         "LCMScheduler",
-        SchedulerFacts(
-            "LCM", _PLAIN, _OWN_TIMESTEPS, stochastic=True, most_steps=_DISTILLED_STEPS
-        ),
+        SchedulerFacts("LCM", _PLAIN, _OWN_TIMESTEPS, stochastic=True),
     )
     TCD = (
         "TCDScheduler",
@@ -149,7 +143,6 @@ class Scheduler(Enum):
             _OWN_TIMESTEPS,
             options=("ancestral.eta",),
             stochastic=True,
-            most_steps=_DISTILLED_STEPS,
         ),
     )
 

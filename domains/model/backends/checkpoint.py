@@ -20,7 +20,9 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.derived.config import derived_config
 from domains.model.backends.diffusers_folder import INDEX_FILE, network_config
 from domains.model.backends.families.family import INDEX
+from domains.model.backends.families.registry import BY_ARCHITECTURE
 from domains.model.backends.families.schedulers import SCHEDULER
+from domains.model.backends.families.vae import VAE, usual_vae
 from domains.model.backends.file_recognition import config_beside, recognise_file
 from domains.model.backends.layouts.stored import Stored
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan, WeightFile
@@ -32,7 +34,9 @@ from domains.model.backends.sizes import check_native_size, sample_size
 from domains.model.backends.stored_weights import check_weights, incomplete
 from domains.model.backends.tokenizer_files import TokenizerPlan, check_ids, read_tokenizer
 from domains.model.backends.usability import check_usable
+from domains.model.types import ModelType
 
+_VAE = "vae"
 # What training and merging leave in a file, beside its networks.
 _EXTRAS = re.compile(
     r"model_ema\..*|cond_stage_model\.logit_scale|.*\.position_ids"
@@ -47,9 +51,10 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
 
     Raises:
         FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (no checkpoint in the original layout),
-            MODEL_INCOMPLETE (a network, a tensor or the configuration that it names is
-            missing, or there is a tensor that no network has), MODEL_INCOMPATIBLE (the parts
-            make no model), MODEL_CONFIG_INVALID, what `check_weights` or `read_header` raises.
+            MODEL_INCOMPLETE (a network but the VAE, a tensor or the configuration that it
+            names is missing, or there is a tensor that no network has), MODEL_INCOMPATIBLE
+            (the parts make no model), MODEL_CONFIG_INVALID, what `check_weights` or
+            `read_header` raises.
         PathOutsideRoot: It, or what it names, is a link that leads outside the root.
         OSError: The machine cannot read it at the moment.
     """
@@ -63,8 +68,11 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
     networks = tuple(
         _network(name, part, Stored(file, parts[name], part.prefix), given)
         for name, part in kind.parts.items()
+        if name in parts
     )
+    lent = None if _VAE in parts else _lent_vae(kind, given)
     configs = {network.name: network.config for network in networks}
+    configs |= {} if lent is None else {_VAE: lent}
     if given is None or not given.has_file("unet/config.json"):
         _settle(kind, configs, header, found)
     _check(kind, networks, configs)
@@ -82,7 +90,17 @@ def inspect_checkpoint(files: ConfinedFiles) -> ModelPlan:
         tokenizers,
         scheduler,
         kind.type,
+        () if lent is None else (_VAE,),
+        lent,
     )
+
+
+def _lent_vae(kind: CheckpointKind, given: ConfigFiles | None) -> Config:
+    """The configuration of the VAE that it is made for and does not hold."""
+    called = f"{_VAE}/config.json"
+    if given is not None and given.has_file(called):
+        return network_config(given, called, VAE)
+    return usual_vae(BY_ARCHITECTURE[kind.architecture].vae_scale)
 
 
 def _kind(found: Recognised) -> CheckpointKind:
@@ -113,7 +131,8 @@ def _named(index: Config, *, inpainting: bool) -> Config:
 
 
 def _split(kind: CheckpointKind, header: Header) -> dict[str, list[TensorEntry]]:
-    """The tensors of each network; refuses a network that is missing, and what is of none."""
+    """The tensors of each network that it holds; refuses what is of none, and a network that is
+    missing, other than a checkpoint's VAE, which a request can name."""
     found: dict[str, list[TensorEntry]] = {name: [] for name in kind.parts}
     prefixes = {part.prefix: name for name, part in kind.parts.items()}
     unexpected = []
@@ -123,6 +142,8 @@ def _split(kind: CheckpointKind, header: Header) -> dict[str, list[TensorEntry]]
             found[prefixes[prefix]].append(entry)
         elif not _EXTRAS.fullmatch(entry.name):
             unexpected.append(entry.name)
+    if not found[_VAE] and kind.type is ModelType.CHECKPOINT:
+        del found[_VAE]
     for name, entries in found.items():
         if not entries:
             raise _missing(name, kind.parts[name])
@@ -134,7 +155,7 @@ def _split(kind: CheckpointKind, header: Header) -> dict[str, list[TensorEntry]]
 def _missing(name: str, part: Part) -> FailedPrecondition:
     advice = (
         "get the version of the file with a VAE baked in, or the model's folder"
-        if name == "vae"
+        if name == _VAE
         else "get the whole checkpoint, or the model's folder"
     )
     return FailedPrecondition(

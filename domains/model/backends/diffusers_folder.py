@@ -22,6 +22,7 @@ from domains.model.backends.families.family import INDEX, Family, has_part
 from domains.model.backends.families.formulations import check_formulation
 from domains.model.backends.families.registry import PIPELINES, family_of
 from domains.model.backends.families.schedulers import SCHEDULER
+from domains.model.backends.families.vae import VAE, usual_vae
 from domains.model.backends.model_card import fit_to_show
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.backends.network_tensors import folder_tensors
@@ -34,6 +35,7 @@ from domains.model.types import ModelType
 INDEX_FILE = "model_index.json"
 SCHEDULER_FILE = "scheduler/scheduler_config.json"
 _UNET_CONFIG = "unet/config.json"
+_VAE = "vae"
 _LIBRARIES = frozenset({"diffusers", "transformers", None})
 _TOKENIZERS = {"CLIPTokenizer", "CLIPTokenizerFast"}
 
@@ -43,8 +45,8 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
 
     Raises:
         FailedPrecondition: MODEL_FORMAT_UNSUPPORTED (not such a folder, or a pipeline
-            this server does not run), MODEL_INCOMPATIBLE (a part it needs is absent by
-            design, or the parts make no model of the family),
+            this server does not run), MODEL_INCOMPATIBLE (a part it needs, other than a
+            checkpoint's VAE, is absent by design, or the parts make no model of the family),
             MODEL_INCOMPLETE (a file is missing or cannot be read), MODEL_CONFIG_INVALID,
             or what `read_header` raises.
         PathOutsideRoot: A part of it is a link that leads outside the root.
@@ -58,7 +60,7 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
     index = read_config(files, INDEX_FILE)
     family, type = _family(files, index)
     check_config(index, INDEX, called=INDEX_FILE)
-    borrowed = _borrowed(index, family) if type is ModelType.REFINER else frozenset()
+    borrowed = _borrowed(index, family, type)
     _check_index(index, family, borrowed)
     _refuse_code(files, family)
     tokenizers = {
@@ -75,7 +77,11 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
         if network[0] not in borrowed
     )
     configs = {network.name: network.config for network in networks}
-    if not borrowed:
+    lent = None
+    if type is ModelType.CHECKPOINT and _VAE in borrowed:
+        lent = _lent_vae(files, family)
+        configs[_VAE] = lent
+    if not borrowed or lent is not None:
         _check_together(family, configs)
     for network in networks:
         check_weights(network)
@@ -92,7 +98,16 @@ def inspect_folder(files: ConfinedFiles) -> ModelPlan:
         family.mend_scheduler(scheduler),
         type,
         tuple(name for name in family.networks if name in borrowed),
+        lent,
     )
+
+
+def _lent_vae(files: ConfinedFiles, family: Family) -> Config:
+    """The configuration of the VAE that a folder is made for and does not hold."""
+    called = f"{_VAE}/config.json"
+    if files.has_file(called):
+        return network_config(files, called, VAE)
+    return usual_vae(family.vae_scale)
 
 
 def _check_together(family: Family, configs: Mapping[str, Config]) -> None:
@@ -105,9 +120,12 @@ def _check_together(family: Family, configs: Mapping[str, Config]) -> None:
     check_native_size(configs["unet"], configs["vae"])
 
 
-def _borrowed(index: Config, family: Family) -> frozenset[str]:
-    """What a refiner that is told apart by its UNet has of the checkpoint it is used with."""
+def _borrowed(index: Config, family: Family, type: ModelType) -> frozenset[str]:
+    """What a refiner that is told apart by its UNet has of the checkpoint it is used with, and
+    a checkpoint of the request that names its VAE."""
     parts = {*family.networks, *family.tokenizers} - {"unet"}
+    if type is ModelType.CHECKPOINT:
+        parts = {_VAE}
     return frozenset(name for name in parts if not has_part(index, name))
 
 

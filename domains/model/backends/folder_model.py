@@ -28,7 +28,7 @@ from domains.model.backends.recognition.unets import denoiser
 from domains.model.backends.roots import Found
 from domains.model.backends.single_file import problem_of, shown_name
 from domains.model.backends.sizes import native_size
-from domains.model.backends.usability import TAKES_MASKS, waits_for
+from domains.model.backends.usability import TAKES_MASKS, WITHOUT_VAE, waits_for
 from domains.model.types import (
     Architecture,
     Component,
@@ -60,7 +60,10 @@ def read_folder(found: Found, root: Root) -> Model:
     index = plan.index if plan else _config(files, INDEX_FILE)
     scheduler = plan.scheduler_config if plan else _config(files, SCHEDULER_FILE)
     unet = _network_config(plan, files, "unet")
-    width, height = _native_size(unet, _network_config(plan, files, "vae"))
+    vae = _network_config(plan, files, "vae")
+    if plan is not None and plan.lent_vae is not None:
+        vae = plan.lent_vae
+    width, height = _native_size(unet, vae)
     type, architecture = _recognised(index, unet)
     inpainting = unet.get("in_channels") == _INPAINTING_CHANNELS
     headers = [file.header for network in _networks(plan) for file in network.files]
@@ -83,7 +86,8 @@ def read_folder(found: Found, root: Root) -> Model:
         scheduler_config=without_lists(plan.scheduler_config) if plan else {},
         zero_terminal_snr=scheduler.get("rescale_betas_zero_snr") is True,
         inpainting=inpainting,
-        borrows=plan is not None and bool(plan.borrowed),
+        borrows=bool(_borrowed(plan, ModelType.REFINER)),
+        lacks_vae=bool(_borrowed(plan, ModelType.CHECKPOINT)),
         kind=_kind(plan),
         remarks=_remarks(
             files, type, _text(scheduler, "_class_name"), plan, inpainting=inpainting
@@ -114,11 +118,18 @@ def _remarks(
     return tuple(filter(None, said))
 
 
+def _borrowed(plan: ModelPlan | None, type: ModelType) -> tuple[str, ...]:
+    """What a model of that type lacks and others lend it."""
+    return plan.borrowed if plan is not None and plan.type is type else ()
+
+
 def _borrows(plan: ModelPlan | None) -> str:
-    """What is to be said of a refiner that is used with the networks of a checkpoint."""
-    if plan is None or not plan.borrowed:
+    """What is to be said of a model that is used with networks of others."""
+    if _borrowed(plan, ModelType.CHECKPOINT):
+        return WITHOUT_VAE
+    names = " and ".join(_borrowed(plan, ModelType.REFINER))
+    if not names:
         return ""
-    names = " and ".join(plan.borrowed)
     return f"It has no {names} of its own and takes those of the checkpoint it is used with."
 
 

@@ -104,7 +104,8 @@ class ModelPlan:
     """Everything of a model that generation needs, checked and not yet built.
 
     `index` says what a folder's `model_index.json` says; `type` is CHECKPOINT or REFINER.
-    `borrowed` names networks that a refiner's folder leaves to the checkpoint it is used with.
+    `borrowed` names networks that a refiner's folder leaves to the checkpoint it is used with;
+    a checkpoint may leave its VAE to requests, and then `lent_vae` is what is known of it.
     """
 
     files: ConfinedFiles
@@ -115,13 +116,20 @@ class ModelPlan:
     scheduler_config: Config
     type: ModelType = ModelType.CHECKPOINT
     borrowed: tuple[str, ...] = ()
+    lent_vae: Config | None = None
+
+    @property
+    def configs(self) -> dict[str, Config]:
+        """Of its networks by name, and of the VAE that requests lend it."""
+        lent = {} if self.lent_vae is None else {"vae": self.lent_vae}
+        return lent | {network.name: network.config for network in self.networks}
 
     @property
     def draws_from_text(self) -> bool:
-        """Whether it is a checkpoint whose UNet takes latents and no mask beside them."""
-        if self.type is not ModelType.CHECKPOINT:
+        """Whether it is a whole checkpoint whose UNet takes latents and no mask beside them."""
+        if self.type is not ModelType.CHECKPOINT or self.borrowed:
             return False
-        configs = {network.name: network.config for network in self.networks}
+        configs = self.configs
         return bool(configs["unet"]["in_channels"] == configs["vae"]["latent_channels"])
 
     @property

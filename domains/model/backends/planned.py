@@ -36,8 +36,7 @@ def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
         plan = plan_model(files)
     except FailedPrecondition as error:
         return replace(model, problem=Problem(error.reason, error.message, error.metadata))
-    configs = {network.name: network.config for network in plan.networks}
-    width, height = native_size(configs["unet"], configs["vae"])
+    width, height = native_size(plan.configs["unet"], plan.configs["vae"])
     schedule = plan.scheduler_config
     return replace(
         model,
@@ -50,6 +49,7 @@ def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
         parameter_count=sum(network.parameter_count for network in plan.networks),
         data_type=data_type_of(entry for network in plan.networks for entry in network.stored),
         components=components(plan),
+        lacks_vae="vae" in plan.borrowed,
     )
 
 

@@ -34,7 +34,7 @@ def plan_model(files: ConfinedFiles) -> ModelPlan:
         is used with the networks of a checkpoint.
     """
     plan = _inspected(files)
-    if plan.borrowed:
+    if plan.borrowed and plan.type is ModelType.REFINER:
         raise FailedPrecondition(
             f"The refiner has no {' and no '.join(plan.borrowed)} of its own: it takes those "
             "of the checkpoint whose pictures it refines.",

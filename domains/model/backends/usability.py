@@ -32,6 +32,7 @@ _WAITS = {
         "Preprocessors are listed; they wait for the making of control pictures."
     ),
 }
+WITHOUT_VAE = "It holds no VAE: requests have to name one by vae_model_id."
 TAKES_MASKS = "It fills in the masked part of a picture: use it with inpainting."
 # What goes for a ControlNet and is another network.
 _OTHER_CONTROLS = ("control-LoRA", "ControlNet-LLLite", "T2I-Adapter")
@@ -61,7 +62,7 @@ def usability(found: Recognised) -> Usability:
             f"Say what it takes each picture for, by control_type: {listed_types(types)}."
         )
     if "VAE" in found.lacks:
-        remarks.append("The file holds no VAE.")
+        remarks.append(WITHOUT_VAE)
     if found.type is ModelType.CHECKPOINT and found.prediction is None:
         remarks.append(
             "The file does not say whether it predicts noise or velocity; put its .yaml beside "

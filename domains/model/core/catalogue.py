@@ -25,6 +25,7 @@ from domains.model.errors import (
     NotLoadedAlone,
     PartsBorrowed,
     SearchInvalid,
+    VaeNeeded,
 )
 from domains.model.types import Model, ModelType, loads
 from domains.model.views import (
@@ -195,6 +196,7 @@ class ModelCatalogue:
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
         masks: bool = False,
+        vae: bool = False,
         field: str = "model_id",
     ) -> Model:
         """The model to run, of the type it is needed as; empty means the default one.
@@ -204,11 +206,13 @@ class ModelCatalogue:
             type: What it is needed as.
             or_type: Another type that does as well.
             masks: Whether one will do that takes masks.
+            vae: Whether one will do that has no VAE.
             field: Where the request has the id.
 
         Raises:
             ModelUnusable: It is there and cannot be used, with its problem's reason.
             MaskNeeded: It takes a mask, which nothing gives it.
+            VaeNeeded: It has no VAE, and nothing lends it one.
             DomainError: What `get` raises.
         """
         model = await self.get(model_id, field=field)
@@ -220,6 +224,8 @@ class ModelCatalogue:
             raise ModelNotFound.of_type(model, type)
         if model.inpainting and not masks:
             raise MaskNeeded(model.model_id)
+        if model.lacks_vae and not vae:
+            raise VaeNeeded(model.model_id)
         return model
 
     async def loadable(self, model_id: str) -> Model:

@@ -16,6 +16,9 @@ STEP_ATTENDING, STEP_PLAIN = 26, 16
 # The same while it has what ControlNets add to its blocks, of however many: they are called
 # before it, one after another, each taking less, and what they give is added up.
 CONTROLLED_ATTENDING, CONTROLLED_PLAIN = 33, 22
+# The same of a union of ControlNets while it is called: with each picture, once for every row
+# and once as what it made of it, and with what others gave before it.
+UNION, UNION_PICTURE, GIVEN_BEFORE = 20, 1.6, 5
 
 
 def picture_bytes(channels: int, width: int, height: int, number_bytes: int) -> int:
@@ -60,6 +63,8 @@ def step_bytes(
     rows: int,
     number: int,
     controlled: bool = False,
+    union_pictures: int = 0,
+    several: bool = False,
 ) -> int:
     """What a call of the UNet takes beside the weights.
 
@@ -70,9 +75,24 @@ def step_bytes(
         rows: Of the batch.
         number: Bytes of one number.
         controlled: Whether ControlNets work beside it.
+        union_pictures: Of the union among them that takes most at once; 0 without one.
+        several: Whether they are called more than once.
     """
+    factor: float
     if controlled:
         factor = CONTROLLED_ATTENDING if attends_at_full_size else CONTROLLED_PLAIN
     else:
         factor = STEP_ATTENDING if attends_at_full_size else STEP_PLAIN
-    return factor * width * latents * rows * number
+    if union_pictures:
+        factor = max(factor, union_factor(union_pictures, several=several))
+    return int(factor * width * latents * rows * number)
+
+
+def union_factor(pictures: int, *, several: bool) -> float:
+    """What a call of a union takes, times the UNet's first channels at full size.
+
+    Args:
+        pictures: That it takes.
+        several: Whether there are calls beside it.
+    """
+    return UNION + UNION_PICTURE * pictures + (GIVEN_BEFORE if several else 0)

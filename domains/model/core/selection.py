@@ -57,13 +57,14 @@ def order_key(order: ModelOrder, last_uses: Mapping[str, datetime]) -> Callable[
 def first_usable_checkpoint(models: Iterable[Model]) -> Model | None:
     """The model that requests use which name none, where nobody chose one: a folder before a
     single file, as what a shape does not tell is known of a folder; then by name. None that
-    fills in masks: most requests have none."""
+    fills in masks or has no VAE: most requests have none."""
     wanted = ModelFilter(type=ModelType.CHECKPOINT, usable_only=True)
 
     def key(model: Model) -> Key:
         return (model.format is not ModelFormat.DIFFUSERS_FOLDER, *_by_name(model))
 
-    drawing = (m for m in models if matches(m, wanted) and not m.inpainting)
+    found = (m for m in models if matches(m, wanted))
+    drawing = (m for m in found if not m.inpainting and not m.lacks_vae)
     return min(drawing, key=key, default=None)
 
 

@@ -195,6 +195,7 @@ class FakeModels:
         type: ModelType = ModelType.CHECKPOINT,
         or_type: ModelType | None = None,
         masks: bool = False,
+        vae: bool = False,
         field: str = "model_id",
     ) -> Model:
         await asyncio.sleep(0)

@@ -25,7 +25,7 @@ from domains.inference.convert import (
 from domains.inference.core.capabilities import UNBUILT
 from domains.inference.core.generations import Verdict
 from domains.limits import LIMITS
-from domains.values import ImageFileFormat, OutputSettings
+from domains.values import ImageFileFormat, ModelOrigin, ModelPart, OutputSettings
 from tests.contract.strategies import requests
 
 FULL = types.GenerationSettings(
@@ -236,3 +236,29 @@ def test_every_scheduler_has_its_number() -> None:
         sampling_pb2.SCHEDULER_UNSPECIFIED,
         sampling_pb2.SCHEDULER_DPM_SOLVER_SDE,
     }
+
+
+def test_every_way_of_computing_is_told() -> None:
+    computed = types.Computation(
+        channels_last=(ModelPart.VAE,),
+        compiled=(ModelPart.DENOISER,),
+        recorded=(ModelPart.DENOISER,),
+        attention_kernels=(types.AttentionKernel.FLASH,),
+        attention_sliced=True,
+        vae_tiled=True,
+        most_together=3,
+        decoded_beside=2,
+    )
+    facts = types.GenerationFacts(
+        settings=FULL,
+        models=(),
+        data_types=(),
+        origin=ModelOrigin.LOADED,
+        software_versions={},
+        computed=computed,
+    )
+    message = convert.facts_to_proto(facts).computed
+    told = {field.name: value for field, value in message.ListFields()}
+    assert told.keys() == set(types.Computation.__struct_fields__)
+    assert (told["most_together"], told["decoded_beside"]) == (3, 2)
+    assert (computed | computed).decoded_beside == 4

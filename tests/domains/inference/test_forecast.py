@@ -24,10 +24,10 @@ from domains.inference.types import (
 )
 from domains.memory.types import HeldComponent
 from domains.model.core.estimates import weights_by_header
-from domains.model.core.room import CONTROLLED_PLAIN, STEP_PLAIN
+from domains.model.core.room import CONTROLLED_PLAIN, STEP_PLAIN, union_factor
 from domains.model.types import Component, ModelType
 from domains.session.types import Phase
-from domains.values import ByteFigure, DegradationKind, FigureQuality
+from domains.values import ByteFigure, ControlNetType, DegradationKind, FigureQuality
 from tests.domains.inference.conftest import MODEL, Bench, request
 
 NETWORKS = (
@@ -220,6 +220,26 @@ def test_what_control_nets_give_to_the_unet_takes_memory_too() -> None:
     assert denoising(net, guidance=GuidanceSettings(1.0)) == (
         alone * CONTROLLED_PLAIN // STEP_PLAIN + picture
     )
+
+
+def test_a_union_takes_more_with_every_picture_of_a_call() -> None:
+    def denoising(*nets: ControlNetGuidance) -> int:
+        settings = resolved(control_nets=nets)
+        needs = phase_bytes(SHAPED, SHAPED, settings, number=4)[Phase.DENOISING]
+        return needs - len(nets) * 3 * 512 * 256 * 4
+
+    pose = ControlNetGuidance("union", control_type=ControlNetType.POSE)
+    edge = ControlNetGuidance("union", control_type=ControlNetType.EDGE)
+    elsewhere = structs.replace(edge, guess_mode=True)
+    controlled = UNET * CONTROLLED_PLAIN // STEP_PLAIN
+    assert denoising(pose) == controlled  # less than the UNet takes with what it gives
+    assert denoising(pose, edge) == int(UNET * union_factor(2, several=False) / STEP_PLAIN)
+    assert denoising(pose, edge) > controlled
+    # What is called by itself is there while the union is called.
+    for other in (elsewhere, ControlNetGuidance("canny")):
+        assert denoising(pose, edge, other) == int(
+            UNET * union_factor(2, several=True) / STEP_PLAIN
+        )
 
 
 def test_shapes_decide_what_phases_take() -> None:

@@ -36,7 +36,7 @@ from domains.inference.types import (
     SdxlSettings,
     SigmaSpacing,
 )
-from domains.model.types import Component, PredictionType
+from domains.model.types import Component, ModelType, PredictionType
 from domains.session.errors import RequestIdReused, SessionCancelled, SessionFailed
 from domains.session.types import (
     Accepted,
@@ -293,6 +293,36 @@ async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> N
     assert lacking - before == {"sdxl", "sdxl.refiner"}
     assert before < lacking
     assert one.schedulers == tuple(Scheduler)
+
+
+async def test_a_checkpoint_without_a_vae_needs_one_named(bench: Bench) -> None:
+    """Everybody says so: what can be asked for, a validation, and the call before it is
+    accepted."""
+    field = "GenerationSettings.vae_model_id"
+    inquiry = CapabilityInquiry(FakeDevices(), bench.models)
+    whole = await inquiry.describe("", "")
+    bench.models.model = replace(MODEL, lacks_vae=True)
+    bench.models.others["lent"] = replace(MODEL, model_id="lent", type=ModelType.VAE)
+    bare = await inquiry.describe("", "")
+    assert [each.field for each in bare.limits if each not in whole.limits] == [field]
+    assert all(each.required for each in bare.limits if each.field == field)
+
+    asked = request()
+    verdict = await bench.generations.validate(asked)
+    (violation,) = verdict.violations
+    assert violation.field == "settings.vae_model_id"
+    assert violation.reason is Reason.REQUIRED_FIELD_MISSING
+    assert MODEL.model_id in violation.description
+    with pytest.raises(InvalidGeneration) as refused:
+        await draw(bench, asked)
+    assert refused.value.violations == (violation,)
+    assert bench.pool.works == []
+
+    lent = request(structs.replace(asked.settings, vae_model_id="lent"))
+    assert not (await bench.generations.validate(lent)).violations
+    await draw(bench, lent)
+    (job,) = bench.pool.works
+    assert job.settings.vae_model_id == "lent"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,12 @@ from typing import Any
 import pytest
 
 from domains.errors import InvalidArgument, Reason
+from domains.inference import convert
 from domains.inference.backends.schedulers import build_scheduler
+from domains.inference.convert.sampling import SCHEDULERS
+from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.schedule_rules import check_schedules
+from domains.inference.core.schedules import DISTILLED
 from domains.inference.types import (
     GenerationSettings,
     ImageToImage,
@@ -22,7 +26,7 @@ from domains.inference.types import (
 )
 from domains.model.types import PredictionType
 from tests.domains.inference.backends.test_finite_schedules import CONFIG
-from tests.domains.inference.conftest import MODEL, Bench, request
+from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, FakeModels, request
 
 EULER, TRAILING = Scheduler.EULER_DISCRETE, TimestepSpacing.TRAILING
 EPSILON = PredictionType.EPSILON
@@ -67,6 +71,27 @@ async def test_every_pass_is_looked_at_before_anything_is_queued(bench: Bench) -
     )
     (found,) = check_schedules(refining, EULER, MODEL, "s", replace(MODEL, model_id="fine"))
     assert found.field == "s.sdxl.refiner.steps"
+
+
+@pytest.mark.parametrize("distilled", [None, 25, 100, 500])
+@pytest.mark.parametrize("scheduler", Scheduler)
+async def test_capabilities_tell_the_most_steps_that_are_not_refused(
+    scheduler: Scheduler, distilled: int | None
+) -> None:
+    own = {} if distilled is None else {"original_inference_steps": distilled}
+    model = replace(MODEL, scheduler_config=MODEL.scheduler_config | own)
+    told = await CapabilityInquiry(FakeDevices(), FakeModels(model)).describe("", "")
+    most = {
+        each.scheduler: each.most_steps
+        for each in convert.capabilities_to_proto(told).schedulers
+    }[SCHEDULERS.to_proto(scheduler)]
+    assert most == (min(distilled or 50, 150) if scheduler in DISTILLED else 150)
+    refused = [
+        bool(check_schedules(GenerationSettings(steps=steps), scheduler, model, "s"))
+        for steps in (most, most + 1)
+    ]
+    # More than the contract's limit is another rule's.
+    assert refused == [False, most < 150]
 
 
 async def test_steps_that_no_model_does_are_refused_once(bench: Bench) -> None:

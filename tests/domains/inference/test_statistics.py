@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -21,6 +22,7 @@ from domains.inference.core.statistics import (
     Timed,
 )
 from domains.inference.types import GenerationSettings
+from domains.model.types import Model
 from domains.session.types import Phase
 from server.journal import Journal
 from tests.domains.inference.conftest import Bench, FakeDevices, FakeModels, request
@@ -251,3 +253,17 @@ def test_two_windows_share_the_room() -> None:
     assert len(both.newest) == 128
     assert both.newest.count(2.0) == 3
     assert both.count == 131
+
+
+async def test_models_that_draw_only_with_something_lent_have_statistics_too(
+    bench: Bench,
+) -> None:
+    class Asked(FakeModels):
+        async def resolve(self, model_id: str, **how: Any) -> Model:
+            self.used += [name for name in ("masks", "vae") if how[name]]
+            return await super().resolve(model_id, **how)
+
+    models = Asked()
+    asked = StatisticsInquiry(bench.statistics, FakeDevices(), models)
+    await asked.describe("", models.model.model_id)
+    assert models.used == ["masks", "vae"]

@@ -11,7 +11,13 @@ import pytest
 
 from domains.errors import DomainError, InvalidArgument, NotFound, PermissionDenied, Reason
 from domains.model.core import ModelCatalogue
-from domains.model.errors import MaskNeeded, ModelNotFound, ModelUnusable, PartsBorrowed
+from domains.model.errors import (
+    MaskNeeded,
+    ModelNotFound,
+    ModelUnusable,
+    PartsBorrowed,
+    VaeNeeded,
+)
 from domains.model.types import Architecture, Model, ModelFormat, ModelType
 from domains.model.views import ModelFilter, ModelOrder
 from tests.fakes.model import PICKLED, START, FakeScanner, catalogue_of, contents_of, model
@@ -486,3 +492,14 @@ async def test_pages_of_a_search_go_on_after_the_last_match() -> None:
     assert [m.model.model_id for m in first.items + second.items] == [
         f"ink-{number}" for number in range(4)
     ]
+
+
+async def test_a_model_without_a_vae_is_for_those_who_lend_one() -> None:
+    source = catalogue(model("a", lacks_vae=True), model("b"))
+    assert (await source.resolve("")).model_id == "b"
+    assert (await source.resolve("a", vae=True)).model_id == "a"
+    assert (await source.loadable("a")).model_id == "a"
+    with pytest.raises(VaeNeeded) as refused:
+        await source.resolve("a")
+    assert refused.value.reason is Reason.MODEL_INCOMPLETE
+    assert refused.value.metadata == {"model_id": "a", "component": "vae"}

@@ -53,6 +53,7 @@ FAILURE = Failure(
     1.5,
     "incident",
 )
+LOST = Failure(14, Reason.WORKER_LOST, "it is gone")
 DEGRADED = Degradation(DegradationKind.VAE_TILED, "why")
 EVENTS: dict[str, types.Entry | types.Passing] = {
     "accepted": types.Accepted(
@@ -68,6 +69,7 @@ EVENTS: dict[str, types.Entry | types.Passing] = {
     "paused": turns.Paused("lunch", "mary"),
     "resumed": turns.Resumed("mary"),
     "yielded": turns.Yielded(turns.YieldReason.TIME_SLICE, 7, 2),
+    "retried": turns.Retried(LOST, 2),
     "phase_started": types.PhaseStarted(types.Phase.DECODING, 0),
     "transfer_progress": types.TransferProgress("unet", 1, 2),
     "text_encoded": types.TextEncoded(False),
@@ -168,6 +170,9 @@ def test_every_field_of_an_event_arrives() -> None:
     assert of("yielded").yielded == event_pb2.SessionYielded(
         reason=event_pb2.YIELD_REASON_TIME_SLICE, kept_steps=7, queue_position=2
     )
+    retried = of("retried").retried
+    assert retried.retry_count == 2
+    assert retried.cause.reason == errors_pb2.ERROR_REASON_WORKER_LOST
     assert of("paused").paused == event_pb2.SessionPaused(reason_text="lunch", paused_by="mary")
     assert of("resumed").resumed.resumed_by == "mary"
     assert of("queue_moved").queue_moved.estimated_start_time.ToDatetime(UTC) == NOW

@@ -24,8 +24,9 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.snapshots import snapshot_of
+from domains.session.core.taking_up import TakingUp
 from domains.session.errors import EventsExpired, RequestIdReused, SessionNotFound
-from domains.session.records import SessionRecord, record_in
+from domains.session.records import KeptMessage, SessionRecord, record_in
 from domains.session.types import (
     OnDisconnect,
     Outcome,
@@ -47,8 +48,9 @@ REQUEST_ID = "6fdc22a8-5f0f-4a5c-9f6a-8c6e1a3a5b11"
 class Disk:
     """Records in memory, which outlive the servers of a test."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, beside: bool = True) -> None:
         self.records: dict[str, bytes] = {}
+        self.requests = Disk(beside=False) if beside else self
         self.full = self.slow = False
         self.tried: asyncio.Queue[Future[None]] = asyncio.Queue()
         self.may_write = asyncio.Event()
@@ -68,7 +70,7 @@ class Disk:
         return self._tried()
 
     def remove(self, session_id: str) -> Future[None]:
-        del self.records[session_id]
+        self.records.pop(session_id, None)
         return self._tried()
 
     def _tried(self) -> Future[None]:
@@ -97,9 +99,16 @@ class Server:
             kept=5,
             changes=changes_of(clock.clock),
             clock=clock.clock,
-            keeping=Keeping(disk, self.converter.kept, clock.clock),
+            keeping=Keeping(disk, disk.requests, self.converter.kept, clock.clock),
         )
         self.sessions.recall()
+        self.taking_up = TakingUp(
+            self.sessions,
+            self.again,
+            lambda error: DomainError(str(error)).failure(),
+            clock.clock,
+        )
+        self.anew: dict[bytes, SessionRequest | DomainError] = {}
         self.reader = SessionReader(
             Artifacts(),
             heartbeat_seconds=5,
@@ -107,6 +116,13 @@ class Server:
             settled=self.sessions.settled,
         )
         self.runner = SessionRunner(self.sessions, self.reader)
+
+    def again(self, kept: KeptMessage) -> SessionRequest:
+        """The request that was kept."""
+        found = self.anew[kept.body]
+        if isinstance(found, DomainError):
+            raise found
+        return found
 
     async def answers(self, session_id: str) -> processing_pb2.GetSessionResponse:
         """What GetSession says of it."""
@@ -314,6 +330,7 @@ async def test_an_end_is_told_once_it_is_on_disk(
     server = servers()
     told = asyncio.ensure_future(done(server, asked(drawing)))
     async with asyncio.timeout(30):
+        (await disk.tried.get()).set_result(None)  # its turn has begun
         tried = await disk.tried.get()
     await asyncio.sleep(0.05)
     assert not told.done()

@@ -9,6 +9,7 @@ import pytest
 
 from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.about import Parent
+from domains.session.core.entries import raise_for_end
 from domains.session.core.plan import SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -76,7 +77,7 @@ async def test_cancelling_twice_asks_the_worker_once_and_keeps_the_first_reason(
     assert isinstance(end, Cancelled)
     assert end.reason is Reason.CANCELLED_BY_CLIENT
     with pytest.raises(SessionCancelled):
-        session.raise_for_end()
+        raise_for_end(session)
 
 
 async def test_nothing_follows_the_end(sessions: Sessions) -> None:
@@ -92,7 +93,7 @@ async def test_nothing_follows_the_end(sessions: Sessions) -> None:
     assert session.log.last_sequence == last
     assert isinstance(session.log.terminal, Failed)
     with pytest.raises(SessionFailed) as end:
-        session.raise_for_end()
+        raise_for_end(session)
     assert end.value.reason is Reason.INTERNAL
 
 
@@ -164,7 +165,7 @@ async def test_a_session_that_ends_with_the_server_tells_its_callers_to_come_aga
 
     for session in (running, waiting):
         with pytest.raises(Unavailable) as end:
-            session.raise_for_end()
+            raise_for_end(session)
         assert end.value.reason is Reason.SHUTTING_DOWN
         assert end.value.retry_after
 

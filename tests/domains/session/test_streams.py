@@ -10,6 +10,7 @@ from deviceops.v1 import device_pb2, session_pb2
 from domains.clients import Caller, Role, calling
 from domains.errors import DeadlineExceeded, Reason
 from domains.session.convert import SessionConverter, SessionStreams, Starters
+from domains.session.core.entries import raise_for_end
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -81,7 +82,7 @@ async def test_another_call_that_follows_hears_of_the_deadline(
     (session,) = sessions.all()
     await until_final(session)
     with pytest.raises(DeadlineExceeded):
-        session.raise_for_end()
+        raise_for_end(session)
 
 
 async def test_a_session_is_of_the_client_that_its_call_names(

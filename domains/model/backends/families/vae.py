@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from domains.model.backends.bounds import (
+    Config,
     ConfigBounds,
     Flag,
     Many,
@@ -46,6 +47,20 @@ def _tensors(config: Mapping[str, Any]) -> Tensors:
         for block, output in enumerate(outputs):
             for layer in range(count):
                 yield f"{side}.{block}.resnets.{layer}.conv1.weight", (output, None, 3, 3)
+
+
+def usual_vae(scale: float) -> Config:
+    """What is taken for the configuration of the VAE that a model lacks, where nothing says it.
+
+    Args:
+        scale: What latents of its family are multiplied by.
+    """
+    return {
+        "block_out_channels": [128, 256, 512, 512],
+        "latent_channels": 4,
+        "scaling_factor": scale,
+        "force_upcast": True,
+    }
 
 
 VAE = NetworkClass(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from domains.codec import one_line
+from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.inspector.number_types import Array
 from domains.model.backends.inspector.progress import Progress
@@ -47,7 +48,8 @@ def change_layout(job: ConvertJob, context: JobContext) -> ConversionReport:
     """Write the model into the job's folder, and compare what was written with its source.
 
     Raises:
-        FailedPrecondition: What `plan_model` raises; MODEL_DTYPE_UNSUPPORTED where a data type
+        FailedPrecondition: What `plan_model` raises; MODEL_INCOMPLETE for a checkpoint without
+            a VAE; MODEL_DTYPE_UNSUPPORTED where a data type
             has to be named; MODEL_NON_FINITE.
         ResourceExhausted: DISK_FULL, before anything is written.
         DataLoss: MODEL_CHECKSUM_MISMATCH.
@@ -56,6 +58,12 @@ def change_layout(job: ConvertJob, context: JobContext) -> ConversionReport:
     files = ConfinedFiles(job.place)
     context.emit(PhaseStarted(Phase.READING))
     plan = plan_model(files)
+    if plan.borrowed:
+        raise FailedPrecondition(
+            "The model has no VAE; only whole models are written in the other layout.",
+            reason=Reason.MODEL_INCOMPLETE,
+            metadata={"component": plan.borrowed[0]},
+        )
     to_folder = files.has_file("")
     result = (
         as_folder(plan, job.data_type)

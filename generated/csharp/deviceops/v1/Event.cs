@@ -135,38 +135,38 @@ namespace DeviceOperations.V1 {
             "ZXJzaW9ucxgGIAMoCzIzLmRldmljZW9wcy52MS5HZW5lcmF0aW9uRmFjdHMu",
             "U29mdHdhcmVWZXJzaW9uc0VudHJ5EisKCGNvbXB1dGVkGAcgASgLMhkuZGV2",
             "aWNlb3BzLnYxLkNvbXB1dGF0aW9uGjcKFVNvZnR3YXJlVmVyc2lvbnNFbnRy",
-            "eRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBSgQIBRAGIpECCgtD",
+            "eRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBSgQIBRAGIqkCCgtD",
             "b21wdXRhdGlvbhIuCg1jaGFubmVsc19sYXN0GAEgAygOMhcuZGV2aWNlb3Bz",
             "LnYxLk1vZGVsUGFydBIpCghjb21waWxlZBgCIAMoDjIXLmRldmljZW9wcy52",
             "MS5Nb2RlbFBhcnQSKQoIcmVjb3JkZWQYBiADKA4yFy5kZXZpY2VvcHMudjEu",
             "TW9kZWxQYXJ0EjgKEWF0dGVudGlvbl9rZXJuZWxzGAMgAygOMh0uZGV2aWNl",
             "b3BzLnYxLkF0dGVudGlvbktlcm5lbBIYChBhdHRlbnRpb25fc2xpY2VkGAQg",
             "ASgIEhEKCXZhZV90aWxlZBgFIAEoCBIVCg1tb3N0X3RvZ2V0aGVyGAcgASgF",
-            "ItEDCg5TZXNzaW9uVGltaW5ncxIoCgVxdWV1ZRgBIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbhInCgRsb2FkGAIgASgLMhkuZ29vZ2xlLnByb3Rv",
-            "YnVmLkR1cmF0aW9uEi4KC2VuY29kZV90ZXh0GAMgASgLMhkuZ29vZ2xlLnBy",
-            "b3RvYnVmLkR1cmF0aW9uEjAKDXByZXBhcmVfaW5wdXQYBCABKAsyGS5nb29n",
-            "bGUucHJvdG9idWYuRHVyYXRpb24SKgoHZGVub2lzZRgFIAEoCzIZLmdvb2ds",
-            "ZS5wcm90b2J1Zi5EdXJhdGlvbhIpCgZkZWNvZGUYBiABKAsyGS5nb29nbGUu",
-            "cHJvdG9idWYuRHVyYXRpb24SLgoLcG9zdHByb2Nlc3MYByABKAsyGS5nb29n",
-            "bGUucHJvdG9idWYuRHVyYXRpb24SLwoMZW5jb2RlX2ltYWdlGAggASgLMhku",
-            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXBhdXNlGAkgASgLMhkuZ29v",
-            "Z2xlLnByb3RvYnVmLkR1cmF0aW9uEigKBXRvdGFsGAogASgLMhkuZ29vZ2xl",
-            "LnByb3RvYnVmLkR1cmF0aW9uImIKDVNlc3Npb25GYWlsZWQSJgoHZmFpbHVy",
-            "ZRgBIAEoCzIVLmRldmljZW9wcy52MS5GYWlsdXJlEikKBmltYWdlcxgCIAMo",
-            "CzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCK3AQoQU2Vzc2lvbkNhbmNl",
-            "bGxlZBIpCgZyZWFzb24YASABKA4yGS5kZXZpY2VvcHMudjEuRXJyb3JSZWFz",
-            "b24SEwoLcmVhc29uX3RleHQYAiABKAkSFAoMY2FuY2VsbGVkX2J5GAMgASgJ",
-            "EiIKBXBoYXNlGAQgASgOMhMuZGV2aWNlb3BzLnYxLlBoYXNlEikKBmltYWdl",
-            "cxgFIAMoCzIZLmRldmljZW9wcy52MS5JbWFnZVJlc3VsdCpqCgtZaWVsZFJl",
-            "YXNvbhIcChhZSUVMRF9SRUFTT05fVU5TUEVDSUZJRUQQABIgChxZSUVMRF9S",
-            "RUFTT05fSElHSEVSX1BSSU9SSVRZEAESGwoXWUlFTERfUkVBU09OX1RJTUVf",
-            "U0xJQ0UQAirJAQoPQXR0ZW50aW9uS2VybmVsEiAKHEFUVEVOVElPTl9LRVJO",
-            "RUxfVU5TUEVDSUZJRUQQABIZChVBVFRFTlRJT05fS0VSTkVMX01BVEgQARIa",
-            "ChZBVFRFTlRJT05fS0VSTkVMX0ZMQVNIEAISJQohQVRURU5USU9OX0tFUk5F",
-            "TF9NRU1PUllfRUZGSUNJRU5UEAMSGgoWQVRURU5USU9OX0tFUk5FTF9DVURO",
-            "ThAEEhoKFkFUVEVOVElPTl9LRVJORUxfT1RIRVIQBUIWqgITRGV2aWNlT3Bl",
-            "cmF0aW9ucy5WMWIGcHJvdG8z"));
+            "EhYKDmRlY29kZWRfYmVzaWRlGAggASgFItEDCg5TZXNzaW9uVGltaW5ncxIo",
+            "CgVxdWV1ZRgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhInCgRs",
+            "b2FkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi4KC2VuY29k",
+            "ZV90ZXh0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjAKDXBy",
+            "ZXBhcmVfaW5wdXQYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24S",
+            "KgoHZGVub2lzZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIp",
+            "CgZkZWNvZGUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SLgoL",
+            "cG9zdHByb2Nlc3MYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24S",
+            "LwoMZW5jb2RlX2ltYWdlGAggASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uEigKBXBhdXNlGAkgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9u",
+            "EigKBXRvdGFsGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uImIK",
+            "DVNlc3Npb25GYWlsZWQSJgoHZmFpbHVyZRgBIAEoCzIVLmRldmljZW9wcy52",
+            "MS5GYWlsdXJlEikKBmltYWdlcxgCIAMoCzIZLmRldmljZW9wcy52MS5JbWFn",
+            "ZVJlc3VsdCK3AQoQU2Vzc2lvbkNhbmNlbGxlZBIpCgZyZWFzb24YASABKA4y",
+            "GS5kZXZpY2VvcHMudjEuRXJyb3JSZWFzb24SEwoLcmVhc29uX3RleHQYAiAB",
+            "KAkSFAoMY2FuY2VsbGVkX2J5GAMgASgJEiIKBXBoYXNlGAQgASgOMhMuZGV2",
+            "aWNlb3BzLnYxLlBoYXNlEikKBmltYWdlcxgFIAMoCzIZLmRldmljZW9wcy52",
+            "MS5JbWFnZVJlc3VsdCpqCgtZaWVsZFJlYXNvbhIcChhZSUVMRF9SRUFTT05f",
+            "VU5TUEVDSUZJRUQQABIgChxZSUVMRF9SRUFTT05fSElHSEVSX1BSSU9SSVRZ",
+            "EAESGwoXWUlFTERfUkVBU09OX1RJTUVfU0xJQ0UQAirJAQoPQXR0ZW50aW9u",
+            "S2VybmVsEiAKHEFUVEVOVElPTl9LRVJORUxfVU5TUEVDSUZJRUQQABIZChVB",
+            "VFRFTlRJT05fS0VSTkVMX01BVEgQARIaChZBVFRFTlRJT05fS0VSTkVMX0ZM",
+            "QVNIEAISJQohQVRURU5USU9OX0tFUk5FTF9NRU1PUllfRUZGSUNJRU5UEAMS",
+            "GgoWQVRURU5USU9OX0tFUk5FTF9DVUROThAEEhoKFkFUVEVOVElPTl9LRVJO",
+            "RUxfT1RIRVIQBUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.ErrorsReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.ModelInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.YieldReason), typeof(global::DeviceOperations.V1.AttentionKernel), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -192,7 +192,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyReport), global::DeviceOperations.V1.SafetyReport.Parser, new[]{ "Verdicts" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ModelUse), global::DeviceOperations.V1.ModelUse.Parser, new[]{ "ModelId", "Type", "Sha256" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerationFacts), global::DeviceOperations.V1.GenerationFacts.Parser, new[]{ "EffectiveSettings", "Models", "ModelOrigin", "DataTypes", "SoftwareVersions", "Computed" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled", "MostTogether" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Computation), global::DeviceOperations.V1.Computation.Parser, new[]{ "ChannelsLast", "Compiled", "Recorded", "AttentionKernels", "AttentionSliced", "VaeTiled", "MostTogether", "DecodedBeside" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionTimings), global::DeviceOperations.V1.SessionTimings.Parser, new[]{ "Queue", "Load", "EncodeText", "PrepareInput", "Denoise", "Decode", "Postprocess", "EncodeImage", "Pause", "Total" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionFailed), global::DeviceOperations.V1.SessionFailed.Parser, new[]{ "Failure", "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionCancelled), global::DeviceOperations.V1.SessionCancelled.Parser, new[]{ "Reason", "ReasonText", "CancelledBy", "Phase", "Images" }, null, null, null, null)
@@ -9001,6 +9001,7 @@ namespace DeviceOperations.V1 {
       attentionSliced_ = other.attentionSliced_;
       vaeTiled_ = other.vaeTiled_;
       mostTogether_ = other.mostTogether_;
+      decodedBeside_ = other.decodedBeside_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -9113,6 +9114,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "decoded_beside" field.</summary>
+    public const int DecodedBesideFieldNumber = 8;
+    private int decodedBeside_;
+    /// <summary>
+    /// Pictures that were decoded beside the steps of others; the rest were decoded in turn.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int DecodedBeside {
+      get { return decodedBeside_; }
+      set {
+        decodedBeside_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -9135,6 +9151,7 @@ namespace DeviceOperations.V1 {
       if (AttentionSliced != other.AttentionSliced) return false;
       if (VaeTiled != other.VaeTiled) return false;
       if (MostTogether != other.MostTogether) return false;
+      if (DecodedBeside != other.DecodedBeside) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -9149,6 +9166,7 @@ namespace DeviceOperations.V1 {
       if (AttentionSliced != false) hash ^= AttentionSliced.GetHashCode();
       if (VaeTiled != false) hash ^= VaeTiled.GetHashCode();
       if (MostTogether != 0) hash ^= MostTogether.GetHashCode();
+      if (DecodedBeside != 0) hash ^= DecodedBeside.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -9183,6 +9201,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteInt32(MostTogether);
       }
+      if (DecodedBeside != 0) {
+        output.WriteRawTag(64);
+        output.WriteInt32(DecodedBeside);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -9209,6 +9231,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(56);
         output.WriteInt32(MostTogether);
       }
+      if (DecodedBeside != 0) {
+        output.WriteRawTag(64);
+        output.WriteInt32(DecodedBeside);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -9231,6 +9257,9 @@ namespace DeviceOperations.V1 {
       }
       if (MostTogether != 0) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(MostTogether);
+      }
+      if (DecodedBeside != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(DecodedBeside);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -9256,6 +9285,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.MostTogether != 0) {
         MostTogether = other.MostTogether;
+      }
+      if (other.DecodedBeside != 0) {
+        DecodedBeside = other.DecodedBeside;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -9308,6 +9340,10 @@ namespace DeviceOperations.V1 {
             MostTogether = input.ReadInt32();
             break;
           }
+          case 64: {
+            DecodedBeside = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -9357,6 +9393,10 @@ namespace DeviceOperations.V1 {
           }
           case 56: {
             MostTogether = input.ReadInt32();
+            break;
+          }
+          case 64: {
+            DecodedBeside = input.ReadInt32();
             break;
           }
         }

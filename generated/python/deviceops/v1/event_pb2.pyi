@@ -1125,6 +1125,7 @@ class Computation(_message.Message):
     ATTENTION_SLICED_FIELD_NUMBER: _builtins.int
     VAE_TILED_FIELD_NUMBER: _builtins.int
     MOST_TOGETHER_FIELD_NUMBER: _builtins.int
+    DECODED_BESIDE_FIELD_NUMBER: _builtins.int
     attention_sliced: _builtins.bool
     """Whether its attention was computed in slices."""
     vae_tiled: _builtins.bool
@@ -1133,6 +1134,8 @@ class Computation(_message.Message):
     """The pictures of a batch that shared one pass through the denoiser, at most; 0 or 1 where each
     had passes of its own.
     """
+    decoded_beside: _builtins.int
+    """Pictures that were decoded beside the steps of others; the rest were decoded in turn."""
     @_builtins.property
     def channels_last(self) -> _containers.RepeatedScalarFieldContainer[_common_pb2.ModelPart.ValueType]:
         """Parts whose tensors were laid out channels-last. At most 8 elements."""
@@ -1161,10 +1164,11 @@ class Computation(_message.Message):
         attention_sliced: _builtins.bool = ...,
         vae_tiled: _builtins.bool = ...,
         most_together: _builtins.int = ...,
+        decoded_beside: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "most_together", b"most_together", "recorded", b"recorded", "vae_tiled", b"vae_tiled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attention_kernels", b"attention_kernels", "attention_sliced", b"attention_sliced", "channels_last", b"channels_last", "compiled", b"compiled", "decoded_beside", b"decoded_beside", "most_together", b"most_together", "recorded", b"recorded", "vae_tiled", b"vae_tiled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

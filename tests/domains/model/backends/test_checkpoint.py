@@ -207,8 +207,8 @@ def test_a_bias_that_is_missing_is_named_before_anything_is_read(tensors, write)
 @pytest.mark.parametrize(
     ("prefix", "component"),
     [
-        ("first_stage_model.", "vae"),
         ("conditioner.embedders.0.", "text_encoder"),
+        ("conditioner.embedders.1.", "text_encoder_2"),
     ],
 )
 def test_a_network_that_is_missing_is_named_with_what_to_do(tensors, write, prefix, component):
@@ -424,3 +424,35 @@ def test_one_header_is_parsed_and_no_weight_is_read_for_a_plan(tensors, write):
         on_bytes=read.append,
     )
     assert sum(read) == network.size_bytes < path.stat().st_size / 4
+
+
+def test_one_without_a_vae_is_a_model_that_requests_lend_one(tensors, write):
+    bare = {name: each for name, each in tensors.items() if "first_stage_model" not in name}
+    path = write(bare)
+    plan, folder = inspect_checkpoint(files_at(path)), plan_model(files_at(DEMO))
+    assert [each.name for each in plan.networks] == ["text_encoder", "text_encoder_2", "unet"]
+    assert plan.borrowed == ("vae",)
+    assert plan.configs == folder.configs
+    assert not plan.draws_from_text
+    model = listed(path)
+    assert model.usable
+    assert model.lacks_vae
+    assert not model.borrows
+    assert (model.native_width, model.native_height) == (256, 256)
+    assert any("vae_model_id" in remark for remark in model.remarks)
+
+
+def test_half_a_vae_is_a_damaged_file(tensors, write):
+    half = {name: each for name, each in tensors.items() if "decoder.up" not in name}
+    error = refused(write(half))
+    assert error.reason is Reason.MODEL_INCOMPLETE
+    assert not listed(write(half)).usable
+
+
+def test_a_refiner_without_a_vae_is_refused(tmp_path):
+    path, _ = refiner_file(tmp_path)
+    tensors = load_file(path)
+    bare = {name: each for name, each in tensors.items() if "first_stage_model" not in name}
+    error = refused(written(path, bare, {}))
+    assert error.reason is Reason.MODEL_INCOMPLETE
+    assert error.metadata == {"component": "vae"}

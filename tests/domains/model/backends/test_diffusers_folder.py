@@ -151,6 +151,24 @@ def test_other_things_than_a_model(tmp_path, folder):
     assert refused(lambda: inspect_folder(files_at(folder))).reason is unsupported
 
 
+def test_one_without_a_vae_is_a_model_that_requests_lend_one(folder):
+    whole = inspect_folder(files_at(folder))
+    edit(folder / "model_index.json", vae=[None, None])
+    told = inspect_folder(files_at(folder))
+    shutil.rmtree(folder / "vae")
+    bare = inspect_folder(files_at(folder))
+    assert told.borrowed == bare.borrowed == ("vae",)
+    assert told.configs == whole.configs
+    # What all of the family have, where nothing says it.
+    assert bare.configs["vae"]["block_out_channels"] == [128, 256, 512, 512]
+    assert bare.configs["vae"]["scaling_factor"] == 0.13025
+    (model,) = DiskScanner([folder.parent]).scan().models
+    assert model.usable
+    assert (model.lacks_vae, model.borrows) == (True, False)
+    assert model.native_width == 256
+    assert any("vae_model_id" in remark for remark in model.remarks)
+
+
 def test_a_refiner_is_told_apart(folder):
     edit(folder / "model_index.json", text_encoder=[None, None])
     assert refused(lambda: inspect_folder(files_at(folder))).reason is Reason.MODEL_INCOMPATIBLE

@@ -23,7 +23,7 @@ from domains.model.types import Model, PredictionType
 from domains.session.types import Phase, PhaseStarted, TransferProgress
 from domains.values import ModelPlace, TensorDataType
 from tests.domains.model.backends.inspector.context import Told
-from tests.domains.model.disk import DEMO, copy_demo, files_at
+from tests.domains.model.disk import DEMO, copy_demo, edit, files_at
 from tests.domains.model.originals import parts_of
 
 MODELS = DEMO.parent
@@ -249,6 +249,17 @@ def test_a_folder_that_lacks_a_part_is_refused(
         changed(source, tmp_path / "one.safetensors")
 
     assert refused.value.reason is reason
+
+
+def test_a_model_without_a_vae_stays_in_its_layout(tmp_path: Path) -> None:
+    source = copy_demo(tmp_path / "bare")
+    edit(source / "model_index.json", vae=[None, None])
+
+    with pytest.raises(FailedPrecondition) as refused:
+        changed(source, tmp_path / "one.safetensors")
+
+    assert refused.value.reason is Reason.MODEL_INCOMPLETE
+    assert refused.value.metadata == {"component": "vae"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,370 @@
+"""Sessions of an earlier server that had not ended, and work whose worker was lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+import pytest
+
+from domains.errors import NotFound, Reason, Unavailable
+from domains.session.core.about import Parent
+from domains.session.core.plan import SessionPlan, SessionRequest, Work
+from domains.session.core.session import Session
+from domains.session.core.taking_up import PATIENCE_SECONDS, RETURN_SECONDS
+from domains.session.errors import ShuttingDown, WorkerLost
+from domains.session.records import KeptMessage
+from domains.session.turns import Retried
+from domains.session.types import OnDisconnect, SessionState, WorkOptions
+from tests.clocks import SteeredTime
+from tests.domains.session.conftest import asked, collect, nothing, picture, plan, until_started
+from tests.domains.session.test_keeping import REQUEST_ID, Disk, Server
+from tests.domains.sessions import until_final
+
+DETACHED = WorkOptions(on_disconnect=OnDisconnect.DETACH)
+NAMED = WorkOptions(request_id=REQUEST_ID)
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+async def servers(disk: Disk, clock: SteeredTime) -> AsyncIterator[Callable[[], Server]]:
+    """Starts a server over that disk; the one before it is simply gone."""
+    started: list[Server] = []
+
+    def start() -> Server:
+        started.append(Server(disk, clock))
+        return started[-1]
+
+    yield start
+    for server in started:
+        await server.sessions.stop(0)
+
+
+Kept = list[tuple[int, ...]]
+
+
+def repeatable(
+    work: Work,
+    options: WorkOptions = DETACHED,
+    *,
+    name: bytes = b"1",
+    seeds: Kept | None = None,
+) -> SessionRequest:
+    """A request that can be begun anew; `seeds` are those with which it was."""
+
+    async def again(kept: Sequence[int]) -> SessionPlan:
+        if seeds is not None:
+            seeds.append(tuple(kept))
+        return replace(plan(work=work), pause=lambda session: None)
+
+    return replace(
+        asked(work, options, digest=name),
+        prepare=lambda: again((1, 2)),
+        again=again,
+        message=KeptMessage("request", name),
+    )
+
+
+async def endless(session: Session) -> None:
+    await asyncio.Event().wait()
+
+
+async def drawn(session: Session) -> None:
+    """The pictures that are not there yet."""
+    for index in range(len(session.images), 2):
+        session.finish_image(picture(index))
+
+
+async def taken_up(server: Server, session: Session) -> Session:
+    """What has become of another server's session in this one."""
+    await server.taking_up.run()
+    return server.sessions.get(session.session_id)
+
+
+async def test_what_waited_and_what_ran_go_on_with_the_seeds_they_had(
+    servers: Callable[[], Server],
+) -> None:
+    first, second = servers(), None
+    ran = await first.runner.begin(repeatable(endless))
+    waited = await first.runner.begin(repeatable(endless, name=b"2"))
+    await until_started(ran)
+    seeds: Kept = []
+    second = servers()
+    second.anew = {name: repeatable(drawn, name=name, seeds=seeds) for name in (b"1", b"2")}
+    for each in (ran, waited):
+        kept = second.sessions.get(each.session_id)
+        assert kept.state is SessionState.QUEUED
+    for each, retries in ((ran, 1), (waited, 0)):
+        again = await taken_up(second, each)
+        await until_final(again)
+        assert again.state is SessionState.COMPLETED
+        assert again.retry_count == retries
+        assert len(again.images) == 2
+    assert seeds == [(1, 2), (1, 2)]
+    third = servers()
+    assert not third.sessions.unfinished
+    assert third.sessions.get(ran.session_id).state is SessionState.COMPLETED
+
+
+async def test_nothing_is_kept_of_the_request_of_what_has_ended(
+    servers: Callable[[], Server], disk: Disk
+) -> None:
+    server = servers()
+    session = await server.runner.begin(repeatable(drawn))
+    assert len(disk.requests.records) == 1
+    await until_final(session)
+    assert disk.requests.records == {}
+    disk.requests.records["nobody's"] = b""
+    servers()
+    assert disk.requests.records == {}
+
+
+async def test_what_was_at_work_when_two_servers_ended_has_failed(
+    servers: Callable[[], Server],
+) -> None:
+    session = await servers().runner.begin(repeatable(endless))
+    await until_started(session)
+    second = servers()
+    second.anew = {b"1": repeatable(endless)}
+    await until_started(await taken_up(second, session))
+    third = servers()
+    third.anew = {b"1": repeatable(drawn)}
+    lost = await taken_up(third, session)
+    assert lost.failure is not None
+    assert lost.failure.reason is Reason.SERVER_RESTARTED
+    assert "2 times" in lost.failure.message
+
+
+async def test_what_was_paused_stays_so_and_goes_on_after_its_pictures(
+    servers: Callable[[], Server],
+) -> None:
+    first = servers()
+    blocked = await first.runner.begin(repeatable(endless))
+    session = await first.runner.begin(repeatable(endless, name=b"2"))
+    await until_started(blocked)
+    session.finish_image(picture(0))
+    first.sessions.pause(session, "lunch", "ada")
+    for keeps, images in ((True, 1), (False, 0)):
+        server = servers()
+        request = repeatable(drawn, name=b"2")
+        assert request.again is not None
+        resumed = await request.again(())
+        whole = replace(resumed, resumes_after_images=keeps)
+
+        async def again(seeds: Sequence[int], whole: SessionPlan = whole) -> SessionPlan:
+            return whole
+
+        server.anew = {b"1": repeatable(drawn), b"2": replace(request, again=again)}
+        found = await taken_up(server, session)
+        assert found.state is SessionState.PAUSED
+        assert len(found.images) == images
+    server.sessions.resume(found, "ada")
+    await until_final(found)
+    assert [image.image_index for image in found.images] == [0, 1]
+
+
+async def test_what_ends_with_its_stream_waits_for_one(
+    servers: Callable[[], Server], clock: SteeredTime
+) -> None:
+    first = servers()
+    named = await first.runner.begin(repeatable(endless, NAMED))
+    nameless = await first.runner.begin(repeatable(endless, WorkOptions(), name=b"2"))
+    second = servers()
+    second.anew = {b"1": repeatable(drawn, NAMED), b"2": repeatable(drawn, name=b"2")}
+    lost = await taken_up(second, nameless)
+    assert lost.failure is not None
+    assert lost.failure.reason is Reason.SERVER_RESTARTED
+    waiting = second.sessions.get(named.session_id)
+    await asyncio.sleep(0.01)
+    assert waiting.state is SessionState.QUEUED
+    events = second.runner.run(repeatable(drawn, NAMED))
+    assert (await anext(events)).session_id == named.session_id
+    await second.taking_up.run()
+    await until_final(waiting)
+    assert waiting.state is SessionState.COMPLETED
+    await events.aclose()
+
+
+async def test_a_stream_that_does_not_come_back_ends_it(
+    servers: Callable[[], Server], clock: SteeredTime
+) -> None:
+    session = await servers().runner.begin(repeatable(endless, NAMED))
+    second = servers()
+    second.anew = {b"1": repeatable(drawn, NAMED)}
+    waiting = await taken_up(second, session)
+    clock.move(RETURN_SECONDS)
+    await second.taking_up.run()
+    assert waiting.state is SessionState.CANCELLED
+    assert waiting.cancel_reason is Reason.CLIENT_DISCONNECTED
+    assert servers().sessions.get(session.session_id).state is SessionState.CANCELLED
+
+
+async def test_what_cannot_be_resolved_any_more_fails_with_the_reason(
+    servers: Callable[[], Server],
+) -> None:
+    session = await servers().runner.begin(repeatable(endless))
+    second = servers()
+    second.anew = {b"1": NotFound("No such model.", reason=Reason.MODEL_NOT_FOUND)}
+    failed = await taken_up(second, session)
+    assert failed.failure is not None
+    assert "No such model" in failed.failure.message
+
+
+async def test_a_device_that_is_still_looked_for_is_waited_for_and_the_order_kept(
+    servers: Callable[[], Server], clock: SteeredTime
+) -> None:
+    first = servers()
+    session = await first.runner.begin(repeatable(endless))
+    other = await first.runner.begin(repeatable(endless, name=b"2"))
+    second = servers()
+    missing = Unavailable("Not yet.", reason=Reason.DEVICE_UNAVAILABLE)
+    second.anew = {b"1": missing, b"2": repeatable(drawn, name=b"2")}
+    assert (await taken_up(second, session)).state is SessionState.QUEUED
+    assert [each for each, _ in second.sessions.unfinished] == [
+        second.sessions.get(each.session_id) for each in (session, other)
+    ]
+    clock.move(PATIENCE_SECONDS)
+    assert (await taken_up(second, session)).failure is not None
+    await until_final(second.sessions.get(other.session_id))
+
+
+async def test_one_that_is_cancelled_before_it_is_taken_up_stays_so(
+    servers: Callable[[], Server],
+) -> None:
+    session = await servers().runner.begin(repeatable(endless))
+    second = servers()
+    second.sessions.get(session.session_id).request_cancel(Reason.CANCELLED_BY_CLIENT)
+    second.anew = {b"1": repeatable(drawn)}
+    assert (await taken_up(second, session)).state is SessionState.CANCELLED
+    assert servers().sessions.get(session.session_id).state is SessionState.CANCELLED
+
+
+async def test_a_server_that_is_stopped_leaves_what_is_detached_to_the_next(
+    servers: Callable[[], Server],
+) -> None:
+    first = servers()
+    ran = await first.runner.begin(repeatable(endless))
+    waited = await first.runner.begin(repeatable(endless, name=b"2"))
+    hanging = await first.runner.begin(repeatable(endless, NAMED, name=b"3"))
+    await until_started(ran)
+    reading = asyncio.ensure_future(collect(first.reader.events(ran)))
+    await first.sessions.stop(0)
+    with pytest.raises(ShuttingDown):
+        await reading
+    assert hanging.state is SessionState.CANCELLED
+    second = servers()
+    second.anew = {name: repeatable(drawn, name=name) for name in (b"1", b"2")}
+    for each in (ran, waited):
+        again = await taken_up(second, each)
+        await until_final(again)
+        assert again.state is SessionState.COMPLETED
+        assert again.retry_count == 0  # nothing was lost by it
+
+
+def lost(*, repeats: bool = True) -> WorkerLost:
+    return WorkerLost("cpu:0", {"signal": "SIGKILL"}, 1.0, repeats=repeats)
+
+
+async def test_work_whose_worker_was_lost_is_done_once_more(
+    servers: Callable[[], Server],
+) -> None:
+    turns: list[int] = []
+
+    async def work(session: Session) -> None:
+        turns.append(session.lost_turns)
+        if len(turns) == 1:
+            session.finish_image(picture(0))
+            raise lost()
+        await drawn(session)
+
+    server = servers()
+    session = await server.runner.begin(repeatable(work))
+    await until_final(session)
+    assert session.state is SessionState.COMPLETED
+    assert turns == [1, 2]
+    (told,) = [entry for entry in session.log.entries() if isinstance(entry, Retried)]
+    assert told.retry_count == 1
+    assert len(session.images) == 2
+
+
+@pytest.mark.parametrize(
+    ("repeats", "anew", "turns"), [(True, True, 2), (False, True, 1), (True, False, 1)]
+)
+async def test_what_is_lost_again_or_may_not_be_repeated_fails(
+    servers: Callable[[], Server], repeats: bool, anew: bool, turns: int
+) -> None:
+    done = 0
+
+    async def work(session: Session) -> None:
+        nonlocal done
+        done += 1
+        raise lost(repeats=repeats)
+
+    request = repeatable(work)
+    if not anew:
+        request = replace(request, again=None, message=None)
+    session = await servers().runner.begin(request)
+    await until_final(session)
+    assert session.state is SessionState.FAILED
+    assert done == turns
+
+
+async def test_a_lost_worker_does_not_undo_a_pause_or_a_cancellation(
+    servers: Callable[[], Server],
+) -> None:
+    async def work(session: Session) -> None:
+        await go.wait()
+        raise lost()
+
+    for ask, state in (
+        (lambda one: one.request_pause(), SessionState.PAUSED),
+        (lambda one: one.request_cancel(Reason.CANCELLED_BY_CLIENT), SessionState.CANCELLED),
+    ):
+        go = asyncio.Event()
+        request = replace(repeatable(work), message=None)
+        server = servers()
+        session = await server.runner.begin(request)
+        await until_started(session)
+        ask(session)
+        go.set()
+        async with asyncio.timeout(30):
+            while session.state is not state and not session.state.final:
+                await session.log.change().wait()
+        assert session.state is state
+
+
+async def test_sessions_on_no_device_begin_at_once_and_have_children(
+    servers: Callable[[], Server],
+) -> None:
+    server = servers()
+
+    async def parent(session: Session) -> None:
+        request = asked(nothing)
+        child = await server.runner.begin(
+            replace(request, parent=Parent(session.session_id, "step"), owner="ada")
+        )
+        await child.over()
+
+    def request(work: Work) -> SessionRequest:
+        async def prepare() -> SessionPlan:
+            return replace(plan(device_id="", work=work))
+
+        return replace(asked(work), prepare=prepare)
+
+    blocked = [await server.runner.begin(request(endless)) for _ in range(5)]
+    for each in blocked:
+        await until_started(each)
+    session = await server.runner.begin(request(parent))
+    await until_final(session)
+    assert session.state is SessionState.COMPLETED
+    (child,) = server.sessions.children(session.session_id)
+    assert (child.about.parent.item_id, child.owner) == ("step", "ada")
+    kept = servers().sessions.children(session.session_id)
+    assert [each.about.parent for each in kept] == [child.about.parent]
+    server.sessions.forget(child)
+    assert server.sessions.children(session.session_id) == []
