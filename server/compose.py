@@ -15,6 +15,7 @@ from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.processing.batches import build as batches
+from domains.processing.workflows import build as workflows
 from domains.session import build as session
 from domains.uploads import EXPIRY_SECONDS
 from server import heap
@@ -22,6 +23,7 @@ from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
+from server.roles import least_role
 from server.system import Standing, SystemServicer, built_methods
 from server.version import own_version
 from server.worker.front.inspectors import InspectorOptions, Inspectors
@@ -122,8 +124,15 @@ class Composition:
             describe=describe_failure,
             clock=clock,
         )
+        self._workflows = workflows.build(
+            self._session,
+            journal.records("workflows"),
+            verdict=lambda request: self.inference.verdict(request),
+            least_role=lambda method: least_role(f"/deviceops.v1.{method}"),
+            now=clock.wall,
+        )
         self.processing = processing.build(
-            self._session, self._device.inventory, self._batches.parts
+            self._session, self._device.inventory, self._batches.parts, self._workflows
         )
         self.postprocessing = postprocessing.build()
         self._paused = inference.paused_files(settings.data_dir)
@@ -168,6 +177,7 @@ class Composition:
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
+        self._workflows.store.recall()
         self._session.sessions.recall()
         self._batches.recall()
         self._inference.experience.recall()

@@ -16,7 +16,7 @@ DOMAINS = (
 NEEDED = {"__init__", "types", "core", "convert", "servicer", "build"}
 WHERE_NEEDED = {"errors", "jobs", "ports", "views", "backends"}
 # Made of sessions like everything in this domain, and large enough for a package of their own.
-PARTS = {"processing": {"batches"}}
+PARTS = {"processing": {"batches", "workflows"}}
 GENERATED_BY_TOOLS = {"__pycache__"}
 
 

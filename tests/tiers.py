@@ -91,6 +91,8 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again
     "tests/e2e/test_thirty_steps.py",  # fourteen pictures of thirty steps
+    "tests/e2e/test_workflow_commands.py",  # what the page about workflows shows is run
+    "tests/e2e/test_workflow_restarts.py",  # servers are killed and started again
     "tests/e2e/test_yielding.py",  # thirty steps thrice; tests/domains/session/ guards turns
     "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",

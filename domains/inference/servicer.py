@@ -71,8 +71,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def ValidateGeneration(
         self, request: inference_pb2.ValidateGenerationRequest, context: Context
     ) -> inference_pb2.ValidateGenerationResponse:
+        return await self.verdict(request.request)
+
+    async def verdict(
+        self, request: inference_pb2.GenerateRequest
+    ) -> inference_pb2.ValidateGenerationResponse:
+        """What Generate would make of a request."""
         try:
-            asked = convert.request_from_proto(request.request)
+            asked = convert.request_from_proto(request)
         except FeatureNotBuilt as error:
             return convert.verdict_to_proto(self._generations.not_built(error))
         return convert.verdict_to_proto(await self._generations.validate(asked))

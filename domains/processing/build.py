@@ -7,11 +7,15 @@ from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.ports import Devices
 from domains.processing.servicer import ProcessingServicer
+from domains.processing.workflows.servicer import WorkflowParts
 from domains.session import build as session_build
 
 
 def build(
-    session: session_build.Built, devices: Devices, batches: BatchParts
+    session: session_build.Built,
+    devices: Devices,
+    batches: BatchParts,
+    workflows: WorkflowParts,
 ) -> ProcessingServicer:
     """The domain over the sessions of all others.
 
@@ -19,6 +23,7 @@ def build(
         session: The sessions.
         devices: The machine's devices.
         batches: What calls about batches are answered with.
+        workflows: What calls about workflows are answered with.
     """
     return ProcessingServicer(
         session.sessions,
@@ -27,4 +32,5 @@ def build(
         session.reader,
         session.converter,
         batches,
+        workflows,
     )

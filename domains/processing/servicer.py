@@ -16,6 +16,7 @@ from domains.processing import convert
 from domains.processing.batches.servicer import BatchCalls, BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists, shown
+from domains.processing.workflows.servicer import WorkflowCalls, WorkflowParts
 from domains.session.convert import (
     SessionConverter,
     checked_delivery,
@@ -29,8 +30,8 @@ from domains.session.errors import SessionNotFound
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class ProcessingServicer(BatchCalls):
-    """Sessions and batches; workflows are answered by the generated base."""
+class ProcessingServicer(BatchCalls, WorkflowCalls):
+    """Sessions, and what is made of them: batches and workflows."""
 
     def __init__(
         self,
@@ -40,8 +41,10 @@ class ProcessingServicer(BatchCalls):
         reader: SessionReader,
         converter: SessionConverter,
         batches: BatchParts,
+        workflows: WorkflowParts,
     ) -> None:
         BatchCalls.__init__(self, batches)
+        WorkflowCalls.__init__(self, workflows)
         self._sessions = sessions
         self._control = control
         self._lists = lists

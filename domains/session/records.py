@@ -89,7 +89,7 @@ class SessionRecord(Value, frozen=True):
     first_sequence: _Number
     last_sequence: _Number
     entries: Annotated[tuple[KeptEntry, ...], Meta(max_length=1_000_000)]
-    item_id: Text = ""
+    item_id: types.ItemId = ""
     paused: bool = False
     lost_turns: Annotated[int, Meta(ge=0, lt=1 << 30)] = 0
 

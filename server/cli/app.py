@@ -28,6 +28,7 @@ from server.cli.commands import (
     token,
     upload,
     verify,
+    workflow,
 )
 from server.cli.commands.options import remember_server
 
@@ -94,6 +95,7 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
 app.add_typer(sessions.app, name="sessions")
 app.add_typer(batches.app, name="batch")
+app.add_typer(workflow.app, name="workflow")
 app.add_typer(artifacts.app, name="artifacts")
 app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)

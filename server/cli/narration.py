@@ -26,6 +26,8 @@ _PHASES = {
 }
 
 
+# They only start other sessions.
+_ON_NO_DEVICE = (session_pb2.SESSION_KIND_WORKFLOW, session_pb2.SESSION_KIND_BATCH)
 _LET_BY = {
     event_pb2.YIELD_REASON_HIGHER_PRIORITY: "more urgent work",
     event_pb2.YIELD_REASON_TIME_SLICE: "another client",
@@ -59,6 +61,7 @@ class Progress:
     _drawn_again: set[int] = field(default_factory=set)
     _let_by: str = ""
     _durable: bool = False
+    _of_steps: bool = False
     _first_item: tuple[int, float] | None = None
 
     @property
@@ -72,6 +75,7 @@ class Progress:
             case "accepted":
                 accepted = event.accepted
                 self._durable = accepted.kind == session_pb2.SESSION_KIND_BATCH
+                self._of_steps = accepted.kind == session_pb2.SESSION_KIND_WORKFLOW
                 self.images = max(1, len(accepted.seeds))
                 self.steps = accepted.steps
                 self.activity = self._queued(accepted.queue_position)
@@ -82,6 +86,9 @@ class Progress:
                 self.activity = self._phase(event.phase_started)
             case "transfer_progress":
                 self.activity = _transfer(event.transfer_progress)
+            case "step_finished" if self._of_steps:
+                step = event.step_finished
+                self.activity = f"{printable(event.item_id)}: step {step.step}/{step.steps}"
             case "step_finished":
                 step = event.step_finished
                 self.steps = max(self.steps, step.steps)
@@ -90,6 +97,10 @@ class Progress:
                 before = self.steps - step.steps if again else 0
                 self._by_image[step.image_index] = before + step.step
                 self._count()
+            case "item_finished" if self._of_steps:
+                item = event.item_finished
+                self.images, self.steps, self.done = item.total_count, 1, item.done_count
+                self.activity = f"Step {item.done_count} of {item.total_count} finished"
             case "item_finished" if self._durable:
                 self._count_items(event)
             case "item_finished" if event.item_id:
@@ -148,10 +159,10 @@ def sentence(event: event_pb2.SessionEvent) -> str:
             accepted = event.accepted
             kind = enum_word(session_pb2.SessionKind, accepted.kind, "SESSION_KIND_")
             again = " (the one this request id started before)" if accepted.existing else ""
-            return (
-                f"Session {printable(event.session_id)}: {kind} on"
-                f" {placed(accepted.placement) or 'a device to be chosen'}{again}"
-            )
+            where = f" on {placed(accepted.placement) or 'a device to be chosen'}"
+            if accepted.kind in _ON_NO_DEVICE:
+                where = ""
+            return f"Session {printable(event.session_id)}: {kind}{where}{again}"
         case "queue_moved":
             return _queued(event.queue_moved.queue_position)
         case "phase_started":

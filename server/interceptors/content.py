@@ -31,17 +31,21 @@ def unfit(request: Message, *, whole: bool = True) -> Found:
     """What is wrong with one message whatever its method, by field.
 
     UNKNOWN_FIELD, NON_FINITE_NUMBER, ENUM_VALUE_UNKNOWN, and REQUIRED_FIELD_MISSING unless the
-    message need not be `whole`. None stands between pieces of the work, where others can get
-    their turn. How long the lists are has been judged before.
+    message need not be `whole`. What a binding of a workflow fills need not be set. None stands
+    between pieces of the work, where others can get their turn. How long the lists are has been
+    judged before.
     """
-    return _unfit(request, "", whole)
+    return _unfit(request, "", whole, frozenset())
 
 
-def _unfit(message: Message, path: str, whole: bool) -> Found:
+def _unfit(message: Message, path: str, whole: bool, filled: frozenset[str]) -> Found:
     yield from _unknown(message, path)
     fields = message.ListFields()
+    if message.DESCRIPTOR.name == "WorkflowStep":
+        filled = frozenset(_filled(message, path))
     if whole:
-        yield from _missing(message, path, {field.name for field, _ in fields})
+        there = {field.name for field, _ in fields}
+        yield from _missing(message, path, there, filled)
     for field, value in fields:
         where = f"{path}{field.name}"
         if field.type == FieldDescriptor.TYPE_MESSAGE:
@@ -51,9 +55,9 @@ def _unfit(message: Message, path: str, whole: bool) -> Found:
                 for position, item in enumerate(value):
                     if position % _PAUSE_EVERY == 0:
                         yield None
-                    yield from _unfit(item, f"{where}[{position}].", whole)
+                    yield from _unfit(item, f"{where}[{position}].", whole, filled)
             else:
-                yield from _unfit(value, f"{where}.", whole)
+                yield from _unfit(value, f"{where}.", whole, filled)
         elif field.type in _FLOATS or field.type == FieldDescriptor.TYPE_ENUM:
             items = enumerate(value) if field.is_repeated else ((None, value),)
             for place, item in items:
@@ -66,7 +70,7 @@ def _unfit_map(field: Any, entries: Any, where: str, whole: bool) -> Found:
     value_field = field.message_type.fields_by_name["value"]
     if value_field.type == FieldDescriptor.TYPE_MESSAGE:
         for key in entries:
-            yield from _unfit(entries[key], f"{where}[{key!r}].", whole)
+            yield from _unfit(entries[key], f"{where}[{key!r}].", whole, frozenset())
     elif value_field.type in _FLOATS or value_field.type == FieldDescriptor.TYPE_ENUM:
         for key, item in entries.items():
             yield from _unfit_scalar(value_field, item, f"{where}[{key!r}]")
@@ -84,10 +88,16 @@ def _unknown(message: Message, path: str) -> Iterator[FieldViolation]:
         )
 
 
-def _missing(message: Message, path: str, there: set[str]) -> Found:
+def _filled(step: Any, path: str) -> Iterator[str]:
+    """Where the bindings of a step put what they give."""
+    for binding in step.bindings:
+        yield f"{path}{step.WhichOneof('work')}.{binding.input}"
+
+
+def _missing(message: Message, path: str, there: set[str], filled: frozenset[str]) -> Found:
     kind = message.DESCRIPTOR.name
     for name in REQUIRED.get(kind, ()):
-        if name not in there:
+        if name not in there and f"{path}{name}" not in filled:
             yield checks.required(f"{path}{name}", None, LIMITS[f"{kind}.{name}"])
 
 

@@ -169,7 +169,10 @@ def test_every_number_a_client_sends_is_bounded() -> None:
     ]
     # A workflow's number is bounded by the field it is bound to; UpdateModel, which takes the
     # message that a model is shown in, reads nothing of its problem.
-    assert unbounded == ["Failure.retry_delay", "WorkflowValue.number"]
+    assert unbounded == [
+        *("Failure.retry_delay", "WorkflowValue.number"),
+        *("WorkflowParameter.minimum", "WorkflowParameter.maximum"),
+    ]
 
 
 def test_every_text_a_client_sends_is_bounded() -> None:

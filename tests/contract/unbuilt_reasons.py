@@ -4,8 +4,6 @@ A test fails as soon as one of them is given, and when one that is not listed he
 """
 
 UNBUILT_REASONS = {
-    "WORKFLOW_INVALID": "workflows",
-    "WORKFLOW_NOT_FOUND": "workflows",
     "POLICY_NOT_FOUND": "safety policies",
     "POSTPROCESSOR_NOT_FOUND": "postprocessing",
 }

@@ -17,6 +17,7 @@ from deviceops.v1 import (
     memory_info_pb2,
     memory_pb2,
     processing_pb2,
+    workflow_pb2,
 )
 from domains.limits import LIMITS
 from domains.required_fields import REQUIRED
@@ -39,6 +40,8 @@ NEEDED: Mapping[str, Message] = {
     "WriteAllocationRequest": memory_pb2.WriteAllocationRequest(
         header=memory_pb2.AllocationUpload()
     ),
+    "RunWorkflowRequest": workflow_pb2.RunWorkflowRequest(workflow_id="a"),
+    "ValidateWorkflowRequest": workflow_pb2.ValidateWorkflowRequest(workflow_id="a"),
     "SessionFilter": processing_pb2.SessionFilter(tags=["nothing-has-this-tag"]),
 }
 

@@ -61,31 +61,31 @@ async def until_step(call: GenerateCall, events: list[event_pb2.SessionEvent]) -
             return
 
 
-async def test_a_killed_worker_is_told_soon_and_comes_back(short: RunningServer) -> None:
+async def test_work_whose_worker_is_killed_starts_over_and_is_the_same(
+    short: RunningServer,
+) -> None:
     async with short.client() as client:
         events: list[event_pb2.SessionEvent] = []
-        call = client.generate(small_request(steps=150))
+        call = client.generate(small_request(steps=30))
         await until_step(call, events)
         worker = worker_of(short.process.pid)
 
         os.kill(worker, signal.SIGKILL)
         killed = time.monotonic()
 
-        async def rest() -> None:
-            async for response in call:
-                events.append(response.event)
+        told_after = 0.0
+        async for response in call:
+            events.append(response.event)
+            if response.event.HasField("retried"):
+                told_after = time.monotonic() - killed
+        again, _ = await client.draw(small_request(steps=30))
 
-        refusal = await refusal_of(rest())
-        told_after = time.monotonic() - killed
-        again, files = await client.draw(small_request(steps=2))
-
-        assert refusal.code is grpc.StatusCode.UNAVAILABLE
-        assert refusal.reason == "WORKER_LOST"
-        assert refusal.retry_seconds is not None
-        assert told_after < 20  # its silence would be noticed after 30
-        assert events[-1].failed.failure.reason == (errors_pb2.ERROR_REASON_WORKER_LOST)
-        assert again[-1].HasField("completed")
-        assert files[0].startswith(b"\x89PNG")
+        (retried,) = [event.retried for event in events if event.HasField("retried")]
+        assert retried.retry_count == 1
+        assert retried.cause.reason == errors_pb2.ERROR_REASON_WORKER_LOST
+        assert 0 < told_after < 20  # its silence would be noticed after 30
+        (picture,) = events[-1].completed.images
+        assert picture.artifact_id == again[-1].completed.images[0].artifact_id
         assert worker_of(short.process.pid) != worker
 
 

@@ -22,6 +22,7 @@ from domains.session.convert.values import (
 from domains.session.core.log import EventLog
 from domains.session.records import KeptMessage
 from domains.session.turns import Paused, Resumed, Retried, Yielded, YieldReason
+from domains.session.types.runs import run_of
 
 R = TypeVar("R", bound=Message)
 _MessageWithReport = event_pb2.SessionCompleted | event_pb2.ItemFinished
@@ -68,11 +69,13 @@ class SessionConverter:
 
     def event(self, item: types.SessionEvent) -> event_pb2.SessionEvent:
         """One event of a session."""
+        item_id, run_index = run_of(item.item_id)
         result = event_pb2.SessionEvent(
             session_id=item.session_id,
             sequence=item.sequence,
             event_time=timestamp(item.event_time),
-            item_id=item.item_id,
+            item_id=item_id,
+            run_index=run_index,
         )
         match item.event:
             case types.Accepted() as accepted:
@@ -159,11 +162,11 @@ class SessionConverter:
 
     def _item(self, ended: types.ItemFinished) -> event_pb2.ItemFinished:
         result = event_pb2.ItemFinished(
-            item_id=ended.item_id,
+            item_id=run_of(ended.item_id)[0],
+            session_id=ended.session_id,
             done_count=ended.done,
             total_count=ended.total,
             failed_count=ended.failed,
-            session_id=ended.session_id,
             failure=None if ended.failure is None else failure_to_proto(ended.failure),
             images=map(image_to_proto, ended.images),
             degradations=map(degradation_to_proto, ended.degradations),

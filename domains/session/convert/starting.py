@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
+from domains.errors import FeatureNotBuilt
 from domains.session.core.plan import SessionRequest
 from domains.session.errors import Restarted
 from domains.session.records import KeptMessage
@@ -53,6 +54,8 @@ class Starters:
             InvalidArgument: The request breaks a rule of its form.
             FeatureNotBuilt: It asks for what this version does not do.
         """
+        if message.DESCRIPTOR.full_name not in self._by_type:
+            raise FeatureNotBuilt((message.DESCRIPTOR.name,))
         request = self._by_type[message.DESCRIPTOR.full_name](message)
         if request.again is None:
             return request

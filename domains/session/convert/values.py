@@ -19,6 +19,7 @@ from domains.conversions import (
 )
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.session import types
+from domains.session.types.runs import run_of
 from domains.session.views import SessionSnapshot
 from domains.values import (
     Degradation,
@@ -134,8 +135,9 @@ def degradation_to_proto(degradation: Degradation) -> common_pb2.Degradation:
 def decision_to_proto(
     decision: PlacementDecision | None,
 ) -> device_info_pb2.PlacementDecision | None:
-    """Where work runs, and why there; None while that is not decided."""
-    if decision is None:
+    """Where work runs, and why there; None while that is not decided, and for work that is on
+    no device."""
+    if decision is None or not decision.device_id:
         return None
     return device_info_pb2.PlacementDecision(
         device_id=decision.device_id,
@@ -149,7 +151,7 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
     """A finished picture."""
     return session_pb2.ImageResult(
         image_index=image.image_index,
-        item_id=image.item_id,
+        item_id=run_of(image.item_id)[0],
         seed=image.seed,
         artifact_id=image.artifact_id,
         format=FORMATS.to_proto(image.format),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from domains.clients import Caller, Role, calling
 from domains.clock import Clock
 from domains.errors import Failure, Reason, Unavailable
 from domains.session.core.plan import SessionRequest
@@ -82,7 +83,8 @@ class TakingUp:
             )
             if request.again is None:
                 return Restarted().failure()
-            plan = await request.again(_seeds_of(session))
+            with calling(Caller(session.owner, Role.RUN)):  # whose pictures it names
+                plan = await request.again(_seeds_of(session))
             if not session.state.final:  # it may have been cancelled meanwhile
                 turn = turn_of(plan, self._sessions.speeds)
                 self._sessions.take_up(session, plan, turn)

@@ -26,8 +26,8 @@ Seed = Annotated[int, Meta(ge=0, lt=2**32)]
 Step = Annotated[int, Meta(ge=0, le=10_000)]
 Edge = Annotated[int, Meta(ge=1, le=32_768)]
 """Pixels along one side of a picture."""
-ItemId = Annotated[str, Meta(max_length=128)]
-"""The client's name for a part of a session's work."""
+ItemId = Annotated[str, Meta(max_length=160)]
+"""The client's name for a part of a session's work, or `run_name` of one."""
 FileSize = Annotated[int, Meta(ge=1, le=256 * 1024 * 1024)]
 
 

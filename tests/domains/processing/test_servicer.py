@@ -8,13 +8,17 @@ from typing import TypeAlias
 import grpc.aio
 import pytest
 
-from deviceops.v1 import processing_pb2, processing_pb2_grpc, session_pb2
+from deviceops.v1 import inference_pb2, processing_pb2, processing_pb2_grpc, session_pb2
 from domains.clients import Role
 from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
-from domains.session.convert import SessionConverter, Starters
+from domains.processing.workflows.convert.running import WorkflowRequests
+from domains.processing.workflows.core.stepping import SessionServices
+from domains.processing.workflows.core.store import WorkflowStore
+from domains.processing.workflows.servicer import WorkflowParts
+from domains.session.convert import SessionConverter, SessionStreams, Starters
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
@@ -23,6 +27,7 @@ from domains.session.types import WorkOptions
 from tests.callers import called
 from tests.clocks import SteeredTime
 from tests.domains.processing.batches.conftest import place
+from tests.domains.processing.workflows.disk import Memory
 from tests.domains.session.conftest import finish, idle, picture, started, submit
 from tests.domains.session.test_queue import Device
 from tests.domains.sessions import until_final
@@ -30,6 +35,12 @@ from tests.domains.wire import channel_to
 
 OPERATOR = called("operator", Role.ADMIN)
 Stub: TypeAlias = "processing_pb2_grpc.ProcessingServiceAsyncStub"
+
+
+async def no_generation(
+    request: inference_pb2.GenerateRequest,
+) -> inference_pb2.ValidateGenerationResponse:
+    raise AssertionError("no test here has a workflow judged")
 
 
 @pytest.fixture
@@ -40,10 +51,24 @@ async def stub(
     reader: SessionReader,
     clock: SteeredTime,
 ) -> AsyncIterator[Stub]:
-    converter, runner = SessionConverter({}), SessionRunner(sessions, reader)
+    converter, starters = SessionConverter({}), Starters()
+    runner, store = (
+        SessionRunner(sessions, reader),
+        WorkflowStore((), Memory(), clock.clock.wall),
+    )
+    services = SessionServices(sessions, runner, reader)
+    requests = WorkflowRequests(store, starters, services, no_generation, lambda method: None)
+    streams = SessionStreams(runner, converter, starters)
     here = place(clock, sessions)
-    batches = BatchParts(here.batches, here.control, Starters(), runner, reader, converter)
-    servicer = ProcessingServicer(sessions, control, lists, reader, converter, batches)
+    servicer = ProcessingServicer(
+        sessions,
+        control,
+        lists,
+        reader,
+        converter,
+        BatchParts(here.batches, here.control, starters, runner, reader, converter),
+        WorkflowParts(store, requests, streams),
+    )
     add = processing_pb2_grpc.add_ProcessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield processing_pb2_grpc.ProcessingServiceStub(channel)

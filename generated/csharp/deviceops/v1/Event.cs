@@ -6733,8 +6733,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Every picture, in order of image_index; empty for batches and workflows, whose pictures
-    /// GetBatch and the steps' sessions show. At most 256 elements.
+    /// Every picture, in order of image_index; empty for batches, whose pictures GetBatch shows; of
+    /// a workflow those of its result steps, the first 256. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -10130,8 +10130,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Pictures finished before, kept all the same; empty for batches and workflows. At most 256
-    /// elements.
+    /// Pictures finished before, kept all the same; empty for batches. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -10423,8 +10422,7 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForMessage(42, global::DeviceOperations.V1.ImageResult.Parser);
     private readonly pbc::RepeatedField<global::DeviceOperations.V1.ImageResult> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.ImageResult>();
     /// <summary>
-    /// Pictures finished before, kept all the same; empty for batches and workflows. At most 256
-    /// elements.
+    /// Pictures finished before, kept all the same; empty for batches. At most 256 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

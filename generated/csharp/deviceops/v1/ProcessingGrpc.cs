@@ -995,7 +995,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations).
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+      /// by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1010,7 +1011,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations).
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+      /// by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1023,7 +1025,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations).
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+      /// by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1038,7 +1041,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations).
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+      /// by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1104,7 +1108,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Store a workflow.
       /// Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-      /// steps), ALREADY_EXISTS (NAME_TAKEN).
+      /// steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1119,7 +1123,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Store a workflow.
       /// Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-      /// steps), ALREADY_EXISTS (NAME_TAKEN).
+      /// steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1132,7 +1136,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Store a workflow.
       /// Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-      /// steps), ALREADY_EXISTS (NAME_TAKEN).
+      /// steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1147,7 +1151,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Store a workflow.
       /// Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-      /// steps), ALREADY_EXISTS (NAME_TAKEN).
+      /// steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1216,7 +1220,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete a stored workflow. Runs in progress keep their copy.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-      /// ready-made).
+      /// ready-made or changed since expected_version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1231,7 +1235,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete a stored workflow. Runs in progress keep their copy.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-      /// ready-made).
+      /// ready-made or changed since expected_version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1244,7 +1248,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete a stored workflow. Runs in progress keep their copy.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-      /// ready-made).
+      /// ready-made or changed since expected_version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1259,7 +1263,7 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Delete a stored workflow. Runs in progress keep their copy.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-      /// ready-made).
+      /// ready-made or changed since expected_version).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -1324,7 +1328,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Run a workflow, stored or given here. Each step is a child session.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-      /// content reason), and those of the steps' own services.
+      /// content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+      /// the steps' own services.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -1339,7 +1344,8 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Run a workflow, stored or given here. Each step is a child session.
       /// Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-      /// content reason), and those of the steps' own services.
+      /// content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+      /// the steps' own services.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

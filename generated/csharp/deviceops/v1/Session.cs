@@ -439,7 +439,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SESSION_VIEW_BASIC")] Basic = 1,
     /// <summary>
-    /// Everything. Pictures of batches and workflows are in GetBatch and the steps' sessions.
+    /// Everything. Pictures of batches are in GetBatch, of a workflow's steps in their sessions.
     /// </summary>
     [pbr::OriginalName("SESSION_VIEW_FULL")] Full = 2,
   }

@@ -25,122 +25,136 @@ namespace DeviceOperations.V1 {
       byte[] descriptorData = global::System.Convert.FromBase64String(
           string.Concat(
             "ChtkZXZpY2VvcHMvdjEvd29ya2Zsb3cucHJvdG8SDGRldmljZW9wcy52MRoZ",
-            "ZGV2aWNlb3BzL3YxL2NvbW1vbi5wcm90bxoeZGV2aWNlb3BzL3YxL2Rldmlj",
-            "ZV9pbmZvLnByb3RvGhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8aHGRldmlj",
-            "ZW9wcy92MS9maW5pc2hpbmcucHJvdG8aHWRldmljZW9wcy92MS9nZW5lcmF0",
-            "aW9uLnByb3RvGhpkZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxoeZ29vZ2xl",
-            "L3Byb3RvYnVmL2R1cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGlt",
-            "ZXN0YW1wLnByb3RvGh5nb29nbGUvcnBjL2Vycm9yX2RldGFpbHMucHJvdG8i",
-            "tgEKDVdvcmtmbG93VmFsdWUSLgoGaW1hZ2VzGAEgASgLMhwuZGV2aWNlb3Bz",
-            "LnYxLldvcmtmbG93SW1hZ2VzSAASDgoEdGV4dBgCIAEoCUgAEhAKBm51bWJl",
-            "chgDIAEoAUgAEhIKCG1vZGVsX2lkGAQgASgJSAASEQoHaW50ZWdlchgFIAEo",
-            "A0gAEhEKB2Jvb2xlYW4YBiABKAhIABIQCgZjaG9pY2UYByABKAlIAEIHCgV2",
-            "YWx1ZSI6Cg5Xb3JrZmxvd0ltYWdlcxIoCgZpbWFnZXMYASADKAsyGC5kZXZp",
-            "Y2VvcHMudjEuSW5wdXRJbWFnZSKRAQoRV29ya2Zsb3dQYXJhbWV0ZXISDAoE",
-            "bmFtZRgBIAEoCRIlCgRraW5kGAIgASgOMhcuZGV2aWNlb3BzLnYxLlZhbHVl",
-            "S2luZBITCgtkZXNjcmlwdGlvbhgDIAEoCRIyCg1kZWZhdWx0X3ZhbHVlGAQg",
-            "ASgLMhsuZGV2aWNlb3BzLnYxLldvcmtmbG93VmFsdWUiawoPV29ya2Zsb3dC",
-            "aW5kaW5nEg0KBWlucHV0GAEgASgJEhMKCXBhcmFtZXRlchgCIAEoCUgAEioK",
-            "Bm91dHB1dBgDIAEoCzIYLmRldmljZW9wcy52MS5TdGVwT3V0cHV0SABCCAoG",
-            "c291cmNlIkkKClN0ZXBPdXRwdXQSDwoHc3RlcF9pZBgBIAEoCRIqCgRraW5k",
-            "GAIgASgOMhwuZGV2aWNlb3BzLnYxLlN0ZXBPdXRwdXRLaW5kIkIKDEdlbmVy",
-            "YXRlV29yaxIyCghzZXR0aW5ncxgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5l",
-            "cmF0aW9uU2V0dGluZ3MicAoPUG9zdHByb2Nlc3NXb3JrEi8KBXN0ZXBzGAEg",
-            "AygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNzaW5nU3RlcBIsCgZvdXRw",
-            "dXQYAiABKAsyHC5kZXZpY2VvcHMudjEuT3V0cHV0U2V0dGluZ3MiIQoNTG9h",
-            "ZE1vZGVsV29yaxIQCghtb2RlbF9pZBgBIAEoCSIjCg9VbmxvYWRNb2RlbFdv",
-            "cmsSEAoIbW9kZWxfaWQYASABKAkiSAoST3B0aW1pemVEZXZpY2VXb3JrEjIK",
-            "B3Byb2ZpbGUYASABKA4yIS5kZXZpY2VvcHMudjEuT3B0aW1pemF0aW9uUHJv",
-            "ZmlsZSIsCg9FdmljdE1vZGVsc1dvcmsSGQoRdGFyZ2V0X2ZyZWVfYnl0ZXMY",
-            "ASABKAMiIgoOQ2FjaGVNb2RlbFdvcmsSEAoIbW9kZWxfaWQYASABKAkibwoJ",
-            "QmF0Y2hXb3JrEjIKCHRlbXBsYXRlGAEgASgLMiAuZGV2aWNlb3BzLnYxLkdl",
-            "bmVyYXRpb25TZXR0aW5ncxIuCgVpdGVtcxgCIAMoCzIfLmRldmljZW9wcy52",
-            "MS5HZW5lcmF0aW9uT3ZlcmxheSJKCg1TdGVwQ29uZGl0aW9uEigKBm91dHB1",
-            "dBgBIAEoCzIYLmRldmljZW9wcy52MS5TdGVwT3V0cHV0Eg8KB25lZ2F0ZWQY",
-            "AiABKAgi6gUKDFdvcmtmbG93U3RlcBIPCgdzdGVwX2lkGAEgASgJEi4KCGdl",
-            "bmVyYXRlGAIgASgLMhouZGV2aWNlb3BzLnYxLkdlbmVyYXRlV29ya0gAEjQK",
-            "C3Bvc3Rwcm9jZXNzGAMgASgLMh0uZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNz",
-            "V29ya0gAEjEKCmxvYWRfbW9kZWwYBCABKAsyGy5kZXZpY2VvcHMudjEuTG9h",
-            "ZE1vZGVsV29ya0gAEjUKDHVubG9hZF9tb2RlbBgFIAEoCzIdLmRldmljZW9w",
-            "cy52MS5VbmxvYWRNb2RlbFdvcmtIABI7Cg9vcHRpbWl6ZV9kZXZpY2UYDSAB",
-            "KAsyIC5kZXZpY2VvcHMudjEuT3B0aW1pemVEZXZpY2VXb3JrSAASNQoMZXZp",
-            "Y3RfbW9kZWxzGA4gASgLMh0uZGV2aWNlb3BzLnYxLkV2aWN0TW9kZWxzV29y",
-            "a0gAEjMKC2NhY2hlX21vZGVsGA8gASgLMhwuZGV2aWNlb3BzLnYxLkNhY2hl",
-            "TW9kZWxXb3JrSAASKAoFYmF0Y2gYECABKAsyFy5kZXZpY2VvcHMudjEuQmF0",
-            "Y2hXb3JrSAASLgoJY29uZGl0aW9uGBEgASgLMhsuZGV2aWNlb3BzLnYxLlN0",
-            "ZXBDb25kaXRpb24SLwoIYmluZGluZ3MYBiADKAsyHS5kZXZpY2VvcHMudjEu",
-            "V29ya2Zsb3dCaW5kaW5nEhYKDmFmdGVyX3N0ZXBfaWRzGAcgAygJEhYKDmZv",
-            "cl9lYWNoX2lucHV0GAggASgJEjAKCXBsYWNlbWVudBgJIAEoCzIdLmRldmlj",
-            "ZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSKgoFcmV0cnkYCiABKAsyGy5kZXZp",
-            "Y2VvcHMudjEuUmV0cnlTZXR0aW5ncxIvCgpvbl9mYWlsdXJlGAsgASgOMhsu",
-            "ZGV2aWNlb3BzLnYxLkZhaWx1cmVQb2xpY3lCBgoEd29yayKQAgoIV29ya2Zs",
-            "b3cSEwoLd29ya2Zsb3dfaWQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkS",
-            "MwoKcGFyYW1ldGVycxgDIAMoCzIfLmRldmljZW9wcy52MS5Xb3JrZmxvd1Bh",
-            "cmFtZXRlchIpCgVzdGVwcxgEIAMoCzIaLmRldmljZW9wcy52MS5Xb3JrZmxv",
-            "d1N0ZXASFwoPcmVzdWx0X3N0ZXBfaWRzGAUgAygJEhAKCGJ1aWx0X2luGAYg",
-            "ASgIEi8KC2NyZWF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRp",
-            "bWVzdGFtcBIPCgd2ZXJzaW9uGAggASgFEg0KBW93bmVyGAkgASgJIkwKFExp",
-            "c3RXb3JrZmxvd3NSZXF1ZXN0Eg0KBW93bmVyGAMgASgJEhEKCXBhZ2Vfc2l6",
-            "ZRgBIAEoBRISCgpwYWdlX3Rva2VuGAIgASgJIlsKFUxpc3RXb3JrZmxvd3NS",
-            "ZXNwb25zZRIpCgl3b3JrZmxvd3MYASADKAsyFi5kZXZpY2VvcHMudjEuV29y",
-            "a2Zsb3cSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIlMKEkdldFdvcmtmbG93",
-            "UmVxdWVzdBITCgt3b3JrZmxvd19pZBgBIAEoCRIoCgR2aWV3GAIgASgOMhou",
-            "ZGV2aWNlb3BzLnYxLldvcmtmbG93VmlldyI/ChNHZXRXb3JrZmxvd1Jlc3Bv",
-            "bnNlEigKCHdvcmtmbG93GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93",
-            "IkEKFUNyZWF0ZVdvcmtmbG93UmVxdWVzdBIoCgh3b3JrZmxvdxgBIAEoCzIW",
-            "LmRldmljZW9wcy52MS5Xb3JrZmxvdyJCChZDcmVhdGVXb3JrZmxvd1Jlc3Bv",
-            "bnNlEigKCHdvcmtmbG93GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93",
-            "IlsKFVVwZGF0ZVdvcmtmbG93UmVxdWVzdBIoCgh3b3JrZmxvdxgBIAEoCzIW",
-            "LmRldmljZW9wcy52MS5Xb3JrZmxvdxIYChBleHBlY3RlZF92ZXJzaW9uGAIg",
-            "ASgFIkIKFlVwZGF0ZVdvcmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASAB",
-            "KAsyFi5kZXZpY2VvcHMudjEuV29ya2Zsb3ciRgoVRGVsZXRlV29ya2Zsb3dS",
-            "ZXF1ZXN0EhMKC3dvcmtmbG93X2lkGAEgASgJEhgKEGV4cGVjdGVkX3ZlcnNp",
-            "b24YAiABKAUiGAoWRGVsZXRlV29ya2Zsb3dSZXNwb25zZSKgAgoXVmFsaWRh",
-            "dGVXb3JrZmxvd1JlcXVlc3QSFQoLd29ya2Zsb3dfaWQYASABKAlIABIqCgh3",
-            "b3JrZmxvdxgCIAEoCzIWLmRldmljZW9wcy52MS5Xb3JrZmxvd0gAEkcKCWFy",
-            "Z3VtZW50cxgDIAMoCzI0LmRldmljZW9wcy52MS5WYWxpZGF0ZVdvcmtmbG93",
-            "UmVxdWVzdC5Bcmd1bWVudHNFbnRyeRIXCg9jaGVja19hcmd1bWVudHMYBCAB",
-            "KAgaTQoOQXJndW1lbnRzRW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVlGAIg",
-            "ASgLMhsuZGV2aWNlb3BzLnYxLldvcmtmbG93VmFsdWU6AjgBQhEKD3dvcmtm",
-            "bG93X3NvdXJjZSLAAQoYVmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlEg0KBXZh",
-            "bGlkGAEgASgIEjkKCnZpb2xhdGlvbnMYAiADKAsyJS5nb29nbGUucnBjLkJh",
-            "ZFJlcXVlc3QuRmllbGRWaW9sYXRpb24SGgoSdmlvbGF0aW9uc19vbWl0dGVk",
-            "GAMgASgFEhIKCnN0ZXBfb3JkZXIYBCADKAkSKgoFbmVlZHMYBSABKAsyGy5k",
-            "ZXZpY2VvcHMudjEuV29ya2Zsb3dOZWVkcyKdAQoNV29ya2Zsb3dOZWVkcxIR",
-            "Cgltb2RlbF9pZHMYASADKAkSLQoLcGVha19tZW1vcnkYAiABKAsyGC5kZXZp",
-            "Y2VvcHMudjEuQnl0ZUZpZ3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24YAyAB",
-            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEwoLaW1hZ2VfY291bnQY",
-            "BCABKAUijAMKElJ1bldvcmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19pZBgB",
-            "IAEoCUgAEioKCHdvcmtmbG93GAIgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtm",
-            "bG93SAASQgoJYXJndW1lbnRzGAMgAygLMi8uZGV2aWNlb3BzLnYxLlJ1bldv",
-            "cmtmbG93UmVxdWVzdC5Bcmd1bWVudHNFbnRyeRIqCgdvcHRpb25zGAQgASgL",
-            "MhkuZGV2aWNlb3BzLnYxLldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAYgASgL",
-            "Mh0uZGV2aWNlb3BzLnYxLkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQY",
-            "BSABKAsyHS5kZXZpY2VvcHMudjEuRGV2aWNlUGxhY2VtZW50Gk0KDkFyZ3Vt",
-            "ZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRldmlj",
-            "ZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3VyY2Ui",
-            "QAoTUnVuV29ya2Zsb3dSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmlj",
-            "ZW9wcy52MS5TZXNzaW9uRXZlbnQqxAEKCVZhbHVlS2luZBIaChZWQUxVRV9L",
-            "SU5EX1VOU1BFQ0lGSUVEEAASFQoRVkFMVUVfS0lORF9JTUFHRVMQARITCg9W",
-            "QUxVRV9LSU5EX1RFWFQQAhIVChFWQUxVRV9LSU5EX05VTUJFUhADEhQKEFZB",
-            "TFVFX0tJTkRfTU9ERUwQBBIWChJWQUxVRV9LSU5EX0lOVEVHRVIQBRITCg9W",
-            "QUxVRV9LSU5EX0JPT0wQBhIVChFWQUxVRV9LSU5EX0NIT0lDRRAHKqQBCg5T",
-            "dGVwT3V0cHV0S2luZBIgChxTVEVQX09VVFBVVF9LSU5EX1VOU1BFQ0lGSUVE",
-            "EAASGwoXU1RFUF9PVVRQVVRfS0lORF9JTUFHRVMQARIZChVTVEVQX09VVFBV",
-            "VF9LSU5EX1NFRUQQAhIcChhTVEVQX09VVFBVVF9LSU5EX0ZMQUdHRUQQAxIa",
-            "ChZTVEVQX09VVFBVVF9LSU5EX01PREVMEAQqgAEKDUZhaWx1cmVQb2xpY3kS",
-            "HgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIXChNGQUlMVVJFX1BP",
-            "TElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lfQ09OVElOVUUQAhIZChVG",
-            "QUlMVVJFX1BPTElDWV9JR05PUkUQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09S",
-            "S0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFT",
-            "SUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAkIWqgITRGV2aWNlT3BlcmF0",
-            "aW9ucy5WMWIGcHJvdG8z"));
+            "ZGV2aWNlb3BzL3YxL2NvbW1vbi5wcm90bxofZGV2aWNlb3BzL3YxL2NvbmRp",
+            "dGlvbmluZy5wcm90bxoeZGV2aWNlb3BzL3YxL2RldmljZV9pbmZvLnByb3Rv",
+            "GhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8aHGRldmljZW9wcy92MS9maW5p",
+            "c2hpbmcucHJvdG8aHWRldmljZW9wcy92MS9nZW5lcmF0aW9uLnByb3RvGhpk",
+            "ZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL2R1",
+            "cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGltZXN0YW1wLnByb3Rv",
+            "Gh5nb29nbGUvcnBjL2Vycm9yX2RldGFpbHMucHJvdG8itgEKDVdvcmtmbG93",
+            "VmFsdWUSLgoGaW1hZ2VzGAEgASgLMhwuZGV2aWNlb3BzLnYxLldvcmtmbG93",
+            "SW1hZ2VzSAASDgoEdGV4dBgCIAEoCUgAEhAKBm51bWJlchgDIAEoAUgAEhIK",
+            "CG1vZGVsX2lkGAQgASgJSAASEQoHaW50ZWdlchgFIAEoA0gAEhEKB2Jvb2xl",
+            "YW4YBiABKAhIABIQCgZjaG9pY2UYByABKAlIAEIHCgV2YWx1ZSI6Cg5Xb3Jr",
+            "Zmxvd0ltYWdlcxIoCgZpbWFnZXMYASADKAsyGC5kZXZpY2VvcHMudjEuSW5w",
+            "dXRJbWFnZSLmAQoRV29ya2Zsb3dQYXJhbWV0ZXISDAoEbmFtZRgBIAEoCRIl",
+            "CgRraW5kGAIgASgOMhcuZGV2aWNlb3BzLnYxLlZhbHVlS2luZBITCgtkZXNj",
+            "cmlwdGlvbhgDIAEoCRIyCg1kZWZhdWx0X3ZhbHVlGAQgASgLMhsuZGV2aWNl",
+            "b3BzLnYxLldvcmtmbG93VmFsdWUSFAoHbWluaW11bRgFIAEoAUgAiAEBEhQK",
+            "B21heGltdW0YBiABKAFIAYgBARIPCgdjaG9pY2VzGAcgAygJQgoKCF9taW5p",
+            "bXVtQgoKCF9tYXhpbXVtImsKD1dvcmtmbG93QmluZGluZxINCgVpbnB1dBgB",
+            "IAEoCRITCglwYXJhbWV0ZXIYAiABKAlIABIqCgZvdXRwdXQYAyABKAsyGC5k",
+            "ZXZpY2VvcHMudjEuU3RlcE91dHB1dEgAQggKBnNvdXJjZSJJCgpTdGVwT3V0",
+            "cHV0Eg8KB3N0ZXBfaWQYASABKAkSKgoEa2luZBgCIAEoDjIcLmRldmljZW9w",
+            "cy52MS5TdGVwT3V0cHV0S2luZCJCCgxHZW5lcmF0ZVdvcmsSMgoIc2V0dGlu",
+            "Z3MYASABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzInAK",
+            "D1Bvc3Rwcm9jZXNzV29yaxIvCgVzdGVwcxgBIAMoCzIgLmRldmljZW9wcy52",
+            "MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0cHV0GAIgASgLMhwuZGV2aWNl",
+            "b3BzLnYxLk91dHB1dFNldHRpbmdzIiEKDUxvYWRNb2RlbFdvcmsSEAoIbW9k",
+            "ZWxfaWQYASABKAkiIwoPVW5sb2FkTW9kZWxXb3JrEhAKCG1vZGVsX2lkGAEg",
+            "ASgJIkgKEk9wdGltaXplRGV2aWNlV29yaxIyCgdwcm9maWxlGAEgASgOMiEu",
+            "ZGV2aWNlb3BzLnYxLk9wdGltaXphdGlvblByb2ZpbGUiLAoPRXZpY3RNb2Rl",
+            "bHNXb3JrEhkKEXRhcmdldF9mcmVlX2J5dGVzGAEgASgDIiIKDkNhY2hlTW9k",
+            "ZWxXb3JrEhAKCG1vZGVsX2lkGAEgASgJIm8KCUJhdGNoV29yaxIyCgh0ZW1w",
+            "bGF0ZRgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MS",
+            "LgoFaXRlbXMYAiADKAsyHy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbk92ZXJs",
+            "YXkisgEKEENvbnRyb2xJbWFnZVdvcmsSJwoFaW1hZ2UYASABKAsyGC5kZXZp",
+            "Y2VvcHMudjEuSW5wdXRJbWFnZRI3CgxwcmVwcm9jZXNzb3IYAiABKAsyIS5k",
+            "ZXZpY2VvcHMudjEuQ29udHJvbFByZXByb2Nlc3NvchISCgV3aWR0aBgDIAEo",
+            "BUgAiAEBEhMKBmhlaWdodBgEIAEoBUgBiAEBQggKBl93aWR0aEIJCgdfaGVp",
+            "Z2h0IrYBCg9SdW5Xb3JrZmxvd1dvcmsSEwoLd29ya2Zsb3dfaWQYASABKAkS",
+            "PwoJYXJndW1lbnRzGAIgAygLMiwuZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93",
+            "V29yay5Bcmd1bWVudHNFbnRyeRpNCg5Bcmd1bWVudHNFbnRyeRILCgNrZXkY",
+            "ASABKAkSKgoFdmFsdWUYAiABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zsb3dW",
+            "YWx1ZToCOAEiSgoNU3RlcENvbmRpdGlvbhIoCgZvdXRwdXQYASABKAsyGC5k",
+            "ZXZpY2VvcHMudjEuU3RlcE91dHB1dBIPCgduZWdhdGVkGAIgASgIIooHCgxX",
+            "b3JrZmxvd1N0ZXASDwoHc3RlcF9pZBgBIAEoCRIuCghnZW5lcmF0ZRgCIAEo",
+            "CzIaLmRldmljZW9wcy52MS5HZW5lcmF0ZVdvcmtIABI0Cgtwb3N0cHJvY2Vz",
+            "cxgDIAEoCzIdLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc1dvcmtIABIxCgps",
+            "b2FkX21vZGVsGAQgASgLMhsuZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFdvcmtI",
+            "ABI1Cgx1bmxvYWRfbW9kZWwYBSABKAsyHS5kZXZpY2VvcHMudjEuVW5sb2Fk",
+            "TW9kZWxXb3JrSAASOwoPb3B0aW1pemVfZGV2aWNlGA0gASgLMiAuZGV2aWNl",
+            "b3BzLnYxLk9wdGltaXplRGV2aWNlV29ya0gAEjUKDGV2aWN0X21vZGVscxgO",
+            "IAEoCzIdLmRldmljZW9wcy52MS5FdmljdE1vZGVsc1dvcmtIABIzCgtjYWNo",
+            "ZV9tb2RlbBgPIAEoCzIcLmRldmljZW9wcy52MS5DYWNoZU1vZGVsV29ya0gA",
+            "EigKBWJhdGNoGBAgASgLMhcuZGV2aWNlb3BzLnYxLkJhdGNoV29ya0gAEjcK",
+            "DWNvbnRyb2xfaW1hZ2UYEyABKAsyHi5kZXZpY2VvcHMudjEuQ29udHJvbElt",
+            "YWdlV29ya0gAEjUKDHJ1bl93b3JrZmxvdxgUIAEoCzIdLmRldmljZW9wcy52",
+            "MS5SdW5Xb3JrZmxvd1dvcmtIABIuCgljb25kaXRpb24YESABKAsyGy5kZXZp",
+            "Y2VvcHMudjEuU3RlcENvbmRpdGlvbhIvCghiaW5kaW5ncxgGIAMoCzIdLmRl",
+            "dmljZW9wcy52MS5Xb3JrZmxvd0JpbmRpbmcSFgoOYWZ0ZXJfc3RlcF9pZHMY",
+            "ByADKAkSFgoOZm9yX2VhY2hfaW5wdXQYCCABKAkSMAoJcGxhY2VtZW50GAkg",
+            "ASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNlbWVudBIqCgVyZXRyeRgK",
+            "IAEoCzIbLmRldmljZW9wcy52MS5SZXRyeVNldHRpbmdzEi8KCm9uX2ZhaWx1",
+            "cmUYCyABKA4yGy5kZXZpY2VvcHMudjEuRmFpbHVyZVBvbGljeRIuCgtydW5f",
+            "dGltZW91dBgSIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIGCgR3",
+            "b3JrIpACCghXb3JrZmxvdxITCgt3b3JrZmxvd19pZBgBIAEoCRITCgtkZXNj",
+            "cmlwdGlvbhgCIAEoCRIzCgpwYXJhbWV0ZXJzGAMgAygLMh8uZGV2aWNlb3Bz",
+            "LnYxLldvcmtmbG93UGFyYW1ldGVyEikKBXN0ZXBzGAQgAygLMhouZGV2aWNl",
+            "b3BzLnYxLldvcmtmbG93U3RlcBIXCg9yZXN1bHRfc3RlcF9pZHMYBSADKAkS",
+            "EAoIYnVpbHRfaW4YBiABKAgSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29n",
+            "bGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3ZlcnNpb24YCCABKAUSDQoFb3du",
+            "ZXIYCSABKAkiTAoUTGlzdFdvcmtmbG93c1JlcXVlc3QSDQoFb3duZXIYAyAB",
+            "KAkSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWwoV",
+            "TGlzdFdvcmtmbG93c1Jlc3BvbnNlEikKCXdvcmtmbG93cxgBIAMoCzIWLmRl",
+            "dmljZW9wcy52MS5Xb3JrZmxvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki",
+            "UwoSR2V0V29ya2Zsb3dSZXF1ZXN0EhMKC3dvcmtmbG93X2lkGAEgASgJEigK",
+            "BHZpZXcYAiABKA4yGi5kZXZpY2VvcHMudjEuV29ya2Zsb3dWaWV3Ij8KE0dl",
+            "dFdvcmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2Vv",
+            "cHMudjEuV29ya2Zsb3ciQQoVQ3JlYXRlV29ya2Zsb3dSZXF1ZXN0EigKCHdv",
+            "cmtmbG93GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IkIKFkNyZWF0",
+            "ZVdvcmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2Vv",
+            "cHMudjEuV29ya2Zsb3ciWwoVVXBkYXRlV29ya2Zsb3dSZXF1ZXN0EigKCHdv",
+            "cmtmbG93GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93EhgKEGV4cGVj",
+            "dGVkX3ZlcnNpb24YAiABKAUiQgoWVXBkYXRlV29ya2Zsb3dSZXNwb25zZRIo",
+            "Cgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5Xb3JrZmxvdyJGChVE",
+            "ZWxldGVXb3JrZmxvd1JlcXVlc3QSEwoLd29ya2Zsb3dfaWQYASABKAkSGAoQ",
+            "ZXhwZWN0ZWRfdmVyc2lvbhgCIAEoBSIYChZEZWxldGVXb3JrZmxvd1Jlc3Bv",
+            "bnNlIqACChdWYWxpZGF0ZVdvcmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19p",
+            "ZBgBIAEoCUgAEioKCHdvcmtmbG93GAIgASgLMhYuZGV2aWNlb3BzLnYxLldv",
+            "cmtmbG93SAASRwoJYXJndW1lbnRzGAMgAygLMjQuZGV2aWNlb3BzLnYxLlZh",
+            "bGlkYXRlV29ya2Zsb3dSZXF1ZXN0LkFyZ3VtZW50c0VudHJ5EhcKD2NoZWNr",
+            "X2FyZ3VtZW50cxgEIAEoCBpNCg5Bcmd1bWVudHNFbnRyeRILCgNrZXkYASAB",
+            "KAkSKgoFdmFsdWUYAiABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zsb3dWYWx1",
+            "ZToCOAFCEQoPd29ya2Zsb3dfc291cmNlIsABChhWYWxpZGF0ZVdvcmtmbG93",
+            "UmVzcG9uc2USDQoFdmFsaWQYASABKAgSOQoKdmlvbGF0aW9ucxgCIAMoCzIl",
+            "Lmdvb2dsZS5ycGMuQmFkUmVxdWVzdC5GaWVsZFZpb2xhdGlvbhIaChJ2aW9s",
+            "YXRpb25zX29taXR0ZWQYAyABKAUSEgoKc3RlcF9vcmRlchgEIAMoCRIqCgVu",
+            "ZWVkcxgFIAEoCzIbLmRldmljZW9wcy52MS5Xb3JrZmxvd05lZWRzIp0BCg1X",
+            "b3JrZmxvd05lZWRzEhEKCW1vZGVsX2lkcxgBIAMoCRItCgtwZWFrX21lbW9y",
+            "eRgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEjUKEmVzdGltYXRl",
+            "ZF9kdXJhdGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIT",
+            "CgtpbWFnZV9jb3VudBgEIAEoBSKMAwoSUnVuV29ya2Zsb3dSZXF1ZXN0EhUK",
+            "C3dvcmtmbG93X2lkGAEgASgJSAASKgoId29ya2Zsb3cYAiABKAsyFi5kZXZp",
+            "Y2VvcHMudjEuV29ya2Zsb3dIABJCCglhcmd1bWVudHMYAyADKAsyLy5kZXZp",
+            "Y2VvcHMudjEuUnVuV29ya2Zsb3dSZXF1ZXN0LkFyZ3VtZW50c0VudHJ5EioK",
+            "B29wdGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoI",
+            "ZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25z",
+            "EjAKCXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
+            "ZW1lbnQaTQoOQXJndW1lbnRzRW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVl",
+            "GAIgASgLMhsuZGV2aWNlb3BzLnYxLldvcmtmbG93VmFsdWU6AjgBQhEKD3dv",
+            "cmtmbG93X3NvdXJjZSJAChNSdW5Xb3JrZmxvd1Jlc3BvbnNlEikKBWV2ZW50",
+            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCrEAQoJVmFsdWVL",
+            "aW5kEhoKFlZBTFVFX0tJTkRfVU5TUEVDSUZJRUQQABIVChFWQUxVRV9LSU5E",
+            "X0lNQUdFUxABEhMKD1ZBTFVFX0tJTkRfVEVYVBACEhUKEVZBTFVFX0tJTkRf",
+            "TlVNQkVSEAMSFAoQVkFMVUVfS0lORF9NT0RFTBAEEhYKElZBTFVFX0tJTkRf",
+            "SU5URUdFUhAFEhMKD1ZBTFVFX0tJTkRfQk9PTBAGEhUKEVZBTFVFX0tJTkRf",
+            "Q0hPSUNFEAcqpAEKDlN0ZXBPdXRwdXRLaW5kEiAKHFNURVBfT1VUUFVUX0tJ",
+            "TkRfVU5TUEVDSUZJRUQQABIbChdTVEVQX09VVFBVVF9LSU5EX0lNQUdFUxAB",
+            "EhkKFVNURVBfT1VUUFVUX0tJTkRfU0VFRBACEhwKGFNURVBfT1VUUFVUX0tJ",
+            "TkRfRkxBR0dFRBADEhoKFlNURVBfT1VUUFVUX0tJTkRfTU9ERUwQBCqAAQoN",
+            "RmFpbHVyZVBvbGljeRIeChpGQUlMVVJFX1BPTElDWV9VTlNQRUNJRklFRBAA",
+            "EhcKE0ZBSUxVUkVfUE9MSUNZX1NUT1AQARIbChdGQUlMVVJFX1BPTElDWV9D",
+            "T05USU5VRRACEhkKFUZBSUxVUkVfUE9MSUNZX0lHTk9SRRADKl4KDFdvcmtm",
+            "bG93VmlldxIdChlXT1JLRkxPV19WSUVXX1VOU1BFQ0lGSUVEEAASFwoTV09S",
+            "S0ZMT1dfVklFV19CQVNJQxABEhYKEldPUktGTE9XX1ZJRVdfRlVMTBACQhaq",
+            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ValueKind), typeof(global::DeviceOperations.V1.StepOutputKind), typeof(global::DeviceOperations.V1.FailurePolicy), typeof(global::DeviceOperations.V1.WorkflowView), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowValue), global::DeviceOperations.V1.WorkflowValue.Parser, new[]{ "Images", "Text", "Number", "ModelId", "Integer", "Boolean", "Choice" }, new[]{ "Value" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowImages), global::DeviceOperations.V1.WorkflowImages.Parser, new[]{ "Images" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowParameter), global::DeviceOperations.V1.WorkflowParameter.Parser, new[]{ "Name", "Kind", "Description", "DefaultValue" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowParameter), global::DeviceOperations.V1.WorkflowParameter.Parser, new[]{ "Name", "Kind", "Description", "DefaultValue", "Minimum", "Maximum", "Choices" }, new[]{ "Minimum", "Maximum" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowBinding), global::DeviceOperations.V1.WorkflowBinding.Parser, new[]{ "Input", "Parameter", "Output" }, new[]{ "Source" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepOutput), global::DeviceOperations.V1.StepOutput.Parser, new[]{ "StepId", "Kind" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GenerateWork), global::DeviceOperations.V1.GenerateWork.Parser, new[]{ "Settings" }, null, null, null, null),
@@ -151,8 +165,10 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelsWork), global::DeviceOperations.V1.EvictModelsWork.Parser, new[]{ "TargetFreeBytes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelWork), global::DeviceOperations.V1.CacheModelWork.Parser, new[]{ "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchWork), global::DeviceOperations.V1.BatchWork.Parser, new[]{ "Template", "Items" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlImageWork), global::DeviceOperations.V1.ControlImageWork.Parser, new[]{ "Image", "Preprocessor", "Width", "Height" }, new[]{ "Width", "Height" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowWork), global::DeviceOperations.V1.RunWorkflowWork.Parser, new[]{ "WorkflowId", "Arguments" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepCondition), global::DeviceOperations.V1.StepCondition.Parser, new[]{ "Output", "Negated" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "OptimizeDevice", "EvictModels", "CacheModel", "Batch", "Condition", "Bindings", "AfterStepIds", "ForEachInput", "Placement", "Retry", "OnFailure" }, new[]{ "Work" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "OptimizeDevice", "EvictModels", "CacheModel", "Batch", "ControlImage", "RunWorkflow", "Condition", "Bindings", "AfterStepIds", "ForEachInput", "Placement", "Retry", "OnFailure", "RunTimeout" }, new[]{ "Work" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Workflow), global::DeviceOperations.V1.Workflow.Parser, new[]{ "WorkflowId", "Description", "Parameters", "Steps", "ResultStepIds", "BuiltIn", "CreateTime", "Version", "Owner" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsRequest), global::DeviceOperations.V1.ListWorkflowsRequest.Parser, new[]{ "Owner", "PageSize", "PageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsResponse), global::DeviceOperations.V1.ListWorkflowsResponse.Parser, new[]{ "Workflows", "NextPageToken" }, null, null, null, null),
@@ -222,19 +238,19 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Its pictures.
+    /// Its pictures, IMAGES: of generate, postprocess, batch, control_image and run_workflow.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_IMAGES")] Images = 1,
     /// <summary>
-    /// The seed of its first picture.
+    /// The seed of its first picture, INTEGER: of generate and batch.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_SEED")] Seed = 2,
     /// <summary>
-    /// Whether a safety policy flagged any of its pictures.
+    /// Whether a safety policy flagged any of its pictures: of generate, postprocess and batch.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_FLAGGED")] Flagged = 3,
     /// <summary>
-    /// The model it used.
+    /// The model it used, MODEL: of generate, load_model and cache_model.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_MODEL")] Model = 4,
   }
@@ -1072,6 +1088,7 @@ namespace DeviceOperations.V1 {
   {
     private static readonly pb::MessageParser<WorkflowParameter> _parser = new pb::MessageParser<WorkflowParameter>(() => new WorkflowParameter());
     private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pb::MessageParser<WorkflowParameter> Parser { get { return _parser; } }
@@ -1099,10 +1116,14 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public WorkflowParameter(WorkflowParameter other) : this() {
+      _hasBits0 = other._hasBits0;
       name_ = other.name_;
       kind_ = other.kind_;
       description_ = other.description_;
       defaultValue_ = other.defaultValue_ != null ? other.defaultValue_.Clone() : null;
+      minimum_ = other.minimum_;
+      maximum_ = other.maximum_;
+      choices_ = other.choices_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1172,6 +1193,81 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "minimum" field.</summary>
+    public const int MinimumFieldNumber = 5;
+    private readonly static double MinimumDefaultValue = 0D;
+
+    private double minimum_;
+    /// <summary>
+    /// Least number, of NUMBER and INTEGER; absent means none but the bound fields' own.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Minimum {
+      get { if ((_hasBits0 & 1) != 0) { return minimum_; } else { return MinimumDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        minimum_ = value;
+      }
+    }
+    /// <summary>Gets whether the "minimum" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasMinimum {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "minimum" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearMinimum() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "maximum" field.</summary>
+    public const int MaximumFieldNumber = 6;
+    private readonly static double MaximumDefaultValue = 0D;
+
+    private double maximum_;
+    /// <summary>
+    /// Largest number, of NUMBER and INTEGER; absent means none but the bound fields' own.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Maximum {
+      get { if ((_hasBits0 & 2) != 0) { return maximum_; } else { return MaximumDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        maximum_ = value;
+      }
+    }
+    /// <summary>Gets whether the "maximum" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasMaximum {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "maximum" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearMaximum() {
+      _hasBits0 &= ~2;
+    }
+
+    /// <summary>Field number for the "choices" field.</summary>
+    public const int ChoicesFieldNumber = 7;
+    private static readonly pb::FieldCodec<string> _repeated_choices_codec
+        = pb::FieldCodec.ForString(58);
+    private readonly pbc::RepeatedField<string> choices_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// The only values, of TEXT, MODEL and CHOICE; empty means any. At most 64 elements. At most
+    /// 64 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> Choices {
+      get { return choices_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1191,6 +1287,9 @@ namespace DeviceOperations.V1 {
       if (Kind != other.Kind) return false;
       if (Description != other.Description) return false;
       if (!object.Equals(DefaultValue, other.DefaultValue)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Minimum, other.Minimum)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Maximum, other.Maximum)) return false;
+      if(!choices_.Equals(other.choices_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1202,6 +1301,9 @@ namespace DeviceOperations.V1 {
       if (Kind != global::DeviceOperations.V1.ValueKind.Unspecified) hash ^= Kind.GetHashCode();
       if (Description.Length != 0) hash ^= Description.GetHashCode();
       if (defaultValue_ != null) hash ^= DefaultValue.GetHashCode();
+      if (HasMinimum) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Minimum);
+      if (HasMaximum) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Maximum);
+      hash ^= choices_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1236,6 +1338,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(DefaultValue);
       }
+      if (HasMinimum) {
+        output.WriteRawTag(41);
+        output.WriteDouble(Minimum);
+      }
+      if (HasMaximum) {
+        output.WriteRawTag(49);
+        output.WriteDouble(Maximum);
+      }
+      choices_.WriteTo(output, _repeated_choices_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1262,6 +1373,15 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(34);
         output.WriteMessage(DefaultValue);
       }
+      if (HasMinimum) {
+        output.WriteRawTag(41);
+        output.WriteDouble(Minimum);
+      }
+      if (HasMaximum) {
+        output.WriteRawTag(49);
+        output.WriteDouble(Maximum);
+      }
+      choices_.WriteTo(ref output, _repeated_choices_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1284,6 +1404,13 @@ namespace DeviceOperations.V1 {
       if (defaultValue_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(DefaultValue);
       }
+      if (HasMinimum) {
+        size += 1 + 8;
+      }
+      if (HasMaximum) {
+        size += 1 + 8;
+      }
+      size += choices_.CalculateSize(_repeated_choices_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1311,6 +1438,13 @@ namespace DeviceOperations.V1 {
         }
         DefaultValue.MergeFrom(other.DefaultValue);
       }
+      if (other.HasMinimum) {
+        Minimum = other.Minimum;
+      }
+      if (other.HasMaximum) {
+        Maximum = other.Maximum;
+      }
+      choices_.Add(other.choices_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1347,6 +1481,18 @@ namespace DeviceOperations.V1 {
               DefaultValue = new global::DeviceOperations.V1.WorkflowValue();
             }
             input.ReadMessage(DefaultValue);
+            break;
+          }
+          case 41: {
+            Minimum = input.ReadDouble();
+            break;
+          }
+          case 49: {
+            Maximum = input.ReadDouble();
+            break;
+          }
+          case 58: {
+            choices_.AddEntriesFrom(input, _repeated_choices_codec);
             break;
           }
         }
@@ -1387,6 +1533,18 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(DefaultValue);
             break;
           }
+          case 41: {
+            Minimum = input.ReadDouble();
+            break;
+          }
+          case 49: {
+            Maximum = input.ReadDouble();
+            break;
+          }
+          case 58: {
+            choices_.AddEntriesFrom(ref input, _repeated_choices_codec);
+            break;
+          }
         }
       }
     }
@@ -1395,7 +1553,8 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Where an input of a step comes from.
+  /// Where an input of a step comes from. A list takes several bindings, one after the other;
+  /// anything else takes one.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class WorkflowBinding : pb::IMessage<WorkflowBinding>
@@ -1456,8 +1615,9 @@ namespace DeviceOperations.V1 {
     private string input_ = "";
     /// <summary>
     /// Field of the step's work that is filled: a path in snake_case
-    /// ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
-    /// Required.
+    /// ("settings.prompt", "settings.image_to_image.image", "settings.loras[0].weight",
+    /// "images"). Messages on the way are made where they are not there; an element of a list
+    /// must be. At most 256 characters. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3046,7 +3206,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Free device memory by evicting models.
+  /// Free device memory by evicting models. The step's placement, or the run's, names the device.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class EvictModelsWork : pb::IMessage<EvictModelsWork>
@@ -3693,6 +3853,613 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Make a control picture.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class ControlImageWork : pb::IMessage<ControlImageWork>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<ControlImageWork> _parser = new pb::MessageParser<ControlImageWork>(() => new ControlImageWork());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<ControlImageWork> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[13]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ControlImageWork() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ControlImageWork(ControlImageWork other) : this() {
+      _hasBits0 = other._hasBits0;
+      image_ = other.image_ != null ? other.image_.Clone() : null;
+      preprocessor_ = other.preprocessor_ != null ? other.preprocessor_.Clone() : null;
+      width_ = other.width_;
+      height_ = other.height_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public ControlImageWork Clone() {
+      return new ControlImageWork(this);
+    }
+
+    /// <summary>Field number for the "image" field.</summary>
+    public const int ImageFieldNumber = 1;
+    private global::DeviceOperations.V1.InputImage image_;
+    /// <summary>
+    /// The picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.InputImage Image {
+      get { return image_; }
+      set {
+        image_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "preprocessor" field.</summary>
+    public const int PreprocessorFieldNumber = 2;
+    private global::DeviceOperations.V1.ControlPreprocessor preprocessor_;
+    /// <summary>
+    /// The preprocessor and its options.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ControlPreprocessor Preprocessor {
+      get { return preprocessor_; }
+      set {
+        preprocessor_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "width" field.</summary>
+    public const int WidthFieldNumber = 3;
+    private readonly static int WidthDefaultValue = 0;
+
+    private int width_;
+    /// <summary>
+    /// Width in pixels, as in PreviewControlImageRequest. Range: 256 to 2048, multiples of 8.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Width {
+      get { if ((_hasBits0 & 1) != 0) { return width_; } else { return WidthDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        width_ = value;
+      }
+    }
+    /// <summary>Gets whether the "width" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasWidth {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "width" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearWidth() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "height" field.</summary>
+    public const int HeightFieldNumber = 4;
+    private readonly static int HeightDefaultValue = 0;
+
+    private int height_;
+    /// <summary>
+    /// Height in pixels, as in PreviewControlImageRequest. Range: 256 to 2048, multiples of 8.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Height {
+      get { if ((_hasBits0 & 2) != 0) { return height_; } else { return HeightDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        height_ = value;
+      }
+    }
+    /// <summary>Gets whether the "height" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasHeight {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "height" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearHeight() {
+      _hasBits0 &= ~2;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as ControlImageWork);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(ControlImageWork other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Image, other.Image)) return false;
+      if (!object.Equals(Preprocessor, other.Preprocessor)) return false;
+      if (Width != other.Width) return false;
+      if (Height != other.Height) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (image_ != null) hash ^= Image.GetHashCode();
+      if (preprocessor_ != null) hash ^= Preprocessor.GetHashCode();
+      if (HasWidth) hash ^= Width.GetHashCode();
+      if (HasHeight) hash ^= Height.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (image_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Image);
+      }
+      if (preprocessor_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Preprocessor);
+      }
+      if (HasWidth) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Width);
+      }
+      if (HasHeight) {
+        output.WriteRawTag(32);
+        output.WriteInt32(Height);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (image_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Image);
+      }
+      if (preprocessor_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Preprocessor);
+      }
+      if (HasWidth) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Width);
+      }
+      if (HasHeight) {
+        output.WriteRawTag(32);
+        output.WriteInt32(Height);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (image_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
+      }
+      if (preprocessor_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Preprocessor);
+      }
+      if (HasWidth) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
+      }
+      if (HasHeight) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(ControlImageWork other) {
+      if (other == null) {
+        return;
+      }
+      if (other.image_ != null) {
+        if (image_ == null) {
+          Image = new global::DeviceOperations.V1.InputImage();
+        }
+        Image.MergeFrom(other.Image);
+      }
+      if (other.preprocessor_ != null) {
+        if (preprocessor_ == null) {
+          Preprocessor = new global::DeviceOperations.V1.ControlPreprocessor();
+        }
+        Preprocessor.MergeFrom(other.Preprocessor);
+      }
+      if (other.HasWidth) {
+        Width = other.Width;
+      }
+      if (other.HasHeight) {
+        Height = other.Height;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (image_ == null) {
+              Image = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Image);
+            break;
+          }
+          case 18: {
+            if (preprocessor_ == null) {
+              Preprocessor = new global::DeviceOperations.V1.ControlPreprocessor();
+            }
+            input.ReadMessage(Preprocessor);
+            break;
+          }
+          case 24: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 32: {
+            Height = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (image_ == null) {
+              Image = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Image);
+            break;
+          }
+          case 18: {
+            if (preprocessor_ == null) {
+              Preprocessor = new global::DeviceOperations.V1.ControlPreprocessor();
+            }
+            input.ReadMessage(Preprocessor);
+            break;
+          }
+          case 24: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 32: {
+            Height = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Run another stored workflow; the step's pictures are the results of that run. It runs as it
+  /// is stored when the step begins. Workflows run within workflows three deep at most, and those
+  /// within others do nothing for which the role RUN does not suffice.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class RunWorkflowWork : pb::IMessage<RunWorkflowWork>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<RunWorkflowWork> _parser = new pb::MessageParser<RunWorkflowWork>(() => new RunWorkflowWork());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<RunWorkflowWork> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[14]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RunWorkflowWork() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RunWorkflowWork(RunWorkflowWork other) : this() {
+      workflowId_ = other.workflowId_;
+      arguments_ = other.arguments_.Clone();
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RunWorkflowWork Clone() {
+      return new RunWorkflowWork(this);
+    }
+
+    /// <summary>Field number for the "workflow_id" field.</summary>
+    public const int WorkflowIdFieldNumber = 1;
+    private string workflowId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string WorkflowId {
+      get { return workflowId_; }
+      set {
+        workflowId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "arguments" field.</summary>
+    public const int ArgumentsFieldNumber = 2;
+    private static readonly pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>.Codec _map_arguments_codec
+        = new pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForMessage(18, global::DeviceOperations.V1.WorkflowValue.Parser), 18);
+    private readonly pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue> arguments_ = new pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue>();
+    /// <summary>
+    /// Arguments by parameter name; a binding's input names one as "arguments.NAME". At most 64
+    /// elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, global::DeviceOperations.V1.WorkflowValue> Arguments {
+      get { return arguments_; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as RunWorkflowWork);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(RunWorkflowWork other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (WorkflowId != other.WorkflowId) return false;
+      if (!Arguments.Equals(other.Arguments)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (WorkflowId.Length != 0) hash ^= WorkflowId.GetHashCode();
+      hash ^= Arguments.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (WorkflowId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(WorkflowId);
+      }
+      arguments_.WriteTo(output, _map_arguments_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (WorkflowId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(WorkflowId);
+      }
+      arguments_.WriteTo(ref output, _map_arguments_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (WorkflowId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(WorkflowId);
+      }
+      size += arguments_.CalculateSize(_map_arguments_codec);
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(RunWorkflowWork other) {
+      if (other == null) {
+        return;
+      }
+      if (other.WorkflowId.Length != 0) {
+        WorkflowId = other.WorkflowId;
+      }
+      arguments_.MergeFrom(other.arguments_);
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            WorkflowId = input.ReadString();
+            break;
+          }
+          case 18: {
+            arguments_.AddEntriesFrom(input, _map_arguments_codec);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            WorkflowId = input.ReadString();
+            break;
+          }
+          case 18: {
+            arguments_.AddEntriesFrom(ref input, _map_arguments_codec);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// When a step runs.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3710,7 +4477,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3964,7 +4731,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3992,6 +4759,7 @@ namespace DeviceOperations.V1 {
       placement_ = other.placement_ != null ? other.placement_.Clone() : null;
       retry_ = other.retry_ != null ? other.retry_.Clone() : null;
       onFailure_ = other.onFailure_;
+      runTimeout_ = other.runTimeout_ != null ? other.runTimeout_.Clone() : null;
       switch (other.WorkCase) {
         case WorkOneofCase.Generate:
           Generate = other.Generate.Clone();
@@ -4016,6 +4784,12 @@ namespace DeviceOperations.V1 {
           break;
         case WorkOneofCase.Batch:
           Batch = other.Batch.Clone();
+          break;
+        case WorkOneofCase.ControlImage:
+          ControlImage = other.ControlImage.Clone();
+          break;
+        case WorkOneofCase.RunWorkflow:
+          RunWorkflow = other.RunWorkflow.Clone();
           break;
       }
 
@@ -4157,6 +4931,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "control_image" field.</summary>
+    public const int ControlImageFieldNumber = 19;
+    /// <summary>
+    /// Make a control picture.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.ControlImageWork ControlImage {
+      get { return workCase_ == WorkOneofCase.ControlImage ? (global::DeviceOperations.V1.ControlImageWork) work_ : null; }
+      set {
+        work_ = value;
+        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.ControlImage;
+      }
+    }
+
+    /// <summary>Field number for the "run_workflow" field.</summary>
+    public const int RunWorkflowFieldNumber = 20;
+    /// <summary>
+    /// Run another workflow.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.RunWorkflowWork RunWorkflow {
+      get { return workCase_ == WorkOneofCase.RunWorkflow ? (global::DeviceOperations.V1.RunWorkflowWork) work_ : null; }
+      set {
+        work_ = value;
+        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.RunWorkflow;
+      }
+    }
+
     /// <summary>Field number for the "condition" field.</summary>
     public const int ConditionFieldNumber = 17;
     private global::DeviceOperations.V1.StepCondition condition_;
@@ -4206,7 +5010,7 @@ namespace DeviceOperations.V1 {
     private string forEachInput_ = "";
     /// <summary>
     /// Fan out: run once for each picture of this input path, all at the same time where
-    /// devices allow; empty means once. At most 256 characters.
+    /// devices allow; empty means once. It is the input of a binding. At most 256 characters.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4262,6 +5066,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "run_timeout" field.</summary>
+    public const int RunTimeoutFieldNumber = 18;
+    private global::Google.Protobuf.WellKnownTypes.Duration runTimeout_;
+    /// <summary>
+    /// Longest run of one attempt, as WorkOptions.run_timeout. Range: 0.001 to 604800 seconds.
+    /// Default: 86400 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration RunTimeout {
+      get { return runTimeout_; }
+      set {
+        runTimeout_ = value;
+      }
+    }
+
     private object work_;
     /// <summary>Enum of possible cases for the "work" oneof.</summary>
     public enum WorkOneofCase {
@@ -4274,6 +5094,8 @@ namespace DeviceOperations.V1 {
       EvictModels = 14,
       CacheModel = 15,
       Batch = 16,
+      ControlImage = 19,
+      RunWorkflow = 20,
     }
     private WorkOneofCase workCase_ = WorkOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4313,6 +5135,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(EvictModels, other.EvictModels)) return false;
       if (!object.Equals(CacheModel, other.CacheModel)) return false;
       if (!object.Equals(Batch, other.Batch)) return false;
+      if (!object.Equals(ControlImage, other.ControlImage)) return false;
+      if (!object.Equals(RunWorkflow, other.RunWorkflow)) return false;
       if (!object.Equals(Condition, other.Condition)) return false;
       if(!bindings_.Equals(other.bindings_)) return false;
       if(!afterStepIds_.Equals(other.afterStepIds_)) return false;
@@ -4320,6 +5144,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Placement, other.Placement)) return false;
       if (!object.Equals(Retry, other.Retry)) return false;
       if (OnFailure != other.OnFailure) return false;
+      if (!object.Equals(RunTimeout, other.RunTimeout)) return false;
       if (WorkCase != other.WorkCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -4337,6 +5162,8 @@ namespace DeviceOperations.V1 {
       if (workCase_ == WorkOneofCase.EvictModels) hash ^= EvictModels.GetHashCode();
       if (workCase_ == WorkOneofCase.CacheModel) hash ^= CacheModel.GetHashCode();
       if (workCase_ == WorkOneofCase.Batch) hash ^= Batch.GetHashCode();
+      if (workCase_ == WorkOneofCase.ControlImage) hash ^= ControlImage.GetHashCode();
+      if (workCase_ == WorkOneofCase.RunWorkflow) hash ^= RunWorkflow.GetHashCode();
       if (condition_ != null) hash ^= Condition.GetHashCode();
       hash ^= bindings_.GetHashCode();
       hash ^= afterStepIds_.GetHashCode();
@@ -4344,6 +5171,7 @@ namespace DeviceOperations.V1 {
       if (placement_ != null) hash ^= Placement.GetHashCode();
       if (retry_ != null) hash ^= Retry.GetHashCode();
       if (OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) hash ^= OnFailure.GetHashCode();
+      if (runTimeout_ != null) hash ^= RunTimeout.GetHashCode();
       hash ^= (int) workCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -4421,6 +5249,18 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(138, 1);
         output.WriteMessage(Condition);
       }
+      if (runTimeout_ != null) {
+        output.WriteRawTag(146, 1);
+        output.WriteMessage(RunTimeout);
+      }
+      if (workCase_ == WorkOneofCase.ControlImage) {
+        output.WriteRawTag(154, 1);
+        output.WriteMessage(ControlImage);
+      }
+      if (workCase_ == WorkOneofCase.RunWorkflow) {
+        output.WriteRawTag(162, 1);
+        output.WriteMessage(RunWorkflow);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -4489,6 +5329,18 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(138, 1);
         output.WriteMessage(Condition);
       }
+      if (runTimeout_ != null) {
+        output.WriteRawTag(146, 1);
+        output.WriteMessage(RunTimeout);
+      }
+      if (workCase_ == WorkOneofCase.ControlImage) {
+        output.WriteRawTag(154, 1);
+        output.WriteMessage(ControlImage);
+      }
+      if (workCase_ == WorkOneofCase.RunWorkflow) {
+        output.WriteRawTag(162, 1);
+        output.WriteMessage(RunWorkflow);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -4526,6 +5378,12 @@ namespace DeviceOperations.V1 {
       if (workCase_ == WorkOneofCase.Batch) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Batch);
       }
+      if (workCase_ == WorkOneofCase.ControlImage) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(ControlImage);
+      }
+      if (workCase_ == WorkOneofCase.RunWorkflow) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(RunWorkflow);
+      }
       if (condition_ != null) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Condition);
       }
@@ -4542,6 +5400,9 @@ namespace DeviceOperations.V1 {
       }
       if (OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) {
         size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) OnFailure);
+      }
+      if (runTimeout_ != null) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(RunTimeout);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -4583,6 +5444,12 @@ namespace DeviceOperations.V1 {
       }
       if (other.OnFailure != global::DeviceOperations.V1.FailurePolicy.Unspecified) {
         OnFailure = other.OnFailure;
+      }
+      if (other.runTimeout_ != null) {
+        if (runTimeout_ == null) {
+          RunTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        RunTimeout.MergeFrom(other.RunTimeout);
       }
       switch (other.WorkCase) {
         case WorkOneofCase.Generate:
@@ -4632,6 +5499,18 @@ namespace DeviceOperations.V1 {
             Batch = new global::DeviceOperations.V1.BatchWork();
           }
           Batch.MergeFrom(other.Batch);
+          break;
+        case WorkOneofCase.ControlImage:
+          if (ControlImage == null) {
+            ControlImage = new global::DeviceOperations.V1.ControlImageWork();
+          }
+          ControlImage.MergeFrom(other.ControlImage);
+          break;
+        case WorkOneofCase.RunWorkflow:
+          if (RunWorkflow == null) {
+            RunWorkflow = new global::DeviceOperations.V1.RunWorkflowWork();
+          }
+          RunWorkflow.MergeFrom(other.RunWorkflow);
           break;
       }
 
@@ -4767,6 +5646,31 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Condition);
             break;
           }
+          case 146: {
+            if (runTimeout_ == null) {
+              RunTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(RunTimeout);
+            break;
+          }
+          case 154: {
+            global::DeviceOperations.V1.ControlImageWork subBuilder = new global::DeviceOperations.V1.ControlImageWork();
+            if (workCase_ == WorkOneofCase.ControlImage) {
+              subBuilder.MergeFrom(ControlImage);
+            }
+            input.ReadMessage(subBuilder);
+            ControlImage = subBuilder;
+            break;
+          }
+          case 162: {
+            global::DeviceOperations.V1.RunWorkflowWork subBuilder = new global::DeviceOperations.V1.RunWorkflowWork();
+            if (workCase_ == WorkOneofCase.RunWorkflow) {
+              subBuilder.MergeFrom(RunWorkflow);
+            }
+            input.ReadMessage(subBuilder);
+            RunWorkflow = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -4899,6 +5803,31 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Condition);
             break;
           }
+          case 146: {
+            if (runTimeout_ == null) {
+              RunTimeout = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(RunTimeout);
+            break;
+          }
+          case 154: {
+            global::DeviceOperations.V1.ControlImageWork subBuilder = new global::DeviceOperations.V1.ControlImageWork();
+            if (workCase_ == WorkOneofCase.ControlImage) {
+              subBuilder.MergeFrom(ControlImage);
+            }
+            input.ReadMessage(subBuilder);
+            ControlImage = subBuilder;
+            break;
+          }
+          case 162: {
+            global::DeviceOperations.V1.RunWorkflowWork subBuilder = new global::DeviceOperations.V1.RunWorkflowWork();
+            if (workCase_ == WorkOneofCase.RunWorkflow) {
+              subBuilder.MergeFrom(RunWorkflow);
+            }
+            input.ReadMessage(subBuilder);
+            RunWorkflow = subBuilder;
+            break;
+          }
         }
       }
     }
@@ -4924,7 +5853,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5026,8 +5955,8 @@ namespace DeviceOperations.V1 {
         = pb::FieldCodec.ForString(42);
     private readonly pbc::RepeatedField<string> resultStepIds_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// Steps whose pictures are the run's result; empty means those nothing depends on. At most
-    /// 64 elements.
+    /// Steps whose pictures are the run's result; empty means those nothing depends on. They come
+    /// as image_finished of the run, with the step's item_id. At most 64 elements.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5425,7 +6354,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5709,7 +6638,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5939,7 +6868,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6183,7 +7112,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6393,7 +7322,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6607,7 +7536,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6817,7 +7746,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7071,7 +8000,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[25]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7281,7 +8210,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[26]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7525,7 +8454,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[25]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[27]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7689,7 +8618,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[26]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[28]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8062,7 +8991,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[27]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[29]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8413,7 +9342,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[28]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[30]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8479,7 +9408,8 @@ namespace DeviceOperations.V1 {
     public const int EstimatedDurationFieldNumber = 3;
     private global::Google.Protobuf.WellKnownTypes.Duration estimatedDuration_;
     /// <summary>
-    /// Its time on the devices of now; absent while nothing comparable was measured.
+    /// The time of its generations on the devices of now; absent while nothing comparable was
+    /// measured. A step that fans out counts once where its pictures are not known beforehand.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8494,7 +9424,7 @@ namespace DeviceOperations.V1 {
     public const int ImageCountFieldNumber = 4;
     private int imageCount_;
     /// <summary>
-    /// Pictures it makes.
+    /// Pictures it makes, of all steps; counted likewise.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -8744,7 +9674,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[29]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[31]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9208,7 +10138,9 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// One event of a run: of a step's own session when its item_id is set.
+  /// One event of a run: about one of its steps when its item_id is set, with run_index where the
+  /// step fans out. Numbers are those of the run. item_finished says how each step, or each run of
+  /// one that fans out, ended and which session did it, whose own log has everything.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class RunWorkflowResponse : pb::IMessage<RunWorkflowResponse>
@@ -9225,7 +10157,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[30]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[32]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

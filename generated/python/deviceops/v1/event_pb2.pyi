@@ -843,8 +843,8 @@ class SessionCompleted(_message.Message):
     """How many there are."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Every picture, in order of image_index; empty for batches and workflows, whose pictures
-        GetBatch and the steps' sessions show. At most 256 elements.
+        """Every picture, in order of image_index; empty for batches, whose pictures GetBatch shows; of
+        a workflow those of its result steps, the first 256. At most 256 elements.
         """
 
     @_builtins.property
@@ -1266,9 +1266,7 @@ class SessionFailed(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Pictures finished before, kept all the same; empty for batches and workflows. At most 256
-        elements.
-        """
+        """Pictures finished before, kept all the same; empty for batches. At most 256 elements."""
 
     def __init__(
         self,
@@ -1308,9 +1306,7 @@ class SessionCancelled(_message.Message):
     """The phase it was stopped in."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.ImageResult]:
-        """Pictures finished before, kept all the same; empty for batches and workflows. At most 256
-        elements.
-        """
+        """Pictures finished before, kept all the same; empty for batches. At most 256 elements."""
 
     def __init__(
         self,

@@ -291,7 +291,8 @@ class ProcessingServiceServicer:
 
     def ListWorkflows(self, request, context):
         """Stored and ready-made workflows (basic-image-generation, model-loading,
-        batch-processing, generate-and-upscale, image-variations).
+        batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+        by name.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -309,7 +310,7 @@ class ProcessingServiceServicer:
     def CreateWorkflow(self, request, context):
         """Store a workflow.
         Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-        steps), ALREADY_EXISTS (NAME_TAKEN).
+        steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -327,7 +328,7 @@ class ProcessingServiceServicer:
     def DeleteWorkflow(self, request, context):
         """Delete a stored workflow. Runs in progress keep their copy.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-        ready-made).
+        ready-made or changed since expected_version).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -344,7 +345,8 @@ class ProcessingServiceServicer:
     def RunWorkflow(self, request, context):
         """Run a workflow, stored or given here. Each step is a child session.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-        content reason), and those of the steps' own services.
+        content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+        the steps' own services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

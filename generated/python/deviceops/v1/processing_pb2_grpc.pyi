@@ -99,7 +99,8 @@ class ProcessingServiceStub:
     """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]
     """Stored and ready-made workflows (basic-image-generation, model-loading,
-    batch-processing, generate-and-upscale, image-variations).
+    batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+    by name.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowRequest, _workflow_pb2.GetWorkflowResponse]
@@ -109,7 +110,7 @@ class ProcessingServiceStub:
     CreateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.CreateWorkflowRequest, _workflow_pb2.CreateWorkflowResponse]
     """Store a workflow.
     Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-    steps), ALREADY_EXISTS (NAME_TAKEN).
+    steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
     """
     UpdateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.UpdateWorkflowRequest, _workflow_pb2.UpdateWorkflowResponse]
     """Change a stored workflow. Runs in progress keep their copy.
@@ -119,7 +120,7 @@ class ProcessingServiceStub:
     DeleteWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.DeleteWorkflowRequest, _workflow_pb2.DeleteWorkflowResponse]
     """Delete a stored workflow. Runs in progress keep their copy.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-    ready-made).
+    ready-made or changed since expected_version).
     """
     ValidateWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ValidateWorkflowRequest, _workflow_pb2.ValidateWorkflowResponse]
     """Check a workflow and its arguments without running it; every violation at once.
@@ -128,7 +129,8 @@ class ProcessingServiceStub:
     RunWorkflow: _grpc.UnaryStreamMultiCallable[_workflow_pb2.RunWorkflowRequest, _workflow_pb2.RunWorkflowResponse]
     """Run a workflow, stored or given here. Each step is a child session.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-    content reason), and those of the steps' own services.
+    content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+    the steps' own services.
     """
     CreateBatch: _grpc.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.CreateBatchResponse]
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
@@ -248,7 +250,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
     """Stored and ready-made workflows (basic-image-generation, model-loading,
-    batch-processing, generate-and-upscale, image-variations).
+    batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+    by name.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowRequest, _workflow_pb2.GetWorkflowResponse]  # type: ignore[assignment]
@@ -258,7 +261,7 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     CreateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.CreateWorkflowRequest, _workflow_pb2.CreateWorkflowResponse]  # type: ignore[assignment]
     """Store a workflow.
     Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-    steps), ALREADY_EXISTS (NAME_TAKEN).
+    steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
     """
     UpdateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.UpdateWorkflowRequest, _workflow_pb2.UpdateWorkflowResponse]  # type: ignore[assignment]
     """Change a stored workflow. Runs in progress keep their copy.
@@ -268,7 +271,7 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     DeleteWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.DeleteWorkflowRequest, _workflow_pb2.DeleteWorkflowResponse]  # type: ignore[assignment]
     """Delete a stored workflow. Runs in progress keep their copy.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-    ready-made).
+    ready-made or changed since expected_version).
     """
     ValidateWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ValidateWorkflowRequest, _workflow_pb2.ValidateWorkflowResponse]  # type: ignore[assignment]
     """Check a workflow and its arguments without running it; every violation at once.
@@ -277,7 +280,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     RunWorkflow: _aio.UnaryStreamMultiCallable[_workflow_pb2.RunWorkflowRequest, _workflow_pb2.RunWorkflowResponse]  # type: ignore[assignment]
     """Run a workflow, stored or given here. Each step is a child session.
     Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-    content reason), and those of the steps' own services.
+    content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+    the steps' own services.
     """
     CreateBatch: _aio.UnaryUnaryMultiCallable[_batch_pb2.CreateBatchRequest, _batch_pb2.CreateBatchResponse]  # type: ignore[assignment]
     """Start a durable batch, or begin one to be filled with AddBatchItems. Returns as soon
@@ -454,7 +458,8 @@ class ProcessingServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_pb2.ListWorkflowsResponse, _abc.Awaitable[_workflow_pb2.ListWorkflowsResponse]]:
         """Stored and ready-made workflows (basic-image-generation, model-loading,
-        batch-processing, generate-and-upscale, image-variations).
+        batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
+        by name.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 
@@ -474,7 +479,7 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_workflow_pb2.CreateWorkflowResponse, _abc.Awaitable[_workflow_pb2.CreateWorkflowResponse]]:
         """Store a workflow.
         Errors: INVALID_ARGUMENT (WORKFLOW_INVALID, NAME_INVALID, any content reason of its
-        steps), ALREADY_EXISTS (NAME_TAKEN).
+        steps), ALREADY_EXISTS (NAME_TAKEN), RESOURCE_EXHAUSTED (CLIENT_QUOTA_EXCEEDED, DISK_FULL).
         """
 
     def UpdateWorkflow(
@@ -494,7 +499,7 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_workflow_pb2.DeleteWorkflowResponse, _abc.Awaitable[_workflow_pb2.DeleteWorkflowResponse]]:
         """Delete a stored workflow. Runs in progress keep their copy.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT:
-        ready-made).
+        ready-made or changed since expected_version).
         """
 
     def ValidateWorkflow(
@@ -513,7 +518,8 @@ class ProcessingServiceServicer:
     ) -> _typing.Union[_abc.Iterator[_workflow_pb2.RunWorkflowResponse], _abc.AsyncIterator[_workflow_pb2.RunWorkflowResponse]]:
         """Run a workflow, stored or given here. Each step is a child session.
         Errors: NOT_FOUND (WORKFLOW_NOT_FOUND), INVALID_ARGUMENT (WORKFLOW_INVALID, any
-        content reason), and those of the steps' own services.
+        content reason), PERMISSION_DENIED (ROLE_REQUIRED: of the method of a step), and those of
+        the steps' own services.
         """
 
     def CreateBatch(

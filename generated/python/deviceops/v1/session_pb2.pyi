@@ -370,7 +370,7 @@ class _SessionViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SessionVi
     SESSION_VIEW_BASIC: _SessionView.ValueType  # 1
     """Without pictures, without options.metadata."""
     SESSION_VIEW_FULL: _SessionView.ValueType  # 2
-    """Everything. Pictures of batches and workflows are in GetBatch and the steps' sessions."""
+    """Everything. Pictures of batches are in GetBatch, of a workflow's steps in their sessions."""
 
 class SessionView(_SessionView, metaclass=_SessionViewEnumTypeWrapper):
     """How much of a session is shown."""
@@ -380,7 +380,7 @@ SESSION_VIEW_UNSPECIFIED: SessionView.ValueType  # 0
 SESSION_VIEW_BASIC: SessionView.ValueType  # 1
 """Without pictures, without options.metadata."""
 SESSION_VIEW_FULL: SessionView.ValueType  # 2
-"""Everything. Pictures of batches and workflows are in GetBatch and the steps' sessions."""
+"""Everything. Pictures of batches are in GetBatch, of a workflow's steps in their sessions."""
 Global___SessionView: _TypeAlias = SessionView  # noqa: Y015
 
 @_typing.final

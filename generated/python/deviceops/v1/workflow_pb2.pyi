@@ -5,6 +5,7 @@ Workflows: graphs of steps."""
 
 from collections import abc as _abc
 from deviceops.v1 import common_pb2 as _common_pb2
+from deviceops.v1 import conditioning_pb2 as _conditioning_pb2
 from deviceops.v1 import device_info_pb2 as _device_info_pb2
 from deviceops.v1 import event_pb2 as _event_pb2
 from deviceops.v1 import finishing_pb2 as _finishing_pb2
@@ -81,13 +82,13 @@ class _StepOutputKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepOu
     STEP_OUTPUT_KIND_UNSPECIFIED: _StepOutputKind.ValueType  # 0
     """IMAGES."""
     STEP_OUTPUT_KIND_IMAGES: _StepOutputKind.ValueType  # 1
-    """Its pictures."""
+    """Its pictures, IMAGES: of generate, postprocess, batch, control_image and run_workflow."""
     STEP_OUTPUT_KIND_SEED: _StepOutputKind.ValueType  # 2
-    """The seed of its first picture."""
+    """The seed of its first picture, INTEGER: of generate and batch."""
     STEP_OUTPUT_KIND_FLAGGED: _StepOutputKind.ValueType  # 3
-    """Whether a safety policy flagged any of its pictures."""
+    """Whether a safety policy flagged any of its pictures: of generate, postprocess and batch."""
     STEP_OUTPUT_KIND_MODEL: _StepOutputKind.ValueType  # 4
-    """The model it used."""
+    """The model it used, MODEL: of generate, load_model and cache_model."""
 
 class StepOutputKind(_StepOutputKind, metaclass=_StepOutputKindEnumTypeWrapper):
     """What an earlier step gives."""
@@ -95,13 +96,13 @@ class StepOutputKind(_StepOutputKind, metaclass=_StepOutputKindEnumTypeWrapper):
 STEP_OUTPUT_KIND_UNSPECIFIED: StepOutputKind.ValueType  # 0
 """IMAGES."""
 STEP_OUTPUT_KIND_IMAGES: StepOutputKind.ValueType  # 1
-"""Its pictures."""
+"""Its pictures, IMAGES: of generate, postprocess, batch, control_image and run_workflow."""
 STEP_OUTPUT_KIND_SEED: StepOutputKind.ValueType  # 2
-"""The seed of its first picture."""
+"""The seed of its first picture, INTEGER: of generate and batch."""
 STEP_OUTPUT_KIND_FLAGGED: StepOutputKind.ValueType  # 3
-"""Whether a safety policy flagged any of its pictures."""
+"""Whether a safety policy flagged any of its pictures: of generate, postprocess and batch."""
 STEP_OUTPUT_KIND_MODEL: StepOutputKind.ValueType  # 4
-"""The model it used."""
+"""The model it used, MODEL: of generate, load_model and cache_model."""
 Global___StepOutputKind: _TypeAlias = StepOutputKind  # noqa: Y015
 
 class _FailurePolicy:
@@ -239,15 +240,28 @@ class WorkflowParameter(_message.Message):
     KIND_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
+    MINIMUM_FIELD_NUMBER: _builtins.int
+    MAXIMUM_FIELD_NUMBER: _builtins.int
+    CHOICES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, unique in the workflow. At most 127 characters. Required."""
     kind: Global___ValueKind.ValueType
     """Required."""
     description: _builtins.str
     """One line about it. At most 1024 characters."""
+    minimum: _builtins.float
+    """Least number, of NUMBER and INTEGER; absent means none but the bound fields' own."""
+    maximum: _builtins.float
+    """Largest number, of NUMBER and INTEGER; absent means none but the bound fields' own."""
     @_builtins.property
     def default_value(self) -> Global___WorkflowValue:
         """Used when a run gives none; absent: a run must give it."""
+
+    @_builtins.property
+    def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The only values, of TEXT, MODEL and CHOICE; empty means any. At most 64 elements. At most
+        64 characters each.
+        """
 
     def __init__(
         self,
@@ -256,18 +270,30 @@ class WorkflowParameter(_message.Message):
         kind: Global___ValueKind.ValueType = ...,
         description: _builtins.str = ...,
         default_value: Global___WorkflowValue | None = ...,
+        minimum: _builtins.float | None = ...,
+        maximum: _builtins.float | None = ...,
+        choices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "default_value", b"default_value", "maximum", b"maximum", "minimum", b"minimum"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_value", b"default_value", "description", b"description", "kind", b"kind", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_maximum", b"_maximum", "_minimum", b"_minimum", "choices", b"choices", "default_value", b"default_value", "description", b"description", "kind", b"kind", "maximum", b"maximum", "minimum", b"minimum", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__maximum: _TypeAlias = _typing.Literal["maximum"]  # noqa: Y015
+    _WhichOneofArgType__maximum: _TypeAlias = _typing.Literal["_maximum", b"_maximum"]  # noqa: Y015
+    _WhichOneofReturnType__minimum: _TypeAlias = _typing.Literal["minimum"]  # noqa: Y015
+    _WhichOneofArgType__minimum: _TypeAlias = _typing.Literal["_minimum", b"_minimum"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum) -> _WhichOneofReturnType__maximum | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__minimum) -> _WhichOneofReturnType__minimum | None: ...
 
 Global___WorkflowParameter: _TypeAlias = WorkflowParameter  # noqa: Y015
 
 @_typing.final
 class WorkflowBinding(_message.Message):
-    """Where an input of a step comes from."""
+    """Where an input of a step comes from. A list takes several bindings, one after the other;
+    anything else takes one.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,8 +302,9 @@ class WorkflowBinding(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     input: _builtins.str
     """Field of the step's work that is filled: a path in snake_case
-    ("settings.prompt", "settings.image_to_image.image", "images"). At most 256 characters.
-    Required.
+    ("settings.prompt", "settings.image_to_image.image", "settings.loras[0].weight",
+    "images"). Messages on the way are made where they are not there; an element of a list
+    must be. At most 256 characters. Required.
     """
     parameter: _builtins.str
     """A parameter of the workflow, by name. At most 127 characters."""
@@ -448,7 +475,7 @@ Global___OptimizeDeviceWork: _TypeAlias = OptimizeDeviceWork  # noqa: Y015
 
 @_typing.final
 class EvictModelsWork(_message.Message):
-    """Free device memory by evicting models."""
+    """Free device memory by evicting models. The step's placement, or the run's, names the device."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -520,6 +547,104 @@ class BatchWork(_message.Message):
 Global___BatchWork: _TypeAlias = BatchWork  # noqa: Y015
 
 @_typing.final
+class ControlImageWork(_message.Message):
+    """Make a control picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: _builtins.int
+    PREPROCESSOR_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    width: _builtins.int
+    """Width in pixels, as in PreviewControlImageRequest. Range: 256 to 2048, multiples of 8."""
+    height: _builtins.int
+    """Height in pixels, as in PreviewControlImageRequest. Range: 256 to 2048, multiples of 8."""
+    @_builtins.property
+    def image(self) -> _common_pb2.InputImage:
+        """The picture."""
+
+    @_builtins.property
+    def preprocessor(self) -> _conditioning_pb2.ControlPreprocessor:
+        """The preprocessor and its options."""
+
+    def __init__(
+        self,
+        *,
+        image: _common_pb2.InputImage | None = ...,
+        preprocessor: _conditioning_pb2.ControlPreprocessor | None = ...,
+        width: _builtins.int | None = ...,
+        height: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "image", b"image", "preprocessor", b"preprocessor", "width", b"width"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_height", b"_height", "_width", b"_width", "height", b"height", "image", b"image", "preprocessor", b"preprocessor", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
+    _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
+    _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__width) -> _WhichOneofReturnType__width | None: ...
+
+Global___ControlImageWork: _TypeAlias = ControlImageWork  # noqa: Y015
+
+@_typing.final
+class RunWorkflowWork(_message.Message):
+    """Run another stored workflow; the step's pictures are the results of that run. It runs as it
+    is stored when the step begins. Workflows run within workflows three deep at most, and those
+    within others do nothing for which the role RUN does not suffice.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class ArgumentsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___WorkflowValue: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___WorkflowValue | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    WORKFLOW_ID_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    workflow_id: _builtins.str
+    @_builtins.property
+    def arguments(self) -> _containers.MessageMap[_builtins.str, Global___WorkflowValue]:
+        """Arguments by parameter name; a binding's input names one as "arguments.NAME". At most 64
+        elements.
+        """
+
+    def __init__(
+        self,
+        *,
+        workflow_id: _builtins.str = ...,
+        arguments: _abc.Mapping[_builtins.str, Global___WorkflowValue] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arguments", b"arguments", "workflow_id", b"workflow_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunWorkflowWork: _TypeAlias = RunWorkflowWork  # noqa: Y015
+
+@_typing.final
 class StepCondition(_message.Message):
     """When a step runs."""
 
@@ -564,6 +689,8 @@ class WorkflowStep(_message.Message):
     EVICT_MODELS_FIELD_NUMBER: _builtins.int
     CACHE_MODEL_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
+    RUN_WORKFLOW_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     BINDINGS_FIELD_NUMBER: _builtins.int
     AFTER_STEP_IDS_FIELD_NUMBER: _builtins.int
@@ -571,11 +698,12 @@ class WorkflowStep(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
+    RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """Its name, unique in the workflow. Required."""
     for_each_input: _builtins.str
     """Fan out: run once for each picture of this input path, all at the same time where
-    devices allow; empty means once. At most 256 characters.
+    devices allow; empty means once. It is the input of a binding. At most 256 characters.
     """
     on_failure: Global___FailurePolicy.ValueType
     """What is done when it fails for good. Default: STOP."""
@@ -608,6 +736,14 @@ class WorkflowStep(_message.Message):
         """Draw a batch."""
 
     @_builtins.property
+    def control_image(self) -> Global___ControlImageWork:
+        """Make a control picture."""
+
+    @_builtins.property
+    def run_workflow(self) -> Global___RunWorkflowWork:
+        """Run another workflow."""
+
+    @_builtins.property
     def condition(self) -> Global___StepCondition:
         """Only when this holds; absent means always. A step that does not run counts as ended
         without output.
@@ -629,6 +765,12 @@ class WorkflowStep(_message.Message):
     def retry(self) -> _session_pb2.RetrySettings:
         """How often it is tried."""
 
+    @_builtins.property
+    def run_timeout(self) -> _duration_pb2.Duration:
+        """Longest run of one attempt, as WorkOptions.run_timeout. Range: 0.001 to 604800 seconds.
+        Default: 86400 seconds.
+        """
+
     def __init__(
         self,
         *,
@@ -641,6 +783,8 @@ class WorkflowStep(_message.Message):
         evict_models: Global___EvictModelsWork | None = ...,
         cache_model: Global___CacheModelWork | None = ...,
         batch: Global___BatchWork | None = ...,
+        control_image: Global___ControlImageWork | None = ...,
+        run_workflow: Global___RunWorkflowWork | None = ...,
         condition: Global___StepCondition | None = ...,
         bindings: _abc.Iterable[Global___WorkflowBinding] | None = ...,
         after_step_ids: _abc.Iterable[_builtins.str] | None = ...,
@@ -648,12 +792,13 @@ class WorkflowStep(_message.Message):
         placement: _device_info_pb2.DevicePlacement | None = ...,
         retry: _session_pb2.RetrySettings | None = ...,
         on_failure: Global___FailurePolicy.ValueType = ...,
+        run_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_model", b"cache_model", "condition", b"condition", "evict_models", b"evict_models", "generate", b"generate", "load_model", b"load_model", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "generate", b"generate", "load_model", b"load_model", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "batch", b"batch", "bindings", b"bindings", "cache_model", b"cache_model", "condition", b"condition", "evict_models", b"evict_models", "for_each_input", b"for_each_input", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "step_id", b"step_id", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "batch", b"batch", "bindings", b"bindings", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "for_each_input", b"for_each_input", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "step_id", b"step_id", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model", "optimize_device", "evict_models", "cache_model", "batch"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model", "optimize_device", "evict_models", "cache_model", "batch", "control_image", "run_workflow"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 
@@ -694,8 +839,8 @@ class Workflow(_message.Message):
 
     @_builtins.property
     def result_step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps whose pictures are the run's result; empty means those nothing depends on. At most
-        64 elements.
+        """Steps whose pictures are the run's result; empty means those nothing depends on. They come
+        as image_finished of the run, with the step's item_id. At most 64 elements.
         """
 
     @_builtins.property
@@ -1086,7 +1231,7 @@ class WorkflowNeeds(_message.Message):
     ESTIMATED_DURATION_FIELD_NUMBER: _builtins.int
     IMAGE_COUNT_FIELD_NUMBER: _builtins.int
     image_count: _builtins.int
-    """Pictures it makes."""
+    """Pictures it makes, of all steps; counted likewise."""
     @_builtins.property
     def model_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models it uses. At most 64 elements."""
@@ -1097,7 +1242,9 @@ class WorkflowNeeds(_message.Message):
 
     @_builtins.property
     def estimated_duration(self) -> _duration_pb2.Duration:
-        """Its time on the devices of now; absent while nothing comparable was measured."""
+        """The time of its generations on the devices of now; absent while nothing comparable was
+        measured. A step that fans out counts once where its pictures are not known beforehand.
+        """
 
     def __init__(
         self,
@@ -1194,7 +1341,10 @@ Global___RunWorkflowRequest: _TypeAlias = RunWorkflowRequest  # noqa: Y015
 
 @_typing.final
 class RunWorkflowResponse(_message.Message):
-    """One event of a run: of a step's own session when its item_id is set."""
+    """One event of a run: about one of its steps when its item_id is set, with run_index where the
+    step fans out. Numbers are those of the run. item_finished says how each step, or each run of
+    one that fans out, ended and which session did it, whose own log has everything.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

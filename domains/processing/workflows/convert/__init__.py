@@ -1,0 +1,1 @@
+"""Workflows between proto and domain values, and values into the messages of steps."""

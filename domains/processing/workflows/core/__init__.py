@@ -1,0 +1,1 @@
+"""What holds of workflows and how they run, without a word of the wire."""

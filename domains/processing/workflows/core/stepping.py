@@ -1,0 +1,245 @@
+"""One run of a step: its session begun or found, followed to its end, tried again."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from domains.errors import (
+    DomainError,
+    Failure,
+    FieldViolation,
+    InvalidArgument,
+    Reason,
+    ResourceExhausted,
+    Unimplemented,
+)
+from domains.processing.workflows.ports import StepRequests
+from domains.processing.workflows.types import Ended, Ending, Inputs, Step
+from domains.session.core.plan import SessionRequest
+from domains.session.core.queue import MOST_LOST_TURNS
+from domains.session.core.reading import SessionReader
+from domains.session.core.runner import SessionRunner
+from domains.session.core.session import Session
+from domains.session.core.sessions import Sessions
+from domains.session.errors import EventsExpired, ShuttingDown, cancellation
+from domains.session.types import (
+    Cancelled,
+    Delivery,
+    ImageDecoded,
+    ImageFinished,
+    ImageResult,
+    ItemFinished,
+    PhaseStarted,
+    Preview,
+    PreviewSettings,
+    SessionKind,
+    SessionState,
+    StepFinished,
+    TextEncoded,
+    TransferProgress,
+)
+
+MOST_RESULTS = 256
+"""Pictures that a run keeps as its own."""
+MOST_DEPTH = 3
+"""Workflows that run within each other."""
+_NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
+_ROOM_SECONDS = 1.0
+_LONGEST_BACKOFF_SECONDS = 3_600.0
+_FOLLOWED = Delivery(image_data=False, previews=PreviewSettings(every_steps=1))
+_RELAYED = PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded
+
+
+@dataclass(frozen=True)
+class SessionServices:
+    """Where sessions of steps are begun, found and read."""
+
+    sessions: Sessions
+    runner: SessionRunner
+    reader: SessionReader
+
+    def of(self, run: Session, name: str) -> list[Session]:
+        """Those that a run has begun under a name, oldest first."""
+        return [
+            child
+            for child in self.sessions.children(run.session_id)
+            if child.about.parent.item_id == name
+        ]
+
+    def live(self, run: Session) -> list[Session]:
+        """Those of a run that have not ended."""
+        children = self.sessions.children(run.session_id)
+        return [child for child in children if not child.state.final]
+
+    def cancel_steps(self, run: Session, why: str = "") -> list[Session]:
+        """Have those stopped that have not ended; returns them."""
+        live, reason = self.live(run), run.cancel_reason or Reason.CANCELLED_BY_CLIENT
+        for child in live:
+            child.request_cancel(reason, why, run.owner)
+        return live
+
+    def pictures(self, child: Session) -> tuple[ImageResult, ...]:
+        """All of a step's session; those of a batch in the order of its items, which its log
+        tells of, and of those that had ended in an earlier server their sessions."""
+        if child.kind is not SessionKind.BATCH:
+            return child.images
+        items = {
+            entry.item_id: entry.images
+            for entry in child.log.entries()
+            if isinstance(entry, ItemFinished)
+        }
+        for drawn in self.sessions.children(child.session_id):
+            if drawn.state is SessionState.COMPLETED:
+                items.setdefault(drawn.about.parent.item_id, drawn.images)
+        in_order = sorted(items, key=lambda name: (len(name), name))  # they are numbers
+        return tuple(image for name in in_order for image in items[name])
+
+    def depth(self, run: Session) -> int:
+        """How many sessions a run is in, with itself."""
+        depth, above = 1, run.parent_session_id
+        while above and depth <= MOST_DEPTH:
+            depth, above = depth + 1, self.sessions.get(above).parent_session_id
+        return depth
+
+
+@dataclass
+class StepRun:
+    """A run of a step, by its name.
+
+    While `may_begin` is not set no session is begun; `in_order` has them wait in the order in
+    which steps became ready. `result` is whether the pictures are the run's own. `child` is the
+    session of now, `failure` why the step failed.
+    """
+
+    services: SessionServices
+    requests: StepRequests
+    run: Session
+    step: Step
+    place: int
+    name: str
+    inputs: Inputs
+    result: bool
+    may_begin: asyncio.Event
+    in_order: asyncio.Lock
+    child: Session | None = field(default=None, init=False)
+    failure: Failure | None = field(default=None, init=False)
+
+    async def end(self) -> Ended:
+        """Have it done; returns how it ended."""
+        found = self.services.of(self.run, self.name)
+        before = [child for child in found if not _is_left_behind(child)]
+        attempt = max(len(before), 1)
+        self.child = before[-1] if before else None
+        if self.child is not None and self.child.state is SessionState.PAUSED:
+            self.services.sessions.resume(self.child, "")
+        while True:
+            failure = await self._try()
+            if failure is None:
+                assert self.child is not None
+                return Ended(
+                    Ending.DONE, self.services.pictures(self.child), self.child.model_id
+                )
+            if self.child is not None and _is_left_behind(self.child):
+                self.child = None
+                continue
+            retries = self.step.retries
+            if attempt >= retries.max_attempts or failure.code in _NEVER_BETTER:
+                self.failure = failure
+                return Ended(Ending.FAILED)
+            seconds = retries.backoff_seconds * 2.0 ** (attempt - 1)
+            await asyncio.sleep(min(seconds, _LONGEST_BACKOFF_SECONDS))
+            attempt, self.child = attempt + 1, None
+
+    async def _try(self) -> Failure | None:
+        """Follow the session of now, or one that is begun for it; returns why it failed."""
+        try:
+            if self.child is None:
+                self.child = await self._begun()
+                await self._follow(self.child, 1)
+            else:
+                await self._follow(self.child, self.child.log.last_sequence + 1)
+        except ShuttingDown:
+            await asyncio.Event().wait()  # the run ends or is suspended, and this with it
+        except DomainError as error:
+            return error.failure()
+        child = self.child
+        done = child is not None and child.state is SessionState.COMPLETED
+        return None if done or child is None else _why(child)
+
+    @property
+    def progress(self) -> float:
+        """The done share, from 0 to 1."""
+        return 0.0 if self.child is None else self.child.progress
+
+    async def _begun(self) -> Session:
+        """A session of its own, once there is room for it in its queue."""
+        if self.step.work == "run_workflow" and self.services.depth(self.run) >= MOST_DEPTH:
+            rule = f"Workflows run within workflows {MOST_DEPTH} deep at most."
+            raise InvalidArgument.of(
+                FieldViolation("workflow_id", Reason.WORKFLOW_INVALID, rule)
+            )
+        while True:
+            await self.may_begin.wait()
+            try:
+                async with self.in_order:
+                    request: SessionRequest = self.requests.request(
+                        self.place, self.inputs, self.run, self.name
+                    )
+                    return await self.services.runner.begin(request)
+            except ResourceExhausted as error:
+                if error.reason is not Reason.QUEUE_FULL:
+                    raise
+            await asyncio.sleep(_ROOM_SECONDS)
+
+    async def _follow(self, child: Session, first: int) -> None:
+        """Tell in the run's log what a session reports, until it is over."""
+        try:
+            async for event in self.services.reader.events(child, first, delivery=_FOLLOWED):
+                if self.run.state.final:
+                    return
+                if isinstance(event.event, _RELAYED):
+                    self.run.log.append(event.event, self.name)
+                elif isinstance(event.event, Preview):
+                    self.run.log.show(event.event, self.name)
+                elif isinstance(event.event, ImageFinished):
+                    self._tell_results(child)
+        except EventsExpired:
+            pass  # it ended, and its progress was given up meanwhile
+        await child.over()
+        self._tell_results(child)
+
+    def _tell_results(self, child: Session) -> None:
+        """Take the pictures over that are the run's, each once, in their order."""
+        if not self.result or self.run.state.final:
+            return
+        batch = child.kind is SessionKind.BATCH
+        if batch and not child.state.final:
+            return  # its items end in any order
+        told = sum(image.item_id == self.name for image in self.run.images)
+        for place, image in enumerate(self.services.pictures(child)):
+            in_turn = place == told and (batch or image.image_index == place)
+            if in_turn and len(self.run.images) < MOST_RESULTS:
+                index = len(self.run.images)
+                taken = replace(image, image_index=index, item_id=self.name)
+                self.run.finish_image(taken)
+                told += 1
+
+
+def _is_left_behind(child: Session) -> bool:
+    """Whether it only ended because its server did, and cannot be taken up: work of its kind
+    does no harm when it is done again."""
+    end = child.failure
+    restarted = end is not None and end.reason is Reason.SERVER_RESTARTED
+    return restarted and child.lost < MOST_LOST_TURNS
+
+
+def _why(child: Session) -> Failure:
+    """Why a session did not complete."""
+    end = child.log.terminal
+    if isinstance(end, Cancelled):
+        return cancellation(child.session_id, end).failure()
+    assert child.failure is not None
+    return child.failure

@@ -1,0 +1,351 @@
+"""Runs of workflows: order, outputs, conditions, failures, retries, pauses and cancels."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domains.errors import Reason
+from domains.processing.workflows.core.graph import order
+from domains.processing.workflows.core.stepping import SessionServices
+from domains.processing.workflows.core.turns import WorkflowTurns
+from domains.processing.workflows.types import (
+    Condition,
+    Ended,
+    Ending,
+    FailurePolicy,
+    Graph,
+    Inputs,
+    OutputKind,
+    Retries,
+    StepOutput,
+    ValueKind,
+    WorkflowValue,
+)
+from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.session import Session
+from domains.session.types import (
+    Cancelled,
+    ImageFinished,
+    ItemFinished,
+    SessionKind,
+    SessionState,
+    StepFinished,
+)
+from domains.session.types.runs import run_name
+from tests.domains.processing.workflows.runs import (
+    Steps,
+    draw,
+    fail,
+    graph,
+    image,
+    place,
+    step,
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A graph without cycles and which of its steps fail."""
+
+    graph: Graph
+    failing: frozenset[str]
+
+
+@st.composite
+def cases(draw_: st.DrawFn) -> Case:
+    """Up to six steps, each bound to and conditioned by any of those before it."""
+    steps = []
+    for number in range(draw_(st.integers(1, 6))):
+        names = [each.step_id for each in steps]
+        needs = draw_(st.sets(st.sampled_from(names), max_size=2)) if names else set()
+        condition = None
+        if names and draw_(st.booleans()):
+            output = StepOutput(draw_(st.sampled_from(names)))
+            condition = Condition(output, draw_(st.booleans()))
+        policy = draw_(st.sampled_from(FailurePolicy))
+        steps.append(step(f"s{number}", *sorted(needs), condition=condition, on_failure=policy))
+    failing = draw_(st.sets(st.sampled_from([each.step_id for each in steps])))
+    shuffled = draw_(st.permutations(steps))
+    return Case(graph(*shuffled), frozenset(failing))
+
+
+def expected(case: Case) -> dict[str, Ending]:
+    """How each step ends where none stops the run: the rules, one step after another."""
+    steps = {each.step_id: each for each in case.graph.steps}
+    ended: dict[str, Ending] = {}
+    for name in sorted(steps):  # names rise along the graph
+        needed = [ended[source.step_id] for source in steps[name].sources]
+        condition = steps[name].condition
+        pictures = condition and ended[condition.output.step_id] is Ending.DONE
+        if any(each in (Ending.FAILED, Ending.BARRED) for each in needed):
+            ended[name] = Ending.BARRED
+        elif (condition is not None and bool(pictures) is condition.negated) or (
+            needed and Ending.DONE not in needed
+        ):
+            ended[name] = Ending.SKIPPED
+        else:
+            ended[name] = Ending.FAILED if name in case.failing else Ending.DONE
+    return ended
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_every_step_ends_as_the_rules_say(case: Case) -> None:
+    async def run() -> None:
+        steps = Steps(case.graph.steps, dict.fromkeys(case.failing, fail))
+        async with place() as at:
+            session = await at.end(case.graph, steps)
+        ends = expected(case)
+        policies = {each.step_id: each.on_failure for each in case.graph.steps}
+        failed = {name for name, end in ends.items() if end is Ending.FAILED}
+        ran = {name for name, end in ends.items() if end in (Ending.DONE, Ending.FAILED)}
+        stopping = {name for name in failed if policies[name] is FailurePolicy.STOP}
+        assert set(steps.counts.values()) <= {1}
+        if stopping:
+            assert session.failure is not None
+            assert session.failure.metadata["step_id"] in stopping
+            assert set(steps.counts) <= ran
+            return
+        assert set(steps.counts) == ran
+        counted = {name for name in failed if policies[name] is FailurePolicy.CONTINUE}
+        assert (session.failure is not None) is bool(counted)
+        told = {
+            entry.item_id: entry
+            for entry in session.log.entries()
+            if isinstance(entry, ItemFinished)
+        }
+        assert set(told) == set(ends)
+        assert {name for name, entry in told.items() if entry.failure} == failed
+        whole = len(case.graph.steps)
+        assert sorted(entry.done for entry in told.values()) == [*range(1, whole + 1)]
+
+    asyncio.run(run())
+
+
+async def test_a_step_gets_the_pictures_of_others_in_the_order_of_its_bindings() -> None:
+    made = {name: image() for name in ("a", "b")}
+
+    async def draw_own(session: Session, inputs: Inputs) -> None:
+        session.finish_image(made["b" if inputs == {} and steps.counts["b"] else "a"])
+
+    of = graph(step("a"), step("b", after=("a",)), step("both", "b", "a"))
+    steps = Steps(of.steps, {"a": draw_own, "b": draw_own})
+    async with place() as at:
+        session = await at.end(of, steps)
+    files = [
+        picture
+        for value in steps.given["both"]["images"]
+        if isinstance(value.value, tuple)
+        for picture in value.value
+    ]
+    assert files == [made["b"].artifact_id, made["a"].artifact_id]
+    assert [each.item_id for each in session.images] == ["both"]
+
+
+async def test_independent_steps_run_at_the_same_time() -> None:
+    both = asyncio.Barrier(2)
+
+    async def meet(session: Session, inputs: Inputs) -> None:
+        async with asyncio.timeout(10):
+            await both.wait()
+
+    of = graph(step("a"), step("b"))
+    async with place() as at:
+        session = await at.end(of, Steps(of.steps, {"a": meet, "b": meet}))
+    assert session.state is SessionState.COMPLETED
+
+
+async def test_a_step_fans_out_over_pictures() -> None:
+    async def draw_three(session: Session, inputs: Inputs) -> None:
+        for index in range(3):
+            session.finish_image(image(index))
+
+    of = graph(step("many"), step("each", "many", for_each="images"))
+    steps = Steps(of.steps, {"many": draw_three})
+    async with place() as at:
+        session = await at.end(of, steps)
+    names = [run_name("each", index) for index in range(3)]
+    assert [steps.counts[name] for name in names] == [1, 1, 1]
+    assert {len(steps.given[name]["images"]) for name in names} == {1}
+    assert sorted(each.item_id for each in session.images) == names
+    assert [each.image_index for each in session.images] == [0, 1, 2]
+
+
+async def test_progress_of_steps_is_told_in_the_log_of_the_run() -> None:
+    halfway, go_on = asyncio.Event(), asyncio.Event()
+
+    async def step_by_step(session: Session, inputs: Inputs) -> None:
+        session.record(StepFinished(0, 1, 2))
+        halfway.set()
+        await go_on.wait()
+        session.finish_image(image())
+
+    of = graph(step("a"), step("b", "a"))
+    async with place() as at:
+        session, _ = await at.begin(of, Steps(of.steps, {"b": step_by_step}))
+        await halfway.wait()
+        assert 0.5 <= session.progress < 1.0
+        go_on.set()
+        await session.over()
+        told = [each for each in session.log._entries if isinstance(each.event, StepFinished)]
+    assert [each.item_id for each in told] == ["b"]
+    assert [type(e) for e in session.log.entries()].count(ImageFinished) == 1
+    assert session.progress == 1.0
+
+
+async def test_a_step_is_tried_again_as_often_as_it_says() -> None:
+    tries = 0
+
+    async def third_time(session: Session, inputs: Inputs) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            await fail(session, inputs)
+        await draw(session, inputs)
+
+    again = Retries(max_attempts=3, backoff_seconds=0.01)
+    of = graph(step("a", retries=again), step("b", "a"))
+    steps = Steps(of.steps, {"a": third_time})
+    async with place() as at:
+        session = await at.end(of, steps)
+    assert (session.state, steps.counts["a"]) == (SessionState.COMPLETED, 3)
+
+
+async def test_the_failure_of_a_run_names_the_step_and_keeps_its_reason() -> None:
+    waiting = asyncio.Event()
+
+    async def wait(session: Session, inputs: Inputs) -> None:
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def fail_then(session: Session, inputs: Inputs) -> None:
+        await waiting.wait()
+        await fail(session, inputs)
+
+    of = graph(step("first"), step("bad", "first"), step("long"))
+    steps = Steps(of.steps, {"bad": fail_then, "long": wait})
+    async with place() as at:
+        session = await at.end(of, steps)
+        children = {
+            child.about.parent.item_id: child
+            for child in at.sessions.children(session.session_id)
+        }
+    assert session.failure is not None
+    assert session.failure.reason is Reason.DEVICE_LOST
+    assert session.failure.metadata["step_id"] == "bad"
+    assert session.failure.metadata["session_id"] == children["bad"].session_id
+    assert children["long"].state is SessionState.CANCELLED
+
+
+async def test_a_run_that_fails_ends_its_siblings_at_once() -> None:
+    async def draw_two(session: Session, inputs: Inputs) -> None:
+        for index in range(2):
+            session.finish_image(image(index))
+
+    async def fail_or_wait(session: Session, inputs: Inputs) -> None:
+        if steps.counts[run_name("each", 1)]:
+            await fail(session, inputs)
+        await asyncio.Event().wait()
+
+    of = graph(step("many"), step("each", "many", for_each="images"))
+    steps = Steps(of.steps, {"many": draw_two, "each": fail_or_wait})
+    async with place() as at:
+        session = await at.end(of, steps)
+        children = at.sessions.children(session.session_id)
+    assert session.failure is not None
+    assert (session.failure.metadata["step_id"], session.failure.metadata["run_index"]) == (
+        "each",
+        "1",
+    )
+    assert [each.state for each in children] == [
+        SessionState.COMPLETED,
+        SessionState.CANCELLED,
+        SessionState.FAILED,
+    ]
+
+
+async def test_cancelling_a_run_cancels_its_steps() -> None:
+    begun = asyncio.Event()
+
+    async def wait(session: Session, inputs: Inputs) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    of = graph(step("a"), step("b", "a"))
+    async with place() as at:
+        session, _ = await at.begin(of, Steps(of.steps, {"a": wait}))
+        await begun.wait()
+        session.request_cancel(Reason.CANCELLED_BY_CLIENT, "enough", "mary")
+        await session.over()
+        (child,) = at.sessions.children(session.session_id)
+    assert isinstance(session.log.terminal, Cancelled)
+    assert child.state is SessionState.CANCELLED
+
+
+async def test_a_paused_run_goes_on_where_it_stopped() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def long(session: Session, inputs: Inputs) -> None:
+        begun.set()
+        await go_on.wait()
+        await draw(session, inputs)
+
+    of = graph(step("a"), step("b", "a"))
+    steps = Steps(of.steps, {"a": long})
+    async with place() as at:
+        session, _ = await at.begin(of, steps)
+        await begun.wait()
+        at.sessions.pause(session, "", "mary")
+        go_on.set()  # what cannot pause ends first
+        while (change := session.log.change()) and session.state is not SessionState.PAUSED:
+            await change.wait()
+        assert dict(steps.counts) == {"a": 1}
+        at.sessions.resume(session, "mary")
+        async with asyncio.timeout(10):
+            await session.over()
+    assert session.state is SessionState.COMPLETED
+    assert dict(steps.counts) == {"a": 1, "b": 1}
+
+
+@dataclass
+class RunsItself(Steps):
+    """A workflow with one step, which runs it."""
+
+    services: SessionServices | None = None
+
+    def request(self, place: int, inputs: Inputs, run: Session, name: str) -> SessionRequest:
+        made = super().request(place, inputs, run, name)
+        assert self.services is not None
+        of = graph(*self.steps)
+        turns = WorkflowTurns(of, {}, self, self.services, {self.steps[0].step_id: 1.0})
+
+        async def prepare() -> SessionPlan:
+            plan = await made.prepare()
+            return replace(plan, kind=SessionKind.WORKFLOW, work=turns.work)
+
+        return replace(made, prepare=prepare)
+
+
+async def test_a_workflow_that_runs_itself_ends() -> None:
+    of = graph(step("again", work="run_workflow"))
+    async with place() as at:
+        session = await at.end(of, RunsItself(of.steps, services=at.services))
+    assert session.failure is not None
+    assert session.failure.reason is Reason.WORKFLOW_INVALID
+    assert session.failure.metadata["step_id"] == "again/again/again"
+
+
+def test_an_output_is_there_only_where_a_step_has_it() -> None:
+    ended = Ended(Ending.DONE, (image(seed=5),), "model")
+    assert ended.output(OutputKind.SEED) == WorkflowValue(ValueKind.INTEGER, 5)
+    assert ended.output(OutputKind.MODEL) == WorkflowValue(ValueKind.MODEL, "model")
+    assert Ended(Ending.SKIPPED).output(OutputKind.IMAGES) is None
+
+
+def test_steps_come_in_the_order_of_the_workflow_where_several_can() -> None:
+    steps = (step("late", "early"), step("z"), step("early"), step("a"))
+    assert order(steps) == ("z", "early", "a", "late")

@@ -1,0 +1,435 @@
+"""Workflows over a real channel to a real worker, the ready-made ones first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import grpc.aio
+import pytest
+
+from deviceops.v1 import (
+    errors_pb2,
+    event_pb2,
+    generation_pb2,
+    inference_pb2,
+    processing_pb2,
+    session_pb2,
+    workflow_pb2,
+)
+from domains.processing.workflows.convert.ready import ready_made
+from tests.e2e.errors import refusal_of
+from tests.e2e.workflow_calls import ended, refused, run, run_request, workflow
+from tests.fakes.tiny_models import save_sdxl
+from tests.running import Client, RunningServer
+
+# Why some of those that come with the server do not run: the field that nothing stands for.
+UNBUILT = {
+    "generate-and-upscale": "workflow.steps[1].postprocess",
+}
+READY = [each.workflow_id for each in ready_made() if each.workflow_id not in UNBUILT]
+SMALL = "settings { model_id: 'tiny' width: 256 height: 256 steps: 2 seed: 5 }"
+DRAW_TWO = workflow(f"""
+    steps {{ step_id: 'first' generate {{ {SMALL} }} }}
+    steps {{
+      step_id: 'second'
+      generate {{ {SMALL.replace("seed: 5", "image_to_image { strength: 0.5 }")} }}
+      bindings {{ input: 'settings.image_to_image.image' output {{ step_id: 'first' }} }}
+      bindings {{
+        input: 'settings.seed' output {{ step_id: 'first' kind: STEP_OUTPUT_KIND_SEED }}
+      }}
+    }}
+""")
+
+
+@pytest.fixture(scope="module")
+def root(models: Path) -> Path:
+    """A small model that can be drawn with."""
+    save_sdxl(models / "tiny")
+    return models
+
+
+@pytest.fixture
+async def pictures(client: Client) -> list[str]:
+    """Two pictures of the client's."""
+    request = run_request(
+        "basic-image-generation",
+        prompt="a dog",
+        steps=1,
+        count=2,
+        model=workflow_pb2.WorkflowValue(model_id="tiny"),
+    )
+    events = await run(client, request)
+    return [image.artifact_id for image in events[-1].completed.images]
+
+
+async def children(
+    client: Client, events: list[event_pb2.SessionEvent]
+) -> list[session_pb2.Session]:
+    asked = processing_pb2.ListSessionsRequest(
+        filter=processing_pb2.SessionFilter(parent_session_id=events[0].session_id)
+    )
+    found = await client.processing.ListSessions(asked, metadata=client.metadata)
+    return list(found.sessions)
+
+
+def arguments_of(name: str, pictures: list[str]) -> dict[str, object]:
+    """What a ready-made workflow is run with: small, and by the demo model."""
+    return {
+        "batch-processing": {"prompt": "a cat", "steps": 2},
+        "basic-image-generation": {"prompt": "a cat", "steps": 2, "count": 2},
+        "detail-inpaint": {"image": pictures[:1], "mask": pictures[1:], "steps": 4},
+        "image-variations": {"image": pictures, "steps": 2, "count": 1, "strength": 0.9},
+        "model-loading": {"model": workflow_pb2.WorkflowValue(model_id="emoji-xl")},
+        "second-pass": {"prompt": "a cat", "steps": 2, "width": 256, "height": 256},
+    }[name]
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("name", READY)
+async def test_a_ready_made_workflow_runs(
+    name: str, client: Client, pictures: list[str]
+) -> None:
+    events = await run(client, run_request(name, **arguments_of(name, pictures)))
+    completed = events[-1].completed
+    expected = {
+        "basic-image-generation": 2,
+        "batch-processing": 4,
+        "image-variations": 2,
+        "model-loading": 0,
+    }
+    assert completed.image_count == len(completed.images) == expected.get(name, 1)
+    assert [each.image_index for each in completed.images] == [*range(completed.image_count)]
+    finished = [e.image_finished.image for e in events if e.HasField("image_finished")]
+    assert finished == list(completed.images)
+    assert not any(each.HasField("failure") for each in ended(events).values())
+
+
+async def test_those_that_come_with_the_server_are_listed_and_judged(client: Client) -> None:
+    listed = await client.processing.ListWorkflows(
+        workflow_pb2.ListWorkflowsRequest(), metadata=client.metadata
+    )
+    assert {each.workflow_id for each in listed.workflows} == {*READY, *UNBUILT}
+    for each in listed.workflows:
+        name = each.workflow_id
+        assert (each.built_in, each.version, each.owner) == (True, 1, "")
+        assert not each.steps
+        assert not any(parameter.HasField("default_value") for parameter in each.parameters)
+        asked = workflow_pb2.ValidateWorkflowRequest(workflow_id=name)
+        verdict = await client.processing.ValidateWorkflow(asked, metadata=client.metadata)
+        told = [(violation.field, violation.reason) for violation in verdict.violations]
+        assert told == ([(UNBUILT[name], "NOT_BUILT")] if name in UNBUILT else []), name
+        assert verdict.valid is (name in READY)
+        assert ("does not do yet" in each.description) is (name in UNBUILT)
+
+
+@pytest.mark.parametrize("name", UNBUILT)
+async def test_what_is_not_built_is_refused_before_anything_runs(
+    name: str, client: Client
+) -> None:
+    events, refusal = await refused(client, run_request(name, prompt="a cat"))
+    assert (events, refusal.code) == ([], grpc.StatusCode.UNIMPLEMENTED)
+    assert (refusal.reason, refusal.metadata["fields"]) == ("NOT_BUILT", UNBUILT[name])
+
+
+async def test_a_step_is_given_the_picture_and_the_seed_of_another(client: Client) -> None:
+    events = await run(client, run_request(DRAW_TWO))
+    steps = ended(events)
+    first, second = steps["first"].images[0], steps["second"].images[0]
+    assert (first.seed, second.seed) == (5, 5)
+    assert [each.item_id for each in events[-1].completed.images] == ["second"]
+    by_hand = inference_pb2.GenerateRequest()
+    by_hand.settings.CopyFrom(DRAW_TWO.steps[1].generate.settings)
+    by_hand.settings.seed = 5
+    by_hand.settings.image_to_image.image.artifact_id = first.artifact_id
+    alone, _ = await client.draw(by_hand)
+    assert alone[-1].completed.images[0].artifact_id == second.artifact_id
+    made = {each.session_id: each for each in await children(client, events)}
+    assert set(made) == {steps["first"].session_id, steps["second"].session_id}
+    assert {each.state for each in made.values()} == {session_pb2.SESSION_STATE_COMPLETED}
+    numbers = [e.sequence for e in events if e.WhichOneof("event") != "image_chunk"]
+    assert numbers == [*range(1, numbers[-1] + 1)]
+
+
+@pytest.mark.demonstration
+async def test_the_same_request_id_is_the_same_run(client: Client) -> None:
+    request = run_request(DRAW_TWO)
+    request.options.request_id = "5f8d1c0e-8f0b-4f37-9a52-0c4a1a6f7c11"
+    first = await run(client, request)
+    again = await run(client, request)
+    assert again[0].session_id == first[0].session_id
+    assert again[0].accepted.existing
+
+
+async def test_everything_that_is_wrong_is_told_before_anything_runs(client: Client) -> None:
+    wrong = workflow(f"""
+        parameters {{ name: 'n' kind: VALUE_KIND_NUMBER }}
+        steps {{
+          step_id: 'a' generate {{ settings {{ steps: 151 }} }}
+          after_step_ids: 'b'
+        }}
+        steps {{
+          step_id: 'b' generate {{ {SMALL} }}
+          bindings {{ input: 'settings.image_to_image.image' output {{ step_id: 'a' }} }}
+          bindings {{ input: 'settings.prompt' parameter: 'n' }}
+          bindings {{ input: 'settings.nothing' parameter: 'm' }}
+        }}
+    """)
+    request = run_request(wrong, n="text", o=1)
+    _, refusal = await refused(client, request)
+    fields = {
+        "workflow.steps[0].generate.settings.steps",
+        "workflow.steps[0]",
+        "workflow.steps[1].bindings[1].input",
+        "workflow.steps[1].bindings[2].input",
+        "workflow.steps[1].bindings[2].parameter",
+        "arguments['n']",
+        "arguments['o']",
+    }
+    assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert set(refusal.fields) == fields
+    asked = workflow_pb2.ValidateWorkflowRequest(
+        workflow=wrong, arguments=request.arguments, check_arguments=True
+    )
+    verdict = await client.processing.ValidateWorkflow(asked, metadata=client.metadata)
+    assert (verdict.valid, list(verdict.step_order)) == (False, [])
+    assert {violation.field for violation in verdict.violations} == fields
+    assert {violation.reason for violation in verdict.violations} == {
+        "WORKFLOW_INVALID",
+        "FIELD_OUT_OF_RANGE",
+    }
+
+
+async def test_the_rules_of_a_steps_own_service_are_told_with_their_place(
+    client: Client,
+) -> None:
+    odd = workflow(f"""
+        steps {{ step_id: 'a' generate {{ {SMALL} }} }}
+        steps {{
+          step_id: 'b'
+          generate {{ settings {{ model_id: 'tiny' seed: 1 seeds: 2 clip_skip: 8 }} }}
+          bindings {{ input: 'settings.image_to_image.image' output {{ step_id: 'a' }} }}
+        }}
+        steps {{ step_id: 'c' load_model {{ model_id: 'nobody' }} }}
+        steps {{ step_id: 'd' unload_model {{}} }}
+        steps {{ step_id: 'e' control_image {{ width: 256 }} }}
+        steps {{ step_id: 'g' evict_models {{ target_free_bytes: 1 }} }}
+        steps {{ step_id: 'f' optimize_device {{}} placement {{ any {{}} }} }}
+    """)
+    asked = workflow_pb2.ValidateWorkflowRequest(workflow=odd)
+    verdict = await client.processing.ValidateWorkflow(asked, metadata=client.metadata)
+    told = {(each.field, each.reason) for each in verdict.violations}
+    assert ("workflow.steps[1].generate.settings.seeds", "FIELDS_CONFLICT") in told
+    assert ("workflow.steps[2].load_model", "MODEL_NOT_FOUND") in told
+    missing = "REQUIRED_FIELD_MISSING"
+    assert ("workflow.steps[3].unload_model.model_id", missing) in told
+    assert ("workflow.steps[4].control_image.image", missing) in told
+    assert ("workflow.steps[4].control_image.preprocessor", missing) in told
+    assert ("workflow.steps[5].placement", missing) in told
+    assert ("workflow.steps[6].placement", "FIELDS_CONFLICT") in told
+
+
+@pytest.mark.demonstration
+async def test_what_a_run_needs_is_told(client: Client) -> None:
+    await run(client, run_request(DRAW_TWO))
+    asked = workflow_pb2.ValidateWorkflowRequest(workflow=DRAW_TWO)
+    verdict = await client.processing.ValidateWorkflow(asked, metadata=client.metadata)
+    assert verdict.valid
+    assert list(verdict.step_order) == ["first", "second"]
+    needs = verdict.needs
+    assert (list(needs.model_ids), needs.image_count) == (["tiny"], 2)
+    assert needs.peak_memory.value_bytes > 0
+
+
+async def test_workflows_are_stored_changed_and_deleted(client: Client) -> None:
+    mine = workflow_pb2.Workflow(workflow_id="mine", description="Two pictures.")
+    mine.MergeFrom(DRAW_TWO)
+    call, metadata = client.processing, client.metadata
+    create = workflow_pb2.CreateWorkflowRequest(workflow=mine)
+    made = (await call.CreateWorkflow(create, metadata=metadata)).workflow
+    assert (made.version, made.owner, made.steps) == (1, "default", mine.steps)
+    told = await refusal_of(call.CreateWorkflow(create, metadata=metadata))
+    assert told.reason == "NAME_TAKEN"
+    mine.steps[0].generate.settings.seed = 6
+    update = workflow_pb2.UpdateWorkflowRequest(workflow=mine, expected_version=1)
+    assert (await call.UpdateWorkflow(update, metadata=metadata)).workflow.version == 2
+    told = await refusal_of(call.UpdateWorkflow(update, metadata=metadata))
+    assert (told.reason, told.metadata["version"]) == ("STATE_CONFLICT", "2")
+    mine.version, mine.workflow_id = 2, ".."
+    create = workflow_pb2.CreateWorkflowRequest(workflow=mine)
+    told = await refusal_of(call.CreateWorkflow(create, metadata=metadata))
+    assert told.fields == ["workflow.workflow_id", "workflow.version"]
+    events = await run(client, run_request("mine"))
+    assert ended(events)["first"].images[0].seed == 6
+    delete = workflow_pb2.DeleteWorkflowRequest(workflow_id="mine")
+    await call.DeleteWorkflow(delete, metadata=metadata)
+    asked = workflow_pb2.GetWorkflowRequest(workflow_id="mine")
+    told = await refusal_of(call.GetWorkflow(asked, metadata=metadata))
+    assert told.reason == "WORKFLOW_NOT_FOUND"
+    _, told = await refused(client, run_request("mine"))
+    assert told.reason == "WORKFLOW_NOT_FOUND"
+
+
+@pytest.mark.demonstration
+async def test_a_workflow_runs_another_one_and_makes_control_pictures(
+    client: Client, pictures: list[str]
+) -> None:
+    whole = workflow("""
+        parameters { name: 'image' kind: VALUE_KIND_IMAGES }
+        steps {
+          step_id: 'edges'
+          control_image { preprocessor { canny {} } width: 256 height: 256 }
+          bindings { input: 'image' parameter: 'image' }
+        }
+        steps {
+          step_id: 'inner'
+          run_workflow {
+            workflow_id: 'image-variations'
+            arguments { key: 'steps' value { integer: 2 } }
+            arguments { key: 'count' value { integer: 1 } }
+          }
+          bindings { input: 'arguments.image' output { step_id: 'edges' } }
+        }
+    """)
+    events = await run(client, run_request(whole, image=pictures[:1]))
+    steps = ended(events)
+    assert len(steps["edges"].images) == 1
+    assert [each.item_id for each in events[-1].completed.images] == ["inner"]
+
+
+@pytest.mark.demonstration
+async def test_the_failure_of_a_step_is_that_of_the_run_and_names_it(client: Client) -> None:
+    several = workflow(f"""
+        steps {{ step_id: 'two' generate {{ {SMALL.replace("seed", "image_count: 2 seed")} }} }}
+        steps {{
+          step_id: 'one'
+          generate {{ {SMALL} }}
+          bindings {{ input: 'settings.image_to_image.image' output {{ step_id: 'two' }} }}
+        }}
+    """)
+    events, refusal = await refused(client, run_request(several))
+    assert refusal.reason == "FIELDS_CONFLICT"
+    assert refusal.metadata["step_id"] == "one"
+    assert refusal.fields == ["workflow.steps[1].generate.settings.image_to_image.image"]
+    assert events[-1].failed.failure.reason == errors_pb2.ERROR_REASON_FIELDS_CONFLICT
+    assert ended(events)["one"].failure.reason == errors_pb2.ERROR_REASON_FIELDS_CONFLICT
+
+
+async def test_a_step_needs_the_role_of_its_method(
+    client: Client, running: RunningServer
+) -> None:
+    """Whoever may not unload models by a call may not by a workflow, nor by one within one."""
+    plain = workflow("steps { step_id: 'free' unload_model { model_id: 'tiny' } }")
+    async with running.client(await running.named("ann")) as ann:
+        _, told = await refused(ann, run_request(plain))
+        assert told.code is grpc.StatusCode.PERMISSION_DENIED
+        assert (told.reason, told.metadata["step_id"]) == ("ROLE_REQUIRED", "free")
+        asked = workflow_pb2.ValidateWorkflowRequest(workflow=plain)
+        verdict = await ann.processing.ValidateWorkflow(asked, metadata=ann.metadata)
+        (violation,) = verdict.violations
+        assert (violation.field, violation.reason) == ("workflow.steps[0]", "ROLE_REQUIRED")
+        plain.workflow_id = "free"
+        create = workflow_pb2.CreateWorkflowRequest(workflow=plain)
+        await ann.processing.CreateWorkflow(create, metadata=ann.metadata)
+        within = workflow("steps { step_id: 'a' run_workflow { workflow_id: 'free' } }")
+        _, told = await refused(ann, run_request(within))
+        assert told.reason == "ROLE_REQUIRED"
+    both = workflow("""
+        steps { step_id: 'load' load_model { model_id: 'tiny' } }
+        steps { step_id: 'free' unload_model { model_id: 'tiny' } after_step_ids: 'load' }
+    """)
+    events = await run(client, run_request(both))  # of the role ADMIN
+    assert not ended(events)["free"].HasField("failure")
+
+
+@pytest.mark.demonstration
+async def test_a_condition_and_a_policy_decide_what_runs(client: Client) -> None:
+    asked = workflow(f"""
+        steps {{ step_id: 'gone' load_model {{}} on_failure: FAILURE_POLICY_IGNORE
+          bindings {{
+            input: 'model_id' output {{ step_id: 'draw' kind: STEP_OUTPUT_KIND_MODEL }}
+          }}
+          placement {{ device_id: 'cpu:0' }} }}
+        steps {{ step_id: 'draw' generate {{ {SMALL} }} }}
+        steps {{ step_id: 'then' generate {{ {SMALL} }}
+          condition {{ output {{ step_id: 'draw' }} }} }}
+        steps {{ step_id: 'else' generate {{ {SMALL} }}
+          condition {{ output {{ step_id: 'draw' }} negated: true }} }}
+    """)
+    events = await run(client, run_request(asked))
+    steps = ended(events)
+    assert len(steps["then"].images) == 1
+    assert (steps["else"].session_id, len(steps["else"].images)) == ("", 0)
+    assert steps["then"].total_count == 4
+
+
+@pytest.fixture
+async def long_run(client: Client) -> AsyncIterator[tuple[str, grpc.aio.UnaryStreamCall]]:
+    """The session of a run whose only step takes long, and its call."""
+    long = generation_pb2.GenerationSettings(
+        model_id="tiny", width=512, height=512, steps=150, image_count=9
+    )
+    of = workflow("steps { step_id: 'long' generate {} }")
+    of.steps[0].generate.settings.CopyFrom(long)
+    request = run_request(of)
+    call = client.processing.RunWorkflow(request, metadata=client.metadata)
+    session_id = ""
+    async for response in call:
+        session_id = response.event.session_id
+        if response.event.WhichOneof("event") == "step_finished":
+            break
+    yield session_id, call
+    call.cancel()
+
+
+@pytest.mark.demonstration
+async def test_pausing_and_cancelling_a_run_do_so_with_its_steps(
+    client: Client, long_run: tuple[str, grpc.aio.UnaryStreamCall]
+) -> None:
+    session_id, _ = long_run
+    call, metadata = client.processing, client.metadata
+
+    async def states() -> list[int]:
+        whole = await call.GetSession(
+            processing_pb2.GetSessionRequest(session_id=session_id), metadata=metadata
+        )
+        steps = processing_pb2.SessionFilter(parent_session_id=session_id)
+        listed = await call.ListSessions(
+            processing_pb2.ListSessionsRequest(filter=steps), metadata=metadata
+        )
+        return [whole.session.state, *(each.state for each in listed.sessions)]
+
+    async def until(*wanted: int) -> None:
+        async with asyncio.timeout(60):
+            while await states() != [*wanted]:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+    pause = processing_pb2.PauseSessionRequest(session_id=session_id)
+    await call.PauseSession(pause, metadata=metadata)
+    await until(session_pb2.SESSION_STATE_PAUSED, session_pb2.SESSION_STATE_PAUSED)
+    resume = processing_pb2.ResumeSessionRequest(session_id=session_id)
+    await call.ResumeSession(resume, metadata=metadata)
+    await until(session_pb2.SESSION_STATE_RUNNING, session_pb2.SESSION_STATE_RUNNING)
+    cancel = processing_pb2.CancelSessionRequest(session_id=session_id)
+    await call.CancelSession(cancel, metadata=metadata)
+    await until(session_pb2.SESSION_STATE_CANCELLED, session_pb2.SESSION_STATE_CANCELLED)
+
+
+@pytest.mark.demonstration
+async def test_a_run_that_takes_too_long_ends_with_its_steps(client: Client) -> None:
+    of = workflow("steps { step_id: 'long' generate {} }")
+    of.steps[0].generate.settings.MergeFrom(
+        generation_pb2.GenerationSettings(model_id="tiny", steps=150, image_count=9)
+    )
+    request = run_request(of)
+    request.options.run_timeout.FromSeconds(1)
+    events, refusal = await refused(client, request)
+    assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    (step,) = await children(client, events)
+    assert step.state == session_pb2.SESSION_STATE_CANCELLED
+    of.steps[0].run_timeout.FromSeconds(1)
+    _, refusal = await refused(client, run_request(of))
+    assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert refusal.metadata["step_id"] == "long"
