@@ -11,6 +11,7 @@ from torch import nn
 
 from domains.device.types import LoadedComponent
 from domains.inference.backends.device import DATA_TYPES
+from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
 from domains.inference.backends.wanted import WantedModel
 from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import Fingerprint
@@ -52,9 +53,10 @@ class Loaded(ABC):
         """Its networks, with the bytes and the element type of their tensors."""
         found = []
         for name, network in self.networks.items():
-            tensors = (*network.parameters(), *network.buffers())
-            size = sum(tensor.nbytes for tensor in tensors)
-            types = {tensor.dtype for tensor in network.parameters()}
+            modules = modules_of(network)
+            parameters = parameters_of(modules)
+            size = sum(tensor.nbytes for tensor in (*parameters, *buffers_of(modules)))
+            types = {tensor.dtype for tensor in parameters}
             found.append(
                 LoadedComponent(
                     model_id=self.model_id,

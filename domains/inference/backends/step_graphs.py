@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of
 from domains.inference.backends.beside import one_at_a_time
+from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
 
 # Shapes at once; a graph holds its inputs, and all share the memory that a call works in.
 _MOST_GRAPHS = 6
@@ -204,20 +205,21 @@ class StepGraphs:
 def _hooked(network: nn.Module) -> bool:
     """Whether something works on the outputs of its layers for a while."""
     return any(
-        module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+        module._forward_hooks or module._forward_pre_hooks for module in modules_of(network)
     )
 
 
 def _state_of(network: nn.Module) -> Hashable:
     """Where its numbers lie and what runs for it; recorded calls know these places alone."""
+    modules = modules_of(network)
     places = tuple(
         (tensor.data_ptr(), tensor.dtype)
-        for tensors in (network.parameters(), network.buffers())
+        for tensors in (parameters_of(modules), buffers_of(modules))
         for tensor in tensors
     )
     calls = tuple(
         id(module._compiled_call_impl)
-        for module in network.modules()
+        for module in modules
         if module._compiled_call_impl is not None
     )
     return places, calls

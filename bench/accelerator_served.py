@@ -1,0 +1,186 @@
+"""Pictures over gRPC on a card: from request to last byte against the engine in one process
+and diffusers with the same networks in the same run, where the time goes, and how soon a server
+that was started again draws. As JSON.
+
+`python -m bench.accelerator_served FOLDER` makes an SDXL checkpoint of 6.9 GB with random
+numbers there, if it is not there yet. Server and client are on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.accelerator_pictures import Bench
+from bench.model_files import write_single_file
+from deviceops.v1 import (
+    event_pb2,
+    generation_pb2,
+    inference_pb2,
+    model_pb2,
+    sampling_pb2,
+)
+from domains.inference.types import PrecisionMode
+from domains.values import ModelPlace
+from tests.running import Client, RunningServer, start_server
+
+_SIZES = ((1024, 1024), (512, 512))
+_PRECISIONS = {
+    PrecisionMode.EXACT: generation_pb2.PRECISION_MODE_EXACT,
+    PrecisionMode.FASTEST: generation_pb2.PRECISION_MODE_FASTEST,
+}
+_PHASES = ("queue", "encode_text", "denoise", "decode", "encode_image")
+_READY_SECONDS = 300.0
+
+
+def _request(
+    model_id: str, size: tuple[int, int], steps: int, precision: PrecisionMode
+) -> inference_pb2.GenerateRequest:
+    settings = generation_pb2.GenerationSettings(
+        model_id=model_id,
+        prompt="a red apple on a blue background, highly detailed",
+        width=size[0],
+        height=size[1],
+        steps=steps,
+        seed=7,
+    )
+    settings.guidance.scale = 7.0
+    settings.scheduler.scheduler = sampling_pb2.SCHEDULER_EULER_DISCRETE
+    settings.precision.mode = _PRECISIONS[precision]
+    return inference_pb2.GenerateRequest(settings=settings)
+
+
+async def _model(client: Client) -> str:
+    """The one model's id, once it is found."""
+    async with asyncio.timeout(_READY_SECONDS):
+        while True:
+            asked = model_pb2.ListModelsRequest()
+            found = await client.model.ListModels(asked, metadata=client.metadata)
+            if found.models:
+                return str(found.models[0].model_id)
+            await asyncio.sleep(0.1)
+
+
+async def _picture(
+    client: Client, request: inference_pb2.GenerateRequest
+) -> tuple[float, event_pb2.SessionCompleted]:
+    """Seconds from the request to the last byte, and what the server tells of it."""
+    began = time.perf_counter()
+    events, _ = await client.draw(request)
+    return time.perf_counter() - began, events[-1].completed
+
+
+async def _timed(
+    client: Client, request: inference_pb2.GenerateRequest, rounds: int
+) -> dict[str, Any]:
+    """Medians of some pictures after two that do not count, and where the time went."""
+    for _ in range(2):
+        await _picture(client, request)
+    found = [await _picture(client, request) for _ in range(rounds)]
+    phases = {
+        f"{name}_s": round(
+            statistics.median(
+                getattr(told.timings, name).ToNanoseconds() / 1e9 for _, told in found
+            ),
+            4,
+        )
+        for name in _PHASES
+    }
+    last = found[-1][1]
+    return {
+        "request_to_last_byte_s": round(statistics.median(one[0] for one in found), 4),
+        "session_s": round(
+            statistics.median(told.timings.total.ToNanoseconds() / 1e9 for _, told in found), 4
+        ),
+        **phases,
+        "bytes": last.images[0].size_bytes,
+        "computed": str(last.generation.computed).replace("\n", " ").strip(),
+    }
+
+
+async def _first(server: RunningServer, steps: int, began: float) -> dict[str, float]:
+    """Seconds from the start of the server to its first picture, and of the second."""
+    async with server.client() as client:
+        model_id = await _model(client)
+        request = _request(model_id, _SIZES[0], steps, PrecisionMode.EXACT)
+        request.options.queue_timeout.FromSeconds(int(_READY_SECONDS))
+        while True:
+            try:
+                await client.draw(request)
+                break
+            except Exception:
+                if time.perf_counter() - began > _READY_SECONDS:
+                    raise
+                await asyncio.sleep(0.2)
+        first = time.perf_counter() - began
+        second, _ = await _picture(client, request)
+    return {"start_to_first_picture_s": round(first, 3), "second_s": round(second, 3)}
+
+
+async def _served(server: RunningServer, steps: int, rounds: int) -> dict[str, Any]:
+    async with server.client() as client:
+        model_id = await _model(client)
+        found: dict[str, Any] = {}
+        for precision in _PRECISIONS:
+            for size in _SIZES:
+                request = _request(model_id, size, steps, precision)
+                name = f"{precision.name} {size[0]}x{size[1]}"
+                found[name] = await _timed(client, request, rounds)
+                print(json.dumps({name: found[name]}), file=sys.stderr, flush=True)
+        return found
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print one JSON object."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.accelerator_served", description=__doc__
+    )
+    parser.add_argument("folder", type=Path, help="Where the checkpoint is put, and stays.")
+    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    file = given.folder / "one.safetensors"
+    if not file.exists():
+        write_single_file(file, 0)
+    found: dict[str, Any] = {
+        "card": torch.cuda.get_device_name(),
+        "torch": torch.__version__,
+        "steps": given.steps,
+    }
+    flags = ("--model-root", str(given.folder), "--preload")
+    with tempfile.TemporaryDirectory() as data:
+        for start in ("first start", "started again"):
+            began = time.perf_counter()
+            with start_server(Path(data), *flags) as server:
+                found[start] = asyncio.run(_first(server, given.steps, began))
+                print(json.dumps({start: found[start]}), file=sys.stderr, flush=True)
+                if start == "started again":
+                    found["served"] = asyncio.run(_served(server, given.steps, given.rounds))
+    bench = Bench(ModelPlace(given.folder, Path(file.name)), given.steps, given.rounds)
+    bench.draw()
+    peer = bench.peer()
+    for width, height in _SIZES:
+        size = f"{width}x{height}"
+        for precision in _PRECISIONS:
+            name = f"{precision.name} {size}"
+            own = bench.timed(width=width, height=height, precision=precision)
+            found[f"in one process {name}"] = own
+            served = found["served"][name]["request_to_last_byte_s"]
+            found[f"served to in one process {name}"] = round(served / own["picture_s"], 4)
+        found[f"diffusers {size}"] = peer(width, height)
+    print(json.dumps(found, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

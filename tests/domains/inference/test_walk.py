@@ -1,0 +1,37 @@
+"""Walking the layers of a network, against torch's own ways."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
+
+
+def network() -> nn.Module:
+    """Layers within layers, one of them twice, tied weights, missing parts."""
+    shared = nn.Linear(3, 3, bias=False)
+    block = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2), nn.ModuleList([shared]))
+    made = nn.ModuleDict({"block": block, "again": shared, "tied": nn.Linear(3, 3)})
+    tied = made["tied"]
+    assert isinstance(tied, nn.Linear)
+    tied.weight = shared.weight
+    made.register_module("missing", None)
+    made.register_buffer("table", torch.zeros(2))
+    made.register_buffer("none", None)
+    return made
+
+
+def ids(found: object) -> set[int]:
+    assert isinstance(found, list)
+    assert len({id(one) for one in found}) == len(found)
+    return {id(one) for one in found}
+
+
+def test_every_layer_and_tensor_is_found_once() -> None:
+    made = network()
+    modules = modules_of(made)
+    assert ids(modules) == ids(list(made.modules()))
+    assert ids(parameters_of(modules)) == ids(list(made.parameters()))
+    assert ids(buffers_of(modules)) == ids(list(made.buffers()))
+    assert [id(one) for one in modules_of(made)] == [id(one) for one in modules]
