@@ -11,7 +11,7 @@ from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, sampling_pb2
+from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, sampling_pb2, workflow_pb2
 from domains.artifact.servicer import ArtifactServicer
 from domains.device.servicer import DeviceServicer
 from domains.inference.convert import SCHEDULERS
@@ -41,6 +41,7 @@ _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     inference_pb2.GenerateBatchRequest.DESCRIPTOR: ("postprocessing",),
     batch_pb2.CreateBatchRequest.DESCRIPTOR: ("postprocessing",),
     batch_pb2.BatchItem.DESCRIPTOR: ("image",),
+    workflow_pb2.WorkflowStep.DESCRIPTOR: ("postprocess",),
 }
 
 

@@ -29,7 +29,6 @@ from deviceops.v1.device_info_pb2 import (
 from deviceops.v1.device_pb2 import WatchDevicesRequest
 from deviceops.v1.device_pb2_grpc import DeviceServiceStub
 from deviceops.v1.errors_pb2 import ERROR_REASON_CANCELLED_BY_CLIENT
-from deviceops.v1.generation_pb2 import GenerationSettings
 from deviceops.v1.inference_pb2 import GenerateRequest
 from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
 from deviceops.v1.processing_pb2 import (
@@ -241,9 +240,15 @@ async def test_a_newer_clients_field_is_refused(channel: grpc.aio.Channel) -> No
     assert "500 of GenerationSettings" in refused.message
 
 
+async def test_a_batch_draws_every_prompt(channel: grpc.aio.Channel) -> None:
+    template = small_request(steps=2).settings
+    drawn = await draw_all(channel, template, {"one": "a dog", "two": "a cat"})
+    assert set(drawn) == {"one", "two"}
+    assert len(set(drawn.values())) == 2
+
+
 UNBUILT = {
     "verify": lambda channel: verify(channel, "0f" * 32),
-    "batch": lambda channel: draw_all(channel, GenerationSettings(), {"one": "a dog"}),
     "finish": lambda channel: upscale_and_check(channel, "0f" * 32),
     "workflow": lambda channel: run(channel, "a robot"),
 }

@@ -44,9 +44,9 @@ def runner_of(sessions: Sessions, artifacts: ArtifactReader | None = None) -> Se
     return SessionRunner(sessions, reader)
 
 
-def streams_of(sessions: Sessions, reports: Reports) -> SessionStreams:
+def streams_of(sessions: Sessions, reports: Reports, starters: Starters) -> SessionStreams:
     """What a servicer is given, with no pictures to read back."""
-    return SessionStreams(runner_of(sessions), SessionConverter(reports), Starters())
+    return SessionStreams(runner_of(sessions), SessionConverter(reports), starters)
 
 
 def follow(sessions: Sessions, request: SessionRequest) -> AsyncGenerator[SessionEvent]:

@@ -30,6 +30,7 @@ from domains.device.types import (
     WorkerStatus,
 )
 from domains.errors import Reason
+from domains.session.convert import Starters
 from domains.session.types import Cancelled
 from tests.domains.device.conftest import Domain
 from tests.domains.sessions import streams_of, until_final
@@ -51,7 +52,9 @@ def domain(make_domain: Callable[..., Domain]) -> Domain:
 @pytest.fixture
 async def stub(domain: Domain) -> AsyncIterator[Stub]:
     add = device_pb2_grpc.add_DeviceServiceServicer_to_server
-    servicer = DeviceServicer(domain.service, streams_of(domain.sessions, REPORTS))
+    starters = Starters()
+    servicer = DeviceServicer(domain.service, streams_of(domain.sessions, REPORTS, starters))
+    servicer.register(starters)
     async with channel_to(add, servicer) as channel:
         yield device_pb2_grpc.DeviceServiceStub(channel)
 

@@ -22,6 +22,7 @@ from deviceops.v1 import (
 from domains.clients import Role
 from domains.memory.convert.upkeep import REPORTS
 from domains.memory.servicer import MemoryServicer
+from domains.session.convert import Starters
 from tests.callers import called
 from tests.domains.memory.conftest import MIB, System
 from tests.domains.sessions import streams_of
@@ -35,7 +36,10 @@ ANN = called("ann")
 
 @pytest.fixture
 async def stub(system: System) -> AsyncIterator[Stub]:
-    servicer = MemoryServicer(system.service, streams_of(system.sessions, REPORTS))
+    starters = Starters()
+    streams = streams_of(system.sessions, REPORTS, starters)
+    servicer = MemoryServicer(system.service, streams)
+    servicer.register(starters)
     add = memory_pb2_grpc.add_MemoryServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield memory_pb2_grpc.MemoryServiceStub(channel)

@@ -78,7 +78,7 @@ class Outcome:
     def raised(self, kind: type[DomainError]) -> DomainError:
         """The error, which must be of that very kind."""
         assert self.error is not None, f"nothing was raised; the report is {self.report}"
-        assert type(self.error) is kind, repr(self.error)
+        assert isinstance(self.error, kind), repr(self.error)
         return self.error
 
     @property

@@ -33,7 +33,7 @@ from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.core.values import check_arguments, filled
-from domains.processing.workflows.errors import StepNeedsRole
+from domains.processing.workflows.errors import StepNeedsRole, WorkflowNotFound
 from domains.processing.workflows.types import Judgement
 from domains.session.convert import Starters, options_from_proto
 from domains.session.core.options import check_options
@@ -142,7 +142,12 @@ class WorkflowRequests:
             rule = "Must be set, or workflow."
             missing = FieldViolation("workflow_id", Reason.REQUIRED_FIELD_MISSING, rule)
             raise InvalidArgument.of(missing, *check_limits(request))
-        whole.workflow.CopyFrom(stored_to_proto(self.store.get(request.workflow_id, viewer)))
+        try:
+            stored = self.store.get(request.workflow_id, viewer)
+        except WorkflowNotFound:
+            InvalidArgument.check(*check_limits(request))
+            raise
+        whole.workflow.CopyFrom(stored_to_proto(stored))
         return whole
 
     def asked(self, request: workflow_pb2.RunWorkflowRequest) -> SessionRequest:
