@@ -7,7 +7,8 @@
   pictures that show what the prompt says, the C# client.
   `make test-full`, and CI runs them too.
 - matrix: every sampler with every mode and part against diffusers' pipelines, of which the
-  usual tests have one each, and damaged files by the thousand. `make test-matrix`, on demand.
+  usual tests have one each, damaged files by the thousand, and what else takes minutes for
+  what others guard in pieces. `make test-matrix`, on demand.
 
 A new test is usual until it is named here or marked `@pytest.mark.demonstration` or, for the
 matrix, `@pytest.mark.matrix`.
@@ -90,12 +91,17 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_placement.py",  # three workers draw on one processor
     "tests/e2e/test_prompts.py",
     "tests/e2e/test_telling.py",  # a server is started again
-    "tests/e2e/test_thirty_steps.py",  # fourteen pictures of thirty steps
     "tests/e2e/test_workflow_commands.py",  # what the page about workflows shows is run
     "tests/e2e/test_workflow_restarts.py",  # servers are killed and started again
     "tests/e2e/test_yielding.py",  # thirty steps thrice; tests/domains/session/ guards turns
     "tests/test_tiers.py",  # collects all that is quick
     "tests/tools/test_first_run.py",
+)
+# These take minutes together, and what each shows is guarded by others in smaller pieces.
+_ON_DEMAND = (
+    "tests/attack/test_odd_generations.py",  # tests/e2e/test_odd_generations.py refuses as many
+    "tests/bench/test_overhead.py",  # runs every benchmark of overhead once
+    "tests/e2e/test_thirty_steps.py",  # fourteen pictures of thirty steps
 )
 # What is marked as a demonstration in these files is a part of a grid.
 _MATRICES = tuple(
@@ -129,7 +135,7 @@ def belongs(path: str, tier: Tier, *, marked: bool = False, in_grid: bool = Fals
         marked: Whether the test itself is marked as a demonstration.
         in_grid: Whether it is marked as a part of the matrix.
     """
-    grid = in_grid or (marked and path.startswith(_MATRICES))
+    grid = in_grid or path in _ON_DEMAND or (marked and path.startswith(_MATRICES))
     demonstration = not grid and (marked or path.startswith(_DEMONSTRATIONS))
     match tier:
         case Tier.ALL:

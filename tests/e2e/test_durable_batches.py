@@ -398,8 +398,12 @@ async def test_items_that_fail_are_tried_again_and_end_the_batch(client: Client)
 async def test_the_command_line_makes_shows_and_controls_batches(
     batch_server: RunningServer, tmp_path: Path
 ) -> None:
+    async with batch_server.client() as client:
+        await client.draw(small_request(model_id="small", steps=1))  # loaded from here on
     table = tmp_path / "items.csv"
-    table.write_text("item_id,prompt,steps\nred,an apple,\nlong,a robot,150\n")
+    table.write_text(
+        "item_id,prompt,steps,width,height\nred,an apple,,,\nlong,a robot,150,1024,1024\n"
+    )
 
     async def deviceops(*arguments: str) -> tuple[int, str, str]:
         token = str(batch_server.data_dir / "runtime" / "token")
@@ -410,7 +414,7 @@ async def test_the_command_line_makes_shows_and_controls_batches(
 
     make = ("--model", "small", "--width", "256", "--height", "256", "--steps", "2")
     code, out, err = await deviceops(
-        "run", str(table), *make, "--item-timeout", "2s", "-o", str(tmp_path / "out")
+        "run", str(table), *make, "--item-timeout", "5s", "-o", str(tmp_path / "out")
     )
     assert code == 1, out + err
     assert len(list((tmp_path / "out").glob("red-*.png"))) == 1
