@@ -52,9 +52,10 @@ def outcome(discovery: Discovery, kind: DeviceKind) -> ProbeOutcome:
 
 
 def probes_running() -> list[psutil.Process]:
+    """Those of this process: a server that other tests share looks for devices as well."""
     return [
         process
-        for process in psutil.Process().children(recursive=True)
+        for process in psutil.Process().children()
         if any("backends.probe" in word for word in process.cmdline())
     ]
 
