@@ -1,8 +1,8 @@
 """Apply the contract's limits to values, one broken rule at a time.
 
-Each function looks at one value and returns the rule it breaks, or None. `path` is where
-the value stands in the request (`settings.loras[1].weight`). Descriptions state what is
-accepted and never repeat the value: it may be a prompt.
+Each function looks at one value and returns the rule it breaks, or None; `item_id` gives each
+of several. `path` is where the value stands in the request (`settings.loras[1].weight`).
+Descriptions state what is accepted and never repeat the value: it may be a prompt.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from domains.errors import FieldViolation, Reason
 from domains.limits import Limit
@@ -205,3 +205,24 @@ def _character(
                 f"Must not hold U+{ord(character):04X}, found at position {position}.",
             )
     return None
+
+
+def item_id(
+    at: int, path: str, value: str, limit: Limit, first: dict[str, int]
+) -> Iterator[FieldViolation | None]:
+    """Check the name of an item of a list: it is set, in bounds, and no earlier one's.
+
+    Args:
+        at: The item's position in the list, which is the field `items`.
+        path: Where the item stands.
+        value: Its name.
+        limit: Of the name.
+        first: Where each name came first; the same for all items, empty before the first.
+    """
+    field = f"{path}.item_id"
+    yield required(field, value)
+    yield line(field, value, limit)
+    earlier = first.setdefault(value, at)
+    if earlier != at and value:
+        rule = f"Is that of items[{earlier}] too; each needs one of its own."
+        yield FieldViolation(field, Reason.FIELDS_CONFLICT, rule)

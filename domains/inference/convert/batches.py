@@ -83,13 +83,7 @@ def _check_items(
         return
     first: dict[str, int] = {}
     for at, item in enumerate(items):
-        field = f"items[{at}].item_id"
-        yield checks.required(field, item.item_id)
-        yield checks.line(field, item.item_id, _ITEM_ID)
-        earlier = first.setdefault(item.item_id, at)
-        if earlier != at and item.item_id:
-            rule = f"Is that of items[{earlier}] too; each needs one of its own."
-            yield FieldViolation(field, Reason.FIELDS_CONFLICT, rule)
+        yield from checks.item_id(at, f"items[{at}]", item.item_id, _ITEM_ID, first)
         yield from check_overlay(item.overlay, f"items[{at}].overlay")
 
 

@@ -27,6 +27,7 @@ from domains.session.types import (
 from domains.values import ImageFileFormat
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
+from tests.domains.session.servers import Disk, Server
 from tests.domains.sessions import Artifacts
 
 
@@ -171,3 +172,22 @@ async def collect(events: AsyncIterator[SessionEvent]) -> list[SessionEvent]:
     """All of them, soon."""
     async with asyncio.timeout(30):
         return [event async for event in events]
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+async def servers(disk: Disk, clock: SteeredTime) -> AsyncIterator[Callable[[], Server]]:
+    """Starts a server over that disk; the one before it is simply gone."""
+    started: list[Server] = []
+
+    def start() -> Server:
+        started.append(Server(disk, clock))
+        return started[-1]
+
+    yield start
+    for server in started:
+        await server.sessions.stop(0)

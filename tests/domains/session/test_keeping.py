@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Future
-from datetime import timedelta
+from collections.abc import Callable
 
 import pytest
-from google.protobuf.message import Message
 from msgspec.structs import replace
 
-from deviceops.v1 import common_pb2, memory_info_pb2, processing_pb2
 from domains.codec import Malformed, decode, encode
 from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.session import types
-from domains.session.convert import SessionConverter, snapshot_to_proto
-from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionRequest, Work
-from domains.session.core.reading import SessionReader
-from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
-from domains.session.core.sessions import Sessions
-from domains.session.core.snapshots import snapshot_of
-from domains.session.core.taking_up import TakingUp
 from domains.session.errors import EventsExpired, RequestIdReused, SessionNotFound
-from domains.session.records import KeptMessage, SessionRecord, record_in
+from domains.session.records import SessionRecord, record_in
 from domains.session.types import (
     OnDisconnect,
     Outcome,
@@ -39,117 +28,11 @@ from domains.session.types import (
 )
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import asked, collect, idle, picture, until_started
-from tests.domains.sessions import Artifacts, changes_of, until_final
+from tests.domains.session.servers import Disk, Server
+from tests.domains.sessions import until_final
 
 REPORT = "what it came to"
 REQUEST_ID = "6fdc22a8-5f0f-4a5c-9f6a-8c6e1a3a5b11"
-
-
-class Disk:
-    """Records in memory, which outlive the servers of a test."""
-
-    def __init__(self, *, beside: bool = True) -> None:
-        self.records: dict[str, bytes] = {}
-        self.requests = Disk(beside=False) if beside else self
-        self.full = self.slow = False
-        self.tried: asyncio.Queue[Future[None]] = asyncio.Queue()
-        self.may_write = asyncio.Event()
-        self.may_write.set()
-
-    def found(self) -> Mapping[str, bytes]:
-        return dict(self.records)
-
-    async def accept(self, session_id: str, body: bytes) -> None:
-        await self.may_write.wait()
-        if self.full:
-            raise ResourceExhausted("The disk is full.", reason=Reason.DISK_FULL)
-        self.records[session_id] = body
-
-    def put(self, session_id: str, body: bytes) -> Future[None]:
-        self.records[session_id] = body
-        return self._tried()
-
-    def remove(self, session_id: str) -> Future[None]:
-        self.records.pop(session_id, None)
-        return self._tried()
-
-    def _tried(self) -> Future[None]:
-        tried: Future[None] = Future()
-        self.tried.put_nowait(tried)
-        if not self.slow:
-            tried.set_result(None)
-        return tried
-
-
-def _report(report: str) -> Message:
-    figure = common_pb2.ByteFigure(source=report)
-    return memory_info_pb2.DefragmentReport(free_before=figure)
-
-
-class Server:
-    """What of a server is about sessions, over a disk."""
-
-    def __init__(self, disk: Disk, clock: SteeredTime) -> None:
-        self.converter = SessionConverter({str: _report})
-        self.sessions = Sessions(
-            describe=lambda error: DomainError(str(error)).failure(),
-            queue_length=10,
-            slice_seconds=30,
-            retention=timedelta(hours=1),
-            kept=5,
-            changes=changes_of(clock.clock),
-            clock=clock.clock,
-            keeping=Keeping(disk, disk.requests, self.converter.kept, clock.clock),
-        )
-        self.sessions.recall()
-        self.taking_up = TakingUp(
-            self.sessions,
-            self.again,
-            lambda error: DomainError(str(error)).failure(),
-            clock.clock,
-        )
-        self.anew: dict[bytes, SessionRequest | DomainError] = {}
-        self.reader = SessionReader(
-            Artifacts(),
-            heartbeat_seconds=5,
-            clock=clock.clock,
-            settled=self.sessions.settled,
-        )
-        self.runner = SessionRunner(self.sessions, self.reader)
-
-    def again(self, kept: KeptMessage) -> SessionRequest:
-        """The request that was kept."""
-        found = self.anew[kept.body]
-        if isinstance(found, DomainError):
-            raise found
-        return found
-
-    async def answers(self, session_id: str) -> processing_pb2.GetSessionResponse:
-        """What GetSession says of it."""
-        session = self.sessions.get(session_id)
-        return processing_pb2.GetSessionResponse(
-            session=snapshot_to_proto(snapshot_of(session), full=True),
-            terminal_event=self.converter.terminal(session.log),
-        )
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-async def servers(disk: Disk, clock: SteeredTime) -> AsyncIterator[Callable[[], Server]]:
-    """Starts a server over that disk; the one before it is simply gone."""
-    started: list[Server] = []
-
-    def start() -> Server:
-        started.append(Server(disk, clock))
-        return started[-1]
-
-    yield start
-    for server in started:
-        await server.sessions.stop(0)
 
 
 async def drawing(session: Session) -> Outcome:

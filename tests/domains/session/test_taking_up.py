@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -19,30 +19,12 @@ from domains.session.turns import Retried
 from domains.session.types import OnDisconnect, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import asked, collect, nothing, picture, plan, until_started
-from tests.domains.session.test_keeping import REQUEST_ID, Disk, Server
+from tests.domains.session.servers import Disk, Server
+from tests.domains.session.test_keeping import REQUEST_ID
 from tests.domains.sessions import until_final
 
 DETACHED = WorkOptions(on_disconnect=OnDisconnect.DETACH)
 NAMED = WorkOptions(request_id=REQUEST_ID)
-
-
-@pytest.fixture
-def disk() -> Disk:
-    return Disk()
-
-
-@pytest.fixture
-async def servers(disk: Disk, clock: SteeredTime) -> AsyncIterator[Callable[[], Server]]:
-    """Starts a server over that disk; the one before it is simply gone."""
-    started: list[Server] = []
-
-    def start() -> Server:
-        started.append(Server(disk, clock))
-        return started[-1]
-
-    yield start
-    for server in started:
-        await server.sessions.stop(0)
 
 
 Kept = list[tuple[int, ...]]

@@ -33,13 +33,7 @@ def broken_items(items: Sequence[ItemWork], most: Limit) -> Iterator[FieldViolat
         return
     first: dict[str, int] = {}
     for at, item in enumerate(items):
-        field = f"{item.path}.item_id"
-        yield checks.required(field, item.item_id)
-        yield checks.line(field, item.item_id, _ITEM_ID)
-        earlier = first.setdefault(item.item_id, at)
-        if earlier != at and item.item_id:
-            rule = f"Is that of items[{earlier}] too; each needs one of its own."
-            yield FieldViolation(field, Reason.FIELDS_CONFLICT, rule)
+        yield from checks.item_id(at, item.path, item.item_id, _ITEM_ID, first)
 
 
 def no_items() -> FieldViolation:
