@@ -26,6 +26,10 @@ def build_parts(torch_device: str) -> Parts:
 
 
 def _build_parts(torch_device: str) -> Parts:
+    from domains.inference.backends.at_first_use import put_off
+
+    # A fifth of a worker's start; the schedulers have it for the beta schedule alone.
+    put_off("scipy.stats")
     from domains.device.backends.liveness import computes
     from domains.device.backends.selftest import SelfTest
     from domains.device.backends.torch_gauge import (
