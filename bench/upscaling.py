@@ -67,11 +67,11 @@ def _measured(upscaler: Upscaler, pixels: Pixels, rounds: int) -> list[str]:
     apart = np.abs(tiled.astype(int) - plain_call(upscaler, pixels))
     tile, edge = made[0].tile_pixels, len(pixels)
     numbers, number_bytes = upscaler.numbers_per_pixel, upscaler.data_type.itemsize
-    stated = tile_bytes((tile, tile), edge, upscaler.factor, numbers, number_bytes)
+    stated = tile_bytes((tile, tile), edge, upscaler.factor, numbers, number_bytes) / _MIB
     lines += [
         "",
-        f"{made[0].tiles} tiles of at most {tile} pixels; the estimate for one is "
-        f"{stated / _MIB:.0f} MiB. Largest difference from the plain call: {apart.max()} levels.",
+        f"{made[0].tiles} tiles of at most {tile} pixels, estimated at {stated:.0f} MiB. "
+        f"A level differs from the plain call's by at most {apart.max()}.",
     ]
     return lines
 
