@@ -70,7 +70,7 @@ def _mean_luma(levels: _Levels, pixels: Pixels) -> float:
         share * float(levels @ np.bincount(pixels[..., channel].ravel(), minlength=256))
         for channel, share in enumerate(LUMA)
     )
-    return float(sum(shares)) / (pixels.shape[0] * pixels.shape[1])
+    return float(sum(shares) / (pixels.shape[0] * pixels.shape[1]))
 
 
 def _rounded(levels: _Levels, gamma: float) -> Pixels:
