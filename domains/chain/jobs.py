@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from domains.chain.types import Steps, UpscalerModel, UpscaleStep
+from msgspec import Meta
+
+from domains.chain.types import Step, Steps, UpscalerModel, UpscaleStep
 from domains.codec import Count, Seconds, Value
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
-from domains.values import OutputSettings
+from domains.values import ByteFigure, OutputSettings
+
+MOST_RUNS = 100
+"""Measured runs of a step."""
 
 
 class ChainReport(Value, frozen=True):
@@ -67,3 +72,32 @@ def models_of(steps: Steps) -> tuple[UpscalerModel, ...]:
     """The upscalers of a chain, each once."""
     found = (step.model for step in steps if isinstance(step, UpscaleStep))
     return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+class StepBenchmarkReport(Value, frozen=True):
+    """Seconds of each run, and the most memory that the device held meanwhile."""
+
+    run: Annotated[tuple[Seconds, ...], Meta(max_length=MOST_RUNS)]
+    peak_memory: ByteFigure
+
+
+class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
+    """Measure a step on a square synthetic picture with edges of `input_pixels`: so many runs,
+    after one that is not measured."""
+
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+
+    step: Step
+    input_pixels: Edge
+    runs: Annotated[int, Meta(ge=1, le=MOST_RUNS)]
+
+    @property
+    def image_count(self) -> Count:
+        """One: the picture that it measures with."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """The upscaler, where the step has one."""
+        found = models_of((self.step,))
+        return ModelFiles(found[0].model_id, found[0].place.path) if found else None

@@ -9,8 +9,10 @@ import grpc.aio
 
 from deviceops.v1 import postprocessing_pb2, postprocessing_pb2_grpc
 from domains.postprocessing import convert
+from domains.postprocessing.core.benchmarks import StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -21,10 +23,17 @@ class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServic
     rest."""
 
     def __init__(
-        self, inventory: PostprocessorInventory, processing: Processing, streams: SessionStreams
+        self,
+        inventory: PostprocessorInventory,
+        processing: Processing,
+        benchmarks: StepBenchmarks,
+        statistics: StepStatistics,
+        streams: SessionStreams,
     ) -> None:
         self._inventory = inventory
         self._processing = processing
+        self._benchmarks = benchmarks
+        self._statistics = statistics
         self._streams = streams
 
     def register(self, starters: Starters) -> None:
@@ -38,6 +47,12 @@ class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServic
             postprocessing_pb2.ProcessImagesRequest,
             convert.images_request_from_proto,
             self._processing.process,
+        )
+
+        starters.know(
+            postprocessing_pb2.BenchmarkPostprocessorRequest,
+            convert.benchmark_from_proto,
+            self._benchmarks.benchmark,
         )
 
     async def ListPostprocessors(
@@ -58,3 +73,15 @@ class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServic
         self, request: postprocessing_pb2.ProcessImagesRequest, context: Context
     ) -> AsyncIterator[postprocessing_pb2.ProcessImagesResponse]:
         return self._streams.start(request, context, postprocessing_pb2.ProcessImagesResponse)
+
+    def BenchmarkPostprocessor(
+        self, request: postprocessing_pb2.BenchmarkPostprocessorRequest, context: Context
+    ) -> AsyncIterator[postprocessing_pb2.BenchmarkPostprocessorResponse]:
+        return self._streams.start(
+            request, context, postprocessing_pb2.BenchmarkPostprocessorResponse
+        )
+
+    async def GetPostprocessingStatistics(
+        self, request: postprocessing_pb2.GetPostprocessingStatisticsRequest, context: Context
+    ) -> postprocessing_pb2.GetPostprocessingStatisticsResponse:
+        return convert.statistics_to_proto(self._statistics.describe(request.postprocessor_id))

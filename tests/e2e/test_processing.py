@@ -201,6 +201,68 @@ async def test_what_cannot_be_done_is_refused_before_it_begins(
     assert not field or refused.fields[0] == field
 
 
+async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Client) -> None:
+    request = pb.BenchmarkPostprocessorRequest(
+        postprocessor_id="small", input_pixels=64, runs=3
+    )
+    service, metadata = client.postprocessing, client.metadata
+
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    events = [each.event async for each in found]
+
+    assert events[0].accepted.kind == session_pb2.SESSION_KIND_BENCHMARK
+    measured = events[-1].completed.postprocessor_benchmark
+    assert (measured.postprocessor_id, measured.run.count) == ("small", 3)
+    assert measured.device_id.startswith("cpu")
+    # A run is in milliseconds, and the rate that of its median.
+    assert measured.megapixels_per_second == pytest.approx(
+        64 * 64 / 1e6 / (measured.run.p50_ms / 1_000), rel=0.01
+    )
+    listed = await service.ListPostprocessors(
+        pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_UPSCALE), metadata=metadata
+    )
+    benchmarks = {one.postprocessor_id: list(one.benchmarks) for one in listed.postprocessors}
+    assert benchmarks["small"] == [measured]
+    for name in ("nobody", "face-restore"):
+        request.postprocessor_id = name
+        refused = await refusal_of(
+            service.BenchmarkPostprocessor(request, metadata=metadata).read()
+        )
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.NOT_FOUND,
+            "POSTPROCESSOR_NOT_FOUND",
+        )
+    request.input_pixels = 63
+    refused = await refusal_of(
+        service.BenchmarkPostprocessor(request, metadata=metadata).read()
+    )
+    assert refused.fields == ["input_pixels"]
+
+
+async def test_steps_are_counted_and_timed(client: Client) -> None:
+    request = pb.GetPostprocessingStatisticsRequest(postprocessor_id="sharpen")
+    service, metadata = client.postprocessing, client.metadata
+    work = pb.ProcessImageRequest(steps=[CROP, SHARPEN])
+    work.image.inline = saved(noise(40, 30).image())
+    await done(client, work)
+    [before] = (
+        await service.GetPostprocessingStatistics(request, metadata=metadata)
+    ).postprocessors
+
+    await done(client, work)
+
+    answer = await service.GetPostprocessingStatistics(request, metadata=metadata)
+    [after] = answer.postprocessors
+    assert after.completed.count == before.completed.count + 1
+    assert after.completed.total_ms > before.completed.total_ms
+    request.postprocessor_id = ""
+    answer = await service.GetPostprocessingStatistics(request, metadata=metadata)
+    assert {one.postprocessor_id for one in answer.postprocessors} >= {"sharpen", "crop"}
+    request.postprocessor_id = "denoise"
+    refused = await refusal_of(service.GetPostprocessingStatistics(request, metadata=metadata))
+    assert refused.reason == "POSTPROCESSOR_NOT_FOUND"
+
+
 async def test_what_is_listed_is_what_there_is(client: Client) -> None:
     answer = await client.postprocessing.ListPostprocessors(
         pb.ListPostprocessorsRequest(ready_only=True), metadata=client.metadata

@@ -10,6 +10,7 @@ from domains.chain.core.preparing import PreparedChain
 from domains.chain.jobs import ChainJob
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper, ModelUses
 from domains.session import types
 from domains.session.core.items import SessionItem
@@ -42,6 +43,7 @@ class ChainRun:
         jobs: Runs work on a device's worker.
         artifacts: Takes finished pictures.
         models: Takes note of what is used.
+        statistics: Learns of every step.
         describe: What a client sees of an error.
     """
 
@@ -50,12 +52,14 @@ class ChainRun:
         jobs: JobRunner,
         artifacts: ArtifactKeeper,
         models: ModelUses,
+        statistics: StepStatistics,
         *,
         describe: FaultReporter,
     ) -> None:
         self._jobs = jobs
         self._artifacts = artifacts
         self._models = models
+        self._statistics = statistics
         self._describe = describe
 
     def stop(self, session: Session) -> None:
@@ -132,8 +136,11 @@ class ChainRun:
         for model in chain.models:
             self._models.record_use(model.model_id)
 
+        followed = self._statistics.follow(chain.steps)
+
         def record(event: ProgressEvent) -> None:
             item.record(event)
+            followed.hear(event)
             if isinstance(event, PieceFinished) and event.piece is types.Piece.STEP:
                 session.done.reach((at + event.done / event.total) / count)
 
@@ -144,7 +151,11 @@ class ChainRun:
             )
             item.finish_image(image)
 
-        report = await run_job(self._jobs, session, piece.job, record=record, keep=keep)
+        try:
+            report = await run_job(self._jobs, session, piece.job, record=record, keep=keep)
+        except BaseException as error:
+            followed.fail(error)
+            raise
         seconds[Phase.POSTPROCESSING] += report.postprocess
         seconds[Phase.ENCODING_IMAGE] += report.encode_image
         if chain.models:

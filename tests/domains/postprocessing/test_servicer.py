@@ -14,9 +14,12 @@ import pytest
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc, safety_pb2
 from domains.chain.core.preparing import best_upscaler
+from domains.clock import Clock
+from domains.device.core.facts import TransientFacts
 from domains.model.types import Enlargement, Model, ModelFormat, ModelType
 from domains.postprocessing import convert
 from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
 from domains.values import ModelPlace
@@ -47,8 +50,9 @@ def models() -> Models:
 @pytest.fixture
 async def stub(models: Models) -> AsyncIterator[Stub]:
     servicer = PostprocessingServicer(  # type: ignore[abstract]
-        PostprocessorInventory(models),
-        None,  # type: ignore[arg-type]
+        PostprocessorInventory(models, lambda _id: ()),
+        *[None] * 2,  # type: ignore[arg-type]
+        StepStatistics(TransientFacts(), Clock()),
         None,  # type: ignore[arg-type]
     )
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
