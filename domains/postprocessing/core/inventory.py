@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 
 from domains.chain.core.preparing import NO_FACE_RESTORER, NO_UPSCALER
 from domains.chain.ports import Models
@@ -36,6 +37,9 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.WATERMARK: "WatermarkStep",
 }
 _UPSCALES = "Enlarges a picture with a network, in tiles."
+# What runs upscalers of kinds that are not built in.
+_OTHER_KINDS = "spandrel"
+_NEEDS_EXTRA = f"Its kind needs the package {_OTHER_KINDS}: install the extra [upscale]."
 _NOT_YET = "This version does not have it yet."
 _ELSEWHERE = "Control pictures with a model are not made yet; others PreviewControlImage makes."
 
@@ -106,11 +110,13 @@ def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
 
 
 def _upscaler(model: Model) -> Postprocessor:
+    ready = model.enlargement is not None or find_spec(_OTHER_KINDS) is not None
     return Postprocessor(
         model.model_id,
         PostprocessorKind.UPSCALE,
         _UPSCALES,
-        ready=True,
+        ready,
+        "" if ready else _NEEDS_EXTRA,
         model_id=model.model_id,
         factors=() if model.enlargement is None else (model.enlargement.factor,),
         limits=limits_of(PostprocessorKind.UPSCALE),

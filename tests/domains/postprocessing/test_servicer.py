@@ -18,6 +18,7 @@ from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.model.types import Enlargement, Model, ModelFormat, ModelType
 from domains.postprocessing import convert
+from domains.postprocessing.core import inventory
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.servicer import PostprocessingServicer
@@ -106,12 +107,27 @@ async def test_a_kind_can_be_asked_for(stub: Stub) -> None:
     assert [entry.postprocessor_id for entry in answer.postprocessors] == ["crop"]
 
 
-async def test_nothing_is_called_ready_that_is_not(stub: Stub, models: Models) -> None:
+async def test_nothing_is_called_ready_that_is_not(
+    stub: Stub, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = pb.ListPostprocessorsRequest(ready_only=True, kind=pb.POSTPROCESSOR_KIND_UPSCALE)
 
     assert not (await stub.ListPostprocessors(request)).postprocessors
 
     models.upscalers = (upscaler("b", 4), upscaler("a", 0))
+    monkeypatch.setattr(inventory, "find_spec", lambda _name: None)
+    found = (await stub.ListPostprocessors(request)).postprocessors
+
+    assert [each.postprocessor_id for each in found] == ["b"]
+    request.ready_only = False
+    found = (await stub.ListPostprocessors(request)).postprocessors
+    assert [(e.ready, "[upscale]" in e.explanation) for e in found] == [
+        (False, True),
+        (True, False),
+    ]
+
+    monkeypatch.setattr(inventory, "find_spec", lambda _name: object())
+    request.ready_only = True
     found = (await stub.ListPostprocessors(request)).postprocessors
 
     assert [(e.postprocessor_id, e.model_id, list(e.factors)) for e in found] == [
