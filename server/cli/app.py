@@ -22,6 +22,7 @@ from server.cli.commands import (
     models,
     postprocessors,
     preview_control,
+    process,
     serve,
     server,
     sessions,
@@ -91,6 +92,8 @@ def server_options(
 app.command("serve")(serve.serve)
 app.command("generate", cls=generate.GenerateCommand)(generate.generate)
 app.command("preview-control")(preview_control.preview_control)
+app.command("process")(process.process)
+app.command("upscale")(process.upscale)
 app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")

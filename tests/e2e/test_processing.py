@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from deviceops.v1 import common_pb2, event_pb2, session_pb2
+from deviceops.v1 import common_pb2, event_pb2, inference_pb2, session_pb2
 from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
@@ -25,7 +25,7 @@ from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
 from tests.e2e.errors import refusal_of
 from tests.odd_pictures import bad_pictures
-from tests.running import Client
+from tests.running import Client, small_request
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +274,42 @@ async def test_what_is_listed_is_what_there_is(client: Client) -> None:
     assert (upscaler.model_id, list(upscaler.factors)) == ("small", [2])
     assert upscaler.architecture == "Compact"
     assert {limit.field for limit in upscaler.limits} >= {"UpscaleStep.factor"}
+
+
+async def test_a_generations_own_chain_is_that_of_its_plain_pictures(client: Client) -> None:
+    plain = small_request()
+    plain.settings.image_count = 2
+    finished = inference_pb2.GenerateRequest()
+    finished.CopyFrom(plain)
+    finished.postprocessing.extend([UPSCALE, SHARPEN])
+    finished.postprocessing[0].upscale.postprocessor_id = "small"
+
+    drawn, _ = await client.draw(plain)
+    events, files = await client.draw(finished)
+
+    completed = events[-1].completed
+    assert completed.timings.HasField("postprocess")
+    assert {model.model_id for model in completed.generation.models} >= {"small"}
+    phases = list(events[0].accepted.expected_phases)
+    assert phases[-2:] == [session_pb2.PHASE_POSTPROCESSING, session_pb2.PHASE_ENCODING_IMAGE]
+    for index in range(2):
+        again = pb.ProcessImageRequest(steps=finished.postprocessing)
+        again.image.session_image.session_id = drawn[0].session_id
+        again.image.session_image.image_index = index
+        _, processed = await done(client, again)
+        one, other = (
+            np.asarray(Image.open(io.BytesIO(each))) for each in (files[index], processed)
+        )
+        assert np.array_equal(one, other)
+        assert one.shape[:2] == (plain.settings.height * 3, plain.settings.width * 3)
+
+
+async def test_a_chain_too_large_for_what_is_drawn_is_refused(client: Client) -> None:
+    request = small_request()
+    request.postprocessing.add().crop.CopyFrom(
+        steps_pb.CropStep(width=request.settings.width + 1, height=1)
+    )
+
+    refused = await refusal_of(client.draw(request))
+
+    assert refused.fields == ["postprocessing[0].crop"]

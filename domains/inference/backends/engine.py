@@ -194,6 +194,7 @@ class Engine:
             (use or SoleUse)(model, parts),
             may_tile,
             self.lane,
+            self._loader.upscalers,
         ).run()
 
     def process(self, job: ChainJob, context: JobContext) -> ChainReport:
