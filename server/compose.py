@@ -66,7 +66,10 @@ class Composition:
         self._session = session.build(
             settings,
             self._artifact.store,
-            {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
+            {
+                **{**device.REPORTS, **inference.REPORTS, **memory.REPORTS},
+                **{**model.REPORTS, **postprocessing.REPORTS},
+            },
             journal.records,
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
@@ -135,7 +138,18 @@ class Composition:
         self.processing = processing.build(
             self._session, self._device.inventory, self._batches.parts, self._workflows
         )
-        self.postprocessing = postprocessing.build()
+        self._postprocessing = postprocessing.build(
+            self._session,
+            self._model.runs,
+            self._device.placer.place,
+            self._model.catalogue,
+            self._picture,
+            self._artifact.store,
+            journal,
+            clock,
+            describe=describe_failure,
+        )
+        self.postprocessing = self._postprocessing.servicer
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,
@@ -189,7 +203,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
-            *(self._inference, self._batches),
+            *(self._inference, self._batches, self._postprocessing),
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)
@@ -205,6 +219,7 @@ class Composition:
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await self._inference.statistics.save()
+        await self._postprocessing.statistics.save()
         await self._inference.experience.save()
         await asyncio.to_thread(self._journal.close)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from domains.chain.core.preparing import ChainPreparer
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
@@ -97,7 +98,10 @@ def build(
     forecasts = Forecasts(session.sessions.speeds, devices, machine)
     experience = Experience(facts, session.sessions.speeds, forecasts, version)
     preparer = GenerationPreparer(
-        models, LoraFits(), random_seed=lambda: secrets.randbelow(MAX_SEED + 1)
+        models,
+        LoraFits(),
+        ChainPreparer(models, picture.pictures),
+        random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
     )
     drawing = Drawing(
         models,

@@ -11,6 +11,8 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, structs
 
+from domains.chain.jobs import models_of
+from domains.chain.types import Steps
 from domains.codec import FEW, Count, ModelId, Seconds, Value
 from domains.errors import Failure
 from domains.inference.types import Computation, GenerationSettings, PrecisionMode
@@ -21,6 +23,7 @@ from domains.session.types import (
     ImageDecoded,
     ImageResult,
     PhaseStarted,
+    PieceFinished,
     Preview,
     PreviewSettings,
     StepFinished,
@@ -50,6 +53,7 @@ class Timings(Value, frozen=True):
     refine: Seconds = 0.0
     decode: Seconds = 0.0
     encode_image: Seconds = 0.0
+    postprocess: Seconds = 0.0
 
     def __add__(self, other: Timings) -> Timings:
         """The sum of both."""
@@ -115,7 +119,8 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
     a generation starts from, in the settings' width and height; `mask` is as large and grey.
-    `controls` are the pictures of the settings' ControlNets, in their order.
+    `controls` are the pictures of the settings' ControlNets, in their order. `steps` finish
+    each picture that is drawn, to what is `finished_width` and `finished_height`.
 
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
@@ -128,6 +133,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         StepFinished,
         Preview,
         ImageDecoded,
+        PieceFinished,
     )
 
     settings: GenerationSettings
@@ -141,6 +147,16 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0
+    steps: Steps = ()
+    finished_width: Count = 0
+    finished_height: Count = 0
+
+    @property
+    def finished_size(self) -> tuple[int, int]:
+        """Width and height of the files."""
+        if not self.steps:
+            return self.settings.result_size
+        return self.finished_width, self.finished_height
 
     @property
     def image_count(self) -> int:
@@ -158,7 +174,10 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     @property
     def model(self) -> ModelFiles:
         """What draws, and its companions: any of them may be what ends a worker."""
-        beside = tuple(ModelFiles(each.model_id, each.place.path) for each in self.companions)
+        beside = (
+            *(ModelFiles(each.model_id, each.place.path) for each in self.companions),
+            *(ModelFiles(each.model_id, each.place.path) for each in models_of(self.steps)),
+        )
         return ModelFiles(self.settings.model_id, self.place.path, beside)
 
     @property
@@ -190,7 +209,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and (image.width, image.height) == settings.result_size
+            and (image.width, image.height) == self.finished_size
         )
 
 

@@ -130,6 +130,10 @@ class Models(Protocol):
         """
         ...
 
+    async def of_type(self, type: ModelType) -> tuple[Model, ...]:
+        """Every usable model of that type, in no order."""
+        ...
+
     async def companions_of(self, model: Model, type: ModelType) -> tuple[Model, ...]:
         """Usable models of a type that go with a checkpoint, by architecture."""
         ...

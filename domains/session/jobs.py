@@ -32,7 +32,7 @@ class EncodedImage:
     """One finished picture as its handler has it: the bytes of a complete file."""
 
     image_index: int
-    seed: int
+    seed: int | None
     width: int
     height: int
     format: ImageFileFormat

@@ -15,6 +15,7 @@ from deviceops.v1 import (
     inference_pb2,
     model_info_pb2,
 )
+from domains.chain.convert import chain_from_proto
 from domains.conversions import (
     MODEL_PARTS,
     EnumMap,
@@ -99,8 +100,6 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     unbuilt = [
         where for field in UNBUILT for where in _asked(message.settings, field, "settings")
     ]
-    if message.postprocessing:
-        unbuilt.append("postprocessing")
     image, mask = images_from_proto(message.settings)
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
@@ -111,6 +110,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         image=image,
         mask=mask,
         controls=tuple(map(_control_input, message.settings.control_nets)),
+        chain=chain_from_proto(message.postprocessing, "postprocessing"),
         unbuilt=tuple(unbuilt),
     )
 

@@ -56,8 +56,9 @@ class Drawing:
 
     def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
         """What it goes through on a device, as things are now."""
-        loading = self._pool.loading(device_id, *prepared.job.places)
-        return expected_phases(loading, prepared.job.settings)
+        job = prepared.job
+        loading = self._pool.loading(device_id, *job.places)
+        return expected_phases(loading, job.settings, finished=bool(job.steps))
 
     def stop(self, session: Session) -> None:
         """Have a session's work end after its step; only then is the worker free."""
@@ -168,7 +169,8 @@ class Drawing:
         )
         versions = self._software_versions(part.item.session.device_id)
         settings = part.prepared.job.settings
-        return _outcome(settings, part.turns.whole(found), models, versions)
+        steps = bool(part.prepared.job.steps)
+        return _outcome(settings, part.turns.whole(found), models, versions, finished=steps)
 
 
 def _in_request(field: str) -> str:
@@ -181,6 +183,8 @@ def _outcome(
     report: GenerationReport,
     models: tuple[UsedModel, ...],
     software_versions: Mapping[str, str],
+    *,
+    finished: bool,
 ) -> Outcome:
     times = report.timings
     prepared = (
@@ -197,6 +201,7 @@ def _outcome(
             Phase.DENOISING: times.denoise,
             **({} if settings.refiner is None else {Phase.REFINING: times.refine}),
             Phase.DECODING: times.decode,
+            **({Phase.POSTPROCESSING: times.postprocess} if finished else {}),
             Phase.ENCODING_IMAGE: times.encode_image,
         },
         report=GenerationFacts(

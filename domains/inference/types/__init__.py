@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 from msgspec.structs import replace
 
+from domains.chain.types import AskedChain
 from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
 from domains.inference.types.control import ControlNetGuidance, asked_together, most_in_a_union
@@ -363,8 +364,8 @@ class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
     `image` is the picture that it starts from, `mask` what of it is redrawn, `controls` are
-    those of the ControlNets, in their order. `unbuilt` names the fields that are set although
-    this version does nothing with them.
+    those of the ControlNets, in their order; `chain` finishes what is drawn. `unbuilt` names
+    the fields that are set although this version does nothing with them.
     """
 
     settings: GenerationSettings
@@ -375,4 +376,5 @@ class GenerationRequest:
     image: InputImage | None = None
     mask: InputImage | None = None
     controls: tuple[ControlInput, ...] = ()
+    chain: AskedChain = field(default_factory=AskedChain)
     unbuilt: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from domains.chain.core.preparing import ChainPreparer
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
@@ -361,7 +362,9 @@ async def bench() -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
-    preparer = GenerationPreparer(models, fits, random_seed=lambda: 4_294_967_295)
+    preparer = GenerationPreparer(
+        models, fits, ChainPreparer(models, None), random_seed=lambda: 4_294_967_295
+    )
     drawing = Drawing(models, pool, artifacts, software_versions=lambda _: {"torch": "2"})
     generations = Generations(
         sessions,
