@@ -28,6 +28,7 @@ from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
+from domains.provenance import build as provenance_build
 from domains.session import build as session_build
 from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner
@@ -67,6 +68,7 @@ def build(
     models: Models,
     artifacts: ArtifactKeeper,
     picture: picture_build.Built,
+    provenance: provenance_build.Built,
     paused: PausedFiles,
     facts: FactsStore,
     machine: Callable[[], Machine],
@@ -86,6 +88,7 @@ def build(
         models: The catalogue.
         artifacts: Where finished pictures go.
         picture: Prepares what generations start from, and makes control pictures.
+        provenance: Marks pictures, and reads marks.
         paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
@@ -97,12 +100,16 @@ def build(
     forecasts = Forecasts(session.sessions.speeds, devices, machine)
     experience = Experience(facts, session.sessions.speeds, forecasts, version)
     preparer = GenerationPreparer(
-        models, LoraFits(), random_seed=lambda: secrets.randbelow(MAX_SEED + 1)
+        models,
+        LoraFits(),
+        provenance.provenance,
+        random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
     )
     drawing = Drawing(
         models,
         runs,
         artifacts,
+        provenance.provenance,
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
     generations = Generations(
@@ -131,6 +138,7 @@ def build(
         batches,
         CapabilityInquiry(devices, models),
         picture.control_images,
+        provenance.verification,
         StatisticsInquiry(keeper, devices, models),
         session.streams,
     )

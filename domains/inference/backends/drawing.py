@@ -93,6 +93,7 @@ class Drawing:
             self._through_vae,
             self._note,
             self.lane,
+            self.job.mark_key,
         )
 
     def run(self) -> GenerationReport | PausedGeneration:

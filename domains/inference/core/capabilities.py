@@ -25,8 +25,6 @@ UNBUILT: dict[str, str] = {
     "precision.attention_slicing": "The device's profile decides.",
     "precision.vae_slicing": "Pictures are decoded one by one.",
     "precision.cpu_offload": "The whole model stays on the device.",
-    "output.provenance": "Pictures are not signed or marked yet.",
-    "output.retention": "Artifacts are kept as long as the server's setting says.",
 }
 
 # Values of enums, likewise.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from domains.errors import FeatureNotBuilt
 from domains.inference.core.companions import (
     Companions,
@@ -34,7 +36,7 @@ from domains.inference.core.validation import (
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob
-from domains.inference.ports import LoraFits, Models, PicturePreparer
+from domains.inference.ports import LoraFits, Models, PicturePreparer, Provenance
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
 
@@ -62,14 +64,21 @@ class GenerationPreparer:
     Args:
         models: Finds those that a request names.
         fits: Holds LoRAs against checkpoints.
+        provenance: Decides which marks pictures get.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
     """
 
     def __init__(
-        self, models: Models, fits: LoraFits, *, random_seed: Callable[[], int]
+        self,
+        models: Models,
+        fits: LoraFits,
+        provenance: Provenance,
+        *,
+        random_seed: Callable[[], int],
     ) -> None:
         self._models = models
         self._fits = fits
+        self._provenance = provenance
         self._random_seed = random_seed
 
     async def prepare(
@@ -81,7 +90,9 @@ class GenerationPreparer:
             InvalidGeneration: The content breaks rules.
             InvalidPicture: A picture cannot be used.
             FeatureNotBuilt: The request uses what this version does not do.
-            DomainError: A model cannot be used.
+            InvalidProvenance: A mark cannot be made.
+            SigningMissing: What signs is not installed.
+            DomainError: A model cannot be used, or the signer.
         """
         violations = check_request(request)
         if violations:
@@ -115,6 +126,11 @@ class GenerationPreparer:
         violations = [*check_result_size(settings, "settings")]
         if violations:
             raise InvalidGeneration.of(*violations)
+        marks = await self._provenance.decide(
+            settings.output.provenance, settings.result_size, "settings.output.provenance"
+        )
+        output = replace(settings.output, provenance=marks.wish)
+        settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
         job = GenerationJob(
             controls.settings,
@@ -124,5 +140,6 @@ class GenerationPreparer:
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
             controls=controls.pictures,
+            mark_key=await self._provenance.mark_key() if marks.watermark else None,
         )
         return PreparedGeneration(model, companions, job, inputs, controls)

@@ -41,6 +41,9 @@ from domains.picture.types import (
     PreparedPicture,
     ResizeFit,
 )
+from domains.provenance.backends.secrets import SecretsFolder
+from domains.provenance.backends.signing import Signer
+from domains.provenance.core import Provenance
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -64,6 +67,7 @@ from domains.values import (
     ModelPart,
     ModelPlace,
     PartDataType,
+    PictureMarks,
     PlacementDecision,
     TensorDataType,
 )
@@ -250,7 +254,13 @@ class FakeArtifacts:
     failure: DomainError | None = None
 
     async def adopt(
-        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
     ) -> object:
         if self.failure is not None:
             raise self.failure
@@ -347,7 +357,7 @@ class Bench:
 
 
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, paused = FakePictures(), FakePausedFiles()
     statistics = StatisticsKeeper(TransientFacts(), Clock())
@@ -361,8 +371,13 @@ async def bench() -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
-    preparer = GenerationPreparer(models, fits, random_seed=lambda: 4_294_967_295)
-    drawing = Drawing(models, pool, artifacts, software_versions=lambda _: {"torch": "2"})
+    secrets = SecretsFolder(tmp_path / "provenance")
+    signer = Signer(secrets, None, None, None, "0")
+    provenance = Provenance(PictureMarks(), signer, secrets)
+    preparer = GenerationPreparer(models, fits, provenance, random_seed=lambda: 4_294_967_295)
+    drawing = Drawing(
+        models, pool, artifacts, provenance, software_versions=lambda _: {"torch": "2"}
+    )
     generations = Generations(
         sessions,
         place,
