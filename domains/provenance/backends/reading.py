@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from typing import BinaryIO
 
 import numpy as np
@@ -21,6 +23,7 @@ from domains.session.jobs import JobContext
 
 # Of a larger picture the middle is looked at, as a mark is everywhere.
 _MOST_EDGE = 2048
+_log = logging.getLogger(__name__)
 _EXIF_FOLDER = 0x8769
 _USER_COMMENT = 0x9286
 _DESCRIPTION = 0x010E
@@ -61,16 +64,19 @@ def _middle(width: int, height: int) -> tuple[int, int, int, int]:
 def _told(file: BinaryIO) -> tuple[str, str]:
     """The file's media type, and the parameters in it: as other programs read them, else the
     full settings."""
-    with Image.open(file, formats=("PNG", "JPEG", "WEBP")) as image:
+    with (
+        warnings.catch_warnings(action="ignore"),
+        Image.open(file, formats=("PNG", "JPEG", "WEBP")) as image,
+    ):
         media = image.get_format_mimetype() or ""
         texts: list[object] = [image.info.get("parameters"), image.info.get("deviceops")]
         try:
             exif = image.getexif()
             texts += [_comment(exif.get_ifd(_EXIF_FOLDER).get(_USER_COMMENT))]
             texts += [exif.get(_DESCRIPTION)]
-        except Exception:
+        except Exception as error:
             # The library raises whatever the bytes lead to; the rest of the file is whole.
-            texts += []
+            _log.info("the Exif data cannot be read: %s", error)
     found = next((each for each in texts if isinstance(each, str) and each), "")
     return "image/jpeg" if media == "image/mpo" else media, found[:MOST_PARAMETERS]
 
