@@ -25,7 +25,7 @@ async def test_a_key_that_is_none_ends_the_start(
     settings: Settings, tmp_path: Path, log_lines: Any
 ) -> None:
     for name in ("key", "certificate"):
-        (tmp_path / name).write_text("nothing")  # noqa: ASYNC240
+        (tmp_path / name).write_text("nothing")
     wrong = changed(
         settings,
         provenance_manifest=True,
