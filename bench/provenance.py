@@ -4,8 +4,8 @@
 
 Marks pictures that the bundled model draws, rough noise as photographs have it, and the
 photographs of a folder if one is named; does to them what pictures go through, and looks for
-the mark. False finds are counted with keys that nothing was marked with. Times are medians of one
-process on one thread, beside drawing one picture with the bundled model in the same process.
+the mark. False finds are counted with keys that nothing was marked with. Times are medians of
+one process on one thread, beside drawing one picture with the bundled model.
 """
 
 from __future__ import annotations
