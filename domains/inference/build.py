@@ -136,7 +136,7 @@ def build(
     servicer = InferenceServicer(
         generations,
         batches,
-        CapabilityInquiry(devices, models),
+        CapabilityInquiry(devices, models, provenance.provenance),
         picture.control_images,
         provenance.verification,
         StatisticsInquiry(keeper, devices, models),

@@ -219,6 +219,11 @@ class ArtifactKeeper(Protocol):
 class Provenance(Protocol):
     """Decides which marks pictures get, and signs; see the domain for errors."""
 
+    @property
+    def no_manifests(self) -> str:
+        """Why manifests cannot be asked for here; empty where they can."""
+        ...
+
     async def decide(
         self, wish: ProvenanceWish, size: tuple[int, int], field: str
     ) -> PictureMarks:

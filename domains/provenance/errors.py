@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from domains.errors import FieldViolation, InvalidArgument, Reason, Unavailable, Unimplemented
 
 INSTALL = "pip install 'device-operations[provenance]'"
+
+_log = logging.getLogger("deviceops.provenance")
 
 
 class SignerRefused(Exception):
@@ -56,12 +60,12 @@ class SigningMissing(Unimplemented):
 
 
 class SigningUnavailable(Unavailable):
-    """A picture is there and cannot be signed."""
+    """What this server signs and marks with cannot be used."""
 
     def __init__(self) -> None:
         super().__init__(
-            "Pictures cannot be signed now; the server's log says why. Ask for the picture "
-            "without a manifest, or have the server's operator look.",
+            "The server's keys for signing and marking pictures cannot be used now; its log "
+            "says why. Ask for pictures without marks, or have the server's operator look.",
             reason=Reason.STORAGE_UNAVAILABLE,
         )
 
@@ -74,3 +78,9 @@ class ReaderMissing(Unimplemented):
             "Reading marks needs a library that is not installed where the server runs: "
             f"{INSTALL}."
         )
+
+
+def unavailable(error: Exception) -> SigningUnavailable:
+    """What a client sees of an error that is for the operator, who finds it in the log."""
+    _log.error("pictures cannot be signed or marked: %s", error)
+    return SigningUnavailable()

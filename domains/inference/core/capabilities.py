@@ -9,7 +9,7 @@ from domains.inference.core.combinations import Feature, Mode, features_of, mode
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.core.schedules import most_steps
-from domains.inference.ports import Devices, Models
+from domains.inference.ports import Devices, Models, Provenance
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
@@ -33,6 +33,7 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
 
+_MANIFEST = "output.provenance.manifest"
 _VAE = "GenerationSettings.vae_model_id"
 _TYPE = "CONTROL_NET_TYPE_"
 
@@ -106,9 +107,10 @@ def _limits(model: Model) -> tuple[Limit, ...]:
 class CapabilityInquiry:
     """Answers what can be asked for."""
 
-    def __init__(self, devices: Devices, models: Models) -> None:
+    def __init__(self, devices: Devices, models: Models, provenance: Provenance) -> None:
         self._devices = devices
         self._models = models
+        self._provenance = provenance
 
     async def describe(self, model_id: str, device_id: str) -> Capabilities:
         """What a model ("" for the default) can do on a device ("" for the default). A refiner
@@ -131,7 +133,7 @@ class CapabilityInquiry:
             native_height=model.native_height,
             limits=_limits(model),
             modes=modes_of(model, UNBUILT),
-            features=features_of(model, UNBUILT),
+            features=features_of(model, UNBUILT | {_MANIFEST: self._provenance.no_manifests}),
             values=UNBUILT_VALUES | await self._control_types(model),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,7 @@ class SecretsFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._making = threading.Lock()
 
     def signer(self) -> bytes:
         """PEM of a private key and its certificates.
@@ -82,11 +84,12 @@ class SecretsFolder:
     def _secret(self, name: str, make: Callable[[], bytes]) -> bytes:
         path = self._folder / name
         try:
-            prepare(self._folder)
-            if not os.path.lexists(path):
-                with whole_file(path) as file:
-                    file.write(make())
-                _log.info("%s was made", name)
+            with self._making:
+                prepare(self._folder)
+                if not os.path.lexists(path):
+                    with whole_file(path) as file:
+                        file.write(make())
+                    _log.info("%s was made", name)
         except FolderRefused as error:
             raise SignerRefused(str(error)) from None
         except OSError as error:

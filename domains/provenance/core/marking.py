@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 
 from msgspec.structs import replace
 
 from domains.finishing import finished
 from domains.provenance.errors import (
+    INSTALL,
     InvalidProvenance,
     LibraryMissing,
     SignerRefused,
     SigningMissing,
-    SigningUnavailable,
+    unavailable,
 )
 from domains.provenance.ports import MarkKeys, Signer
 from domains.provenance.types import LEAST_EDGE, Made
@@ -23,7 +23,6 @@ from domains.values import PictureMarks, ProvenanceWish, Toggle
 from domains.whole_files import whole_file
 
 _NOTHING = PictureMarks()
-_log = logging.getLogger("deviceops.provenance")
 
 
 def merged(server: PictureMarks, policy: PictureMarks, wish: ProvenanceWish) -> PictureMarks:
@@ -52,6 +51,11 @@ class Provenance:
         self._server = server
         self._signer = signer
         self._keys = keys
+
+    @property
+    def no_manifests(self) -> str:
+        """Why manifests cannot be asked for here; empty where they can."""
+        return "" if self._signer.installed else f"Needs a library: {INSTALL}."
 
     async def decide(
         self,
@@ -82,7 +86,7 @@ class Provenance:
             except LibraryMissing:
                 raise SigningMissing(f"{field}.manifest") from None
             except SignerRefused as error:
-                raise _unavailable(error) from error
+                raise unavailable(error) from error
         return marks
 
     async def mark_key(self) -> str:
@@ -94,7 +98,7 @@ class Provenance:
         try:
             return await asyncio.to_thread(self._keys.mark_key)
         except SignerRefused as error:
-            raise _unavailable(error) from error
+            raise unavailable(error) from error
 
     async def sign(self, spooled: SpooledImage, made: Made) -> SpooledImage:
         """A finished picture's file with a manifest in it, in the same place.
@@ -104,12 +108,13 @@ class Provenance:
             made: How it was made.
 
         Raises:
-            SigningUnavailable: It cannot be signed; the file is as it was.
+            SigningUnavailable: It cannot be signed; the file is gone.
         """
         try:
             return await finished(asyncio.to_thread(self._sign, spooled, made))
         except (SignerRefused, OSError) as error:
-            raise _unavailable(error) from error
+            await asyncio.to_thread(spooled.path.unlink, missing_ok=True)
+            raise unavailable(error) from error
 
     def _sign(self, spooled: SpooledImage, made: Made) -> SpooledImage:
         image = spooled.image
@@ -136,8 +141,3 @@ class Provenance:
             await asyncio.to_thread(self._signer.open)
         if self._server.watermark:
             await asyncio.to_thread(self._keys.mark_key)
-
-
-def _unavailable(error: Exception) -> SigningUnavailable:
-    _log.error("pictures cannot be signed or marked: %s", error)
-    return SigningUnavailable()

@@ -12,7 +12,7 @@ from domains.clients import caller
 from domains.errors import DomainError, NotFound, Reason
 from domains.picture.errors import InvalidPicture
 from domains.picture.types import InputImage
-from domains.provenance.errors import ReaderMissing, SignerRefused, SigningUnavailable
+from domains.provenance.errors import ReaderMissing, SignerRefused, unavailable
 from domains.provenance.jobs import VerifyJob, VerifyReport
 from domains.provenance.ports import Artifacts, MarkKeys, Signer, Sources
 from domains.provenance.types import SignatureState
@@ -83,7 +83,7 @@ class Verification:
         try:
             return VerifyJob(path, self._signer.trust(), self._keys.mark_keys())
         except SignerRefused as error:
-            raise SigningUnavailable from error
+            raise unavailable(error) from error
 
     async def _read(self, job: VerifyJob, field: str) -> VerifyReport:
         name = f"verify-{uuid.uuid4()}"

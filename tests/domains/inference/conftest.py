@@ -356,6 +356,16 @@ class Bench:
         return runner.run(self.generations.generate(wanted), wanted.delivery)
 
 
+def marks_at(folder: Path) -> Provenance:
+    """Marks where nobody asks for them but requests; the folder is made with the first."""
+    secrets = SecretsFolder(folder)
+    return Provenance(PictureMarks(), Signer(secrets, None, None, None, "0"), secrets)
+
+
+NO_MARKS = marks_at(Path("nowhere"))
+"""For what is told and not done."""
+
+
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
@@ -371,9 +381,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
-    secrets = SecretsFolder(tmp_path / "provenance")
-    signer = Signer(secrets, None, None, None, "0")
-    provenance = Provenance(PictureMarks(), signer, secrets)
+    provenance = marks_at(tmp_path / "provenance")
     preparer = GenerationPreparer(models, fits, provenance, random_seed=lambda: 4_294_967_295)
     drawing = Drawing(
         models, pool, artifacts, provenance, software_versions=lambda _: {"torch": "2"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -277,6 +278,15 @@ def test_keys_of_marks_are_kept_and_old_ones_known(tmp_path: Path) -> None:
     (tmp_path / "new" / "mark.key").write_text("none")
     with pytest.raises(SignerRefused, match="32 hexadecimal digits"):
         secrets.mark_key()
+
+
+def test_a_secret_that_many_need_at_once_is_one(tmp_path: Path) -> None:
+    secrets = SecretsFolder(tmp_path)
+
+    with ThreadPoolExecutor(8) as threads:
+        made = set(threads.map(lambda _: secrets.signer(), range(8)))
+
+    assert made == {(tmp_path / "signer.pem").read_bytes()}
 
 
 def test_without_the_library_it_is_said(

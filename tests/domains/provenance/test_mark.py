@@ -64,6 +64,12 @@ def test_a_mark_is_where_the_picture_is_cut_anywhere() -> None:
         assert confidence(done[top : top + 256, left : left + 250], KEY) >= FOUND
 
 
+def test_pictures_of_any_shape_are_looked_at() -> None:
+    for height, width in ((1, 1), (1, 700), (3, 2), (700, 1)):
+        pixels = np.full((height, width, 3), 7, np.uint8)
+        assert confidence(pixels, KEY) < FOUND
+
+
 def test_the_pattern_of_a_key_stays_what_it_was() -> None:
     """Pictures that were marked by an earlier version are known by a later one."""
     done = add_mark(np.full((128, 128, 3), 128, np.uint8), KEY).astype(int)[..., 0] - 128
