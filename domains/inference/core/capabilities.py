@@ -133,11 +133,16 @@ class CapabilityInquiry:
             native_height=model.native_height,
             limits=_limits(model),
             modes=modes_of(model, UNBUILT),
-            features=features_of(model, UNBUILT | {_MANIFEST: self._provenance.no_manifests}),
+            features=features_of(model, UNBUILT | self._missing()),
             values=UNBUILT_VALUES | await self._control_types(model),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
+
+    def _missing(self) -> dict[str, str]:
+        """Fields for which something is not installed, and what."""
+        why = self._provenance.no_manifests
+        return {_MANIFEST: why} if why else {}
 
     async def _control_types(self, model: Model) -> dict[str, str]:
         """What a control picture can be taken for, by the unions that go with the model."""

@@ -16,6 +16,7 @@ from domains.inference.core.combinations import (
     modes_of,
 )
 from domains.model.types import ModelType
+from domains.provenance.backends import manifests
 from domains.values import PROMAX, UNION
 from tests.domains.inference.conftest import MODEL, NO_MARKS, FakeDevices, FakeModels
 
@@ -70,6 +71,21 @@ def test_a_model_with_a_mask_beside_its_latents_only_inpaints() -> None:
     reasons = {each.field: each.explanation for each in features_of(masked, {})}
     assert "only inpaints" in reasons["image_to_image"]
     assert reasons["loras"] == ""
+
+
+async def test_manifests_are_told_of_where_their_library_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    field = "output.provenance.manifest"
+    inquiry = CapabilityInquiry(FakeDevices(), FakeModels(), NO_MARKS)
+    found = await inquiry.describe("", "")
+    assert field not in {each.field for each in found.features}
+
+    monkeypatch.setattr(manifests, "find_spec", lambda name: None)
+    found = await inquiry.describe("", "")
+
+    (told,) = [each for each in found.features if each.field == field]
+    assert "pip install 'device-operations[provenance]'" in told.explanation
 
 
 async def test_a_refiner_has_no_mode_and_says_where_it_is_named() -> None:
