@@ -88,6 +88,8 @@ def make(task: Task) -> None:
     inputs = tuple(
         _tensor(leaf, order.device) for leaf in order.leaves if isinstance(leaf, TensorForm)
     )
+    flat(*inputs)  # while it is exported nothing can be noted
+    form = flat.result
     program = torch.export.export(flat, inputs, strict=False)
     own: dict[str, Any] = {**dict(flat.named_parameters()), **dict(flat.named_buffers())}
     names = [spec.target for spec in program.graph_signature.input_specs]
@@ -104,7 +106,7 @@ def make(task: Task) -> None:
         artifact.save(path=str(task.folder / CODE), format="binary")
     facts = CodeFacts(
         tuple(None if name is None else name.removeprefix("module.") for name in names),
-        flat.result,
+        form,
     )
     (task.folder / FACTS).write_bytes(encode_json(facts))
 
