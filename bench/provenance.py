@@ -28,9 +28,9 @@ from bench.machine import describe_machine
 from bench.measure import median
 from bench.model_files import DEMO
 from domains.inference.backends.engine import Engine
-from domains.inference.backends.images import encode_png
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import GenerationSettings, Scheduler, SchedulerSettings
+from domains.picture.backends.encoding import encode_png
 from domains.provenance.backends.mark import Pixels, add_mark, confidence, marked
 from domains.provenance.backends.secrets import SecretsFolder
 from domains.provenance.backends.signing import Signer

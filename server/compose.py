@@ -144,7 +144,15 @@ class Composition:
         self.processing = processing.build(
             self._session, self._device.inventory, self._batches.parts, self._workflows
         )
-        self.postprocessing = postprocessing.build()
+        self.postprocessing = postprocessing.build(
+            self._session,
+            self._model.runs,
+            self._device.placer.place,
+            self._model.catalogue,
+            self._picture,
+            self._artifact.store,
+            describe=describe_failure,
+        )
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,

@@ -2,10 +2,50 @@
 
 from __future__ import annotations
 
-from domains.postprocessing.core import PostprocessorInventory
+from domains.chain.core.preparing import ChainPreparer
+from domains.device.ports import Place
+from domains.model.core.catalogue import ModelCatalogue
+from domains.picture import build as picture_build
+from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.processing import Processing
+from domains.postprocessing.core.run import ChainRun
+from domains.postprocessing.ports import ArtifactKeeper
 from domains.postprocessing.servicer import PostprocessingServicer
+from domains.session import build as session_build
+from domains.session.jobs import JobRunner
+from domains.session.ports import FaultReporter
 
 
-def build() -> PostprocessingServicer:
-    """The domain; it needs nothing in this version."""
-    return PostprocessingServicer(PostprocessorInventory())
+def build(
+    session: session_build.Built,
+    jobs: JobRunner,
+    place: Place,
+    models: ModelCatalogue,
+    picture: picture_build.Built,
+    artifacts: ArtifactKeeper,
+    *,
+    describe: FaultReporter,
+) -> PostprocessingServicer:
+    """The domain over what others offer.
+
+    Args:
+        session: Where chains wait, and what runs them.
+        jobs: What workers do.
+        place: Chooses the device.
+        models: The catalogue.
+        picture: Prepares input pictures.
+        artifacts: Where finished pictures go.
+        describe: What a client sees of an error.
+    """
+    processing = Processing(
+        picture.pictures,
+        ChainPreparer(models, picture.pictures),
+        place,
+        ChainRun(jobs, artifacts, models, describe=describe),
+        describe=describe,
+    )
+    servicer = PostprocessingServicer(
+        PostprocessorInventory(models), processing, session.streams
+    )
+    servicer.register(session.starters)
+    return servicer

@@ -2,28 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import postprocessing_pb2, postprocessing_pb2_grpc
 from domains.postprocessing import convert
-from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.processing import Processing
+from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServicer):
-    """Which postprocessors there are; the rest is answered by the generated base."""
+    """Which postprocessors there are, and chains of them; the generated base answers the
+    rest."""
 
-    def __init__(self, inventory: PostprocessorInventory) -> None:
+    def __init__(
+        self, inventory: PostprocessorInventory, processing: Processing, streams: SessionStreams
+    ) -> None:
         self._inventory = inventory
+        self._processing = processing
+        self._streams = streams
+
+    def register(self, starters: Starters) -> None:
+        """Have it known how requests that start sessions become those."""
+        starters.know(
+            postprocessing_pb2.ProcessImageRequest,
+            convert.image_request_from_proto,
+            self._processing.process,
+        )
+        starters.know(
+            postprocessing_pb2.ProcessImagesRequest,
+            convert.images_request_from_proto,
+            self._processing.process,
+        )
 
     async def ListPostprocessors(
         self, request: postprocessing_pb2.ListPostprocessorsRequest, context: Context
     ) -> postprocessing_pb2.ListPostprocessorsResponse:
         kind = convert.KINDS.optional_from_proto(request.kind, field="kind")
-        entries = self._inventory.list(kind, ready_only=request.ready_only)
+        entries = await self._inventory.list(kind, ready_only=request.ready_only)
         return postprocessing_pb2.ListPostprocessorsResponse(
             postprocessors=[convert.postprocessor_to_proto(entry) for entry in entries]
         )
+
+    def ProcessImage(
+        self, request: postprocessing_pb2.ProcessImageRequest, context: Context
+    ) -> AsyncIterator[postprocessing_pb2.ProcessImageResponse]:
+        return self._streams.start(request, context, postprocessing_pb2.ProcessImageResponse)
+
+    def ProcessImages(
+        self, request: postprocessing_pb2.ProcessImagesRequest, context: Context
+    ) -> AsyncIterator[postprocessing_pb2.ProcessImagesResponse]:
+        return self._streams.start(request, context, postprocessing_pb2.ProcessImagesResponse)

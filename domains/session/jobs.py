@@ -33,7 +33,7 @@ class EncodedImage:
     its pixels bear the invisible mark."""
 
     image_index: int
-    seed: int
+    seed: int | None
     width: int
     height: int
     format: ImageFileFormat

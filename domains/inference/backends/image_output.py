@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domains.inference.backends.images import Pixels, encode_image, texts_with_room
+from domains.inference.backends.images import Pixels
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.types import GenerationSettings
+from domains.picture.backends.encoding import encode_image, texts_with_room
 from domains.provenance.backends.mark import marked
 from domains.provenance.types import MarkKey
 from domains.session.jobs import EncodedImage
