@@ -151,6 +151,7 @@ class Composition:
             self._model.catalogue,
             self._picture,
             self._artifact.store,
+            self._provenance,
             describe=describe_failure,
         )
         self._paused = inference.paused_files(settings.data_dir)

@@ -11,6 +11,7 @@ from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
 from domains.postprocessing.ports import ArtifactKeeper
 from domains.postprocessing.servicer import PostprocessingServicer
+from domains.provenance import build as provenance_build
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import FaultReporter
@@ -23,6 +24,7 @@ def build(
     models: ModelCatalogue,
     picture: picture_build.Built,
     artifacts: ArtifactKeeper,
+    provenance: provenance_build.Built,
     *,
     describe: FaultReporter,
 ) -> PostprocessingServicer:
@@ -35,13 +37,15 @@ def build(
         models: The catalogue.
         picture: Prepares input pictures.
         artifacts: Where finished pictures go.
+        provenance: Marks them.
         describe: What a client sees of an error.
     """
     processing = Processing(
         picture.pictures,
         ChainPreparer(models, picture.pictures),
+        provenance.provenance,
         place,
-        ChainRun(jobs, artifacts, models, describe=describe),
+        ChainRun(jobs, artifacts, provenance.provenance, models, describe=describe),
         describe=describe,
     )
     servicer = PostprocessingServicer(

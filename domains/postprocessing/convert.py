@@ -8,16 +8,16 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, generation_pb2, postprocessing_pb2
 from domains.chain.convert import chain_from_proto
-from domains.conversions import EnumMap, digest, limit_to_proto, scalars_from
+from domains.conversions import EnumMap, digest, limit_to_proto, scalars_from, seconds
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
 from domains.postprocessing.core.processing import AskedPicture, ProcessingRequest
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
+from domains.provenance.convert import wish_from_proto
 from domains.session.convert import FORMATS, options_from_proto
 from domains.values import ImageFileFormat, OutputSettings
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
-_OUTPUT = ("provenance", "retention")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
 """What of each message nothing is done with; the mode is, where it says EXACT."""
 
@@ -63,6 +63,8 @@ def output_from_proto(message: common_pb2.OutputSettings) -> OutputSettings:
     return OutputSettings(
         **scalars_from(message, OutputSettings),
         format=FORMATS.from_proto(message.format, ImageFileFormat.PNG, field="output.format"),
+        provenance=wish_from_proto(message.provenance),
+        retention=seconds(message.retention) if message.HasField("retention") else None,
     )
 
 
@@ -81,10 +83,7 @@ def _request(
         digest=digest(message),
         batch=batch,
         exact=message.precision.mode == generation_pb2.PRECISION_MODE_EXACT,
-        unbuilt=(
-            *_set(message.output, _OUTPUT, "output"),
-            *_set(message.precision, _PRECISION, "precision"),
-        ),
+        unbuilt=(*_set(message.precision, _PRECISION, "precision"),),
     )
 
 

@@ -22,10 +22,12 @@ MarkKeys = Annotated[tuple[MarkKey, ...], Meta(max_length=16)]
 
 @dataclass(frozen=True)
 class Made:
-    """What a manifest says of how a picture was made; empty where that does not apply."""
+    """What a manifest says of how a picture was made; empty where that does not apply. One
+    that is not `drawn` came with a request, and was changed."""
 
     session_id: str = ""
     model_id: str = ""
+    drawn: bool = True
 
 
 class SignatureState(Enum):

@@ -12,9 +12,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deviceops.v1 import artifact_pb2, common_pb2, event_pb2, inference_pb2
+from deviceops.v1 import (
+    artifact_pb2,
+    common_pb2,
+    event_pb2,
+    inference_pb2,
+    postprocessing_pb2,
+)
+from tests.domains.picture.drawn import painting, saved
 from tests.drawings import validated
-from tests.e2e.errors import refusal_of
+from tests.e2e.errors import Refusal, refusal_of
 from tests.odd_pictures import bad_pictures
 from tests.running import Client, RunningServer, small_request
 
@@ -149,6 +156,42 @@ async def test_items_of_a_batch_are_marked_each_as_it_says(client: Client) -> No
         for image in events[-1].completed.images
     }
     assert marks == {"signed": (ON, OFF), "marked": (OFF, ON)}
+
+
+async def test_what_a_chain_makes_is_marked_and_not_called_drawn(client: Client) -> None:
+    request = postprocessing_pb2.ProcessImageRequest(output=output(ON, ON))
+    request.image.inline = saved(painting(300, 200))
+    request.steps.add().sharpen.amount = 0.5
+    request.output.retention.FromSeconds(90)
+    call = client.postprocessing.ProcessImage(request, metadata=client.metadata)
+    events = [answer.event async for answer in call]
+    (image,) = events[-1].completed.images
+    data = b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
+    assert image.provenance == common_pb2.Provenance(manifest=ON, watermark=ON)
+    assert image.artifact_id == hashlib.sha256(data).hexdigest()
+
+    found = await verified(client, artifact_id=image.artifact_id)
+
+    assert (found.signature, found.watermark_found) == (TRUSTED, True)
+    assert found.session_id == events[-1].session_id
+    assert b"digitalsourcetype/algorithmicallyEnhanced" in data
+    assert b"trainedAlgorithmicMedia" not in data
+
+    request.image.inline = saved(painting(95, 200))
+    request.output.retention.FromSeconds(59)
+    wrong = await refused(client, request)
+    assert wrong.fields == ["output.retention"]
+    request.output.ClearField("retention")
+    wrong = await refused(client, request)
+    assert (wrong.reason, wrong.fields) == (
+        "DIMENSIONS_INVALID",
+        ["output.provenance.watermark"],
+    )
+
+
+async def refused(client: Client, request: postprocessing_pb2.ProcessImageRequest) -> Refusal:
+    call = client.postprocessing.ProcessImage(request, metadata=client.metadata)
+    return await refusal_of(call.read())
 
 
 async def test_a_picture_is_kept_as_long_as_its_request_says(client: Client) -> None:

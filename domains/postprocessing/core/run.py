@@ -11,6 +11,8 @@ from domains.chain.jobs import ChainJob
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
 from domains.postprocessing.ports import ArtifactKeeper, ModelUses
+from domains.provenance.core import Provenance
+from domains.provenance.types import Made
 from domains.session import types
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
@@ -20,6 +22,7 @@ from domains.session.errors import SessionTimedOut
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import ItemFinished, Outcome, Phase, PieceFinished, ProgressEvent
+from domains.values import Toggle
 
 # With these, nothing could be done with the pictures that are left.
 _NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
@@ -41,6 +44,7 @@ class ChainRun:
     Args:
         jobs: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        provenance: Signs them.
         models: Takes note of what is used.
         describe: What a client sees of an error.
     """
@@ -49,12 +53,14 @@ class ChainRun:
         self,
         jobs: JobRunner,
         artifacts: ArtifactKeeper,
+        provenance: Provenance,
         models: ModelUses,
         *,
         describe: FaultReporter,
     ) -> None:
         self._jobs = jobs
         self._artifacts = artifacts
+        self._provenance = provenance
         self._models = models
         self._describe = describe
 
@@ -128,7 +134,7 @@ class ChainRun:
     ) -> None:
         """Do a chain on one of several pictures; `place` is its number and their count."""
         assert isinstance(piece.job, ChainJob)
-        session, (at, count) = item.session, place
+        job, session, (at, count) = piece.job, item.session, place
         for model in chain.models:
             self._models.record_use(model.model_id)
 
@@ -138,13 +144,20 @@ class ChainRun:
                 session.done.reach((at + event.done / event.total) / count)
 
         async def keep(spooled: SpooledImage) -> None:
+            if job.output.provenance.manifest is Toggle.ON:
+                made = Made(session.session_id, drawn=False)
+                spooled = await self._provenance.sign(spooled, made)
             image = spooled.image
             await self._artifacts.adopt(
-                spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+                spooled.path,
+                image.artifact_id,
+                session.owner,
+                session_id=session.session_id,
+                retention_seconds=job.output.retention,
             )
             item.finish_image(image)
 
-        report = await run_job(self._jobs, session, piece.job, record=record, keep=keep)
+        report = await run_job(self._jobs, session, job, record=record, keep=keep)
         seconds[Phase.POSTPROCESSING] += report.postprocess
         seconds[Phase.ENCODING_IMAGE] += report.encode_image
         if chain.models:

@@ -19,8 +19,10 @@ from domains.values import ImageFileFormat
 
 GENERATION = "org.device-operations.generation"
 _ACTIONS = "c2pa.actions.v2"
-# IPTC's word for what a trained model made; C2PA 2.2, section 18.14.
-_BY_A_MODEL = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+# IPTC's words for what a trained model made, and for what a program improved.
+_SOURCES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+_BY_A_MODEL = _SOURCES + "trainedAlgorithmicMedia"
+_CHANGED = _SOURCES + "algorithmicallyEnhanced"
 _MOST_SAID = 1024
 _STATES = {
     "Trusted": SignatureState.TRUSTED,
@@ -44,7 +46,7 @@ def signed(
     *,
     generator: tuple[str, str],
 ) -> bytes:
-    """The file with a signed manifest that says a model made it; the pixels stay as they are.
+    """The file with a signed manifest that says what made it; the pixels stay as they are.
 
     Args:
         data: A complete file.
@@ -66,7 +68,7 @@ def signed(
         "action": "c2pa.created",
         "when": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "softwareAgent": {"name": name, "version": version},
-        "digitalSourceType": _BY_A_MODEL,
+        "digitalSourceType": _BY_A_MODEL if made.drawn else _CHANGED,
     }
     assertions = [{"label": _ACTIONS, "data": {"actions": [action]}}]
     if said:
