@@ -124,12 +124,8 @@ def _module(order: CodeOrder) -> nn.Module:
 
 
 def _tensor(form: TensorForm, device: str) -> torch.Tensor:
-    made = torch.empty_strided(
-        form.shape,
-        form.strides,
-        dtype=getattr(torch, form.data_type),
-        device="cpu" if form.device == "cpu" else device,
-    )
+    data_type = getattr(torch, form.data_type)
+    made = torch.empty_strided(form.shape, form.strides, dtype=data_type, device=device)
     return made.zero_()
 
 
