@@ -122,7 +122,7 @@ def _with_checksums(png: bytes) -> bytes:
     return done
 
 
-@pytest.mark.parametrize("format", [JPEG, WEBP])
+@pytest.mark.parametrize("format", [JPEG, pytest.param(WEBP, marks=pytest.mark.demonstration)])
 async def test_lossy_files_bear_both_and_a_signed_one_names_its_session(
     client: Client, format: Any
 ) -> None:
