@@ -16,6 +16,7 @@ from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.processing.batches import build as batches
 from domains.processing.workflows import build as workflows
+from domains.provenance import build as provenance
 from domains.session import build as session
 from domains.uploads import EXPIRY_SECONDS
 from server import heap
@@ -78,6 +79,14 @@ class Composition:
         )
         self._picture = picture.build(
             settings, self._inspectors, self._session, self._artifact.store
+        )
+        self._provenance = provenance.build(
+            settings,
+            self._inspectors,
+            self._session,
+            self._artifact.store,
+            self._picture,
+            version=own_version(),
         )
         self._model = model.build(
             settings,
@@ -147,6 +156,7 @@ class Composition:
             self._artifact.store,
             journal,
             clock,
+            self._provenance,
             describe=describe_failure,
         )
         self.postprocessing = self._postprocessing.servicer
@@ -160,6 +170,7 @@ class Composition:
             self._model.catalogue,
             self._artifact.store,
             self._picture,
+            self._provenance,
             self._paused,
             journal,
             self._machine,
@@ -191,6 +202,7 @@ class Composition:
 
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
+        await self._provenance.provenance.start()
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
         self._session.sessions.recall()

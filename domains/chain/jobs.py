@@ -9,9 +9,10 @@ from msgspec import Meta
 from domains.chain.types import Step, Steps, UpscalerModel, UpscaleStep
 from domains.codec import Count, Seconds, Value
 from domains.picture.types import PreparedPicture
+from domains.provenance.types import MarkKey
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
-from domains.values import ByteFigure, OutputSettings
+from domains.values import ByteFigure, OutputSettings, PictureMarks
 
 MOST_RUNS = 100
 """Measured runs of a step."""
@@ -29,7 +30,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
-    with `exact`.
+    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none.
     """
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
@@ -40,6 +41,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     height: Edge
     output: OutputSettings
     exact: bool = False
+    mark_key: MarkKey | None = None
 
     @property
     def image_count(self) -> Count:
@@ -60,10 +62,11 @@ class ChainJob(Job[ChainReport], frozen=True):
         return 1
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether format and size are those asked for."""
+        """Whether format, size and mark are those asked for."""
         return (
             image.seed is None
             and image.format is self.output.format
+            and image.provenance == PictureMarks(watermark=self.mark_key is not None)
             and (image.width, image.height) == (self.width, self.height)
         )
 

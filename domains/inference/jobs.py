@@ -18,6 +18,7 @@ from domains.errors import Failure
 from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
+from domains.provenance.types import MarkKey
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
@@ -36,6 +37,7 @@ from domains.values import (
     ModelOrigin,
     ModelPlace,
     PartDataType,
+    PictureMarks,
 )
 
 MOST_IMAGES = 256
@@ -122,6 +124,8 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     `controls` are the pictures of the settings' ControlNets, in their order. `steps` finish
     each picture that is drawn, to what is `finished_width` and `finished_height`.
 
+    `mark_key` is the secret of the mark that the pictures are to bear, None for none.
+
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
     """
@@ -144,6 +148,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     picture: PreparedPicture | None = None
     mask: PreparedPicture | None = None
     controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
+    mark_key: MarkKey | None = None
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0
@@ -203,12 +208,13 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         return next(each for each in self.companions if each.model_id == model_id)
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether seed, format and size are those asked for."""
+        """Whether seed, format, size and mark are those asked for."""
         settings = self.settings
         return (
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
+            and image.provenance == PictureMarks(watermark=self.mark_key is not None)
             and (image.width, image.height) == self.finished_size
         )
 

@@ -18,6 +18,7 @@ from domains.postprocessing.core.run import ChainRun
 from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper
 from domains.postprocessing.servicer import PostprocessingServicer
+from domains.provenance import build as provenance_build
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import FaultReporter
@@ -51,6 +52,7 @@ def build(
     artifacts: ArtifactKeeper,
     facts: FactsStore,
     clock: Clock,
+    provenance: provenance_build.Built,
     *,
     describe: FaultReporter,
 ) -> Built:
@@ -65,6 +67,7 @@ def build(
         artifacts: Where finished pictures go.
         facts: What outlives the server.
         clock: The time.
+        provenance: Marks them.
         describe: What a client sees of an error.
     """
     statistics = StepStatistics(facts, clock)
@@ -74,8 +77,11 @@ def build(
     processing = Processing(
         picture.pictures,
         preparer,
+        provenance.provenance,
         place,
-        ChainRun(jobs, artifacts, models, statistics, describe=describe),
+        ChainRun(
+            jobs, artifacts, provenance.provenance, models, statistics, describe=describe
+        ),
         describe=describe,
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)

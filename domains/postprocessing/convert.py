@@ -16,6 +16,7 @@ from domains.conversions import (
     given,
     limit_to_proto,
     scalars_from,
+    seconds,
 )
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
@@ -27,11 +28,11 @@ from domains.postprocessing.types import (
     PostprocessorBenchmark,
     PostprocessorKind,
 )
+from domains.provenance.convert import wish_from_proto
 from domains.session.convert import FORMATS, Reports, options_from_proto
 from domains.values import ImageFileFormat, OutputSettings
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
-_OUTPUT = ("provenance", "retention")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
 """What of each message nothing is done with; the mode is, where it says EXACT."""
 
@@ -124,6 +125,8 @@ def output_from_proto(message: common_pb2.OutputSettings) -> OutputSettings:
     return OutputSettings(
         **scalars_from(message, OutputSettings),
         format=FORMATS.from_proto(message.format, ImageFileFormat.PNG, field="output.format"),
+        provenance=wish_from_proto(message.provenance),
+        retention=seconds(message.retention) if message.HasField("retention") else None,
     )
 
 
@@ -142,10 +145,7 @@ def _request(
         digest=digest(message),
         batch=batch,
         exact=message.precision.mode == generation_pb2.PRECISION_MODE_EXACT,
-        unbuilt=(
-            *_set(message.output, _OUTPUT, "output"),
-            *_set(message.precision, _PRECISION, "precision"),
-        ),
+        unbuilt=(*_set(message.precision, _PRECISION, "precision"),),
     )
 
 

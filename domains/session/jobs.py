@@ -29,7 +29,8 @@ Report = TypeVar("Report")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """One finished picture as its handler has it: the bytes of a complete file."""
+    """One finished picture as its handler has it: the bytes of a complete file, and whether
+    its pixels bear the invisible mark."""
 
     image_index: int
     seed: int | None
@@ -37,6 +38,7 @@ class EncodedImage:
     height: int
     format: ImageFileFormat
     data: bytes
+    watermark: bool = False
 
 
 @dataclass(frozen=True)

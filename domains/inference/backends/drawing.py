@@ -97,6 +97,7 @@ class Drawing:
             self._through_vae,
             self._note,
             self.lane,
+            self.job.mark_key,
             self._chain(),
         )
 

@@ -25,6 +25,7 @@ from domains.inference.backends.ways import Ways
 from domains.inference.types import GenerationSettings, asked_together, most_in_a_union
 from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
+from domains.provenance.types import MarkKey
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import ImageDecoded, Phase, PhaseStarted
 from domains.values import Degradation
@@ -51,6 +52,7 @@ class Finishing:
         note: Hears of what was done otherwise than planned, in whichever thread.
         lane: Where decodings run beside steps; None: nowhere. With a chain nothing does: its
             networks need the device as well.
+        mark_key: The secret of the mark that they are to bear; None: none.
         chain: What finishes each; None for nothing.
     """
 
@@ -63,6 +65,7 @@ class Finishing:
         through_vae: ThroughVae,
         note: Callable[[Iterable[Degradation]], None],
         lane: Lane | None,
+        mark_key: MarkKey | None,
         chain: ChainFinishing | None = None,
     ) -> None:
         self._chain = chain
@@ -72,6 +75,7 @@ class Finishing:
         self._beside: Beside[Pixels] | None = (
             None if lane is None or chain is not None else Beside(lane)
         )
+        self._mark_key = mark_key
         self._at_work = ExitStack()
 
     def __enter__(self) -> Finishing:
@@ -162,7 +166,8 @@ class Finishing:
                 pixels = self._chain.finish(index, Canvas(pixels)).whole()
         if begin is not None:
             begin()
-        output = ImageOutput(self._settings, self._ways.picture_types(denoised_in, shape))
+        types = self._ways.picture_types(denoised_in, shape)
+        output = ImageOutput(self._settings, types, self._mark_key)
         seed = self._settings.seeds[index]
         self._files.start(partial(output.encode, index, seed, pixels))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from domains.chain.core.preparing import ChainPreparer, PreparedChain
 from domains.errors import FeatureNotBuilt
 from domains.inference.core.companions import (
@@ -35,7 +37,7 @@ from domains.inference.core.validation import (
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob
-from domains.inference.ports import LoraFits, Models, PicturePreparer
+from domains.inference.ports import LoraFits, Models, PicturePreparer, Provenance
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
 
@@ -70,6 +72,7 @@ class GenerationPreparer:
         models: Finds those that a request names.
         fits: Holds LoRAs against checkpoints.
         chains: Makes ready what finishes pictures.
+        provenance: Decides which marks pictures get.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
     """
 
@@ -78,12 +81,14 @@ class GenerationPreparer:
         models: Models,
         fits: LoraFits,
         chains: ChainPreparer,
+        provenance: Provenance,
         *,
         random_seed: Callable[[], int],
     ) -> None:
         self._models = models
         self._fits = fits
         self._chains = chains
+        self._provenance = provenance
         self._random_seed = random_seed
 
     async def prepare(
@@ -96,7 +101,9 @@ class GenerationPreparer:
             InvalidPicture: A picture cannot be used.
             FeatureNotBuilt: The request uses what this version does not do.
             InvalidChain: A step does not go with the size of what is drawn.
-            DomainError: A model cannot be used.
+            InvalidProvenance: A mark cannot be made.
+            SigningMissing: What signs is not installed.
+            DomainError: A model cannot be used, or the signer.
         """
         violations = check_request(request)
         if violations:
@@ -137,6 +144,11 @@ class GenerationPreparer:
             settings.output.format,
             "settings.output.format",
         )
+        marks = await self._provenance.decide(
+            settings.output.provenance, (width, height), "settings.output.provenance"
+        )
+        output = replace(settings.output, provenance=marks.wish)
+        settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
         job = GenerationJob(
             controls.settings,
@@ -149,5 +161,6 @@ class GenerationPreparer:
             steps=chain.steps,
             finished_width=width,
             finished_height=height,
+            mark_key=await self._provenance.mark_key() if marks.watermark else None,
         )
         return PreparedGeneration(model, companions, job, inputs, controls, chain)

@@ -43,7 +43,7 @@ from domains.limits import default_of
 from domains.model.types import ModelType
 from domains.picture.types import InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
-from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
+from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType, Toggle
 
 # What comes from beside this module; what is defined here is public as well.
 __all__ = [
@@ -77,14 +77,6 @@ __all__ = [
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
-
-
-class Toggle(Enum):
-    """Three answers, where the server's own judgement is the usual one."""
-
-    SERVER = "server"
-    ON = "on"
-    OFF = "off"
 
 
 class PromptSyntax(Enum):

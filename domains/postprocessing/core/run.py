@@ -12,6 +12,8 @@ from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
 from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper, ModelUses
+from domains.provenance.core import Provenance
+from domains.provenance.types import Made
 from domains.session import types
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
@@ -21,6 +23,7 @@ from domains.session.errors import SessionTimedOut
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
 from domains.session.types import ItemFinished, Outcome, Phase, PieceFinished, ProgressEvent
+from domains.values import Toggle
 
 # With these, nothing could be done with the pictures that are left.
 _NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
@@ -42,6 +45,7 @@ class ChainRun:
     Args:
         jobs: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        provenance: Signs them.
         models: Takes note of what is used.
         statistics: Learns of every step.
         describe: What a client sees of an error.
@@ -51,6 +55,7 @@ class ChainRun:
         self,
         jobs: JobRunner,
         artifacts: ArtifactKeeper,
+        provenance: Provenance,
         models: ModelUses,
         statistics: StepStatistics,
         *,
@@ -58,6 +63,7 @@ class ChainRun:
     ) -> None:
         self._jobs = jobs
         self._artifacts = artifacts
+        self._provenance = provenance
         self._models = models
         self._statistics = statistics
         self._describe = describe
@@ -132,7 +138,7 @@ class ChainRun:
     ) -> None:
         """Do a chain on one of several pictures; `place` is its number and their count."""
         assert isinstance(piece.job, ChainJob)
-        session, (at, count) = item.session, place
+        job, session, (at, count) = piece.job, item.session, place
         for model in chain.models:
             self._models.record_use(model.model_id)
 
@@ -145,14 +151,21 @@ class ChainRun:
                 session.done.reach((at + event.done / event.total) / count)
 
         async def keep(spooled: SpooledImage) -> None:
+            if job.output.provenance.manifest is Toggle.ON:
+                made = Made(session.session_id, drawn=False)
+                spooled = await self._provenance.sign(spooled, made)
             image = spooled.image
             await self._artifacts.adopt(
-                spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+                spooled.path,
+                image.artifact_id,
+                session.owner,
+                session_id=session.session_id,
+                retention_seconds=job.output.retention,
             )
             item.finish_image(image)
 
         try:
-            report = await run_job(self._jobs, session, piece.job, record=record, keep=keep)
+            report = await run_job(self._jobs, session, job, record=record, keep=keep)
         except BaseException as error:
             followed.fail(error)
             raise

@@ -18,7 +18,13 @@ from domains.session.types.delivery import ENTRIES as ENTRIES
 from domains.session.types.delivery import Delivery as Delivery
 from domains.session.types.delivery import EventKind as EventKind
 from domains.session.types.delivery import PreviewSettings as PreviewSettings
-from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
+from domains.values import (
+    ByteFigure,
+    Degradation,
+    ImageFileFormat,
+    PictureMarks,
+    PlacementDecision,
+)
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -144,6 +150,7 @@ class ImageResult(Value, frozen=True):
     height: Edge
     size_bytes: FileSize
     item_id: ItemId = ""
+    provenance: PictureMarks = PictureMarks()
 
 
 @dataclass(frozen=True)
