@@ -20,12 +20,11 @@ _FORMAT = 1
 
 
 class TensorForm(Value, frozen=True):
-    """A tensor without its numbers. `device` is its type of device, as torch names it."""
+    """A tensor without its numbers."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     data_type: str
-    device: str
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> TensorForm:
@@ -34,7 +33,6 @@ class TensorForm(Value, frozen=True):
             tuple(tensor.shape),
             tuple(tensor.stride()),
             str(tensor.dtype).removeprefix("torch."),
-            tensor.device.type,
         )
 
 
