@@ -179,6 +179,7 @@ class Composition:
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
         self._session.sessions.recall()
+        await self._session.sessions.recalled()
         self._batches.recall()
         self._inference.experience.recall()
         await self._artifact.start()

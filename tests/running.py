@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +85,19 @@ async def _accepted(client: Client) -> bool:
     return True
 
 
-def launch(data_dir: Path, *flags: str, program: str = "server") -> subprocess.Popen[bytes]:
+def launch(
+    data_dir: Path,
+    *flags: str,
+    program: str = "server",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a server on free ports; its output goes to `data_dir`/server.log.
 
     Args:
         data_dir: Of the server.
         flags: More options of `deviceops serve`.
         program: The module that is run.
+        environment: What it has beside this process's own.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     if "--preload" not in flags:
@@ -105,6 +111,7 @@ def launch(data_dir: Path, *flags: str, program: str = "server") -> subprocess.P
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parents[1],
+            env={**os.environ, **(environment or {})},  # noqa: TID251  the tests' own
         )
 
 

@@ -56,6 +56,7 @@ class Notes:
         about = getattr(event, kind)
         finished = about.image if kind == "image_finished" else about
         index = getattr(finished, "image_index", None)
+        name = "" if index is None else f"{event.item_id}/{index}"
         self.add(
             Entry(
                 time.time(),
@@ -64,7 +65,7 @@ class Notes:
                 event.sequence,
                 kind,
                 said.SerializeToString(deterministic=True).hex(),
-                index,
+                name,
                 getattr(finished, "artifact_id", ""),
             )
         )
@@ -100,9 +101,9 @@ class Cluster:
         assert self._running is not None
         return self._running
 
-    async def start(self) -> None:
-        """Have one running."""
-        process = launch(self._data_dir, *self._flags)
+    async def start(self, **environment: str) -> None:
+        """Have one running, with that beside its environment."""
+        process = launch(self._data_dir, *self._flags, environment=environment)
         address = await asyncio.to_thread(wait_for_address, process, self._data_dir)
         token = (self._data_dir / "runtime" / "token").read_text().strip()
         log = self._data_dir / "server.log"
@@ -125,6 +126,12 @@ class Cluster:
         self.server.process.kill()
         await asyncio.to_thread(self.server.process.wait)
         await self.start()
+
+    async def died(self) -> None:
+        """Return once the server is gone; clients wait for the next one then."""
+        await asyncio.to_thread(self.server.process.wait)
+        self._up.clear()
+        self._notes.add(Killed(time.time(), "front"))
 
     async def kill_worker(self) -> None:
         """Kill the worker, if there is one."""

@@ -44,7 +44,8 @@ class Opened:
 
 @dataclass(frozen=True)
 class Entry:
-    """A numbered event came on a stream. `content` is all that it says."""
+    """A numbered event came on a stream. `content` is all that it says; `image` names the
+    picture that it is about by its item and number, as "item/0", or "/0" without items."""
 
     at: float
     stream: int
@@ -52,7 +53,7 @@ class Entry:
     sequence: int
     kind: str
     content: str = ""
-    image: int | None = None
+    image: str = ""
     artifact_id: str = ""
 
 
@@ -68,12 +69,12 @@ class Expired:
 
 @dataclass(frozen=True)
 class Stood:
-    """How a session stood when somebody asked; `images` are artifact ids by index."""
+    """How a session stood when somebody asked; `images` are artifact ids by name."""
 
     at: float
     session_id: str
     state: str
-    images: tuple[tuple[int, str], ...] = ()
+    images: tuple[tuple[str, str], ...] = ()
     begun: float | None = None
     retries: int = 0
 

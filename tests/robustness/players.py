@@ -7,12 +7,13 @@ import contextlib
 import hashlib
 import time
 import uuid
+from collections.abc import Coroutine
 from random import Random
 
 import grpc
 import grpc.aio
 
-from deviceops.v1 import artifact_pb2, inference_pb2, processing_pb2, session_pb2
+from deviceops.v1 import artifact_pb2, batch_pb2, inference_pb2, processing_pb2, session_pb2
 from tests.e2e.errors import read
 from tests.robustness.cluster import Cluster, Notes
 from tests.robustness.history import (
@@ -28,6 +29,13 @@ from tests.running import Client, small_request
 
 _LOST = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.INTERNAL)
 _FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def _wait_unless_refused(error: grpc.aio.AioRpcError) -> None:
+    """A moment, before a call that a lost server cost is made again."""
+    if error.code() not in (*_LOST, _FULL):
+        raise error
+    await asyncio.sleep(0.1)
 
 
 class Player:
@@ -56,7 +64,7 @@ class Player:
             await self._send(self._request())
             await asyncio.sleep(self._random.uniform(0.0, 0.3))
             await self._interfere()
-        await asyncio.gather(*self._followers)
+        await self.rest()
 
     def _request(self) -> inference_pb2.GenerateRequest:
         chance = self._random
@@ -75,10 +83,7 @@ class Player:
 
     async def _send(self, request: inference_pb2.GenerateRequest) -> None:
         """Have it accepted, however often the server goes away, and follow it from then on."""
-        options = request.options
-        self._notes.add(
-            Submitted(time.time(), self._name, options.request_id, 4 - options.priority)
-        )
+        self._submitted(request.options)
         while True:
             client = await self._cluster.connect(self._token)
             call = client.generate(request)
@@ -86,26 +91,59 @@ class Player:
                 event = (await anext(aiter(call))).event
             except grpc.aio.AioRpcError as error:
                 await client.channel.close()
-                if error.code() not in (*_LOST, _FULL):
-                    raise
-                await asyncio.sleep(0.1)
-                continue
-            session_id = event.session_id
-            self._sessions[options.request_id] = session_id
-            self._notes.add(
-                Acknowledged(
-                    time.time(),
-                    self._name,
-                    options.request_id,
-                    session_id,
-                    tuple(event.accepted.seeds),
-                )
-            )
-            stream = self._notes.open(session_id, 1)
-            self._notes.event(stream, event)
-            follow = self._follow(client, call, stream, session_id, event.sequence)
-            self._followers.append(asyncio.create_task(follow))
-            return
+                await _wait_unless_refused(error)
+            else:
+                seeds = tuple(event.accepted.seeds)
+                self._acknowledged(request.options.request_id, event.session_id, seeds)
+                stream = self._notes.open(event.session_id, 1)
+                self._notes.event(stream, event)
+                self._keep(self._follow(client, call, stream, event.session_id, event.sequence))
+                return
+
+    async def send_batch(self, request: batch_pb2.CreateBatchRequest) -> None:
+        """The same for a batch."""
+        self._submitted(request.options)
+        while True:
+            try:
+                async with await self._cluster.connect(self._token) as client:
+                    answer = await client.processing.CreateBatch(
+                        request, metadata=client.metadata
+                    )
+            except grpc.aio.AioRpcError as error:
+                await _wait_unless_refused(error)
+            else:
+                session_id = answer.batch.session_id
+                self._acknowledged(request.options.request_id, session_id, ())
+                await self._watch(session_id)
+                return
+
+    async def send_one(self) -> None:
+        """Something to draw, of its own choice."""
+        await self._send(self._request())
+
+    async def rest(self) -> None:
+        """Return once everything that is followed has ended."""
+        followers, self._followers = self._followers, []
+        await asyncio.gather(*followers)
+
+    def _submitted(self, options: session_pb2.WorkOptions) -> None:
+        urgency = 4 - (options.priority or session_pb2.PRIORITY_NORMAL)
+        self._notes.add(Submitted(time.time(), self._name, options.request_id, urgency))
+
+    def _acknowledged(self, request_id: str, session_id: str, seeds: tuple[int, ...]) -> None:
+        self._sessions[request_id] = session_id
+        self._notes.add(Acknowledged(time.time(), self._name, request_id, session_id, seeds))
+
+    def _keep(self, follow: Coroutine[None, None, None]) -> None:
+        self._followers.append(asyncio.create_task(follow))
+
+    async def _watch(self, session_id: str) -> None:
+        """Follow a session from its beginning, beside others who do."""
+        client = await self._cluster.connect(self._token)
+        stream = self._notes.open(session_id, 1)
+        wanted = processing_pb2.WatchSessionRequest(session_id=session_id)
+        call = client.processing.WatchSession(wanted, metadata=client.metadata)
+        self._keep(self._follow(client, call, stream, session_id, 0))
 
     async def _follow(
         self, client: Client, call: grpc.aio.Call, stream: int, session_id: str, reached: int
@@ -151,12 +189,7 @@ class Player:
             elif chance < 0.8:
                 await self._send(again)
             else:
-                client = await self._cluster.connect(self._token)
-                stream = self._notes.open(session_id, 1)
-                wanted = processing_pb2.WatchSessionRequest(session_id=session_id)
-                call = client.processing.WatchSession(wanted, metadata=client.metadata)
-                follow = self._follow(client, call, stream, session_id, 0)
-                self._followers.append(asyncio.create_task(follow))
+                await self._watch(session_id)
 
     async def _cancel(self, session_id: str) -> None:
         async with await self._cluster.connect(self._token) as client:
@@ -202,7 +235,10 @@ class Player:
                 time.time(),
                 session.session_id,
                 session_pb2.SessionState.Name(session.state).removeprefix("SESSION_STATE_"),
-                tuple((each.image_index, each.artifact_id) for each in session.images),
+                tuple(
+                    (f"{each.item_id}/{each.image_index}", each.artifact_id)
+                    for each in session.images
+                ),
                 session.start_time.ToNanoseconds() / 1e9 if begun else None,
                 session.retry_count,
             )

@@ -154,10 +154,10 @@ def a_cancellation_holds(history: list[Record]) -> Iterator[str]:
 
 def an_item_has_one_result(history: list[Record]) -> Iterator[str]:
     """P11: whatever runs how often, a picture of a session is one artifact."""
-    results: dict[tuple[str, int], str] = {}
+    results: dict[tuple[str, str], str] = {}
     for each in history:
-        found: list[tuple[str, int, str]] = []
-        if isinstance(each, Entry) and each.kind == "image_finished" and each.image is not None:
+        found: list[tuple[str, str, str]] = []
+        if isinstance(each, Entry) and each.kind == "image_finished":
             found = [(each.session_id, each.image, each.artifact_id)]
         elif isinstance(each, Stood):
             found = [(each.session_id, index, artifact) for index, artifact in each.images]
@@ -172,9 +172,10 @@ def an_item_has_one_result(history: list[Record]) -> Iterator[str]:
 
 
 def nothing_comes_from_a_lost_worker(history: list[Record]) -> Iterator[str]:
-    """P11: a picture that comes after its work started over was drawn since."""
+    """P11: a picture that comes after its work started over was drawn since. Those of items
+    are drawn in sessions of their own."""
     for opened, entries in _streams(history):
-        drawn: set[int | None] | None = None  # None: it has not started over
+        drawn: set[str] | None = None  # None: it has not started over
         for entry in entries:
             if entry.kind == "retried":
                 drawn = set()
@@ -182,7 +183,7 @@ def nothing_comes_from_a_lost_worker(history: list[Record]) -> Iterator[str]:
                 drawn.add(entry.image)
             elif drawn is None or entry.kind != "image_finished":
                 continue
-            elif entry.image not in drawn:
+            elif entry.image.startswith("/") and entry.image not in drawn:
                 yield (
                     f"stream {opened.stream}: picture {entry.image} of {entry.session_id} comes"
                     " from before it started over"

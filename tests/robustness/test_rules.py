@@ -37,7 +37,7 @@ def entries(stream: int, *kinds: str, start: int = 1, session: str = A) -> list[
             session,
             number,
             kind,
-            image=0 if kind in ("image_finished", "image_decoded") else None,
+            image="/0" if kind in ("image_finished", "image_decoded") else "",
             artifact_id="P" if kind == "image_finished" else "",
         )
         for number, kind in enumerate(kinds, start)
@@ -66,7 +66,7 @@ GOOD: list[Record] = [
     Opened(17, 4, A, 1_000_000_005),
     *entries(4, "image_finished", "completed", start=1_000_000_005),
     Acknowledged(18, "anna", R, A, (7,)),
-    Stood(20, A, "COMPLETED", ((0, "P"),), begun=2.0, retries=1),
+    Stood(20, A, "COMPLETED", (("/0", "P"),), begun=2.0, retries=1),
     Listed(20, "anna", (A,)),
     Downloaded(21, "P", "P"),
 ]
@@ -126,7 +126,7 @@ BAD: dict[str, tuple[list[Record], str]] = {
         "is FAILED at rest",
     ),
     "an_item_has_one_result": (
-        [*GOOD, Stood(22, A, "COMPLETED", ((0, "Q"),))],
+        [*GOOD, Stood(22, A, "COMPLETED", (("/0", "Q"),))],
         "is P and Q",
     ),
     "an_item_has_one_result, twice": (

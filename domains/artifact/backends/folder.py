@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
+from domains import failpoints
 from domains.artifact.backends.disk_errors import typed
 from domains.artifact.backends.sidecar import Sidecar
 from domains.artifact.errors import ArtifactDamaged, ArtifactNotFound, StorageUnavailable
@@ -101,9 +102,11 @@ class ArtifactFolder:
             after = claim.added_to(before.get(claim.owner))
             if after != before.get(claim.owner):
                 sidecar.write({**before, claim.owner: after})
+                failpoints.reach("artifact.described")  # and not there
             target = self._folder / artifact_id
             if not kept:  # the same content may be being read right now
                 self._move(path, target)
+                failpoints.reach("artifact.renamed")  # and no session knows it
             handle = open_regular(target)
             with open(handle, "rb") as file:
                 if not kept:

@@ -99,6 +99,12 @@ class Sessions:
             if each.message is not None and not each.session.state.final:
                 self.unfinished.append((each.session, each.message))
 
+    async def recalled(self) -> None:
+        """Return once it is written down with which numbers recalled sessions go on: what clients
+        see from now on, no later server gives out again, however short this one lives."""
+        for session, _ in self.unfinished:
+            await self.settled(session)
+
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
         self.closed = True
