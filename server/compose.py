@@ -68,7 +68,7 @@ class Composition:
             {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
             journal.records,
             describe=describe_failure,
-            admit=lambda plan: self._memory.reactions.check_work(plan),
+            admit=lambda work: self._memory.reactions.check_work(work),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
             clock=clock,
         )

@@ -40,6 +40,10 @@ START_SECONDS = 60.0
 STOP_SECONDS = 60.0
 
 
+class ServerEnded(AssertionError):
+    """A server that was launched does not serve."""
+
+
 @dataclass(frozen=True)
 class RunningServer:
     """A server process: where it answers and what it needs to hear."""
@@ -127,7 +131,7 @@ def wait_for_address(process: subprocess.Popen[bytes], data_dir: Path) -> str:
             if location["pid"] == process.pid:
                 return str(location["address"])
         time.sleep(0.02)
-    raise AssertionError("the server did not start:\n" + (data_dir / "server.log").read_text())
+    raise ServerEnded("the server did not start:\n" + (data_dir / "server.log").read_text())
 
 
 @contextmanager
