@@ -205,7 +205,7 @@ def results_are_there(history: list[Record]) -> Iterator[str]:
 
 def the_queue_has_its_order(history: list[Record]) -> Iterator[str]:
     """P36: of one client's work what came first begins first, and what is more urgent before
-    what is less, where both waited."""
+    what is less, where both waited. What has no seeds of its own waits for no device."""
     stood = {each.session_id: each for each in _of(history, Stood) if each.begun is not None}
     sent: dict[tuple[str, str], Submitted] = {}
     for each in _of(history, Submitted):
@@ -216,7 +216,7 @@ def the_queue_has_its_order(history: list[Record]) -> Iterator[str]:
     known = [
         (each, sent[each.client, each.request_id], stood[each.session_id].begun or 0.0)
         for each in heard.values()
-        if each.session_id in stood
+        if each.session_id in stood and each.seeds
     ]
     for one, asked, begun in known:
         for other, later, other_begun in known:

@@ -163,6 +163,11 @@ def test_a_bad_history_breaks_its_rule(name: str) -> None:
     assert any(why in line for line in rule(history)), list(rule(history))
 
 
+def test_what_waits_for_no_device_may_begin_at_once() -> None:
+    batch = Acknowledged(1.6, "anna", "other", B)
+    assert not broken([*GOOD, Submitted(1.5, "anna", "other"), batch, replace(DONE, begun=1.9)])
+
+
 def test_every_rule_has_a_history_that_breaks_it() -> None:
     def names(rules: Iterable[Rule]) -> set[str]:
         return {rule.__name__ for rule in rules}
