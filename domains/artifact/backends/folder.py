@@ -99,8 +99,8 @@ class ArtifactFolder:
             _log.info("%d unfinished files of artifacts were swept", swept)
         if without_file:
             _log.warning(
-                "%d artifacts were known and have no file, deleted from outside or unfinished when"
-                " the server ended: %s",
+                "%d artifacts were known and have no file, deleted from outside or unfinished"
+                " when the server ended: %s",
                 len(without_file),
                 ", ".join(sorted(without_file)[:_MOST_NAMED]),
             )
