@@ -73,7 +73,7 @@ class Composition:
             },
             journal.records,
             describe=describe_failure,
-            admit=lambda plan: self._memory.reactions.check_work(plan),
+            admit=lambda work: self._memory.reactions.check_work(work),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
             clock=clock,
         )
@@ -206,6 +206,7 @@ class Composition:
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
         self._session.sessions.recall()
+        await self._session.sessions.recalled()
         self._batches.recall()
         self._inference.experience.recall()
         await self._artifact.start()

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from pathlib import Path
 
+from domains import failpoints
 from domains.errors import Reason, Unavailable
 from domains.private_folders import prepare
 from domains.session.jobs import EncodedImage
@@ -41,6 +42,7 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         prepare(folder)
         with whole_file(folder / file_name(epoch, result)) as file:
             file.write(image.data)
+        failpoints.reach("worker.picture-written")  # and not announced
     except OSError as error:
         shortage = shortage_of(error)
         if shortage is not None:
