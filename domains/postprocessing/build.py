@@ -79,9 +79,7 @@ def build(
         preparer,
         provenance.provenance,
         place,
-        ChainRun(
-            jobs, artifacts, provenance.provenance, models, statistics, describe=describe
-        ),
+        ChainRun(jobs, artifacts, provenance.provenance, models, statistics, describe=describe),
         describe=describe,
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
