@@ -16,6 +16,7 @@ from domains.postprocessing import build as postprocessing
 from domains.processing import build as processing
 from domains.processing.batches import build as batches
 from domains.processing.workflows import build as workflows
+from domains.provenance import build as provenance
 from domains.session import build as session
 from domains.uploads import EXPIRY_SECONDS
 from server import heap
@@ -66,7 +67,10 @@ class Composition:
         self._session = session.build(
             settings,
             self._artifact.store,
-            {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
+            {
+                **{**device.REPORTS, **inference.REPORTS, **memory.REPORTS},
+                **{**model.REPORTS, **postprocessing.REPORTS},
+            },
             journal.records,
             describe=describe_failure,
             admit=lambda work: self._memory.reactions.check_work(work),
@@ -75,6 +79,14 @@ class Composition:
         )
         self._picture = picture.build(
             settings, self._inspectors, self._session, self._artifact.store
+        )
+        self._provenance = provenance.build(
+            settings,
+            self._inspectors,
+            self._session,
+            self._artifact.store,
+            self._picture,
+            version=own_version(),
         )
         self._model = model.build(
             settings,
@@ -135,7 +147,19 @@ class Composition:
         self.processing = processing.build(
             self._session, self._device.inventory, self._batches.parts, self._workflows
         )
-        self.postprocessing = postprocessing.build()
+        self._postprocessing = postprocessing.build(
+            self._session,
+            self._model.runs,
+            self._device.placer.place,
+            self._model.catalogue,
+            self._picture,
+            self._artifact.store,
+            journal,
+            clock,
+            self._provenance,
+            describe=describe_failure,
+        )
+        self.postprocessing = self._postprocessing.servicer
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,
@@ -146,6 +170,7 @@ class Composition:
             self._model.catalogue,
             self._artifact.store,
             self._picture,
+            self._provenance,
             self._paused,
             journal,
             self._machine,
@@ -177,6 +202,7 @@ class Composition:
 
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
+        await self._provenance.provenance.start()
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
         self._session.sessions.recall()
@@ -190,7 +216,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
-            *(self._inference, self._batches),
+            *(self._inference, self._batches, self._postprocessing),
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)
@@ -206,6 +232,7 @@ class Composition:
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await self._inference.statistics.save()
+        await self._postprocessing.statistics.save()
         await self._inference.experience.save()
         await asyncio.to_thread(self._journal.close)
 

@@ -2,10 +2,92 @@
 
 from __future__ import annotations
 
-from domains.postprocessing.core import PostprocessorInventory
+from dataclasses import dataclass
+
+from domains.chain.core.preparing import ChainPreparer
+from domains.clock import Clock
+from domains.device.ports import FactsStore, Place
+from domains.loops import Loop
+from domains.model.core.catalogue import ModelCatalogue
+from domains.picture import build as picture_build
+from domains.postprocessing.convert import REPORTS
+from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmarks
+from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.processing import Processing
+from domains.postprocessing.core.run import ChainRun
+from domains.postprocessing.core.statistics import StepStatistics
+from domains.postprocessing.ports import ArtifactKeeper
 from domains.postprocessing.servicer import PostprocessingServicer
+from domains.provenance import build as provenance_build
+from domains.session import build as session_build
+from domains.session.jobs import JobRunner
+from domains.session.ports import FaultReporter
+
+__all__ = ["REPORTS", "Built", "build"]
+
+_SAVE_SECONDS = 10.0
 
 
-def build() -> PostprocessingServicer:
-    """The domain; it needs nothing in this version."""
-    return PostprocessingServicer(PostprocessorInventory())
+@dataclass(frozen=True)
+class Built:
+    """The domain.
+
+    Attributes:
+        servicer: Answers its RPCs.
+        statistics: To be saved at the end.
+        loops: What runs beside.
+    """
+
+    servicer: PostprocessingServicer
+    statistics: StepStatistics
+    loops: tuple[Loop, ...]
+
+
+def build(
+    session: session_build.Built,
+    jobs: JobRunner,
+    place: Place,
+    models: ModelCatalogue,
+    picture: picture_build.Built,
+    artifacts: ArtifactKeeper,
+    facts: FactsStore,
+    clock: Clock,
+    provenance: provenance_build.Built,
+    *,
+    describe: FaultReporter,
+) -> Built:
+    """The domain over what others offer.
+
+    Args:
+        session: Where chains wait, and what runs them.
+        jobs: What workers do.
+        place: Chooses the device.
+        models: The catalogue.
+        picture: Prepares input pictures.
+        artifacts: Where finished pictures go.
+        facts: What outlives the server.
+        clock: The time.
+        provenance: Marks them.
+        describe: What a client sees of an error.
+    """
+    statistics = StepStatistics(facts, clock)
+    measured = KeptBenchmarks(facts)
+    inventory = PostprocessorInventory(models, measured.of)
+    preparer = ChainPreparer(models, picture.pictures)
+    processing = Processing(
+        picture.pictures,
+        preparer,
+        provenance.provenance,
+        place,
+        ChainRun(
+            jobs, artifacts, provenance.provenance, models, statistics, describe=describe
+        ),
+        describe=describe,
+    )
+    benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
+    servicer = PostprocessingServicer(
+        inventory, processing, benchmarks, statistics, session.streams
+    )
+    servicer.register(session.starters)
+    loops = (Loop("step statistics", _SAVE_SECONDS, statistics.save),)
+    return Built(servicer, statistics, loops)

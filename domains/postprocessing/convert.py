@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
-from deviceops.v1 import postprocessing_pb2
-from domains.conversions import EnumMap
-from domains.postprocessing.types import Postprocessor, PostprocessorKind
+from collections.abc import Iterable, Iterator
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import common_pb2, finishing_pb2, generation_pb2, postprocessing_pb2
+from domains.chain.convert import chain_from_proto
+from domains.conversions import (
+    EnumMap,
+    byte_figure,
+    digest,
+    duration_statistics,
+    given,
+    limit_to_proto,
+    scalars_from,
+    seconds,
+)
+from domains.device.convert import placement_from_proto
+from domains.picture.convert import image_from_proto
+from domains.postprocessing.core.benchmarks import StepBenchmarkRequest
+from domains.postprocessing.core.processing import AskedPicture, ProcessingRequest
+from domains.postprocessing.core.statistics import StepAccount
+from domains.postprocessing.types import (
+    Postprocessor,
+    PostprocessorBenchmark,
+    PostprocessorKind,
+)
+from domains.provenance.convert import wish_from_proto
+from domains.session.convert import FORMATS, Reports, options_from_proto
+from domains.values import ImageFileFormat, OutputSettings
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
+_PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
+"""What of each message nothing is done with; the mode is, where it says EXACT."""
 
 
 def postprocessor_to_proto(entry: Postprocessor) -> postprocessing_pb2.Postprocessor:
@@ -17,4 +45,111 @@ def postprocessor_to_proto(entry: Postprocessor) -> postprocessing_pb2.Postproce
         description=entry.description,
         ready=entry.ready,
         explanation=entry.explanation,
+        model_id=entry.model_id,
+        factors=entry.factors,
+        limits=map(limit_to_proto, entry.limits),
+        architecture=entry.architecture,
+        benchmarks=map(benchmark_to_proto, entry.benchmarks),
     )
+
+
+def benchmark_to_proto(found: PostprocessorBenchmark) -> finishing_pb2.PostprocessorBenchmark:
+    """Figures of a postprocessor on a device."""
+    return finishing_pb2.PostprocessorBenchmark(
+        postprocessor_id=found.postprocessor_id,
+        device_id=found.device_id,
+        run=duration_statistics(found.run),
+        megapixels_per_second=found.megapixels_per_second,
+        peak_memory=byte_figure(found.peak_memory),
+    )
+
+
+REPORTS: Reports = {PostprocessorBenchmark: benchmark_to_proto}
+"""What sessions of measuring report, as messages."""
+
+
+def benchmark_from_proto(
+    message: postprocessing_pb2.BenchmarkPostprocessorRequest,
+) -> StepBenchmarkRequest:
+    """What to measure where, unchecked."""
+    return StepBenchmarkRequest(
+        postprocessor_id=message.postprocessor_id,
+        placement=placement_from_proto(message.placement),
+        input_pixels=int(given(message, "input_pixels")),
+        runs=int(given(message, "runs")),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+def statistics_to_proto(
+    accounts: Iterable[StepAccount],
+) -> postprocessing_pb2.GetPostprocessingStatisticsResponse:
+    """What steps came to."""
+    return postprocessing_pb2.GetPostprocessingStatisticsResponse(
+        postprocessors=[
+            postprocessing_pb2.PostprocessorStatistics(
+                postprocessor_id=one.postprocessor_id,
+                completed=duration_statistics(one.newest, count=one.completed, total=one.total),
+                failed_count=one.failed,
+                cancelled_count=one.cancelled,
+            )
+            for one in accounts
+        ]
+    )
+
+
+def image_request_from_proto(
+    message: postprocessing_pb2.ProcessImageRequest,
+) -> ProcessingRequest:
+    """One call of ProcessImage, unchecked.
+
+    Raises:
+        InvalidArgument: A step has no value here; see `chain_from_proto`.
+    """
+    return _request(message, (AskedPicture(image_from_proto(message.image)),), batch=False)
+
+
+def images_request_from_proto(
+    message: postprocessing_pb2.ProcessImagesRequest,
+) -> ProcessingRequest:
+    """One call of ProcessImages, likewise."""
+    pictures = tuple(
+        AskedPicture(image_from_proto(item.image), item.item_id) for item in message.items
+    )
+    return _request(message, pictures, batch=True)
+
+
+def output_from_proto(message: common_pb2.OutputSettings) -> OutputSettings:
+    """How results are encoded, unchecked."""
+    return OutputSettings(
+        **scalars_from(message, OutputSettings),
+        format=FORMATS.from_proto(message.format, ImageFileFormat.PNG, field="output.format"),
+        provenance=wish_from_proto(message.provenance),
+        retention=seconds(message.retention) if message.HasField("retention") else None,
+    )
+
+
+def _request(
+    message: postprocessing_pb2.ProcessImageRequest | postprocessing_pb2.ProcessImagesRequest,
+    pictures: tuple[AskedPicture, ...],
+    *,
+    batch: bool,
+) -> ProcessingRequest:
+    return ProcessingRequest(
+        pictures=pictures,
+        chain=chain_from_proto(message.steps, "steps"),
+        output=output_from_proto(message.output),
+        options=options_from_proto(message.options),
+        placement=placement_from_proto(message.placement),
+        digest=digest(message),
+        batch=batch,
+        exact=message.precision.mode == generation_pb2.PRECISION_MODE_EXACT,
+        unbuilt=(*_set(message.precision, _PRECISION, "precision"),),
+    )
+
+
+def _set(message: Message, names: tuple[str, ...], path: str) -> Iterator[str]:
+    """Which of these fields a message sets."""
+    found = {field.name for field, _ in message.ListFields()}
+    return (f"{path}.{name}" for name in names if name in found)

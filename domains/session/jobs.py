@@ -29,14 +29,16 @@ Report = TypeVar("Report")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """One finished picture as its handler has it: the bytes of a complete file."""
+    """One finished picture as its handler has it: the bytes of a complete file, and whether
+    its pixels bear the invisible mark."""
 
     image_index: int
-    seed: int
+    seed: int | None
     width: int
     height: int
     format: ImageFileFormat
     data: bytes
+    watermark: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domains.inference.backends.images import Pixels, encode_image, texts_with_room
+from domains.inference.backends.images import Pixels
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.types import GenerationSettings
+from domains.picture.backends.encoding import encode_image, texts_with_room
+from domains.provenance.backends.mark import marked
+from domains.provenance.types import MarkKey
 from domains.session.jobs import EncodedImage
 from domains.values import Degradation, DegradationKind, PartDataType
 
 
 @dataclass(frozen=True)
 class ImageOutput:
-    """Makes files of a generation's pictures. `data_types` are what they were computed in."""
+    """Makes files of a generation's pictures. `data_types` are what they were computed in,
+    `mark_key` is the secret of the mark that they are to bear, None for none."""
 
     settings: GenerationSettings
     data_types: tuple[PartDataType, ...]
+    mark_key: MarkKey | None = None
 
     def encode(
         self, index: int, seed: int, pixels: Pixels
@@ -27,12 +32,19 @@ class ImageOutput:
             index: Which picture it is.
             seed: Its seed.
             pixels: uint8 `[height, width, 3]`.
+
+        Raises:
+            InvalidProvenance: The mark would not be found again in such a picture.
         """
         output = self.settings.output
+        if self.mark_key is not None:
+            pixels = marked(pixels, self.mark_key, "output.provenance.watermark")
         shared, full = self._texts(seed)
         data = encode_image(pixels, output, shared_text=shared, full_text=full)
         height, width = pixels.shape[:2]
-        encoded = EncodedImage(index, seed, width, height, output.format, data)
+        encoded = EncodedImage(
+            index, seed, width, height, output.format, data, self.mark_key is not None
+        )
         return encoded, self._omitted(shared, full)
 
     def _texts(self, seed: int) -> tuple[str, str]:

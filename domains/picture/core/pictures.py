@@ -7,8 +7,8 @@ import hashlib
 import time
 import uuid
 import weakref
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -104,14 +104,41 @@ class Pictures:
         *,
         control: ControlPreprocessor | None = None,
         grey: bool = False,
+        keep_alpha: bool = False,
     ) -> KeptPicture:
         """Decode the picture that a call's client names in `field`, in the canvas's size, and
         make a control picture of it where `control` says how; of a `grey` one the brightness
-        alone counts.
+        alone counts. What is transparent shows white, unless `keep_alpha` says otherwise.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
                 what `check_image` finds.
+            NotFound: ARTIFACT_NOT_FOUND or SESSION_NOT_FOUND; the metadata names the field.
+            DomainError: It cannot be stored or read now.
+        """
+        async with self.fetched(image, field) as (source, sha256):
+            job = partial(
+                PictureJob,
+                source,
+                canvas=canvas,
+                fit=fit,
+                control=control,
+                grey=grey,
+                keep_alpha=keep_alpha,
+            )
+            prepared, report = await self._decode(
+                job, field, canvas, grey=grey, keep_alpha=keep_alpha
+            )
+        named = PictureFile(sha256, artifact=image.inline is None)
+        return KeptPicture(prepared, named, report, self._files.remove)
+
+    @asynccontextmanager
+    async def fetched(self, image: InputImage, field: str) -> AsyncIterator[tuple[Path, str]]:
+        """The file that a call's client names in `field`, as it is, and its SHA-256: an
+        inspector may read it while this client's turn lasts, and then it goes.
+
+        Raises:
+            InvalidPicture: What `check_image` finds, or IMAGE_TOO_LARGE.
             NotFound: ARTIFACT_NOT_FOUND or SESSION_NOT_FOUND; the metadata names the field.
             DomainError: It cannot be stored or read now.
         """
@@ -121,15 +148,9 @@ class Pictures:
         source = await asyncio.to_thread(self._files.new_source)
         try:
             async with turn, self._room:
-                sha256 = await self._fetch(client, image, field, source)
-                job = partial(
-                    PictureJob, source, canvas=canvas, fit=fit, control=control, grey=grey
-                )
-                prepared, report = await self._decode(job, field, canvas, grey=grey)
+                yield source, await self._fetch(client, image, field, source)
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
-        named = PictureFile(sha256, artifact=image.inline is None)
-        return KeptPicture(prepared, named, report, self._files.remove)
 
     async def _fetch(self, client: Caller, image: InputImage, field: str, source: Path) -> str:
         """Have the file's bytes at `source`; their SHA-256."""
@@ -160,14 +181,19 @@ class Pictures:
         raise PictureNotFound(field, image.session_id, image.image_index)
 
     async def _decode(
-        self, job: Callable[[Path], PictureJob], field: str, canvas: Canvas, *, grey: bool
+        self,
+        job: Callable[[Path], PictureJob],
+        field: str,
+        canvas: Canvas,
+        *,
+        grey: bool,
+        keep_alpha: bool,
     ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
             report = await self._inspect(job(target), field)
-            if (report.width, report.height) != canvas.size_for(
-                report.source_width, report.source_height
-            ):
+            size = canvas.size_for(report.source_width, report.source_height)
+            if (report.width, report.height) != size or (report.alpha and not keep_alpha):
                 raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
             take = partial(self._files.take, target, report, grey=grey)
             return await asyncio.to_thread(take), report

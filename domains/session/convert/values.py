@@ -9,6 +9,7 @@ from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, session_pb2
 from domains.conversions import (
     MODEL_PARTS,
     REASONS,
+    TOGGLES,
     EnumMap,
     byte_figure,
     duration,
@@ -158,6 +159,10 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
         width=image.width,
         height=image.height,
         size_bytes=image.size_bytes,
+        provenance=common_pb2.Provenance(
+            manifest=TOGGLES.to_proto(image.provenance.wish.manifest),
+            watermark=TOGGLES.to_proto(image.provenance.wish.watermark),
+        ),
     )
 
 

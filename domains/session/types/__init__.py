@@ -18,7 +18,13 @@ from domains.session.types.delivery import ENTRIES as ENTRIES
 from domains.session.types.delivery import Delivery as Delivery
 from domains.session.types.delivery import EventKind as EventKind
 from domains.session.types.delivery import PreviewSettings as PreviewSettings
-from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
+from domains.values import (
+    ByteFigure,
+    Degradation,
+    ImageFileFormat,
+    PictureMarks,
+    PlacementDecision,
+)
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -144,6 +150,7 @@ class ImageResult(Value, frozen=True):
     height: Edge
     size_bytes: FileSize
     item_id: ItemId = ""
+    provenance: PictureMarks = PictureMarks()
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,26 @@ class StepFinished(Value, frozen=True):
     def __post_init__(self) -> None:
         if not 1 <= self.step <= self.steps:
             raise ValueError("a step is one of the steps")
+
+
+class Piece(Enum):
+    """What the work on a finished picture is done in; the value is its name in events."""
+
+    TILE = "tile"
+    STEP = "step"
+
+
+class PieceFinished(Value, frozen=True):
+    """So many of the tiles of a step, or of the steps of a chain, are done for a picture."""
+
+    image_index: ImageIndex
+    piece: Piece
+    done: Step
+    total: Step
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.done <= self.total:
+            raise ValueError("a piece is one of the pieces")
 
 
 class ImageDecoded(Value, frozen=True):
@@ -301,6 +328,7 @@ Entry = (
     | TransferProgress
     | TextEncoded
     | StepFinished
+    | PieceFinished
     | ImageDecoded
     | ImageFinished
     | ItemFinished
@@ -337,7 +365,13 @@ class Preview(Value, frozen=True):
 
 
 ProgressEvent = (
-    PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded | Preview
+    PhaseStarted
+    | TransferProgress
+    | TextEncoded
+    | StepFinished
+    | PieceFinished
+    | ImageDecoded
+    | Preview
 )
 """What running work reports before its end."""
 

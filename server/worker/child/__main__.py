@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+from domains.chain.jobs import ChainJob, StepBenchmarkJob
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob, SharedGenerationJob
@@ -57,7 +58,9 @@ def _build_parts(torch_device: str, code_dir: Path | None) -> Parts:
     return Parts(
         handlers={
             BenchmarkJob: engine.benchmark,
+            ChainJob: engine.process,
             ComparisonJob: engine.compare,
+            StepBenchmarkJob: engine.measure_step,
             GenerationJob: engine.generate,
             SharedGenerationJob: SharedGeneration(engine.generate_together).run,
             LoadJob: engine.load,

@@ -12,6 +12,7 @@ from domains.private_folders import prepare
 from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
+from domains.values import PictureMarks
 from domains.whole_files import whole_file
 from server.worker.link.pictures import file_name
 
@@ -35,6 +36,7 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         width=image.width,
         height=image.height,
         size_bytes=len(image.data),
+        provenance=PictureMarks(watermark=image.watermark),
     )
     try:
         prepare(folder)

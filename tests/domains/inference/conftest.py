@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 
+from domains.chain.core.preparing import ChainPreparer
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
@@ -41,6 +42,9 @@ from domains.picture.types import (
     PreparedPicture,
     ResizeFit,
 )
+from domains.provenance.backends.secrets import SecretsFolder
+from domains.provenance.backends.signing import Signer
+from domains.provenance.core import Provenance
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -64,6 +68,7 @@ from domains.values import (
     ModelPart,
     ModelPlace,
     PartDataType,
+    PictureMarks,
     PlacementDecision,
     TensorDataType,
 )
@@ -250,7 +255,13 @@ class FakeArtifacts:
     failure: DomainError | None = None
 
     async def adopt(
-        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
     ) -> object:
         if self.failure is not None:
             raise self.failure
@@ -346,8 +357,18 @@ class Bench:
         return runner.run(self.generations.generate(wanted), wanted.delivery)
 
 
+def marks_at(folder: Path) -> Provenance:
+    """Marks where nobody asks for them but requests; the folder is made with the first."""
+    secrets = SecretsFolder(folder)
+    return Provenance(PictureMarks(), Signer(secrets, None, None, None, "0"), secrets)
+
+
+NO_MARKS = marks_at(Path("nowhere"))
+"""For what is told and not done."""
+
+
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, paused = FakePictures(), FakePausedFiles()
     statistics = StatisticsKeeper(TransientFacts(), Clock())
@@ -361,8 +382,17 @@ async def bench() -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
-    preparer = GenerationPreparer(models, fits, random_seed=lambda: 4_294_967_295)
-    drawing = Drawing(models, pool, artifacts, software_versions=lambda _: {"torch": "2"})
+    provenance = marks_at(tmp_path / "provenance")
+    preparer = GenerationPreparer(
+        models,
+        fits,
+        ChainPreparer(models, None),
+        provenance,
+        random_seed=lambda: 4_294_967_295,
+    )
+    drawing = Drawing(
+        models, pool, artifacts, provenance, software_versions=lambda _: {"torch": "2"}
+    )
     generations = Generations(
         sessions,
         place,

@@ -94,9 +94,11 @@ class Subject:
             return None
         weight = next(self.root.parameters())
         root: Any = self.root
+        # What diffusers notes beside is in another order in each process.
+        config = {key: value for key, value in root.config.items() if key[:1] != "_"}
         return CodeOrder(
             network=type(root).__name__,
-            config=json.dumps(dict(root.config), sort_keys=True, default=str),
+            config=json.dumps(config, sort_keys=True, default=str),
             part=self.part,
             data_type=str(weight.dtype).removeprefix("torch."),
             channels_last=self.channels_last,

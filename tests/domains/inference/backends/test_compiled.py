@@ -175,6 +175,18 @@ def test_what_an_order_cannot_say_is_not_asked_for() -> None:
     assert shelf.asked == []
 
 
+def test_an_order_is_the_same_in_every_process() -> None:
+    """Diffusers lists which values are defaults by way of a set of names."""
+    orders = []
+    for noted in (["dropout", "act_fn"], ["act_fn", "dropout"]):
+        network, shelf = Unhurried(), Shelf()
+        network.config["_use_default_values"] = noted  # type: ignore[assignment]
+        used(network, shelf)
+        called(network, 1, 2, 4, 4)
+        orders += shelf.asked
+    assert orders[0].key == orders[1].key
+
+
 def test_code_is_asked_for_a_few_forms_alone() -> None:
     network, shelf = Unhurried(), Shelf()
     used(network, shelf)

@@ -1,0 +1,43 @@
+"""The worker's job of a chain on a picture that came with a request."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from domains.chain.backends.finishing import Finishing
+from domains.chain.backends.reading import read_canvas
+from domains.chain.backends.upscaler_shelf import UpscalerShelf
+from domains.chain.jobs import ChainJob, ChainReport
+from domains.picture.backends.encoding import encode_image
+from domains.provenance.backends.mark import marked
+from domains.session.jobs import EncodedImage, JobContext
+from domains.session.types import Phase, PhaseStarted
+
+
+def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainReport:
+    """Do the chain, and hand out the file.
+
+    Raises:
+        Unavailable: STORAGE_UNAVAILABLE, where the prepared picture is gone.
+        InvalidProvenance: The mark would not be found again in such a picture.
+        DomainError: As `Finishing.finish`.
+        Exception: As torch raises it.
+    """
+    begun = time.perf_counter()
+    finishing = Finishing(shelf, job.steps, job.exact, context)
+    canvas = finishing.finish(0, read_canvas(job.picture))
+    finished = time.perf_counter()
+    context.check_stop()
+    context.emit(PhaseStarted(Phase.ENCODING_IMAGE, 0))
+    if job.mark_key is not None:
+        pixels = marked(canvas.pixels, job.mark_key, "output.provenance.watermark")
+        canvas = replace(canvas, pixels=pixels)
+    data = encode_image(canvas.whole(), job.output)
+    format, watermark = job.output.format, job.mark_key is not None
+    context.emit(EncodedImage(0, None, *canvas.size, format, data, watermark))
+    return ChainReport(
+        load=finishing.load_seconds,
+        postprocess=max(0.0, finished - begun - finishing.load_seconds),
+        encode_image=time.perf_counter() - finished,
+    )

@@ -1,0 +1,106 @@
+"""What a device's worker can be asked to do with a finished picture."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
+
+from domains.chain.types import Step, Steps, UpscalerModel, UpscaleStep
+from domains.codec import Count, Seconds, Value
+from domains.picture.types import PreparedPicture
+from domains.provenance.types import MarkKey
+from domains.session.jobs import Job, ModelFiles
+from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
+from domains.values import ByteFigure, OutputSettings, PictureMarks
+
+MOST_RUNS = 100
+"""Measured runs of a step."""
+
+
+class ChainReport(Value, frozen=True):
+    """Seconds that loading upscalers, the steps and the file took."""
+
+    load: Seconds
+    postprocess: Seconds
+    encode_image: Seconds
+
+
+class ChainJob(Job[ChainReport], frozen=True):
+    """Do a chain on a picture, and make a file of what it comes to.
+
+    `width` and `height` are the size that the result must have. Networks compute in float32
+    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none.
+    """
+
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+
+    picture: PreparedPicture
+    steps: Steps
+    width: Edge
+    height: Edge
+    output: OutputSettings
+    exact: bool = False
+    mark_key: MarkKey | None = None
+
+    @property
+    def image_count(self) -> Count:
+        """One."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """The first upscaler, and the others beside it."""
+        files = [ModelFiles(each.model_id, each.place.path) for each in models_of(self.steps)]
+        if not files:
+            return None
+        first, *others = files
+        return ModelFiles(first.model_id, first.path, tuple(others))
+
+    def due_images(self, report: ChainReport) -> int:
+        """The result."""
+        return 1
+
+    def accepts(self, image: ImageResult) -> bool:
+        """Whether format, size and mark are those asked for."""
+        return (
+            image.seed is None
+            and image.format is self.output.format
+            and image.provenance == PictureMarks(watermark=self.mark_key is not None)
+            and (image.width, image.height) == (self.width, self.height)
+        )
+
+
+def models_of(steps: Steps) -> tuple[UpscalerModel, ...]:
+    """The upscalers of a chain, each once."""
+    found = (step.model for step in steps if isinstance(step, UpscaleStep))
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+class StepBenchmarkReport(Value, frozen=True):
+    """Seconds of each run, and the most memory that the device held meanwhile."""
+
+    run: Annotated[tuple[Seconds, ...], Meta(max_length=MOST_RUNS)]
+    peak_memory: ByteFigure
+
+
+class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
+    """Measure a step on a square synthetic picture with edges of `input_pixels`: so many runs,
+    after one that is not measured."""
+
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+
+    step: Step
+    input_pixels: Edge
+    runs: Annotated[int, Meta(ge=1, le=MOST_RUNS)]
+
+    @property
+    def image_count(self) -> Count:
+        """One: the picture that it measures with."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """The upscaler, where the step has one."""
+        found = models_of((self.step,))
+        return ModelFiles(found[0].model_id, found[0].place.path) if found else None
