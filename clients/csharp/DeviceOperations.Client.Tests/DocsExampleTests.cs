@@ -104,6 +104,73 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         return (request, completed);
     }
 
+    private async Task<GetBatchResponse> DrawDurablyAsync()
+    {
+        // docs/csharp.md begins
+        var request = new CreateBatchRequest
+        {
+            Template = new GenerationSettings { Prompt = "a lighthouse", Steps = 8, Seed = 7 },
+            Options = new WorkOptions { RequestId = Guid.NewGuid().ToString() }, // sent again, it is this batch
+            MaxFailures = 10,
+        };
+        foreach (string light in (string[])["at dawn", "in fog", "at night"])
+        {
+            var own = new GenerationSettings { Prompt = $"a lighthouse {light}" };
+            request.Items.Add(new BatchItem
+            {
+                ItemId = light,
+                Overlay = new GenerationOverlay { Settings = own },
+            });
+        }
+
+        var processing = new ProcessingService.ProcessingServiceClient(channel);
+        Batch batch = (await processing.CreateBatchAsync(request, headers)).Batch; // on disk: you may leave now
+
+        using var watch = processing.WatchBatch(new WatchBatchRequest { BatchId = batch.BatchId }, headers);
+        await foreach (WatchBatchResponse response in watch.ResponseStream.ReadAllAsync())
+        {
+            if (response.Event.ItemFinished is { } item)
+            {
+                Console.WriteLine($"{item.ItemId}, {item.DoneCount} of {item.TotalCount}");
+            }
+        }
+
+        var wanted = new GetBatchRequest { BatchId = batch.BatchId };
+        GetBatchResponse found = await processing.GetBatchAsync(wanted, headers);
+        foreach (BatchItemStatus item in found.Items)
+        {
+            Console.WriteLine($"{item.ItemId}: {string.Join(", ", item.Images.Select(image => image.ArtifactId))}");
+        }
+        // docs/csharp.md ends
+        return found;
+    }
+
+    private async Task<SessionCompleted> RunAsync()
+    {
+        // docs/csharp.md begins
+        var request = new RunWorkflowRequest
+        {
+            WorkflowId = "basic-image-generation",
+            Options = new WorkOptions { RequestId = Guid.NewGuid().ToString(), OnDisconnect = OnDisconnect.Detach },
+            Delivery = new DeliveryOptions { OmitImageData = true },
+        };
+        request.Arguments.Add("prompt", new WorkflowValue { Text = "a lighthouse at night" });
+        request.Arguments.Add("steps", new WorkflowValue { Integer = 8 });
+        request.Arguments.Add("count", new WorkflowValue { Integer = 2 });
+
+        using var call = new ProcessingService.ProcessingServiceClient(channel).RunWorkflow(request, headers);
+        SessionCompleted completed = await call.ResponseStream.WaitForCompletionAsync(happened =>
+        {
+            if (happened.ItemFinished is { } step)
+            {
+                Console.WriteLine($"{step.ItemId}, {step.DoneCount} of {step.TotalCount} steps");
+            }
+        });
+        Console.WriteLine(string.Join(", ", completed.Images.Select(image => image.ArtifactId)));
+        // docs/csharp.md ends
+        return completed;
+    }
+
     private async Task<string> TryAsync(GenerateRequest request)
     {
         var inference = new InferenceService.InferenceServiceClient(channel);
@@ -169,6 +236,24 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         Assert.Equal(
             asked.Items.Select(item => item.ItemId), completed.Images.Select(image => image.ItemId));
         Assert.Equal(3, completed.Images.Select(image => image.ArtifactId).Distinct().Count());
+    }
+
+    [Fact]
+    public async Task ADurableBatchIsWatchedToItsEnd()
+    {
+        GetBatchResponse found = await DrawDurablyAsync();
+
+        Assert.Equal(SessionState.Completed, found.Batch.State);
+        Assert.Equal(3, found.Batch.CompletedCount);
+        Assert.Equal(3, found.Items.Select(item => Assert.Single(item.Images).ArtifactId).Distinct().Count());
+    }
+
+    [Fact]
+    public async Task AReadyMadeWorkflowRuns()
+    {
+        SessionCompleted completed = await RunAsync();
+
+        Assert.Equal(2, completed.Images.Count);
     }
 
     [Fact]
