@@ -13,6 +13,7 @@ from domains.memory import build as memory
 from domains.model import build as model
 from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
+from domains.postprocessing.safety import build as safety
 from domains.processing import build as processing
 from domains.processing.batches import build as batches
 from domains.processing.workflows import build as workflows
@@ -134,7 +135,12 @@ class Composition:
         self.processing = processing.build(
             self._session, self._device.inventory, self._batches.parts, self._workflows
         )
-        self.postprocessing = postprocessing.build()
+        self._safety = safety.build(
+            self._session,
+            safety.Kept(journal.records("policy"), journal.records("default-policy")),
+            now=clock.wall,
+        )
+        self.postprocessing = postprocessing.build(self._safety)
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,
@@ -178,6 +184,7 @@ class Composition:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
+        self._safety.store.recall()
         self._session.sessions.recall()
         self._batches.recall()
         self._inference.experience.recall()

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 
 
-def build() -> PostprocessingServicer:
-    """The domain; it needs nothing in this version."""
-    return PostprocessingServicer(PostprocessorInventory())
+def build(safety: SafetyParts) -> PostprocessingServicer:
+    """The domain.
+
+    Args:
+        safety: What calls about safety are answered with.
+    """
+    return PostprocessingServicer(PostprocessorInventory(), safety)

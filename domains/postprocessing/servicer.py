@@ -6,17 +6,19 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import postprocessing_pb2, postprocessing_pb2_grpc
+from deviceops.v1 import postprocessing_pb2
 from domains.postprocessing import convert
 from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.safety.servicer import SafetyCalls, SafetyParts
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServicer):
-    """Which postprocessors there are; the rest is answered by the generated base."""
+class PostprocessingServicer(SafetyCalls):
+    """Which postprocessors there are, and safety; the generated base answers the rest."""
 
-    def __init__(self, inventory: PostprocessorInventory) -> None:
+    def __init__(self, inventory: PostprocessorInventory, safety: SafetyParts) -> None:
+        SafetyCalls.__init__(self, safety)
         self._inventory = inventory
 
     async def ListPostprocessors(

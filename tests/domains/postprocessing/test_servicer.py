@@ -9,11 +9,13 @@ import grpc
 import pytest
 
 from deviceops.v1 import postprocessing_pb2 as pb
-from deviceops.v1 import postprocessing_pb2_grpc, safety_pb2
+from deviceops.v1 import postprocessing_pb2_grpc
 from domains.postprocessing import convert
 from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
+from tests.domains.postprocessing.safety.policies import Disk, store_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
@@ -21,7 +23,8 @@ Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
 
 @pytest.fixture
 async def stub() -> AsyncIterator[Stub]:
-    servicer = PostprocessingServicer(PostprocessorInventory())  # type: ignore[abstract]
+    safety = SafetyParts(store_of(Disk()))
+    servicer = PostprocessingServicer(PostprocessorInventory(), safety)  # type: ignore[abstract]
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield postprocessing_pb2_grpc.PostprocessingServiceStub(channel)
@@ -66,7 +69,8 @@ async def test_an_unknown_kind_is_refused(stub: Stub) -> None:
 
 
 async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetPolicy(safety_pb2.GetPolicyRequest(policy_id="strict")))
+    statistics = stub.GetPostprocessingStatistics(pb.GetPostprocessingStatisticsRequest())
+    refused = await refusal(statistics)
 
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
 

@@ -1,0 +1,1 @@
+"""What a chain of finishing steps comes to, in plain Python."""
