@@ -24,12 +24,21 @@ from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
+from server.logs import safety_decided
 from server.roles import least_role
 from server.system import Standing, SystemServicer, built_methods
 from server.version import own_version
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
+
+_REPORTS = {
+    **device.REPORTS,
+    **inference.REPORTS,
+    **memory.REPORTS,
+    **model.REPORTS,
+    **safety.REPORTS,
+}
 
 
 class Composition:
@@ -66,7 +75,7 @@ class Composition:
         self._session = session.build(
             settings,
             self._artifact.store,
-            {**device.REPORTS, **inference.REPORTS, **memory.REPORTS, **model.REPORTS},
+            _REPORTS,
             journal.records,
             describe=describe_failure,
             admit=lambda plan: self._memory.reactions.check_work(plan),
@@ -137,7 +146,11 @@ class Composition:
         )
         self._safety = safety.build(
             self._session,
+            self._picture,
+            self._device.placer.place,
+            pool,
             safety.Kept(journal.records("policy"), journal.records("default-policy")),
+            decided=safety_decided,
             now=clock.wall,
         )
         self.postprocessing = postprocessing.build(self._safety)

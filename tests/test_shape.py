@@ -18,7 +18,7 @@ WHERE_NEEDED = {"errors", "jobs", "ports", "views", "backends"}
 # Made of sessions like everything in their domains, and large enough for packages of their own.
 PARTS = {"processing": {"batches", "workflows"}, "postprocessing": {"safety"}}
 GENERATED_BY_TOOLS = {"__pycache__"}
-SHARED = {"session", "picture", "chain", "provenance"}
+SHARED = {"session", "picture", "chain", "provenance", "safety"}
 
 
 def _modules(folder: Path) -> set[str]:
@@ -63,7 +63,7 @@ def test_nothing_but_modules_lies_in_a_domain(domain: str) -> None:
 def test_there_are_seven_domains() -> None:
     """An eighth is a decision, not an accident. Sessions are what all of them start, and
     input pictures what several of them are given; chains of finishing steps and the marks of
-    a picture's origin belong to several of them."""
+    a picture's origin belong to several of them, and all speak of verdicts."""
     folders = {entry.name for entry in (ROOT / "domains").iterdir() if entry.is_dir()}
 
     assert folders - GENERATED_BY_TOOLS - SHARED == set(DOMAINS)

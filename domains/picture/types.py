@@ -53,16 +53,19 @@ class Canvas(Value, frozen=True):
 
     Then it has about as many pixels as the native size, or as the picture where there is none,
     or the shape that goes with the edge that is asked for: within what a generation accepts, on
-    its grid.
+    its grid. The `whole` picture stays as large as it is.
     """
 
     width: Edge | None
     height: Edge | None
     native_width: Edge | None = None
     native_height: Edge | None = None
+    whole: bool = False
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
         """Width and height for an upright picture of this size."""
+        if self.whole:
+            return width, height
         shape = width / height
         if self.width is not None and self.height is not None:
             return self.width, self.height

@@ -17,11 +17,12 @@ from torch.nn import functional
 
 from domains.inference.backends.control_arguments import control_arguments
 from domains.inference.backends.denoise import Conditioning
-from domains.inference.backends.encoding import read_pixels, to_levels
+from domains.inference.backends.encoding import to_levels
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.jobs import ControlPictures
 from domains.inference.types import ControlNetGuidance, asked_together
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import WorkPaused
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from domains.errors import FailedPrecondition, Reason, Unavailable
+from domains.errors import FailedPrecondition, Reason
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.start import Posterior
@@ -15,29 +15,7 @@ from domains.inference.backends.tiled_decode import TILE_LATENTS
 from domains.inference.backends.vae import encode, encode_in_tiles
 from domains.inference.backends.vae_part import Vae
 from domains.inference.backends.vae_run import Tiling, VaeRun
-from domains.picture.types import PreparedPicture
-from domains.regular_files import TooLong, read_regular
 from domains.values import Degradation
-
-
-def read_pixels(picture: PreparedPicture) -> Pixels:
-    """The pixels that the front has prepared; no format is read here.
-
-    Returns:
-        uint8 `[height, width, 3]`, of a grey one `[height, width]`.
-
-    Raises:
-        Unavailable: STORAGE_UNAVAILABLE, where the file is not as it was.
-    """
-    size_bytes = picture.size_bytes
-    try:
-        data = read_regular(picture.path, size_bytes)
-    except (OSError, TooLong) as error:
-        raise _lost() from error
-    if len(data) != size_bytes:
-        raise _lost()
-    shape = (picture.height, picture.width)
-    return np.frombuffer(data, np.uint8).reshape(shape if picture.grey else (*shape, 3))
 
 
 def to_levels(pixels: Pixels) -> torch.Tensor:
@@ -118,11 +96,3 @@ def encode_picture(
 
 def _finite(posterior: Posterior) -> bool:
     return all(bool(torch.isfinite(part).all()) for part in (posterior.mean, posterior.spread))
-
-
-def _lost() -> Unavailable:
-    return Unavailable(
-        "The prepared picture is not there any more; send the request again.",
-        reason=Reason.STORAGE_UNAVAILABLE,
-        retry_after=1.0,
-    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from domains.inference.backends.encoding import read_pixels, to_image
+from domains.inference.backends.encoding import to_image
 from domains.inference.backends.enlarging import enlarge_pixels
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.inpainting import (
@@ -29,6 +29,7 @@ from domains.inference.types import (
     SecondPassUpscale,
     resolved,
 )
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 
 Source = CleanLatents | InpaintingSource

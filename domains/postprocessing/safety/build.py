@@ -6,13 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from domains.chain.backends.classifiers import installed
+from domains.device.ports import Place
+from domains.picture import build as picture_build
+from domains.postprocessing.safety.convert.checks import REPORTS, CheckRequests
+from domains.postprocessing.safety.core.checking import Decided, SafetyChecks
 from domains.postprocessing.safety.core.store import PolicyStore
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.records import Records
 from domains.session import build as session_build
 from domains.session.core.sessions import Sessions
+from domains.session.jobs import JobRunner
 
-__all__ = ["Kept", "build"]
+__all__ = ["REPORTS", "Kept", "build"]
 
 
 @dataclass(frozen=True)
@@ -24,19 +30,33 @@ class Kept:
 
 
 def build(
-    session: session_build.Built, kept: Kept, *, now: Callable[[], datetime]
+    session: session_build.Built,
+    picture: picture_build.Built,
+    place: Place,
+    jobs: JobRunner,
+    kept: Kept,
+    *,
+    decided: Decided,
+    now: Callable[[], datetime],
 ) -> SafetyParts:
     """Safety over sessions; the store is to recall what an earlier server kept.
 
     Args:
         session: Where checks wait, and what runs them.
+        picture: Prepares what is looked at.
+        place: Chooses the device for a check.
+        jobs: Does it on the device's worker.
         kept: What outlives the server.
+        decided: Hears of every verdict, with its session's id.
         now: The time.
     """
     store = PolicyStore(
         kept.versions, kept.default, lambda key: _user_of(session.sessions, key), now
     )
-    return SafetyParts(store)
+    checks = SafetyChecks(picture.pictures, place, jobs, installed, decided)
+    requests = CheckRequests(store, checks, session.starters)
+    requests.register()
+    return SafetyParts(store, requests, session.streams)
 
 
 def _user_of(sessions: Sessions, key: str) -> str:

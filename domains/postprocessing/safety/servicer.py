@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,10 +11,12 @@ import grpc.aio
 from deviceops.v1 import postprocessing_pb2_grpc, safety_pb2
 from domains.clients import caller
 from domains.errors import InvalidArgument
-from domains.postprocessing.safety.convert import policy_from_proto, policy_to_proto
+from domains.postprocessing.safety.convert.checks import CheckRequests
+from domains.postprocessing.safety.convert.policies import policy_from_proto, policy_to_proto
 from domains.postprocessing.safety.core.rules import check_policy
 from domains.postprocessing.safety.core.store import PolicyStore
 from domains.safety import SafetyPolicy
+from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
@@ -23,6 +26,8 @@ class SafetyParts:
     """What calls about safety are answered with."""
 
     store: PolicyStore
+    requests: CheckRequests
+    streams: SessionStreams
 
 
 class SafetyCalls(postprocessing_pb2_grpc.PostprocessingServiceServicer):
@@ -81,6 +86,18 @@ class SafetyCalls(postprocessing_pb2_grpc.PostprocessingServiceServicer):
             request.policy_id, caller(), request.expected_version
         )
         return safety_pb2.DeletePolicyResponse()
+
+    def CheckSafety(
+        self, request: safety_pb2.CheckSafetyRequest, context: Context
+    ) -> AsyncIterator[safety_pb2.CheckSafetyResponse]:
+        wanted = self._of_safety.requests.asked(request)
+        response = safety_pb2.CheckSafetyResponse
+        return self._of_safety.streams.run(wanted, context, response, request.delivery)
+
+    def TestPolicy(
+        self, request: safety_pb2.TestPolicyRequest, context: Context
+    ) -> AsyncIterator[safety_pb2.TestPolicyResponse]:
+        return self._of_safety.streams.start(request, context, safety_pb2.TestPolicyResponse)
 
 
 def _checked(message: safety_pb2.SafetyPolicy) -> SafetyPolicy:

@@ -8,6 +8,7 @@ from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob, SharedGenerationJob
 from domains.model.jobs import BenchmarkJob, ComparisonJob, LoadJob
+from domains.postprocessing.safety.jobs import SafetyCheckJob
 from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
 
@@ -26,6 +27,7 @@ def build_parts(torch_device: str) -> Parts:
 
 
 def _build_parts(torch_device: str) -> Parts:
+    from domains.chain.backends.classifiers import Classifiers
     from domains.device.backends.liveness import computes
     from domains.device.backends.selftest import SelfTest
     from domains.device.backends.torch_gauge import (
@@ -40,6 +42,7 @@ def _build_parts(torch_device: str) -> Parts:
     from domains.inference.backends.shared_job import SharedGeneration
     from domains.memory.backends.process_buffers import ProcessBuffers
     from domains.memory.backends.torch_buffers import TorchBuffers
+    from domains.postprocessing.safety.backends.checking import SafetyChecking
 
     device = device_named(torch_device)
     engine = Engine(torch_device)
@@ -58,6 +61,7 @@ def _build_parts(torch_device: str) -> Parts:
             LoadJob: engine.load,
             OptimizationJob: engine.optimize,
             ReleaseJob: engine.release,
+            SafetyCheckJob: SafetyChecking(Classifiers()).run,
             SelfTestJob: SelfTest(device),
         },
         held=held,

@@ -12,10 +12,9 @@ from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
 from domains.postprocessing import convert
 from domains.postprocessing.core import PostprocessorInventory
-from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
-from tests.domains.postprocessing.safety.policies import Disk, store_of
+from tests.domains.postprocessing.safety.policies import Disk, parts_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
@@ -23,7 +22,7 @@ Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
 
 @pytest.fixture
 async def stub() -> AsyncIterator[Stub]:
-    safety = SafetyParts(store_of(Disk()))
+    safety = parts_of(Disk())
     servicer = PostprocessingServicer(PostprocessorInventory(), safety)  # type: ignore[abstract]
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:

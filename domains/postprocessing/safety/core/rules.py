@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from domains import checks
-from domains.chain.core.classifiers import CATEGORIES, KNOWN
-from domains.chain.core.words import usable
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.safety import WORDS, SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
+from domains.safety.classifiers import CATEGORIES, KNOWN
+from domains.safety.words import usable
 
 _DELIVERED = (None, SafetySubject.RESULT)
 
 
-def check_policy(policy: SafetyPolicy, path: str = "policy") -> Iterator[FieldViolation]:
-    """Every rule that a policy breaks; `path` is where it stands in the request."""
+def check_policy(
+    policy: SafetyPolicy, path: str = "policy", *, named: bool = True
+) -> Iterator[FieldViolation]:
+    """Every rule that a policy breaks; `path` is where it stands in the request. One that is
+    only tried need not be `named`."""
     found = [
-        checks.name(f"{path}.policy_id", policy.policy_id),
+        checks.name(f"{path}.policy_id", policy.policy_id) if named else None,
         checks.line(
             f"{path}.description", policy.description, LIMITS["SafetyPolicy.description"]
         ),

@@ -98,13 +98,24 @@ class PolicyStore:
             PolicyNotFound: There is none, or not in that version.
         """
         key = self._key_of(policy_id, viewer)
-        versions = self._kept.get(key, ()) if key else ()
-        if version == 0 and versions:
-            return KeptPolicy(versions[-1], key == self._default)
+        if key is None:
+            raise PolicyNotFound(policy_id, version)
+        newest = self._kept[key][-1]
+        return KeptPolicy(self.version_of(newest, version), key == self._default)
+
+    def version_of(self, policy: SafetyPolicy, version: int) -> SafetyPolicy:
+        """Another version of a policy that is kept; 0 is the newest.
+
+        Raises:
+            PolicyNotFound: There is none.
+        """
+        versions = self._kept[policy.owner, policy.policy_id]
+        if version == 0:
+            return versions[-1]
         for each in versions:
             if each.version == version:
-                return KeptPolicy(each, key == self._default)
-        raise PolicyNotFound(policy_id, version)
+                return each
+        raise PolicyNotFound(policy.policy_id, version)
 
     @property
     def default(self) -> SafetyPolicy | None:

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import CLIPTextModel
 
 from domains.errors import Cancelled, FailedPrecondition, Reason, Unavailable
-from domains.inference.backends.encoding import read_pixels, to_image
+from domains.inference.backends.encoding import to_image
 from domains.inference.types import (
     DdimOptions,
     GuidanceSettings,
@@ -26,6 +26,7 @@ from domains.inference.types import (
     SigmaSpacing,
     Toggle,
 )
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 from domains.session.types import Phase, PhaseStarted
 from domains.values import DegradationKind

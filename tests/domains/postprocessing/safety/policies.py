@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from domains.clients import Caller, Role
 from domains.postprocessing.safety.core.store import PolicyStore
+from domains.postprocessing.safety.servicer import SafetyParts
 from domains.safety import SafetyAction, SafetyPolicy, SafetyRule
 from tests.domains.processing.workflows.disk import Memory
 
@@ -31,3 +33,9 @@ def store_of(disk: Disk) -> PolicyStore:
     made = PolicyStore(disk.versions, disk.default, lambda key: users.get(key, ""), lambda: NOW)
     made.recall()
     return made
+
+
+def parts_of(disk: Disk) -> SafetyParts:
+    """What answers calls about policies; those need no sessions."""
+    no_sessions: Any = None
+    return SafetyParts(store_of(disk), no_sessions, no_sessions)

@@ -12,9 +12,8 @@ from deviceops.v1 import finishing_pb2 as fin
 from deviceops.v1 import postprocessing_pb2_grpc
 from deviceops.v1 import safety_pb2 as pb
 from domains.postprocessing.core import PostprocessorInventory
-from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
-from tests.domains.postprocessing.safety.policies import Disk, store_of
+from tests.domains.postprocessing.safety.policies import Disk, parts_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
@@ -29,7 +28,7 @@ def disk() -> Disk:
 @pytest.fixture
 async def stub(disk: Disk) -> AsyncIterator[Stub]:
     servicer = PostprocessingServicer(  # type: ignore[abstract]
-        PostprocessorInventory(), SafetyParts(store_of(disk))
+        PostprocessorInventory(), parts_of(disk)
     )
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:

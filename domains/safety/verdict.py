@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from domains.chain.core.words import holds_any
 from domains.safety import (
     WORDS,
     CategoryScore,
@@ -16,6 +15,7 @@ from domains.safety import (
     SafetySubject,
     SafetyVerdict,
 )
+from domains.safety.words import holds_any
 
 PROMPT_WORDS = "prompt-words"
 """Who scores the category `WORDS`."""

@@ -6,7 +6,6 @@ from itertools import product
 
 import pytest
 
-from domains.chain.core.verdict import PROMPT_WORDS, prompt_verdict, verdict
 from domains.safety import (
     NO_POLICY,
     CategoryScore,
@@ -16,6 +15,7 @@ from domains.safety import (
     SafetyRule,
     SafetySubject,
 )
+from domains.safety.verdict import PROMPT_WORDS, prompt_verdict, verdict
 
 SUBJECTS = (None, *SafetySubject)
 BELOW, AT, ABOVE = 0.49, 0.5, 0.51

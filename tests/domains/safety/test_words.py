@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domains.chain.core.words import folded, holds_any, usable
+from domains.safety.words import folded, holds_any, usable
 
 
 @pytest.mark.parametrize(

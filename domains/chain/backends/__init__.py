@@ -1,0 +1,1 @@
+"""What works on pixels, in the device's worker."""

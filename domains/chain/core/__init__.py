@@ -1,1 +1,0 @@
-"""What a chain of finishing steps comes to, in plain Python."""

@@ -1,0 +1,1 @@
+"""What a device's worker does for safety checks."""
