@@ -167,6 +167,8 @@ class Composition:
             self._paused,
             journal,
             self._machine,
+            default_policy=lambda: self._safety.store.default,
+            decided=safety_decided,
             describe=describe_failure,
             clock=clock,
             version=own_version(),

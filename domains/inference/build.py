@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from domains.chain.backends.classifiers import installed
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
@@ -21,6 +22,7 @@ from domains.inference.core.experience import Experience
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.preparing import GenerationPreparer
+from domains.inference.core.safeguards import Decided, Safeguards
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
@@ -28,6 +30,7 @@ from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
+from domains.safety import SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner
@@ -71,6 +74,8 @@ def build(
     facts: FactsStore,
     machine: Callable[[], Machine],
     *,
+    default_policy: Callable[[], SafetyPolicy | None],
+    decided: Decided,
     describe: FaultReporter,
     clock: Clock,
     version: str,
@@ -89,6 +94,8 @@ def build(
         paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
+        default_policy: The safety policy that holds for every generation.
+        decided: Hears of every verdict, with its session's id.
         describe: What a client sees of an error.
         clock: The time.
         version: The program's.
@@ -96,13 +103,15 @@ def build(
     keeper = StatisticsKeeper(facts, clock)
     forecasts = Forecasts(session.sessions.speeds, devices, machine)
     experience = Experience(facts, session.sessions.speeds, forecasts, version)
+    safeguards = Safeguards(default_policy, installed, decided)
     preparer = GenerationPreparer(
-        models, LoraFits(), random_seed=lambda: secrets.randbelow(MAX_SEED + 1)
+        models, LoraFits(), safeguards, random_seed=lambda: secrets.randbelow(MAX_SEED + 1)
     )
     drawing = Drawing(
         models,
         runs,
         artifacts,
+        safeguards,
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
     generations = Generations(

@@ -16,6 +16,7 @@ from domains.errors import Failure
 from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
+from domains.safety import SafetyPolicy
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
@@ -117,6 +118,8 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     a generation starts from, in the settings' width and height; `mask` is as large and grey.
     `controls` are the pictures of the settings' ControlNets, in their order.
 
+    `policy` judges every picture that is drawn; None lets them pass.
+
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
     """
@@ -138,6 +141,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     picture: PreparedPicture | None = None
     mask: PreparedPicture | None = None
     controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
+    policy: SafetyPolicy | None = None
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0
@@ -184,13 +188,14 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         return next(each for each in self.companions if each.model_id == model_id)
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether seed, format and size are those asked for."""
+        """Whether seed, format and size are those asked for, and it is judged if it must be."""
         settings = self.settings
         return (
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
             and (image.width, image.height) == settings.result_size
+            and (image.safety is None) is (self.policy is None)
         )
 
 

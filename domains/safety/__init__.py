@@ -86,6 +86,12 @@ class SafetyPolicy(Value, frozen=True):
     create_time: Moment | None = None
     public: bool = False
 
+    def judges(self, subject: SafetySubject) -> bool:
+        """Whether a rule needs scores of such pictures."""
+        return any(
+            rule.category != WORDS and rule.subject in (None, subject) for rule in self.rules
+        )
+
     @property
     def key(self) -> str:
         """Names it among all clients' policies, in every version."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from domains.safety import WORDS
+from domains.safety import WORDS, SafetyPolicy
+from domains.safety.errors import ClassifierMissing
 
 INSTALL = "pip install device-operations[safety]"
 
@@ -31,3 +33,16 @@ CATEGORIES = tuple(
     dict.fromkeys((WORDS, *(name for each in KNOWN.values() for name in each.categories)))
 )
 """Everything that a rule can be about."""
+
+
+def check_installed(policy: SafetyPolicy, installed: Mapping[str, str]) -> None:
+    """Find whether pictures can be scored by a policy.
+
+    Raises:
+        ClassifierMissing: They cannot.
+    """
+    for name in policy.classifiers:
+        if name not in installed:
+            raise ClassifierMissing(name, KNOWN[name].install)
+    if not installed:
+        raise ClassifierMissing("", INSTALL)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -9,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from PIL import Image
 
-from deviceops.v1 import event_pb2, finishing_pb2, safety_pb2, session_pb2
+from deviceops.v1 import event_pb2, finishing_pb2, inference_pb2, safety_pb2, session_pb2
 from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
-from tests.running import Client, RunningServer, start_server
+from tests.running import Client, RunningServer, small_request, start_server
 
 BLOCK, WARN = finishing_pb2.SAFETY_ACTION_BLOCK, finishing_pb2.SAFETY_ACTION_WARN
 ALLOW, BLUR = finishing_pb2.SAFETY_ACTION_ALLOW, finishing_pb2.SAFETY_ACTION_BLUR
+RESULT = finishing_pb2.SAFETY_SUBJECT_RESULT
 EMOJI = Path(__file__).parents[2] / "demo/data/fluent-emoji/images"
 
 
@@ -210,6 +214,85 @@ async def test_what_cannot_be_tried(
     refused = await refusal_of(tried(client, **fields))
     assert refused.reason == reason
     assert refused.fields[:1] == ([field] if field else [])
+
+
+@contextlib.asynccontextmanager
+async def house(client: Client, *rules: Any) -> AsyncIterator[None]:
+    """A default policy with these rules, for as long as the block runs."""
+    policy = safety_pb2.SafetyPolicy(
+        policy_id="house", rules=rules, prompt_words=["robot"], is_default=True
+    )
+    await client.postprocessing.CreatePolicy(
+        safety_pb2.CreatePolicyRequest(policy=policy), metadata=client.metadata
+    )
+    try:
+        yield
+    finally:
+        await client.postprocessing.DeletePolicy(
+            safety_pb2.DeletePolicyRequest(policy_id="house"), metadata=client.metadata
+        )
+
+
+async def finished(client: Client, request: Any, call: Any = None) -> tuple[Any, bytes]:
+    call = call or client.inference.Generate
+    events = await events_of(call(request, metadata=client.metadata))
+    (image,) = [e.image_finished.image for e in events if e.HasField("image_finished")]
+    data = b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
+    return image, data
+
+
+async def test_the_default_policy_holds_for_every_generation(client: Client) -> None:
+    request = small_request(steps=2)
+    plain, data = await finished(client, request)
+    assert not plain.HasField("safety")
+    before = np.asarray(Image.open(io.BytesIO(data)))
+    rule = {"category": "nsfw", "threshold": 0.0, "subject": RESULT}
+    async with house(client, rule | {"action": WARN}):
+        warned, same = await finished(client, request)
+        assert (warned.artifact_id, same) == (plain.artifact_id, data)
+        assert (warned.safety.action, warned.safety.policy_id) == (WARN, "house")
+        assert warned.safety.scores[0].flagged
+    async with house(client, rule | {"action": BLUR}):
+        blurred, file = await finished(client, request)
+        after = np.asarray(Image.open(io.BytesIO(file)))
+        assert after.shape == before.shape
+        assert (np.abs(np.diff(after.astype(int), axis=1)).max()) <= 12
+        assert blurred.safety.action == BLUR
+    async with house(client, rule | {"action": BLOCK}):
+        batch = inference_pb2.GenerateBatchRequest(template=request.settings)
+        batch.items.add(item_id="a")
+        for asked, call in (
+            (request, client.inference.Generate),
+            (batch, client.inference.GenerateBatch),
+        ):
+            withheld, nothing = await finished(client, asked, call)
+            assert (withheld.artifact_id, withheld.size_bytes, nothing) == ("", 0, b"")
+            assert (withheld.width, withheld.height) == (256, 256)
+            assert withheld.safety.action == BLOCK
+    async with house(client, {"category": "words", "action": BLOCK}):
+        withheld, nothing = await finished(client, small_request("a ROBOT"))
+        assert (withheld.artifact_id, nothing) == ("", b"")
+        assert withheld.safety.subject == finishing_pb2.SAFETY_SUBJECT_PROMPT
+        drawn, _ = await finished(client, request)
+        assert drawn.artifact_id == plain.artifact_id
+
+
+async def test_nothing_is_drawn_from_a_picture_that_is_blocked(client: Client) -> None:
+    request = small_request(steps=2)
+    request.settings.image_to_image.image.inline = saved(painting(256, 256))
+    rule = {
+        "category": "nsfw",
+        "threshold": 0.0,
+        "subject": finishing_pb2.SAFETY_SUBJECT_INPUT_IMAGE,
+        "action": BLOCK,
+    }
+    async with house(client, rule):
+        withheld, nothing = await finished(client, request)
+        assert (withheld.artifact_id, nothing) == ("", b"")
+        assert withheld.safety.subject == finishing_pb2.SAFETY_SUBJECT_INPUT_IMAGE
+        drawn, _ = await finished(client, small_request(steps=2))
+        assert drawn.artifact_id
+        assert not drawn.HasField("safety")
 
 
 async def test_policies_outlive_the_server(tmp_path: Path) -> None:

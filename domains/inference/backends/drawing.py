@@ -93,6 +93,7 @@ class Drawing:
             self._through_vae,
             self._note,
             self.lane,
+            self.job.policy,
         )
 
     def run(self) -> GenerationReport | PausedGeneration:

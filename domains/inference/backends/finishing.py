@@ -23,6 +23,7 @@ from domains.inference.backends.ways import Ways
 from domains.inference.types import GenerationSettings, asked_together, most_in_a_union
 from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
+from domains.safety import SafetyPolicy
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import ImageDecoded, Phase, PhaseStarted
 from domains.values import Degradation
@@ -48,6 +49,7 @@ class Finishing:
         through_vae: Decodes them.
         note: Hears of what was done otherwise than planned, in whichever thread.
         lane: Where decodings run beside steps; None: nowhere.
+        policy: Judges each before its file is made.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Finishing:
         through_vae: ThroughVae,
         note: Callable[[Iterable[Degradation]], None],
         lane: Lane | None,
+        policy: SafetyPolicy | None = None,
     ) -> None:
+        self._policy = policy
         self._settings, self._context, self._clock = settings, context, clock
         self._ways, self._through_vae = ways, through_vae
         self._files = FileMaking(context, note, clock)
@@ -149,7 +153,8 @@ class Finishing:
         self._context.emit(ImageDecoded(index))
         if begin is not None:
             begin()
-        output = ImageOutput(self._settings, self._ways.picture_types(denoised_in))
+        types = self._ways.picture_types(denoised_in)
+        output = ImageOutput(self._settings, types, self._policy)
         seed = self._settings.seeds[index]
         self._files.start(partial(output.encode, index, seed, pixels))
 

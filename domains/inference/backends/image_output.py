@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.chain.backends.classifiers import of_this_process
+from domains.chain.backends.safeguard import apply
 from domains.inference.backends.images import Pixels, encode_image, texts_with_room
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.types import GenerationSettings
+from domains.safety import SafetyPolicy
 from domains.session.jobs import EncodedImage
 from domains.values import Degradation, DegradationKind, PartDataType
 
 
 @dataclass(frozen=True)
 class ImageOutput:
-    """Makes files of a generation's pictures. `data_types` are what they were computed in."""
+    """Makes files of a generation's pictures. `data_types` are what they were computed in;
+    `policy` judges each first, if there is one."""
 
     settings: GenerationSettings
     data_types: tuple[PartDataType, ...]
+    policy: SafetyPolicy | None = None
 
     def encode(
         self, index: int, seed: int, pixels: Pixels
     ) -> tuple[EncodedImage, list[Degradation]]:
-        """The file of a picture, and what it has no room for.
+        """The file of a picture, and what it has no room for. It is blurred where the policy
+        says so, and there is no file where it is withheld.
 
         Args:
             index: Which picture it is.
@@ -29,10 +35,18 @@ class ImageOutput:
             pixels: uint8 `[height, width, 3]`.
         """
         output = self.settings.output
+        height, width = pixels.shape[:2]
+        verdict = None
+        if self.policy is not None:
+            judged = apply(pixels, self.policy, of_this_process())
+            verdict = judged.verdict
+            if judged.pixels is None:
+                withheld = EncodedImage(index, seed, width, height, output.format, b"", verdict)
+                return withheld, []
+            pixels = judged.pixels
         shared, full = self._texts(seed)
         data = encode_image(pixels, output, shared_text=shared, full_text=full)
-        height, width = pixels.shape[:2]
-        encoded = EncodedImage(index, seed, width, height, output.format, data)
+        encoded = EncodedImage(index, seed, width, height, output.format, data, verdict)
         return encoded, self._omitted(shared, full)
 
     def _texts(self, seed: int) -> tuple[str, str]:

@@ -11,6 +11,7 @@ from domains.errors import Failure, InvalidArgument
 from domains.inference.core.preparing import PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import expected_phases
+from domains.inference.core.safeguards import Safeguards, withhold
 from domains.inference.core.turns import Turns
 from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
 from domains.inference.ports import ArtifactKeeper, Models
@@ -19,7 +20,7 @@ from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
-from domains.session.types import Outcome, Phase, ProgressEvent, counted_on
+from domains.session.types import Outcome, Phase, ProgressEvent, SessionState, counted_on
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Drawing:
         models: Take note of what is used.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        safeguards: Say what must not be drawn, and hear of what was judged.
         software_versions: Versions inside a device's worker.
     """
 
@@ -46,12 +48,14 @@ class Drawing:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        safeguards: Safeguards,
         *,
         software_versions: Callable[[str], Mapping[str, str]],
     ) -> None:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._safeguards = safeguards
         self._software_versions = software_versions
 
     def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
@@ -76,6 +80,8 @@ class Drawing:
         """
         self._note(part)
         turns, item = part.turns, part.item
+        if await self._withheld(part):
+            return Outcome()
         turn = turns.next(part.prepared.job, len(item.images))
 
         async def keep(spooled: SpooledImage) -> None:
@@ -109,6 +115,15 @@ class Drawing:
         for part in parts:
             self._note(part)
         session = parts[0].item.session
+        left = []
+        for position, part in enumerate(parts):
+            if await self._withheld(part):
+                ended(position, Outcome())
+            else:
+                left.append(position)
+        if not left:
+            return
+        parts = [parts[position] for position in left]
         job = SharedGenerationJob(tuple(part.prepared.job for part in parts))
         job = replace(
             job,
@@ -135,10 +150,11 @@ class Drawing:
 
         def end_part(event: PartEnded) -> None:
             found: GenerationReport | Failure = event.outcome
+            position = left[event.part]
             if isinstance(found, Failure):
-                ended(event.part, found.renamed(_in_request))
+                ended(position, found.renamed(_in_request))
             else:
-                ended(event.part, self._outcome(parts[event.part], found))
+                ended(position, self._outcome(parts[event.part], found))
 
         found = await run_job(
             self._pool, session, job, record=record, keep=keep, end_part=end_part
@@ -154,10 +170,32 @@ class Drawing:
 
     async def _keep(self, spooled: SpooledImage, item: SessionItem) -> None:
         image, session = spooled.image, item.session
-        await self._artifacts.adopt(
-            spooled.path, image.artifact_id, session.owner, session_id=session.session_id
-        )
+        self._safeguards.note(session.session_id, image)
+        if spooled.path is not None:
+            await self._artifacts.adopt(
+                spooled.path, image.artifact_id, session.owner, session_id=session.session_id
+            )
         item.finish_image(image)
+
+    async def _withheld(self, part: Part) -> bool:
+        """Whether all its pictures are withheld, because of what they were to be drawn from.
+
+        Raises:
+            WorkPaused: It was asked to pause meanwhile.
+            DomainError: As `run_job`.
+        """
+        guard, job = part.prepared.safeguard, part.prepared.job
+        if guard is None or part.turns.judged:
+            return False
+        verdict = await self._safeguards.refusal(guard, job, self._pool, part.item)
+        part.turns.judged = verdict is None
+        if verdict is not None:
+            withhold(verdict, job, part.item)
+            return True
+        session = part.item.session
+        if session.state is SessionState.PAUSING or session.yielding is not None:
+            raise WorkPaused(part.turns.kept_steps)  # the look at its pictures could not
+        return False
 
     def _outcome(self, part: Part, found: GenerationReport) -> Outcome:
         """What a part came to whose last turn ended so."""

@@ -23,6 +23,7 @@ from domains.inference.core.control_nets import (
 from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import resolve, scheduler_of
+from domains.inference.core.safeguards import Safeguard, Safeguards
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.schedule_rules import check_schedules
 from domains.inference.core.second_pass import check_result_size
@@ -37,6 +38,7 @@ from domains.inference.jobs import GenerationJob
 from domains.inference.ports import LoraFits, Models, PicturePreparer
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
+from domains.session.types import PreviewSettings
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ class PreparedGeneration:
     job: GenerationJob
     inputs: Inputs
     controls: PreparedControls
+    safeguard: Safeguard | None = None
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Keys of the safety policies that it goes by."""
+        return () if self.safeguard is None else (self.safeguard.policy.key,)
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -62,14 +70,21 @@ class GenerationPreparer:
     Args:
         models: Finds those that a request names.
         fits: Holds LoRAs against checkpoints.
+        safeguards: Know which safety policy holds.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
     """
 
     def __init__(
-        self, models: Models, fits: LoraFits, *, random_seed: Callable[[], int]
+        self,
+        models: Models,
+        fits: LoraFits,
+        safeguards: Safeguards,
+        *,
+        random_seed: Callable[[], int],
     ) -> None:
         self._models = models
         self._fits = fits
+        self._safeguards = safeguards
         self._random_seed = random_seed
 
     async def prepare(
@@ -116,13 +131,17 @@ class GenerationPreparer:
         if violations:
             raise InvalidGeneration.of(*violations)
         controls = await prepare_controls(pictures, request, settings)
+        guard = self._safeguards.of(settings)
+        policy = None if guard is None else guard.of_results
         job = GenerationJob(
             controls.settings,
             model.place,
-            request.delivery.previews,
+            # What may be withheld is not shown while it forms either.
+            request.delivery.previews if policy is None else PreviewSettings(),
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
             controls=controls.pictures,
+            policy=policy,
         )
-        return PreparedGeneration(model, companions, job, inputs, controls)
+        return PreparedGeneration(model, companions, job, inputs, controls, guard)

@@ -97,15 +97,3 @@ class OperatorsPolicy(PermissionDenied):
             reason=Reason.ROLE_REQUIRED,
             metadata={"policy_id": policy_id, "required_role": Role.ADMIN.name},
         )
-
-
-class ClassifierMissing(NotFound):
-    """What should score is not installed."""
-
-    def __init__(self, classifier: str, install: str) -> None:
-        what = f"The classifier {classifier}" if classifier else "A safety classifier"
-        super().__init__(
-            f"{what} is not installed; {install}",
-            reason=Reason.POSTPROCESSOR_NOT_FOUND,
-            metadata={"postprocessor_id": classifier},
-        )

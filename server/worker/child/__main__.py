@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gc
 
+from domains.chain.jobs import SafetyCheckJob
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob, SharedGenerationJob
 from domains.model.jobs import BenchmarkJob, ComparisonJob, LoadJob
-from domains.postprocessing.safety.jobs import SafetyCheckJob
 from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
 
@@ -27,7 +27,8 @@ def build_parts(torch_device: str) -> Parts:
 
 
 def _build_parts(torch_device: str) -> Parts:
-    from domains.chain.backends.classifiers import Classifiers
+    from domains.chain.backends.checking import SafetyChecking
+    from domains.chain.backends.classifiers import of_this_process
     from domains.device.backends.liveness import computes
     from domains.device.backends.selftest import SelfTest
     from domains.device.backends.torch_gauge import (
@@ -42,7 +43,6 @@ def _build_parts(torch_device: str) -> Parts:
     from domains.inference.backends.shared_job import SharedGeneration
     from domains.memory.backends.process_buffers import ProcessBuffers
     from domains.memory.backends.torch_buffers import TorchBuffers
-    from domains.postprocessing.safety.backends.checking import SafetyChecking
 
     device = device_named(torch_device)
     engine = Engine(torch_device)
@@ -61,7 +61,7 @@ def _build_parts(torch_device: str) -> Parts:
             LoadJob: engine.load,
             OptimizationJob: engine.optimize,
             ReleaseJob: engine.release,
-            SafetyCheckJob: SafetyChecking(Classifiers()).run,
+            SafetyCheckJob: SafetyChecking(of_this_process()).run,
             SelfTestJob: SelfTest(device),
         },
         held=held,

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
+from domains.chain.jobs import SafetyCheckJob, SafetyFindings
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
@@ -20,6 +22,7 @@ from domains.inference.core.drawing import Drawing
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.preparing import GenerationPreparer
+from domains.inference.core.safeguards import Safeguards
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
 from domains.inference.types import (
@@ -41,6 +44,15 @@ from domains.picture.types import (
     PreparedPicture,
     ResizeFit,
 )
+from domains.safety import (
+    CategoryScore,
+    Findings,
+    SafetyAction,
+    SafetyPolicy,
+    SafetySubject,
+    SafetyVerdict,
+)
+from domains.safety.verdict import verdict
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -100,6 +112,8 @@ class FakePool:
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     pausing: bool = False
+    checks: list[SafetyCheckJob] = field(default_factory=list)
+    score: float = 0.0
 
     def pause(self, device_id: str, session_id: str) -> None:
         self.pausing = True
@@ -113,6 +127,11 @@ class FakePool:
     async def run(
         self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
     ) -> AsyncGenerator[Any]:
+        if isinstance(job, SafetyCheckJob):
+            self.checks.append(job)
+            found = [Findings((CategoryScore("nsfw", self.score, "opennsfw"),))]
+            yield SafetyFindings(tuple(found * len(job.pictures)), 0.5)
+            return
         assert isinstance(job, GenerationJob)
         self.works.append(job)
         settings = job.settings
@@ -145,7 +164,7 @@ class FakePool:
                 return
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
-            yield SpooledImage(image, Path("x"))
+            yield self._judged(image, job.policy)
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
@@ -153,6 +172,16 @@ class FakePool:
             (PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
             computed=Computation(),
         )
+
+    def _judged(self, image: ImageResult, policy: SafetyPolicy | None) -> SpooledImage:
+        if policy is None:
+            return SpooledImage(image, Path("x"))
+        scores = [CategoryScore("nsfw", self.score, "opennsfw")]
+        found = verdict(scores, policy, SafetySubject.RESULT)
+        if found.action is SafetyAction.BLOCK:
+            withheld = structs.replace(image, artifact_id="", size_bytes=0, safety=found)
+            return SpooledImage(withheld, None)
+        return SpooledImage(structs.replace(image, safety=found), Path("x"))
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.set()
@@ -325,6 +354,15 @@ class FakePausedFiles:
 
 
 @dataclass
+class Guard:
+    """The server's default safety policy, the classifiers, and what was decided."""
+
+    policy: SafetyPolicy | None = None
+    installed: dict[str, str] = field(default_factory=lambda: {"opennsfw": "1"})
+    decided: list[SafetyVerdict] = field(default_factory=list)
+
+
+@dataclass
 class Bench:
     """Everything a test of generations handles."""
 
@@ -339,6 +377,7 @@ class Bench:
     statistics: StatisticsKeeper
     machine: FakeMachine
     fits: FakeFits
+    guard: Guard
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -361,8 +400,16 @@ async def bench() -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
-    preparer = GenerationPreparer(models, fits, random_seed=lambda: 4_294_967_295)
-    drawing = Drawing(models, pool, artifacts, software_versions=lambda _: {"torch": "2"})
+    guard = Guard()
+    safeguards = Safeguards(
+        lambda: guard.policy,
+        lambda: guard.installed,
+        lambda session_id, verdict: guard.decided.append(verdict),
+    )
+    preparer = GenerationPreparer(models, fits, safeguards, random_seed=lambda: 4_294_967_295)
+    drawing = Drawing(
+        models, pool, artifacts, safeguards, software_versions=lambda _: {"torch": "2"}
+    )
     generations = Generations(
         sessions,
         place,
@@ -396,6 +443,7 @@ async def bench() -> AsyncIterator[Bench]:
         statistics,
         machine,
         fits,
+        guard,
     )
     await sessions.stop(0)
 

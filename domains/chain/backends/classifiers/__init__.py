@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import metadata, util
 from typing import Any, Protocol
 
@@ -99,6 +100,12 @@ class Classifiers:
         if name not in self._open:
             self._open[name] = self._openers[name]()
         return self._open[name]
+
+
+@cache
+def of_this_process() -> Classifiers:
+    """Those that all work here shares: weights are read once."""
+    return Classifiers()
 
 
 def _finite(scores: Mapping[str, float]) -> Mapping[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from domains import checks
+from domains.chain.jobs import SafetyCheckJob, SafetyFindings
 from domains.device.core.placement import check_placement
 from domains.device.ports import Place
 from domains.device.types import Placement
@@ -15,8 +16,7 @@ from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.picture.core.pictures import KeptPicture, Pictures, check_image
 from domains.picture.types import Canvas, InputImage, ResizeFit
-from domains.postprocessing.safety.errors import ClassifierMissing, InvalidSafety
-from domains.postprocessing.safety.jobs import SafetyCheckJob, SafetyFindings
+from domains.postprocessing.safety.errors import InvalidSafety
 from domains.safety import (
     CategoryScore,
     SafetyPolicy,
@@ -24,7 +24,7 @@ from domains.safety import (
     SafetySubject,
     SafetyVerdict,
 )
-from domains.safety.classifiers import INSTALL, KNOWN
+from domains.safety.classifiers import check_installed
 from domains.safety.verdict import prompt_verdict, verdict
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
@@ -155,19 +155,6 @@ class SafetyChecks:
         return Outcome(
             timings={Phase.CHECKING_SAFETY: seconds}, report=SafetyReport(tuple(verdicts))
         )
-
-
-def check_installed(policy: SafetyPolicy, installed: Mapping[str, str]) -> None:
-    """Find whether pictures can be scored by a policy.
-
-    Raises:
-        ClassifierMissing: They cannot.
-    """
-    for name in policy.classifiers:
-        if name not in installed:
-            raise ClassifierMissing(name, KNOWN[name].install)
-    if not installed:
-        raise ClassifierMissing("", INSTALL)
 
 
 _WHOLE = Canvas(None, None, whole=True)

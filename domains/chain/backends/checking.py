@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 from domains.chain.backends.classifiers import Classifiers
+from domains.chain.jobs import SafetyCheckJob, SafetyFindings
 from domains.picture.backends.prepared import read_pixels
-from domains.postprocessing.safety.jobs import SafetyCheckJob, SafetyFindings
-from domains.session.jobs import JobContext
+from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import Phase, PhaseStarted
 
 
@@ -30,7 +31,8 @@ class SafetyChecking:
         begun = time.perf_counter()
         findings = []
         for index, picture in enumerate(job.pictures):
-            context.check_stop()
+            with suppress(WorkPaused):  # there is nothing to keep; it goes on
+                context.check_stop()
             context.emit(PhaseStarted(Phase.CHECKING_SAFETY, index))
             pixels = read_pixels(picture)
             findings.append(self._classifiers.findings(pixels, job.classifiers))

@@ -1,1 +1,0 @@
-"""What a device's worker does for safety checks."""
