@@ -21,6 +21,7 @@ from server.cli.commands import (
     memory,
     models,
     preview_control,
+    safety,
     serve,
     server,
     sessions,
@@ -97,6 +98,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(batches.app, name="batch")
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(safety.app, name="safety")
 app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)
 app.command("verify")(verify.verify)

@@ -17,6 +17,7 @@ from deviceops.v1 import (
     inference_pb2_grpc,
     memory_pb2_grpc,
     model_pb2_grpc,
+    postprocessing_pb2_grpc,
     processing_pb2_grpc,
     system_pb2,
     system_pb2_grpc,
@@ -77,6 +78,7 @@ class Client:
         self.inference = inference_pb2_grpc.InferenceServiceStub(channel)
         self.memory = memory_pb2_grpc.MemoryServiceStub(channel)
         self.models = model_pb2_grpc.ModelServiceStub(channel)
+        self.postprocessing = postprocessing_pb2_grpc.PostprocessingServiceStub(channel)
         self.processing = processing_pb2_grpc.ProcessingServiceStub(channel)
         self.system = system_pb2_grpc.SystemServiceStub(channel)
 
