@@ -63,6 +63,7 @@ class Composition:
             log_level=settings.log_level,
             timing=timing,
             hang={DeviceKind.CPU: settings.cpu_hang_seconds},
+            code_dir=settings.data_dir / "compiled",
         )
         self._journal = journal = Journal(settings.data_dir / "journal.sqlite")
         # What is named in a lambda is built below, and asked for when the system runs.

@@ -35,6 +35,7 @@ class Tier(Enum):
 _QUICK = ("tests/contract/", "tests/domains/", "tests/server/", "tests/test_")
 _NOT_QUICK = (
     # They need torch.
+    "tests/domains/chain/backends/",
     "tests/domains/inference/backends/",
     "tests/domains/device/test_faults.py",
     "tests/domains/device/test_selftest.py",

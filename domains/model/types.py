@@ -159,6 +159,19 @@ class ModelNotes(Value, frozen=True):
 
 
 @dataclass(frozen=True)
+class Enlargement:
+    """What an upscaler does to pictures.
+
+    Attributes:
+        factor: Enlargement of an edge in one pass.
+        numbers_per_pixel: How many numbers it keeps at once for a pixel that it takes.
+    """
+
+    factor: int
+    numbers_per_pixel: int
+
+
+@dataclass(frozen=True)
 class Model:
     """A file or folder in a model root, as its headers describe it.
 
@@ -171,8 +184,9 @@ class Model:
     the checkpoint it is used with, `lacks_vae` that it is a checkpoint to which requests have
     to lend a VAE; `lora_rank` and `lora_alpha` are 0 for all but LoRAs,
     the alpha also where its layers have several. `kind` is what people call its kind
-    ("LoKr"), `remarks` what to know before it is used, a sentence each. `weights` are in
-    order of path; `sha256` is over them, empty while it is not known.
+    ("LoKr"), `remarks` what to know before it is used, a sentence each; `enlargement` is None
+    for all but upscalers of a kind that is built in. `weights` are in order of path; `sha256`
+    is over them, empty while it is not known.
     """
 
     model_id: str
@@ -212,6 +226,7 @@ class Model:
     aliases: tuple[str, ...] = ()
     read_only: bool = False
     entry: ModelPlace | None = None
+    enlargement: Enlargement | None = None
 
     @property
     def path(self) -> Path:

@@ -17,7 +17,8 @@ Brightness = Annotated[int, Meta(ge=0, le=255)]
 
 class PictureReport(Value, frozen=True):
     """The prepared picture's size, and the picture's own once it is upright, in pixels;
-    of a grey one the darkest and brightest pixel of the prepared picture."""
+    of a grey one the darkest and brightest pixel of the prepared picture; whether its pixels
+    have an alpha."""
 
     width: Edge
     height: Edge
@@ -25,12 +26,14 @@ class PictureReport(Value, frozen=True):
     source_height: Edge
     darkest: Brightness = 0
     brightest: Brightness = 255
+    alpha: bool = False
 
 
 class PictureJob(Job[PictureReport], frozen=True):
     """Decode the picture at `source`, bring it to the canvas, make a control picture of it
     where `control` says how, and write its pixels to `target`, as `PreparedPicture` says. Of
-    a `grey` one its alpha does not count."""
+    a `grey` one its alpha does not count; otherwise it is laid on white, or kept with
+    `keep_alpha` where a pixel is not opaque."""
 
     source: Path
     target: Path
@@ -38,6 +41,7 @@ class PictureJob(Job[PictureReport], frozen=True):
     fit: ResizeFit
     control: ControlPreprocessor | None = None
     grey: bool = False
+    keep_alpha: bool = False
 
 
 class ControlImageReport(Value, frozen=True):

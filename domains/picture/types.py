@@ -53,18 +53,18 @@ class Canvas(Value, frozen=True):
 
     Then it has about as many pixels as the native size, or as the picture where there is none,
     or the shape that goes with the edge that is asked for: within what a generation accepts, on
-    its grid. The `whole` picture stays as large as it is.
+    its grid. A picture that is taken `as_it_is` keeps its size, whatever that is.
     """
 
     width: Edge | None
     height: Edge | None
     native_width: Edge | None = None
     native_height: Edge | None = None
-    whole: bool = False
+    as_it_is: bool = False
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
         """Width and height for an upright picture of this size."""
-        if self.whole:
+        if self.as_it_is:
             return width, height
         shape = width / height
         if self.width is not None and self.height is not None:
@@ -83,25 +83,31 @@ class Canvas(Value, frozen=True):
         return _on_grid("width", wide * scale), _on_grid("height", high * scale)
 
 
+OWN_SIZE = Canvas(None, None, as_it_is=True)
+"""A picture is not resized."""
+
+
 class PreparedPicture(Value, frozen=True):
     """Pixels in a file of this server: 8-bit sRGB, red, green, blue, row by row from above,
-    and nothing else; of a `grey` one a byte each. `sha256` is of that file."""
+    and nothing else; of a `grey` one a byte each, of one with `alpha` that behind its blue.
+    `sha256` is of that file."""
 
     path: Path
     width: Edge
     height: Edge
     sha256: Sha256
     grey: bool = False
+    alpha: bool = False
 
     @property
     def size_bytes(self) -> ByteCount:
         """Of the file."""
-        return bytes_of(self.width, self.height, grey=self.grey)
+        return bytes_of(self.width, self.height, grey=self.grey, alpha=self.alpha)
 
 
-def bytes_of(width: int, height: int, *, grey: bool) -> int:
+def bytes_of(width: int, height: int, *, grey: bool, alpha: bool = False) -> int:
     """Of a prepared picture's file."""
-    return width * height * (1 if grey else 3)
+    return width * height * (1 if grey else 3 + alpha)
 
 
 class CannyOptions(Value, frozen=True):

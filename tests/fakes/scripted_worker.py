@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
 from domains.device.jobs import (
     AttentionBackend,
@@ -333,7 +334,7 @@ def _self_test(job: SelfTestJob, context: JobContext) -> SelfTestFacts:
     )
 
 
-def build(torch_device: str) -> Parts:
+def build(torch_device: str, _code_dir: Path | None) -> Parts:
     """The scripted parts; how it was started says what goes wrong."""
     match sys.argv[1:]:
         case ["exit-at-start"]:

@@ -29,7 +29,7 @@ class WitnessEngine(ScriptedEngine):
         return super().optimize(job, context)
 
 
-def _witness(torch_device: str) -> Parts:
+def _witness(torch_device: str, code_dir: Path | None) -> Parts:
     _note(f"device {torch_device}")
     return parts(WitnessEngine())
 

@@ -1,1 +1,1 @@
-"""What works on pixels, in the device's worker."""
+"""Chains in a device's worker: the only part of the domain with torch, numpy and Pillow."""

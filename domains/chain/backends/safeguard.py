@@ -1,4 +1,4 @@
-"""A policy applied to a picture's pixels: they stay, are blurred, or are withheld."""
+"""A policy applied to a picture: it stays as it is, is blurred, or is withheld."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import Classifiers, Pixels
 from domains.safety import SafetyAction, SafetyPolicy, SafetySubject, SafetyVerdict
 from domains.safety.verdict import verdict
@@ -18,12 +19,22 @@ _CELLS = 8
 
 @dataclass(frozen=True)
 class Judged:
-    """A picture after a policy: `pixels` uint8 `[height, width, 3]` and `alpha` uint8
-    `[height, width]` or None; both None where it is withheld."""
+    """A picture after a policy; None where it is withheld."""
 
     verdict: SafetyVerdict
-    pixels: Pixels | None
-    alpha: Pixels | None = None
+    canvas: Canvas | None
+
+
+class Withheld(Exception):
+    """A picture is withheld: nothing more is done with it.
+
+    Args:
+        verdict: What says so.
+    """
+
+    def __init__(self, verdict: SafetyVerdict) -> None:
+        super().__init__()
+        self.verdict = verdict
 
 
 def judge(
@@ -37,27 +48,22 @@ def judge(
     return verdict(found.scores, policy, subject, failed=bool(found.failed))
 
 
-def apply(
-    pixels: Pixels,
-    policy: SafetyPolicy,
-    classifiers: Classifiers,
-    *,
-    alpha: Pixels | None = None,
-) -> Judged:
-    """Do with a finished picture what the policy says. Pixels that stay are the same ones.
+def apply(canvas: Canvas, policy: SafetyPolicy, classifiers: Classifiers) -> Judged:
+    """Do with a finished picture what the policy says. One that stays is the same one; of one
+    that is blurred the alpha is too, since an outline tells enough.
 
     Args:
-        pixels: uint8 `[height, width, 3]`.
+        canvas: The picture; what lies under its alpha is judged as well.
         policy: Which rules hold.
         classifiers: Score the picture.
-        alpha: uint8 `[height, width]`; it is blurred too, since an outline tells enough.
     """
-    found = judge(pixels, policy, classifiers)
+    found = judge(canvas.pixels, policy, classifiers)
     if found.action is SafetyAction.BLOCK:
         return Judged(found, None)
     if found.action is SafetyAction.BLUR:
-        return Judged(found, blurred(pixels), None if alpha is None else blurred(alpha))
-    return Judged(found, pixels, alpha)
+        alpha = None if canvas.alpha is None else blurred(canvas.alpha)
+        return Judged(found, Canvas(blurred(canvas.pixels), alpha))
+    return Judged(found, canvas)
 
 
 def blurred(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

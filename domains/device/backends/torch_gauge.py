@@ -61,6 +61,17 @@ def free_host_bytes() -> int:
     return capped(int(psutil.virtual_memory().available))
 
 
+def obtainable_bytes(device: torch.device) -> int | None:
+    """Memory that tensors on `device` can have: what is free, and what the allocator keeps
+    unused; None where the device does not say."""
+    if in_main_memory(device):
+        return free_host_bytes()
+    free, backend = free_bytes(device), backend_of(device)
+    if free is None or not hasattr(backend, "memory_reserved"):
+        return free
+    return free + int(backend.memory_reserved(device)) - int(backend.memory_allocated(device))
+
+
 def gauge_for(device: torch.device) -> TorchGauge | ProcessGauge:
     """What reads that device's memory."""
     return ProcessGauge() if in_main_memory(device) else TorchGauge(device)

@@ -128,6 +128,8 @@ class Drawing:
                     height=height,
                     check_stop=self.context.check_stop,
                 )
+        with self.clock.time("load"):
+            model.use_code()
         if model.plain_attention is not None:
             self._degradations.append(
                 Degradation(

@@ -60,12 +60,13 @@ class Engine:
 
     Args:
         device: As torch names it: `cpu`, `cuda:0`, `mps`, `xpu:0`, `privateuseone:0`.
+        code_dir: Where compiled code is kept; None: nothing is compiled.
     """
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, code_dir: Path | None = None) -> None:
         settle_libraries()
         self._device = torch.device(device)
-        self._loader = Loader(self._device, self._count)
+        self._loader = Loader(self._device, self._count, code_dir)
         self.lane = lane_of(self._device)
         """Where pictures are decoded beside the steps of the next ones; None: nowhere."""
         self._components: tuple[LoadedComponent, ...] = ()

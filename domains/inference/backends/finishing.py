@@ -115,7 +115,8 @@ class Finishing:
             self._beside.wait()
         self._begin(Phase.DECODING, index)
         denoised_in = self._ways.denoises_in
-        hand_on = partial(self._hand_on, index, denoised_in, finished)
+        shape = tuple(latents.shape)
+        hand_on = partial(self._hand_on, index, denoised_in, shape, finished)
         if more and self._beside is not None and self._has_room():
             through = self._through_vae
             beside = replace(
@@ -144,6 +145,7 @@ class Finishing:
         self,
         index: int,
         denoised_in: Numerics,
+        shape: tuple[int, ...],
         finished: Callable[[Pixels], Pixels],
         pixels: Pixels,
         begin: Callable[[], None] | None = None,
@@ -153,7 +155,7 @@ class Finishing:
         self._context.emit(ImageDecoded(index))
         if begin is not None:
             begin()
-        types = self._ways.picture_types(denoised_in)
+        types = self._ways.picture_types(denoised_in, shape)
         output = ImageOutput(self._settings, types, self._policy)
         seed = self._settings.seeds[index]
         self._files.start(partial(output.encode, index, seed, pixels))

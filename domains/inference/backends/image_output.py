@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import of_this_process
 from domains.chain.backends.safeguard import apply
 from domains.inference.backends.images import Pixels, encode_image, texts_with_room
@@ -38,12 +39,12 @@ class ImageOutput:
         height, width = pixels.shape[:2]
         verdict = None
         if self.policy is not None:
-            judged = apply(pixels, self.policy, of_this_process())
+            judged = apply(Canvas(pixels), self.policy, of_this_process())
             verdict = judged.verdict
-            if judged.pixels is None:
+            if judged.canvas is None:
                 withheld = EncodedImage(index, seed, width, height, output.format, b"", verdict)
                 return withheld, []
-            pixels = judged.pixels
+            pixels = judged.canvas.pixels
         shared, full = self._texts(seed)
         data = encode_image(pixels, output, shared_text=shared, full_text=full)
         encoded = EncodedImage(index, seed, width, height, output.format, data, verdict)

@@ -6,11 +6,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 
 from domains.inference.backends.beside import one_at_a_time
+from domains.inference.backends.compilation import runs_code, use_code
+from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import Numerics, data_type_of, release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.precision import apply
@@ -85,7 +88,7 @@ class LoadedModel(Loaded):
     Requests never change it, with two exceptions that hold for all later ones: the first
     run in which speed comes first settles `unet_numerics` and `vae_numerics`, and a VAE
     that overflows is replaced by its float32 copy. A profile changes `vae_tiling`,
-    `plain_attention` (what slicing has replaced) and `compiled`.
+    `plain_attention` (what slicing has replaced) and `code` (what has compiled code).
 
     `attention_kernels` are those that were seen at work, by what torch's choice depends on.
     `others_make_room` lets go of what else its device holds. `graphs` are of its UNet.
@@ -101,7 +104,7 @@ class LoadedModel(Loaded):
     unet_measured: bool = False
     vae_tiling: bool = False
     plain_attention: dict[str, Any] | None = None
-    compiled: bool = False
+    code: CodeShelf | None = None
     attention_kernels: dict[Hashable, tuple[AttentionKernel, ...]] = field(default_factory=dict)
     others_make_room: Callable[[], None] = _nothing
     graphs: StepGraphs = field(init=False)
@@ -115,6 +118,22 @@ class LoadedModel(Loaded):
         return self.graphs.bound(
             self.networks["unet"], (self.unet_numerics, self.plain_attention is None)
         )
+
+    def use_code(self) -> None:
+        """Have compiled code run from here on where there is some that is right and faster, if
+        speed comes first; have it made where there is none. Once numbers are settled, and
+        between two pictures: trying it takes a second."""
+        if self.code is None or self.precision is not PrecisionMode.FASTEST:
+            return
+        recorder = partial(recorder_for, self.device)
+        use_code(self.networks["unet"], "", self.unet_numerics, self.code, recorder)
+        if "vae" in self.networks:
+            use_code(self.networks["vae"], "decoder", self.vae_numerics, self.code, recorder)
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether compiled code runs for some calls of its UNet."""
+        return runs_code(self.networks["unet"])
 
     @property
     def pixels_per_latent(self) -> int:

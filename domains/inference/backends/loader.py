@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
@@ -11,6 +12,7 @@ import torch
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import in_main_memory
 from domains.inference.backends.clock import Clock
+from domains.inference.backends.compiled.shelf import CodeShelf, can_compile
 from domains.inference.backends.device import release_memory
 from domains.inference.backends.loaded import Loaded
 from domains.inference.backends.loaded_model import LoadedModel
@@ -63,14 +65,18 @@ class Loader:
     Args:
         device: Where.
         changed: Called when other models are there than before.
+        code_dir: Where compiled code is kept; None: nothing is compiled.
     """
 
-    def __init__(self, device: torch.device, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, device: torch.device, changed: Callable[[], None], code_dir: Path | None = None
+    ) -> None:
         self.device = device
         self._changed = changed
         self._known: dict[tuple[object, ...], PreparedModel] = {}
         self.models = LoadedModels()
         self.loras = LoraShelf(device)
+        self.code = None if code_dir is None or not can_compile() else CodeShelf(code_dir)
         self.settings = ProfileSettings()
         """What the device's profile decides for all of them."""
 
@@ -97,7 +103,7 @@ class Loader:
             fresh = self._switched(prepared, source, context)
             fresh = fresh or self._loaded(prepared, source, context)
             fresh.others_make_room = self.let_go
-            bring_into(fresh, self.settings)
+            bring_into(fresh, self.settings, self.code)
         return Ready(self._claimed(fresh), fresh.origin)
 
     def ready_beside(
@@ -219,7 +225,7 @@ class Loader:
         self.settings = settings
         for model in self.models:
             if isinstance(model, LoadedModel):
-                bring_into(model, settings)
+                bring_into(model, settings, self.code)
 
     def _precision(self, wanted: WantedModel) -> PrecisionMode:
         """How the model is to compute, where that is left open too."""

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from domains.device.jobs import OptimizationJob, OptimizationReport
-from domains.inference.backends import compilation
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.profiles import (
     PROFILES,
@@ -58,7 +57,7 @@ class Optimization:
         try:
             self.apply(settings)
             model = loaded(settings.open_precision)
-            self._settle_code(model, settings)
+            self._settle_code(model)
             cost = self._cost(model)
         except BaseException:
             self.apply(self.before)
@@ -91,15 +90,16 @@ class Optimization:
         trial.settle_numerics(self.context)
         return trial.measure(self.context)
 
-    def _settle_code(self, model: LoadedModel, settings: ProfileSettings) -> None:
-        """Compile the UNet where that may be and pays."""
-        if not settings.compiling or model.compiled:
+    def _settle_code(self, model: LoadedModel) -> None:
+        """Have it compiled for pictures of its native size, where that may be and pays.
+
+        Who asks for a profile waits for that; others have it while they go on drawing.
+        """
+        if model.code is None:
             return
         trial = StepTrial(model)
         trial.settle_numerics(self.context)
-        model.compiled = compilation.compile_if_it_pays(
-            model.networks["unet"],
-            trial.predictor(),
-            model.device,
-            check_stop=self.context.check_stop,
-        )
+        model.use_code()
+        trial.measure(self.context, steps=1)
+        model.code.settled(self.context.check_stop)
+        model.use_code()

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from domains.device.jobs import OptimizationChange, OptimizationSetting
 from domains.device.types import OptimizationProfile
 from domains.inference.backends import compilation
+from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import data_type_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.sliced_attention import SlicedAttention
@@ -40,8 +41,13 @@ PROFILES: Mapping[OptimizationProfile, ProfileSettings] = {
 }
 
 
-def bring_into(model: LoadedModel, settings: ProfileSettings) -> None:
-    """Have `model` run with `settings` from here on; its weights stay as they are."""
+def bring_into(
+    model: LoadedModel, settings: ProfileSettings, code: CodeShelf | None = None
+) -> None:
+    """Have `model` run with `settings` from here on; its weights stay as they are.
+
+    `code` has compiled code, for where a profile allows it.
+    """
     model.vae_tiling = settings.vae_tiling
     unet = model.networks["unet"]
     if settings.attention_slicing and model.plain_attention is None:
@@ -50,9 +56,10 @@ def bring_into(model: LoadedModel, settings: ProfileSettings) -> None:
     elif not settings.attention_slicing and model.plain_attention is not None:
         unet.set_attn_processor(model.plain_attention)  # type: ignore[operator]
         model.plain_attention = None
-    if model.compiled and not settings.compiling:
-        compilation.undo(unet)
-        model.compiled = False
+    model.code = code if settings.compiling else None
+    if model.code is None:
+        for network in model.networks.values():
+            compilation.undo(network)
 
 
 Described: TypeAlias = Mapping[tuple[OptimizationSetting, ModelPart | None], str]
@@ -71,7 +78,7 @@ def describe(settings: ProfileSettings, model: LoadedModel | None) -> Described:
         for part, numerics in ((denoiser, model.unet_numerics), (vae, model.vae_numerics)):
             found[setting.DATA_TYPE, part] = data_type_of(numerics.data_type).value
             found[setting.CHANNELS_LAST, part] = _on(numerics.channels_last)
-        found[setting.COMPILATION, None] = _on(model.compiled)
+        found[setting.COMPILATION, None] = _on(model.runs_code)
     return found
 
 

@@ -10,9 +10,8 @@ import torch
 from domains.device.backends.cgroup import memory_limit
 from domains.device.backends.torch_gauge import (
     backend_of,
-    free_bytes,
-    free_host_bytes,
     in_main_memory,
+    obtainable_bytes,
 )
 from domains.errors import Reason, ResourceExhausted
 from domains.model.core import room
@@ -45,7 +44,7 @@ def fits_beside(needed_bytes: int, device: torch.device) -> bool:
 def missing_beside(needed_bytes: int, device: torch.device) -> int | None:
     """Bytes that would have to become free for that much to fit beside what is held; None where
     the device does not say, 0 or less where it fits."""
-    free = free_host_bytes() if in_main_memory(device) else _free_on(device)
+    free = obtainable_bytes(device)
     return None if free is None else needed_bytes + room.SPARE_BYTES - free
 
 
@@ -66,13 +65,6 @@ def check_possible(needed_bytes: int, device: torch.device) -> None:
         reason=Reason.HOST_OUT_OF_MEMORY if host else Reason.DEVICE_OUT_OF_MEMORY,
         metadata={"needed_bytes": str(needed_bytes), "total_bytes": str(total)},
     )
-
-
-def _free_on(device: torch.device) -> int | None:
-    free, backend = free_bytes(device), backend_of(device)
-    if free is None or not hasattr(backend, "memory_reserved"):
-        return free
-    return free + int(backend.memory_reserved(device)) - int(backend.memory_allocated(device))
 
 
 def _host_bytes() -> int:

@@ -218,7 +218,7 @@ def _state_of(network: nn.Module) -> Hashable:
         for tensor in tensors
     )
     calls = tuple(
-        id(module._compiled_call_impl)
+        (id(module._compiled_call_impl), getattr(module._compiled_call_impl, "adopted", 0))
         for module in modules
         if module._compiled_call_impl is not None
     )

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import nn
+
 from domains.inference.backends.attention_kernels import Watched
-from domains.inference.backends.compilation import is_compiled
+from domains.inference.backends.compilation import code_serves
 from domains.inference.backends.device import Numerics, data_type_of
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.parts import Parts
@@ -56,7 +58,7 @@ class Ways:
         """The UNet, to be called with latents of that shape; as it is now."""
         model, unet = self.model, self.model.unet_call()
         self._denoises_in = model.unet_numerics
-        if is_compiled(model.networks["unet"]):
+        if code_serves(model.networks["unet"], shape):
             self._compiled.setdefault(_DENOISER)
             return unet
         key = (model.unet_numerics, model.plain_attention is None, shape)
@@ -93,12 +95,18 @@ class Ways:
         assert self._denoises_in is not None, "a picture is denoised"
         return self._denoises_in
 
-    def picture_types(self, denoised_in: Numerics) -> tuple[PartDataType, ...]:
+    def picture_types(
+        self, denoised_in: Numerics, shape: tuple[int, ...]
+    ) -> tuple[PartDataType, ...]:
         """What the parts computed in for a picture that has gone through them; noted.
 
         Args:
             denoised_in: What `denoises_in` said of that picture.
+            shape: Of its latents.
         """
+        decoder = getattr(self.parts.vae.network, "decoder", None)
+        if isinstance(decoder, nn.Module) and code_serves(decoder, shape):
+            self._compiled.setdefault(_VAE)
         used = {_DENOISER: denoised_in, _VAE: self.parts.vae.numerics}
         found = [PartDataType(part, data_type_of(one.data_type)) for part, one in used.items()]
         found += self._others
@@ -116,13 +124,14 @@ class Ways:
     def computed(self, degradations: Iterable[Degradation]) -> Computation:
         """The rest of it; `degradations` are those of the whole generation."""
         kinds = {each.kind for each in degradations}
+        tiled = DegradationKind.VAE_TILED in kinds
         return Computation(
             channels_last=tuple(self._channels_last),
-            compiled=tuple(self._compiled),
+            compiled=tuple(part for part in self._compiled if not (tiled and part is _VAE)),
             recorded=(_DENOISER,) if self.model.graphs.replays > self._replays else (),
             attention_kernels=tuple(self._kernels),
             attention_sliced=DegradationKind.ATTENTION_SLICED in kinds,
-            vae_tiled=DegradationKind.VAE_TILED in kinds,
+            vae_tiled=tiled,
             most_together=self._most_together,
             decoded_beside=self.decoded_beside,
         )

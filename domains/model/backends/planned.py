@@ -13,8 +13,17 @@ from domains.model.backends.header_facts import data_type_of
 from domains.model.backends.model_plan import ModelPlan, NetworkPlan
 from domains.model.backends.plans import plan_model
 from domains.model.backends.recognition import Recognised
+from domains.model.backends.safetensors_header import read_header
 from domains.model.backends.sizes import native_size
-from domains.model.types import Component, Model, ModelType, PredictionType, Problem
+from domains.model.backends.upscalers import KINDS, design_of
+from domains.model.types import (
+    Component,
+    Enlargement,
+    Model,
+    ModelType,
+    PredictionType,
+    Problem,
+)
 
 _PREDICTIONS = {prediction.value: prediction for prediction in PredictionType}
 
@@ -27,6 +36,8 @@ def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
         PathOutsideRoot: It, or what it names, is a link that leads outside its root.
         OSError: The machine cannot read it at the moment.
     """
+    if found.type is ModelType.UPSCALER and found.kind in KINDS:
+        return _as_upscaler(model, found, files)
     alone = loads_alone(found)
     if not alone and found.type not in (ModelType.CHECKPOINT, ModelType.REFINER):
         return model
@@ -51,6 +62,14 @@ def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
         components=components(plan),
         lacks_vae="vae" in plan.borrowed,
     )
+
+
+def _as_upscaler(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
+    try:
+        design = design_of(read_header(files), found.kind)
+    except FailedPrecondition as error:
+        return replace(model, problem=Problem(error.reason, error.message, error.metadata))
+    return replace(model, enlargement=Enlargement(design.factor, design.numbers_per_pixel))
 
 
 def _as_component(model: Model, network: NetworkPlan) -> Model:

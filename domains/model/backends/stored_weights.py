@@ -35,7 +35,7 @@ def check_weights(network: NetworkPlan) -> None:
             metadata={"component": network.name},
         )
     for origin in network.tensors.values():
-        _check_type(network.name, origin.stored)
+        check_type(network.name, origin.stored)
     for name, shape in network.network_class.tensors(network.config):
         found = network.tensors.get(name)
         if found is None:
@@ -81,7 +81,8 @@ def incomplete(component: str, missing: list[str], unexpected: list[str]) -> Fai
     )
 
 
-def _check_type(component: str, entry: TensorEntry) -> None:
+def check_type(component: str, entry: TensorEntry) -> None:
+    """Refuse a weight that is no floating-point number: MODEL_DTYPE_UNSUPPORTED."""
     if entry.data_type not in WEIGHT_TYPES:
         raise FailedPrecondition(
             f"The model's {component} has weights of type {entry.data_type}; fetch a copy "

@@ -1,4 +1,4 @@
-"""Pictures of every mode as 8-bit sRGB without alpha."""
+"""Pictures of every mode as 8-bit sRGB."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ _SIXTEEN_BITS = 65_535
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}
 
 
-def to_srgb(image: Image.Image) -> Image.Image:
-    """A loaded picture as mode RGB; what is transparent shows white.
+def to_srgb(image: Image.Image, *, keep_alpha: bool = False) -> Image.Image:
+    """A loaded picture as mode RGB; what is transparent shows white, or with `keep_alpha` stays
+    so, in mode RGBA.
 
     A colour profile is followed where it goes with the pixels, by relative colorimetry with
     black point compensation, and passed over where it is broken. Pixels without one, or with
@@ -24,6 +25,10 @@ def to_srgb(image: Image.Image) -> Image.Image:
     opaque, alpha = _parted(image)
     converted = _followed(opaque, image.info.get("icc_profile")).convert("RGB")
     if alpha is None:
+        return converted
+    if keep_alpha:
+        if alpha.getextrema() != (255, 255):
+            converted.putalpha(alpha)
         return converted
     flattened = Image.new("RGB", converted.size, _WHITE)
     flattened.paste(converted, mask=alpha)

@@ -49,7 +49,7 @@ assert {p.__name__ for p in (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)}
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
 
-def decode(file: BinaryIO, *, grey: bool = False) -> Image.Image:
+def decode(file: BinaryIO, *, grey: bool = False, keep_alpha: bool = False) -> Image.Image:
     """The picture, whole: mode RGB, upright, alpha on white.
 
     Of a JPEG that holds several pictures (as phones make them) it is the first.
@@ -57,6 +57,7 @@ def decode(file: BinaryIO, *, grey: bool = False) -> Image.Image:
     Args:
         file: Open for reading, at its beginning.
         grey: Mode L instead, by brightness; alpha and colour profiles do not count.
+        keep_alpha: Mode RGBA instead where a pixel is not opaque.
 
     Raises:
         PictureRefused: IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE or IMAGE_UNREADABLE.
@@ -70,7 +71,9 @@ def decode(file: BinaryIO, *, grey: bool = False) -> Image.Image:
                 _check_header(image)
                 image.load()
                 upright = _upright(image)
-                return to_grey(upright) if grey else to_srgb(upright)
+                if grey:
+                    return to_grey(upright)
+                return to_srgb(upright, keep_alpha=keep_alpha)
     except PictureRefused:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

@@ -21,7 +21,9 @@ from domains.session.types import ImageResult
 from domains.shortages import shortage_of
 from domains.values import ImageFileFormat
 
-_NAME = re.compile(r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.(rgb|grey))\Z")
+_NAME = re.compile(
+    r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.(rgba?|grey))\Z"
+)
 _log = logging.getLogger("deviceops.files")
 
 
@@ -64,13 +66,14 @@ class PictureFolder:
         with _typed():
             with open(open_regular(path), "rb") as file:
                 found = os.fstat(file.fileno()).st_size
-                if found != bytes_of(report.width, report.height, grey=grey):
+                size = (report.width, report.height)
+                if found != bytes_of(*size, grey=grey, alpha=report.alpha):
                     raise _unusable()
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            ending = "grey" if grey else "rgb"
+            ending = "grey" if grey else "rgba" if report.alpha else "rgb"
             kept = self._folder / f"{sha256}.{uuid.uuid4().hex}.{ending}"
             os.replace(path, kept)
-        return PreparedPicture(kept, report.width, report.height, sha256, grey)
+        return PreparedPicture(kept, *size, sha256, grey, report.alpha)
 
     def measure(self, path: Path, expected: PreparedPicture) -> ImageResult:
         with _typed(), open(open_regular(path), "rb") as file:

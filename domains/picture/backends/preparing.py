@@ -37,7 +37,7 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
         if os.fstat(file.fileno()).st_size > MOST_BYTES:
             rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
             raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
-        image = decode(file, grey=job.grey)
+        image = decode(file, grey=job.grey, keep_alpha=job.keep_alpha)
     size = job.canvas.size_for(*image.size)
     picture = fitted(image, size, job.fit)
     if job.control is not None:
@@ -45,7 +45,7 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
     with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
         file.write(picture.tobytes())
     if not job.grey:
-        return PictureReport(*size, *image.size)
+        return PictureReport(*size, *image.size, alpha=picture.mode == "RGBA")
     values = np.asarray(picture)
     return PictureReport(*size, *image.size, int(values.min()), int(values.max()))
 

@@ -104,10 +104,11 @@ class Pictures:
         *,
         control: ControlPreprocessor | None = None,
         grey: bool = False,
+        keep_alpha: bool = False,
     ) -> KeptPicture:
         """Decode the picture that a call's client names in `field`, in the canvas's size, and
         make a control picture of it where `control` says how; of a `grey` one the brightness
-        alone counts.
+        alone counts. What is transparent shows white, unless `keep_alpha` says otherwise.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
@@ -123,9 +124,17 @@ class Pictures:
             async with turn, self._room:
                 sha256 = await self._fetch(client, image, field, source)
                 job = partial(
-                    PictureJob, source, canvas=canvas, fit=fit, control=control, grey=grey
+                    PictureJob,
+                    source,
+                    canvas=canvas,
+                    fit=fit,
+                    control=control,
+                    grey=grey,
+                    keep_alpha=keep_alpha,
                 )
-                prepared, report = await self._decode(job, field, canvas, grey=grey)
+                prepared, report = await self._decode(
+                    job, field, canvas, grey=grey, keep_alpha=keep_alpha
+                )
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
         named = PictureFile(sha256, artifact=image.inline is None)
@@ -160,14 +169,19 @@ class Pictures:
         raise PictureNotFound(field, image.session_id, image.image_index)
 
     async def _decode(
-        self, job: Callable[[Path], PictureJob], field: str, canvas: Canvas, *, grey: bool
+        self,
+        job: Callable[[Path], PictureJob],
+        field: str,
+        canvas: Canvas,
+        *,
+        grey: bool,
+        keep_alpha: bool,
     ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
             report = await self._inspect(job(target), field)
-            if (report.width, report.height) != canvas.size_for(
-                report.source_width, report.source_height
-            ):
+            size = canvas.size_for(report.source_width, report.source_height)
+            if (report.width, report.height) != size or (report.alpha and not keep_alpha):
                 raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
             take = partial(self._files.take, target, report, grey=grey)
             return await asyncio.to_thread(take), report

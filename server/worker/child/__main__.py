@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 from domains.chain.jobs import SafetyCheckJob
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
@@ -13,20 +14,24 @@ from server.worker.child.loop import main
 from server.worker.child.parts import Buffers, Parts
 
 
-def build_parts(torch_device: str) -> Parts:
-    """The parts for that device; imports torch.
+def build_parts(torch_device: str, code_dir: Path | None = None) -> Parts:
+    """The parts for that device, with compiled code from that folder; imports torch.
 
     What it imports stays. Looking through that for garbage would take an eighth of a worker's
     start, and half a second of a request's time now and then.
     """
     gc.disable()
-    parts = _build_parts(torch_device)
+    parts = _build_parts(torch_device, code_dir)
     gc.freeze()
     gc.enable()
     return parts
 
 
-def _build_parts(torch_device: str) -> Parts:
+def _build_parts(torch_device: str, code_dir: Path | None) -> Parts:
+    from domains.inference.backends.at_first_use import put_off
+
+    # A fifth of a worker's start; the schedulers have it for the beta schedule alone.
+    put_off("scipy.stats")
     from domains.chain.backends.checking import SafetyChecking
     from domains.chain.backends.classifiers import of_this_process
     from domains.device.backends.liveness import computes
@@ -45,7 +50,7 @@ def _build_parts(torch_device: str) -> Parts:
     from domains.memory.backends.torch_buffers import TorchBuffers
 
     device = device_named(torch_device)
-    engine = Engine(torch_device)
+    engine = Engine(torch_device, code_dir)
 
     def held() -> tuple[LoadedComponent, ...]:
         page_locks.give_up_evicted()

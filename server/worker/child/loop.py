@@ -20,6 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Union
 
 from domains.codec import encode
@@ -43,7 +44,7 @@ _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pill
 
 _log = logging.getLogger("deviceops.worker")
 
-PartsFactory = Callable[[str], Parts]
+PartsFactory = Callable[[str, Path | None], Parts]
 
 
 def main(build: PartsFactory) -> None:
@@ -117,7 +118,7 @@ class Worker:
     def _open(self, build: PartsFactory) -> Parts:
         """Everything that a run needs, threads too."""
         settle_environment()
-        parts = build(self._record.torch_device)
+        parts = build(self._record.torch_device, self._record.code_dir)
         self._resume_profile(parts)
         self._job_types = Union[tuple(parts.handlers)]  # noqa: UP007 - it is known at run time only
         self._lanes = MemoryLanes(

@@ -20,6 +20,7 @@ from domains.device.types import (
 from domains.errors import DeadlineExceeded, DomainError
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import WorkPaused
+from server.worker.front.child_options import ChildOptions
 from server.worker.front.death import Death, death_of
 from server.worker.front.environment import child_environment
 from server.worker.front.judge import Judge
@@ -44,7 +45,7 @@ class Place:
         device: Whose place it is.
         command: Starts a worker.
         spool: Where pictures go.
-        log_level: Of the worker's log.
+        child: What the worker is told.
         timing: How long to wait for what.
         rules: When to start again.
         on_change: Called on the loop at each change of state.
@@ -58,7 +59,7 @@ class Place:
         command: Sequence[str],
         spool: Spool,
         *,
-        log_level: str,
+        child: ChildOptions,
         timing: WorkerTiming,
         rules: RestartRules,
         on_change: Callable[[str, WorkerStatus], None],
@@ -68,7 +69,7 @@ class Place:
         self._device = device
         self._command = command
         self._spool = spool
-        self._log_level = log_level
+        self._child = child
         self._timing = timing
         self._judge = Judge(device.device_id, rules)
         self._last_run: Run | None = None
@@ -210,7 +211,7 @@ class Place:
             child_environment(),
             self._spool,
             spool_dir,
-            log_level=self._log_level,
+            child=self._child,
             timing=self._timing,
             profile=self._profile_of(self._device.device_id),
         )

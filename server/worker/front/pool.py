@@ -26,6 +26,7 @@ from domains.errors import Cancelled, Reason, Unavailable
 from domains.memory.types import Compare, Move, Segment
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent, Report
+from server.worker.front.child_options import ChildOptions
 from server.worker.front.environment import worker_command
 from server.worker.front.place import Place
 from server.worker.front.restart import RestartRules
@@ -54,6 +55,8 @@ class WorkerOptions:
     hang: Mapping[DeviceKind, float] = field(default_factory=dict)
     """Seconds without progress for kinds that need more or less than `timing` says."""
     restart: RestartRules = field(default_factory=RestartRules)
+    code_dir: Path | None = None
+    """Where compiled code lies; None: nothing is compiled."""
 
     def timing_of(self, kind: DeviceKind) -> WorkerTiming:
         """How long to wait for workers of that kind of device."""
@@ -119,7 +122,7 @@ class WorkerPool:
                     device,
                     self._command(device),
                     self._spool,
-                    log_level=self._options.log_level,
+                    child=ChildOptions(self._options.log_level, self._options.code_dir),
                     timing=self._options.timing_of(device.kind),
                     rules=self._options.restart,
                     on_change=self._announce,

@@ -25,6 +25,7 @@ from domains.errors import DeadlineExceeded, DomainError, Reason, ResourceExhaus
 from domains.loops import kept
 from domains.session.types import Phase
 from domains.shortages import shortage_of
+from server.worker.front.child_options import ChildOptions
 from server.worker.front.conversation import Conversation, StartRefused
 from server.worker.front.death import Death, FirstReason, death_of, end_before_hello
 from server.worker.front.hang import Hang, Suspicion, find_hang
@@ -61,7 +62,7 @@ class Supervisor:
         environment: Of its process.
         spool: Where its pictures go.
         spool_dir: The worker's own folder in it.
-        log_level: Of the worker's own log.
+        child: What it is told.
         timing: How long to wait for what.
         profile: What it is to run with from its start.
     """
@@ -74,7 +75,7 @@ class Supervisor:
         spool: Spool,
         spool_dir: Path,
         *,
-        log_level: str,
+        child: ChildOptions,
         timing: WorkerTiming,
         profile: OptimizationProfile = OptimizationProfile.BALANCED,
     ) -> None:
@@ -83,7 +84,7 @@ class Supervisor:
         self._command = command
         self._environment = environment
         self._spool_dir = spool_dir
-        self._log_level = log_level
+        self._child = child
         self._timing = timing
         self._loop = asyncio.get_running_loop()
         self._log = _log.bind(device_id=device.device_id)
@@ -151,9 +152,10 @@ class Supervisor:
                 device_id=self._device.device_id,
                 torch_device=self._device.torch_device,
                 spool_dir=self._spool_dir,
-                log_level=self._log_level,
+                log_level=self._child.log_level,
                 parent_process_id=os.getpid(),
                 profile=self._profile,
+                code_dir=self._child.code_dir,
             )
             process = WorkerProcess(
                 self._command,

@@ -23,6 +23,8 @@ class StartRecord(Value, frozen=True):
     parent_process_id: Annotated[int, Meta(ge=0, le=2**32)]
     profile: OptimizationProfile = OptimizationProfile.BALANCED
     """What it is to run with."""
+    code_dir: Path | None = None
+    """Where compiled code of all workers lies; None: nothing is compiled."""
 
     def to_bytes(self) -> bytes:
         """As one line of JSON."""

@@ -8,9 +8,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import Classifiers, Pixels
-from domains.chain.backends.safeguard import apply, blurred
-from domains.safety import ClassifierFailure, SafetyAction, SafetyPolicy, SafetyRule
+from domains.chain.backends.executor import Executor
+from domains.chain.backends.safeguard import Withheld, apply, blurred
+from domains.chain.types import CropStep, ResizeStep, SafetyStep
+from domains.safety import (
+    ClassifierFailure,
+    SafetyAction,
+    SafetyPolicy,
+    SafetyRule,
+    SafetyVerdict,
+)
 
 
 def _scene(width: int = 240, height: int = 160) -> Pixels:
@@ -52,38 +61,72 @@ def policy(
     return SafetyPolicy("p", 2, rules=rules, on_classifier_failure=failure)
 
 
+CANVAS = Canvas(_scene(), _scene()[..., 0])
+
+
 @pytest.mark.parametrize("action", [SafetyAction.ALLOW, SafetyAction.WARN])
 def test_what_is_let_pass_is_the_same_picture(action: SafetyAction) -> None:
-    pixels, alpha = _scene(), _scene()[..., 0]
-    judged = apply(pixels, policy(action), SURE, alpha=alpha)
-    assert judged.pixels is pixels
-    assert judged.alpha is alpha
+    judged = apply(CANVAS, policy(action), SURE)
+    assert judged.canvas is CANVAS
     assert judged.verdict.action is action
     assert judged.verdict.flagged
 
 
 def test_what_is_withheld_has_no_pixels() -> None:
-    judged = apply(_scene(), policy(SafetyAction.BLOCK), SURE, alpha=_scene()[..., 0])
-    assert (judged.pixels, judged.alpha) == (None, None)
+    judged = apply(CANVAS, policy(SafetyAction.BLOCK), SURE)
+    assert judged.canvas is None
     assert judged.verdict.action is SafetyAction.BLOCK
 
 
-def test_what_is_blurred_has_its_size_and_nothing_to_see() -> None:
-    pixels, alpha = _scene(), _scene()[..., 0]
-    judged = apply(pixels, policy(SafetyAction.BLUR), SURE, alpha=alpha)
-    assert judged.pixels is not None
-    assert judged.alpha is not None
-    assert (judged.pixels.shape, judged.alpha.shape) == (pixels.shape, alpha.shape)
+def test_what_is_blurred_has_its_size_and_its_outline_is_gone_too() -> None:
+    judged = apply(CANVAS, policy(SafetyAction.BLUR), SURE)
+    assert judged.canvas is not None
+    assert judged.canvas.size == CANVAS.size
+    assert (judged.canvas.pixels == blurred(CANVAS.pixels)).all()
+    assert CANVAS.alpha is not None
+    assert judged.canvas.alpha is not None
+    assert (judged.canvas.alpha == blurred(CANVAS.alpha)).all()
     assert judged.verdict.action is SafetyAction.BLUR
+
+
+class NoNetworks:
+    """Steps of these tests need none."""
+
+    def enlarge(self, canvas: Canvas, step: object, between: object) -> Canvas:
+        raise AssertionError
+
+
+class Quiet:
+    """Hears nothing."""
+
+    def piece(self, done: int, pieces: int) -> None: ...
+    def step(self, done: int, steps: int) -> None: ...
+
+
+@pytest.mark.parametrize("action", SafetyAction)
+def test_a_chain_goes_on_after_a_safety_step_unless_it_blocks(action: SafetyAction) -> None:
+    steps = (
+        CropStep(0, 0, 100, 80),
+        SafetyStep("p", policy(action)),
+        ResizeStep(50, 40),
+    )
+    heard: list[SafetyVerdict] = []
+    chain = Executor(NoNetworks(), SURE)
+    if action is SafetyAction.BLOCK:
+        with pytest.raises(Withheld) as withheld:
+            chain.run(CANVAS, steps, Quiet(), heard.append)
+        assert [withheld.value.verdict] == heard
+    else:
+        assert chain.run(CANVAS, steps, Quiet(), heard.append).size == (50, 40)
+    assert [each.action for each in heard] == [action]
 
 
 @pytest.mark.parametrize("failure", ClassifierFailure)
 def test_a_classifier_that_fails_decides_as_the_policy_says(failure: ClassifierFailure) -> None:
-    pixels = _scene()
-    judged = apply(pixels, policy(SafetyAction.WARN, failure), BROKEN)
+    judged = apply(CANVAS, policy(SafetyAction.WARN, failure), BROKEN)
     assert judged.verdict.classifier_failed
     blocked = failure is ClassifierFailure.BLOCK
-    assert (judged.pixels is None) is blocked
+    assert (judged.canvas is None) is blocked
     expected = SafetyAction.BLOCK if blocked else SafetyAction.ALLOW
     assert judged.verdict.action is expected
 

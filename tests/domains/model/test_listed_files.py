@@ -71,6 +71,8 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
         lora = models[name]
         assert (lora.lora_rank, lora.lora_alpha) == (8, 8.0)
     assert models["line-art"].trigger_words == ("line art style",)
+    enlarged = {n: m.enlargement.factor for n, m in models.items() if m.enlargement}
+    assert enlarged == {"compact-2x": 2, "compact-4x": 4}
     waiting = {name for name, model in models.items() if model.remarks}
     assert waiting == models.keys() - {
         "emoji-canny",
@@ -79,6 +81,8 @@ def test_every_demo_file_is_recognised_for_what_it_is() -> None:
         "emoji-comic",
         "emoji-sd1",
         "emoji-vae",
+        "compact-2x",
+        "compact-4x",
         "line-art",
         "pixel-art",
     }
@@ -179,7 +183,7 @@ def test_what_cannot_draw_from_text_says_why(tmp_path: Path, name: str, what: st
     assert what in model.problem.message
 
 
-@pytest.mark.parametrize("name", ["control-union", "rrdb", "clip-l", "ip-sdxl", "gfpgan"])
+@pytest.mark.parametrize("name", ["control-union", "span", "clip-l", "ip-sdxl", "gfpgan"])
 def test_what_waits_for_a_feature_is_usable_and_says_so(tmp_path: Path, name: str) -> None:
     model = listed(tmp_path, name)
 

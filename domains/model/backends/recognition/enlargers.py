@@ -100,15 +100,16 @@ _MARKS: tuple[Mark, ...] = (
 _COMPACT = Recognised(ModelType.UPSCALER, kind="Compact")
 
 
+def wrapper_of(tensors: Tensors) -> str:
+    """What stands before the name of each tensor of the network; of a file with both averaged
+    and plain weights, as trainers save them, before the averaged ones."""
+    common = (wrapper for wrapper in _WRAPPERS if len(tensors) and tensors.only(wrapper))
+    return next(common, next(filter(tensors.has, ("params_ema.", "params.")), ""))
+
+
 def enlarger(tensors: Tensors) -> Recognised | None:
     """What a file is that makes pictures of pictures; None where it is none."""
-    inner = tensors.unwrapped(_WRAPPERS)
-    if len(inner) == len(tensors) and inner is tensors:
-        # Both averaged and plain weights, as trainers save them.
-        for wrapper in ("params_ema.", "params."):
-            if tensors.has(wrapper):
-                inner = tensors.below(wrapper)
-                break
+    inner = tensors.below(wrapper_of(tensors))
     shapes = inner.shapes
     # Compact (SRVGG): convolutions and, between them, one slope per channel.
     if [len(shapes.get(f"body.{layer}.weight", ())) for layer in (0, 1)] == [4, 1]:

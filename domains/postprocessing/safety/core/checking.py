@@ -157,7 +157,7 @@ class SafetyChecks:
         )
 
 
-_WHOLE = Canvas(None, None, whole=True)
+_WHOLE = Canvas(None, None, as_it_is=True)
 
 
 def _subject(image: InputImage) -> SafetySubject:

@@ -11,7 +11,7 @@ import torch
 from domains.device.jobs import OptimizationJob, OptimizationSetting, ReleaseJob
 from domains.device.types import OptimizationProfile
 from domains.errors import Cancelled
-from domains.inference.backends import compilation, step_trial
+from domains.inference.backends import step_trial
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.sliced_attention import SlicedAttention
 from domains.inference.types import PrecisionMode
@@ -22,7 +22,6 @@ from tests.fakes import jobs
 from tests.fakes.jobs import Listener
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
-COMPILE_IF_IT_PAYS = compilation.compile_if_it_pays
 BALANCED, LOW, FAST = (
     OptimizationProfile.BALANCED,
     OptimizationProfile.LOW_MEMORY,
@@ -34,19 +33,6 @@ BALANCED, LOW, FAST = (
 def own() -> Engine:
     """An engine whose profile may be changed."""
     return Engine("cpu")
-
-
-@pytest.fixture(autouse=True)
-def compiler(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Compilers take minutes, so profiles find none that pays; told when they looked."""
-    asked: list[str] = []
-
-    def compile_if_it_pays(*_arguments, **_options):
-        asked.append("compile")
-        return False
-
-    monkeypatch.setattr(compilation, "compile_if_it_pays", compile_if_it_pays)
-    return asked
 
 
 def optimize(engine, profile, *, measured=False, check_stop=lambda: None):
@@ -142,7 +128,7 @@ def test_a_real_step_is_measured_before_and_after(own):
     assert own.loaded_path == MODEL
 
 
-def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch, compiler):
+def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch):
     exact, _ = draw(own, work, precision=PrecisionMode.EXACT)
 
     def settle(model, *_arguments, **_options):
@@ -151,7 +137,6 @@ def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch, compile
     monkeypatch.setattr(step_trial, "settle_numerics", settle)
     _, report = optimize(own, FAST, measured=True)
     assert changed(report)[OptimizationSetting.PRECISION] == ("exact", "fastest")
-    assert compiler == ["compile"]
     model = own._model
     assert model.precision is PrecisionMode.FASTEST
     draw(own, work, precision=PrecisionMode.OPEN)
@@ -159,7 +144,7 @@ def test_fast_is_for_requests_that_leave_it_open(own, work, monkeypatch, compile
     again, facts = draw(own, work, precision=PrecisionMode.EXACT)
     assert again == exact
     assert facts.data_types[0].data_type.value == "float32"
-    assert not own._model.compiled
+    assert not own._model.runs_code
 
 
 def test_an_open_request_is_exact_under_the_other_profiles(own, work):
@@ -187,57 +172,6 @@ def test_a_native_size_by_height_and_width_is_tried_as_a_square(engine, work, mo
     model = engine._model
     monkeypatch.setitem(model.plan_config("unet"), "sample_size", [16, 32])
     assert step_trial.StepTrial(model).width == 32 * model.pixels_per_latent
-
-
-@pytest.mark.demonstration
-def test_compiled_code_is_kept_only_where_it_pays(engine, work, monkeypatch):
-    draw(engine, work, precision=PrecisionMode.EXACT)
-    model = engine._model
-    unet = model.networks["unet"]
-    trial = step_trial.StepTrial(model)
-    device = torch.device("cpu")
-
-    def compiled():
-        return any(module._compiled_call_impl for module in unet.modules())
-
-    def attempt(speed, backend="eager"):
-        monkeypatch.setattr(compilation, "_seconds", lambda *_: speed(compiled()))
-        with torch.no_grad():
-            return COMPILE_IF_IT_PAYS(
-                unet, trial.predictor(), device, check_stop=lambda: None, backend=backend
-            )
-
-    assert not attempt(lambda is_compiled: 1.0)
-    assert not compiled()
-    assert not attempt(lambda is_compiled: 1.0, backend="no such compiler")
-    assert not compiled()
-    assert attempt(lambda is_compiled: 0.5 if is_compiled else 1.0)
-    assert compiled()
-    compilation.undo(unet)
-    assert not compiled()
-
-
-def test_a_stop_while_compiling_leaves_no_compiled_code(engine, work):
-    draw(engine, work, precision=PrecisionMode.EXACT)
-    unet = engine._model.networks["unet"]
-    left = 5
-
-    def check_stop():
-        nonlocal left
-        left -= 1
-        if left == 0:
-            raise Cancelled("stopped")
-
-    calls = iter(range(100))
-    with pytest.raises(Cancelled), torch.no_grad():
-        COMPILE_IF_IT_PAYS(
-            unet,
-            lambda: torch.ones(1) * next(calls),
-            torch.device("cpu"),
-            check_stop=check_stop,
-            backend="eager",
-        )
-    assert not any(module._compiled_call_impl for module in unet.modules())
 
 
 def test_what_is_held_is_told_with_its_bytes(own, work):

@@ -131,13 +131,13 @@ def test_what_was_settled_for_the_modules_stays(
     assert model is not None
     numerics = Numerics(torch.bfloat16, channels_last=True)
     apply(model.networks["unet"], numerics)
-    model.unet_numerics, model.measured, model.compiled = numerics, True, True
+    model.unet_numerics, model.measured = numerics, True
     where = addresses(engine)
 
     assert engine.load(job_of("two", other, keep), Listener()).origin is ModelOrigin.CACHED
     assert engine._model is model
     assert model.model_id == "two"
-    assert (model.measured, model.compiled, model.unet_numerics) == (True, True, numerics)
+    assert (model.measured, model.unet_numerics) == (True, numerics)
     assert addresses(engine) == where
     weights = load_file(next((other / "unet").glob("*.safetensors")))
     name, stored = next((n, t) for n, t in weights.items() if t.ndim == 4)

@@ -80,7 +80,7 @@ def compact() -> Shapes:
         shapes[f"body.{layer}.weight"] = (64,)
         shapes[f"body.{layer + 1}.weight"] = (64, 64, 3, 3)
         shapes[f"body.{layer + 1}.bias"] = (64,)
-    return shapes | {"body.66.weight": (48, 64, 3, 3)}
+    return shapes | {"body.66.weight": (48, 64, 3, 3), "body.66.bias": (48,)}
 
 
 def _wrapped(shapes: Shapes, *wrappers: str) -> Shapes:

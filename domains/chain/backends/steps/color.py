@@ -1,0 +1,79 @@
+"""Colour and tone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from domains.chain.backends.canvas import Canvas, Pixels
+from domains.chain.backends.steps.bands import Between, bands
+from domains.chain.types import ColorStep
+
+LUMA = (0.299, 0.587, 0.114)
+"""Shares of red, green and blue in a pixel's brightness (ITU-R BT.601), of sRGB levels."""
+_CUT_SHARE = 0.005
+_ROWS = 256
+_Levels = npt.NDArray[np.float64]
+
+
+def color(canvas: Canvas, step: ColorStep, between: Between) -> Canvas:
+    """Change levels and colours.
+
+    In this order, on sRGB levels v from 0 to 255, each result clipped to that and none rounded
+    but the last, to the nearest level, halves to even:
+
+        auto_contrast  (v - low) * 255 / (high - low); low and high are the levels of the
+                       picture's luma between which lie all but its darkest and brightest
+                       0.5 %; all channels alike, so that hues stay; nothing where low = high
+        brightness     v * brightness
+        contrast       m + (v - m) * contrast, with m the mean luma of the picture so far
+        saturation     y + (v - y) * saturation, with y the pixel's luma
+        gamma          255 * (v / 255) ^ (1 / gamma)
+
+    Luma is 0.299 red + 0.587 green + 0.114 blue. With 1 everywhere nothing changes. Alpha
+    stays, and pixels count whatever theirs is.
+    """
+    if step == ColorStep():
+        return canvas
+    pixels = canvas.pixels
+    levels = np.arange(256, dtype=np.float64)
+    if step.auto_contrast:
+        levels = _stretched(levels, pixels)
+    levels = (levels * step.brightness).clip(0, 255)
+    if step.contrast != 1:
+        mean = _mean_luma(levels, pixels)
+        levels = (mean + (levels - mean) * step.contrast).clip(0, 255)
+    if step.saturation == 1:
+        return Canvas(_rounded(levels, step.gamma)[pixels], canvas.alpha)
+    result = np.empty_like(pixels)
+    for top, bottom in bands(pixels.shape[0], _ROWS, between):
+        part = levels[pixels[top:bottom]]
+        luma = (part @ np.array(LUMA))[..., None]
+        part = (luma + (part - luma) * step.saturation).clip(0, 255)
+        result[top:bottom] = _rounded(part, step.gamma)
+    return Canvas(result, canvas.alpha)
+
+
+def _stretched(levels: _Levels, pixels: Pixels) -> _Levels:
+    counts = np.asarray(Image.fromarray(pixels).convert("L").histogram())
+    cut = int(counts.sum() * _CUT_SHARE)
+    low = int(np.searchsorted(counts.cumsum(), cut, side="right"))
+    high = 255 - int(np.searchsorted(counts[::-1].cumsum(), cut, side="right"))
+    if low >= high:
+        return levels
+    return ((levels - low) * 255 / (high - low)).clip(0, 255)
+
+
+def _mean_luma(levels: _Levels, pixels: Pixels) -> float:
+    shares = (
+        share * float(levels @ np.bincount(pixels[..., channel].ravel(), minlength=256))
+        for channel, share in enumerate(LUMA)
+    )
+    return float(sum(shares) / (pixels.shape[0] * pixels.shape[1]))
+
+
+def _rounded(levels: _Levels, gamma: float) -> Pixels:
+    if gamma != 1:
+        levels = 255 * (levels / 255) ** (1 / gamma)
+    return np.rint(levels).astype(np.uint8)

@@ -1,0 +1,175 @@
+"""Calls of a network that compiled code answers as soon as it is there, right and faster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from domains.device.backends import faults
+from domains.inference.backends.beside import one_at_a_time
+from domains.inference.backends.compiled.order import CodeOrder, Subject
+from domains.inference.backends.compiled.shelf import CodeShelf
+from domains.inference.backends.device import synchronize
+from domains.inference.backends.step_graphs import Recorder
+
+# Shapes of arguments that code is asked for.
+_MOST_FORMS = 6
+# Of a call; less is not worth another way of rounding.
+_LEAST_GAIN = 0.05
+_REPEATS = 3
+_log = logging.getLogger("deviceops.compiled")
+
+Run = Callable[[Sequence[torch.Tensor]], Any]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What code was asked for, with the arguments of the first call."""
+
+    order: CodeOrder
+    form: pytree.TreeSpec
+    leaves: tuple[Any, ...]
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """Those among the arguments."""
+        return [leaf for leaf in self.leaves if isinstance(leaf, torch.Tensor)]
+
+
+class CodeCall:
+    """What is called in a module's place (`nn.Module._compiled_call_impl`).
+
+    It has code made for the arguments it sees, and runs the module itself until `adopt` has
+    found that code right and faster.
+
+    Args:
+        subject: The module.
+        shelf: Has its code.
+    """
+
+    def __init__(self, subject: Subject, shelf: CodeShelf) -> None:
+        self._subject, self._shelf = subject, shelf
+        self._module: Any = subject.module
+        self._asked: dict[Hashable, _Asked | None] = {}
+        self._adopted: dict[Hashable, Run] = {}
+        self._sizes: set[tuple[int, ...]] = set()
+
+    @property
+    def adopted(self) -> int:
+        """For how many forms of arguments code runs; what was recorded before that number
+        changed is out of date."""
+        return len(self._adopted)
+
+    def serves(self, shape: tuple[int, ...]) -> bool:
+        """Whether code runs for a first argument of that height and width."""
+        return shape[-2:] in self._sizes
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module gives."""
+        leaves, form = pytree.tree_flatten((args, kwargs))
+        key = _key(leaves, form)
+        run = self._adopted.get(key)
+        if run is not None:
+            return run([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+        if key not in self._asked and len(self._asked) < _MOST_FORMS:
+            self._asked[key] = self._ask(leaves, form)
+        return self._module._call_impl(*args, **kwargs)
+
+    def adopt(self, recorder: Recorder | None) -> None:
+        """Take the code that has come since into use, where it is right and faster.
+
+        For between two pictures: it takes a second or two for each.
+
+        Args:
+            recorder: How calls will be recorded, if they will; they are compared so.
+        """
+        for key, asked in list(self._asked.items()):
+            code = None if asked is None else self._shelf.code(asked.order)
+            if asked is None or code is None:
+                continue
+            try:
+                run = code.of(self._module)
+                why = self._against(asked, run, recorder)
+            except Exception as error:
+                faults.drop_frames(error)
+                if faults.is_shortage(error):
+                    continue  # another time there may be room to try it
+                why = type(error).__name__
+            self._asked[key] = None
+            if why:
+                self._shelf.refuse(asked.order, why)
+            else:
+                self._adopted[key] = run
+                self._sizes.add(tuple(asked.tensors[0].shape[-2:]))
+
+    def _ask(self, leaves: list[Any], form: pytree.TreeSpec) -> _Asked | None:
+        order = self._subject.order(leaves, form)
+        if order is None:
+            return None
+        self._shelf.want(order)
+        kept = (leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
+        return _Asked(order, form, tuple(kept))
+
+    def _against(self, asked: _Asked, run: Run, recorder: Recorder | None) -> str:
+        """What speaks against code; nothing if it is right and faster."""
+        args, kwargs = pytree.tree_unflatten(asked.leaves, asked.form)
+        tensors = asked.tensors
+
+        def plain() -> Any:
+            return self._module._call_impl(*args, **kwargs)
+
+        with one_at_a_time:
+            differs = _difference(run(tensors), plain())
+            data_type = next(self._module.parameters()).dtype
+            if not differs <= most_difference(data_type):
+                return f"it differs by {differs:.2g}"
+            device = next(self._module.parameters()).device
+            before = _seconds(plain, recorder, device)
+            after = _seconds(lambda: run(tensors), recorder, device)
+        _log.info(
+            "%s %s: %.4f s compiled, %.4f s before, difference %.2g",
+            *(asked.order.network, asked.order.part or "whole", after, before, differs),
+        )
+        if after > before * (1 - _LEAST_GAIN):
+            return f"it takes {after:.4f} s, plain code {before:.4f} s"
+        return ""
+
+
+def most_difference(data_type: torch.dtype) -> float:
+    """The greatest norm of a difference, over the norm of the result, that is rounding."""
+    return max(1e-4, 16 * torch.finfo(data_type).eps)
+
+
+def _key(leaves: list[Any], form: pytree.TreeSpec) -> Hashable:
+    return form, tuple(
+        (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
+        for leaf in leaves
+    )
+
+
+def _difference(made: Any, wanted: Any) -> float:
+    pairs = zip(pytree.tree_leaves(made), pytree.tree_leaves(wanted), strict=True)
+    return max(
+        float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+        for ours, theirs in pairs
+    )
+
+
+def _seconds(run: Callable[[], Any], recorder: Recorder | None, device: torch.device) -> float:
+    """The shortest of a few runs after one that picks kernels."""
+    run()
+    again = run if recorder is None else recorder.record(run)[0]
+    shortest = float("inf")
+    for _ in range(_REPEATS):
+        synchronize(device)
+        began = time.perf_counter()
+        again()
+        synchronize(device)
+        shortest = min(shortest, time.perf_counter() - began)
+    return shortest

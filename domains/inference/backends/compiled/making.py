@@ -1,0 +1,159 @@
+"""`python -m domains.inference.backends.compiled.making`: makes the code of one order.
+
+It reads the order and where the code goes as a line of JSON from standard input, and ends when
+that is closed: whoever asked is gone then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from contextlib import suppress
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from domains.codec import Value, decode_json, encode_json
+from domains.device.backends import faults
+from domains.inference.backends.compiled.order import CodeOrder, Leaf, TensorForm
+
+_NICENESS = 10
+
+
+class Ended(IntEnum):
+    """What its exit status tells."""
+
+    MADE = 0
+    CANNOT = 1
+    NO_MEMORY = 3
+
+
+class Task(Value, frozen=True):
+    """What is to be made, and the folder that is to have it."""
+
+    order: CodeOrder
+    folder: Path
+
+
+class CodeFacts(Value, frozen=True):
+    """What belongs to code: `names` of the weights that are among its arguments, in their
+    order, None for each input; `result` is the form of what it gives."""
+
+    names: tuple[str | None, ...]
+    result: str
+
+
+CODE, FACTS = "code", "facts.json"
+"""Names of the files in the folder."""
+
+
+class _Flat(nn.Module):
+    """A module whose arguments are its tensors alone."""
+
+    def __init__(self, module: nn.Module, leaves: tuple[Leaf, ...], form: str) -> None:
+        super().__init__()
+        self.module = module
+        self._leaves, self._form = leaves, pytree.treespec_loads(form)
+        self.result = ""
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Its outputs, without their form."""
+        given = iter(tensors)
+        leaves = [
+            next(given) if isinstance(leaf, TensorForm) else leaf for leaf in self._leaves
+        ]
+        arguments, named = pytree.tree_unflatten(leaves, self._form)
+        outputs, form = pytree.tree_flatten(self.module(*arguments, **named))
+        self.result = pytree.treespec_dumps(form)
+        return tuple(outputs)
+
+
+def make(task: Task) -> None:
+    """Compile, and leave the code in the folder.
+
+    Raises:
+        Exception: As torch raises it.
+    """
+    from torch._inductor import standalone_compile
+    from torch._inductor.utils import fresh_inductor_cache
+
+    order = task.order
+    flat = _Flat(_module(order), order.leaves, order.form)
+    inputs = tuple(
+        _tensor(leaf, order.device) for leaf in order.leaves if isinstance(leaf, TensorForm)
+    )
+    program = torch.export.export(flat, inputs, strict=False)
+    own: dict[str, Any] = {**dict(flat.named_parameters()), **dict(flat.named_buffers())}
+    names = [spec.target for spec in program.graph_signature.input_specs]
+    given = iter(inputs)
+    # Nothing of it stays elsewhere: the code is all that is needed again.
+    with fresh_inductor_cache():
+        artifact = standalone_compile(
+            program.graph_module,
+            [next(given) if name is None else own[name].detach() for name in names],
+            dynamic_shapes="from_example_inputs",
+            # The network keeps its layout: plain code runs with the same weights.
+            options={"config_patches": {"layout_optimization": False}},
+        )
+        artifact.save(path=str(task.folder / CODE), format="binary")
+    facts = CodeFacts(
+        tuple(None if name is None else name.removeprefix("module.") for name in names),
+        flat.result,
+    )
+    (task.folder / FACTS).write_bytes(encode_json(facts))
+
+
+def _module(order: CodeOrder) -> nn.Module:
+    import diffusers
+
+    config = json.loads(order.config)
+    with torch.device(order.device):
+        root: Any = getattr(diffusers, order.network).from_config(config)
+    root = root.eval().requires_grad_(False).to(getattr(torch, order.data_type))
+    layout = torch.channels_last if order.channels_last else torch.contiguous_format
+    module: nn.Module = root.to(memory_format=layout).get_submodule(order.part)
+    return module
+
+
+def _tensor(form: TensorForm, device: str) -> torch.Tensor:
+    made = torch.empty_strided(
+        form.shape,
+        form.strides,
+        dtype=getattr(torch, form.data_type),
+        device="cpu" if form.device == "cpu" else device,
+    )
+    return made.zero_()
+
+
+def _end_with(asker: int) -> None:
+    """End when nobody waits for it any more; what is open is read until then."""
+    while os.read(asker, 1):
+        pass
+    os._exit(Ended.CANNOT)
+
+
+def main() -> int:
+    """Do what standard input asks for."""
+    task = decode_json(Task, sys.stdin.buffer.readline())
+    # Not by the buffered file: a thread that waits in it hinders the end of the process.
+    threading.Thread(target=_end_with, args=(sys.stdin.fileno(),), daemon=True).start()
+    if hasattr(os, "nice"):
+        with suppress(OSError):
+            os.nice(_NICENESS)
+    try:
+        with torch.no_grad():
+            make(task)
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return Ended.NO_MEMORY if faults.is_shortage(error) else Ended.CANNOT
+    return Ended.MADE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,399 @@
+"""Compiled code: asked for by what is seen, used where it is right and faster, kept on disk."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from domains.codec import encode_json
+from domains.errors import Cancelled
+from domains.inference.backends.compilation import (
+    code_serves,
+    runs_code,
+    undo,
+    use_code,
+    without_compiled_code,
+)
+from domains.inference.backends.compiled import shelf as shelf_module
+from domains.inference.backends.compiled.call import CodeCall, most_difference
+from domains.inference.backends.compiled.code import Code
+from domains.inference.backends.compiled.making import FACTS, CodeFacts, Ended, Task
+from domains.inference.backends.compiled.order import CodeOrder, Subject
+from domains.inference.backends.compiled.shelf import CodeShelf
+from domains.inference.backends.device import Numerics
+
+Run = Callable[[Sequence[torch.Tensor]], Any]
+NUMERICS = Numerics(torch.float32)
+
+
+class Unhurried(nn.Module):
+    """A network that takes a moment: code for it is faster."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0), requires_grad=False)
+        self.config = {"name": "unhurried"}
+
+    def forward(self, sample: torch.Tensor, *, return_dict: bool) -> tuple[torch.Tensor]:
+        """Twice as much."""
+        time.sleep(0.01)
+        return (sample * self.weight,)
+
+
+@dataclass
+class Shelf:
+    """Has what a test puts there."""
+
+    run: Run | None = None
+    asked: list[CodeOrder] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    def want(self, order: CodeOrder) -> None:
+        self.asked.append(order)
+
+    def code(self, order: CodeOrder) -> Any:
+        return None if self.run is None else self
+
+    def of(self, module: nn.Module) -> Run:
+        assert self.run is not None
+        return self.run
+
+    def refuse(self, order: CodeOrder, why: str) -> None:
+        self.refused.append(why)
+
+
+def used(network: nn.Module, shelf: Any) -> None:
+    use_code(network, "", NUMERICS, shelf, lambda: None)
+
+
+def called(network: nn.Module, *shape: int) -> torch.Tensor:
+    result: torch.Tensor = network(torch.ones(shape), return_dict=False)[0]
+    return result
+
+
+def test_code_runs_once_it_is_there() -> None:
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    for _ in range(2):
+        assert called(network, 1, 2, 4, 4).amax() == 2
+    assert len(shelf.asked) == 1, "one form of arguments was seen"
+    shelf.run = lambda tensors: (tensors[0] * 2,)
+    assert not runs_code(network), "not in the middle of a picture"
+    used(network, shelf)
+    assert runs_code(network)
+    assert code_serves(network, (1, 2, 4, 4))
+    assert not code_serves(network, (1, 2, 8, 4))
+    shelf.run = None
+    network.weight.fill_(5)
+    assert called(network, 1, 2, 4, 4).amax() == 2, "code ran"
+    assert called(network, 1, 2, 8, 4).amax() == 5, "there is none for that form"
+    assert [order.leaves[0].shape for order in shelf.asked] == [(1, 2, 4, 4), (1, 2, 8, 4)]  # type: ignore[union-attr]
+    with without_compiled_code(network):
+        assert called(network, 1, 2, 4, 4).amax() == 5
+    assert called(network, 1, 2, 4, 4).amax() == 2
+    undo(network)
+    assert called(network, 1, 2, 4, 4).amax() == 5
+
+
+def test_what_was_recorded_before_code_came_is_out_of_date() -> None:
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+    call: Any = network._compiled_call_impl
+    assert call.adopted == 0
+    shelf.run = lambda tensors: (tensors[0] * 2,)
+    used(network, shelf)
+    assert network._compiled_call_impl is call
+    assert call.adopted == 1
+
+
+def _slow(tensors: Sequence[torch.Tensor]) -> Any:
+    time.sleep(0.02)
+    return (tensors[0] * 2,)
+
+
+def _broken(tensors: Sequence[torch.Tensor]) -> Any:
+    raise RuntimeError("no kernel image")
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (lambda tensors: (tensors[0] * 2.01,), "differs"),
+        (lambda tensors: (tensors[0] * float("nan"),), "differs"),
+        (_slow, "takes"),
+        (_broken, "RuntimeError"),
+    ],
+)
+def test_code_that_is_wrong_or_does_not_pay_is_refused(run: Run, why: str) -> None:
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+    shelf.run = run
+    used(network, shelf)
+    assert not runs_code(network)
+    assert len(shelf.refused) == 1
+    assert why in shelf.refused[0]
+    used(network, shelf)
+    assert len(shelf.refused) == 1, "it is tried once"
+    assert called(network, 1, 2, 4, 4).amax() == 2
+
+
+def test_where_memory_is_short_code_is_tried_another_time() -> None:
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    called(network, 1, 2, 4, 4)
+
+    def short(tensors: Sequence[torch.Tensor]) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    shelf.run = short
+    used(network, shelf)
+    assert not runs_code(network)
+    assert not shelf.refused
+    shelf.run = lambda tensors: (tensors[0] * 2,)
+    used(network, shelf)
+    assert runs_code(network)
+
+
+def test_what_an_order_cannot_say_is_not_asked_for() -> None:
+    network, shelf = Unhurried(), Shelf()
+    network.forward = lambda sample, **_named: (sample,)  # type: ignore[method-assign]
+    used(network, shelf)
+    network(torch.ones(1), return_dict=object())
+    assert shelf.asked == []
+
+
+def test_code_is_asked_for_a_few_forms_alone() -> None:
+    network, shelf = Unhurried(), Shelf()
+    used(network, shelf)
+    for edge in range(1, 12):
+        called(network, 1, 1, edge, 1)
+    assert len(shelf.asked) == 6
+
+
+def test_rounding_is_told_from_mistakes_by_the_type() -> None:
+    limits = [most_difference(each) for each in (torch.float32, torch.float16, torch.bfloat16)]
+    assert limits == sorted(limits)
+    assert limits[0] == 1e-4
+    assert limits[1] == pytest.approx(1.56e-2, rel=0.01)
+
+
+# On disk, with a program that makes what it is told to in place of a compiler.
+
+_MAKER = """
+import sys, json
+from pathlib import Path
+task = json.loads(sys.stdin.readline())
+folder = Path(task["folder"])
+Path(sys.argv[1]).open("a").write(task["order"]["network"] + chr(10))
+status = int(sys.argv[2])
+if status == 0:
+    (folder / "facts.json").write_text("made")
+sys.exit(status)
+"""
+
+
+@dataclass
+class Makers:
+    """Shelves over one folder, and what their makers were asked for."""
+
+    folder: Path
+    script: Path
+    log: Path
+
+    def shelf(self, status: int = 0) -> CodeShelf:
+        command = [sys.executable, str(self.script), str(self.log), str(status)]
+        return CodeShelf(self.folder / "compiled", command)
+
+    @property
+    def made(self) -> list[str]:
+        return self.log.read_text().split() if self.log.exists() else []
+
+
+@pytest.fixture
+def makers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Makers:
+    """What they leave behind is taken for code as it is; "damaged" cannot be loaded."""
+
+    def load(folder: Path) -> Any:
+        if (folder / FACTS).read_text() == "damaged":
+            raise ValueError("damaged")
+        return folder.name
+
+    monkeypatch.setattr(shelf_module.Code, "load", load)
+    script = tmp_path / "maker.py"
+    script.write_text(_MAKER)
+    return Makers(tmp_path, script, tmp_path / "log")
+
+
+ORDER = CodeOrder(
+    network="UNet",
+    config="{}",
+    part="",
+    data_type="float32",
+    channels_last=False,
+    device="cpu",
+    form="[]",
+    leaves=(None,),
+    machine="m",
+)
+
+
+def settled(shelf: CodeShelf, order: CodeOrder = ORDER) -> Any:
+    shelf.want(order)
+    shelf.settled(lambda: None)
+    return shelf.code(order)
+
+
+def test_code_is_made_once_and_found_by_the_next_process(makers: Makers) -> None:
+    first = makers.shelf()
+    assert first.code(ORDER) is None
+    assert settled(first) == ORDER.key
+    assert settled(first) == settled(makers.shelf()) == ORDER.key
+    assert makers.made == ["UNet"]
+    assert (makers.folder / "compiled").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("change", [{"part": "decoder"}, {"machine": "n"}, {"leaves": (1,)}])
+def test_another_order_is_other_code(makers: Makers, change: dict[str, Any]) -> None:
+    from msgspec import structs
+
+    other = structs.replace(ORDER, **change)
+    assert settled(makers.shelf()) != settled(makers.shelf(), other)
+    assert len(makers.made) == 2
+
+
+def test_what_cannot_be_compiled_is_not_tried_again(makers: Makers) -> None:
+    assert settled(makers.shelf(Ended.CANNOT)) is None
+    assert settled(makers.shelf()) is None
+    assert len(makers.made) == 1
+
+
+def test_what_memory_did_not_suffice_for_is_tried_by_the_next_process(makers: Makers) -> None:
+    assert settled(makers.shelf(Ended.NO_MEMORY)) is None
+    assert settled(makers.shelf()) == ORDER.key
+    assert [each.name for each in (makers.folder / "compiled").iterdir()] == [ORDER.key]
+
+
+def test_a_compiler_that_cannot_be_started_leaves_plain_code(tmp_path: Path) -> None:
+    assert settled(CodeShelf(tmp_path / "compiled", [str(tmp_path / "nothing")])) is None
+
+
+def test_damaged_code_is_made_anew(makers: Makers) -> None:
+    settled(makers.shelf())
+    (makers.folder / "compiled" / ORDER.key / FACTS).write_text("damaged")
+    assert settled(makers.shelf()) == ORDER.key
+    assert len(makers.made) == 2
+
+
+def test_refused_code_is_not_made_again(makers: Makers) -> None:
+    shelf = makers.shelf()
+    settled(shelf)
+    shelf.refuse(ORDER, "slower")
+    assert shelf.code(ORDER) is None
+    assert settled(makers.shelf()) is None
+    assert len(makers.made) == 1
+
+
+def test_who_waits_can_be_stopped(makers: Makers) -> None:
+    makers.script.write_text("import sys; sys.stdin.readline(); sys.stdin.read()")
+    shelf = makers.shelf()
+    shelf.want(ORDER)
+
+    def stop() -> None:
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        shelf.settled(stop)
+
+
+def test_the_folders_used_last_are_kept(
+    makers: Makers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from msgspec import structs
+
+    monkeypatch.setattr(shelf_module, "_MOST_FOLDERS", 1)
+    shelf, other = makers.shelf(), structs.replace(ORDER, machine="other")
+    settled(shelf)
+    settled(shelf, other)
+    assert [each.name for each in (makers.folder / "compiled").iterdir()] == [other.key]
+
+
+# With the compiler.
+
+
+@pytest.mark.demonstration
+def test_real_code_computes_with_the_weights_there_are(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = UNet2DConditionModel(  # type: ignore[no-untyped-call]
+        sample_size=8,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        norm_num_groups=4,
+        cross_attention_dim=8,
+        attention_head_dim=2,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    ).eval()
+    inputs = (torch.randn(2, 4, 8, 8), torch.tensor(500.0))
+    named = {"encoder_hidden_states": torch.randn(2, 7, 8), "return_dict": False}
+    shelf = CodeShelf(tmp_path / "compiled")
+    with torch.no_grad():
+        use_code(network, "", NUMERICS, shelf, lambda: None)
+        plain = network(*inputs, **named)[0]
+        shelf.settled(lambda: None)
+        call: Any = network._compiled_call_impl
+        (asked,) = call._asked.values()
+        code = shelf.code(asked.order)
+        assert code is not None
+        run = code.of(network)
+        assert torch.allclose(run(asked.tensors)[0], plain, atol=1e-5)
+        for each in network.parameters():
+            each.mul_(1.1)
+        assert torch.allclose(
+            run(asked.tensors)[0], network._call_impl(*inputs, **named)[0], atol=1e-5
+        )
+        again = CodeShelf(tmp_path / "compiled", ["nothing that could make it"])
+        again.want(asked.order)
+        again.settled(lambda: None)
+        assert again.code(asked.order) is not None
+
+
+@pytest.mark.demonstration
+def test_making_ends_with_who_asked(tmp_path: Path) -> None:
+    making = subprocess.Popen(
+        [sys.executable, "-m", "domains.inference.backends.compiled.making"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert making.stdin is not None
+    making.stdin.write(encode_json(Task(ORDER, tmp_path)) + b"\n")
+    making.stdin.close()
+    assert making.wait(120) == Ended.CANNOT
+    assert not list(tmp_path.iterdir())
+
+
+def test_code_needs_the_weights_it_was_made_for() -> None:
+    form = pytree.treespec_dumps(pytree.tree_structure((1,)))
+    code = Code(lambda *given: given, CodeFacts(("missing",), form))
+    with pytest.raises(KeyError, match="missing"):
+        code.of(nn.Linear(1, 1))
+
+
+def test_the_subject_of_a_part_is_the_part() -> None:
+    network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 2))
+    assert Subject(network, "1", False).module is network[1]
+    call = CodeCall(Subject(network, "1", False), Shelf())  # type: ignore[arg-type]
+    assert call.adopted == 0
+    assert replace(Subject(network, "1", False), part="0").module is network[0]
