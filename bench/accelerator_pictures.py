@@ -25,7 +25,6 @@ from diffusers import EulerDiscreteScheduler, StableDiffusionXLPipeline
 from bench.model_files import write_single_file
 from domains.inference.backends import through_vae
 from domains.inference.backends.engine import Engine
-from domains.inference.backends.images import fpng_py
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from domains.inference.jobs import GenerationJob, GenerationReport
@@ -36,6 +35,7 @@ from domains.inference.types import (
     Scheduler,
     SchedulerSettings,
 )
+from domains.picture.backends.encoding import fpng_py
 from domains.session.types import StepFinished
 from domains.values import ModelPlace
 

@@ -154,7 +154,16 @@ class Composition:
             decided=safety_decided,
             now=clock.wall,
         )
-        self.postprocessing = postprocessing.build(self._safety)
+        self.postprocessing = postprocessing.build(
+            self._session,
+            self._model.runs,
+            self._device.placer.place,
+            self._model.catalogue,
+            self._picture,
+            self._artifact.store,
+            self._safety,
+            describe=describe_failure,
+        )
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,

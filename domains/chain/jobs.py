@@ -1,15 +1,78 @@
-"""What a device's worker can be asked to look at."""
+"""What a device's worker can be asked to do with a finished picture."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from domains.codec import Name, Seconds, Value
+from domains.chain.types import SafetyStep, Steps, UpscalerModel, UpscaleStep
+from domains.codec import Count, Name, Seconds, Value
 from domains.picture.types import PreparedPicture
 from domains.safety import Findings
-from domains.session.jobs import Job
+from domains.session.jobs import Job, ModelFiles
+from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
+from domains.values import OutputSettings
+
+
+class ChainReport(Value, frozen=True):
+    """Seconds that loading upscalers, the steps and the file took."""
+
+    load: Seconds
+    postprocess: Seconds
+    encode_image: Seconds
+
+
+class ChainJob(Job[ChainReport], frozen=True):
+    """Do a chain on a picture, and make a file of what it comes to.
+
+    `width` and `height` are the size that the result must have. Networks compute in float32
+    with `exact`.
+    """
+
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+
+    picture: PreparedPicture
+    steps: Steps
+    width: Edge
+    height: Edge
+    output: OutputSettings
+    exact: bool = False
+
+    @property
+    def image_count(self) -> Count:
+        """One."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """The first upscaler, and the others beside it."""
+        files = [ModelFiles(each.model_id, each.place.path) for each in models_of(self.steps)]
+        if not files:
+            return None
+        first, *others = files
+        return ModelFiles(first.model_id, first.path, tuple(others))
+
+    def due_images(self, report: ChainReport) -> int:
+        """The result."""
+        return 1
+
+    def accepts(self, image: ImageResult) -> bool:
+        """Whether format and size are those asked for, and it is judged if it must be."""
+        judged = any(isinstance(step, SafetyStep) for step in self.steps)
+        return (
+            image.seed is None
+            and (image.safety is not None) is judged
+            and image.format is self.output.format
+            and (image.width, image.height) == (self.width, self.height)
+        )
+
+
+def models_of(steps: Steps) -> tuple[UpscalerModel, ...]:
+    """The upscalers of a chain, each once."""
+    found = (step.model for step in steps if isinstance(step, UpscaleStep))
+    return tuple(dict.fromkeys(each for each in found if each is not None))
+
 
 MOST = 16
 """Pictures of a check."""

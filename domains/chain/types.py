@@ -172,7 +172,8 @@ Step = (
     | WatermarkStep
     | SafetyStep
 )
-Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS)]
+Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
+"""With the server's own last one."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from domains.inference.core.experience import Experience
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.preparing import GenerationPreparer
-from domains.inference.core.safeguards import Decided, Safeguards
+from domains.inference.core.safeguards import Safeguards
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
@@ -30,7 +30,7 @@ from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
-from domains.safety import SafetyPolicy
+from domains.safety import Decided, SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner

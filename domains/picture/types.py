@@ -53,18 +53,18 @@ class Canvas(Value, frozen=True):
 
     Then it has about as many pixels as the native size, or as the picture where there is none,
     or the shape that goes with the edge that is asked for: within what a generation accepts, on
-    its grid. A picture that is taken `as_it_is` keeps its size, whatever that is.
+    its grid. The `whole` picture stays as large as it is.
     """
 
     width: Edge | None
     height: Edge | None
     native_width: Edge | None = None
     native_height: Edge | None = None
-    as_it_is: bool = False
+    whole: bool = False
 
     def size_for(self, width: int, height: int) -> tuple[int, int]:
         """Width and height for an upright picture of this size."""
-        if self.as_it_is:
+        if self.whole:
             return width, height
         shape = width / height
         if self.width is not None and self.height is not None:
@@ -83,7 +83,7 @@ class Canvas(Value, frozen=True):
         return _on_grid("width", wide * scale), _on_grid("height", high * scale)
 
 
-OWN_SIZE = Canvas(None, None, as_it_is=True)
+OWN_SIZE = Canvas(None, None, whole=True)
 """A picture is not resized."""
 
 

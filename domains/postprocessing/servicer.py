@@ -2,30 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc.aio
 
 from deviceops.v1 import postprocessing_pb2
 from domains.postprocessing import convert
-from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.safety.servicer import SafetyCalls, SafetyParts
+from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class PostprocessingServicer(SafetyCalls):
-    """Which postprocessors there are, and safety; the generated base answers the rest."""
+    """Which postprocessors there are, chains of them, and safety; the generated base answers
+    the rest."""
 
-    def __init__(self, inventory: PostprocessorInventory, safety: SafetyParts) -> None:
+    def __init__(
+        self,
+        inventory: PostprocessorInventory,
+        processing: Processing,
+        streams: SessionStreams,
+        safety: SafetyParts,
+    ) -> None:
         SafetyCalls.__init__(self, safety)
         self._inventory = inventory
+        self._processing = processing
+        self._streams = streams
+
+    def register(self, starters: Starters) -> None:
+        """Have it known how requests that start sessions become those."""
+        starters.know(
+            postprocessing_pb2.ProcessImageRequest,
+            convert.image_request_from_proto,
+            self._processing.process,
+        )
+        starters.know(
+            postprocessing_pb2.ProcessImagesRequest,
+            convert.images_request_from_proto,
+            self._processing.process,
+        )
 
     async def ListPostprocessors(
         self, request: postprocessing_pb2.ListPostprocessorsRequest, context: Context
     ) -> postprocessing_pb2.ListPostprocessorsResponse:
         kind = convert.KINDS.optional_from_proto(request.kind, field="kind")
-        entries = self._inventory.list(kind, ready_only=request.ready_only)
+        entries = await self._inventory.list(kind, ready_only=request.ready_only)
         return postprocessing_pb2.ListPostprocessorsResponse(
             postprocessors=[convert.postprocessor_to_proto(entry) for entry in entries]
         )
+
+    def ProcessImage(
+        self, request: postprocessing_pb2.ProcessImageRequest, context: Context
+    ) -> AsyncIterator[postprocessing_pb2.ProcessImageResponse]:
+        return self._streams.start(request, context, postprocessing_pb2.ProcessImageResponse)
+
+    def ProcessImages(
+        self, request: postprocessing_pb2.ProcessImagesRequest, context: Context
+    ) -> AsyncIterator[postprocessing_pb2.ProcessImagesResponse]:
+        return self._streams.start(request, context, postprocessing_pb2.ProcessImagesResponse)

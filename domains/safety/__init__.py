@@ -6,6 +6,7 @@ that it governs into the device's worker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 from typing import Annotated
 
@@ -93,6 +94,11 @@ class SafetyPolicy(Value, frozen=True):
         )
 
     @property
+    def judges_pictures(self) -> bool:
+        """Whether a rule needs scores of any picture."""
+        return any(map(self.judges, (SafetySubject.RESULT, SafetySubject.INPUT_IMAGE)))
+
+    @property
     def key(self) -> str:
         """Names it among all clients' policies, in every version."""
         return f"{self.owner}/{self.policy_id}"
@@ -147,6 +153,10 @@ class SafetyVerdict(Value, frozen=True):
     def flagged(self) -> bool:
         """Whether anything was."""
         return self.classifier_failed or any(each.flagged for each in self.scores)
+
+
+Decided = Callable[[str, SafetyVerdict], None]
+"""Hears of every decision, with the id of its session."""
 
 
 class SafetyReport(Value, frozen=True):

@@ -34,7 +34,7 @@ class EncodedImage:
     verdict `safety` withholds it."""
 
     image_index: int
-    seed: int
+    seed: int | None
     width: int
     height: int
     format: ImageFileFormat

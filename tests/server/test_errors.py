@@ -19,7 +19,7 @@ from server.errors import cut, describe_failure, rich_status, to_status
 from tests.server.echo import failing, serving, told
 
 
-def test_expected_failure_is_described_as_it_is(log_lines: list[dict[str, Any]]) -> None:
+def test_expected_failure_is_described_whole(log_lines: list[dict[str, Any]]) -> None:
     failure = describe_failure(
         Unavailable(
             "Lost.", reason=Reason.WORKER_LOST, metadata={"device_id": "cpu:0"}, retry_after=2

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from domains.chain.backends.classifiers import Classifiers
 from domains.chain.jobs import SafetyCheckJob, SafetyFindings
-from domains.picture.backends.prepared_pixels import read_pixels
+from domains.picture.backends.prepared import read_pixels
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import Phase, PhaseStarted
 

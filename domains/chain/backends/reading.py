@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from domains.chain.backends.canvas import Canvas
-from domains.picture.backends.prepared_pixels import read_pixels
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 
 

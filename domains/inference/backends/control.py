@@ -22,7 +22,7 @@ from domains.inference.backends.images import Pixels
 from domains.inference.backends.loaded_network import LoadedNetwork
 from domains.inference.jobs import ControlPictures
 from domains.inference.types import ControlNetGuidance, asked_together
-from domains.picture.backends.prepared_pixels import read_pixels
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import WorkPaused
 

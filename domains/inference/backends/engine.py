@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import torch
 from msgspec import structs
 
+from domains.chain.backends.work import process
+from domains.chain.jobs import ChainJob, ChainReport
 from domains.device.backends import faults
 from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
@@ -30,6 +32,7 @@ from domains.inference.backends.optimization import Optimization
 from domains.inference.backends.page_locks import lock_problem
 from domains.inference.backends.parts import PartLoading
 from domains.inference.backends.pass_size import PassSize
+from domains.inference.backends.second_try import with_room
 from domains.inference.backends.together import DrawingTogether, Outcome, Together, Use
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.backends.warm_up import warm_up
@@ -187,6 +190,28 @@ class Engine:
             self.lane,
         ).run()
 
+    def process(self, job: ChainJob, context: JobContext) -> ChainReport:
+        """Do a chain of finishing steps on a picture; when memory runs out, what can be had
+        again is dropped, models too, and it is done once more.
+
+        Raises:
+            DomainError: As the function of that name; DEVICE_OUT_OF_MEMORY and others as
+                `generate`.
+        """
+
+        def once() -> ChainReport:
+            return process(job, self._loader.upscalers, context)
+
+        def work() -> ChainReport:
+            try:
+                return with_room(once, self._loader.let_go)
+            except ResourceExhausted as error:  # even with the smallest tiles
+                faults.drop_frames(error)
+            self._loader.let_go()
+            return once()
+
+        return self._guarded(work)
+
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""
         wanted = WantedModel(
@@ -223,17 +248,20 @@ class Engine:
             return not job.model_ids or model.model_id in job.model_ids
 
         again = [one.wanted() for one in models if leaves(one)]
-        loras = self._loader.loras.let_go(job.model_ids)
+        small = (
+            *self._loader.loras.let_go(job.model_ids),
+            *self._loader.upscalers.let_go(job.model_ids),
+        )
         self._count()
         if not again:
-            return ReleaseReport(() if job.reload else loras)
+            return ReleaseReport(() if job.reload else small)
         context.emit(PhaseStarted(Phase.RELEASING))
         context.check_stop()
         released = tuple(part for one in models if leaves(one) for part in one.components())
         models.let_go(leaves)
         self._count()
         if not job.reload:
-            return ReleaseReport((*loras, *released))
+            return ReleaseReport((*small, *released))
 
         def reload() -> None:
             for wanted in again:
@@ -279,6 +307,7 @@ class Engine:
         self._components = (
             *self._loader.models.components(),
             *self._loader.loras.components(),
+            *self._loader.upscalers.components(),
         )
 
     @contextmanager

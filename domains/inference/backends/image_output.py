@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import of_this_process
 from domains.chain.backends.safeguard import apply
-from domains.inference.backends.images import Pixels, encode_image, texts_with_room
+from domains.inference.backends.images import Pixels
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.types import GenerationSettings
+from domains.picture.backends.encoding import encode_image, texts_with_room
 from domains.safety import SafetyPolicy
 from domains.session.jobs import EncodedImage
 from domains.values import Degradation, DegradationKind, PartDataType

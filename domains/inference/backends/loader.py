@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import torch
 
+from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import in_main_memory
 from domains.inference.backends.clock import Clock
@@ -76,6 +77,7 @@ class Loader:
         self._known: dict[tuple[object, ...], PreparedModel] = {}
         self.models = LoadedModels()
         self.loras = LoraShelf(device)
+        self.upscalers = UpscalerShelf(device)
         self.code = None if code_dir is None or not can_compile() else CodeShelf(code_dir)
         self.settings = ProfileSettings()
         """What the device's profile decides for all of them."""
@@ -187,19 +189,22 @@ class Loader:
         return True
 
     def make_room_for_picture(self, vae: Vae, width: int, height: int) -> None:
-        """Let LoRAs and models go that the work does not use, the least recently used first,
-        until a picture fits."""
+        """Let LoRAs, upscalers and models go that the work does not use, of those the least
+        recently used first, until a picture fits."""
         needed = picture_bytes(vae.config, width, height, vae.numerics.data_type)
         if fits_beside(needed, self.device):
             return
-        if self.loras.let_go() or len(self.models) > 1:
+        small = (*self.loras.let_go(), *self.upscalers.let_go())
+        if small or len(self.models) > 1:
             release_memory(self.device)
             self.models.let_go_until(lambda: fits_beside(needed, self.device))
             self._changed()
 
     def let_go(self) -> None:
-        """Let every model go that no work needs, LoRAs, and what can be recorded again."""
+        """Let every model go that no work needs, LoRAs and upscalers, and what can be recorded
+        again."""
         self.loras.let_go()
+        self.upscalers.let_go()
         for model in self.models:
             if isinstance(model, LoadedModel):
                 model.graphs.let_go()
@@ -352,7 +357,9 @@ class Loader:
 
     def _make_room(self, needed: int) -> None:
         """Let models go until the weights fit; none where they fit beside all."""
-        if len(self.models) and not fits_beside(needed, self.device):
+        if fits_beside(needed, self.device):
+            return
+        if self.upscalers.let_go() or len(self.models):
             release_memory(self.device)
             self.models.let_go_until(lambda: fits_beside(needed, self.device))
             self._changed()

@@ -29,7 +29,7 @@ from domains.inference.types import (
     SecondPassUpscale,
     resolved,
 )
-from domains.picture.backends.prepared_pixels import read_pixels
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 
 Source = CleanLatents | InpaintingSource

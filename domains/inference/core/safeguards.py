@@ -14,16 +14,13 @@ from domains.chain.jobs import MOST, SafetyCheckJob, SafetyFindings
 from domains.inference.jobs import GenerationJob
 from domains.inference.types import GenerationSettings
 from domains.picture.types import PreparedPicture
-from domains.safety import SafetyAction, SafetyPolicy, SafetySubject, SafetyVerdict
+from domains.safety import Decided, SafetyAction, SafetyPolicy, SafetySubject, SafetyVerdict
 from domains.safety.classifiers import check_installed
 from domains.safety.verdict import prompt_verdict, verdict
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.jobs import JobRunner
 from domains.session.types import ImageResult, Phase, PhaseStarted, ProgressEvent
-
-Decided = Callable[[str, SafetyVerdict], None]
-"""Hears of every decision, with the id of its session."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class Safeguards:
         policy = self._default()
         if policy is None:
             return None
-        if policy.judges(SafetySubject.RESULT) or policy.judges(SafetySubject.INPUT_IMAGE):
+        if policy.judges_pictures:
             check_installed(policy, self._installed())
         texts = dict.fromkeys(
             text for field, text in settings.prompts.items() if "negative" not in field and text

@@ -228,6 +228,12 @@ class ModelCatalogue:
             raise VaeNeeded(model.model_id)
         return model
 
+    async def of_type(self, type: ModelType) -> tuple[Model, ...]:
+        """Every usable model of that type, in no order."""
+        wanted = ModelFilter(type=type, usable_only=True)
+        known = (await self._contents.known()).values()
+        return tuple(model for model in known if matches(model, wanted))
+
     async def loadable(self, model_id: str) -> Model:
         """The model to put on a device: a whole one, or a network that work with one uses;
         empty means the default checkpoint.

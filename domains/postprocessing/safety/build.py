@@ -10,10 +10,12 @@ from domains.chain.backends.classifiers import installed
 from domains.device.ports import Place
 from domains.picture import build as picture_build
 from domains.postprocessing.safety.convert.checks import REPORTS, CheckRequests
-from domains.postprocessing.safety.core.checking import Decided, SafetyChecks
+from domains.postprocessing.safety.core.checking import SafetyChecks
+from domains.postprocessing.safety.core.resolving import PolicyFinder
 from domains.postprocessing.safety.core.store import PolicyStore
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.records import Records
+from domains.safety import Decided
 from domains.session import build as session_build
 from domains.session.core.sessions import Sessions
 from domains.session.jobs import JobRunner
@@ -56,7 +58,8 @@ def build(
     checks = SafetyChecks(picture.pictures, place, jobs, installed, decided)
     requests = CheckRequests(store, checks, session.starters)
     requests.register()
-    return SafetyParts(store, requests, session.streams)
+    policies = PolicyFinder(store, installed)
+    return SafetyParts(store, policies, requests, session.streams, decided)
 
 
 def _user_of(sessions: Sessions, key: str) -> str:

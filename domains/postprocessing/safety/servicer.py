@@ -13,9 +13,10 @@ from domains.clients import caller
 from domains.errors import InvalidArgument
 from domains.postprocessing.safety.convert.checks import CheckRequests
 from domains.postprocessing.safety.convert.policies import policy_from_proto, policy_to_proto
+from domains.postprocessing.safety.core.resolving import PolicyFinder
 from domains.postprocessing.safety.core.rules import check_policy
 from domains.postprocessing.safety.core.store import PolicyStore
-from domains.safety import SafetyPolicy
+from domains.safety import Decided, SafetyPolicy
 from domains.session.convert import SessionStreams
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -23,11 +24,13 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 @dataclass(frozen=True)
 class SafetyParts:
-    """What calls about safety are answered with."""
+    """What calls about safety are answered with; `decided` hears of every verdict."""
 
     store: PolicyStore
+    policies: PolicyFinder
     requests: CheckRequests
     streams: SessionStreams
+    decided: Decided
 
 
 class SafetyCalls(postprocessing_pb2_grpc.PostprocessingServiceServicer):

@@ -105,6 +105,10 @@ class SessionConverter:
                 result.step_finished.steps = steps
                 if seconds:
                     result.step_finished.duration.FromMicroseconds(round(seconds * 1_000_000))
+            case types.PieceFinished(_, piece, done, total):
+                result.item_finished.item_id = piece.value
+                result.item_finished.done_count = done
+                result.item_finished.total_count = total
             case types.Preview() as preview:
                 result.preview.CopyFrom(
                     event_pb2.Preview(

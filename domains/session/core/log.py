@@ -15,6 +15,7 @@ from domains.session.types import (
     ImageFinished,
     ItemFinished,
     Passing,
+    PieceFinished,
     Preview,
     SessionEvent,
     StepFinished,
@@ -43,6 +44,7 @@ class EventLog:
         self._entries: list[SessionEvent] = []
         self._changed = asyncio.Event()
         self._last_transfer = float("-inf")
+        self._last_piece = float("-inf")
         self._last_step = float("-inf")
         self._steps = 0
         self.last_sequence = 0
@@ -135,6 +137,10 @@ class EventLog:
             if now - self._last_transfer < _TRANSFER_SECONDS:
                 return True
             self._last_transfer = now
+        if isinstance(entry, PieceFinished) and entry.done < entry.total:
+            if now - self._last_piece < _TRANSFER_SECONDS:
+                return True
+            self._last_piece = now
         if isinstance(entry, StepFinished):
             interval = 0.0
             if self._steps >= _STEPS_KEPT:
@@ -169,4 +175,4 @@ class EventLog:
 
 
 def _is_progress(entry: SessionEvent) -> bool:
-    return isinstance(entry.event, StepFinished | TransferProgress)
+    return isinstance(entry.event, StepFinished | PieceFinished | TransferProgress)

@@ -234,6 +234,26 @@ class StepFinished(Value, frozen=True):
             raise ValueError("a step is one of the steps")
 
 
+class Piece(Enum):
+    """What the work on a finished picture is done in; the value is its name in events."""
+
+    TILE = "tile"
+    STEP = "step"
+
+
+class PieceFinished(Value, frozen=True):
+    """So many of the tiles of a step, or of the steps of a chain, are done for a picture."""
+
+    image_index: ImageIndex
+    piece: Piece
+    done: Step
+    total: Step
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.done <= self.total:
+            raise ValueError("a piece is one of the pieces")
+
+
 class ImageDecoded(Value, frozen=True):
     """Latents are pixels now."""
 
@@ -318,6 +338,7 @@ Entry = (
     | TransferProgress
     | TextEncoded
     | StepFinished
+    | PieceFinished
     | ImageDecoded
     | ImageFinished
     | ItemFinished
@@ -354,7 +375,13 @@ class Preview(Value, frozen=True):
 
 
 ProgressEvent = (
-    PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded | Preview
+    PhaseStarted
+    | TransferProgress
+    | TextEncoded
+    | StepFinished
+    | PieceFinished
+    | ImageDecoded
+    | Preview
 )
 """What running work reports before its end."""
 

@@ -21,6 +21,7 @@ from domains.session.types import (
     ImageResult,
     Phase,
     PhaseStarted,
+    PieceFinished,
     Preview,
     ProgressEvent,
     StepFinished,
@@ -35,7 +36,7 @@ _MOST_PREVIEWS = 4
 # An honest run has a handful of lasting events for each picture.
 _MOST_LASTING = 4096
 
-_REPLACED = (StepFinished, TransferProgress, Preview)
+_REPLACED = (StepFinished, PieceFinished, TransferProgress, Preview)
 """Events that news of the same kind makes old."""
 
 
@@ -237,7 +238,7 @@ class Run:
                 waiting.remove(previews[0])
         if len(waiting) < _RELAXED:
             return
-        if isinstance(event, StepFinished | TransferProgress):
+        if isinstance(event, StepFinished | PieceFinished | TransferProgress):
             old: deque[JobEvent] = deque()
             while waiting and isinstance(waiting[-1], type(event) | Preview):
                 last = waiting.pop()

@@ -27,7 +27,7 @@ input()
 """
 
 
-def test_the_machine_is_told_as_it_is_without_a_limit() -> None:
+def test_the_machine_is_told_whole_without_a_limit() -> None:
     memory = HostMemoryMeter(limits=list).read()
 
     assert memory.total.value == psutil.virtual_memory().total

@@ -328,7 +328,7 @@ def test_alpha_is_a_number_or_unknown(tmp_path: Path, said: str, alpha: float) -
     assert scan(tmp_path)["model"].lora_alpha == alpha
 
 
-def test_without_alphas_it_is_the_rank_and_ranks_may_differ(tmp_path: Path) -> None:
+def test_without_alphwhole_the_rank_and_ranks_may_differ(tmp_path: Path) -> None:
     one: dict[str, tuple[int, ...]] = {
         "lora_unet_a.lora_down.weight": (8, 64),
         "lora_unet_b.lora_down.weight": (8, 64),

@@ -114,7 +114,7 @@ async def test_notes_that_are_a_link_or_a_pipe_are_left_alone(
 
 
 @pytest.mark.parametrize("what", ["update", "delete"])
-async def test_a_read_only_root_stays_as_it_is(root: Path, what: str) -> None:
+async def test_a_read_only_root_stays_whole(root: Path, what: str) -> None:
     catalogue = Catalogue(root, read_only=(root,))
     call = catalogue.say("ink", "name", name="x") if what == "update" else None
     refused = await catalogue.refusal(call or catalogue.upkeep.delete("ink"))

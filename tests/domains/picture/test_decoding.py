@@ -72,7 +72,7 @@ def test_a_turned_picture_is_upright(orientation: int, format: str):
     assert np.abs(found - np.asarray(upright).astype(int)).mean() < 10
 
 
-def test_exif_that_cannot_be_read_leaves_the_picture_as_it_is():
+def test_exif_that_cannot_be_read_leaves_the_picture_whole():
     data = saved(painting(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff" + bytes(20))
     assert decoded(data).shape == (32, 48, 3)
 

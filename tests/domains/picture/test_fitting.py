@@ -15,7 +15,7 @@ from tests.domains.picture.drawn import painting
 
 
 @pytest.mark.parametrize("fit", ResizeFit)
-def test_a_picture_of_the_size_stays_as_it_is(fit: ResizeFit):
+def test_a_picture_of_the_size_stays_whole(fit: ResizeFit):
     same = fitted(painting(), (48, 32), fit)
     assert np.array_equal(np.asarray(same), np.asarray(painting()))
 

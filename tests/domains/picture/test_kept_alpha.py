@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from domains.picture.backends.prepared_pixels import read_pixels
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.backends.preparing import prepare
 from domains.picture.jobs import PictureJob, PictureReport
 from domains.picture.types import OWN_SIZE, PreparedPicture, ResizeFit

@@ -1,8 +1,11 @@
-"""PostprocessingService through a real channel: an inventory that promises nothing."""
+"""PostprocessingService through a real channel: an inventory that promises what there is."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeAlias
 
 import grpc
@@ -10,23 +13,65 @@ import pytest
 
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
+from domains.chain.core.preparing import best_upscaler
+from domains.model.types import Enlargement, Model, ModelFormat, ModelType
 from domains.postprocessing import convert
-from domains.postprocessing.core import PostprocessorInventory
+from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
+from domains.values import ModelPlace
 from tests.domains.postprocessing.safety.policies import Disk, parts_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
 
 
+@dataclass
+class Models:
+    """A catalogue of upscalers."""
+
+    upscalers: tuple[Model, ...] = ()
+
+    async def resolve(self, model_id: str, **_: object) -> Model:
+        raise NotImplementedError
+
+    async def of_type(self, type: ModelType) -> tuple[Model, ...]:
+        assert type is ModelType.UPSCALER
+        return self.upscalers
+
+
 @pytest.fixture
-async def stub() -> AsyncIterator[Stub]:
-    safety = parts_of(Disk())
-    servicer = PostprocessingServicer(PostprocessorInventory(), safety)  # type: ignore[abstract]
+def models() -> Models:
+    return Models()
+
+
+@pytest.fixture
+async def stub(models: Models) -> AsyncIterator[Stub]:
+    servicer = PostprocessingServicer(  # type: ignore[abstract]
+        PostprocessorInventory(models),
+        None,  # type: ignore[arg-type]
+        None,  # type: ignore[arg-type]
+        parts_of(Disk()),
+    )
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
         yield postprocessing_pb2_grpc.PostprocessingServiceStub(channel)
+
+
+def upscaler(model_id: str, factor: int, size_bytes: int = 1) -> Model:
+    """A usable one."""
+    return Model(
+        model_id=model_id,
+        name=model_id,
+        type=ModelType.UPSCALER,
+        architecture=None,
+        format=ModelFormat.SAFETENSORS,
+        place=ModelPlace.of(Path("/models") / model_id),
+        size_bytes=size_bytes,
+        modified_at=datetime.now(UTC),
+        kind="RRDB",
+        enlargement=Enlargement(factor, 9) if factor else None,
+    )
 
 
 async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
@@ -37,9 +82,18 @@ async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
     assert [entry.kind for entry in answer.postprocessors] == pb.PostprocessorKind.values()[1:]
     assert len({entry.postprocessor_id for entry in answer.postprocessors}) == 10
     for entry in answer.postprocessors:
-        assert not entry.ready
-        assert entry.explanation == "This version does not have it yet."
         assert entry.description
+        assert entry.ready is not bool(entry.explanation)
+    missing = {e.postprocessor_id for e in answer.postprocessors if not e.ready}
+    assert missing == {"upscale", "face-restore", "safety", "control"}
+    limits = {
+        e.postprocessor_id: {one.field for one in e.limits} for e in answer.postprocessors
+    }
+    assert limits["sharpen"] == {
+        "SharpenStep.amount",
+        "SharpenStep.radius_pixels",
+        "SharpenStep.threshold",
+    }
 
 
 async def test_a_kind_can_be_asked_for(stub: Stub) -> None:
@@ -50,10 +104,40 @@ async def test_a_kind_can_be_asked_for(stub: Stub) -> None:
     assert [entry.postprocessor_id for entry in answer.postprocessors] == ["crop"]
 
 
-async def test_nothing_is_called_ready_that_is_not(stub: Stub) -> None:
-    answer = await stub.ListPostprocessors(pb.ListPostprocessorsRequest(ready_only=True))
+async def test_nothing_is_called_ready_that_is_not(stub: Stub, models: Models) -> None:
+    request = pb.ListPostprocessorsRequest(ready_only=True, kind=pb.POSTPROCESSOR_KIND_UPSCALE)
 
-    assert list(answer.postprocessors) == []
+    assert not (await stub.ListPostprocessors(request)).postprocessors
+
+    models.upscalers = (upscaler("b", 4), upscaler("a", 0))
+    found = (await stub.ListPostprocessors(request)).postprocessors
+
+    assert [(e.postprocessor_id, e.model_id, list(e.factors)) for e in found] == [
+        ("a", "a", []),
+        ("b", "b", [4]),
+    ]
+    assert found[0].architecture == "RRDB"
+
+
+@pytest.mark.parametrize(
+    ("factor", "best"),
+    [(1.0, "two"), (2.0, "two"), (2.5, "large-four"), (4.0, "large-four"), (8.0, "large-four")],
+)
+def test_the_best_upscaler_reaches_the_factor_and_goes_the_least_beyond(
+    factor: float, best: str
+) -> None:
+    known = (
+        upscaler("two", 2),
+        upscaler("four", 4),
+        upscaler("large-four", 4, 9),
+        upscaler("unknown", 0),
+    )
+
+    found = best_upscaler(known, factor)
+
+    assert found is not None
+    assert found.model_id == best
+    assert best_upscaler((), factor) is None
 
 
 async def test_an_unknown_kind_is_refused(stub: Stub) -> None:

@@ -85,9 +85,7 @@ async def test_a_jump_leaves_order_and_durations_as_they_were(
     assert end.total_seconds == 5.0
 
 
-async def test_people_read_the_clock_as_it_is_now(
-    sessions: Sessions, clock: SteeredTime
-) -> None:
+async def test_people_read_the_clock_whole_now(sessions: Sessions, clock: SteeredTime) -> None:
     session = await started(sessions, WorkOptions(queue_timeout_seconds=300))
     accepted = session.log.entry(1).event
     assert isinstance(accepted, Accepted)

@@ -99,7 +99,7 @@ def test_damaged_rows_are_counted_before_and_after_they_are_left_out(used: Setti
     assert finding.found == "2 damaged rows"
 
 
-def test_a_journal_that_a_server_has_open_is_read_as_it_is(used: Settings) -> None:
+def test_a_journal_that_a_server_has_open_is_read_whole(used: Settings) -> None:
     """Much of it is not in the file itself then."""
     path = used.data_dir / "journal.sqlite"
     path.unlink()

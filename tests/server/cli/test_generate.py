@@ -128,7 +128,7 @@ def test_without_data_pictures_stay_with_the_server(
     assert not (tmp_path / "out").exists()
 
 
-def test_an_existing_file_stays_as_it_is(
+def test_an_existing_file_stays_whole(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
     """The new picture gets a suffix."""

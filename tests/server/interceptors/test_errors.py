@@ -81,7 +81,7 @@ RETRIES = {
 }
 
 
-async def test_a_clients_own_retry_policy_waits_as_long_as_it_is_told() -> None:
+async def test_a_clients_own_retry_policy_waits_as_long_whole_told() -> None:
     calls: list[float] = []
 
     async def recovering(request: Any, context: Any) -> Any:

@@ -15,10 +15,11 @@ from domains.device.types import Placement
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.picture.core.pictures import KeptPicture, Pictures, check_image
-from domains.picture.types import Canvas, InputImage, ResizeFit
+from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.safety.errors import InvalidSafety
 from domains.safety import (
     CategoryScore,
+    Decided,
     SafetyPolicy,
     SafetyReport,
     SafetySubject,
@@ -35,8 +36,6 @@ from domains.session.jobs import JobRunner
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 
 _QUEUE = "safety checks"
-Decided = Callable[[str, SafetyVerdict], None]
-"""Hears of every decision, with the id of its session."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ class SafetyChecks:
             )
         check_installed(policy, self._installed())
         kept = [
-            await self._pictures.prepare(image, f"images[{place}]", _WHOLE, ResizeFit.STRETCH)
+            await self._pictures.prepare(image, f"images[{place}]", OWN_SIZE, ResizeFit.STRETCH)
             for place, image in enumerate(request.images)
         ]
         placed = await self._place(request.placement, Effort(""), request.options.priority)
@@ -155,9 +154,6 @@ class SafetyChecks:
         return Outcome(
             timings={Phase.CHECKING_SAFETY: seconds}, report=SafetyReport(tuple(verdicts))
         )
-
-
-_WHOLE = Canvas(None, None, as_it_is=True)
 
 
 def _subject(image: InputImage) -> SafetySubject:

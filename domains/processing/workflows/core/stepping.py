@@ -33,6 +33,7 @@ from domains.session.types import (
     ImageResult,
     ItemFinished,
     PhaseStarted,
+    PieceFinished,
     Preview,
     PreviewSettings,
     SessionKind,
@@ -50,7 +51,9 @@ _NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
 _ROOM_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 3_600.0
 _FOLLOWED = Delivery(image_data=False, previews=PreviewSettings(every_steps=1))
-_RELAYED = PhaseStarted | TransferProgress | TextEncoded | StepFinished | ImageDecoded
+_RELAYED = (
+    PhaseStarted | TransferProgress | TextEncoded | StepFinished | PieceFinished | ImageDecoded
+)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from domains.inference.types import (
     SigmaSpacing,
     Toggle,
 )
-from domains.picture.backends.prepared_pixels import read_pixels
+from domains.picture.backends.prepared import read_pixels
 from domains.picture.types import PreparedPicture
 from domains.session.types import Phase, PhaseStarted
 from domains.values import DegradationKind

@@ -13,16 +13,16 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
-from domains.inference.backends import images
-from domains.inference.backends.images import (
+from domains.inference.backends.images import to_pixels
+from domains.inference.backends.parameters import full_text, shared_text
+from domains.inference.types import SchedulerSettings, SigmaSpacing
+from domains.picture.backends import encoding as images
+from domains.picture.backends.encoding import (
     encode_image,
     encode_png_with_pillow,
     texts_with_room,
-    to_pixels,
 )
-from domains.inference.backends.parameters import full_text, shared_text
-from domains.inference.backends.png_text import insert_text
-from domains.inference.types import SchedulerSettings, SigmaSpacing
+from domains.picture.backends.png_text import insert_text
 from domains.values import (
     ImageFileFormat,
     ModelPart,

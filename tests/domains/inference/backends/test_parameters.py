@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from PIL import Image
 
 from domains.inference import convert
-from domains.inference.backends.images import encode_image
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.types import (
     DdimOptions,
@@ -30,6 +29,7 @@ from domains.inference.types import (
     SigmaSpacing,
 )
 from domains.inference.types.sampling import OPTIONS
+from domains.picture.backends.encoding import encode_image
 from domains.picture.types import PictureFile
 from domains.values import ImageFileFormat, OutputSettings
 from server.cli.likeness import likeness

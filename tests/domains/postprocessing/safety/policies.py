@@ -38,4 +38,6 @@ def store_of(disk: Disk) -> PolicyStore:
 def parts_of(disk: Disk) -> SafetyParts:
     """What answers calls about policies; those need no sessions."""
     no_sessions: Any = None
-    return SafetyParts(store_of(disk), no_sessions, no_sessions)
+    return SafetyParts(
+        store_of(disk), no_sessions, no_sessions, no_sessions, lambda session_id, verdict: None
+    )

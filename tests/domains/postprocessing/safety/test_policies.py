@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from deviceops.v1 import finishing_pb2 as fin
 from deviceops.v1 import postprocessing_pb2_grpc
 from deviceops.v1 import safety_pb2 as pb
-from domains.postprocessing.core import PostprocessorInventory
 from domains.postprocessing.servicer import PostprocessingServicer
 from tests.domains.postprocessing.safety.policies import Disk, parts_of
 from tests.domains.wire import channel_to, refusal
@@ -27,8 +26,9 @@ def disk() -> Disk:
 
 @pytest.fixture
 async def stub(disk: Disk) -> AsyncIterator[Stub]:
+    unused: Any = None
     servicer = PostprocessingServicer(  # type: ignore[abstract]
-        PostprocessorInventory(), parts_of(disk)
+        unused, unused, unused, parts_of(disk)
     )
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:

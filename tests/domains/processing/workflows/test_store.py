@@ -86,7 +86,7 @@ async def test_what_is_deleted_is_gone_for_good() -> None:
         store_of(disk).get("mine", MARY)
 
 
-async def test_what_comes_with_the_server_stays_as_it_is() -> None:
+async def test_what_comes_with_the_server_stays_whole() -> None:
     store = store_of(Memory())
     for change in (
         store.update("second-pass", ADMIN, b"", 1),

@@ -66,7 +66,7 @@ def test_a_mark_stands_at_its_anchor(anchor: Anchor, tmp_path: Path) -> None:
     assert (found.pixels[top:bottom, left:right] == 200).all()
 
 
-def test_a_mark_of_its_own_size_is_blended_as_it_is_written_down(tmp_path: Path) -> None:
+def test_a_mark_of_its_own_size_is_blended_whole_written_down(tmp_path: Path) -> None:
     """Against the formula in double precision, and Pillow's where its own is the same."""
     mark = noise(12, 10, alpha=True, seed=4)
     assert mark.alpha is not None

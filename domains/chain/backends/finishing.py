@@ -1,0 +1,88 @@
+"""A chain as part of a job: with upscalers from the shelf, its progress told, its time kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.executor import Executor
+from domains.chain.backends.steps.bands import Between
+from domains.chain.backends.upscaler_shelf import UpscalerShelf
+from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
+from domains.chain.types import Steps, UpscaleStep
+from domains.safety import SafetyVerdict
+from domains.session.jobs import JobContext
+from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
+
+
+@dataclass
+class Finishing:
+    """Does a chain on the pictures of a job.
+
+    Attributes:
+        shelf: Has the upscalers.
+        steps: The chain.
+        exact: Whether networks compute in float32.
+        context: Hears of it, and says when to stop.
+        load_seconds: What reading upscalers has taken so far.
+        verdict: The harshest that a safety step came to.
+    """
+
+    shelf: UpscalerShelf
+    steps: Steps
+    exact: bool
+    context: JobContext
+    load_seconds: float = 0.0
+    verdict: SafetyVerdict | None = None
+
+    def finish(self, index: int, canvas: Canvas) -> Canvas:
+        """The picture of that number after all steps.
+
+        Raises:
+            Withheld: As `Executor.run`.
+            DomainError: As `Executor.run`; what the context's `check_stop` raises.
+            Exception: As torch raises it.
+        """
+        self.context.check_stop()
+        self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index))
+        telling = _Telling(self.context, index)
+        return Executor(self).run(canvas, self.steps, telling, self._note)
+
+    def _note(self, verdict: SafetyVerdict) -> None:
+        before = self.verdict
+        if before is None or verdict.action.severity >= before.action.severity:
+            self.verdict = verdict
+
+    def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
+        """See the executor's port."""
+        assert step.model is not None
+        begun = time.perf_counter()
+        upscaler = self.shelf.get(
+            step.model,
+            self.exact,
+            loading=lambda: self.context.emit(PhaseStarted(Phase.LOADING_MODEL)),
+            check_stop=self.context.check_stop,
+        )
+        self.load_seconds += time.perf_counter() - begun
+        how = (step.factor, step.tile_pixels, step.tile_overlap_pixels)
+        pixels = enlarge(upscaler, canvas.pixels, *how, between)
+        if canvas.alpha is None:
+            return Canvas(pixels)
+        return Canvas(pixels, enlarge_alpha(upscaler, canvas.alpha, *how, between))
+
+
+@dataclass(frozen=True)
+class _Telling:
+    context: JobContext
+    index: int
+
+    def piece(self, done: int, pieces: int) -> None:
+        self._tell(Piece.TILE, done, pieces)
+
+    def step(self, done: int, steps: int) -> None:
+        self._tell(Piece.STEP, done, steps)
+
+    def _tell(self, piece: Piece, done: int, total: int) -> None:
+        self.context.emit(PieceFinished(self.index, piece, done, total))
+        self.context.check_stop()

@@ -1,0 +1,43 @@
+"""The worker's job of a chain on a picture that came with a request."""
+
+from __future__ import annotations
+
+import time
+
+from domains.chain.backends.finishing import Finishing
+from domains.chain.backends.reading import read_canvas
+from domains.chain.backends.safeguard import Withheld
+from domains.chain.backends.upscaler_shelf import UpscalerShelf
+from domains.chain.jobs import ChainJob, ChainReport
+from domains.picture.backends.encoding import encode_image
+from domains.session.jobs import EncodedImage, JobContext
+from domains.session.types import Phase, PhaseStarted
+
+
+def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainReport:
+    """Do the chain, and hand out the file; none where a safety step withholds the picture.
+
+    Raises:
+        Unavailable: STORAGE_UNAVAILABLE, where the prepared picture is gone.
+        DomainError: As `Finishing.finish`.
+        Exception: As torch raises it.
+    """
+    begun = time.perf_counter()
+    finishing = Finishing(shelf, job.steps, job.exact, context)
+    data = b""  # of a picture that is withheld
+    try:
+        canvas = finishing.finish(0, read_canvas(job.picture))
+    except Withheld:
+        finished = time.perf_counter()
+    else:
+        finished = time.perf_counter()
+        context.check_stop()
+        context.emit(PhaseStarted(Phase.ENCODING_IMAGE, 0))
+        data = encode_image(canvas.whole(), job.output)
+    size, format = (job.width, job.height), job.output.format
+    context.emit(EncodedImage(0, None, *size, format, data, finishing.verdict))
+    return ChainReport(
+        load=finishing.load_seconds,
+        postprocess=max(0.0, finished - begun - finishing.load_seconds),
+        encode_image=time.perf_counter() - finished,
+    )

@@ -1,0 +1,181 @@
+"""Chains made ready: everything that their steps name is found, or said to be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from domains.chain.core.sizes import check_format, sizes_of
+from domains.chain.errors import InvalidChain, PostprocessorMissing
+from domains.chain.ports import Marks, Models, Policies
+from domains.chain.types import (
+    AskedChain,
+    FaceRestoreStep,
+    SafetyStep,
+    Size,
+    Step,
+    UpscalerModel,
+    UpscaleStep,
+    WatermarkStep,
+)
+from domains.model.types import Model, ModelType
+from domains.picture.core import KeptPicture
+from domains.picture.types import OWN_SIZE, ResizeFit
+from domains.safety import SafetyPolicy, SafetySubject
+from domains.values import ImageFileFormat
+
+NO_UPSCALER = (
+    "No upscaler is installed: put one into a model root (a .safetensors of the kinds Compact "
+    "or RRDB, such as Real-ESRGAN's), or resize instead."
+)
+NO_FACE_RESTORER = (
+    "No face restorer is installed, and this version has none of its own: it would need the "
+    "weights of one (GFPGAN 1.4 or CodeFormer) and of what finds faces. Leave the step out."
+)
+
+
+@dataclass(frozen=True)
+class PreparedChain:
+    """Steps with nothing left open; held for as long as work may need the files of `marks`.
+    `of_inputs` is the policy that judges what they are done on; None lets that pass."""
+
+    steps: tuple[Step, ...] = ()
+    models: tuple[Model, ...] = ()
+    marks: tuple[KeptPicture, ...] = ()
+    of_inputs: SafetyPolicy | None = None
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Keys of the safety policies that it goes by."""
+        found = [step.policy for step in self.steps if isinstance(step, SafetyStep)]
+        found.append(self.of_inputs)
+        return tuple(dict.fromkeys(each.key for each in found if each is not None))
+
+    def result_size(self, size: Size, path: str, format: ImageFileFormat, field: str) -> Size:
+        """Width and height of what comes of a picture.
+
+        Args:
+            size: Of the picture.
+            path: Where the steps stand in the request.
+            format: Of the result's file.
+            field: Where the format stands.
+
+        Raises:
+            InvalidChain: DIMENSIONS_INVALID, a step that does not go with the picture's size
+                then; FIELDS_CONFLICT, a result that no file of that format holds.
+        """
+        found = sizes_of(self.steps, size, path)
+        if found.violation is not None:
+            raise InvalidChain.of(found.violation)
+        result = found.sizes[-1] if found.sizes else size
+        InvalidChain.check(*check_format(result, format, field))
+        return result
+
+    def pixels(self, size: Size) -> int:
+        """How much work it is: the pixels after each step, upscaled ones many times over."""
+        sizes = sizes_of(self.steps, size, "").sizes
+        return sum(
+            width * height * (_UPSCALE_EFFORT if isinstance(step, UpscaleStep) else 1)
+            for step, (width, height) in zip(self.steps, sizes, strict=False)
+        )
+
+
+_UPSCALE_EFFORT = 50
+
+
+class ChainPreparer:
+    """Makes chains ready.
+
+    Args:
+        models: Finds upscalers.
+        marks: Prepares the pictures of marks.
+        policies: Knows safety policies.
+    """
+
+    def __init__(self, models: Models, marks: Marks, policies: Policies) -> None:
+        self._models = models
+        self._marks = marks
+        self._policies = policies
+
+    async def prepare(self, chain: AskedChain, path: str) -> PreparedChain:
+        """A chain that breaks no rule, with what it names. The server's default policy, where
+        it judges results, is its last step, whatever steps it has.
+
+        Args:
+            chain: What is asked for.
+            path: Where its steps stand in the request.
+
+        Raises:
+            PostprocessorMissing: What a step needs is not installed.
+            NotFound: There is no such safety policy, or what it needs is not installed.
+            DomainError: A model cannot be used, or a picture.
+        """
+        steps: list[Step] = []
+        models: dict[str, Model] = {}
+        marks: list[KeptPicture] = []
+        for at, step in enumerate(chain.steps):
+            field = f"{path}[{at}].{step.field}"
+            match step:
+                case UpscaleStep():
+                    model = await self._upscaler(step, f"{field}.postprocessor_id")
+                    models[model.model_id] = model
+                    steps.append(replace(step, model=_described(model)))
+                case WatermarkStep() if at in chain.marks:
+                    kept = await self._marks.prepare(
+                        chain.marks[at],
+                        f"{field}.image",
+                        OWN_SIZE,
+                        ResizeFit.STRETCH,
+                        keep_alpha=True,
+                    )
+                    marks.append(kept)
+                    steps.append(replace(step, picture=kept.prepared))
+                case FaceRestoreStep():
+                    raise PostprocessorMissing(field, NO_FACE_RESTORER, step.postprocessor_id)
+                case SafetyStep():
+                    policy = self._policies.named(step.policy_id, f"{field}.policy_id")
+                    steps.append(replace(step, policy=policy))
+                case _:
+                    steps.append(step)
+        of_inputs = None
+        default = self._policies.default()
+        if default is not None:
+            last = SafetyStep(default.policy_id, default)
+            if default.judges(SafetySubject.RESULT) and last.policy not in _last(steps):
+                steps.append(last)
+            of_inputs = default if default.judges(SafetySubject.INPUT_IMAGE) else None
+        return PreparedChain(tuple(steps), tuple(models.values()), tuple(marks), of_inputs)
+
+    async def _upscaler(self, step: UpscaleStep, field: str) -> Model:
+        if step.postprocessor_id:
+            return await self._models.resolve(
+                step.postprocessor_id, type=ModelType.UPSCALER, field=field
+            )
+        best = best_upscaler(await self._models.of_type(ModelType.UPSCALER), step.factor)
+        if best is None:
+            raise PostprocessorMissing(field, NO_UPSCALER)
+        return best
+
+
+def _last(steps: Sequence[Step]) -> tuple[SafetyPolicy | None, ...]:
+    """The policy that the chain's last step applies."""
+    return tuple(step.policy for step in steps[-1:] if isinstance(step, SafetyStep))
+
+
+def best_upscaler(models: Sequence[Model], factor: float) -> Model | None:
+    """The upscaler for a factor: of those that reach it in one pass the one that goes the least
+    beyond, or else the one that comes nearest; of several the largest, which are the better
+    ones, and then by name. One whose own factor is not known comes last."""
+
+    def key(model: Model) -> tuple[bool, bool, float, int, str]:
+        own = 0 if model.enlargement is None else model.enlargement.factor
+        return own == 0, own < factor, abs(own - factor), -model.size_bytes, model.model_id
+
+    return min(models, key=key, default=None)
+
+
+def _described(model: Model) -> UpscalerModel:
+    factor = 0 if model.enlargement is None else model.enlargement.factor
+    return UpscalerModel(model.model_id, model.place, factor, model.size_bytes)

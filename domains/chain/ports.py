@@ -1,0 +1,66 @@
+"""What chains need from outside their pure core."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from domains.model.types import Model, ModelType
+from domains.picture.core import KeptPicture
+from domains.picture.types import Canvas, InputImage, ResizeFit
+from domains.safety import SafetyPolicy
+
+
+class Models(Protocol):
+    """The model catalogue, as chains see it."""
+
+    async def resolve(
+        self, model_id: str, *, type: ModelType = ..., field: str = "model_id"
+    ) -> Model:
+        """The usable model of that id and type; `field` is where the request has the id.
+
+        Raises:
+            NotFound: MODEL_NOT_FOUND.
+            FailedPrecondition: It cannot be used, by its header.
+        """
+        ...
+
+    async def of_type(self, type: ModelType) -> tuple[Model, ...]:
+        """Every usable model of that type, in no order."""
+        ...
+
+
+class Policies(Protocol):
+    """The safety policies, as chains see them."""
+
+    def named(self, policy_id: str, field: str) -> SafetyPolicy:
+        """The policy that a call's client names in `field`; the default one where it names
+        none. Its classifiers are installed.
+
+        Raises:
+            NotFound: POLICY_NOT_FOUND, or POSTPROCESSOR_NOT_FOUND.
+        """
+        ...
+
+    def default(self) -> SafetyPolicy | None:
+        """The policy that holds for everything, with its classifiers installed.
+
+        Raises:
+            NotFound: POSTPROCESSOR_NOT_FOUND.
+        """
+        ...
+
+
+class Marks(Protocol):
+    """Prepares the pictures that steps put on."""
+
+    async def prepare(
+        self,
+        image: InputImage,
+        field: str,
+        canvas: Canvas,
+        fit: ResizeFit,
+        *,
+        keep_alpha: bool = False,
+    ) -> KeptPicture:
+        """Decode a picture that a request names in `field`; see `Pictures` for errors."""
+        ...

@@ -1,0 +1,1 @@
+"""What can be done to finished pictures, and having it done."""

@@ -1,0 +1,109 @@
+"""Which postprocessors there are and whether they can be used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from domains.chain.core.preparing import NO_FACE_RESTORER, NO_UPSCALER
+from domains.chain.ports import Models
+from domains.limits import LIMITS, Limit
+from domains.model.types import Model, ModelType
+from domains.postprocessing.ports import Postprocessors
+from domains.postprocessing.types import Postprocessor, PostprocessorKind
+
+_MOST = 128
+_CLASSICAL: Mapping[PostprocessorKind, str] = {
+    PostprocessorKind.SHARPEN: "Makes edges crisper by an unsharp mask.",
+    PostprocessorKind.DENOISE: "Smooths noise and keeps edges, by a bilateral filter.",
+    PostprocessorKind.COLOR: "Changes brightness, contrast, saturation and gamma.",
+    PostprocessorKind.RESIZE: "Computes a picture at another size.",
+    PostprocessorKind.CROP: "Cuts out a part of a picture.",
+    PostprocessorKind.WATERMARK: "Puts a text or a picture on top.",
+}
+_STEPS: Mapping[PostprocessorKind, str] = {
+    PostprocessorKind.UPSCALE: "UpscaleStep",
+    PostprocessorKind.FACE_RESTORE: "FaceRestoreStep",
+    PostprocessorKind.SHARPEN: "SharpenStep",
+    PostprocessorKind.DENOISE: "DenoiseStep",
+    PostprocessorKind.COLOR: "ColorStep",
+    PostprocessorKind.RESIZE: "ResizeStep",
+    PostprocessorKind.CROP: "CropStep",
+    PostprocessorKind.WATERMARK: "WatermarkStep",
+}
+_UPSCALES = "Enlarges a picture with a network, in tiles."
+_NOT_YET = "This version does not have it yet."
+_ELSEWHERE = "Control pictures with a model are not made yet; others PreviewControlImage makes."
+
+
+class PostprocessorInventory:
+    """Knows every kind of the contract, and what of each can be used now.
+
+    Args:
+        models: Finds upscalers.
+        others: What others bring, by kind; asked at every call.
+    """
+
+    def __init__(
+        self, models: Models, others: Mapping[PostprocessorKind, Postprocessors] | None = None
+    ) -> None:
+        self._models = models
+        self._others = others or {}
+
+    async def list(
+        self, kind: PostprocessorKind | None = None, *, ready_only: bool = False
+    ) -> tuple[Postprocessor, ...]:
+        """In the contract's order; `kind` None means all. A kind of which there is nothing has
+        one entry, which says what is missing."""
+        found: list[Postprocessor] = []
+        for each in PostprocessorKind:
+            if kind in (None, each):
+                found += await self._of(each)
+        return tuple(entry for entry in found if entry.ready or not ready_only)[:_MOST]
+
+    async def _of(self, kind: PostprocessorKind) -> Sequence[Postprocessor]:
+        if kind in self._others:
+            return await self._others[kind]()
+        if kind in _CLASSICAL:
+            return (
+                Postprocessor(
+                    kind.value, kind, _CLASSICAL[kind], ready=True, limits=limits_of(kind)
+                ),
+            )
+        match kind:
+            case PostprocessorKind.UPSCALE:
+                return await self._upscalers()
+            case PostprocessorKind.FACE_RESTORE:
+                return (_missing(kind, "Redraws faces.", NO_FACE_RESTORER),)
+            case PostprocessorKind.CONTROL:
+                about = "Makes a control picture, such as a pose or a depth map."
+                return (_missing(kind, about, _ELSEWHERE),)
+        return (_missing(kind, "Scores a picture and applies a policy.", _NOT_YET),)
+
+    async def _upscalers(self) -> Sequence[Postprocessor]:
+        models = await self._models.of_type(ModelType.UPSCALER)
+        if not models:
+            return (_missing(PostprocessorKind.UPSCALE, _UPSCALES, NO_UPSCALER),)
+        return [_upscaler(model) for model in sorted(models, key=lambda one: one.model_id)]
+
+
+def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
+    """Those of the fields of its step."""
+    return tuple(limit for name, limit in LIMITS.items() if name.startswith(f"{_STEPS[kind]}."))
+
+
+def _upscaler(model: Model) -> Postprocessor:
+    return Postprocessor(
+        model.model_id,
+        PostprocessorKind.UPSCALE,
+        _UPSCALES,
+        ready=True,
+        model_id=model.model_id,
+        factors=() if model.enlargement is None else (model.enlargement.factor,),
+        limits=limits_of(PostprocessorKind.UPSCALE),
+        architecture=model.kind,
+    )
+
+
+def _missing(kind: PostprocessorKind, description: str, why: str) -> Postprocessor:
+    limits = limits_of(kind) if kind in _STEPS else ()
+    return Postprocessor(kind.value, kind, description, False, why, limits=limits)

@@ -1,0 +1,188 @@
+"""Chains on pictures that come with a request, as sessions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from domains import checks
+from domains.chain.core.preparing import ChainPreparer, PreparedChain
+from domains.chain.core.rules import check_chain
+from domains.chain.errors import InvalidChain
+from domains.chain.jobs import ChainJob
+from domains.chain.types import AskedChain
+from domains.device.core.placement import check_placement
+from domains.device.ports import Place
+from domains.device.types import Placement
+from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation, Reason
+from domains.limits import LIMITS
+from domains.picture.core import KeptPicture, Pictures, check_image
+from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
+from domains.postprocessing.core.run import ChainRun, Piece
+from domains.session.core.options import check_options
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
+from domains.session.core.speeds import Effort
+from domains.session.ports import FaultReporter
+from domains.session.types import Phase, SessionKind, WorkOptions
+from domains.values import OutputSettings
+
+_STEPS = LIMITS["ProcessImageRequest.steps"]
+_ITEMS = LIMITS["ProcessImagesRequest.items"]
+_ITEM_ID = LIMITS["ProcessingItem.item_id"]
+
+
+@dataclass(frozen=True)
+class AskedPicture:
+    """One picture; `item_id` is empty where it is the only one."""
+
+    image: InputImage
+    item_id: str = ""
+
+
+@dataclass(frozen=True)
+class ProcessingRequest:
+    """One call of ProcessImage or, with `batch`, ProcessImages. `digest` stands for all of it.
+
+    `unbuilt` names what is set although this version does nothing with it; networks compute in
+    float32 with `exact`.
+    """
+
+    pictures: tuple[AskedPicture, ...]
+    chain: AskedChain
+    output: OutputSettings
+    options: WorkOptions
+    placement: Placement
+    digest: bytes
+    batch: bool = False
+    exact: bool = False
+    unbuilt: tuple[str, ...] = ()
+
+
+class Processing:
+    """Accepts chains and has them done when their device's turn comes.
+
+    Args:
+        pictures: Prepares what they are applied to.
+        preparer: Makes chains ready.
+        place: Chooses the device.
+        run: Has them done.
+        describe: What a client sees of an error.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        preparer: ChainPreparer,
+        place: Place,
+        run: ChainRun,
+        *,
+        describe: FaultReporter,
+    ) -> None:
+        self._pictures = pictures
+        self._preparer = preparer
+        self._place = place
+        self._run = run
+        self._describe = describe
+
+    def process(self, request: ProcessingRequest) -> SessionRequest:
+        """The chain as a session, with a picture for each that is given.
+
+        Preparing it raises:
+            InvalidChain: The content breaks rules.
+            InvalidPicture: The only picture cannot be used.
+            FeatureNotBuilt: The request uses what this version does not do.
+            DomainError: Device, model or picture cannot be used.
+        """
+        prepare = partial(self._prepare, request)
+        return SessionRequest(
+            request.options, request.digest, prepare, again=begun_anew(prepare)
+        )
+
+    async def _prepare(self, request: ProcessingRequest) -> SessionPlan:
+        InvalidChain.check(*_check(request))
+        if request.unbuilt:
+            raise FeatureNotBuilt(request.unbuilt)
+        chain = await self._preparer.prepare(request.chain, "steps")
+        pieces = [await self._piece(request, chain, at) for at in range(len(request.pictures))]
+        effort = _effort(chain, pieces)
+        placed = await self._place(request.placement, effort, request.options.priority)
+        device_id = placed.decision.device_id
+        names = tuple(model.model_id for model in chain.models)
+        return SessionPlan(
+            kind=SessionKind.POSTPROCESSING,
+            device_id=device_id,
+            placed=placed,
+            model_id=names[0] if names else "",
+            companion_ids=names[1:],
+            policies=chain.policies,
+            expected_phases=(
+                Phase.QUEUED,
+                *((Phase.LOADING_MODEL,) if names else ()),
+                Phase.POSTPROCESSING,
+                Phase.ENCODING_IMAGE,
+            ),
+            work=self._run.batch(chain, pieces)
+            if request.batch
+            else self._run.single(chain, pieces[0]),
+            stop=self._run.stop,
+        )
+
+    async def _piece(self, request: ProcessingRequest, chain: PreparedChain, at: int) -> Piece:
+        """A picture made ready; of several, one that cannot be used fails by itself."""
+        asked = request.pictures[at]
+        field = f"items[{at}].image" if request.batch else "image"
+        try:
+            kept = await self._pictures.prepare(
+                asked.image, field, OWN_SIZE, ResizeFit.STRETCH, keep_alpha=True
+            )
+            return Piece(asked.item_id, _job(request, chain, kept), kept)
+        except DomainError as error:
+            if not request.batch:
+                raise
+            failure: Failure = self._describe(error)
+            return Piece(asked.item_id, failure)
+
+
+def _job(request: ProcessingRequest, chain: PreparedChain, kept: KeptPicture) -> ChainJob:
+    prepared, format = kept.prepared, request.output.format
+    size = (prepared.width, prepared.height)
+    width, height = chain.result_size(size, "steps", format, "output.format")
+    return ChainJob(prepared, chain.steps, width, height, request.output, request.exact)
+
+
+def _effort(chain: PreparedChain, pieces: list[Piece]) -> Effort:
+    amounts: Counter[Phase] = Counter()
+    for piece in pieces:
+        if isinstance(piece.job, ChainJob):
+            picture = piece.job.picture
+            amounts[Phase.POSTPROCESSING] += chain.pixels((picture.width, picture.height))
+            amounts[Phase.ENCODING_IMAGE] += piece.job.width * piece.job.height
+    name = chain.models[0].model_id if chain.models else ""
+    manner = ",".join(step.field for step in chain.steps)
+    return Effort(name, manner, amounts=dict(amounts))
+
+
+def _check(request: ProcessingRequest) -> Iterator[FieldViolation]:
+    yield from check_options(request.options, "options")
+    yield from check_chain(request.chain, "steps", _STEPS)
+    quality = checks.number(
+        "output.quality", request.output.quality, LIMITS["OutputSettings.quality"]
+    )
+    yield from () if quality is None else (quality,)
+    yield from check_placement(request.placement, "placement.")
+    if not request.batch:
+        yield from check_image(request.pictures[0].image, "image")
+        return
+    if not request.pictures:
+        yield FieldViolation("items", Reason.REQUIRED_FIELD_MISSING, "Must have an element.")
+    too_many = checks.elements("items", len(request.pictures), _ITEMS)
+    if too_many is not None:
+        yield too_many
+        return
+    first: dict[str, int] = {}
+    for at, asked in enumerate(request.pictures):
+        for broken in checks.item_id(at, f"items[{at}]", asked.item_id, _ITEM_ID, first):
+            yield from () if broken is None else (broken,)
+        yield from check_image(asked.image, f"items[{at}].image")

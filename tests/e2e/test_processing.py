@@ -1,0 +1,214 @@
+"""ProcessImage and ProcessImages through the public contract, with a server and its worker."""
+
+from __future__ import annotations
+
+import io
+import uuid
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from deviceops.v1 import common_pb2, event_pb2, session_pb2
+from deviceops.v1 import finishing_pb2 as steps_pb
+from deviceops.v1 import postprocessing_pb2 as pb
+from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.executor import Executor
+from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
+from domains.chain.types import ColorStep, CropStep, SharpenStep
+from tests.domains.chain.backends.upscaling.files import loaded, small_compact
+from tests.domains.chain.pictures import noise
+from tests.domains.picture.drawn import saved
+from tests.e2e.errors import refusal_of
+from tests.odd_pictures import bad_pictures
+from tests.running import Client
+
+
+@pytest.fixture(scope="module")
+def root(models: Path) -> Path:
+    """With an upscaler."""
+    save_file(small_compact(), models / "small.safetensors")
+    return models
+
+
+class Silent:
+    """Hears a chain's progress and forgets it."""
+
+    def enlarge(self, *_: Any) -> Canvas:
+        raise AssertionError
+
+    def piece(self, done: int, pieces: int) -> None: ...
+
+    def step(self, done: int, steps: int) -> None: ...
+
+
+SHARPEN = steps_pb.PostprocessingStep(sharpen=steps_pb.SharpenStep(amount=2.0))
+CROP = steps_pb.PostprocessingStep(crop=steps_pb.CropStep(left=1, top=2, width=20, height=10))
+COLOR = steps_pb.PostprocessingStep(color=steps_pb.ColorStep(saturation=1.5))
+UPSCALE = steps_pb.PostprocessingStep(
+    upscale=steps_pb.UpscaleStep(factor=3.0, tile_pixels=16, tile_overlap_pixels=4)
+)
+STEPS = (CropStep(1, 2, 20, 10), SharpenStep(2.0), ColorStep(saturation=1.5))
+
+
+async def done(client: Client, request: Any) -> tuple[list[event_pb2.SessionEvent], bytes]:
+    batch = isinstance(request, pb.ProcessImagesRequest)
+    service = client.postprocessing
+    method = service.ProcessImages if batch else service.ProcessImage
+    events = [each.event async for each in method(request, metadata=client.metadata)]
+    return events, b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
+
+
+async def test_a_picture_goes_through_its_steps(client: Client) -> None:
+    canvas = noise(40, 30, alpha=True)
+    request = pb.ProcessImageRequest(steps=[CROP, SHARPEN, COLOR])
+    request.image.inline = saved(canvas.image())
+
+    events, data = await done(client, request)
+
+    wanted = Executor(Silent()).run(canvas, STEPS, Silent())
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted.whole())
+    completed = events[-1].completed
+    [image] = completed.images
+    assert (image.width, image.height, image.HasField("seed")) == (20, 10, False)
+    assert events[0].accepted.kind == session_pb2.SESSION_KIND_POSTPROCESSING
+    assert list(events[0].accepted.expected_phases) == [
+        session_pb2.PHASE_QUEUED,
+        session_pb2.PHASE_POSTPROCESSING,
+        session_pb2.PHASE_ENCODING_IMAGE,
+    ]
+    told = [e.item_finished for e in events if e.HasField("item_finished")]
+    last = [each for each in told if each.item_id == "step"][-1]
+    assert (last.done_count, last.total_count) == (3, 3)
+    assert completed.timings.HasField("postprocess")
+    # A finished picture is named like any other, and no steps make another format of it.
+    again = pb.ProcessImageRequest()
+    again.image.session_image.session_id = events[0].session_id
+    again.output.format = common_pb2.IMAGE_FILE_FORMAT_WEBP
+    again.output.lossless = True
+    _, webp = await done(client, again)
+    kept = np.asarray(Image.open(io.BytesIO(webp)).convert("RGBA"))
+    assert wanted.alpha is not None
+    assert np.array_equal(kept[wanted.alpha > 0], wanted.whole()[wanted.alpha > 0])
+
+
+async def test_a_network_enlarges_in_tiles_and_stays_loaded(
+    client: Client, tmp_path: Path
+) -> None:
+    canvas = noise(40, 30, alpha=True)
+    request = pb.ProcessImageRequest(steps=[UPSCALE])
+    request.steps[0].upscale.postprocessor_id = "small"
+    request.image.inline = saved(canvas.image())
+
+    events, data = await done(client, request)
+
+    upscaler = loaded(small_compact(), tmp_path)
+    assert canvas.alpha is not None
+    wanted = np.dstack(
+        (
+            enlarge(upscaler, canvas.pixels, 3.0, 16, 4),
+            enlarge_alpha(upscaler, canvas.alpha, 3.0, 16, 4),
+        )
+    )
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted)
+    phases = [e.phase_started.phase for e in events if e.HasField("phase_started")]
+    assert session_pb2.PHASE_LOADING_MODEL in phases
+    tiles = [e.item_finished for e in events if e.HasField("item_finished")]
+    assert any(each.item_id == "tile" and each.total_count > 4 for each in tiles)
+
+    events, again = await done(client, request)
+
+    assert again == data
+    phases = [e.phase_started.phase for e in events if e.HasField("phase_started")]
+    assert session_pb2.PHASE_LOADING_MODEL not in phases
+
+
+async def test_many_pictures_fail_one_by_one(client: Client) -> None:
+    good, small = noise(40, 30), noise(8, 8)
+    request = pb.ProcessImagesRequest(steps=[CROP], options={"request_id": str(uuid.uuid4())})
+    for name, image in (
+        ("a", saved(good.image())),
+        ("b", bad_pictures()["cut PNG"]),
+        ("c", saved(small.image())),
+        ("d", saved(good.image())),
+    ):
+        item = request.items.add(item_id=name)
+        item.image.inline = image
+
+    events, _ = await done(client, request)
+
+    ended = {
+        e.item_id: e.item_finished
+        for e in events
+        if e.HasField("item_finished") and e.item_finished.item_id == e.item_id
+    }
+    assert [(name, one.failed_count) for name, one in ended.items()] == [
+        ("a", 0),
+        ("b", 1),
+        ("c", 2),
+        ("d", 2),
+    ]
+    assert ended["b"].failure.violations[0].field == "items[1].image"
+    assert ended["c"].failure.violations[0].field == "steps[0].crop"
+    completed = events[-1].completed
+    assert [(one.image_index, one.item_id) for one in completed.images] == [(0, "a"), (3, "d")]
+
+    same, _ = await done(client, request)
+
+    assert same[0].accepted.existing
+    assert same[0].session_id == events[0].session_id
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "reason", "field"),
+    [
+        (
+            {"crop": {"left": 35, "top": 0, "width": 6, "height": 1}},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "DIMENSIONS_INVALID",
+            "steps[0].crop",
+        ),
+        (
+            {"color": {"gamma": float("nan")}},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "NON_FINITE_NUMBER",
+            "steps[0].color.gamma",
+        ),
+        (
+            {"upscale": {"postprocessor_id": "nobody"}},
+            grpc.StatusCode.NOT_FOUND,
+            "MODEL_NOT_FOUND",
+            "",
+        ),
+        ({"face_restore": {}}, grpc.StatusCode.NOT_FOUND, "POSTPROCESSOR_NOT_FOUND", ""),
+    ],
+)
+async def test_what_cannot_be_done_is_refused_before_it_begins(
+    client: Client, step: Any, code: grpc.StatusCode, reason: str, field: str
+) -> None:
+    request = pb.ProcessImageRequest(steps=[steps_pb.PostprocessingStep(**step)])
+    request.image.inline = saved(noise(40, 30).image())
+
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+
+    assert (refused.code, refused.reason) == (code, reason)
+    assert not field or refused.fields[0] == field
+
+
+async def test_what_is_listed_is_what_there_is(client: Client) -> None:
+    answer = await client.postprocessing.ListPostprocessors(
+        pb.ListPostprocessorsRequest(ready_only=True), metadata=client.metadata
+    )
+
+    found = {each.postprocessor_id: each for each in answer.postprocessors}
+    assert set(found) >= {"small", "sharpen", "denoise", "color", "resize", "crop", "watermark"}
+    upscaler = found["small"]
+    assert (upscaler.model_id, list(upscaler.factors)) == ("small", [2])
+    assert upscaler.architecture == "Compact"
+    assert {limit.field for limit in upscaler.limits} >= {"UpscaleStep.factor"}
