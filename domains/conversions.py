@@ -27,7 +27,14 @@ from domains.errors import (
     Reason,
 )
 from domains.limits import LIMITS, Limit
-from domains.values import ByteFigure, FigureQuality, ModelPart, PartDataType, TensorDataType
+from domains.values import (
+    ByteFigure,
+    FigureQuality,
+    ModelPart,
+    PartDataType,
+    TensorDataType,
+    Toggle,
+)
 
 E = TypeVar("E", bound=Enum)
 V = TypeVar("V", bound=int)
@@ -238,6 +245,7 @@ async def converted(items: AsyncGenerator[T], convert: Callable[[T], M]) -> Asyn
 
 DATA_TYPES = EnumMap(TensorDataType, common_pb2.TensorDataType, "TENSOR_DATA_TYPE_")
 MODEL_PARTS = EnumMap(ModelPart, common_pb2.ModelPart, "MODEL_PART_")
+TOGGLES = EnumMap(Toggle, common_pb2.Toggle, "TOGGLE_", zero=Toggle.SERVER)
 QUALITIES = EnumMap(FigureQuality, common_pb2.FigureQuality, "FIGURE_QUALITY_")
 REASONS = EnumMap(Reason, errors_pb2.ErrorReason, "ERROR_REASON_")
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import ByteCount, Count, FilePath, Text, Value
+from domains.codec import ByteCount, Count, FilePath, Seconds, Text, Value
 from domains.limits import default_of
 
 
@@ -161,13 +161,45 @@ class ImageFileFormat(Enum):
     WEBP = "webp"
 
 
+class Toggle(Enum):
+    """Three answers, where the server's own judgement is the usual one."""
+
+    SERVER = "server"
+    ON = "on"
+    OFF = "off"
+
+
+class ProvenanceWish(Value, frozen=True):
+    """Which marks a request wants in its pictures: a signed manifest, an invisible mark."""
+
+    manifest: Toggle = Toggle.SERVER
+    watermark: Toggle = Toggle.SERVER
+
+
+class PictureMarks(Value, frozen=True):
+    """Marks that a picture bears, or is to bear: a signed manifest, an invisible mark."""
+
+    manifest: bool = False
+    watermark: bool = False
+
+    @property
+    def wish(self) -> ProvenanceWish:
+        """The wish for just these."""
+        toggles = (Toggle.OFF, Toggle.ON)
+        return ProvenanceWish(toggles[self.manifest], toggles[self.watermark])
+
+
 class OutputSettings(Value, frozen=True):
-    """How finished pictures are encoded; `quality` is for JPEG and lossy WebP."""
+    """How finished pictures are encoded; `quality` is for JPEG and lossy WebP. They are kept
+    for `retention` seconds after their last use, None for as long as the server's setting
+    says."""
 
     format: ImageFileFormat = ImageFileFormat.PNG
     quality: Count = int(default_of("OutputSettings.quality"))
     lossless: bool = False
     omit_parameters: bool = False
+    provenance: ProvenanceWish = ProvenanceWish()
+    retention: Seconds | None = None
 
 
 class DegradationKind(Enum):

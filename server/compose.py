@@ -17,6 +17,7 @@ from domains.postprocessing.safety import build as safety
 from domains.processing import build as processing
 from domains.processing.batches import build as batches
 from domains.processing.workflows import build as workflows
+from domains.provenance import build as provenance
 from domains.session import build as session
 from domains.uploads import EXPIRY_SECONDS
 from server import heap
@@ -31,14 +32,6 @@ from server.version import own_version
 from server.worker.front.inspectors import InspectorOptions, Inspectors
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
-
-_REPORTS = {
-    **device.REPORTS,
-    **inference.REPORTS,
-    **memory.REPORTS,
-    **model.REPORTS,
-    **safety.REPORTS,
-}
 
 
 class Composition:
@@ -76,15 +69,26 @@ class Composition:
         self._session = session.build(
             settings,
             self._artifact.store,
-            _REPORTS,
+            {
+                **{**device.REPORTS, **inference.REPORTS, **memory.REPORTS},
+                **{**model.REPORTS, **postprocessing.REPORTS, **safety.REPORTS},
+            },
             journal.records,
             describe=describe_failure,
-            admit=lambda plan: self._memory.reactions.check_work(plan),
+            admit=lambda work: self._memory.reactions.check_work(work),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
             clock=clock,
         )
         self._picture = picture.build(
             settings, self._inspectors, self._session, self._artifact.store
+        )
+        self._provenance = provenance.build(
+            settings,
+            self._inspectors,
+            self._session,
+            self._artifact.store,
+            self._picture,
+            version=own_version(),
         )
         self._model = model.build(
             settings,
@@ -154,16 +158,20 @@ class Composition:
             decided=safety_decided,
             now=clock.wall,
         )
-        self.postprocessing = postprocessing.build(
+        self._postprocessing = postprocessing.build(
             self._session,
             self._model.runs,
             self._device.placer.place,
             self._model.catalogue,
             self._picture,
             self._artifact.store,
+            journal,
+            clock,
+            self._provenance,
             self._safety,
             describe=describe_failure,
         )
+        self.postprocessing = self._postprocessing.servicer
         self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,
@@ -174,6 +182,7 @@ class Composition:
             self._model.catalogue,
             self._artifact.store,
             self._picture,
+            self._provenance,
             self._paused,
             journal,
             self._machine,
@@ -207,10 +216,12 @@ class Composition:
 
     async def start(self) -> None:
         """Start everything; workers, discovery and the catalogue get ready by themselves."""
+        await self._provenance.provenance.start()
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
         self._safety.store.recall()
         self._session.sessions.recall()
+        await self._session.sessions.recalled()
         self._batches.recall()
         self._inference.experience.recall()
         await self._artifact.start()
@@ -220,7 +231,7 @@ class Composition:
         await self._pool.start(self._device.inventory.devices)
         for domain in (
             *(self._artifact, self._session, self._device, self._model, self._memory),
-            *(self._inference, self._batches),
+            *(self._inference, self._batches, self._postprocessing),
         ):
             self._background.start(domain.loops)
         self._background.start(heap.LOOPS)
@@ -236,6 +247,7 @@ class Composition:
         await self._pool.stop(0)
         self._main_memory.segments.close()
         await self._inference.statistics.save()
+        await self._postprocessing.statistics.save()
         await self._inference.experience.save()
         await asyncio.to_thread(self._journal.close)
 

@@ -104,6 +104,10 @@ Share = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 
 
+_FILES = (
+    *("tls_certificate", "tls_key", "tls_client_ca"),
+    *("provenance_certificate", "provenance_key", "provenance_anchors"),
+)
 _IMMUTABLE = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
@@ -203,6 +207,17 @@ class Settings(BaseModel):
     pressure_hysteresis: Annotated[float, Field(ge=0, le=0.5, allow_inf_nan=False)] = 0.05
     """A level ends this far below the share where it begins."""
 
+    provenance_manifest: bool = False
+    """Whether pictures of which nobody says otherwise get a signed C2PA manifest."""
+    provenance_watermark: bool = False
+    """Whether they get this server's invisible mark."""
+    provenance_certificate: AbsolutePath | None = None
+    """PEM of the certificates that manifests are signed with, the signer's first. Needs
+    provenance_key; empty: a pair is made in the data folder when the first is signed."""
+    provenance_key: AbsolutePath | None = None
+    provenance_anchors: AbsolutePath | None = None
+    """PEM of authorities whose signers VerifyImage trusts beside this server's own."""
+
     drain_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 30
     heartbeat_seconds: Seconds = 5
     slow_reader_seconds: Seconds = 30
@@ -250,7 +265,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _check_files(self) -> Self:
-        for name in ("tls_certificate", "tls_key", "tls_client_ca"):
+        for name in _FILES:
             path = getattr(self, name)
             if path is not None and not path.is_file():
                 raise ValueError(f"{name}: there is no such file")
@@ -280,6 +295,8 @@ class Settings(BaseModel):
     def _check_exposure(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ValueError("tls_certificate and tls_key: set both or neither")
+        if (self.provenance_certificate is None) != (self.provenance_key is None):
+            raise ValueError("provenance_certificate and provenance_key: set both or neither")
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca: needs tls_certificate and tls_key")
         if not self.loopback and not (self.tls and self.auth):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from domains import failpoints
 from server.journal_file import JournalFile
 from server.journal_rows import Row
 from server.journal_schema import transaction
@@ -145,6 +146,7 @@ class RecordTable:
                     connection.execute(_REMOVE, name)
                 else:
                     connection.execute(_PUT, (*name, body, hashlib.sha256(body).digest()))
+            failpoints.reach("journal.before-commit")
         self._unwritten.clear()
 
     def _end(self, changes: Iterable[_Change], error: Exception | None) -> None:

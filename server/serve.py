@@ -17,6 +17,7 @@ import grpc.aio
 import structlog
 
 from domains.private_folders import FolderRefused
+from domains.provenance.errors import LibraryMissing, SignerRefused
 from domains.shortages import shortage_of
 from server import data_folder, event_loop, logs, portfile, token
 from server.app import App, Compose, add_services
@@ -49,6 +50,8 @@ _EXIT_CODES: dict[type[Exception], int] = {
     FolderRefused: EXIT_BAD_SETTING,
     token.TokenError: EXIT_BAD_SETTING,
     CertificateError: EXIT_BAD_SETTING,
+    SignerRefused: EXIT_BAD_SETTING,
+    LibraryMissing: EXIT_BAD_SETTING,
     PortTaken: EXIT_IN_USE,
     FolderInUse: EXIT_IN_USE,
 }
@@ -142,6 +145,10 @@ async def _serve(
                 return await _ended_early(app, requests, settings, server)
             await server.start()
         except Exception as error:
+            if isinstance(error, SignerRefused) and app is not None:
+                await _stopped(app, 0, requests, settings)
+                await server.stop(0)
+                raise
             shortage = shortage_of(error)
             why = None if shortage is None else shortage.message
             _log.error("the server cannot start", why=why, exc_info=None if why else error)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,10 @@ from server.token_list import TokenFiles
 
 START_SECONDS = 60.0
 STOP_SECONDS = 60.0
+
+
+class ServerEnded(AssertionError):
+    """A server that was launched does not serve."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,19 @@ async def _accepted(client: Client) -> bool:
     return True
 
 
-def launch(data_dir: Path, *flags: str, program: str = "server") -> subprocess.Popen[bytes]:
+def launch(
+    data_dir: Path,
+    *flags: str,
+    program: str = "server",
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """Start a server on free ports; its output goes to `data_dir`/server.log.
 
     Args:
         data_dir: Of the server.
         flags: More options of `deviceops serve`.
         program: The module that is run.
+        environment: What it has beside this process's own.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     if "--preload" not in flags:
@@ -105,6 +115,7 @@ def launch(data_dir: Path, *flags: str, program: str = "server") -> subprocess.P
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=Path(__file__).parents[1],
+            env={**os.environ, **(environment or {})},  # noqa: TID251  the tests' own
         )
 
 
@@ -120,7 +131,7 @@ def wait_for_address(process: subprocess.Popen[bytes], data_dir: Path) -> str:
             if location["pid"] == process.pid:
                 return str(location["address"])
         time.sleep(0.02)
-    raise AssertionError("the server did not start:\n" + (data_dir / "server.log").read_text())
+    raise ServerEnded("the server did not start:\n" + (data_dir / "server.log").read_text())
 
 
 @contextmanager

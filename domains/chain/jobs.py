@@ -6,13 +6,17 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from domains.chain.types import SafetyStep, Steps, UpscalerModel, UpscaleStep
+from domains.chain.types import SafetyStep, Step, Steps, UpscalerModel, UpscaleStep
 from domains.codec import Count, Name, Seconds, Value
 from domains.picture.types import PreparedPicture
+from domains.provenance.types import MarkKey
 from domains.safety import Findings
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
-from domains.values import OutputSettings
+from domains.values import ByteFigure, OutputSettings, PictureMarks
+
+MOST_RUNS = 100
+"""Measured runs of a step."""
 
 
 class ChainReport(Value, frozen=True):
@@ -27,7 +31,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
-    with `exact`.
+    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none.
     """
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
@@ -38,6 +42,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     height: Edge
     output: OutputSettings
     exact: bool = False
+    mark_key: MarkKey | None = None
 
     @property
     def image_count(self) -> Count:
@@ -58,12 +63,14 @@ class ChainJob(Job[ChainReport], frozen=True):
         return 1
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether format and size are those asked for, and it is judged if it must be."""
+        """Whether format, size and mark are those asked for, and it is judged if it must be."""
+        marked = self.mark_key is not None
         judged = any(isinstance(step, SafetyStep) for step in self.steps)
         return (
             image.seed is None
             and (image.safety is not None) is judged
             and image.format is self.output.format
+            and image.provenance == PictureMarks(watermark=marked and not image.withheld)
             and (image.width, image.height) == (self.width, self.height)
         )
 
@@ -95,3 +102,32 @@ class SafetyCheckJob(Job[SafetyFindings], frozen=True):
     def image_count(self) -> int:
         """Events are about that many pictures; none is made."""
         return len(self.pictures)
+
+
+class StepBenchmarkReport(Value, frozen=True):
+    """Seconds of each run, and the most memory that the device held meanwhile."""
+
+    run: Annotated[tuple[Seconds, ...], Meta(max_length=MOST_RUNS)]
+    peak_memory: ByteFigure
+
+
+class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
+    """Measure a step on a square synthetic picture with edges of `input_pixels`: so many runs,
+    after one that is not measured."""
+
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+
+    step: Step
+    input_pixels: Edge
+    runs: Annotated[int, Meta(ge=1, le=MOST_RUNS)]
+
+    @property
+    def image_count(self) -> Count:
+        """One: the picture that it measures with."""
+        return 1
+
+    @property
+    def model(self) -> ModelFiles | None:
+        """The upscaler, where the step has one."""
+        found = models_of((self.step,))
+        return ModelFiles(found[0].model_id, found[0].place.path) if found else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domains.chain.backends.classifiers import installed
+from domains.chain.core.preparing import ChainPreparer
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
@@ -30,6 +31,7 @@ from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
+from domains.provenance import build as provenance_build
 from domains.safety import Decided, SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
@@ -70,6 +72,7 @@ def build(
     models: Models,
     artifacts: ArtifactKeeper,
     picture: picture_build.Built,
+    provenance: provenance_build.Built,
     paused: PausedFiles,
     facts: FactsStore,
     machine: Callable[[], Machine],
@@ -91,6 +94,7 @@ def build(
         models: The catalogue.
         artifacts: Where finished pictures go.
         picture: Prepares what generations start from, and makes control pictures.
+        provenance: Marks pictures, and reads marks.
         paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
@@ -105,12 +109,18 @@ def build(
     experience = Experience(facts, session.sessions.speeds, forecasts, version)
     safeguards = Safeguards(default_policy, installed, decided)
     preparer = GenerationPreparer(
-        models, LoraFits(), safeguards, random_seed=lambda: secrets.randbelow(MAX_SEED + 1)
+        models,
+        LoraFits(),
+        ChainPreparer(models, picture.pictures),
+        provenance.provenance,
+        safeguards,
+        random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
     )
     drawing = Drawing(
         models,
         runs,
         artifacts,
+        provenance.provenance,
         safeguards,
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
@@ -138,8 +148,9 @@ def build(
     servicer = InferenceServicer(
         generations,
         batches,
-        CapabilityInquiry(devices, models),
+        CapabilityInquiry(devices, models, provenance.provenance),
         picture.control_images,
+        provenance.verification,
         StatisticsInquiry(keeper, devices, models),
         session.streams,
     )

@@ -11,17 +11,21 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, structs
 
+from domains.chain.jobs import models_of
+from domains.chain.types import Steps
 from domains.codec import FEW, Count, ModelId, Seconds, Value
 from domains.errors import Failure
 from domains.inference.types import Computation, GenerationSettings, PrecisionMode
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
+from domains.provenance.types import MarkKey
 from domains.safety import SafetyPolicy
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
     ImageResult,
     PhaseStarted,
+    PieceFinished,
     Preview,
     PreviewSettings,
     StepFinished,
@@ -34,6 +38,7 @@ from domains.values import (
     ModelOrigin,
     ModelPlace,
     PartDataType,
+    PictureMarks,
 )
 
 MOST_IMAGES = 256
@@ -51,6 +56,7 @@ class Timings(Value, frozen=True):
     refine: Seconds = 0.0
     decode: Seconds = 0.0
     encode_image: Seconds = 0.0
+    postprocess: Seconds = 0.0
 
     def __add__(self, other: Timings) -> Timings:
         """The sum of both."""
@@ -116,7 +122,10 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
     a generation starts from, in the settings' width and height; `mask` is as large and grey.
-    `controls` are the pictures of the settings' ControlNets, in their order.
+    `controls` are the pictures of the settings' ControlNets, in their order. `steps` finish
+    each picture that is drawn, to what is `finished_width` and `finished_height`.
+
+    `mark_key` is the secret of the mark that the pictures are to bear, None for none.
 
     `policy` judges every picture that is drawn; None lets them pass.
 
@@ -131,6 +140,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         StepFinished,
         Preview,
         ImageDecoded,
+        PieceFinished,
     )
 
     settings: GenerationSettings
@@ -141,10 +151,21 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     picture: PreparedPicture | None = None
     mask: PreparedPicture | None = None
     controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
+    mark_key: MarkKey | None = None
     policy: SafetyPolicy | None = None
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0
+    steps: Steps = ()
+    finished_width: Count = 0
+    finished_height: Count = 0
+
+    @property
+    def finished_size(self) -> tuple[int, int]:
+        """Width and height of the files."""
+        if not self.steps:
+            return self.settings.result_size
+        return self.finished_width, self.finished_height
 
     @property
     def image_count(self) -> int:
@@ -162,7 +183,10 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     @property
     def model(self) -> ModelFiles:
         """What draws, and its companions: any of them may be what ends a worker."""
-        beside = tuple(ModelFiles(each.model_id, each.place.path) for each in self.companions)
+        beside = (
+            *(ModelFiles(each.model_id, each.place.path) for each in self.companions),
+            *(ModelFiles(each.model_id, each.place.path) for each in models_of(self.steps)),
+        )
         return ModelFiles(self.settings.model_id, self.place.path, beside)
 
     @property
@@ -188,13 +212,15 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         return next(each for each in self.companions if each.model_id == model_id)
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether seed, format and size are those asked for, and it is judged if it must be."""
+        """Whether seed, format, size and mark are those asked for, and it is judged."""
+        marked = self.mark_key is not None
         settings = self.settings
         return (
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and (image.width, image.height) == settings.result_size
+            and image.provenance == PictureMarks(watermark=marked and not image.withheld)
+            and (image.width, image.height) == self.finished_size
             and (image.safety is None) is (self.policy is None)
         )
 

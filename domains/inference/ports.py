@@ -19,7 +19,9 @@ from domains.model.jobs import (
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import Canvas, ControlPreprocessor, InputImage, ResizeFit
-from domains.session.jobs import JobContext
+from domains.provenance.types import Made
+from domains.session.jobs import JobContext, SpooledImage
+from domains.values import PictureMarks, ProvenanceWish
 
 
 class Engine(Protocol):
@@ -130,6 +132,10 @@ class Models(Protocol):
         """
         ...
 
+    async def of_type(self, type: ModelType) -> tuple[Model, ...]:
+        """Every usable model of that type, in no order."""
+        ...
+
     async def companions_of(self, model: Model, type: ModelType) -> tuple[Model, ...]:
         """Usable models of a type that go with a checkpoint, by architecture."""
         ...
@@ -202,7 +208,36 @@ class ArtifactKeeper(Protocol):
     """Where finished pictures go."""
 
     async def adopt(
-        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
     ) -> object:
         """Take a finished file; see the artifact store for errors."""
+        ...
+
+
+class Provenance(Protocol):
+    """Decides which marks pictures get, and signs; see the domain for errors."""
+
+    @property
+    def no_manifests(self) -> str:
+        """Why manifests cannot be asked for here; empty where they can."""
+        ...
+
+    async def decide(
+        self, wish: ProvenanceWish, size: tuple[int, int], field: str
+    ) -> PictureMarks:
+        """The marks that a picture of this width and height gets."""
+        ...
+
+    async def mark_key(self) -> str:
+        """What workers mark pictures with."""
+        ...
+
+    async def sign(self, spooled: SpooledImage, made: Made) -> SpooledImage:
+        """A finished picture's file with a manifest in it."""
         ...

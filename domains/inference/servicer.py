@@ -15,8 +15,10 @@ from domains.inference.core.batches import GenerationBatches
 from domains.inference.core.capabilities import CapabilityInquiry
 from domains.inference.core.generations import Generations
 from domains.inference.core.statistics import StatisticsInquiry
-from domains.picture.convert import control_request_from_proto
+from domains.picture.convert import control_request_from_proto, image_from_proto
 from domains.picture.core import ControlImages
+from domains.provenance.convert import verified_to_proto
+from domains.provenance.core import Verification
 from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -31,6 +33,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         batches: GenerationBatches,
         capabilities: CapabilityInquiry,
         control_images: ControlImages,
+        verification: Verification,
         statistics: StatisticsInquiry,
         streams: SessionStreams,
     ) -> None:
@@ -38,6 +41,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self._batches = batches
         self._capabilities = capabilities
         self._control_images = control_images
+        self._verification = verification
         self._statistics = statistics
         self._streams = streams
 
@@ -97,3 +101,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.PreviewControlImageRequest, context: Context
     ) -> AsyncIterator[inference_pb2.PreviewControlImageResponse]:
         return self._streams.start(request, context, inference_pb2.PreviewControlImageResponse)
+
+    async def VerifyImage(
+        self, request: inference_pb2.VerifyImageRequest, context: Context
+    ) -> inference_pb2.VerifyImageResponse:
+        found = await self._verification.verify(image_from_proto(request.image), "image")
+        return verified_to_proto(found)

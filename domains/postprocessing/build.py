@@ -2,20 +2,47 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from domains.chain.core.preparing import ChainPreparer
-from domains.device.ports import Place
+from domains.clock import Clock
+from domains.device.ports import FactsStore, Place
+from domains.loops import Loop
 from domains.model.core.catalogue import ModelCatalogue
 from domains.picture import build as picture_build
+from domains.postprocessing.convert import REPORTS
+from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
+from domains.provenance import build as provenance_build
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import FaultReporter
+
+__all__ = ["REPORTS", "Built", "build"]
+
+_SAVE_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Built:
+    """The domain.
+
+    Attributes:
+        servicer: Answers its RPCs.
+        statistics: To be saved at the end.
+        loops: What runs beside.
+    """
+
+    servicer: PostprocessingServicer
+    statistics: StepStatistics
+    loops: tuple[Loop, ...]
 
 
 def build(
@@ -25,10 +52,13 @@ def build(
     models: ModelCatalogue,
     picture: picture_build.Built,
     artifacts: ArtifactKeeper,
+    facts: FactsStore,
+    clock: Clock,
+    provenance: provenance_build.Built,
     safety: SafetyParts,
     *,
     describe: FaultReporter,
-) -> PostprocessingServicer:
+) -> Built:
     """The domain over what others offer.
 
     Args:
@@ -38,19 +68,38 @@ def build(
         models: The catalogue.
         picture: Prepares input pictures.
         artifacts: Where finished pictures go.
+        facts: What outlives the server.
+        clock: The time.
+        provenance: Marks them.
         safety: Knows the policies, and answers calls about them.
         describe: What a client sees of an error.
     """
+    statistics = StepStatistics(facts, clock)
+    measured = KeptBenchmarks(facts)
+    inventory = PostprocessorInventory(
+        models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
+    )
+    preparer = ChainPreparer(models, picture.pictures)
     processing = Processing(
         picture.pictures,
         ChainPreparer(models, picture.pictures, safety.policies),
+        provenance.provenance,
         place,
-        ChainRun(jobs, artifacts, models, safety.decided, describe=describe),
+        ChainRun(
+            jobs,
+            artifacts,
+            provenance.provenance,
+            models,
+            statistics,
+            safety.decided,
+            describe=describe,
+        ),
         describe=describe,
     )
-    inventory = PostprocessorInventory(
-        models, {PostprocessorKind.SAFETY: safety.policies.classifiers}
+    benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
+    servicer = PostprocessingServicer(
+        inventory, processing, benchmarks, statistics, session.streams, safety
     )
-    servicer = PostprocessingServicer(inventory, processing, session.streams, safety)
     servicer.register(session.starters)
-    return servicer
+    loops = (Loop("step statistics", _SAVE_SECONDS, statistics.save),)
+    return Built(servicer, statistics, loops)

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import common_pb2, generation_pb2, postprocessing_pb2
+from deviceops.v1 import common_pb2, finishing_pb2, generation_pb2, postprocessing_pb2
 from domains.chain.convert import chain_from_proto
-from domains.conversions import EnumMap, digest, limit_to_proto, scalars_from
+from domains.conversions import (
+    EnumMap,
+    byte_figure,
+    digest,
+    duration_statistics,
+    given,
+    limit_to_proto,
+    scalars_from,
+    seconds,
+)
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
+from domains.postprocessing.core.benchmarks import StepBenchmarkRequest
 from domains.postprocessing.core.processing import AskedPicture, ProcessingRequest
-from domains.postprocessing.types import Postprocessor, PostprocessorKind
-from domains.session.convert import FORMATS, options_from_proto
+from domains.postprocessing.core.statistics import StepAccount
+from domains.postprocessing.types import (
+    Postprocessor,
+    PostprocessorBenchmark,
+    PostprocessorKind,
+)
+from domains.provenance.convert import wish_from_proto
+from domains.session.convert import FORMATS, Reports, options_from_proto
 from domains.values import ImageFileFormat, OutputSettings
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
-_OUTPUT = ("provenance", "retention")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
 """What of each message nothing is done with; the mode is, where it says EXACT."""
 
@@ -34,6 +49,53 @@ def postprocessor_to_proto(entry: Postprocessor) -> postprocessing_pb2.Postproce
         factors=entry.factors,
         limits=map(limit_to_proto, entry.limits),
         architecture=entry.architecture,
+        benchmarks=map(benchmark_to_proto, entry.benchmarks),
+    )
+
+
+def benchmark_to_proto(found: PostprocessorBenchmark) -> finishing_pb2.PostprocessorBenchmark:
+    """Figures of a postprocessor on a device."""
+    return finishing_pb2.PostprocessorBenchmark(
+        postprocessor_id=found.postprocessor_id,
+        device_id=found.device_id,
+        run=duration_statistics(found.run),
+        megapixels_per_second=found.megapixels_per_second,
+        peak_memory=byte_figure(found.peak_memory),
+    )
+
+
+REPORTS: Reports = {PostprocessorBenchmark: benchmark_to_proto}
+"""What sessions of measuring report, as messages."""
+
+
+def benchmark_from_proto(
+    message: postprocessing_pb2.BenchmarkPostprocessorRequest,
+) -> StepBenchmarkRequest:
+    """What to measure where, unchecked."""
+    return StepBenchmarkRequest(
+        postprocessor_id=message.postprocessor_id,
+        placement=placement_from_proto(message.placement),
+        input_pixels=int(given(message, "input_pixels")),
+        runs=int(given(message, "runs")),
+        options=options_from_proto(message.options),
+        digest=digest(message),
+    )
+
+
+def statistics_to_proto(
+    accounts: Iterable[StepAccount],
+) -> postprocessing_pb2.GetPostprocessingStatisticsResponse:
+    """What steps came to."""
+    return postprocessing_pb2.GetPostprocessingStatisticsResponse(
+        postprocessors=[
+            postprocessing_pb2.PostprocessorStatistics(
+                postprocessor_id=one.postprocessor_id,
+                completed=duration_statistics(one.newest, count=one.completed, total=one.total),
+                failed_count=one.failed,
+                cancelled_count=one.cancelled,
+            )
+            for one in accounts
+        ]
     )
 
 
@@ -63,6 +125,8 @@ def output_from_proto(message: common_pb2.OutputSettings) -> OutputSettings:
     return OutputSettings(
         **scalars_from(message, OutputSettings),
         format=FORMATS.from_proto(message.format, ImageFileFormat.PNG, field="output.format"),
+        provenance=wish_from_proto(message.provenance),
+        retention=seconds(message.retention) if message.HasField("retention") else None,
     )
 
 
@@ -81,10 +145,7 @@ def _request(
         digest=digest(message),
         batch=batch,
         exact=message.precision.mode == generation_pb2.PRECISION_MODE_EXACT,
-        unbuilt=(
-            *_set(message.output, _OUTPUT, "output"),
-            *_set(message.precision, _PRECISION, "precision"),
-        ),
+        unbuilt=(*_set(message.precision, _PRECISION, "precision"),),
     )
 
 

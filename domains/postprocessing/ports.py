@@ -16,7 +16,13 @@ class ArtifactKeeper(Protocol):
     """Where finished pictures go."""
 
     async def adopt(
-        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
     ) -> object:
         """Take a finished file; see the artifact store for errors."""
         ...

@@ -9,8 +9,10 @@ import grpc.aio
 
 from deviceops.v1 import postprocessing_pb2
 from domains.postprocessing import convert
+from domains.postprocessing.core.benchmarks import StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.safety.servicer import SafetyCalls, SafetyParts
 from domains.session.convert import SessionStreams, Starters
 
@@ -25,12 +27,16 @@ class PostprocessingServicer(SafetyCalls):
         self,
         inventory: PostprocessorInventory,
         processing: Processing,
+        benchmarks: StepBenchmarks,
+        statistics: StepStatistics,
         streams: SessionStreams,
         safety: SafetyParts,
     ) -> None:
         SafetyCalls.__init__(self, safety)
         self._inventory = inventory
         self._processing = processing
+        self._benchmarks = benchmarks
+        self._statistics = statistics
         self._streams = streams
 
     def register(self, starters: Starters) -> None:
@@ -44,6 +50,12 @@ class PostprocessingServicer(SafetyCalls):
             postprocessing_pb2.ProcessImagesRequest,
             convert.images_request_from_proto,
             self._processing.process,
+        )
+
+        starters.know(
+            postprocessing_pb2.BenchmarkPostprocessorRequest,
+            convert.benchmark_from_proto,
+            self._benchmarks.benchmark,
         )
 
     async def ListPostprocessors(
@@ -64,3 +76,15 @@ class PostprocessingServicer(SafetyCalls):
         self, request: postprocessing_pb2.ProcessImagesRequest, context: Context
     ) -> AsyncIterator[postprocessing_pb2.ProcessImagesResponse]:
         return self._streams.start(request, context, postprocessing_pb2.ProcessImagesResponse)
+
+    def BenchmarkPostprocessor(
+        self, request: postprocessing_pb2.BenchmarkPostprocessorRequest, context: Context
+    ) -> AsyncIterator[postprocessing_pb2.BenchmarkPostprocessorResponse]:
+        return self._streams.start(
+            request, context, postprocessing_pb2.BenchmarkPostprocessorResponse
+        )
+
+    async def GetPostprocessingStatistics(
+        self, request: postprocessing_pb2.GetPostprocessingStatisticsRequest, context: Context
+    ) -> postprocessing_pb2.GetPostprocessingStatisticsResponse:
+        return convert.statistics_to_proto(self._statistics.describe(request.postprocessor_id))

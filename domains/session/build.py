@@ -16,6 +16,7 @@ from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
+from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.taking_up import TakingUp
 from domains.session.ports import ArtifactReader, FaultReporter
@@ -59,7 +60,7 @@ def build(
     records: Callable[[str], Records],
     *,
     describe: FaultReporter,
-    admit: Callable[[SessionPlan], None],
+    admit: Callable[[SessionPlan | Session], None],
     holds: Callable[[str, str], bool],
     clock: Clock,
 ) -> Built:
@@ -71,7 +72,7 @@ def build(
         reports: What sessions of other domains report, as messages.
         records: What outlives the server, by kind.
         describe: What a client sees of an error.
-        admit: Raises when a plan's work must not begin now.
+        admit: Raises when work must not begin now.
         holds: Whether a device's worker holds a model.
         clock: The time.
     """

@@ -30,8 +30,8 @@ Report = TypeVar("Report")
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """One finished picture as its handler has it: the bytes of a complete file; none where its
-    verdict `safety` withholds it."""
+    """One finished picture as its handler has it: the bytes of a complete file, and whether
+    its pixels bear the invisible mark; no bytes where its verdict `safety` withholds it."""
 
     image_index: int
     seed: int | None
@@ -39,6 +39,7 @@ class EncodedImage:
     height: int
     format: ImageFileFormat
     data: bytes
+    watermark: bool = False
     safety: SafetyVerdict | None = None
 
 

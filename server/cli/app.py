@@ -20,7 +20,9 @@ from server.cli.commands import (
     generate,
     memory,
     models,
+    postprocessors,
     preview_control,
+    process,
     safety,
     serve,
     server,
@@ -91,6 +93,8 @@ def server_options(
 app.command("serve")(serve.serve)
 app.command("generate", cls=generate.GenerateCommand)(generate.generate)
 app.command("preview-control")(preview_control.preview_control)
+app.command("process")(process.process)
+app.command("upscale")(process.upscale)
 app.add_typer(devices.app, name="devices")
 app.add_typer(memory.app, name="memory")
 app.add_typer(models.app, name="models")
@@ -99,6 +103,7 @@ app.add_typer(batches.app, name="batch")
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(artifacts.app, name="artifacts")
 app.add_typer(safety.app, name="safety")
+app.add_typer(postprocessors.app, name="postprocessors")
 app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)
 app.command("verify")(verify.verify)

@@ -13,12 +13,14 @@ from deviceops.v1 import (
     model_info_pb2,
     model_pb2,
     model_task_pb2,
+    postprocessing_pb2,
 )
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.following import Ending, EventCall, Follower, Manner
 from server.cli.narration import sentence
+from server.cli.postprocessor_rows import benchmark_lines
 from server.cli.views import chosen, message_facts
 from server.cli.wording import byte_figure, duration, enum_word, printable, seconds_of, size
 
@@ -62,6 +64,14 @@ def benchmark(
 ) -> Exit:
     """Measure a model and show its times; the exit code."""
     return _run(client, lambda: client.models.BenchmarkModel(request), as_json=as_json)
+
+
+def benchmark_postprocessor(
+    client: Client, request: postprocessing_pb2.BenchmarkPostprocessorRequest, *, as_json: bool
+) -> Exit:
+    """Measure a postprocessor and show its times; the exit code."""
+    service = client.postprocessing
+    return _run(client, lambda: service.BenchmarkPostprocessor(request), as_json=as_json)
 
 
 def validate(
@@ -129,6 +139,8 @@ def _report(completed: event_pb2.SessionCompleted) -> list[str]:
             return _found(completed.refresh)
         case "model_benchmark":
             return _times(completed.model_benchmark)
+        case "postprocessor_benchmark":
+            return benchmark_lines(completed.postprocessor_benchmark)
         case "model_validation":
             return _findings(completed.model_validation)
         case "model_optimization":

@@ -11,7 +11,13 @@ from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, sampling_pb2, workflow_pb2
+from deviceops.v1 import (
+    batch_pb2,
+    finishing_pb2,
+    generation_pb2,
+    sampling_pb2,
+    workflow_pb2,
+)
 from domains.artifact.servicer import ArtifactServicer
 from domains.device.servicer import DeviceServicer
 from domains.inference.convert import SCHEDULERS
@@ -37,11 +43,9 @@ SERVICERS: Mapping[str, type] = {
 }
 _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     generation_pb2.GenerationSettings.DESCRIPTOR: tuple(UNBUILT),
-    inference_pb2.GenerateRequest.DESCRIPTOR: ("postprocessing",),
-    inference_pb2.GenerateBatchRequest.DESCRIPTOR: ("postprocessing",),
-    batch_pb2.CreateBatchRequest.DESCRIPTOR: ("postprocessing",),
     batch_pb2.BatchItem.DESCRIPTOR: ("image",),
     workflow_pb2.WorkflowStep.DESCRIPTOR: ("postprocess",),
+    finishing_pb2.PostprocessingStep.DESCRIPTOR: ("face_restore", "safety"),
 }
 
 

@@ -29,7 +29,7 @@ from deviceops.v1.device_info_pb2 import (
 from deviceops.v1.device_pb2 import WatchDevicesRequest
 from deviceops.v1.device_pb2_grpc import DeviceServiceStub
 from deviceops.v1.errors_pb2 import ERROR_REASON_CANCELLED_BY_CLIENT
-from deviceops.v1.inference_pb2 import GenerateRequest
+from deviceops.v1.inference_pb2 import SIGNATURE_STATE_UNSPECIFIED, GenerateRequest
 from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
 from deviceops.v1.processing_pb2 import (
     SESSION_CHANGE_KIND_ADDED,
@@ -135,6 +135,14 @@ async def test_without_a_loss_nothing_is_lost(channel: grpc.aio.Channel) -> None
     pictures, completed = await generate_through_losses(channel, small_request(steps=2))
     assert completed.images[0].artifact_id == pictures.results[0].artifact_id
     assert completed.images[0].size_bytes == len(pictures.files[0])
+
+
+async def test_a_pictures_marks_are_read(channel: grpc.aio.Channel) -> None:
+    pictures = await generate(channel, small_request(steps=1), lambda step, _: None)
+    marks = await verify(channel, pictures.results[0].artifact_id)
+    assert marks.signature == SIGNATURE_STATE_UNSPECIFIED
+    assert not marks.watermark_found
+    assert "Steps: 1" in marks.parameters
 
 
 async def test_memory_is_freed_to_a_target(channel: grpc.aio.Channel) -> None:
@@ -248,7 +256,6 @@ async def test_a_batch_draws_every_prompt(channel: grpc.aio.Channel) -> None:
 
 
 UNBUILT = {
-    "verify": lambda channel: verify(channel, "0f" * 32),
     "finish": lambda channel: upscale_and_check(channel, "0f" * 32),
     "workflow": lambda channel: run(channel, "a robot"),
 }

@@ -229,7 +229,7 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
             fields,
         )
     for request, field in (
-        (asked(item("a"), postprocessing=[{"sharpen": {}}]), "postprocessing"),
+        (asked(item("a"), postprocessing=[{"safety": {}}]), "postprocessing[0].safety"),
         (
             asked(batch_pb2.BatchItem(item_id="a", image=common_pb2.InputImage())),
             "items[0].image",
@@ -264,6 +264,25 @@ async def test_a_matrix_is_drawn_with_the_seeds_that_were_decided(client: Client
     assert [each.item_id for each in found.items][:3] == ["0-0-0", "0-0-1", "0-1-0"]
     assert [each.images[0].seed for each in found.items][:3] == [7, 8, 7]
     assert found.batch.completed_count == 8
+
+
+@pytest.mark.parametrize("computation", generation_pb2.BatchComputation.values()[1:])
+async def test_every_picture_goes_through_the_batchs_steps(
+    client: Client, computation: generation_pb2.BatchComputation.ValueType
+) -> None:
+    request = asked(
+        item("a"),
+        item("b", seed=9),
+        postprocessing=[{"crop": {"width": 40, "height": 24}}],
+        computation=computation,
+    )
+
+    batch = await create(client, request)
+    found = await until(client, batch.batch_id, *FINAL)
+
+    assert found.batch.state == COMPLETED
+    sizes = [(image.width, image.height) for each in found.items for image in each.images]
+    assert sizes == [(40, 24), (40, 24)]
 
 
 async def test_items_are_added_until_the_batch_is_sealed(client: Client) -> None:

@@ -302,12 +302,11 @@ async def test_a_missing_device_is_an_error_with_the_probes_explanation(
 async def test_a_part_that_is_not_built_names_its_field(client: Client) -> None:
     request = small_request()
     request.settings.regions.add().box.width = 0.5
-    request.postprocessing.add().sharpen.amount = 1
 
     refusal = await refusal_of(client.draw(request))
 
     assert refusal.code is grpc.StatusCode.UNIMPLEMENTED
-    assert refusal.metadata["fields"] == "settings.regions,postprocessing"
+    assert refusal.metadata["fields"] == "settings.regions"
 
 
 async def test_a_value_that_is_not_built_is_told_by_validation_as_all_else(

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from deviceops.v1 import common_pb2, event_pb2, session_pb2
+from deviceops.v1 import common_pb2, event_pb2, inference_pb2, session_pb2
 from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
@@ -25,7 +25,7 @@ from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
 from tests.e2e.errors import refusal_of
 from tests.odd_pictures import bad_pictures
-from tests.running import Client
+from tests.running import Client, small_request
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +201,68 @@ async def test_what_cannot_be_done_is_refused_before_it_begins(
     assert not field or refused.fields[0] == field
 
 
+async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Client) -> None:
+    request = pb.BenchmarkPostprocessorRequest(
+        postprocessor_id="small", input_pixels=64, runs=3
+    )
+    service, metadata = client.postprocessing, client.metadata
+
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    events = [each.event async for each in found]
+
+    assert events[0].accepted.kind == session_pb2.SESSION_KIND_BENCHMARK
+    measured = events[-1].completed.postprocessor_benchmark
+    assert (measured.postprocessor_id, measured.run.count) == ("small", 3)
+    assert measured.device_id.startswith("cpu")
+    # A run is in milliseconds, and the rate that of its median.
+    assert measured.megapixels_per_second == pytest.approx(
+        64 * 64 / 1e6 / (measured.run.p50_ms / 1_000), rel=0.01
+    )
+    listed = await service.ListPostprocessors(
+        pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_UPSCALE), metadata=metadata
+    )
+    benchmarks = {one.postprocessor_id: list(one.benchmarks) for one in listed.postprocessors}
+    assert benchmarks["small"] == [measured]
+    for name in ("nobody", "face-restore"):
+        request.postprocessor_id = name
+        refused = await refusal_of(
+            service.BenchmarkPostprocessor(request, metadata=metadata).read()
+        )
+        assert (refused.code, refused.reason) == (
+            grpc.StatusCode.NOT_FOUND,
+            "POSTPROCESSOR_NOT_FOUND",
+        )
+    request.input_pixels = 63
+    refused = await refusal_of(
+        service.BenchmarkPostprocessor(request, metadata=metadata).read()
+    )
+    assert refused.fields == ["input_pixels"]
+
+
+async def test_steps_are_counted_and_timed(client: Client) -> None:
+    request = pb.GetPostprocessingStatisticsRequest(postprocessor_id="sharpen")
+    service, metadata = client.postprocessing, client.metadata
+    work = pb.ProcessImageRequest(steps=[CROP, SHARPEN])
+    work.image.inline = saved(noise(40, 30).image())
+    await done(client, work)
+    [before] = (
+        await service.GetPostprocessingStatistics(request, metadata=metadata)
+    ).postprocessors
+
+    await done(client, work)
+
+    answer = await service.GetPostprocessingStatistics(request, metadata=metadata)
+    [after] = answer.postprocessors
+    assert after.completed.count == before.completed.count + 1
+    assert after.completed.total_ms > before.completed.total_ms
+    request.postprocessor_id = ""
+    answer = await service.GetPostprocessingStatistics(request, metadata=metadata)
+    assert {one.postprocessor_id for one in answer.postprocessors} >= {"sharpen", "crop"}
+    request.postprocessor_id = "denoise"
+    refused = await refusal_of(service.GetPostprocessingStatistics(request, metadata=metadata))
+    assert refused.reason == "POSTPROCESSOR_NOT_FOUND"
+
+
 async def test_what_is_listed_is_what_there_is(client: Client) -> None:
     answer = await client.postprocessing.ListPostprocessors(
         pb.ListPostprocessorsRequest(ready_only=True), metadata=client.metadata
@@ -212,3 +274,42 @@ async def test_what_is_listed_is_what_there_is(client: Client) -> None:
     assert (upscaler.model_id, list(upscaler.factors)) == ("small", [2])
     assert upscaler.architecture == "Compact"
     assert {limit.field for limit in upscaler.limits} >= {"UpscaleStep.factor"}
+
+
+async def test_a_generations_own_chain_is_that_of_its_plain_pictures(client: Client) -> None:
+    plain = small_request()
+    plain.settings.image_count = 2
+    finished = inference_pb2.GenerateRequest()
+    finished.CopyFrom(plain)
+    finished.postprocessing.extend([UPSCALE, SHARPEN])
+    finished.postprocessing[0].upscale.postprocessor_id = "small"
+
+    drawn, _ = await client.draw(plain)
+    events, files = await client.draw(finished)
+
+    completed = events[-1].completed
+    assert completed.timings.HasField("postprocess")
+    assert {model.model_id for model in completed.generation.models} >= {"small"}
+    phases = list(events[0].accepted.expected_phases)
+    assert phases[-2:] == [session_pb2.PHASE_POSTPROCESSING, session_pb2.PHASE_ENCODING_IMAGE]
+    for index in range(2):
+        again = pb.ProcessImageRequest(steps=finished.postprocessing)
+        again.image.session_image.session_id = drawn[0].session_id
+        again.image.session_image.image_index = index
+        _, processed = await done(client, again)
+        one, other = (
+            np.asarray(Image.open(io.BytesIO(each))) for each in (files[index], processed)
+        )
+        assert np.array_equal(one, other)
+        assert one.shape[:2] == (plain.settings.height * 3, plain.settings.width * 3)
+
+
+async def test_a_chain_too_large_for_what_is_drawn_is_refused(client: Client) -> None:
+    request = small_request()
+    request.postprocessing.add().crop.CopyFrom(
+        steps_pb.CropStep(width=request.settings.width + 1, height=1)
+    )
+
+    refused = await refusal_of(client.draw(request))
+
+    assert refused.fields == ["postprocessing[0].crop"]

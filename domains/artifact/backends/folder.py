@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
 
+from domains import failpoints
 from domains.artifact.backends.disk_errors import typed
 from domains.artifact.backends.sidecar import Sidecar
 from domains.artifact.errors import ArtifactDamaged, ArtifactNotFound, StorageUnavailable
@@ -38,6 +39,7 @@ _SIDECAR = re.compile(r"[0-9a-f]{64}\.json\Z")
 # The second form is that of earlier versions.
 _PART = re.compile(r"([0-9a-f]{64}(\.json)?\.\w{8}|tmp\w{8})\.part\Z")
 _HEAD_BYTES = 12
+_MOST_NAMED = 10
 _LAST_MOMENT = 253_402_300_799.0  # of the year 9999: what a Timestamp can say
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -72,7 +74,8 @@ class ArtifactFolder:
 
     def scan(self) -> list[StoredFile]:
         found: list[StoredFile] = []
-        left_alone = 0
+        left_alone = swept = 0
+        without_file: list[str] = []
         try:
             prepare(self._folder)
             with os.scandir(self._folder) as entries:
@@ -84,10 +87,23 @@ class ArtifactFolder:
         for name in names:
             if _NAME.match(name):
                 found += self._listed(name)
-            elif _PART.match(name) or (_SIDECAR.match(name) and name[:64] not in named):
+            elif _PART.match(name):
                 self._sweep(name)
+                swept += 1
+            elif _SIDECAR.match(name) and name[:64] not in named:
+                self._sweep(name)
+                without_file.append(name[:64])
             elif not _SIDECAR.match(name) and not is_aside(name):
                 left_alone += 1
+        if swept:
+            _log.info("%d unfinished files of artifacts were swept", swept)
+        if without_file:
+            _log.warning(
+                "%d artifacts were known and have no file, deleted from outside or unfinished"
+                " when the server ended: %s",
+                len(without_file),
+                ", ".join(sorted(without_file)[:_MOST_NAMED]),
+            )
         if left_alone:
             _log.info("%d entries among the artifacts are none and are left", left_alone)
         return sorted(found, key=lambda stored: stored.modify_time)
@@ -101,9 +117,11 @@ class ArtifactFolder:
             after = claim.added_to(before.get(claim.owner))
             if after != before.get(claim.owner):
                 sidecar.write({**before, claim.owner: after})
+                failpoints.reach("artifact.described")  # and not there
             target = self._folder / artifact_id
             if not kept:  # the same content may be being read right now
                 self._move(path, target)
+                failpoints.reach("artifact.renamed")  # and no session knows it
             handle = open_regular(target)
             with open(handle, "rb") as file:
                 if not kept:

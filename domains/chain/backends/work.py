@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.reading import read_canvas
@@ -10,6 +11,7 @@ from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import ChainJob, ChainReport
 from domains.picture.backends.encoding import encode_image
+from domains.provenance.backends.mark import marked
 from domains.session.jobs import EncodedImage, JobContext
 from domains.session.types import Phase, PhaseStarted
 
@@ -19,6 +21,7 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
 
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the prepared picture is gone.
+        InvalidProvenance: The mark would not be found again in such a picture.
         DomainError: As `Finishing.finish`.
         Exception: As torch raises it.
     """
@@ -33,9 +36,13 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
         finished = time.perf_counter()
         context.check_stop()
         context.emit(PhaseStarted(Phase.ENCODING_IMAGE, 0))
+        if job.mark_key is not None:
+            pixels = marked(canvas.pixels, job.mark_key, "output.provenance.watermark")
+            canvas = replace(canvas, pixels=pixels)
         data = encode_image(canvas.whole(), job.output)
     size, format = (job.width, job.height), job.output.format
-    context.emit(EncodedImage(0, None, *size, format, data, finishing.verdict))
+    watermark = bool(data) and job.mark_key is not None
+    context.emit(EncodedImage(0, None, *size, format, data, watermark, finishing.verdict))
     return ChainReport(
         load=finishing.load_seconds,
         postprocess=max(0.0, finished - begun - finishing.load_seconds),

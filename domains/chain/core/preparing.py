@@ -20,6 +20,7 @@ from domains.chain.types import (
     UpscaleStep,
     WatermarkStep,
 )
+from domains.errors import FeatureNotBuilt
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
@@ -91,10 +92,10 @@ class ChainPreparer:
     Args:
         models: Finds upscalers.
         marks: Prepares the pictures of marks.
-        policies: Knows safety policies.
+        policies: Knows safety policies; None where others see to those, and no step can.
     """
 
-    def __init__(self, models: Models, marks: Marks, policies: Policies) -> None:
+    def __init__(self, models: Models, marks: Marks, policies: Policies | None = None) -> None:
         self._models = models
         self._marks = marks
         self._policies = policies
@@ -109,6 +110,7 @@ class ChainPreparer:
 
         Raises:
             PostprocessorMissing: What a step needs is not installed.
+            FeatureNotBuilt: A safety step, where there are no policies.
             NotFound: There is no such safety policy, or what it needs is not installed.
             DomainError: A model cannot be used, or a picture.
         """
@@ -135,12 +137,14 @@ class ChainPreparer:
                 case FaceRestoreStep():
                     raise PostprocessorMissing(field, NO_FACE_RESTORER, step.postprocessor_id)
                 case SafetyStep():
+                    if self._policies is None:
+                        raise FeatureNotBuilt((field,))
                     policy = self._policies.named(step.policy_id, f"{field}.policy_id")
                     steps.append(replace(step, policy=policy))
                 case _:
                     steps.append(step)
         of_inputs = None
-        default = self._policies.default()
+        default = None if self._policies is None else self._policies.default()
         if default is not None:
             last = SafetyStep(default.policy_id, default)
             if default.judges(SafetySubject.RESULT) and last.policy not in _last(steps):

@@ -29,7 +29,8 @@ class Traits:
     `exact` is fixed, so that the same request gives the same bits on the same device;
     `candidates` are tried against each other when speed comes first. `trial_edge` is the
     greatest latent edge of such a trial: large enough to be typical, small enough to be
-    quick there.
+    quick there. `compiled` are those of UNet and VAE where compiled code may run for them:
+    plain code's times do not tell which is fastest then.
     """
 
     exact: Numerics
@@ -37,6 +38,7 @@ class Traits:
     candidates: tuple[Numerics, ...]
     trial_edge: int
     vae_always_float32: bool = False
+    compiled: tuple[Numerics, Numerics] | None = None
 
 
 _CPU = Traits(
@@ -58,6 +60,9 @@ _ACCELERATOR = Traits(
         Numerics(torch.bfloat16, channels_last=True),
     ),
     trial_edge=128,
+    # Contiguous as EXACT has it. A VAE decodes in 34 ms so on one H200, in 117 without code,
+    # whatever it computes in (bench/results/cuda-compiling.md).
+    compiled=(Numerics(torch.float16), Numerics(torch.bfloat16, channels_last=True)),
 )
 # Neither bfloat16 nor other layouts are dependable here, and half-precision decoding is not.
 _PLAIN_HALF = Traits(

@@ -8,6 +8,8 @@ from functools import partial
 
 import torch
 
+from domains.chain.backends.finishing import Finishing as ChainFinishing
+from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.inference.backends.beside import Lane
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import Control
@@ -57,7 +59,8 @@ class Drawing:
     `settings` are those of `job` in the precision that `model` has; a job that goes on after a
     pause begins where the one before it stopped. `origin` is where the model was, `use`
     how its denoiser is used. `may_tile` allows a picture to be decoded in tiles where memory is
-    short; `lane` is where pictures are decoded beside the steps of the next ones.
+    short; `lane` is where pictures are decoded beside the steps of the next ones. `upscalers`
+    are for the chain that finishes them.
     """
 
     model: LoadedModel
@@ -70,6 +73,7 @@ class Drawing:
     use: DenoiserUse
     may_tile: bool = False
     lane: Lane | None = None
+    upscalers: UpscalerShelf | None = None
     _degradations: list[Degradation] = field(default_factory=list)
     _keeper: PictureKeeper | None = None
 
@@ -93,8 +97,17 @@ class Drawing:
             self._through_vae,
             self._note,
             self.lane,
+            self.job.mark_key,
+            self._chain(),
             self.job.policy,
         )
+
+    def _chain(self) -> ChainFinishing | None:
+        """What finishes each picture; None for nothing."""
+        if not self.job.steps or self.upscalers is None:
+            return None
+        exact = self.settings.precision is PrecisionMode.EXACT
+        return ChainFinishing(self.upscalers, self.job.steps, exact, self.context)
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.

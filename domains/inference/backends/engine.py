@@ -11,8 +11,14 @@ from typing import Any, TypeVar
 import torch
 from msgspec import structs
 
+from domains.chain.backends.measuring import measure_step
 from domains.chain.backends.work import process
-from domains.chain.jobs import ChainJob, ChainReport
+from domains.chain.jobs import (
+    ChainJob,
+    ChainReport,
+    StepBenchmarkJob,
+    StepBenchmarkReport,
+)
 from domains.device.backends import faults
 from domains.device.errors import DeviceLost
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
@@ -188,6 +194,7 @@ class Engine:
             (use or SoleUse)(model, parts),
             may_tile,
             self.lane,
+            self._loader.upscalers,
         ).run()
 
     def process(self, job: ChainJob, context: JobContext) -> ChainReport:
@@ -211,6 +218,12 @@ class Engine:
             return once()
 
         return self._guarded(work)
+
+    def measure_step(self, job: StepBenchmarkJob, context: JobContext) -> StepBenchmarkReport:
+        """Measure a finishing step; raises as `process`, and makes no room."""
+        return self._guarded(
+            lambda: measure_step(job, self._loader.upscalers, self._device, context)
+        )
 
     def load(self, job: LoadJob, context: JobContext) -> LoadReport:
         """Have a model ready; see the port."""

@@ -10,6 +10,8 @@ from types import TracebackType
 
 import torch
 
+from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.finishing import Finishing as ChainFinishing
 from domains.inference.backends.beside import Beside, Lane
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.device import Numerics
@@ -23,6 +25,7 @@ from domains.inference.backends.ways import Ways
 from domains.inference.types import GenerationSettings, asked_together, most_in_a_union
 from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
+from domains.provenance.types import MarkKey
 from domains.safety import SafetyPolicy
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import ImageDecoded, Phase, PhaseStarted
@@ -48,7 +51,10 @@ class Finishing:
         ways: Notes what computed each.
         through_vae: Decodes them.
         note: Hears of what was done otherwise than planned, in whichever thread.
-        lane: Where decodings run beside steps; None: nowhere.
+        lane: Where decodings run beside steps; None: nowhere. With a chain nothing does: its
+            networks need the device as well.
+        mark_key: The secret of the mark that they are to bear; None: none.
+        chain: What finishes each; None for nothing.
         policy: Judges each before its file is made.
     """
 
@@ -61,13 +67,19 @@ class Finishing:
         through_vae: ThroughVae,
         note: Callable[[Iterable[Degradation]], None],
         lane: Lane | None,
+        mark_key: MarkKey | None,
+        chain: ChainFinishing | None = None,
         policy: SafetyPolicy | None = None,
     ) -> None:
+        self._chain = chain
         self._policy = policy
         self._settings, self._context, self._clock = settings, context, clock
         self._ways, self._through_vae = ways, through_vae
         self._files = FileMaking(context, note, clock)
-        self._beside: Beside[Pixels] | None = None if lane is None else Beside(lane)
+        self._beside: Beside[Pixels] | None = (
+            None if lane is None or chain is not None else Beside(lane)
+        )
+        self._mark_key = mark_key
         self._at_work = ExitStack()
 
     def __enter__(self) -> Finishing:
@@ -153,10 +165,13 @@ class Finishing:
         """Have a file made of a picture; `begin` tells that, where nothing else is at work."""
         pixels = finished(pixels)
         self._context.emit(ImageDecoded(index))
+        if self._chain is not None:
+            with self._clock.time("postprocess"):
+                pixels = self._chain.finish(index, Canvas(pixels)).whole()
         if begin is not None:
             begin()
         types = self._ways.picture_types(denoised_in, shape)
-        output = ImageOutput(self._settings, types, self._policy)
+        output = ImageOutput(self._settings, types, self._mark_key, self._policy)
         seed = self._settings.seeds[index]
         self._files.start(partial(output.encode, index, seed, pixels))
 

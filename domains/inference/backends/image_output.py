@@ -11,6 +11,8 @@ from domains.inference.backends.images import Pixels
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.types import GenerationSettings
 from domains.picture.backends.encoding import encode_image, texts_with_room
+from domains.provenance.backends.mark import marked
+from domains.provenance.types import MarkKey
 from domains.safety import SafetyPolicy
 from domains.session.jobs import EncodedImage
 from domains.values import Degradation, DegradationKind, PartDataType
@@ -18,11 +20,13 @@ from domains.values import Degradation, DegradationKind, PartDataType
 
 @dataclass(frozen=True)
 class ImageOutput:
-    """Makes files of a generation's pictures. `data_types` are what they were computed in;
+    """Makes files of a generation's pictures. `data_types` are what they were computed in,
+    `mark_key` is the secret of the mark that they are to bear, None for none;
     `policy` judges each first, if there is one."""
 
     settings: GenerationSettings
     data_types: tuple[PartDataType, ...]
+    mark_key: MarkKey | None = None
     policy: SafetyPolicy | None = None
 
     def encode(
@@ -35,6 +39,9 @@ class ImageOutput:
             index: Which picture it is.
             seed: Its seed.
             pixels: uint8 `[height, width, 3]`.
+
+        Raises:
+            InvalidProvenance: The mark would not be found again in such a picture.
         """
         output = self.settings.output
         height, width = pixels.shape[:2]
@@ -43,12 +50,17 @@ class ImageOutput:
             judged = apply(Canvas(pixels), self.policy, of_this_process())
             verdict = judged.verdict
             if judged.canvas is None:
-                withheld = EncodedImage(index, seed, width, height, output.format, b"", verdict)
+                withheld = EncodedImage(
+                    index, seed, width, height, output.format, b"", False, verdict
+                )
                 return withheld, []
             pixels = judged.canvas.pixels
+        if self.mark_key is not None:
+            pixels = marked(pixels, self.mark_key, "output.provenance.watermark")
         shared, full = self._texts(seed)
         data = encode_image(pixels, output, shared_text=shared, full_text=full)
-        encoded = EncodedImage(index, seed, width, height, output.format, data, verdict)
+        bears = self.mark_key is not None
+        encoded = EncodedImage(index, seed, width, height, output.format, data, bears, verdict)
         return encoded, self._omitted(shared, full)
 
     def _texts(self, seed: int) -> tuple[str, str]:

@@ -40,6 +40,7 @@ def settle_numerics(
 ) -> None:
     """Measure UNet and VAE on their device and keep each in its fastest numbers.
 
+    Where compiled code may run, they take those that it is made for, and nothing is measured.
     Done once per loaded model. The picture tried is square, as large as the one asked
     for or as the device's trial size, whichever is smaller.
 
@@ -52,6 +53,10 @@ def settle_numerics(
             or the UNet alone.
     """
     traits, vae_config = traits_of(model.device), model.plan_config("vae")
+    if model.code is not None and traits.compiled is not None:
+        check_stop()
+        _settle_for_code(model, *traits.compiled)
+        return
     longest = max(width, height) // model.pixels_per_latent
     latents = _latents(model, longest)
 
@@ -81,6 +86,16 @@ def settle_numerics(
         check_stop=check_stop,
     )
     model.measured = True
+
+
+def _settle_for_code(model: LoadedModel, unet: Numerics, vae: Numerics) -> None:
+    """Bring a model into what its compiled code computes in."""
+    model.unet_numerics = unet
+    apply(model.networks["unet"], unet)
+    if "vae" in model.networks:
+        model.vae_numerics = vae
+        apply(model.networks["vae"], vae)
+    model.unet_measured = model.measured = True
 
 
 def settle_denoiser(

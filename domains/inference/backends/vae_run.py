@@ -9,8 +9,7 @@ from typing import Generic, TypeVar
 from domains.device.backends import faults
 from domains.inference.backends.second_try import with_room
 from domains.inference.backends.vae_part import Vae
-from domains.inference.types import Toggle
-from domains.values import Degradation, DegradationKind, ModelPart
+from domains.values import Degradation, DegradationKind, ModelPart, Toggle
 
 Result = TypeVar("Result")
 

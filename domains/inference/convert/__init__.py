@@ -15,16 +15,20 @@ from deviceops.v1 import (
     inference_pb2,
     model_info_pb2,
 )
+from domains.chain.convert import chain_from_proto
 from domains.conversions import (
     MODEL_PARTS,
+    TOGGLES,
     EnumMap,
     byte_figure,
     digest,
+    duration,
     duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
+    seconds,
     timestamp,
 )
 from domains.device.convert import placement_from_proto
@@ -61,6 +65,7 @@ from domains.picture.convert import (
     preprocessor_to_proto,
 )
 from domains.picture.types import ResizeFit
+from domains.provenance.convert import wish_from_proto, wish_to_proto
 from domains.session.convert import (
     FORMATS,
     PHASES,
@@ -72,7 +77,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ControlNetType, ImageFileFormat, ModelOrigin, OutputSettings
+from domains.values import ControlNetType, ImageFileFormat, ModelOrigin, OutputSettings, Toggle
 
 MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
@@ -90,7 +95,6 @@ PROMPT_SYNTAXES = EnumMap(
     generation_pb2.PromptSyntax,
     "PROMPT_SYNTAX_",
 )
-TOGGLES = EnumMap(types.Toggle, common_pb2.Toggle, "TOGGLE_", zero=types.Toggle.SERVER)
 KERNELS = EnumMap(types.AttentionKernel, event_pb2.AttentionKernel, "ATTENTION_KERNEL_")
 
 
@@ -99,8 +103,6 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
     unbuilt = [
         where for field in UNBUILT for where in _asked(message.settings, field, "settings")
     ]
-    if message.postprocessing:
-        unbuilt.append("postprocessing")
     image, mask = images_from_proto(message.settings)
     return types.GenerationRequest(
         settings=settings_from_proto(message.settings),
@@ -111,6 +113,7 @@ def request_from_proto(message: inference_pb2.GenerateRequest) -> types.Generati
         image=image,
         mask=mask,
         controls=tuple(map(_control_input, message.settings.control_nets)),
+        chain=chain_from_proto(message.postprocessing, "postprocessing"),
         unbuilt=tuple(unbuilt),
     )
 
@@ -143,10 +146,12 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         else None,
         control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
-        vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, types.Toggle.SERVER),
+        vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, Toggle.SERVER),
         output=OutputSettings(
             **scalars_from(output, OutputSettings),
             format=FORMATS.from_proto(output.format, ImageFileFormat.PNG),
+            provenance=wish_from_proto(output.provenance),
+            retention=seconds(output.retention) if output.HasField("retention") else None,
         ),
     )
 
@@ -228,6 +233,8 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
         output=common_pb2.OutputSettings(
             **scalars_of(output, common_pb2.OutputSettings),
             format=FORMATS.to_proto(output.format),
+            provenance=wish_to_proto(output.provenance),
+            retention=duration(output.retention),
         ),
     )
     for lora in settings.loras:

@@ -52,7 +52,9 @@ class GenerationTemplate:
         self._message = batch_pb2.CreateBatchRequest.FromString(request)
         self._preparer, self._pictures, self._start = preparer, pictures, start
         self._common = inference_pb2.GenerateRequest(
-            settings=self._message.template, options=self._options()
+            settings=self._message.template,
+            options=self._options(),
+            postprocessing=self._message.postprocessing,
         )
         self._common.placement.any.CopyFrom(self._message.devices)
         self._layers: Mapping[str, Sequence[Layer]] | None = None
@@ -124,6 +126,7 @@ class GenerationTemplate:
             template=self._common.settings,
             options=self._common.options,
             placement=self._common.placement,
+            postprocessing=self._common.postprocessing,
             computation=generation_pb2.BATCH_COMPUTATION_THROUGHPUT,
         )
         several.options.priority = PRIORITIES.to_proto(priority)

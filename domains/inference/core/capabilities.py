@@ -9,7 +9,7 @@ from domains.inference.core.combinations import Feature, Mode, features_of, mode
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.core.schedules import most_steps
-from domains.inference.ports import Devices, Models
+from domains.inference.ports import Devices, Models, Provenance
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
@@ -25,8 +25,6 @@ UNBUILT: dict[str, str] = {
     "precision.attention_slicing": "The device's profile decides.",
     "precision.vae_slicing": "Pictures are decoded one by one.",
     "precision.cpu_offload": "The whole model stays on the device.",
-    "output.provenance": "Pictures are not signed or marked yet.",
-    "output.retention": "Artifacts are kept as long as the server's setting says.",
 }
 
 # Values of enums, likewise.
@@ -35,6 +33,7 @@ UNBUILT_VALUES: dict[str, str] = {
     "SCHEDULER_DPM_SOLVER_MULTISTEP has stochastic algorithms too.",
 }
 
+_MANIFEST = "output.provenance.manifest"
 _VAE = "GenerationSettings.vae_model_id"
 _TYPE = "CONTROL_NET_TYPE_"
 
@@ -108,9 +107,10 @@ def _limits(model: Model) -> tuple[Limit, ...]:
 class CapabilityInquiry:
     """Answers what can be asked for."""
 
-    def __init__(self, devices: Devices, models: Models) -> None:
+    def __init__(self, devices: Devices, models: Models, provenance: Provenance) -> None:
         self._devices = devices
         self._models = models
+        self._provenance = provenance
 
     async def describe(self, model_id: str, device_id: str) -> Capabilities:
         """What a model ("" for the default) can do on a device ("" for the default). A refiner
@@ -133,11 +133,16 @@ class CapabilityInquiry:
             native_height=model.native_height,
             limits=_limits(model),
             modes=modes_of(model, UNBUILT),
-            features=features_of(model, UNBUILT),
+            features=features_of(model, UNBUILT | self._missing()),
             values=UNBUILT_VALUES | await self._control_types(model),
             output_formats=tuple(ImageFileFormat),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
+
+    def _missing(self) -> dict[str, str]:
+        """Fields for which something is not installed, and what."""
+        why = self._provenance.no_manifests
+        return {_MANIFEST: why} if why else {}
 
     async def _control_types(self, model: Model) -> dict[str, str]:
         """What a control picture can be taken for, by the unions that go with the model."""

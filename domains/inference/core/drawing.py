@@ -14,13 +14,15 @@ from domains.inference.core.resolution import expected_phases
 from domains.inference.core.safeguards import Safeguards, withhold
 from domains.inference.core.turns import Turns
 from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
-from domains.inference.ports import ArtifactKeeper, Models
+from domains.inference.ports import ArtifactKeeper, Models, Provenance
 from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
+from domains.provenance.types import Made
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
 from domains.session.types import Outcome, Phase, ProgressEvent, SessionState, counted_on
+from domains.values import Toggle
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Drawing:
         models: Take note of what is used.
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        provenance: Signs them.
         safeguards: Say what must not be drawn, and hear of what was judged.
         software_versions: Versions inside a device's worker.
     """
@@ -48,6 +51,7 @@ class Drawing:
         models: Models,
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
+        provenance: Provenance,
         safeguards: Safeguards,
         *,
         software_versions: Callable[[str], Mapping[str, str]],
@@ -55,13 +59,15 @@ class Drawing:
         self._models = models
         self._pool = pool
         self._artifacts = artifacts
+        self._provenance = provenance
         self._safeguards = safeguards
         self._software_versions = software_versions
 
     def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
         """What it goes through on a device, as things are now."""
-        loading = self._pool.loading(device_id, *prepared.job.places)
-        return expected_phases(loading, prepared.job.settings)
+        job = prepared.job
+        loading = self._pool.loading(device_id, *job.places)
+        return expected_phases(loading, job.settings, finished=bool(job.steps))
 
     def stop(self, session: Session) -> None:
         """Have a session's work end after its step; only then is the worker free."""
@@ -85,7 +91,7 @@ class Drawing:
         turn = turns.next(part.prepared.job, len(item.images))
 
         async def keep(spooled: SpooledImage) -> None:
-            await self._keep(spooled, item)
+            await self._keep(spooled, part)
 
         try:
             found = await run_job(self._pool, item.session, turn, record=item.record, keep=keep)
@@ -146,7 +152,7 @@ class Drawing:
             at = job.at(spooled.image.image_index)
             index = spooled.image.image_index - job.firsts[at]
             image = replace(spooled.image, image_index=index)
-            await self._keep(SpooledImage(image, spooled.path), parts[at].item)
+            await self._keep(SpooledImage(image, spooled.path), parts[at])
 
         def end_part(event: PartEnded) -> None:
             found: GenerationReport | Failure = event.outcome
@@ -168,13 +174,25 @@ class Drawing:
         for each in part.prepared.models:
             self._models.record_use(each.model_id)
 
-    async def _keep(self, spooled: SpooledImage, item: SessionItem) -> None:
-        image, session = spooled.image, item.session
-        self._safeguards.note(session.session_id, image)
-        if spooled.path is not None:
-            await self._artifacts.adopt(
-                spooled.path, image.artifact_id, session.owner, session_id=session.session_id
-            )
+    async def _keep(self, spooled: SpooledImage, part: Part) -> None:
+        item, settings = part.item, part.prepared.job.settings
+        session = item.session
+        self._safeguards.note(session.session_id, spooled.image)
+        if spooled.path is None:
+            item.finish_image(spooled.image)
+            return
+        if settings.output.provenance.manifest is Toggle.ON:
+            made = Made(session.session_id, settings.model_id)
+            spooled = await self._provenance.sign(spooled, made)
+        image = spooled.image
+        assert spooled.path is not None
+        await self._artifacts.adopt(
+            spooled.path,
+            image.artifact_id,
+            session.owner,
+            session_id=session.session_id,
+            retention_seconds=settings.output.retention,
+        )
         item.finish_image(image)
 
     async def _withheld(self, part: Part) -> bool:
@@ -206,7 +224,8 @@ class Drawing:
         )
         versions = self._software_versions(part.item.session.device_id)
         settings = part.prepared.job.settings
-        return _outcome(settings, part.turns.whole(found), models, versions)
+        steps = bool(part.prepared.job.steps)
+        return _outcome(settings, part.turns.whole(found), models, versions, finished=steps)
 
 
 def _in_request(field: str) -> str:
@@ -219,6 +238,8 @@ def _outcome(
     report: GenerationReport,
     models: tuple[UsedModel, ...],
     software_versions: Mapping[str, str],
+    *,
+    finished: bool,
 ) -> Outcome:
     times = report.timings
     prepared = (
@@ -235,6 +256,7 @@ def _outcome(
             Phase.DENOISING: times.denoise,
             **({} if settings.refiner is None else {Phase.REFINING: times.refine}),
             Phase.DECODING: times.decode,
+            **({Phase.POSTPROCESSING: times.postprocess} if finished else {}),
             Phase.ENCODING_IMAGE: times.encode_image,
         },
         report=GenerationFacts(

@@ -170,7 +170,7 @@ class Generations:
             device_id=device_id,
             placed=resolved.placed,
             model_id=prepared.model.model_id,
-            companion_ids=prepared.companions.model_ids,
+            companion_ids=prepared.companion_ids,
             policies=prepared.policies,
             expected_phases=self._drawing.phases(prepared, device_id),
             seeds=settings.seeds,

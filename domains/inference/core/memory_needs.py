@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 
 from domains.inference.types import (
     GenerationSettings,
-    Toggle,
     asked_together,
     most_in_a_union,
 )
 from domains.model.core.room import picture_bytes, step_bytes
 from domains.model.types import Component, Model
 from domains.session.types import Phase
+from domains.values import Toggle
 
 FULL, HALF = 4, 2
 """Bytes of a number."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
+from domains.chain.core.preparing import ChainPreparer, PreparedChain
 from domains.errors import FeatureNotBuilt
 from domains.inference.core.companions import (
     Companions,
@@ -35,7 +38,7 @@ from domains.inference.core.validation import (
 )
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import GenerationJob
-from domains.inference.ports import LoraFits, Models, PicturePreparer
+from domains.inference.ports import LoraFits, Models, PicturePreparer, Provenance
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
 from domains.session.types import PreviewSettings
@@ -51,6 +54,7 @@ class PreparedGeneration:
     job: GenerationJob
     inputs: Inputs
     controls: PreparedControls
+    chain: PreparedChain
     safeguard: Safeguard | None = None
 
     @property
@@ -61,7 +65,12 @@ class PreparedGeneration:
     @property
     def models(self) -> tuple[Model, ...]:
         """The checkpoint, and those that are used with it."""
-        return self.model, *self.companions.models
+        return self.model, *self.companions.models, *self.chain.models
+
+    @property
+    def companion_ids(self) -> tuple[str, ...]:
+        """All but the checkpoint."""
+        return tuple(model.model_id for model in self.models[1:])
 
 
 class GenerationPreparer:
@@ -70,6 +79,8 @@ class GenerationPreparer:
     Args:
         models: Finds those that a request names.
         fits: Holds LoRAs against checkpoints.
+        chains: Makes ready what finishes pictures.
+        provenance: Decides which marks pictures get.
         safeguards: Know which safety policy holds.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
     """
@@ -78,12 +89,16 @@ class GenerationPreparer:
         self,
         models: Models,
         fits: LoraFits,
+        chains: ChainPreparer,
+        provenance: Provenance,
         safeguards: Safeguards,
         *,
         random_seed: Callable[[], int],
     ) -> None:
         self._models = models
         self._fits = fits
+        self._chains = chains
+        self._provenance = provenance
         self._safeguards = safeguards
         self._random_seed = random_seed
 
@@ -96,7 +111,10 @@ class GenerationPreparer:
             InvalidGeneration: The content breaks rules.
             InvalidPicture: A picture cannot be used.
             FeatureNotBuilt: The request uses what this version does not do.
-            DomainError: A model cannot be used.
+            InvalidChain: A step does not go with the size of what is drawn.
+            InvalidProvenance: A mark cannot be made.
+            SigningMissing: What signs is not installed.
+            DomainError: A model cannot be used, or the signer.
         """
         violations = check_request(request)
         if violations:
@@ -130,6 +148,18 @@ class GenerationPreparer:
         violations = [*check_result_size(settings, "settings")]
         if violations:
             raise InvalidGeneration.of(*violations)
+        chain = await self._chains.prepare(request.chain, "postprocessing")
+        width, height = chain.result_size(
+            settings.result_size,
+            "postprocessing",
+            settings.output.format,
+            "settings.output.format",
+        )
+        marks = await self._provenance.decide(
+            settings.output.provenance, (width, height), "settings.output.provenance"
+        )
+        output = replace(settings.output, provenance=marks.wish)
+        settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
         guard = self._safeguards.of(settings)
         policy = None if guard is None else guard.of_results
@@ -142,6 +172,10 @@ class GenerationPreparer:
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
             controls=controls.pictures,
+            steps=chain.steps,
+            finished_width=width,
+            finished_height=height,
             policy=policy,
+            mark_key=await self._provenance.mark_key() if marks.watermark else None,
         )
-        return PreparedGeneration(model, companions, job, inputs, controls, guard)
+        return PreparedGeneration(model, companions, job, inputs, controls, chain, guard)

@@ -109,13 +109,14 @@ def effective(asked: GenerationSettings, resolved: GenerationSettings) -> Genera
 
 
 def expected_phases(
-    loading: tuple[Phase, ...], settings: GenerationSettings
+    loading: tuple[Phase, ...], settings: GenerationSettings, *, finished: bool = False
 ) -> tuple[Phase, ...]:
     """What a generation goes through.
 
     Args:
         loading: Those in which its model comes onto the device.
         settings: Resolved.
+        finished: Whether a chain follows.
     """
     again, prepared = settings.second_pass, (Phase.PREPARING_INPUT,)
     return (
@@ -128,6 +129,7 @@ def expected_phases(
         *((Phase.SECOND_PASS,) if again else ()),
         *((Phase.REFINING,) if settings.refiner else ()),
         Phase.DECODING,
+        *((Phase.POSTPROCESSING,) if finished else ()),
         Phase.ENCODING_IMAGE,
     )
 

@@ -124,7 +124,7 @@ class Safeguards:
 
 def withhold(verdict: SafetyVerdict, job: GenerationJob, item: SessionItem) -> None:
     """Tell each picture of a generation as withheld that is not out yet."""
-    width, height = job.settings.result_size
+    width, height = job.finished_size
     for index in range(len(item.images), job.image_count):
         seed, format = job.settings.seeds[index], job.settings.output.format
         item.finish_image(

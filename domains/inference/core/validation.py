@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from domains import checks
+from domains.chain.core.rules import check_chain
 from domains.codec import Value
 from domains.device.core.placement import check_placement
 from domains.errors import FieldViolation, Reason
@@ -28,6 +29,7 @@ from domains.model.types import Model
 from domains.picture.core import check_image
 from domains.session.core.options import check_delivery, check_options
 
+_CHAIN = LIMITS["GenerateRequest.postprocessing"]
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
 
 
@@ -39,6 +41,7 @@ def check_request(request: GenerationRequest) -> list[FieldViolation]:
     violations += _masked(request, "settings.inpainting.mask")
     violations += check_control_nets(request, "settings")
     violations += check_delivery(request.delivery, "delivery")
+    violations += check_chain(request.chain, "postprocessing", _CHAIN)
     violations += check_placement(request.placement, "placement.")
     return violations
 

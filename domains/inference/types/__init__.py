@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 from msgspec import Meta
 from msgspec.structs import replace
 
+from domains.chain.types import AskedChain
 from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
 from domains.inference.types.control import ControlNetGuidance, asked_together, most_in_a_union
@@ -42,7 +43,7 @@ from domains.limits import default_of
 from domains.model.types import ModelType
 from domains.picture.types import InputImage, PictureFile, ResizeFit
 from domains.session.types import Delivery, Seed, WorkOptions
-from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType
+from domains.values import ModelOrigin, ModelPart, OutputSettings, PartDataType, Toggle
 
 # What comes from beside this module; what is defined here is public as well.
 __all__ = [
@@ -76,14 +77,6 @@ __all__ = [
 T = TypeVar("T")
 Strength = Annotated[float, Meta(ge=-2, le=2)]
 Prompt = Annotated[str, Meta(max_length=10_000)]
-
-
-class Toggle(Enum):
-    """Three answers, where the server's own judgement is the usual one."""
-
-    SERVER = "server"
-    ON = "on"
-    OFF = "off"
 
 
 class PromptSyntax(Enum):
@@ -363,8 +356,8 @@ class GenerationRequest:
     """One call of Generate. `digest` stands for the whole request, for idempotency.
 
     `image` is the picture that it starts from, `mask` what of it is redrawn, `controls` are
-    those of the ControlNets, in their order. `unbuilt` names the fields that are set although
-    this version does nothing with them.
+    those of the ControlNets, in their order; `chain` finishes what is drawn. `unbuilt` names
+    the fields that are set although this version does nothing with them.
     """
 
     settings: GenerationSettings
@@ -375,4 +368,5 @@ class GenerationRequest:
     image: InputImage | None = None
     mask: InputImage | None = None
     controls: tuple[ControlInput, ...] = ()
+    chain: AskedChain = field(default_factory=AskedChain)
     unbuilt: tuple[str, ...] = ()

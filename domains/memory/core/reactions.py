@@ -12,6 +12,7 @@ from domains.memory.core.watch import PressureWatch
 from domains.memory.errors import WorkRefused
 from domains.memory.types import Place, PressureLevel
 from domains.session.core.plan import SessionPlan
+from domains.session.core.session import Session
 from domains.session.types import SessionKind
 from domains.values import EvictionCause
 
@@ -82,15 +83,16 @@ class PressureReactions:
             self._uses[key] = (model.last_use_time, when)
         return now - when
 
-    def check_work(self, plan: SessionPlan) -> None:
-        """Refuse new work where memory is nearly gone; work that frees it is taken.
+    def check_work(self, work: SessionPlan | Session) -> None:
+        """Refuse new work where memory is nearly gone, and have waiting work wait; what frees
+        memory is taken.
 
         Raises:
             WorkRefused: Pressure is CRITICAL in main memory or on the work's device.
         """
-        if plan.kind in _FREEING:
+        if work.kind in _FREEING:
             return
         for pressure in self._watch.pressures():
-            concerned = pressure.place.device_id in ("", plan.device_id)
+            concerned = pressure.place.device_id in ("", work.device_id)
             if concerned and pressure.level is PressureLevel.CRITICAL:
                 raise WorkRefused(pressure.place, pressure.used_share)

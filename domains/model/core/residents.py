@@ -48,17 +48,18 @@ class Residents:
             self._over.add(resident)
 
     def worker_changed(self, device_id: str, status: WorkerStatus) -> None:
-        """A device's worker is in another state: with a worker goes what it held."""
+        """A device's worker is in another state: with a worker goes what it held, and that is
+        told before anything that was under way there ends."""
         if status.state is not DeviceState.READY:
             self._lost.add(device_id)
+            there = {each for each in self._known if each[0] == device_id}
+            self._tell_gone(there.difference(self._held()))
 
     async def look(self) -> None:
         """Tell what came and what left. To be called again and again."""
         known = await self._contents.known()
         held = set(self._held())
-        for resident in self._known.keys() - held:
-            model = self._known.pop(resident)
-            self._tell(ModelEventKind.UNLOADED, model, resident, self._why(resident, model))
+        self._tell_gone(self._known.keys() - held)
         for resident in held - self._known.keys():
             # One that has gone from disk can still be held, and is no model any more.
             if (found := known.get(resident[1])) is not None:
@@ -68,6 +69,11 @@ class Residents:
             self._causes.pop(resident, None)
         self._over.clear()
         self._lost.clear()
+
+    def _tell_gone(self, residents: Iterable[Resident]) -> None:
+        for resident in residents:
+            model = self._known.pop(resident)
+            self._tell(ModelEventKind.UNLOADED, model, resident, self._why(resident, model))
 
     def _why(self, resident: Resident, model: Model) -> EvictionCause:
         device_id, model_id = resident

@@ -7,8 +7,8 @@ import hashlib
 import time
 import uuid
 import weakref
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -116,29 +116,41 @@ class Pictures:
             NotFound: ARTIFACT_NOT_FOUND or SESSION_NOT_FOUND; the metadata names the field.
             DomainError: It cannot be stored or read now.
         """
+        async with self.fetched(image, field) as (source, sha256):
+            job = partial(
+                PictureJob,
+                source,
+                canvas=canvas,
+                fit=fit,
+                control=control,
+                grey=grey,
+                keep_alpha=keep_alpha,
+            )
+            prepared, report = await self._decode(
+                job, field, canvas, grey=grey, keep_alpha=keep_alpha
+            )
+        named = PictureFile(sha256, artifact=image.inline is None)
+        return KeptPicture(prepared, named, report, self._files.remove)
+
+    @asynccontextmanager
+    async def fetched(self, image: InputImage, field: str) -> AsyncIterator[tuple[Path, str]]:
+        """The file that a call's client names in `field`, as it is, and its SHA-256: an
+        inspector may read it while this client's turn lasts, and then it goes.
+
+        Raises:
+            InvalidPicture: What `check_image` finds, or IMAGE_TOO_LARGE.
+            NotFound: ARTIFACT_NOT_FOUND or SESSION_NOT_FOUND; the metadata names the field.
+            DomainError: It cannot be stored or read now.
+        """
         InvalidPicture.check(*check_image(image, field))
         client = caller()
         turn = self._turns.setdefault(client.name, asyncio.Lock())
         source = await asyncio.to_thread(self._files.new_source)
         try:
             async with turn, self._room:
-                sha256 = await self._fetch(client, image, field, source)
-                job = partial(
-                    PictureJob,
-                    source,
-                    canvas=canvas,
-                    fit=fit,
-                    control=control,
-                    grey=grey,
-                    keep_alpha=keep_alpha,
-                )
-                prepared, report = await self._decode(
-                    job, field, canvas, grey=grey, keep_alpha=keep_alpha
-                )
+                yield source, await self._fetch(client, image, field, source)
         finally:
             await finished(asyncio.to_thread(self._files.remove, source))
-        named = PictureFile(sha256, artifact=image.inline is None)
-        return KeptPicture(prepared, named, report, self._files.remove)
 
     async def _fetch(self, client: Caller, image: InputImage, field: str, source: Path) -> str:
         """Have the file's bytes at `source`; their SHA-256."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
 
 from domains.chain.core.preparing import NO_FACE_RESTORER, NO_UPSCALER
 from domains.chain.ports import Models
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
 from domains.postprocessing.ports import Postprocessors
-from domains.postprocessing.types import Postprocessor, PostprocessorKind
+from domains.postprocessing.types import (
+    Postprocessor,
+    PostprocessorBenchmark,
+    PostprocessorKind,
+)
 
 _MOST = 128
 _CLASSICAL: Mapping[PostprocessorKind, str] = {
@@ -31,6 +37,9 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.WATERMARK: "WatermarkStep",
 }
 _UPSCALES = "Enlarges a picture with a network, in tiles."
+# What runs upscalers of kinds that are not built in.
+_OTHER_KINDS = "spandrel"
+_NEEDS_EXTRA = f"Its kind needs the package {_OTHER_KINDS}: install the extra [upscale]."
 _NOT_YET = "This version does not have it yet."
 _ELSEWHERE = "Control pictures with a model are not made yet; others PreviewControlImage makes."
 
@@ -40,13 +49,18 @@ class PostprocessorInventory:
 
     Args:
         models: Finds upscalers.
+        measured: Knows what was measured of each.
         others: What others bring, by kind; asked at every call.
     """
 
     def __init__(
-        self, models: Models, others: Mapping[PostprocessorKind, Postprocessors] | None = None
+        self,
+        models: Models,
+        measured: Callable[[str], tuple[PostprocessorBenchmark, ...]],
+        others: Mapping[PostprocessorKind, Postprocessors] | None = None,
     ) -> None:
         self._models = models
+        self._measured = measured
         self._others = others or {}
 
     async def list(
@@ -58,7 +72,11 @@ class PostprocessorInventory:
         for each in PostprocessorKind:
             if kind in (None, each):
                 found += await self._of(each)
-        return tuple(entry for entry in found if entry.ready or not ready_only)[:_MOST]
+        wanted = [entry for entry in found if entry.ready or not ready_only][:_MOST]
+        return tuple(
+            replace(entry, benchmarks=self._measured(entry.postprocessor_id))
+            for entry in wanted
+        )
 
     async def _of(self, kind: PostprocessorKind) -> Sequence[Postprocessor]:
         if kind in self._others:
@@ -92,11 +110,13 @@ def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
 
 
 def _upscaler(model: Model) -> Postprocessor:
+    ready = model.enlargement is not None or find_spec(_OTHER_KINDS) is not None
     return Postprocessor(
         model.model_id,
         PostprocessorKind.UPSCALE,
         _UPSCALES,
-        ready=True,
+        ready,
+        "" if ready else _NEEDS_EXTRA,
         model_id=model.model_id,
         factors=() if model.enlargement is None else (model.enlargement.factor,),
         limits=limits_of(PostprocessorKind.UPSCALE),

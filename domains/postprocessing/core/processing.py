@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from msgspec.structs import replace
+
 from domains import checks
 from domains.chain.core.preparing import ChainPreparer, PreparedChain
 from domains.chain.core.rules import check_chain
@@ -21,6 +23,7 @@ from domains.limits import LIMITS
 from domains.picture.core import KeptPicture, Pictures, check_image
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.run import ChainRun, Piece
+from domains.provenance.core import Provenance
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.speeds import Effort
@@ -30,6 +33,7 @@ from domains.values import OutputSettings
 
 _STEPS = LIMITS["ProcessImageRequest.steps"]
 _ITEMS = LIMITS["ProcessImagesRequest.items"]
+_RETENTION = LIMITS["OutputSettings.retention"]
 _ITEM_ID = LIMITS["ProcessingItem.item_id"]
 
 
@@ -66,6 +70,7 @@ class Processing:
     Args:
         pictures: Prepares what they are applied to.
         preparer: Makes chains ready.
+        provenance: Decides which marks pictures get.
         place: Chooses the device.
         run: Has them done.
         describe: What a client sees of an error.
@@ -75,6 +80,7 @@ class Processing:
         self,
         pictures: Pictures,
         preparer: ChainPreparer,
+        provenance: Provenance,
         place: Place,
         run: ChainRun,
         *,
@@ -82,6 +88,7 @@ class Processing:
     ) -> None:
         self._pictures = pictures
         self._preparer = preparer
+        self._provenance = provenance
         self._place = place
         self._run = run
         self._describe = describe
@@ -137,19 +144,31 @@ class Processing:
             kept = await self._pictures.prepare(
                 asked.image, field, OWN_SIZE, ResizeFit.STRETCH, keep_alpha=True
             )
-            return Piece(asked.item_id, _job(request, chain, kept), kept)
+            return Piece(asked.item_id, await self._job(request, chain, kept), kept)
         except DomainError as error:
             if not request.batch:
                 raise
             failure: Failure = self._describe(error)
             return Piece(asked.item_id, failure)
 
-
-def _job(request: ProcessingRequest, chain: PreparedChain, kept: KeptPicture) -> ChainJob:
-    prepared, format = kept.prepared, request.output.format
-    size = (prepared.width, prepared.height)
-    width, height = chain.result_size(size, "steps", format, "output.format")
-    return ChainJob(prepared, chain.steps, width, height, request.output, request.exact)
+    async def _job(
+        self, request: ProcessingRequest, chain: PreparedChain, kept: KeptPicture
+    ) -> ChainJob:
+        prepared, output = kept.prepared, request.output
+        size = (prepared.width, prepared.height)
+        width, height = chain.result_size(size, "steps", output.format, "output.format")
+        marks = await self._provenance.decide(
+            output.provenance, (width, height), "output.provenance"
+        )
+        return ChainJob(
+            prepared,
+            chain.steps,
+            width,
+            height,
+            replace(output, provenance=marks.wish),
+            request.exact,
+            await self._provenance.mark_key() if marks.watermark else None,
+        )
 
 
 def _effort(chain: PreparedChain, pieces: list[Piece]) -> Effort:
@@ -171,6 +190,9 @@ def _check(request: ProcessingRequest) -> Iterator[FieldViolation]:
         "output.quality", request.output.quality, LIMITS["OutputSettings.quality"]
     )
     yield from () if quality is None else (quality,)
+    if request.output.retention is not None:
+        kept = checks.number("output.retention", request.output.retention, _RETENTION)
+        yield from () if kept is None else (kept,)
     yield from check_placement(request.placement, "placement.")
     if not request.batch:
         yield from check_image(request.pictures[0].image, "image")

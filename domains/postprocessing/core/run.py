@@ -10,7 +10,10 @@ from domains.chain.core.preparing import PreparedChain
 from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper, ModelUses
+from domains.provenance.core import Provenance
+from domains.provenance.types import Made
 from domains.safety import Decided, SafetyAction, SafetySubject
 from domains.safety.verdict import verdict
 from domains.session import types
@@ -30,6 +33,7 @@ from domains.session.types import (
     PieceFinished,
     ProgressEvent,
 )
+from domains.values import Toggle
 
 # With these, nothing could be done with the pictures that are left.
 _NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
@@ -51,7 +55,9 @@ class ChainRun:
     Args:
         jobs: Runs work on a device's worker.
         artifacts: Takes finished pictures.
+        provenance: Signs them.
         models: Takes note of what is used.
+        statistics: Learns of every step.
         decided: Hears of every verdict.
         describe: What a client sees of an error.
     """
@@ -60,14 +66,18 @@ class ChainRun:
         self,
         jobs: JobRunner,
         artifacts: ArtifactKeeper,
+        provenance: Provenance,
         models: ModelUses,
+        statistics: StepStatistics,
         decided: Decided,
         *,
         describe: FaultReporter,
     ) -> None:
         self._jobs = jobs
         self._artifacts = artifacts
+        self._provenance = provenance
         self._models = models
+        self._statistics = statistics
         self._decided = decided
         self._describe = describe
 
@@ -141,31 +151,45 @@ class ChainRun:
     ) -> None:
         """Do a chain on one of several pictures; `place` is its number and their count."""
         assert isinstance(piece.job, ChainJob)
-        session, (at, count) = item.session, place
+        job, session, (at, count) = piece.job, item.session, place
         for model in chain.models:
             self._models.record_use(model.model_id)
 
+        if await self._withheld(chain, job, item):
+            return
+        followed = self._statistics.follow(chain.steps)
+
         def record(event: ProgressEvent) -> None:
             item.record(event)
+            followed.hear(event)
             if isinstance(event, PieceFinished) and event.piece is types.Piece.STEP:
                 session.done.reach((at + event.done / event.total) / count)
 
         async def keep(spooled: SpooledImage) -> None:
+            if spooled.image.safety is not None:
+                self._decided(session.session_id, spooled.image.safety)
+            if spooled.path is None:
+                item.finish_image(spooled.image)
+                return
+            if job.output.provenance.manifest is Toggle.ON:
+                made = Made(session.session_id, drawn=False)
+                spooled = await self._provenance.sign(spooled, made)
             image = spooled.image
-            if image.safety is not None:
-                self._decided(session.session_id, image.safety)
-            if spooled.path is not None:
-                await self._artifacts.adopt(
-                    spooled.path,
-                    image.artifact_id,
-                    session.owner,
-                    session_id=session.session_id,
-                )
+            assert spooled.path is not None
+            await self._artifacts.adopt(
+                spooled.path,
+                image.artifact_id,
+                session.owner,
+                session_id=session.session_id,
+                retention_seconds=job.output.retention,
+            )
             item.finish_image(image)
 
-        if await self._withheld(chain, piece.job, item):
-            return
-        report = await run_job(self._jobs, session, piece.job, record=record, keep=keep)
+        try:
+            report = await run_job(self._jobs, session, job, record=record, keep=keep)
+        except BaseException as error:
+            followed.fail(error)
+            raise
         seconds[Phase.POSTPROCESSING] += report.postprocess
         seconds[Phase.ENCODING_IMAGE] += report.encode_image
         if chain.models:

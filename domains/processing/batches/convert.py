@@ -41,8 +41,6 @@ def batch_from_proto(message: batch_pb2.CreateBatchRequest) -> BatchRequest:
         rule = "Must be unset: nothing ends a batch but its end and CancelBatch."
         violation = FieldViolation("options.on_disconnect", Reason.FIELDS_CONFLICT, rule)
         raise InvalidArgument.of(violation)
-    if message.postprocessing:
-        raise FeatureNotBuilt(("postprocessing",))
     common = batch_pb2.CreateBatchRequest()
     common.CopyFrom(message)
     common.ClearField("items")

@@ -9,6 +9,7 @@ from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, finishing_pb2,
 from domains.conversions import (
     MODEL_PARTS,
     REASONS,
+    TOGGLES,
     EnumMap,
     byte_figure,
     duration,
@@ -162,6 +163,10 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
         height=image.height,
         size_bytes=image.size_bytes,
         safety=None if image.safety is None else verdict_to_proto(image.safety),
+        provenance=common_pb2.Provenance(
+            manifest=TOGGLES.to_proto(image.provenance.wish.manifest),
+            watermark=TOGGLES.to_proto(image.provenance.wish.watermark),
+        ),
     )
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 
+from domains import failpoints
 from domains.clock import Clock
 from domains.codec import Malformed, decode, encode
 from domains.errors import DomainError
@@ -117,6 +118,7 @@ class Keeping:
         done: Callable[[], None],
     ) -> None:
         session_id, mark = session.session_id, _mark(session)
+        failpoints.reach("session.before-acceptance")
         try:
             if message is None:
                 await self._records.accept(session_id, body)
@@ -131,6 +133,7 @@ class Keeping:
             session.fail(error.failure())
             raise
         else:
+            failpoints.reach("session.accepted")  # and nobody has been told
             session.held = False
             self._marks[session_id] = mark
             if session.state.final or mark != _mark(session):
@@ -144,6 +147,8 @@ class Keeping:
         if session.session_id not in self._marks:
             return
         self._marks[session.session_id] = _mark(session)
+        if session.state.final:
+            failpoints.reach("session.before-end")
         self._await(session, self._records.put(session.session_id, self._body(session)))
         if session.state.final:
             self._drop_request(session)
@@ -206,6 +211,7 @@ class Keeping:
                     session.fail(Restarted().failure())
                 else:
                     session.held = True
+                    self.note(session)  # the next server goes on from other numbers
             elif message is not None:
                 self._drop_request(session)
             yield Remembered(session, record.digest, message)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 
 from domains.clock import Clock
-from domains.errors import Cancelled
+from domains.errors import Cancelled, DomainError
 from domains.loops import kept
 from domains.rooms import Room
 from domains.session.core.order import Place, Turn, TurnOrder
@@ -49,6 +50,7 @@ class DeviceQueue:
         remaining: How much work of a session lies ahead.
         slice_seconds: How long a session works while another client's waits.
         clock: The time.
+        admit: Raises while a session's work must not begin; it waits then.
     """
 
     def __init__(
@@ -60,8 +62,10 @@ class DeviceQueue:
         remaining: Remaining,
         slice_seconds: float,
         clock: Clock,
+        admit: Callable[[Session], None] = lambda session: None,
     ) -> None:
         self.device_id = device_id
+        self._admit = admit
         self._describe = describe
         self._remaining = remaining
         self._places: list[Place] = []  # of those that wait or are paused
@@ -255,7 +259,7 @@ class DeviceQueue:
 
     async def _took_one(self) -> bool:
         """Whether somebody's turn had come, which is over then; nothing of it is held on to."""
-        place = next((place for place in self._waiting() if _may_begin(place.session)), None)
+        place = next((place for place in self._waiting() if self._begins(place.session)), None)
         if place is None:
             return False
         self._order.begin(place, self._places)
@@ -342,6 +346,17 @@ class DeviceQueue:
     def _fail(self, session: Session, error: BaseException) -> None:
         session.fail(self._describe(error))
 
+    def _begins(self, session: Session) -> bool:
+        """Whether its turn may come: it is written down, the server goes on, and there is
+        memory; `expire` looks again."""
+        if session.held or session.suspended:
+            return False
+        try:
+            self._admit(session)
+        except DomainError:
+            return False
+        return True
+
     def _drop_finished(self) -> None:
         for session in self.waiting():
             if session.wait_left() <= 0:
@@ -357,7 +372,3 @@ class DeviceQueue:
         """End waiting sessions whose time is over, and look who is next; call now and then."""
         self._drop_finished()
         self.reorder()
-
-
-def _may_begin(session: Session) -> bool:
-    return not session.held and not session.suspended

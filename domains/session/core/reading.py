@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
+from domains import failpoints
 from domains.clock import Clock
 from domains.errors import DomainError
 from domains.session.core.selection import Selection
@@ -89,6 +90,7 @@ class SessionReader:
                 cursor = entry.sequence + 1
                 if isinstance(entry.event, Terminal):
                     await self._settled(session)
+                    failpoints.reach("session.end-written")  # and not told
                 if not selection.takes(entry):
                     continue
                 if delivery.image_data and isinstance(entry.event, ImageFinished):

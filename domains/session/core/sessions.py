@@ -47,7 +47,8 @@ class Sessions:
         kept: Most final sessions kept; older ones go first.
         changes: Shows what happens to sessions to those who watch all of them.
         clock: The time.
-        admit: Raises the error of a plan whose work must not begin now.
+        admit: Raises the error of work that must not begin now: it is refused, and waits where
+            it was accepted before.
         holds: Whether a device's worker holds a model.
         keeping: Writes sessions down; without it they end with the server.
     """
@@ -62,7 +63,7 @@ class Sessions:
         kept: int,
         changes: SessionChanges,
         clock: Clock,
-        admit: Callable[[SessionPlan], None] = lambda plan: None,
+        admit: Callable[[SessionPlan | Session], None] = lambda work: None,
         holds: Callable[[str, str], bool] = lambda device_id, model_id: True,
         keeping: Keeping | None = None,
     ) -> None:
@@ -98,6 +99,13 @@ class Sessions:
             self.changes.note(each.session)
             if each.message is not None and not each.session.state.final:
                 self.unfinished.append((each.session, each.message))
+
+    async def recalled(self) -> None:
+        """Return once it is written down with which numbers recalled sessions go on: what
+        clients see from now on, no later server gives out again, however short this one lives.
+        """
+        for session, _ in self.unfinished:
+            await self.settled(session)
 
     async def stop(self, grace_seconds: float) -> None:
         """Take no new sessions, wait for running ones, then end what is left."""
@@ -189,6 +197,7 @@ class Sessions:
             remaining=self._remaining,
             slice_seconds=self._slice_seconds,
             clock=self._clock,
+            admit=self._admit,
         )
 
     def known(self, request: SessionRequest) -> Session | None:

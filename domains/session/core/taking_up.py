@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from domains import failpoints
 from domains.clients import Caller, Role, calling
 from domains.clock import Clock
 from domains.errors import Failure, Reason, Unavailable
@@ -55,6 +56,7 @@ class TakingUp:
         unfinished = self._sessions.unfinished
         while unfinished:
             session, message = unfinished[0]
+            failpoints.reach("session.taking-up")
             try:
                 failure = await self._taken_up(session, message)
             except Unavailable:  # a device is looked for, or starts

@@ -19,7 +19,13 @@ from domains.session.types.delivery import ENTRIES as ENTRIES
 from domains.session.types.delivery import Delivery as Delivery
 from domains.session.types.delivery import EventKind as EventKind
 from domains.session.types.delivery import PreviewSettings as PreviewSettings
-from domains.values import ByteFigure, Degradation, ImageFileFormat, PlacementDecision
+from domains.values import (
+    ByteFigure,
+    Degradation,
+    ImageFileFormat,
+    PictureMarks,
+    PlacementDecision,
+)
 
 MAX_PREVIEW_BYTES = 256 * 1024
 ImageIndex = Annotated[int, Meta(ge=0, le=1_000)]
@@ -150,6 +156,7 @@ class ImageResult(Value, frozen=True):
     height: Edge
     size_bytes: FileSize
     item_id: ItemId = ""
+    provenance: PictureMarks = PictureMarks()
     safety: SafetyVerdict | None = None
 
     def __post_init__(self) -> None:

@@ -13,19 +13,19 @@ from server.cli.reporting import reported
 @reported
 def verify(
     context: typer.Context,
-    picture: Annotated[str, typer.Argument(help="A picture file, or an artifact id.")],
+    pictures: Annotated[
+        list[str],
+        typer.Argument(metavar="PICTURE...", help="Files, artifact ids, or SESSION#N."),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Read a picture's marks: who signed that a model made it, and what it was drawn with."""
+    """Read pictures' marks: who signed that a model made them, and what they were drawn of."""
     from deviceops.v1 import inference_pb2
     from server.cli.input_image import input_image
-    from server.cli.marks import show
-    from server.cli.views import write_message
+    from server.cli.marks import show, write
 
-    request = inference_pb2.VerifyImageRequest(image=input_image(picture))
+    named = [(each, input_image(each)) for each in pictures]
     with connected(context) as client:
-        found = client.ask(client.inference.VerifyImage, request)
-    if as_json:
-        write_message(found)
-    else:
-        show(found)
+        ask, request = client.inference.VerifyImage, inference_pb2.VerifyImageRequest
+        found = [(name, client.ask(ask, request(image=image))) for name, image in named]
+    (write if as_json else show)(found)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from domains.chain.jobs import ChainJob, SafetyCheckJob
+from domains.chain.jobs import ChainJob, SafetyCheckJob, StepBenchmarkJob
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob, SharedGenerationJob
@@ -62,6 +62,7 @@ def _build_parts(torch_device: str, code_dir: Path | None) -> Parts:
             BenchmarkJob: engine.benchmark,
             ChainJob: engine.process,
             ComparisonJob: engine.compare,
+            StepBenchmarkJob: engine.measure_step,
             GenerationJob: engine.generate,
             SharedGenerationJob: SharedGeneration(engine.generate_together).run,
             LoadJob: engine.load,

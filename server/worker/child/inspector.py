@@ -24,6 +24,8 @@ from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConvertJob, InspectJob
 from domains.picture.backends.preparing import make_control_image, prepare
 from domains.picture.jobs import ControlImageJob, PictureJob
+from domains.provenance.backends.reading import verify
+from domains.provenance.jobs import VerifyJob
 from domains.session.jobs import EncodedImage, Handler, PartEnded
 from domains.session.types import ProgressEvent
 from domains.shortages import shortage_of
@@ -40,6 +42,7 @@ HANDLERS: Mapping[type, Handler] = {
     ConvertJob: convert,
     PictureJob: prepare,
     ControlImageJob: make_control_image,
+    VerifyJob: verify,
 }
 
 _SIGN_SECONDS = 2.0

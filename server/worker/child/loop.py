@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Union
 
+from domains import failpoints
 from domains.codec import encode
 from domains.device.jobs import OptimizationJob
 from domains.device.types import OptimizationProfile
@@ -185,7 +186,9 @@ class Worker:
         try:
             run.check()
             stretch = parts.stretch()
+            failpoints.reach("worker.begun")
             report = parts.handlers[type(run.job)](run.job, context)
+            failpoints.reach("worker.done")
             answer = frames.Done(session_id, epoch, frames.raw(report), stretch.peak())
         except DomainError as error:
             answer = _failed(run, error.failure(), stretch)

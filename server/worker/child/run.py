@@ -9,9 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from domains import failpoints
 from domains.errors import Cancelled, DeadlineExceeded
 from domains.session.jobs import EncodedImage, Job, PartEnded, WorkPaused
-from domains.session.types import MAX_PREVIEW_BYTES, ImageResult, Preview, ProgressEvent
+from domains.session.types import (
+    MAX_PREVIEW_BYTES,
+    ImageResult,
+    Preview,
+    ProgressEvent,
+    StepFinished,
+)
 from server.worker.child import spool
 from server.worker.link import frames
 
@@ -88,6 +95,8 @@ class RunContext:
 
     def _progress(self, event: ProgressEvent | ImageResult | None) -> None:
         order = self._run.order
+        if isinstance(event, StepFinished):
+            failpoints.reach("worker.step")
         self._send(frames.Progress(order.session_id, order.epoch, event))
         self._sent_at = time.monotonic()
 

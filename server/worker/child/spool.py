@@ -6,11 +6,13 @@ import hashlib
 import logging
 from pathlib import Path
 
+from domains import failpoints
 from domains.errors import Reason, Unavailable
 from domains.private_folders import prepare
 from domains.session.jobs import EncodedImage
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
+from domains.values import PictureMarks
 from domains.whole_files import whole_file
 from server.worker.link.pictures import file_name
 
@@ -36,6 +38,7 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         height=image.height,
         size_bytes=len(image.data),
         safety=image.safety,
+        provenance=PictureMarks(watermark=image.watermark),
     )
     if result.withheld:
         return result
@@ -43,6 +46,7 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
         prepare(folder)
         with whole_file(folder / file_name(epoch, result)) as file:
             file.write(image.data)
+        failpoints.reach("worker.picture-written")  # and not announced
     except OSError as error:
         shortage = shortage_of(error)
         if shortage is not None:

@@ -311,12 +311,13 @@ class Place:
             self._notify()
 
     def _end_work(self, error: Callable[[], DomainError]) -> None:
-        """The worker is gone, and with it its run, its memory orders and its buffers."""
+        """The worker is gone, and with it its buffers, its memory orders and its run: whoever
+        hears of the run finds the rest settled."""
+        if self._worker is not None:
+            self._on_end(self._device.device_id)
+            self._worker.conversation.orders.fail_all(error)
         if self._runs and self._runs[0].begun:
             self._runs[0].finish(error())
-        if self._worker is not None:
-            self._worker.conversation.orders.fail_all(error)
-            self._on_end(self._device.device_id)
 
     # Memory orders.
 

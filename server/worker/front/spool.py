@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from domains import failpoints
 from domains.errors import Reason, Unavailable
 from domains.picture_files import NoPicture, measure
 from domains.private_folders import empty, prepare
@@ -107,6 +108,7 @@ class Spool:
         try:
             prepare(accepted.parent)
             os.replace(path, accepted)
+            failpoints.reach("picture.taken-over")
         except FileNotFoundError as error:
             raise _gone(folder, "a picture's file went away") from error
         except OSError as error:

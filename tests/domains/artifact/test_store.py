@@ -150,7 +150,9 @@ async def test_deleting_is_for_every_session_and_making_it_again_begins_anew(
     assert store.get(ME, artifact_id).session_ids == ("three",)
 
 
-async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> None:
+async def test_leftovers_of_a_crash_are_swept_and_what_is_missing_is_said(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = tmp_path / "artifacts"
     folder.mkdir()
     for name in (
@@ -161,9 +163,16 @@ async def test_leftovers_of_a_crash_are_swept(tmp_path: Path, clock: Clock) -> N
         (folder / name).write_bytes(b"half")
     (folder / ("b" * 64 + ".json")).write_text("{}")
 
-    await opened(folder, clock)
+    with caplog.at_level("INFO", "deviceops.artifacts"):
+        await opened(folder, clock)
 
     assert list(folder.iterdir()) == []
+    swept, missing = (
+        each.message for each in caplog.records if each.name == "deviceops.artifacts"
+    )
+    assert swept.startswith("3 unfinished files")
+    assert missing.startswith("1 artifacts")
+    assert "b" * 64 in missing
 
 
 async def test_the_hash_of_a_finished_file_is_not_computed_again(

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 from msgspec import structs
 
+from domains.chain.core.preparing import ChainPreparer
 from domains.chain.jobs import SafetyCheckJob, SafetyFindings
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
@@ -44,6 +45,9 @@ from domains.picture.types import (
     PreparedPicture,
     ResizeFit,
 )
+from domains.provenance.backends.secrets import SecretsFolder
+from domains.provenance.backends.signing import Signer
+from domains.provenance.core import Provenance
 from domains.safety import (
     CategoryScore,
     Findings,
@@ -76,6 +80,7 @@ from domains.values import (
     ModelPart,
     ModelPlace,
     PartDataType,
+    PictureMarks,
     PlacementDecision,
     TensorDataType,
 )
@@ -279,7 +284,13 @@ class FakeArtifacts:
     failure: DomainError | None = None
 
     async def adopt(
-        self, path: Path, sha256: str, owner: str, *, session_id: str = ""
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
     ) -> object:
         if self.failure is not None:
             raise self.failure
@@ -385,8 +396,18 @@ class Bench:
         return runner.run(self.generations.generate(wanted), wanted.delivery)
 
 
+def marks_at(folder: Path) -> Provenance:
+    """Marks where nobody asks for them but requests; the folder is made with the first."""
+    secrets = SecretsFolder(folder)
+    return Provenance(PictureMarks(), Signer(secrets, None, None, None, "0"), secrets)
+
+
+NO_MARKS = marks_at(Path("nowhere"))
+"""For what is told and not done."""
+
+
 @pytest.fixture
-async def bench() -> AsyncIterator[Bench]:
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     pool, models, artifacts = FakePool(), FakeModels(), FakeArtifacts()
     pictures, paused = FakePictures(), FakePausedFiles()
     statistics = StatisticsKeeper(TransientFacts(), Clock())
@@ -406,9 +427,22 @@ async def bench() -> AsyncIterator[Bench]:
         lambda: guard.installed,
         lambda session_id, verdict: guard.decided.append(verdict),
     )
-    preparer = GenerationPreparer(models, fits, safeguards, random_seed=lambda: 4_294_967_295)
+    provenance = marks_at(tmp_path / "provenance")
+    preparer = GenerationPreparer(
+        models,
+        fits,
+        ChainPreparer(models, None),
+        provenance,
+        safeguards,
+        random_seed=lambda: 4_294_967_295,
+    )
     drawing = Drawing(
-        models, pool, artifacts, safeguards, software_versions=lambda _: {"torch": "2"}
+        models,
+        pool,
+        artifacts,
+        provenance,
+        safeguards,
+        software_versions=lambda _: {"torch": "2"},
     )
     generations = Generations(
         sessions,

@@ -16,8 +16,9 @@ from domains.inference.core.combinations import (
     modes_of,
 )
 from domains.model.types import ModelType
+from domains.provenance.backends import manifests
 from domains.values import PROMAX, UNION
-from tests.domains.inference.conftest import MODEL, FakeDevices, FakeModels
+from tests.domains.inference.conftest import MODEL, NO_MARKS, FakeDevices, FakeModels
 
 
 def field_of(path: str) -> object:
@@ -72,10 +73,25 @@ def test_a_model_with_a_mask_beside_its_latents_only_inpaints() -> None:
     assert reasons["loras"] == ""
 
 
+async def test_manifests_are_told_of_where_their_library_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    field = "output.provenance.manifest"
+    inquiry = CapabilityInquiry(FakeDevices(), FakeModels(), NO_MARKS)
+    found = await inquiry.describe("", "")
+    assert field not in {each.field for each in found.features}
+
+    monkeypatch.setattr(manifests, "find_spec", lambda name: None)
+    found = await inquiry.describe("", "")
+
+    (told,) = [each for each in found.features if each.field == field]
+    assert "pip install 'device-operations[provenance]'" in told.explanation
+
+
 async def test_a_refiner_has_no_mode_and_says_where_it_is_named() -> None:
     models = FakeModels(others={"fine": replace(MODEL, type=ModelType.REFINER)})
 
-    found = await CapabilityInquiry(FakeDevices(), models).describe("fine", "")
+    found = await CapabilityInquiry(FakeDevices(), models, NO_MARKS).describe("fine", "")
     message = convert.capabilities_to_proto(found)
 
     assert list(message.modes) == []
@@ -89,7 +105,7 @@ async def test_a_refiner_has_no_mode_and_says_where_it_is_named() -> None:
 
 
 async def test_capabilities_tell_them() -> None:
-    found = await CapabilityInquiry(FakeDevices(), FakeModels()).describe("", "")
+    found = await CapabilityInquiry(FakeDevices(), FakeModels(), NO_MARKS).describe("", "")
     message = convert.capabilities_to_proto(found)
     features = {each.feature: each for each in message.features}
 
@@ -113,7 +129,7 @@ async def test_capabilities_tell_what_unions_take_pictures_for() -> None:
         ({"six": six, "all": replace(net, kind=PROMAX)}, 8),
     ):
         models = FakeModels(others=others)
-        found = await CapabilityInquiry(FakeDevices(), models).describe("", "")
+        found = await CapabilityInquiry(FakeDevices(), models, NO_MARKS).describe("", "")
         told = {each.feature: each for each in convert.capabilities_to_proto(found).features}
         assert told["GenerationSettings.control_nets"].available
         names = conditioning_pb2.ControlNetType.keys()[1:]

@@ -14,6 +14,7 @@ from deviceops.v1 import (
     inference_pb2,
     sampling_pb2,
 )
+from domains.chain.types import SharpenStep
 from domains.conversions import limit_to_proto
 from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
 from domains.inference import convert, types
@@ -190,7 +191,10 @@ def test_postprocessing_is_noticed_on_the_request() -> None:
     request = inference_pb2.GenerateRequest()
     request.postprocessing.add().sharpen.amount = 1
 
-    assert request_from_proto(request).unbuilt == ("postprocessing",)
+    found = request_from_proto(request)
+
+    assert found.chain.steps == (SharpenStep(1.0),)
+    assert not found.unbuilt
 
 
 @given(requests(inference_pb2.GenerateRequest))

@@ -54,7 +54,7 @@ from domains.session.types import (
     WorkOptions,
 )
 from domains.values import DegradationKind, OutputSettings
-from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, request
+from tests.domains.inference.conftest import MODEL, NO_MARKS, Bench, FakeDevices, request
 
 REQUEST_ID = "6f1c1c0e-3f5b-4b3e-9a52-0d6c5b1f2a10"
 
@@ -259,7 +259,7 @@ async def test_a_model_that_predicts_the_picture_needs_a_scheduler_that_can(
     assert verdict.violations == error.violations
     assert len(bench.pool.works) == works
     assert await draw(bench, request(plain))
-    told = await CapabilityInquiry(FakeDevices(), bench.models).describe("", "")
+    told = await CapabilityInquiry(FakeDevices(), bench.models, NO_MARKS).describe("", "")
     assert plain.scheduler.scheduler in told.schedulers
     assert ancestral.scheduler.scheduler not in told.schedulers
 
@@ -284,7 +284,7 @@ async def test_commands_of_other_programs_in_a_prompt_are_told_from_the_beginnin
 
 
 async def test_capabilities_tell_what_a_model_has_no_part_for(bench: Bench) -> None:
-    inquiry = CapabilityInquiry(FakeDevices(), bench.models)
+    inquiry = CapabilityInquiry(FakeDevices(), bench.models, NO_MARKS)
     two = await inquiry.describe("", "")
     bench.models.model = replace(MODEL, components=MODEL.components[:1])
     one = await inquiry.describe("", "")
@@ -299,7 +299,7 @@ async def test_a_checkpoint_without_a_vae_needs_one_named(bench: Bench) -> None:
     """Everybody says so: what can be asked for, a validation, and the call before it is
     accepted."""
     field = "GenerationSettings.vae_model_id"
-    inquiry = CapabilityInquiry(FakeDevices(), bench.models)
+    inquiry = CapabilityInquiry(FakeDevices(), bench.models, NO_MARKS)
     whole = await inquiry.describe("", "")
     bench.models.model = replace(MODEL, lacks_vae=True)
     bench.models.others["lent"] = replace(MODEL, model_id="lent", type=ModelType.VAE)

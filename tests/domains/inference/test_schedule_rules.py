@@ -26,7 +26,14 @@ from domains.inference.types import (
 )
 from domains.model.types import PredictionType
 from tests.domains.inference.backends.test_finite_schedules import CONFIG
-from tests.domains.inference.conftest import MODEL, Bench, FakeDevices, FakeModels, request
+from tests.domains.inference.conftest import (
+    MODEL,
+    NO_MARKS,
+    Bench,
+    FakeDevices,
+    FakeModels,
+    request,
+)
 
 EULER, TRAILING = Scheduler.EULER_DISCRETE, TimestepSpacing.TRAILING
 EPSILON = PredictionType.EPSILON
@@ -80,7 +87,7 @@ async def test_capabilities_tell_the_most_steps_that_are_not_refused(
 ) -> None:
     own = {} if distilled is None else {"original_inference_steps": distilled}
     model = replace(MODEL, scheduler_config=MODEL.scheduler_config | own)
-    told = await CapabilityInquiry(FakeDevices(), FakeModels(model)).describe("", "")
+    told = await CapabilityInquiry(FakeDevices(), FakeModels(model), NO_MARKS).describe("", "")
     most = {
         each.scheduler: each.most_steps
         for each in convert.capabilities_to_proto(told).schedulers

@@ -16,7 +16,8 @@ from domains.errors import Reason
 from domains.memory.errors import InvalidMemoryRequest, WorkRefused
 from domains.memory.types import Heartbeat, MemoryStatus, Place, Pressure, PressureLevel
 from domains.session.core.plan import SessionRequest
-from domains.session.types import SessionKind, WorkOptions
+from domains.session.core.session import Session
+from domains.session.types import Outcome, SessionKind, SessionState, WorkOptions
 from domains.values import ByteFigure
 from tests.domains.memory.conftest import CARD, CPU, HOST, OTHER_CARD, System
 from tests.domains.session.conftest import plan, unprepared
@@ -309,3 +310,34 @@ async def test_critical_refuses_new_work_there_and_takes_what_frees(system: Syst
     with pytest.raises(WorkRefused) as everywhere:
         system.sessions.open(elsewhere, nothing, asked)
     assert everywhere.value.reason is Reason.HOST_OUT_OF_MEMORY
+
+
+async def test_work_that_waits_begins_once_pressure_has_passed(system: System) -> None:
+    first_may_end, second_begun = asyncio.Event(), asyncio.Event()
+
+    async def first(session: Session) -> None:
+        session.start(lambda: None)
+        await first_may_end.wait()
+        session.complete(Outcome())
+
+    async def second(session: Session) -> None:
+        second_begun.set()
+        session.start(lambda: None)
+        session.complete(Outcome())
+
+    asked = SessionRequest(WorkOptions(), b"", unprepared)
+    system.sessions.open(plan("cuda:0"), first, asked)
+    waiting = system.sessions.open(plan("cuda:0"), second, asked)
+    system.meter.tell("cuda:0", 100, 4)
+    await system.service.watch.sample()
+    first_may_end.set()
+    await asyncio.sleep(0.05)
+    await system.sessions.sweep()
+    await asyncio.sleep(0.05)
+    assert not second_begun.is_set()
+    assert waiting.state is SessionState.QUEUED
+    system.meter.tell("cuda:0", 100, 90)
+    await system.service.watch.sample()
+    await system.sessions.sweep()
+    async with asyncio.timeout(5):
+        await second_begun.wait()

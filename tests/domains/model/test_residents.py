@@ -65,14 +65,13 @@ async def _state(machine: Machine):  # type: ignore[no-untyped-def]
             yield told.what.device_id
 
 
-@pytest.mark.parametrize("cause", EvictionCause)
+@pytest.mark.parametrize(
+    "cause", [each for each in EvictionCause if each is not EvictionCause.WORKER_LOST]
+)
 async def test_each_cause_is_told(machine: Machine, cause: EvictionCause) -> None:
     machine.held = {("cuda:0", "a")}
     await machine.residents.look()
     match cause:
-        case EvictionCause.WORKER_LOST:
-            machine.held = set()
-            machine.residents.worker_changed("cuda:0", WorkerStatus(DeviceState.RECOVERING))
         case EvictionCause.FILE_CHANGED:
             machine.held = set()
             machine.scanner.models = [model("a", weights=(FileState("", 1, 2),))]
@@ -117,3 +116,14 @@ async def test_a_cause_holds_as_long_as_it_takes(machine: Machine) -> None:
         machine.held = set()
 
     assert await machine.told_after_a_look() == [("unloaded", "a", "cuda:0", "pressure")]
+
+
+async def test_what_a_lost_worker_held_is_told_at_once(machine: Machine) -> None:
+    machine.held = {("cuda:0", "a"), ("cpu:0", "a")}
+    await machine.residents.look()
+    machine.told.clear()
+    machine.held = {("cpu:0", "a")}
+    machine.residents.worker_changed("cuda:0", WorkerStatus(DeviceState.RECOVERING))
+    (told,) = machine.told
+    assert (told.kind, told.device_id) == (ModelEventKind.UNLOADED, "cuda:0")
+    assert told.cause is EvictionCause.WORKER_LOST

@@ -14,9 +14,13 @@ import pytest
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
 from domains.chain.core.preparing import best_upscaler
+from domains.clock import Clock
+from domains.device.core.facts import TransientFacts
 from domains.model.types import Enlargement, Model, ModelFormat, ModelType
 from domains.postprocessing import convert
+from domains.postprocessing.core import inventory
 from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
 from domains.values import ModelPlace
@@ -48,8 +52,9 @@ def models() -> Models:
 @pytest.fixture
 async def stub(models: Models) -> AsyncIterator[Stub]:
     servicer = PostprocessingServicer(  # type: ignore[abstract]
-        PostprocessorInventory(models),
-        None,  # type: ignore[arg-type]
+        PostprocessorInventory(models, lambda _id: ()),
+        *[None] * 2,  # type: ignore[arg-type]
+        StepStatistics(TransientFacts(), Clock()),
         None,  # type: ignore[arg-type]
         parts_of(Disk()),
     )
@@ -86,10 +91,8 @@ async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
         assert entry.ready is not bool(entry.explanation)
     missing = {e.postprocessor_id for e in answer.postprocessors if not e.ready}
     assert missing == {"upscale", "face-restore", "safety", "control"}
-    limits = {
-        e.postprocessor_id: {one.field for one in e.limits} for e in answer.postprocessors
-    }
-    assert limits["sharpen"] == {
+    [sharpen] = [e for e in answer.postprocessors if e.postprocessor_id == "sharpen"]
+    assert {limit.field for limit in sharpen.limits} == {
         "SharpenStep.amount",
         "SharpenStep.radius_pixels",
         "SharpenStep.threshold",
@@ -104,12 +107,27 @@ async def test_a_kind_can_be_asked_for(stub: Stub) -> None:
     assert [entry.postprocessor_id for entry in answer.postprocessors] == ["crop"]
 
 
-async def test_nothing_is_called_ready_that_is_not(stub: Stub, models: Models) -> None:
+async def test_nothing_is_called_ready_that_is_not(
+    stub: Stub, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
     request = pb.ListPostprocessorsRequest(ready_only=True, kind=pb.POSTPROCESSOR_KIND_UPSCALE)
 
     assert not (await stub.ListPostprocessors(request)).postprocessors
 
     models.upscalers = (upscaler("b", 4), upscaler("a", 0))
+    monkeypatch.setattr(inventory, "find_spec", lambda _name: None)
+    found = (await stub.ListPostprocessors(request)).postprocessors
+
+    assert [each.postprocessor_id for each in found] == ["b"]
+    request.ready_only = False
+    found = (await stub.ListPostprocessors(request)).postprocessors
+    assert [(e.ready, "[upscale]" in e.explanation) for e in found] == [
+        (False, True),
+        (True, False),
+    ]
+
+    monkeypatch.setattr(inventory, "find_spec", lambda _name: object())
+    request.ready_only = True
     found = (await stub.ListPostprocessors(request)).postprocessors
 
     assert [(e.postprocessor_id, e.model_id, list(e.factors)) for e in found] == [
@@ -149,13 +167,6 @@ async def test_an_unknown_kind_is_refused(stub: Stub) -> None:
         grpc.StatusCode.INVALID_ARGUMENT,
         "ENUM_VALUE_UNKNOWN",
     )
-
-
-async def test_the_rest_is_not_built(stub: Stub) -> None:
-    statistics = stub.GetPostprocessingStatistics(pb.GetPostprocessingStatisticsRequest())
-    refused = await refusal(statistics)
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
 
 
 def test_kinds_map_completely_and_entries_arrive_whole() -> None:

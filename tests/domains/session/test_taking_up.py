@@ -13,7 +13,7 @@ from domains.session.core.about import Parent
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.session import Session
 from domains.session.core.taking_up import PATIENCE_SECONDS, RETURN_SECONDS
-from domains.session.errors import ShuttingDown, WorkerLost
+from domains.session.errors import Restarted, ShuttingDown, WorkerLost
 from domains.session.records import KeptMessage
 from domains.session.turns import Retried
 from domains.session.types import OnDisconnect, SessionState, WorkOptions
@@ -120,6 +120,23 @@ async def test_what_was_at_work_when_two_servers_ended_has_failed(
     assert lost.failure is not None
     assert lost.failure.reason is Reason.SERVER_RESTARTED
     assert "2 times" in lost.failure.message
+
+
+async def test_no_number_is_given_out_again_by_a_server_of_a_moment(
+    servers: Callable[[], Server],
+) -> None:
+    first = servers()
+    await first.runner.begin(repeatable(endless))
+    waiting = await first.runner.begin(repeatable(endless, name=b"2"))
+    numbers = [waiting.log.last_sequence]
+    for _ in range(2):
+        server = servers()
+        server.anew = {name: repeatable(endless, name=name) for name in (b"1", b"2")}
+        await server.sessions.recalled()
+        again = await taken_up(server, waiting)
+        again.note_retry(Restarted().failure())  # somebody sees it; the server ends
+        numbers.append(again.log.last_sequence)
+    assert numbers == sorted(set(numbers))
 
 
 async def test_what_was_paused_stays_so_and_goes_on_after_its_pictures(

@@ -19,6 +19,7 @@ from deviceops.v1 import (
     model_cache_pb2,
     model_info_pb2,
     model_pb2,
+    postprocessing_pb2,
     processing_pb2,
     session_pb2,
     system_pb2,
@@ -66,6 +67,8 @@ class ScriptedServer:
         self.info: system_pb2.GetServerInfoResponse | None = None
         self.marks: inference_pb2.VerifyImageResponse | None = None
         self.verdict = inference_pb2.ValidateGenerationResponse()
+        self.postprocessors = postprocessing_pb2.ListPostprocessorsResponse()
+        self.step_statistics = postprocessing_pb2.GetPostprocessingStatisticsResponse()
         self.statistics = inference_pb2.GetInferenceStatisticsResponse()
         self.health = health.HealthServicer()
         self._server = grpc.server(ThreadPoolExecutor(8))

@@ -20,6 +20,8 @@ from deviceops.v1 import (
     model_pb2,
     model_pb2_grpc,
     model_task_pb2,
+    postprocessing_pb2,
+    postprocessing_pb2_grpc,
     processing_pb2,
     processing_pb2_grpc,
     session_pb2,
@@ -40,6 +42,9 @@ def add_services(script: ScriptedServer, server: grpc.Server) -> None:
     memory_pb2_grpc.add_MemoryServiceServicer_to_server(Memory(script), server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(Models(script), server)
     processing_pb2_grpc.add_ProcessingServiceServicer_to_server(Processing(script), server)
+    postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server(
+        Postprocessing(script), server
+    )
     system_pb2_grpc.add_SystemServiceServicer_to_server(System(script), server)
 
 
@@ -134,6 +139,24 @@ class Processing(processing_pb2_grpc.ProcessingServiceServicer):
         self._script.came(request, context)
         self._script.on_control(request, context)
         return session_pb2.Session(session_id=request.session_id, state=state)
+
+
+class Postprocessing(postprocessing_pb2_grpc.PostprocessingServiceServicer):
+    def __init__(self, script: ScriptedServer) -> None:
+        self._script = script
+
+    def ListPostprocessors(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.postprocessors
+
+    def BenchmarkPostprocessor(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.loading:
+            yield postprocessing_pb2.BenchmarkPostprocessorResponse(event=entry)
+
+    def GetPostprocessingStatistics(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return self._script.step_statistics
 
 
 class Devices(device_pb2_grpc.DeviceServiceServicer):

@@ -123,6 +123,14 @@ def test_marks_are_told_one_a_line(
     assert "unspecified (9)" in newer.stdout
     assert scripted.requests[-1].image.artifact_id == "a" * 64
     assert json.loads(against("verify", picture, "--json").stdout)["watermark_found"] is True
+    both = against("verify", picture, "b" * 64)
+    assert [line for line in both.stdout.splitlines() if line.startswith("picture")] == [
+        f"picture:        {picture}",
+        f"picture:        {'b' * 64}",
+    ]
+    listed = json.loads(against("verify", picture, "b" * 64, "--json").stdout)["pictures"]
+    assert [each["picture"] for each in listed] == [str(picture), "b" * 64]
+    assert listed[1]["signer"] == "Ann's studio"
 
 
 def test_pictures_that_no_message_holds_are_not_sent(

@@ -76,7 +76,8 @@ class CodeCall:
         key = _key(leaves, form)
         run = self._adopted.get(key)
         if run is not None:
-            return run([leaf for leaf in leaves if isinstance(leaf, torch.Tensor)])
+            tensors = (leaf for leaf in leaves if isinstance(leaf, torch.Tensor))
+            return run([tensor.to(self._device) for tensor in tensors])
         if key not in self._asked and len(self._asked) < _MOST_FORMS:
             self._asked[key] = self._ask(leaves, form)
         return self._module._call_impl(*args, **kwargs)
@@ -108,13 +109,22 @@ class CodeCall:
                 self._adopted[key] = run
                 self._sizes.add(tuple(asked.tensors[0].shape[-2:]))
 
+    @property
+    def _device(self) -> torch.device:
+        device: torch.device = next(self._module.parameters()).device
+        return device
+
     def _ask(self, leaves: list[Any], form: pytree.TreeSpec) -> _Asked | None:
-        order = self._subject.order(leaves, form)
+        # Where calls are recorded everything is on the device, a timestep as well.
+        own = [
+            leaf.to(self._device, copy=True) if isinstance(leaf, torch.Tensor) else leaf
+            for leaf in leaves
+        ]
+        order = self._subject.order(own, form)
         if order is None:
             return None
         self._shelf.want(order)
-        kept = (leaf.clone() if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves)
-        return _Asked(order, form, tuple(kept))
+        return _Asked(order, form, tuple(own))
 
     def _against(self, asked: _Asked, run: Run, recorder: Recorder | None) -> str:
         """What speaks against code; nothing if it is right and faster."""
@@ -129,9 +139,8 @@ class CodeCall:
             data_type = next(self._module.parameters()).dtype
             if not differs <= most_difference(data_type):
                 return f"it differs by {differs:.2g}"
-            device = next(self._module.parameters()).device
-            before = _seconds(plain, recorder, device)
-            after = _seconds(lambda: run(tensors), recorder, device)
+            before = _seconds(plain, recorder, self._device)
+            after = _seconds(lambda: run(tensors), recorder, self._device)
         _log.info(
             "%s %s: %.4f s compiled, %.4f s before, difference %.2g",
             *(asked.order.network, asked.order.part or "whole", after, before, differs),

@@ -88,6 +88,8 @@ def make(task: Task) -> None:
     inputs = tuple(
         _tensor(leaf, order.device) for leaf in order.leaves if isinstance(leaf, TensorForm)
     )
+    flat(*inputs)  # while it is exported nothing can be noted
+    form = flat.result
     program = torch.export.export(flat, inputs, strict=False)
     own: dict[str, Any] = {**dict(flat.named_parameters()), **dict(flat.named_buffers())}
     names = [spec.target for spec in program.graph_signature.input_specs]
@@ -104,7 +106,7 @@ def make(task: Task) -> None:
         artifact.save(path=str(task.folder / CODE), format="binary")
     facts = CodeFacts(
         tuple(None if name is None else name.removeprefix("module.") for name in names),
-        flat.result,
+        form,
     )
     (task.folder / FACTS).write_bytes(encode_json(facts))
 
@@ -122,12 +124,8 @@ def _module(order: CodeOrder) -> nn.Module:
 
 
 def _tensor(form: TensorForm, device: str) -> torch.Tensor:
-    made = torch.empty_strided(
-        form.shape,
-        form.strides,
-        dtype=getattr(torch, form.data_type),
-        device="cpu" if form.device == "cpu" else device,
-    )
+    data_type = getattr(torch, form.data_type)
+    made = torch.empty_strided(form.shape, form.strides, dtype=data_type, device=device)
     return made.zero_()
 
 

@@ -20,12 +20,11 @@ _FORMAT = 1
 
 
 class TensorForm(Value, frozen=True):
-    """A tensor without its numbers. `device` is its type of device, as torch names it."""
+    """A tensor without its numbers."""
 
     shape: tuple[int, ...]
     strides: tuple[int, ...]
     data_type: str
-    device: str
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> TensorForm:
@@ -34,7 +33,6 @@ class TensorForm(Value, frozen=True):
             tuple(tensor.shape),
             tuple(tensor.stride()),
             str(tensor.dtype).removeprefix("torch."),
-            tensor.device.type,
         )
 
 
@@ -96,9 +94,11 @@ class Subject:
             return None
         weight = next(self.root.parameters())
         root: Any = self.root
+        # What diffusers notes beside is in another order in each process.
+        config = {key: value for key, value in root.config.items() if key[:1] != "_"}
         return CodeOrder(
             network=type(root).__name__,
-            config=json.dumps(dict(root.config), sort_keys=True, default=str),
+            config=json.dumps(config, sort_keys=True, default=str),
             part=self.part,
             data_type=str(weight.dtype).removeprefix("torch."),
             channels_last=self.channels_last,

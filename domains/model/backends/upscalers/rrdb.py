@@ -34,7 +34,7 @@ _PLACE = re.compile(r"model\.(\d{1,3})\.(weight|bias)")
 _BODY_END = re.compile(r"model\.1\.sub\.(\d{1,4})\.(weight|bias)")
 _FOLDED = (1, 2, 4)
 # At full size: what an enlargement takes, gives, and lays out for itself.
-_COPIES = 3
+_COPIES = 4
 
 
 def read(stored: Mapping[str, Shape]) -> UpscalerDesign:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
+from domains import failpoints
 from domains.errors import Cancelled as WasCancelled
 from domains.errors import Failure, Internal, Reason
 from domains.processing.batches.core.batch import Batch
@@ -67,6 +68,7 @@ class Attempt:
             self.child = await runner.begin(
                 replace(request, owner=self._batch.owner, parent=parent)
             )
+            failpoints.reach("batch.item-begun")
         for each in self.left.values():
             self._batch.children[each.position] = self.child
         self._batch.wake.set()

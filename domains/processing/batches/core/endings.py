@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from msgspec import structs
 
+from domains import failpoints
 from domains.errors import Failure
 from domains.processing.batches.core.batch import Batch
 from domains.processing.batches.core.shelf import Shelf
@@ -58,7 +59,9 @@ class Endings:
             began=child is None or child.times.start_time is not None,
             worked_seconds=max(self._now() - self._began, 0.0),
         )
+        failpoints.reach("batch.item-ended")
         await self._shelf.put(after)
+        failpoints.reach("batch.item-written")  # and not told
         self._items.apply(after, self._now())
         if after.state is not SessionState.QUEUED and not self._session.state.final:
             self._tell(after, child)

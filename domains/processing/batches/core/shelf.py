@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
+from domains import failpoints
 from domains.codec import Malformed, decode, encode
 from domains.errors import DataLoss, Reason
 from domains.processing.batches.types import BatchRecord, ItemRecord, Settled
@@ -64,6 +65,7 @@ class Shelf:
         try:
             if failed is not None:
                 raise failed
+            failpoints.reach("batch.items-written")  # and not the batch
             if batch is not None:
                 await self._batches.accept(batch.batch_id, encode(batch))
         except BaseException:

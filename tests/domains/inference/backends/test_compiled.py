@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import AutoencoderKL
 from torch import nn
 from torch.utils import _pytree as pytree
 
@@ -175,6 +175,18 @@ def test_what_an_order_cannot_say_is_not_asked_for() -> None:
     assert shelf.asked == []
 
 
+def test_an_order_is_the_same_in_every_process() -> None:
+    """Diffusers lists which values are defaults by way of a set of names."""
+    orders = []
+    for noted in (["dropout", "act_fn"], ["act_fn", "dropout"]):
+        network, shelf = Unhurried(), Shelf()
+        network.config["_use_default_values"] = noted  # type: ignore[assignment]
+        used(network, shelf)
+        called(network, 1, 2, 4, 4)
+        orders += shelf.asked
+    assert orders[0].key == orders[1].key
+
+
 def test_code_is_asked_for_a_few_forms_alone() -> None:
     network, shelf = Unhurried(), Shelf()
     used(network, shelf)
@@ -334,40 +346,29 @@ def test_the_folders_used_last_are_kept(
 
 
 @pytest.mark.demonstration
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it loads
 def test_real_code_computes_with_the_weights_there_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = UNet2DConditionModel(  # type: ignore[no-untyped-call]
-        sample_size=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+    autoencoder: Any = AutoencoderKL(  # type: ignore[no-untyped-call]
+        block_out_channels=(4,), layers_per_block=1, norm_num_groups=2, sample_size=8
     ).eval()
-    inputs = (torch.randn(2, 4, 8, 8), torch.tensor(500.0))
-    named = {"encoder_hidden_states": torch.randn(2, 7, 8), "return_dict": False}
-    shelf = CodeShelf(tmp_path / "compiled")
+    latents, shelf = torch.randn(1, 4, 8, 8), CodeShelf(tmp_path / "compiled")
     with torch.no_grad():
-        use_code(network, "", NUMERICS, shelf, lambda: None)
-        plain = network(*inputs, **named)[0]
+        use_code(autoencoder, "decoder", NUMERICS, shelf, lambda: None)
+        plain = autoencoder.decode(latents, return_dict=False)[0]
         shelf.settled(lambda: None)
-        call: Any = network._compiled_call_impl
-        (asked,) = call._asked.values()
+        (asked,) = autoencoder.decoder._compiled_call_impl._asked.values()
         code = shelf.code(asked.order)
         assert code is not None
-        run = code.of(network)
-        assert torch.allclose(run(asked.tensors)[0], plain, atol=1e-5)
-        for each in network.parameters():
+        run = code.of(autoencoder.decoder)
+        assert torch.allclose(run(asked.tensors), plain, atol=1e-5)
+        for each in autoencoder.decoder.parameters():
             each.mul_(1.1)
-        assert torch.allclose(
-            run(asked.tensors)[0], network._call_impl(*inputs, **named)[0], atol=1e-5
-        )
-        again = CodeShelf(tmp_path / "compiled", ["nothing that could make it"])
-        again.want(asked.order)
-        again.settled(lambda: None)
-        assert again.code(asked.order) is not None
+        changed = autoencoder.decode(latents, return_dict=False)[0]
+        assert not torch.allclose(changed, plain, atol=1e-5)
+        assert torch.allclose(run(asked.tensors), changed, atol=1e-5)
+    again = CodeShelf(tmp_path / "compiled", ["nothing that could make it"])
+    assert settled(again, asked.order) is not None
 
 
 @pytest.mark.demonstration

@@ -28,7 +28,7 @@ def disk() -> Disk:
 async def stub(disk: Disk) -> AsyncIterator[Stub]:
     unused: Any = None
     servicer = PostprocessingServicer(  # type: ignore[abstract]
-        unused, unused, unused, parts_of(disk)
+        *[unused] * 5, parts_of(disk)
     )
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:

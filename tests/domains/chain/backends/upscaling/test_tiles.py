@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from domains.chain.backends.upscaling.passes import passes
 from domains.chain.backends.upscaling.tiles import cut, fadings, halved
+from domains.chain.types import UpscaleStep
 from domains.model.core.enlarging import (
     LEAST_TILE,
     enlarged_size,
@@ -162,3 +163,9 @@ def test_an_estimate_has_weights_and_the_part_of_a_tile_that_there_is():
     assert upscale_bytes(100, (10, 20), 512, **NETWORK) == 100 + tile_bytes(
         (10, 20), 10, **NETWORK
     )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.tuples(st.integers(1, 9000), st.integers(1, 9000)), st.floats(1, 8))
+def test_a_step_says_the_size_that_comes(size, factor):
+    assert UpscaleStep(factor=factor).size_after(size) == enlarged_size(size, factor)

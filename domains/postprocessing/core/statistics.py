@@ -1,0 +1,157 @@
+"""Counts and times of finishing steps by postprocessor. They outlive the server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta
+from msgspec.structs import replace
+
+from domains.chain.errors import PostprocessorMissing
+from domains.chain.types import Step, UpscaleStep
+from domains.clock import Clock
+from domains.codec import ModelId, Seconds, Value
+from domains.device.core import facts as kept
+from domains.device.ports import FactsStore
+from domains.errors import Cancelled
+from domains.session.errors import SessionTimedOut
+from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished, ProgressEvent
+
+_KEY = "postprocessing.statistics"
+_WINDOW = 128
+"""How many of the newest times percentiles are taken of."""
+_MOST_KEPT = 128
+_Total = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class StepAccount(Value, frozen=True):
+    """What a postprocessor's steps came to; `newest` are times in seconds, the newest last."""
+
+    postprocessor_id: ModelId
+    completed: _Total = 0
+    total: Seconds = 0.0
+    newest: Annotated[tuple[Seconds, ...], Meta(max_length=_WINDOW)] = ()
+    failed: _Total = 0
+    cancelled: _Total = 0
+
+
+class StepStatistics:
+    """Learns from every step that ends.
+
+    Args:
+        facts: Keeps the accounts. It is read at first need.
+        clock: The time.
+    """
+
+    def __init__(self, facts: FactsStore, clock: Clock) -> None:
+        self._facts = facts
+        self._clock = clock
+        self._read: OrderedDict[str, StepAccount] | None = None
+        self._changed = False
+
+    def follow(self, steps: Sequence[Step]) -> FollowedChain:
+        """Listen to a chain on one picture."""
+        return FollowedChain(self, self._clock, tuple(map(postprocessor_of, steps)))
+
+    def describe(self, postprocessor_id: str) -> tuple[StepAccount, ...]:
+        """Of one, "" for all that were used, the one used last first.
+
+        Raises:
+            PostprocessorMissing: It was never used.
+        """
+        found = tuple(
+            one
+            for one in reversed(self._accounts.values())
+            if postprocessor_id in ("", one.postprocessor_id)
+        )
+        if postprocessor_id and not found:
+            why = "it was not used yet; ListPostprocessors lists what there is."
+            raise PostprocessorMissing("postprocessor_id", why, postprocessor_id)
+        return found
+
+    def completed(self, postprocessor_id: str, seconds: float) -> None:
+        """A step is done."""
+        one = self._of(postprocessor_id)
+        newest = (*one.newest, seconds)[-_WINDOW:]
+        self._put(
+            replace(one, completed=one.completed + 1, total=one.total + seconds, newest=newest)
+        )
+
+    def stopped(self, postprocessor_id: str, *, cancelled: bool) -> None:
+        """A step ended otherwise."""
+        one = self._of(postprocessor_id)
+        if cancelled:
+            self._put(replace(one, cancelled=one.cancelled + 1))
+        else:
+            self._put(replace(one, failed=one.failed + 1))
+
+    async def save(self) -> None:
+        """Have what is new outlive the server; nothing where nothing is. To be called now and
+        then, and at the end."""
+        if self._changed:
+            self._changed = False
+            accounts = tuple(self._accounts.values())
+            await asyncio.to_thread(kept.note, self._facts, _KEY, accounts)
+
+    def _of(self, postprocessor_id: str) -> StepAccount:
+        return self._accounts.get(postprocessor_id) or StepAccount(postprocessor_id)
+
+    def _put(self, account: StepAccount) -> None:
+        self._accounts[account.postprocessor_id] = account
+        self._accounts.move_to_end(account.postprocessor_id)
+        while len(self._accounts) > _MOST_KEPT:
+            self._accounts.popitem(last=False)
+        self._changed = True
+
+    @property
+    def _accounts(self) -> OrderedDict[str, StepAccount]:
+        if self._read is None:
+            kind = Annotated[tuple[StepAccount, ...], Meta(max_length=_MOST_KEPT)]
+            stored = kept.recall(self._facts, _KEY, kind) or ()
+            self._read = OrderedDict((one.postprocessor_id, one) for one in stored)
+        return self._read
+
+
+class FollowedChain:
+    """Hears a chain's events as they come; a step's time is what passes between its end and
+    that of the step before.
+
+    Args:
+        statistics: Learns of it.
+        clock: The time.
+        postprocessors: The ids of its steps.
+    """
+
+    def __init__(
+        self, statistics: StepStatistics, clock: Clock, postprocessors: tuple[str, ...]
+    ) -> None:
+        self._statistics = statistics
+        self._clock = clock
+        self._left = list(postprocessors)
+        self._since: float | None = None
+
+    def hear(self, event: ProgressEvent) -> None:
+        """Something happened."""
+        now = self._clock.monotonic()
+        if isinstance(event, PhaseStarted) and event.phase is Phase.POSTPROCESSING:
+            self._since = now
+        elif isinstance(event, PieceFinished) and event.piece is Piece.STEP and self._left:
+            begun = now if self._since is None else self._since
+            self._statistics.completed(self._left.pop(0), max(0.0, now - begun))
+            self._since = now
+
+    def fail(self, error: BaseException) -> None:
+        """The work ended with an error, in the step at work where one was."""
+        if self._since is not None and self._left:
+            cancelled = isinstance(error, Cancelled | SessionTimedOut | asyncio.CancelledError)
+            self._statistics.stopped(self._left[0], cancelled=cancelled)
+
+
+def postprocessor_of(step: Step) -> str:
+    """The id of what does a step: an upscaler's, or that of its kind."""
+    if isinstance(step, UpscaleStep) and step.model is not None:
+        return step.model.model_id
+    return step.field.replace("_", "-")

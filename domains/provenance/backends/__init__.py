@@ -1,0 +1,1 @@
+"""Certificates, manifests and marks as libraries and files have them."""

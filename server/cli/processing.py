@@ -1,0 +1,132 @@
+"""Finish pictures with a chain: one session after another, each result kept."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from deviceops.v1 import common_pb2, device_info_pb2, finishing_pb2, postprocessing_pb2
+from server.cli.choices import UnusableOptions, choose
+from server.cli.client import Client
+from server.cli.endings import conclude
+from server.cli.exits import Exit
+from server.cli.field_values import Picture, put
+from server.cli.following import Follower, Manner
+from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, picture_of
+from server.cli.views import chosen, picture_facts
+from server.cli.wording import duration, seconds_of
+
+_NEXT_FIELD = re.compile(r",(?=[a-z_]+=)")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to do with each picture, where, and how its file is made; `quality` None is the
+    contract's."""
+
+    steps: tuple[str, ...]
+    placement: device_info_pb2.DevicePlacement | None = None
+    format: str = "png"
+    quality: int | None = None
+    lossless: bool = False
+
+
+def parse_step(text: str, picture: Picture) -> finishing_pb2.PostprocessingStep:
+    """A step as a person writes it: `NAME`, or `NAME:FIELD=VALUE,FIELD=VALUE`.
+
+    Raises:
+        UnusableOptions: There is no such step or field, or it cannot hold the value.
+    """
+    name, _, fields = text.partition(":")
+    name = name.strip().replace("-", "_")
+    step = finishing_pb2.PostprocessingStep()
+    if name not in step.DESCRIPTOR.fields_by_name:
+        known = ", ".join(step.DESCRIPTOR.fields_by_name).replace("_", "-")
+        raise UnusableOptions(f"--step {text}: there is no step {name!r}, only {known}")
+    inner = getattr(step, name)
+    inner.SetInParent()
+    for assignment in _NEXT_FIELD.split(fields) if fields else ():
+        path, equals, value = assignment.partition("=")
+        if not equals:
+            raise UnusableOptions(f"--step {text}: {assignment!r} is not FIELD=VALUE")
+        try:
+            put(inner, path, value, picture)
+        except UnusableOptions as error:
+            raise UnusableOptions(f"--step {text}: {error}") from error
+    return step
+
+
+def process(
+    client: Client,
+    pictures: Sequence[str],
+    wanted: Wanted,
+    output: Path | None,
+    *,
+    as_json: bool,
+) -> Exit:
+    """Have each picture finished and saved; the first exit code that is not OK.
+
+    Raises:
+        UnusableOptions: The options make no request.
+        CallFailed: The connection was lost, or a picture could not be written.
+    """
+    steps = [parse_step(text, picture_of(client)) for text in wanted.steps]
+    made = common_pb2.OutputSettings(
+        format=choose(common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_", wanted.format),
+        quality=wanted.quality,
+        lossless=wanted.lossless,
+    )
+    code = Exit.OK
+    for picture in pictures:
+        request = postprocessing_pb2.ProcessImageRequest(
+            image=picture_of(client)(picture),
+            steps=steps,
+            output=made,
+            placement=wanted.placement,
+        )
+        request.options.request_id = str(uuid.uuid4())
+        ended = _one(client, picture, request, output or DEFAULT_OUTPUT, as_json=as_json)
+        code = code if code is not Exit.OK else ended
+        if ended is Exit.CANCELLED:
+            break
+    return code
+
+
+def _one(
+    client: Client,
+    picture: str,
+    request: postprocessing_pb2.ProcessImageRequest,
+    output: Path,
+    *,
+    as_json: bool,
+) -> Exit:
+    with chosen(as_json=as_json) as view:
+        keeper = PictureKeeper(output, view)
+        follower = Follower(client, handle=keeper.take, note=view.note, manner=Manner())
+        ending = follower.follow(lambda: client.postprocessing.ProcessImage(request))
+    lines = []
+    if ending.terminal is not None and ending.state == "completed":
+        total = duration(seconds_of(ending.terminal.completed.timings.total))
+        lines = [
+            f"{_size_before(picture)}{each.width}x{each.height} in {total}"
+            for each in keeper.saved
+        ]
+    facts = {
+        "picture": picture,
+        "pictures": [picture_facts(each) for each in keeper.saved],
+    }
+    return conclude(view, ending, lines, facts, as_json=as_json)
+
+
+def _size_before(picture: str) -> str:
+    """Of a file, with an arrow; nothing for a picture that lies with the server."""
+    try:
+        with Image.open(picture) as image:
+            return f"{image.width}x{image.height} -> "
+    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError):
+        return ""

@@ -1,0 +1,137 @@
+"""What steps came to is counted where they end, and outlives the server."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from domains.chain.errors import PostprocessorMissing
+from domains.chain.types import CropStep, SharpenStep, UpscalerModel, UpscaleStep
+from domains.clock import Clock
+from domains.device.core.facts import TransientFacts
+from domains.errors import Cancelled
+from domains.postprocessing.core.benchmarks import KeptBenchmarks
+from domains.postprocessing.core.statistics import StepStatistics
+from domains.postprocessing.types import PostprocessorBenchmark
+from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
+from domains.values import ByteFigure, ModelPlace
+
+MODEL = UpscalerModel("big", ModelPlace.of(Path("/models/big.safetensors")))
+STEPS = (CropStep(0, 0, 1, 1), UpscaleStep(model=MODEL), SharpenStep())
+BEGUN = PhaseStarted(Phase.POSTPROCESSING, 0)
+
+
+class Ticking:
+    """A second passes whenever somebody looks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+def learned(facts: TransientFacts) -> StepStatistics:
+    return StepStatistics(facts, Clock(monotonic=Ticking()))
+
+
+def step(done: int) -> PieceFinished:
+    return PieceFinished(0, Piece.STEP, done, len(STEPS))
+
+
+def test_each_step_is_timed_by_what_does_it():
+    statistics = learned(TransientFacts())
+    chain = statistics.follow(STEPS)
+    chain.hear(PhaseStarted(Phase.LOADING_MODEL))
+    chain.hear(BEGUN)
+    chain.hear(step(1))
+    chain.hear(PieceFinished(0, Piece.TILE, 1, 2))
+    chain.hear(step(2))
+    found = {one.postprocessor_id: one for one in statistics.describe("")}
+    assert list(found) == ["big", "crop"]
+    assert (found["crop"].completed, found["crop"].newest) == (1, (1.0,))
+    assert found["big"].total == 2.0
+    chain.fail(ValueError())
+    [sharpen] = statistics.describe("sharpen")
+    assert (sharpen.completed, sharpen.failed, sharpen.cancelled) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("error", [Cancelled("stop"), asyncio.CancelledError()])
+def test_a_stop_is_no_failure(error):
+    statistics = learned(TransientFacts())
+    chain = statistics.follow(STEPS)
+    chain.hear(BEGUN)
+    chain.fail(error)
+    [crop] = statistics.describe("crop")
+    assert (crop.failed, crop.cancelled) == (0, 1)
+
+
+def test_what_fails_before_the_first_step_is_no_steps():
+    statistics = learned(TransientFacts())
+    statistics.follow(STEPS).fail(ValueError())
+    assert statistics.describe("") == ()
+    chain = statistics.follow(STEPS[:1])
+    chain.hear(BEGUN)
+    chain.hear(step(1))
+    # The file could not be written.
+    chain.fail(ValueError())
+    [crop] = statistics.describe("")
+    assert (crop.completed, crop.failed) == (1, 0)
+
+
+def test_one_that_was_not_used_is_unknown():
+    with pytest.raises(PostprocessorMissing):
+        learned(TransientFacts()).describe("crop")
+
+
+async def test_they_outlive_the_server():
+    facts = TransientFacts()
+    statistics = learned(facts)
+    await statistics.save()
+    assert facts.get("postprocessing.statistics") is None
+    statistics.completed("crop", 2.0)
+    await statistics.save()
+    again = learned(facts)
+    again.completed("crop", 4.0)
+    [crop] = again.describe("crop")
+    assert (crop.completed, crop.total, crop.newest) == (2, 6.0, (2.0, 4.0))
+    facts.put("postprocessing.statistics", b"torn")
+    assert learned(facts).describe("") == ()
+
+
+def test_no_more_is_kept_than_there_is_room_for():
+    statistics = learned(TransientFacts())
+    for number in range(140):
+        statistics.completed(f"p-{number}", 1.0)
+    for _ in range(200):
+        statistics.completed("p-139", 1.0)
+    assert len(statistics.describe("")) == 128
+    [most] = statistics.describe("p-139")
+    assert (most.completed, len(most.newest)) == (201, 128)
+
+
+def benchmark(name: str, device: str, seconds: float) -> PostprocessorBenchmark:
+    return PostprocessorBenchmark(name, device, 1000, (seconds,), ByteFigure.measured(1, "x"))
+
+
+async def test_the_newest_figures_of_each_device_are_kept():
+    facts = TransientFacts()
+    results = KeptBenchmarks(facts)
+    assert results.of("a") == ()
+    await results.keep(benchmark("a", "cpu:0", 2.0))
+    await results.keep(benchmark("a", "cuda:0", 1.0))
+    await results.keep(benchmark("b", "cpu:0", 1.0))
+    await results.keep(benchmark("a", "cpu:0", 0.5))
+    found = KeptBenchmarks(facts).of("a")
+    assert [(one.device_id, one.run) for one in found] == [
+        ("cpu:0", (0.5,)),
+        ("cuda:0", (1.0,)),
+    ]
+    assert found[0].megapixels_per_second == 2.0
+    for number in range(12):
+        await results.keep(benchmark("a", f"card:{number}", 1.0))
+    assert [one.device_id for one in results.of("a")][:2] == ["card:11", "card:10"]
+    assert len(results.of("a")) == 8

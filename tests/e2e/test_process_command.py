@@ -1,0 +1,63 @@
+"""`deviceops process` and `deviceops upscale`, run as a person does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from server.cli.choices import UnusableOptions
+from server.cli.processing import parse_step
+from tests.domains.chain.pictures import noise
+from tests.e2e.test_workflow_commands import command
+from tests.running import RunningServer
+
+
+def test_a_picture_is_finished_and_its_sizes_are_told(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    noise(40, 30, alpha=True).image().save(tmp_path / "in.png")
+    step = "--step crop:left=1,top=2,width=20,height=10 --step 'watermark:text=a,b,scale=0.5'"
+
+    done = command(server, tmp_path, f"deviceops process in.png {step} -o cut.png")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["cut.png"]
+    assert "40x30 -> 20x10" in done.stderr
+    with Image.open(tmp_path / "cut.png") as image:
+        assert image.size == (20, 10)
+
+
+def test_several_are_enlarged_and_one_that_is_none_fails(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    Image.new("RGB", (12, 8), "navy").save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"nothing")
+
+    done = command(server, tmp_path, "deviceops upscale a.png b.png --factor 2 -o out")
+
+    assert done.returncode == 2, done.stderr
+    [path] = done.stdout.splitlines()
+    with Image.open(tmp_path / path) as image:
+        assert np.asarray(image).shape[:2] == (16, 24)
+    assert "image" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("blur", "no step 'blur'"),
+        ("crop:left", "not FIELD=VALUE"),
+        ("crop:wide=3", "no field 'wide'"),
+        ("sharpen:amount=much", "is no number"),
+        ("watermark:anchor=middle", "none of"),
+    ],
+)
+def test_a_step_that_is_none_is_refused(text: str, why: str) -> None:
+    def picture(name: str):  # type: ignore[no-untyped-def]
+        raise AssertionError(name)
+
+    with pytest.raises(UnusableOptions, match=why):
+        parse_step(text, picture)
