@@ -13,6 +13,7 @@ from domains.memory import build as memory
 from domains.model import build as model
 from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
+from domains.postprocessing.safety import build as safety
 from domains.processing import build as processing
 from domains.processing.batches import build as batches
 from domains.processing.workflows import build as workflows
@@ -24,6 +25,7 @@ from server.background import Background
 from server.config import Settings
 from server.errors import describe_failure
 from server.journal import Journal
+from server.logs import safety_decided
 from server.roles import least_role
 from server.system import Standing, SystemServicer, built_methods
 from server.version import own_version
@@ -69,7 +71,7 @@ class Composition:
             self._artifact.store,
             {
                 **{**device.REPORTS, **inference.REPORTS, **memory.REPORTS},
-                **{**model.REPORTS, **postprocessing.REPORTS},
+                **{**model.REPORTS, **postprocessing.REPORTS, **safety.REPORTS},
             },
             journal.records,
             describe=describe_failure,
@@ -147,6 +149,15 @@ class Composition:
         self.processing = processing.build(
             self._session, self._device.inventory, self._batches.parts, self._workflows
         )
+        self._safety = safety.build(
+            self._session,
+            self._picture,
+            self._device.placer.place,
+            pool,
+            safety.Kept(journal.records("policy"), journal.records("default-policy")),
+            decided=safety_decided,
+            now=clock.wall,
+        )
         self._postprocessing = postprocessing.build(
             self._session,
             self._model.runs,
@@ -157,6 +168,7 @@ class Composition:
             journal,
             clock,
             self._provenance,
+            self._safety,
             describe=describe_failure,
         )
         self.postprocessing = self._postprocessing.servicer
@@ -174,6 +186,8 @@ class Composition:
             self._paused,
             journal,
             self._machine,
+            default_policy=lambda: self._safety.store.default,
+            decided=safety_decided,
             describe=describe_failure,
             clock=clock,
             version=own_version(),
@@ -205,6 +219,7 @@ class Composition:
         await self._provenance.provenance.start()
         await asyncio.to_thread(self._journal.open)
         self._workflows.store.recall()
+        self._safety.store.recall()
         self._session.sessions.recall()
         await self._session.sessions.recalled()
         self._batches.recall()

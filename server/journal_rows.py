@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 import msgspec
 from msgspec import Meta
 
-from domains.codec import Count, ModelId, Name
+from domains.codec import Count, ModelId, Name, Text
 from domains.records import LARGEST_BYTES
 from domains.session.records import SESSION_KIND, is_session
 
@@ -38,7 +38,7 @@ OWNER = tuple[Name, _Resolution, _Start, ModelId, _Bytes, _Sum]
 RECORD = tuple[
     Annotated[int, Meta(ge=1, lt=1 << 62)],
     Name,
-    Name,
+    Text,  # may be whose it is and what it is called: "mary/my-workflow"
     Annotated[bytes, Meta(max_length=LARGEST_BYTES)],
     Annotated[bytes, Meta(min_length=32, max_length=32)],
 ]

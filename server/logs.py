@@ -18,6 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from server.log_writer import LogWriter
 
 if TYPE_CHECKING:
+    from domains.safety import SafetyVerdict
     from server.config import Settings
 
 _SECRET = frozenset({"prompt", "negative_prompt", "token", "authorization"})
@@ -74,6 +75,22 @@ def bind_ids(message: Any) -> None:
     )
     ids["session_id"] = ids["session_id"] or _id(getattr(message, "event", None), "session_id")
     structlog.contextvars.bind_contextvars(**{name: id_ for name, id_ in ids.items() if id_})
+
+
+def safety_decided(session_id: str, verdict: SafetyVerdict) -> None:
+    """The record of what a safety policy decided: what it went by, and never what it judged."""
+    structlog.get_logger("deviceops.safety").info(
+        "safety.decided",
+        session_id=session_id,
+        policy=verdict.policy_id,
+        policy_version=verdict.policy_version,
+        subject=verdict.subject.value if verdict.subject else "scores",
+        action=verdict.action.value,
+        classifier_failed=verdict.classifier_failed,
+        scores={each.category: round(each.score, 4) for each in verdict.scores},
+        flagged=[each.category for each in verdict.scores if each.flagged],
+        classifiers=sorted({each.classifier for each in verdict.scores if each.classifier}),
+    )
 
 
 def _id(message: Any, name: str) -> str:

@@ -6,10 +6,11 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from domains.chain.types import Step, Steps, UpscalerModel, UpscaleStep
-from domains.codec import Count, Seconds, Value
+from domains.chain.types import SafetyStep, Step, Steps, UpscalerModel, UpscaleStep
+from domains.codec import Count, Name, Seconds, Value
 from domains.picture.types import PreparedPicture
 from domains.provenance.types import MarkKey
+from domains.safety import Findings
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
 from domains.values import ByteFigure, OutputSettings, PictureMarks
@@ -62,11 +63,14 @@ class ChainJob(Job[ChainReport], frozen=True):
         return 1
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether format, size and mark are those asked for."""
+        """Whether format, size and mark are those asked for, and it is judged if it must be."""
+        marked = self.mark_key is not None
+        judged = any(isinstance(step, SafetyStep) for step in self.steps)
         return (
             image.seed is None
+            and (image.safety is not None) is judged
             and image.format is self.output.format
-            and image.provenance == PictureMarks(watermark=self.mark_key is not None)
+            and image.provenance == PictureMarks(watermark=marked and not image.withheld)
             and (image.width, image.height) == (self.width, self.height)
         )
 
@@ -75,6 +79,29 @@ def models_of(steps: Steps) -> tuple[UpscalerModel, ...]:
     """The upscalers of a chain, each once."""
     found = (step.model for step in steps if isinstance(step, UpscaleStep))
     return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+MOST = 16
+"""Pictures of a check."""
+
+
+class SafetyFindings(Value, frozen=True):
+    """What classifiers say of each picture, in their order, and the seconds it took."""
+
+    findings: Annotated[tuple[Findings, ...], Meta(max_length=MOST)]
+    seconds: Seconds
+
+
+class SafetyCheckJob(Job[SafetyFindings], frozen=True):
+    """Score pictures by these classifiers; none means all that are installed."""
+
+    pictures: Annotated[tuple[PreparedPicture, ...], Meta(max_length=MOST)]
+    classifiers: Annotated[tuple[Name, ...], Meta(max_length=8)] = ()
+
+    @property
+    def image_count(self) -> int:
+        """Events are about that many pictures; none is made."""
+        return len(self.pictures)
 
 
 class StepBenchmarkReport(Value, frozen=True):

@@ -7,6 +7,7 @@ from typing import Protocol
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import Canvas, InputImage, ResizeFit
+from domains.safety import SafetyPolicy
 
 
 class Models(Protocol):
@@ -25,6 +26,27 @@ class Models(Protocol):
 
     async def of_type(self, type: ModelType) -> tuple[Model, ...]:
         """Every usable model of that type, in no order."""
+        ...
+
+
+class Policies(Protocol):
+    """The safety policies, as chains see them."""
+
+    def named(self, policy_id: str, field: str) -> SafetyPolicy:
+        """The policy that a call's client names in `field`; the default one where it names
+        none. Its classifiers are installed.
+
+        Raises:
+            NotFound: POLICY_NOT_FOUND, or POSTPROCESSOR_NOT_FOUND.
+        """
+        ...
+
+    def default(self) -> SafetyPolicy | None:
+        """The policy that holds for everything, with its classifiers installed.
+
+        Raises:
+            NotFound: POSTPROCESSOR_NOT_FOUND.
+        """
         ...
 
 

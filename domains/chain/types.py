@@ -16,6 +16,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Count, Measure, ModelId, Value
 from domains.limits import default_of
 from domains.picture.types import InputImage, PreparedPicture, ResizeFit
+from domains.safety import SafetyPolicy
 from domains.values import ModelPlace
 
 MOST_STEPS = 16
@@ -152,10 +153,12 @@ class WatermarkStep(Value, frozen=True):
 
 
 class SafetyStep(Value, frozen=True):
-    """A verdict on the picture at this point; an empty `policy_id` means the default one."""
+    """A verdict on the picture at this point; an empty `policy_id` means the default one.
+    `policy` is the one that it means, once that has been looked up."""
 
     field: ClassVar[str] = "safety"
     policy_id: ModelId = ""
+    policy: SafetyPolicy | None = None
 
 
 Step = (
@@ -169,7 +172,8 @@ Step = (
     | WatermarkStep
     | SafetyStep
 )
-Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS)]
+Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
+"""With the server's own last one."""
 
 
 @dataclass(frozen=True)

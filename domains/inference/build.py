@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from domains.chain.backends.classifiers import installed
 from domains.chain.core.preparing import ChainPreparer
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
@@ -22,6 +23,7 @@ from domains.inference.core.experience import Experience
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.preparing import GenerationPreparer
+from domains.inference.core.safeguards import Safeguards
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
 from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
@@ -30,6 +32,7 @@ from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
 from domains.provenance import build as provenance_build
+from domains.safety import Decided, SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner
@@ -74,6 +77,8 @@ def build(
     facts: FactsStore,
     machine: Callable[[], Machine],
     *,
+    default_policy: Callable[[], SafetyPolicy | None],
+    decided: Decided,
     describe: FaultReporter,
     clock: Clock,
     version: str,
@@ -93,6 +98,8 @@ def build(
         paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
+        default_policy: The safety policy that holds for every generation.
+        decided: Hears of every verdict, with its session's id.
         describe: What a client sees of an error.
         clock: The time.
         version: The program's.
@@ -100,11 +107,13 @@ def build(
     keeper = StatisticsKeeper(facts, clock)
     forecasts = Forecasts(session.sessions.speeds, devices, machine)
     experience = Experience(facts, session.sessions.speeds, forecasts, version)
+    safeguards = Safeguards(default_policy, installed, decided)
     preparer = GenerationPreparer(
         models,
         LoraFits(),
         ChainPreparer(models, picture.pictures),
         provenance.provenance,
+        safeguards,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
     )
     drawing = Drawing(
@@ -112,6 +121,7 @@ def build(
         runs,
         artifacts,
         provenance.provenance,
+        safeguards,
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
     generations = Generations(

@@ -19,6 +19,7 @@ from domains.inference.types import Computation, GenerationSettings, PrecisionMo
 from domains.model.types import ModelType, loads
 from domains.picture.types import PreparedPicture
 from domains.provenance.types import MarkKey
+from domains.safety import SafetyPolicy
 from domains.session.jobs import Job, ModelFiles
 from domains.session.types import (
     ImageDecoded,
@@ -126,6 +127,8 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
 
     `mark_key` is the secret of the mark that the pictures are to bear, None for none.
 
+    `policy` judges every picture that is drawn; None lets them pass.
+
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
     """
@@ -149,6 +152,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     mask: PreparedPicture | None = None
     controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
     mark_key: MarkKey | None = None
+    policy: SafetyPolicy | None = None
     first_image: Count = 0
     paused_file: Path | None = None
     kept_steps: Count = 0
@@ -208,14 +212,16 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         return next(each for each in self.companions if each.model_id == model_id)
 
     def accepts(self, image: ImageResult) -> bool:
-        """Whether seed, format, size and mark are those asked for."""
+        """Whether seed, format, size and mark are those asked for, and it is judged."""
+        marked = self.mark_key is not None
         settings = self.settings
         return (
             image.image_index >= self.first_image
             and image.seed == settings.seeds[image.image_index]
             and image.format is settings.output.format
-            and image.provenance == PictureMarks(watermark=self.mark_key is not None)
+            and image.provenance == PictureMarks(watermark=marked and not image.withheld)
             and (image.width, image.height) == self.finished_size
+            and (image.safety is None) is (self.policy is None)
         )
 
 

@@ -17,7 +17,9 @@ from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
 from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper
+from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
+from domains.postprocessing.types import PostprocessorKind
 from domains.provenance import build as provenance_build
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
@@ -53,6 +55,7 @@ def build(
     facts: FactsStore,
     clock: Clock,
     provenance: provenance_build.Built,
+    safety: SafetyParts,
     *,
     describe: FaultReporter,
 ) -> Built:
@@ -68,23 +71,34 @@ def build(
         facts: What outlives the server.
         clock: The time.
         provenance: Marks them.
+        safety: Knows the policies, and answers calls about them.
         describe: What a client sees of an error.
     """
     statistics = StepStatistics(facts, clock)
     measured = KeptBenchmarks(facts)
-    inventory = PostprocessorInventory(models, measured.of)
+    inventory = PostprocessorInventory(
+        models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
+    )
     preparer = ChainPreparer(models, picture.pictures)
     processing = Processing(
         picture.pictures,
-        preparer,
+        ChainPreparer(models, picture.pictures, safety.policies),
         provenance.provenance,
         place,
-        ChainRun(jobs, artifacts, provenance.provenance, models, statistics, describe=describe),
+        ChainRun(
+            jobs,
+            artifacts,
+            provenance.provenance,
+            models,
+            statistics,
+            safety.decided,
+            describe=describe,
+        ),
         describe=describe,
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
     servicer = PostprocessingServicer(
-        inventory, processing, benchmarks, statistics, session.streams
+        inventory, processing, benchmarks, statistics, session.streams, safety
     )
     servicer.register(session.starters)
     loops = (Loop("step statistics", _SAVE_SECONDS, statistics.save),)

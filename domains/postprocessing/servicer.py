@@ -7,20 +7,21 @@ from typing import Any, TypeAlias
 
 import grpc.aio
 
-from deviceops.v1 import postprocessing_pb2, postprocessing_pb2_grpc
+from deviceops.v1 import postprocessing_pb2
 from domains.postprocessing import convert
 from domains.postprocessing.core.benchmarks import StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.statistics import StepStatistics
+from domains.postprocessing.safety.servicer import SafetyCalls, SafetyParts
 from domains.session.convert import SessionStreams, Starters
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
-class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServicer):
-    """Which postprocessors there are, and chains of them; the generated base answers the
-    rest."""
+class PostprocessingServicer(SafetyCalls):
+    """Which postprocessors there are, chains of them, and safety; the generated base answers
+    the rest."""
 
     def __init__(
         self,
@@ -29,7 +30,9 @@ class PostprocessingServicer(postprocessing_pb2_grpc.PostprocessingServiceServic
         benchmarks: StepBenchmarks,
         statistics: StepStatistics,
         streams: SessionStreams,
+        safety: SafetyParts,
     ) -> None:
+        SafetyCalls.__init__(self, safety)
         self._inventory = inventory
         self._processing = processing
         self._benchmarks = benchmarks

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, get_args
 from msgspec import structs
 
 from domains.codec import Value
+from domains.safety import SafetyVerdict
 from domains.session.types import (
     ImageResult,
     Phase,
@@ -30,7 +31,7 @@ Report = TypeVar("Report")
 @dataclass(frozen=True)
 class EncodedImage:
     """One finished picture as its handler has it: the bytes of a complete file, and whether
-    its pixels bear the invisible mark."""
+    its pixels bear the invisible mark; no bytes where its verdict `safety` withholds it."""
 
     image_index: int
     seed: int | None
@@ -39,14 +40,16 @@ class EncodedImage:
     format: ImageFileFormat
     data: bytes
     watermark: bool = False
+    safety: SafetyVerdict | None = None
 
 
 @dataclass(frozen=True)
 class SpooledImage:
-    """One finished picture as the front has it: a complete file that its receiver owns."""
+    """One finished picture as the front has it: a complete file that its receiver owns; None
+    where it is withheld."""
 
     image: ImageResult
-    path: Path
+    path: Path | None
 
 
 @dataclass(frozen=True)

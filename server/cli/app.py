@@ -23,6 +23,7 @@ from server.cli.commands import (
     postprocessors,
     preview_control,
     process,
+    safety,
     serve,
     server,
     sessions,
@@ -101,6 +102,7 @@ app.add_typer(sessions.app, name="sessions")
 app.add_typer(batches.app, name="batch")
 app.add_typer(workflow.app, name="workflow")
 app.add_typer(artifacts.app, name="artifacts")
+app.add_typer(safety.app, name="safety")
 app.add_typer(postprocessors.app, name="postprocessors")
 app.command("statistics")(statistics.statistics)
 app.command("upload")(upload.upload)

@@ -241,3 +241,9 @@ def test_a_journal_of_the_version_before_has_no_sessions(path: Path, reopened: R
     assert journal.get("key") == b"\x01"
     assert remembered(journal) == ()
     assert set_aside(path) == []
+
+
+async def test_a_key_may_say_whose_a_record_is(reopened: Reopen) -> None:
+    """As those of workflows and policies do."""
+    await reopened().records("workflows").accept("Jörg M./my-workflow", b"1")
+    assert reopened().records("workflows").found() == {"Jörg M./my-workflow": b"1"}

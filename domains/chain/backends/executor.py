@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.classifiers import Classifiers, of_this_process
+from domains.chain.backends.safeguard import Withheld, apply
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
@@ -18,11 +20,13 @@ from domains.chain.types import (
     CropStep,
     DenoiseStep,
     ResizeStep,
+    SafetyStep,
     SharpenStep,
     Step,
     UpscaleStep,
     WatermarkStep,
 )
+from domains.safety import SafetyVerdict
 
 _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     SharpenStep: sharpen,
@@ -32,6 +36,10 @@ _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     CropStep: crop,
     WatermarkStep: watermark,
 }
+
+
+def _unheard(verdict: SafetyVerdict) -> None:
+    """Nobody asked what safety steps say."""
 
 
 class Upscaling(Protocol):
@@ -63,26 +71,48 @@ class Executor:
 
     Args:
         upscaling: Does the steps that need a network.
+        classifiers: Score pictures for safety steps; those of this process if None.
     """
 
-    def __init__(self, upscaling: Upscaling) -> None:
+    def __init__(self, upscaling: Upscaling, classifiers: Classifiers | None = None) -> None:
         self._upscaling = upscaling
+        self._classifiers = classifiers or of_this_process()
 
-    def run(self, canvas: Canvas, steps: Sequence[Step], telling: Telling) -> Canvas:
+    def run(
+        self,
+        canvas: Canvas,
+        steps: Sequence[Step],
+        telling: Telling,
+        judged: Callable[[SafetyVerdict], None] = _unheard,
+    ) -> Canvas:
         """The picture after all steps; without any it is the same.
 
         Args:
             canvas: The picture.
             steps: Checked against its size, everything that they name looked up.
             telling: Hears of each piece and each step.
+            judged: Hears of the verdict of each safety step.
 
         Raises:
+            Withheld: A safety step blocks it; its verdict was heard as well.
             DomainError: As the upscaling, `read_canvas` of a mark, or `telling` raises it.
         """
         for done, step in enumerate(steps, start=1):
             if isinstance(step, UpscaleStep):
                 canvas = self._upscaling.enlarge(canvas, step, telling.piece)
+            elif isinstance(step, SafetyStep):
+                canvas = self._safeguard(canvas, step, judged)
             else:
                 canvas = _CLASSICAL[type(step)](canvas, step, telling.piece)
             telling.step(done, len(steps))
         return canvas
+
+    def _safeguard(
+        self, canvas: Canvas, step: SafetyStep, judged: Callable[[SafetyVerdict], None]
+    ) -> Canvas:
+        assert step.policy is not None, "it has been looked up"
+        found = apply(canvas, step.policy, self._classifiers)
+        judged(found.verdict)
+        if found.canvas is None:
+            raise Withheld(found.verdict)
+        return found.canvas

@@ -11,6 +11,7 @@ from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
 from domains.chain.types import Steps, UpscaleStep
+from domains.safety import SafetyVerdict
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 
@@ -25,6 +26,7 @@ class Finishing:
         exact: Whether networks compute in float32.
         context: Hears of it, and says when to stop.
         load_seconds: What reading upscalers has taken so far.
+        verdict: The harshest that a safety step came to.
     """
 
     shelf: UpscalerShelf
@@ -32,17 +34,25 @@ class Finishing:
     exact: bool
     context: JobContext
     load_seconds: float = 0.0
+    verdict: SafetyVerdict | None = None
 
     def finish(self, index: int, canvas: Canvas) -> Canvas:
         """The picture of that number after all steps.
 
         Raises:
+            Withheld: As `Executor.run`.
             DomainError: As `Executor.run`; what the context's `check_stop` raises.
             Exception: As torch raises it.
         """
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index))
-        return Executor(self).run(canvas, self.steps, _Telling(self.context, index))
+        telling = _Telling(self.context, index)
+        return Executor(self).run(canvas, self.steps, telling, self._note)
+
+    def _note(self, verdict: SafetyVerdict) -> None:
+        before = self.verdict
+        if before is None or verdict.action.severity >= before.action.severity:
+            self.verdict = verdict
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         """See the executor's port."""

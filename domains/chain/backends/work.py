@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.reading import read_canvas
+from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import ChainJob, ChainReport
 from domains.picture.backends.encoding import encode_image
@@ -16,7 +17,7 @@ from domains.session.types import Phase, PhaseStarted
 
 
 def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainReport:
-    """Do the chain, and hand out the file.
+    """Do the chain, and hand out the file; none where a safety step withholds the picture.
 
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the prepared picture is gone.
@@ -26,16 +27,22 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
     """
     begun = time.perf_counter()
     finishing = Finishing(shelf, job.steps, job.exact, context)
-    canvas = finishing.finish(0, read_canvas(job.picture))
-    finished = time.perf_counter()
-    context.check_stop()
-    context.emit(PhaseStarted(Phase.ENCODING_IMAGE, 0))
-    if job.mark_key is not None:
-        pixels = marked(canvas.pixels, job.mark_key, "output.provenance.watermark")
-        canvas = replace(canvas, pixels=pixels)
-    data = encode_image(canvas.whole(), job.output)
-    format, watermark = job.output.format, job.mark_key is not None
-    context.emit(EncodedImage(0, None, *canvas.size, format, data, watermark))
+    data = b""  # of a picture that is withheld
+    try:
+        canvas = finishing.finish(0, read_canvas(job.picture))
+    except Withheld:
+        finished = time.perf_counter()
+    else:
+        finished = time.perf_counter()
+        context.check_stop()
+        context.emit(PhaseStarted(Phase.ENCODING_IMAGE, 0))
+        if job.mark_key is not None:
+            pixels = marked(canvas.pixels, job.mark_key, "output.provenance.watermark")
+            canvas = replace(canvas, pixels=pixels)
+        data = encode_image(canvas.whole(), job.output)
+    size, format = (job.width, job.height), job.output.format
+    watermark = bool(data) and job.mark_key is not None
+    context.emit(EncodedImage(0, None, *size, format, data, watermark, finishing.verdict))
     return ChainReport(
         load=finishing.load_seconds,
         postprocess=max(0.0, finished - begun - finishing.load_seconds),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from domains.chain.core.sizes import check_format, sizes_of
 from domains.chain.errors import InvalidChain, PostprocessorMissing
-from domains.chain.ports import Marks, Models
+from domains.chain.ports import Marks, Models, Policies
 from domains.chain.types import (
     AskedChain,
     FaceRestoreStep,
@@ -24,6 +24,7 @@ from domains.errors import FeatureNotBuilt
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
+from domains.safety import SafetyPolicy, SafetySubject
 from domains.values import ImageFileFormat
 
 NO_UPSCALER = (
@@ -38,11 +39,20 @@ NO_FACE_RESTORER = (
 
 @dataclass(frozen=True)
 class PreparedChain:
-    """Steps with nothing left open; held for as long as work may need the files of `marks`."""
+    """Steps with nothing left open; held for as long as work may need the files of `marks`.
+    `of_inputs` is the policy that judges what they are done on; None lets that pass."""
 
     steps: tuple[Step, ...] = ()
     models: tuple[Model, ...] = ()
     marks: tuple[KeptPicture, ...] = ()
+    of_inputs: SafetyPolicy | None = None
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Keys of the safety policies that it goes by."""
+        found = [step.policy for step in self.steps if isinstance(step, SafetyStep)]
+        found.append(self.of_inputs)
+        return tuple(dict.fromkeys(each.key for each in found if each is not None))
 
     def result_size(self, size: Size, path: str, format: ImageFileFormat, field: str) -> Size:
         """Width and height of what comes of a picture.
@@ -82,14 +92,17 @@ class ChainPreparer:
     Args:
         models: Finds upscalers.
         marks: Prepares the pictures of marks.
+        policies: Knows safety policies; None where others see to those, and no step can.
     """
 
-    def __init__(self, models: Models, marks: Marks) -> None:
+    def __init__(self, models: Models, marks: Marks, policies: Policies | None = None) -> None:
         self._models = models
         self._marks = marks
+        self._policies = policies
 
     async def prepare(self, chain: AskedChain, path: str) -> PreparedChain:
-        """A chain that breaks no rule, with what it names.
+        """A chain that breaks no rule, with what it names. The server's default policy, where
+        it judges results, is its last step, whatever steps it has.
 
         Args:
             chain: What is asked for.
@@ -97,7 +110,8 @@ class ChainPreparer:
 
         Raises:
             PostprocessorMissing: What a step needs is not installed.
-            FeatureNotBuilt: A step is not done by this version.
+            FeatureNotBuilt: A safety step, where there are no policies.
+            NotFound: There is no such safety policy, or what it needs is not installed.
             DomainError: A model cannot be used, or a picture.
         """
         steps: list[Step] = []
@@ -123,10 +137,20 @@ class ChainPreparer:
                 case FaceRestoreStep():
                     raise PostprocessorMissing(field, NO_FACE_RESTORER, step.postprocessor_id)
                 case SafetyStep():
-                    raise FeatureNotBuilt((field,))
+                    if self._policies is None:
+                        raise FeatureNotBuilt((field,))
+                    policy = self._policies.named(step.policy_id, f"{field}.policy_id")
+                    steps.append(replace(step, policy=policy))
                 case _:
                     steps.append(step)
-        return PreparedChain(tuple(steps), tuple(models.values()), tuple(marks))
+        of_inputs = None
+        default = None if self._policies is None else self._policies.default()
+        if default is not None:
+            last = SafetyStep(default.policy_id, default)
+            if default.judges(SafetySubject.RESULT) and last.policy not in _last(steps):
+                steps.append(last)
+            of_inputs = default if default.judges(SafetySubject.INPUT_IMAGE) else None
+        return PreparedChain(tuple(steps), tuple(models.values()), tuple(marks), of_inputs)
 
     async def _upscaler(self, step: UpscaleStep, field: str) -> Model:
         if step.postprocessor_id:
@@ -137,6 +161,11 @@ class ChainPreparer:
         if best is None:
             raise PostprocessorMissing(field, NO_UPSCALER)
         return best
+
+
+def _last(steps: Sequence[Step]) -> tuple[SafetyPolicy | None, ...]:
+    """The policy that the chain's last step applies."""
+    return tuple(step.policy for step in steps[-1:] if isinstance(step, SafetyStep))
 
 
 def best_upscaler(models: Sequence[Model], factor: float) -> Model | None:

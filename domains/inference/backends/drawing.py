@@ -99,6 +99,7 @@ class Drawing:
             self.lane,
             self.job.mark_key,
             self._chain(),
+            self.job.policy,
         )
 
     def _chain(self) -> ChainFinishing | None:

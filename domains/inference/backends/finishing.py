@@ -26,6 +26,7 @@ from domains.inference.types import GenerationSettings, asked_together, most_in_
 from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
 from domains.provenance.types import MarkKey
+from domains.safety import SafetyPolicy
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import ImageDecoded, Phase, PhaseStarted
 from domains.values import Degradation
@@ -54,6 +55,7 @@ class Finishing:
             networks need the device as well.
         mark_key: The secret of the mark that they are to bear; None: none.
         chain: What finishes each; None for nothing.
+        policy: Judges each before its file is made.
     """
 
     def __init__(
@@ -67,8 +69,10 @@ class Finishing:
         lane: Lane | None,
         mark_key: MarkKey | None,
         chain: ChainFinishing | None = None,
+        policy: SafetyPolicy | None = None,
     ) -> None:
         self._chain = chain
+        self._policy = policy
         self._settings, self._context, self._clock = settings, context, clock
         self._ways, self._through_vae = ways, through_vae
         self._files = FileMaking(context, note, clock)
@@ -167,7 +171,7 @@ class Finishing:
         if begin is not None:
             begin()
         types = self._ways.picture_types(denoised_in, shape)
-        output = ImageOutput(self._settings, types, self._mark_key)
+        output = ImageOutput(self._settings, types, self._mark_key, self._policy)
         seed = self._settings.seeds[index]
         self._files.start(partial(output.encode, index, seed, pixels))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain, islice
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from domains.device.ports import Place
 from domains.errors import (
@@ -49,6 +49,7 @@ from domains.session.ports import FaultReporter
 from domains.session.types import ItemFinished, Outcome, Phase, SessionKind, SessionState
 from domains.values import Degradation, DegradationKind
 
+_T = TypeVar("_T", Phase, str)
 _MOST_DEGRADATIONS = 32
 # With these, none of the items that are left could be drawn.
 _NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
@@ -130,6 +131,7 @@ class GenerationBatches:
             companion_ids=tuple(
                 model_id for model_id in models if model_id != first.model.model_id
             ),
+            policies=_each_once(key for one in every for key in one.policies),
             expected_phases=_each_once(
                 phase for one in every for phase in self._drawing.phases(one, device_id)
             ),
@@ -326,8 +328,8 @@ def _effort(items: Iterable[PreparedGeneration]) -> Effort:
     return Effort(efforts[0].model_id, efforts[0].manner, efforts[0].pixels, dict(amounts))
 
 
-def _each_once(phases: Iterable[Phase]) -> tuple[Phase, ...]:
-    return tuple(dict.fromkeys(phases))
+def _each_once(several: Iterable[_T]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(several))
 
 
 def _few(degradations: Iterable[tuple[Degradation, ...]]) -> tuple[Degradation, ...]:

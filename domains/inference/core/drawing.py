@@ -11,6 +11,7 @@ from domains.errors import Failure, InvalidArgument
 from domains.inference.core.preparing import PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
 from domains.inference.core.resolution import expected_phases
+from domains.inference.core.safeguards import Safeguards, withhold
 from domains.inference.core.turns import Turns
 from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
 from domains.inference.ports import ArtifactKeeper, Models, Provenance
@@ -20,7 +21,7 @@ from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
-from domains.session.types import Outcome, Phase, ProgressEvent, counted_on
+from domains.session.types import Outcome, Phase, ProgressEvent, SessionState, counted_on
 from domains.values import Toggle
 
 
@@ -41,6 +42,7 @@ class Drawing:
         pool: Runs work on a device's worker.
         artifacts: Takes finished pictures.
         provenance: Signs them.
+        safeguards: Say what must not be drawn, and hear of what was judged.
         software_versions: Versions inside a device's worker.
     """
 
@@ -50,6 +52,7 @@ class Drawing:
         pool: ModelRunner,
         artifacts: ArtifactKeeper,
         provenance: Provenance,
+        safeguards: Safeguards,
         *,
         software_versions: Callable[[str], Mapping[str, str]],
     ) -> None:
@@ -57,6 +60,7 @@ class Drawing:
         self._pool = pool
         self._artifacts = artifacts
         self._provenance = provenance
+        self._safeguards = safeguards
         self._software_versions = software_versions
 
     def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
@@ -82,6 +86,8 @@ class Drawing:
         """
         self._note(part)
         turns, item = part.turns, part.item
+        if await self._withheld(part):
+            return Outcome()
         turn = turns.next(part.prepared.job, len(item.images))
 
         async def keep(spooled: SpooledImage) -> None:
@@ -115,6 +121,15 @@ class Drawing:
         for part in parts:
             self._note(part)
         session = parts[0].item.session
+        left = []
+        for position, part in enumerate(parts):
+            if await self._withheld(part):
+                ended(position, Outcome())
+            else:
+                left.append(position)
+        if not left:
+            return
+        parts = [parts[position] for position in left]
         job = SharedGenerationJob(tuple(part.prepared.job for part in parts))
         job = replace(
             job,
@@ -141,10 +156,11 @@ class Drawing:
 
         def end_part(event: PartEnded) -> None:
             found: GenerationReport | Failure = event.outcome
+            position = left[event.part]
             if isinstance(found, Failure):
-                ended(event.part, found.renamed(_in_request))
+                ended(position, found.renamed(_in_request))
             else:
-                ended(event.part, self._outcome(parts[event.part], found))
+                ended(position, self._outcome(parts[event.part], found))
 
         found = await run_job(
             self._pool, session, job, record=record, keep=keep, end_part=end_part
@@ -161,10 +177,15 @@ class Drawing:
     async def _keep(self, spooled: SpooledImage, part: Part) -> None:
         item, settings = part.item, part.prepared.job.settings
         session = item.session
+        self._safeguards.note(session.session_id, spooled.image)
+        if spooled.path is None:
+            item.finish_image(spooled.image)
+            return
         if settings.output.provenance.manifest is Toggle.ON:
             made = Made(session.session_id, settings.model_id)
             spooled = await self._provenance.sign(spooled, made)
         image = spooled.image
+        assert spooled.path is not None
         await self._artifacts.adopt(
             spooled.path,
             image.artifact_id,
@@ -173,6 +194,26 @@ class Drawing:
             retention_seconds=settings.output.retention,
         )
         item.finish_image(image)
+
+    async def _withheld(self, part: Part) -> bool:
+        """Whether all its pictures are withheld, because of what they were to be drawn from.
+
+        Raises:
+            WorkPaused: It was asked to pause meanwhile.
+            DomainError: As `run_job`.
+        """
+        guard, job = part.prepared.safeguard, part.prepared.job
+        if guard is None or part.turns.judged:
+            return False
+        verdict = await self._safeguards.refusal(guard, job, self._pool, part.item)
+        part.turns.judged = verdict is None
+        if verdict is not None:
+            withhold(verdict, job, part.item)
+            return True
+        session = part.item.session
+        if session.state is SessionState.PAUSING or session.yielding is not None:
+            raise WorkPaused(part.turns.kept_steps)  # the look at its pictures could not
+        return False
 
     def _outcome(self, part: Part, found: GenerationReport) -> Outcome:
         """What a part came to whose last turn ended so."""

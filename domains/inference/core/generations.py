@@ -171,6 +171,7 @@ class Generations:
             placed=resolved.placed,
             model_id=prepared.model.model_id,
             companion_ids=prepared.companion_ids,
+            policies=prepared.policies,
             expected_phases=self._drawing.phases(prepared, device_id),
             seeds=settings.seeds,
             steps=steps,

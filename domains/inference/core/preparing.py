@@ -26,6 +26,7 @@ from domains.inference.core.control_nets import (
 from domains.inference.core.inputs import Inputs, prepare
 from domains.inference.core.refiner_rules import check_refining_model
 from domains.inference.core.resolution import resolve, scheduler_of
+from domains.inference.core.safeguards import Safeguard, Safeguards
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.schedule_rules import check_schedules
 from domains.inference.core.second_pass import check_result_size
@@ -40,6 +41,7 @@ from domains.inference.jobs import GenerationJob
 from domains.inference.ports import LoraFits, Models, PicturePreparer, Provenance
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
+from domains.session.types import PreviewSettings
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class PreparedGeneration:
     inputs: Inputs
     controls: PreparedControls
     chain: PreparedChain
+    safeguard: Safeguard | None = None
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """Keys of the safety policies that it goes by."""
+        return () if self.safeguard is None else (self.safeguard.policy.key,)
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -73,6 +81,7 @@ class GenerationPreparer:
         fits: Holds LoRAs against checkpoints.
         chains: Makes ready what finishes pictures.
         provenance: Decides which marks pictures get.
+        safeguards: Know which safety policy holds.
         random_seed: Gives a fresh seed from 0 to 2^32 - 1.
     """
 
@@ -82,6 +91,7 @@ class GenerationPreparer:
         fits: LoraFits,
         chains: ChainPreparer,
         provenance: Provenance,
+        safeguards: Safeguards,
         *,
         random_seed: Callable[[], int],
     ) -> None:
@@ -89,6 +99,7 @@ class GenerationPreparer:
         self._fits = fits
         self._chains = chains
         self._provenance = provenance
+        self._safeguards = safeguards
         self._random_seed = random_seed
 
     async def prepare(
@@ -150,10 +161,13 @@ class GenerationPreparer:
         output = replace(settings.output, provenance=marks.wish)
         settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
+        guard = self._safeguards.of(settings)
+        policy = None if guard is None else guard.of_results
         job = GenerationJob(
             controls.settings,
             model.place,
-            request.delivery.previews,
+            # What may be withheld is not shown while it forms either.
+            request.delivery.previews if policy is None else PreviewSettings(),
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
@@ -161,6 +175,7 @@ class GenerationPreparer:
             steps=chain.steps,
             finished_width=width,
             finished_height=height,
+            policy=policy,
             mark_key=await self._provenance.mark_key() if marks.watermark else None,
         )
-        return PreparedGeneration(model, companions, job, inputs, controls, chain)
+        return PreparedGeneration(model, companions, job, inputs, controls, chain, guard)

@@ -28,6 +28,8 @@ class Turns:
     def __init__(self, files: PausedFiles) -> None:
         self._files, self._file = files, files.new()
         self._before = PausedGeneration(Timings())
+        self.judged = False
+        """Whether it is known that nothing forbids to draw it."""
 
     @property
     def kept_steps(self) -> int:

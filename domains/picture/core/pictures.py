@@ -176,7 +176,7 @@ class Pictures:
         """The artifact of a session's finished picture."""
         session = self._sessions.get(image.session_id, client)
         for done in session.images:
-            if done.image_index == image.image_index:
+            if done.image_index == image.image_index and not done.withheld:
                 return done.artifact_id
         raise PictureNotFound(field, image.session_id, image.image_index)
 

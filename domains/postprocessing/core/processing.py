@@ -123,6 +123,7 @@ class Processing:
             placed=placed,
             model_id=names[0] if names else "",
             companion_ids=names[1:],
+            policies=chain.policies,
             expected_phases=(
                 Phase.QUEUED,
                 *((Phase.LOADING_MODEL,) if names else ()),

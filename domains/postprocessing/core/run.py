@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import PreparedChain
-from domains.chain.jobs import ChainJob
+from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
 from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ArtifactKeeper, ModelUses
 from domains.provenance.core import Provenance
 from domains.provenance.types import Made
+from domains.safety import Decided, SafetyAction, SafetySubject
+from domains.safety.verdict import verdict
 from domains.session import types
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
@@ -22,7 +24,15 @@ from domains.session.core.session import Session
 from domains.session.errors import SessionTimedOut
 from domains.session.jobs import JobRunner, SpooledImage
 from domains.session.ports import FaultReporter
-from domains.session.types import ItemFinished, Outcome, Phase, PieceFinished, ProgressEvent
+from domains.session.types import (
+    ImageResult,
+    ItemFinished,
+    Outcome,
+    Phase,
+    PhaseStarted,
+    PieceFinished,
+    ProgressEvent,
+)
 from domains.values import Toggle
 
 # With these, nothing could be done with the pictures that are left.
@@ -48,6 +58,7 @@ class ChainRun:
         provenance: Signs them.
         models: Takes note of what is used.
         statistics: Learns of every step.
+        decided: Hears of every verdict.
         describe: What a client sees of an error.
     """
 
@@ -58,6 +69,7 @@ class ChainRun:
         provenance: Provenance,
         models: ModelUses,
         statistics: StepStatistics,
+        decided: Decided,
         *,
         describe: FaultReporter,
     ) -> None:
@@ -66,6 +78,7 @@ class ChainRun:
         self._provenance = provenance
         self._models = models
         self._statistics = statistics
+        self._decided = decided
         self._describe = describe
 
     def stop(self, session: Session) -> None:
@@ -142,6 +155,8 @@ class ChainRun:
         for model in chain.models:
             self._models.record_use(model.model_id)
 
+        if await self._withheld(chain, job, item):
+            return
         followed = self._statistics.follow(chain.steps)
 
         def record(event: ProgressEvent) -> None:
@@ -151,10 +166,16 @@ class ChainRun:
                 session.done.reach((at + event.done / event.total) / count)
 
         async def keep(spooled: SpooledImage) -> None:
+            if spooled.image.safety is not None:
+                self._decided(session.session_id, spooled.image.safety)
+            if spooled.path is None:
+                item.finish_image(spooled.image)
+                return
             if job.output.provenance.manifest is Toggle.ON:
                 made = Made(session.session_id, drawn=False)
                 spooled = await self._provenance.sign(spooled, made)
             image = spooled.image
+            assert spooled.path is not None
             await self._artifacts.adopt(
                 spooled.path,
                 image.artifact_id,
@@ -173,3 +194,25 @@ class ChainRun:
         seconds[Phase.ENCODING_IMAGE] += report.encode_image
         if chain.models:
             seconds[Phase.LOADING_MODEL] += report.load
+
+    async def _withheld(self, chain: PreparedChain, job: ChainJob, item: SessionItem) -> bool:
+        """Whether the result is withheld because of the picture that it would be made of."""
+        policy, session = chain.of_inputs, item.session
+        if policy is None:
+            return False
+        item.record(PhaseStarted(Phase.CHECKING_SAFETY))
+        check = SafetyCheckJob((job.picture,), policy.classifiers)
+        report: SafetyFindings = await run_job(
+            self._jobs, session, check, record=lambda event: None
+        )
+        (found,) = report.findings
+        subject, failed = SafetySubject.INPUT_IMAGE, bool(found.failed)
+        said = verdict(found.scores, policy, subject, failed=failed)
+        self._decided(session.session_id, said)
+        if said.action is not SafetyAction.BLOCK:
+            return False
+        format = job.output.format
+        item.finish_image(
+            ImageResult(0, None, "", format, job.width, job.height, 0, safety=said)
+        )
+        return True

@@ -190,8 +190,8 @@ class Ended:
 
     def output(self, kind: OutputKind) -> WorkflowValue | None:
         """The output of that kind; None where it has none."""
-        if kind is OutputKind.IMAGES and self.images:
-            files = tuple(image.artifact_id for image in self.images)
+        files = tuple(image.artifact_id for image in self.images if not image.withheld)
+        if kind is OutputKind.IMAGES and files:
             return WorkflowValue(ValueKind.IMAGES, files)
         if kind is OutputKind.SEED and self.images and self.images[0].seed is not None:
             return WorkflowValue(ValueKind.INTEGER, self.images[0].seed)

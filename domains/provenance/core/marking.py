@@ -110,6 +110,7 @@ class Provenance:
         Raises:
             SigningUnavailable: It cannot be signed; the file is gone.
         """
+        assert spooled.path is not None, "what is withheld has no file to sign"
         try:
             return await finished(asyncio.to_thread(self._sign, spooled, made))
         except (SignerRefused, OSError) as error:
@@ -118,6 +119,7 @@ class Provenance:
 
     def _sign(self, spooled: SpooledImage, made: Made) -> SpooledImage:
         image = spooled.image
+        assert spooled.path is not None
         data = self._signer.sign(spooled.path.read_bytes(), image.format, made)
         with whole_file(spooled.path) as file:
             file.write(data)

@@ -8,6 +8,8 @@ from domains.session.convert.values import (
     KINDS,
     PHASES,
     PRIORITIES,
+    SAFETY_ACTIONS,
+    SAFETY_SUBJECTS,
     STATES,
     decision_to_proto,
     degradation_to_proto,
@@ -17,6 +19,7 @@ from domains.session.convert.values import (
     options_from_proto,
     options_to_proto,
     snapshot_to_proto,
+    verdict_to_proto,
     violation_to_proto,
 )
 
@@ -25,6 +28,8 @@ __all__ = [
     "KINDS",
     "PHASES",
     "PRIORITIES",
+    "SAFETY_ACTIONS",
+    "SAFETY_SUBJECTS",
     "STATES",
     "Reports",
     "SessionConverter",
@@ -39,5 +44,6 @@ __all__ = [
     "options_from_proto",
     "options_to_proto",
     "snapshot_to_proto",
+    "verdict_to_proto",
     "violation_to_proto",
 ]

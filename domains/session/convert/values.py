@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
-from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, session_pb2
+from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, finishing_pb2, session_pb2
 from domains.conversions import (
     MODEL_PARTS,
     REASONS,
@@ -19,6 +19,7 @@ from domains.conversions import (
     timestamp,
 )
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
+from domains.safety import SafetyAction, SafetySubject, SafetyVerdict
 from domains.session import types
 from domains.session.types.runs import run_of
 from domains.session.views import SessionSnapshot
@@ -40,6 +41,8 @@ PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
 ON_DISCONNECT = EnumMap(types.OnDisconnect, session_pb2.OnDisconnect, "ON_DISCONNECT_")
 FORMATS = EnumMap(ImageFileFormat, common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_")
 EVENT_KINDS = EnumMap(types.EventKind, session_pb2.SessionEventKind, "SESSION_EVENT_KIND_")
+SAFETY_ACTIONS = EnumMap(SafetyAction, finishing_pb2.SafetyAction, "SAFETY_ACTION_")
+SAFETY_SUBJECTS = EnumMap(SafetySubject, finishing_pb2.SafetySubject, "SAFETY_SUBJECT_")
 DEGRADATIONS = EnumMap(DegradationKind, common_pb2.DegradationKind, "DEGRADATION_KIND_")
 
 
@@ -159,10 +162,33 @@ def image_to_proto(image: types.ImageResult) -> session_pb2.ImageResult:
         width=image.width,
         height=image.height,
         size_bytes=image.size_bytes,
+        safety=None if image.safety is None else verdict_to_proto(image.safety),
         provenance=common_pb2.Provenance(
             manifest=TOGGLES.to_proto(image.provenance.wish.manifest),
             watermark=TOGGLES.to_proto(image.provenance.wish.watermark),
         ),
+    )
+
+
+def verdict_to_proto(verdict: SafetyVerdict) -> finishing_pb2.SafetyVerdict:
+    """What a safety policy made of a picture or prompt."""
+    return finishing_pb2.SafetyVerdict(
+        scores=[
+            finishing_pb2.SafetyScore(
+                category=each.category,
+                score=each.score,
+                threshold=each.threshold,
+                flagged=each.flagged,
+                postprocessor_id=each.classifier,
+            )
+            for each in verdict.scores
+        ],
+        action=SAFETY_ACTIONS.to_proto(verdict.action),
+        policy_id=verdict.policy_id,
+        policy_version=verdict.policy_version,
+        subject=SAFETY_SUBJECTS.to_proto(verdict.subject),
+        classifier_failed=verdict.classifier_failed,
+        advice=verdict.advice,
     )
 
 

@@ -24,8 +24,9 @@ class About:
     """What never changes about a session.
 
     `owner` is whose work it is. `model_id` is the main model, `companion_ids` are those it
-    uses beside it. `pauses` is whether its work can stop and go on later, `repeats` whether it
-    can be begun anew where a worker or the server was lost.
+    uses beside it, `policies` the keys of the safety policies that it goes by. `pauses` is
+    whether its work can stop and go on later, `repeats` whether it can be begun anew where a
+    worker or the server was lost.
     """
 
     session_id: str
@@ -33,6 +34,7 @@ class About:
     owner: str
     model_id: str = ""
     companion_ids: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
     parent: Parent = ALONE
     pauses: bool = False
     repeats: bool = False

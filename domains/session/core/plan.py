@@ -32,7 +32,7 @@ class SessionPlan:
 
     `seeds` are its pictures', `steps` those of each of them, 0 where they differ, and
     `total_steps` of all together. `companion_ids` are models that it works with beside
-    `model_id`.
+    `model_id`, `policies` the keys of the safety policies that it goes by.
 
     `device_id` is empty where the work is on no device and only starts other sessions: its
     turn comes at once. `queue` is where the session waits, if not in its device's queue.
@@ -50,6 +50,7 @@ class SessionPlan:
     ended: Callable[[Session], None] | None = None
     model_id: str = ""
     companion_ids: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
     steps: int = 0
     total_steps: int = 0

@@ -147,6 +147,8 @@ class SessionReader:
         self, owner: str, entry: SessionEvent, image: ImageResult
     ) -> AsyncGenerator[SessionEvent]:
         """The picture's file, numbered like the entry before it so that it is resent."""
+        if image.withheld:
+            return
         offset = 0
         async for data in self._artifacts.read_of(owner, image.artifact_id):
             chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)

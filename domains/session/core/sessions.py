@@ -236,6 +236,7 @@ class Sessions:
                 request.owner,
                 model_id=plan.model_id,
                 companion_ids=plan.companion_ids,
+                policies=plan.policies,
                 parent=request.parent,
                 pauses=plan.pause is not None,
                 repeats=request.again is not None,
@@ -269,6 +270,7 @@ class Sessions:
             session.about,
             model_id=plan.model_id,
             companion_ids=plan.companion_ids,
+            policies=plan.policies,
             pauses=plan.pause is not None,
             repeats=True,
         )

@@ -10,9 +10,10 @@ from typing import Annotated
 
 from msgspec import Meta, structs
 
-from domains.codec import ByteCount, Count, Seconds, Sha256, Text, Value
+from domains.codec import ByteCount, Count, Seconds, Text, Value
 from domains.errors import Failure, Reason
 from domains.limits import default_of
+from domains.safety import SafetyVerdict
 from domains.session.turns import Paused, Resumed, Retried, Yielded
 from domains.session.types.delivery import ENTRIES as ENTRIES
 from domains.session.types.delivery import Delivery as Delivery
@@ -34,7 +35,10 @@ Edge = Annotated[int, Meta(ge=1, le=32_768)]
 """Pixels along one side of a picture."""
 ItemId = Annotated[str, Meta(max_length=160)]
 """The client's name for a part of a session's work, or `run_name` of one."""
-FileSize = Annotated[int, Meta(ge=1, le=256 * 1024 * 1024)]
+FileSize = Annotated[int, Meta(ge=0, le=256 * 1024 * 1024)]
+"""0 where there is no file."""
+ArtifactId = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+"""A SHA-256 in lower-case hexadecimal; empty where there is no file."""
 
 
 class SessionKind(Enum):
@@ -140,17 +144,30 @@ class WorkOptions:
 
 class ImageResult(Value, frozen=True):
     """A finished picture, its size in pixels and bytes; `seed` is None if it was not drawn.
-    `item_id` is the session's item that it is of; empty where there are none."""
+    `item_id` is the session's item that it is of; empty where there are none. `safety` is what
+    the safety policies said, None where none was asked; one that withheld it leaves it without
+    a file."""
 
     image_index: ImageIndex
     seed: Seed | None
-    artifact_id: Sha256
+    artifact_id: ArtifactId
     format: ImageFileFormat
     width: Edge
     height: Edge
     size_bytes: FileSize
     item_id: ItemId = ""
     provenance: PictureMarks = PictureMarks()
+    safety: SafetyVerdict | None = None
+
+    def __post_init__(self) -> None:
+        withheld = not self.artifact_id
+        if withheld is not (self.size_bytes == 0) or (withheld and self.safety is None):
+            raise ValueError("a picture has a file unless a verdict withholds it")
+
+    @property
+    def withheld(self) -> bool:
+        """Whether it has no file, because a safety policy said so."""
+        return not self.artifact_id
 
 
 @dataclass(frozen=True)

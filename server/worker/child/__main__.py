@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-from domains.chain.jobs import ChainJob, StepBenchmarkJob
+from domains.chain.jobs import ChainJob, SafetyCheckJob, StepBenchmarkJob
 from domains.device.jobs import OptimizationJob, ReleaseJob, SelfTestJob
 from domains.device.types import LoadedComponent
 from domains.inference.jobs import GenerationJob, SharedGenerationJob
@@ -32,6 +32,8 @@ def _build_parts(torch_device: str, code_dir: Path | None) -> Parts:
 
     # A fifth of a worker's start; the schedulers have it for the beta schedule alone.
     put_off("scipy.stats")
+    from domains.chain.backends.checking import SafetyChecking
+    from domains.chain.backends.classifiers import of_this_process
     from domains.device.backends.liveness import computes
     from domains.device.backends.selftest import SelfTest
     from domains.device.backends.torch_gauge import (
@@ -66,6 +68,7 @@ def _build_parts(torch_device: str, code_dir: Path | None) -> Parts:
             LoadJob: engine.load,
             OptimizationJob: engine.optimize,
             ReleaseJob: engine.release,
+            SafetyCheckJob: SafetyChecking(of_this_process()).run,
             SelfTestJob: SelfTest(device),
         },
         held=held,

@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 
 
 def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
-    """Have the picture's complete file on disk, or none; returns what to announce.
+    """Have the picture's complete file on disk, or none; returns what to announce. One that is
+    withheld has none.
 
     A folder that was deleted is made again.
 
@@ -31,13 +32,16 @@ def put(folder: Path, epoch: int, image: EncodedImage) -> ImageResult:
     result = ImageResult(
         image_index=image.image_index,
         seed=image.seed,
-        artifact_id=hashlib.sha256(image.data).hexdigest(),
+        artifact_id=hashlib.sha256(image.data).hexdigest() if image.data else "",
         format=image.format,
         width=image.width,
         height=image.height,
         size_bytes=len(image.data),
+        safety=image.safety,
         provenance=PictureMarks(watermark=image.watermark),
     )
+    if result.withheld:
+        return result
     try:
         prepare(folder)
         with whole_file(folder / file_name(epoch, result)) as file:

@@ -93,6 +93,8 @@ class Spool:
                 which is not the worker's fault.
             ResourceExhausted: The front has no more of something that it needs.
         """
+        if image.withheld:
+            return SpooledImage(image, None)
         path = folder / file_name(epoch, image)
         with _opened(path) as handle:
             if os.fstat(handle).st_size != image.size_bytes:
@@ -126,7 +128,8 @@ def _check_content(content: BinaryIO, image: ImageResult) -> None:
 
 def discard(image: SpooledImage) -> None:
     """Delete a picture that nobody takes."""
-    image.path.unlink(missing_ok=True)
+    if image.path is not None:
+        image.path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from msgspec import structs
 
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.jobs import SafetyCheckJob, SafetyFindings
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
@@ -21,6 +23,7 @@ from domains.inference.core.drawing import Drawing
 from domains.inference.core.forecast import Forecasts
 from domains.inference.core.generations import Generations
 from domains.inference.core.preparing import GenerationPreparer
+from domains.inference.core.safeguards import Safeguards
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.jobs import GenerationJob, GenerationReport, PausedGeneration, Timings
 from domains.inference.types import (
@@ -45,6 +48,15 @@ from domains.picture.types import (
 from domains.provenance.backends.secrets import SecretsFolder
 from domains.provenance.backends.signing import Signer
 from domains.provenance.core import Provenance
+from domains.safety import (
+    CategoryScore,
+    Findings,
+    SafetyAction,
+    SafetyPolicy,
+    SafetySubject,
+    SafetyVerdict,
+)
+from domains.safety.verdict import verdict
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -105,6 +117,8 @@ class FakePool:
     holding: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     pausing: bool = False
+    checks: list[SafetyCheckJob] = field(default_factory=list)
+    score: float = 0.0
 
     def pause(self, device_id: str, session_id: str) -> None:
         self.pausing = True
@@ -118,6 +132,11 @@ class FakePool:
     async def run(
         self, device_id: str, session_id: str, job: Job[Any], *, remaining: float
     ) -> AsyncGenerator[Any]:
+        if isinstance(job, SafetyCheckJob):
+            self.checks.append(job)
+            found = [Findings((CategoryScore("nsfw", self.score, "opennsfw"),))]
+            yield SafetyFindings(tuple(found * len(job.pictures)), 0.5)
+            return
         assert isinstance(job, GenerationJob)
         self.works.append(job)
         settings = job.settings
@@ -150,7 +169,7 @@ class FakePool:
                 return
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
-            yield SpooledImage(image, Path("x"))
+            yield self._judged(image, job.policy)
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
@@ -158,6 +177,16 @@ class FakePool:
             (PartDataType(ModelPart.DENOISER, TensorDataType.FLOAT32),),
             computed=Computation(),
         )
+
+    def _judged(self, image: ImageResult, policy: SafetyPolicy | None) -> SpooledImage:
+        if policy is None:
+            return SpooledImage(image, Path("x"))
+        scores = [CategoryScore("nsfw", self.score, "opennsfw")]
+        found = verdict(scores, policy, SafetySubject.RESULT)
+        if found.action is SafetyAction.BLOCK:
+            withheld = structs.replace(image, artifact_id="", size_bytes=0, safety=found)
+            return SpooledImage(withheld, None)
+        return SpooledImage(structs.replace(image, safety=found), Path("x"))
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.set()
@@ -336,6 +365,15 @@ class FakePausedFiles:
 
 
 @dataclass
+class Guard:
+    """The server's default safety policy, the classifiers, and what was decided."""
+
+    policy: SafetyPolicy | None = None
+    installed: dict[str, str] = field(default_factory=lambda: {"opennsfw": "1"})
+    decided: list[SafetyVerdict] = field(default_factory=list)
+
+
+@dataclass
 class Bench:
     """Everything a test of generations handles."""
 
@@ -350,6 +388,7 @@ class Bench:
     statistics: StatisticsKeeper
     machine: FakeMachine
     fits: FakeFits
+    guard: Guard
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -382,16 +421,28 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         clock=Clock(),
         changes=changes_of(Clock()),
     )
+    guard = Guard()
+    safeguards = Safeguards(
+        lambda: guard.policy,
+        lambda: guard.installed,
+        lambda session_id, verdict: guard.decided.append(verdict),
+    )
     provenance = marks_at(tmp_path / "provenance")
     preparer = GenerationPreparer(
         models,
         fits,
         ChainPreparer(models, None),
         provenance,
+        safeguards,
         random_seed=lambda: 4_294_967_295,
     )
     drawing = Drawing(
-        models, pool, artifacts, provenance, software_versions=lambda _: {"torch": "2"}
+        models,
+        pool,
+        artifacts,
+        provenance,
+        safeguards,
+        software_versions=lambda _: {"torch": "2"},
     )
     generations = Generations(
         sessions,
@@ -426,6 +477,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         statistics,
         machine,
         fits,
+        guard,
     )
     await sessions.stop(0)
 

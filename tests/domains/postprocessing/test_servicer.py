@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from deviceops.v1 import postprocessing_pb2 as pb
-from deviceops.v1 import postprocessing_pb2_grpc, safety_pb2
+from deviceops.v1 import postprocessing_pb2_grpc
 from domains.chain.core.preparing import best_upscaler
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
@@ -24,6 +24,7 @@ from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
 from domains.values import ModelPlace
+from tests.domains.postprocessing.safety.policies import Disk, parts_of
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
@@ -55,6 +56,7 @@ async def stub(models: Models) -> AsyncIterator[Stub]:
         *[None] * 2,  # type: ignore[arg-type]
         StepStatistics(TransientFacts(), Clock()),
         None,  # type: ignore[arg-type]
+        parts_of(Disk()),
     )
     add = postprocessing_pb2_grpc.add_PostprocessingServiceServicer_to_server
     async with channel_to(add, servicer) as channel:
@@ -165,12 +167,6 @@ async def test_an_unknown_kind_is_refused(stub: Stub) -> None:
         grpc.StatusCode.INVALID_ARGUMENT,
         "ENUM_VALUE_UNKNOWN",
     )
-
-
-async def test_the_rest_is_not_built(stub: Stub) -> None:
-    refused = await refusal(stub.GetPolicy(safety_pb2.GetPolicyRequest(policy_id="strict")))
-
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
 
 
 def test_kinds_map_completely_and_entries_arrive_whole() -> None:

@@ -1,0 +1,1 @@
+"""Safety policies, and checks of pictures and prompts by them."""

@@ -1,0 +1,1 @@
+"""Safety between proto and domain values."""

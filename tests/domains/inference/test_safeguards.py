@@ -1,0 +1,141 @@
+"""The server's default policy over generations: what is drawn, withheld, shown, recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from domains.errors import NotFound, Reason
+from domains.inference.types import GenerationSettings, ImageToImage, SdxlSettings
+from domains.picture.types import InputImage
+from domains.safety import SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
+from domains.session.types import (
+    Completed,
+    Delivery,
+    ImageFinished,
+    PreviewSettings,
+    SessionEvent,
+)
+from tests.domains.inference.conftest import Bench, request
+
+RESULT, PROMPT = SafetySubject.RESULT, SafetySubject.PROMPT
+INPUT = SafetySubject.INPUT_IMAGE
+BLOCK, WARN = SafetyAction.BLOCK, SafetyAction.WARN
+
+
+def policy(*rules: SafetyRule) -> SafetyPolicy:
+    return SafetyPolicy("house", 3, rules=rules, prompt_words=("bad*",), owner="boss")
+
+
+WORDS = SafetyRule("words", 0.5, BLOCK)
+DRAWN = SafetyRule("nsfw", 0.5, BLOCK, RESULT)
+GIVEN = SafetyRule("nsfw", 0.5, BLOCK, INPUT)
+
+
+def settings(prompt: str = "a cat", **more: object) -> GenerationSettings:
+    return GenerationSettings(prompt=prompt, steps=2, seed=1, image_count=2, **more)  # type: ignore[arg-type]
+
+
+async def drawn(bench: Bench, wanted: GenerationSettings, **more: object) -> list[SessionEvent]:
+    asked = request(wanted, **more)  # type: ignore[arg-type]
+    return [event async for event in bench.run(asked)]
+
+
+def completed(events: list[SessionEvent]) -> Completed:
+    last = events[-1].event
+    assert isinstance(last, Completed)
+    return last
+
+
+async def test_without_a_policy_nothing_is_judged(bench: Bench) -> None:
+    events = await drawn(bench, settings("a bad cat"))
+    assert [each.safety for each in completed(events).images] == [None, None]
+    assert bench.guard.decided == []
+    assert bench.pool.works[0].policy is None
+
+
+@pytest.mark.parametrize("field", ["prompt", "second"])
+async def test_a_blocked_prompt_is_withheld_as_data_and_not_drawn(
+    bench: Bench, field: str
+) -> None:
+    bench.guard.policy = policy(WORDS, DRAWN)
+    wanted = settings("a ＢＡＤ cat")
+    if field == "second":
+        wanted = settings(sdxl=SdxlSettings(prompt_2="badly drawn"))
+    events = await drawn(bench, wanted)
+    images = completed(events).images
+    assert [(each.artifact_id, each.size_bytes, each.withheld) for each in images] == [
+        ("", 0, True)
+    ] * 2
+    assert [each.seed for each in images] == [1, 2]
+    for each in images:
+        assert each.safety is not None
+        assert (each.safety.action, each.safety.subject) == (BLOCK, PROMPT)
+        assert (each.safety.policy_id, each.safety.policy_version) == ("house", 3)
+    assert len([e for e in events if isinstance(e.event, ImageFinished)]) == 2
+    assert bench.pool.works == []
+    assert bench.artifacts.adopted == []
+    assert BLOCK in [each.action for each in bench.guard.decided]
+
+
+async def test_a_negative_prompt_says_what_is_not_wanted(bench: Bench) -> None:
+    bench.guard.policy = policy(WORDS)
+    await drawn(bench, settings(negative_prompt="bad hands"))
+    assert len(bench.pool.works) == 1
+
+
+async def test_what_is_drawn_is_judged_before_anybody_has_it(bench: Bench) -> None:
+    bench.guard.policy = policy(DRAWN)
+    for score, withheld in ((0.4, False), (0.6, True)):
+        bench.pool.score = score
+        images = completed(await drawn(bench, settings())).images
+        assert [each.withheld for each in images] == [withheld] * 2
+        assert all(each.safety is not None for each in images)
+    assert len(bench.artifacts.adopted) == 2
+    subjects = [each.subject for each in bench.guard.decided]
+    assert subjects.count(RESULT) == 4
+
+
+async def test_what_may_be_withheld_is_not_shown_while_it_forms(bench: Bench) -> None:
+    wanted = replace(request(settings()), delivery=Delivery(previews=PreviewSettings(1)))
+    for rule, every in ((DRAWN, 0), (WORDS, 1)):
+        bench.guard.policy = policy(rule)
+        [event async for event in bench.run(wanted)]
+        assert bench.pool.works[-1].previews.every_steps == every
+
+
+async def test_a_picture_to_start_from_is_looked_at_first(bench: Bench) -> None:
+    bench.guard.policy = policy(GIVEN)
+    wanted = settings(image_to_image=ImageToImage(0.5))
+    bench.pool.score = 0.6
+    events = await drawn(bench, wanted, image=InputImage(b"picture"))
+    for each in completed(events).images:
+        assert each.safety is not None
+        assert (each.withheld, each.safety.subject) == (True, INPUT)
+    assert (len(bench.pool.checks), bench.pool.works) == (1, [])
+    bench.pool.score = 0.4
+    events = await drawn(bench, wanted, image=InputImage(b"picture"))
+    assert [each.withheld for each in completed(events).images] == [False, False]
+    assert (len(bench.pool.checks), len(bench.pool.works)) == (2, 1)
+    await drawn(bench, settings())
+    assert len(bench.pool.checks) == 2
+
+
+async def test_pictures_are_not_judged_without_a_classifier(bench: Bench) -> None:
+    bench.guard.installed.clear()
+    bench.guard.policy = policy(WORDS)
+    await drawn(bench, settings())  # needs none
+    bench.guard.policy = policy(DRAWN)
+    with pytest.raises(NotFound) as refused:
+        await drawn(bench, settings())
+    assert refused.value.reason is Reason.POSTPROCESSOR_NOT_FOUND
+    assert "pip install device-operations[safety]" in refused.value.message
+    assert len(bench.pool.works) == 1
+
+
+async def test_a_session_goes_by_a_policy_until_it_ends(bench: Bench) -> None:
+    bench.guard.policy = policy(WORDS)
+    events = await drawn(bench, settings())
+    session = bench.sessions.get(events[0].session_id)
+    assert session.about.policies == ("boss/house",)

@@ -1,0 +1,109 @@
+"""What a policy makes of scores: every combination of what counts."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+
+from domains.safety import (
+    NO_POLICY,
+    CategoryScore,
+    ClassifierFailure,
+    SafetyAction,
+    SafetyPolicy,
+    SafetyRule,
+    SafetySubject,
+)
+from domains.safety.verdict import PROMPT_WORDS, prompt_verdict, verdict
+
+SUBJECTS = (None, *SafetySubject)
+BELOW, AT, ABOVE = 0.49, 0.5, 0.51
+
+
+def scored(score: float, category: str = "nsfw") -> CategoryScore:
+    return CategoryScore(category, score, "some-classifier")
+
+
+@pytest.mark.parametrize("failure", ClassifierFailure)
+@pytest.mark.parametrize("failed", [False, True])
+def test_one_rule_in_every_case(failed: bool, failure: ClassifierFailure) -> None:
+    cases = product(SafetyAction, SUBJECTS, SUBJECTS, (BELOW, AT, ABOVE), ("nsfw", "gore"))
+    for action, about, subject, score, category in cases:
+        rule = SafetyRule("nsfw", 0.5, action, about)
+        policy = SafetyPolicy("p", 3, rules=(rule,), on_classifier_failure=failure)
+        found = verdict([scored(score, category)], policy, subject, failed=failed)
+
+        concerned = category == "nsfw" and (about is None or subject in (None, about))
+        flagged = concerned and score >= 0.5
+        expected = action if flagged else SafetyAction.ALLOW
+        if failed and failure is ClassifierFailure.BLOCK:
+            expected = SafetyAction.BLOCK
+        (told,) = found.scores
+        assert (told.category, told.score) == (category, score)
+        assert (told.flagged, told.threshold) == (flagged, 0.5 if concerned else 0.0)
+        assert found.action is expected
+        assert found.classifier_failed is failed
+        assert found.flagged is (flagged or failed)
+        assert bool(found.advice) is (flagged or failed)
+        assert (found.policy_id, found.policy_version, found.subject) == ("p", 3, subject)
+
+
+def test_the_harshest_of_all_that_is_reached_is_done() -> None:
+    for first, second in product(SafetyAction, repeat=2):
+        rules = (SafetyRule("nsfw", 0.3, first), SafetyRule("nsfw", 0.6, second))
+        policy = SafetyPolicy("p", rules=rules)
+        for score, reached in ((0.1, ()), (0.4, (first,)), (0.7, (first, second))):
+            found = verdict([scored(score)], policy, SafetySubject.RESULT)
+            worst = max((each.severity for each in reached), default=0)
+            assert found.action.severity == worst
+            assert found.scores[0].flagged is bool(reached)
+
+
+def test_the_threshold_that_is_told_is_that_of_what_is_done_or_of_what_would_be_next() -> None:
+    rules = (
+        SafetyRule("nsfw", 0.8, SafetyAction.BLOCK),
+        SafetyRule("nsfw", 0.4, SafetyAction.WARN),
+    )
+    policy = SafetyPolicy("p", rules=rules)
+    told = [
+        verdict([scored(each)], policy, SafetySubject.RESULT).scores[0].threshold
+        for each in (0.1, 0.5, 0.9)
+    ]
+    assert told == [0.4, 0.4, 0.8]
+
+
+def test_categories_do_not_touch_each_other() -> None:
+    policy = SafetyPolicy("p", rules=(SafetyRule("porn", 0.5, SafetyAction.BLUR),))
+    found = verdict([scored(0.9), scored(0.6, "porn")], policy, SafetySubject.RESULT)
+    assert found.action is SafetyAction.BLUR
+    assert [each.flagged for each in found.scores] == [False, True]
+
+
+def test_what_others_found_counts_where_a_failure_is_let_pass() -> None:
+    policy = SafetyPolicy(
+        "p",
+        rules=(SafetyRule("nsfw", 0.5, SafetyAction.BLUR),),
+        on_classifier_failure=ClassifierFailure.ALLOW,
+    )
+    found = verdict([scored(0.9)], policy, SafetySubject.RESULT, failed=True)
+    assert (found.action, found.classifier_failed) == (SafetyAction.BLUR, True)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_without_a_policy_nothing_is_done(failed: bool) -> None:
+    found = verdict([scored(1.0)], NO_POLICY, SafetySubject.RESULT, failed=failed)
+    assert found.action is SafetyAction.ALLOW
+    assert (found.policy_id, found.policy_version) == ("", 0)
+    assert not found.scores[0].flagged
+    assert found.classifier_failed is failed
+
+
+def test_a_prompts_words_are_a_category() -> None:
+    rule = SafetyRule("words", 0.5, SafetyAction.BLOCK, SafetySubject.PROMPT)
+    policy = SafetyPolicy("p", 1, rules=(rule,), prompt_words=("apple",))
+    found = prompt_verdict("a red ＡＰＰＬＥ", policy)
+    (told,) = found.scores
+    assert (told.category, told.score, told.classifier) == ("words", 1.0, PROMPT_WORDS)
+    assert (found.action, found.subject) == (SafetyAction.BLOCK, SafetySubject.PROMPT)
+    assert prompt_verdict("a red pear", policy).action is SafetyAction.ALLOW
