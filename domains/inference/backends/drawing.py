@@ -141,8 +141,9 @@ class Drawing:
                     height=height,
                     check_stop=self.context.check_stop,
                 )
-        with self.clock.time("load"):
-            model.use_code()
+        if model.code is not None:
+            with self.clock.time("load"):
+                model.use_code()
         if model.plain_attention is not None:
             self._degradations.append(
                 Degradation(
