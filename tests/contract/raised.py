@@ -158,10 +158,15 @@ class Code:
         return None
 
     def _home(self, module: str, name: str) -> tuple[str, str]:
-        """Where a name was defined, behind however many imports."""
+        """Where a name was defined, behind however many imports; a package may import a module
+        of its own."""
+        found = module, name
         while module in self._modules and name in self._modules[module].imported:
-            module, name = self._modules[module].imported[name]
-        return module, name
+            found = self._modules[module].imported[name]
+            if found == (module, name):
+                break
+            module, name = found
+        return found
 
     def _definition(
         self, meaning: tuple[str, str] | None, kind: type[ast.AST]
