@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from deviceops.v1 import (
+    common_pb2,
     errors_pb2,
     event_pb2,
     generation_pb2,
@@ -25,11 +26,7 @@ from tests.e2e.workflow_calls import ended, refused, run, run_request, workflow
 from tests.fakes.tiny_models import save_sdxl
 from tests.running import Client, RunningServer
 
-# Why some of those that come with the server do not run: the field that nothing stands for.
-UNBUILT = {
-    "generate-and-upscale": "workflow.steps[1].postprocess",
-}
-READY = [each.workflow_id for each in ready_made() if each.workflow_id not in UNBUILT]
+READY = [each.workflow_id for each in ready_made()]
 SMALL = "settings { model_id: 'tiny' width: 256 height: 256 steps: 2 seed: 5 }"
 DRAW_TWO = workflow(f"""
     steps {{ step_id: 'first' generate {{ {SMALL} }} }}
@@ -81,6 +78,7 @@ def arguments_of(name: str, pictures: list[str]) -> dict[str, object]:
         "batch-processing": {"prompt": "a cat", "steps": 2},
         "basic-image-generation": {"prompt": "a cat", "steps": 2, "count": 2},
         "detail-inpaint": {"image": pictures[:1], "mask": pictures[1:], "steps": 4},
+        "generate-and-upscale": {"prompt": "a cat", "steps": 2},
         "image-variations": {"image": pictures, "steps": 2, "count": 1, "strength": 0.9},
         "model-loading": {"model": workflow_pb2.WorkflowValue(model_id="emoji-xl")},
         "second-pass": {"prompt": "a cat", "steps": 2, "width": 256, "height": 256},
@@ -111,7 +109,7 @@ async def test_those_that_come_with_the_server_are_listed_and_judged(client: Cli
     listed = await client.processing.ListWorkflows(
         workflow_pb2.ListWorkflowsRequest(), metadata=client.metadata
     )
-    assert {each.workflow_id for each in listed.workflows} == {*READY, *UNBUILT}
+    assert {each.workflow_id for each in listed.workflows} == {*READY}
     for each in listed.workflows:
         name = each.workflow_id
         assert (each.built_in, each.version, each.owner) == (True, 1, "")
@@ -119,19 +117,61 @@ async def test_those_that_come_with_the_server_are_listed_and_judged(client: Cli
         assert not any(parameter.HasField("default_value") for parameter in each.parameters)
         asked = workflow_pb2.ValidateWorkflowRequest(workflow_id=name)
         verdict = await client.processing.ValidateWorkflow(asked, metadata=client.metadata)
-        told = [(violation.field, violation.reason) for violation in verdict.violations]
-        assert told == ([(UNBUILT[name], "NOT_BUILT")] if name in UNBUILT else []), name
-        assert verdict.valid is (name in READY)
-        assert ("does not do yet" in each.description) is (name in UNBUILT)
+        assert not verdict.violations, name
+        assert verdict.valid
 
 
-@pytest.mark.parametrize("name", UNBUILT)
-async def test_what_is_not_built_is_refused_before_anything_runs(
-    name: str, client: Client
+CUT_TWO = workflow("""
+    parameters { name: 'pictures' kind: VALUE_KIND_IMAGES }
+    steps {
+      step_id: 'cut'
+      postprocess {
+        steps { crop { width: 200 height: 100 } }
+        output { format: IMAGE_FILE_FORMAT_WEBP }
+      }
+      bindings { input: 'images' parameter: 'pictures' }
+    }
+    steps {
+      step_id: 'small'
+      postprocess { steps { resize { width: 20 height: 10 } } }
+      bindings { input: 'images' output { step_id: 'cut' } }
+      condition { output { step_id: 'cut' kind: STEP_OUTPUT_KIND_FLAGGED } negated: true }
+    }
+""")
+
+
+async def test_steps_finish_pictures_of_others(client: Client, pictures: list[str]) -> None:
+    events = await run(client, run_request(CUT_TWO, pictures=pictures))
+    images = events[-1].completed.images
+    assert [(each.width, each.height, each.item_id) for each in images] == [
+        (20, 10, "small"),
+        (20, 10, "small"),
+    ]
+    cut = ended(events)["cut"].images
+    assert [(each.width, each.height) for each in cut] == [(200, 100)] * 2
+    assert {each.format for each in cut} == {common_pb2.IMAGE_FILE_FORMAT_WEBP}
+
+
+async def test_a_step_that_cannot_finish_its_pictures_is_refused_or_fails(
+    client: Client, pictures: list[str]
 ) -> None:
-    events, refusal = await refused(client, run_request(name, prompt="a cat"))
-    assert (events, refusal.code) == ([], grpc.StatusCode.UNIMPLEMENTED)
-    assert (refusal.reason, refusal.metadata["fields"]) == ("NOT_BUILT", UNBUILT[name])
+    """At once where a single picture is known; else when it is done, by each of them."""
+    known, later = workflow_pb2.Workflow(), workflow_pb2.Workflow()
+    known.CopyFrom(CUT_TWO)
+    known.steps[0].postprocess.steps[0].crop.width = 300
+    events, refusal = await refused(client, run_request(known, pictures=pictures[:1]))
+    assert not events
+    assert [field.split(".crop")[0] for field in refusal.fields] == [
+        "workflow.steps[0].postprocess.steps[0]"
+    ]
+    later.CopyFrom(CUT_TWO)
+    later.steps[1].postprocess.steps[0].crop.CopyFrom(known.steps[0].postprocess.steps[0].crop)
+    for given in (pictures[:1], pictures):
+        events, refusal = await refused(client, run_request(later, pictures=given))
+        steps = ended(events)
+        assert len(steps["cut"].images) == len(given)
+        assert steps["small"].HasField("failure")
+        assert refusal.metadata["step_id"] == "small"
 
 
 async def test_a_step_is_given_the_picture_and_the_seed_of_another(client: Client) -> None:

@@ -195,6 +195,8 @@ class Ended:
             return WorkflowValue(ValueKind.IMAGES, files)
         if kind is OutputKind.SEED and self.images and self.images[0].seed is not None:
             return WorkflowValue(ValueKind.INTEGER, self.images[0].seed)
+        if kind is OutputKind.FLAGGED and self.images:
+            return WorkflowValue(ValueKind.BOOL, any(image.flagged for image in self.images))
         if kind is OutputKind.MODEL and self.model_id:
             return WorkflowValue(ValueKind.MODEL, self.model_id)
         return None

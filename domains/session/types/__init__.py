@@ -89,6 +89,11 @@ class ImageResult(Value, frozen=True):
             raise ValueError("a picture has a file unless a verdict withholds it")
 
     @property
+    def flagged(self) -> bool:
+        """Whether a safety policy found something in it."""
+        return self.safety is not None and any(score.flagged for score in self.safety.scores)
+
+    @property
     def withheld(self) -> bool:
         """Whether it has no file, because a safety policy said so."""
         return not self.artifact_id

@@ -152,6 +152,11 @@ def put(work: Message, path: str, values: Sequence[WorkflowValue]) -> None:
         raise _unfit(last.field, path) from None
 
 
+def pictures(values: Iterable[WorkflowValue]) -> list[common_pb2.InputImage]:
+    """All pictures among values, in their order."""
+    return [image(each) for value in values for each in _elements(value)]
+
+
 def image(picture: object) -> common_pb2.InputImage:
     """A picture as it flows between steps, as the contract names one."""
     if isinstance(picture, common_pb2.InputImage):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,10 +19,11 @@ from deviceops.v1 import (
     memory_pb2,
     model_cache_pb2,
     model_pb2,
+    postprocessing_pb2,
     session_pb2,
     workflow_pb2,
 )
-from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.workflows.convert import paths
 from domains.processing.workflows.convert.limits import check_required
 from domains.processing.workflows.types import (
@@ -77,17 +78,21 @@ class StepWorks:
         Raises:
             InvalidArgument: An input cannot be put where it is bound, or one that must be there
                 is not; fields are paths of the request.
-            FeatureNotBuilt: No service does this work in this version.
         """
         step = self._steps[place]
         kind = str(step.WhichOneof("work"))
-        if kind not in _REQUESTS:
-            raise FeatureNotBuilt((kind,))
-        work = _work(step)
+        work, pictures = _work(step), list[common_pb2.InputImage]()
         for path, values in inputs.items():
-            paths.put(work, path, values)
+            if _is_pictures_of_postprocessing(step, path):
+                pictures = paths.pictures(values)
+            else:
+                paths.put(work, path, values)
         placement = step.placement if step.HasField("placement") else self._placement
-        request: Any = _REQUESTS[kind](work, placement)
+        request: Any
+        if kind == "postprocess":
+            request = _processing(work, pictures, placement)
+        else:
+            request = _REQUESTS[kind](work, placement)
         made: Message = request
         request.options.CopyFrom(options)
         if kind == "batch":  # nothing but its end ends one
@@ -146,6 +151,30 @@ def _work(step: workflow_pb2.WorkflowStep) -> Any:
 
 def _is_pictures_of_postprocessing(step: workflow_pb2.WorkflowStep, path: str) -> bool:
     return step.WhichOneof("work") == "postprocess" and path == "images"
+
+
+def _processing(
+    work: workflow_pb2.PostprocessWork,
+    pictures: Sequence[common_pb2.InputImage],
+    placement: device_info_pb2.DevicePlacement,
+) -> Message:
+    """Of one picture, or of several in one session."""
+    if len(pictures) == 1:
+        return postprocessing_pb2.ProcessImageRequest(
+            image=pictures[0],
+            steps=work.steps,
+            output=work.output if work.HasField("output") else None,
+            placement=_set(placement),
+        )
+    return postprocessing_pb2.ProcessImagesRequest(
+        items=[
+            postprocessing_pb2.ProcessingItem(item_id=str(place), image=picture)
+            for place, picture in enumerate(pictures)
+        ],
+        steps=work.steps,
+        output=work.output if work.HasField("output") else None,
+        placement=_set(placement),
+    )
 
 
 def _generate(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from domains.errors import DomainError, FieldViolation
@@ -61,7 +61,7 @@ async def judge(
         return f"{path}.parameters[{places[name]}].default_value"
 
     found += check_choices(graph, target_of, values, where)
-    unbuilt = list(_flagged(graph, path))
+    unbuilt: list[str] = []
     forecasts: dict[str, StepForecast] = {}
     error: DomainError | None = None
     for place, step in enumerate(graph.steps):
@@ -127,15 +127,3 @@ def _first(values: tuple[WorkflowValue, ...]) -> tuple[WorkflowValue, ...]:
         if isinstance(value.value, tuple) and value.value:
             return (WorkflowValue(value.kind, value.value[:1]),)
     return ()
-
-
-def _flagged(graph: Graph, path: str) -> Iterator[str]:
-    """Where an output is asked for that nothing of this version gives."""
-    for place, step in enumerate(graph.steps):
-        at = f"{path}.steps[{place}]"
-        if step.condition is not None and step.condition.output.kind is OutputKind.FLAGGED:
-            yield f"{at}.condition.output.kind"
-        for number, binding in enumerate(step.bindings):
-            source = binding.source
-            if isinstance(source, StepOutput) and source.kind is OutputKind.FLAGGED:
-                yield f"{at}.bindings[{number}].output.kind"

@@ -10,7 +10,6 @@ from domains.processing.workflows.types import (
     Ended,
     Ending,
     Inputs,
-    OutputKind,
     Step,
     WorkflowValue,
 )
@@ -29,8 +28,8 @@ def holds(condition: Condition | None, ended: Mapping[str, Ended]) -> bool:
     if condition is None:
         return True
     output = ended[condition.output.step_id].output(condition.output.kind)
-    given = output is not None and condition.output.kind is OutputKind.IMAGES
-    return given is not condition.negated
+    true = output is not None and output.value is not False
+    return true is not condition.negated
 
 
 def inputs_of(step: Step, values: Arguments, ended: Mapping[str, Ended]) -> Inputs | None:

@@ -11,6 +11,7 @@ from domains.errors import (
     DomainError,
     Failure,
     FieldViolation,
+    Internal,
     InvalidArgument,
     Reason,
     ResourceExhausted,
@@ -169,8 +170,25 @@ class StepRun:
         except DomainError as error:
             return error.failure()
         child = self.child
-        done = child is not None and child.state is SessionState.COMPLETED
-        return None if done or child is None else _why(child)
+        if child is None:
+            return None
+        return self._lacking(child) if child.state is SessionState.COMPLETED else _why(child)
+
+    def _lacking(self, child: Session) -> Failure | None:
+        """Why a picture of several is not there, of a session that does each by itself."""
+        given = sum(
+            len(value.value)
+            for value in self.inputs.get("images", ())
+            if isinstance(value.value, tuple)
+        )
+        if self.step.work != "postprocess" or len(child.images) >= given:
+            return None
+        found = (
+            entry.failure
+            for entry in child.log.entries()
+            if isinstance(entry, ItemFinished) and entry.failure is not None
+        )
+        return next(found, Internal("Not all pictures could be finished.").failure())
 
     @property
     def progress(self) -> float:
