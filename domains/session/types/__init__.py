@@ -91,7 +91,7 @@ class ImageResult(Value, frozen=True):
     @property
     def flagged(self) -> bool:
         """Whether a safety policy found something in it."""
-        return self.safety is not None and any(score.flagged for score in self.safety.scores)
+        return self.safety is not None and self.safety.flagged
 
     @property
     def withheld(self) -> bool:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from domains.errors import Reason
 from domains.processing.workflows.core.graph import order
+from domains.processing.workflows.core.outputs import holds
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.types import (
@@ -25,11 +27,13 @@ from domains.processing.workflows.types import (
     ValueKind,
     WorkflowValue,
 )
+from domains.safety import SafetyAction, SafetyScore, SafetySubject, SafetyVerdict
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.types import (
     Cancelled,
     ImageFinished,
+    ImageResult,
     ItemFinished,
     SessionKind,
     SessionState,
@@ -344,6 +348,26 @@ def test_an_output_is_there_only_where_a_step_has_it() -> None:
     assert ended.output(OutputKind.SEED) == WorkflowValue(ValueKind.INTEGER, 5)
     assert ended.output(OutputKind.MODEL) == WorkflowValue(ValueKind.MODEL, "model")
     assert Ended(Ending.SKIPPED).output(OutputKind.IMAGES) is None
+    assert Ended(Ending.SKIPPED).output(OutputKind.FLAGGED) is None
+
+
+def judged(*, flagged: bool) -> ImageResult:
+    score = SafetyScore("nsfw", 0.9, 0.5, flagged)
+    verdict = SafetyVerdict((score,), SafetyAction.WARN, "house", 1, SafetySubject.RESULT)
+    return structs.replace(image(), safety=verdict)
+
+
+def test_a_condition_knows_whether_anything_was_flagged() -> None:
+    flagged = Ended(Ending.DONE, (judged(flagged=False), judged(flagged=True)))
+    for found, true in (
+        (flagged, True),
+        (Ended(Ending.DONE, (judged(flagged=False),)), False),
+        (Ended(Ending.DONE, (image(),)), False),  # nobody judged it
+        (Ended(Ending.SKIPPED), False),
+    ):
+        for negated in (False, True):
+            condition = Condition(StepOutput("a", OutputKind.FLAGGED), negated)
+            assert holds(condition, {"a": found}) is (true is not negated)
 
 
 def test_steps_come_in_the_order_of_the_workflow_where_several_can() -> None:
