@@ -199,7 +199,7 @@ async def test_what_cannot_be_checked(
     ("fields", "reason", "field"),
     [
         ({"scores": {"nsfw": 1.5}, "policy": {}}, "FIELD_OUT_OF_RANGE", "scores['nsfw']"),
-        ({"scores": {"": 0.5}, "policy": {}}, "REQUIRED_FIELD_MISSING", "scores"),
+        ({"scores": {"": 0.5}, "policy": {}}, "REQUIRED_FIELD_MISSING", "scores['']"),
         (
             {"scores": {"a": 0.5}, "policy": {}, "images": [inline(painting(9, 9))]},
             *("FIELDS_CONFLICT", "scores"),

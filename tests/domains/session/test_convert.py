@@ -118,12 +118,19 @@ def test_every_kind_of_event_has_its_place_in_the_contract() -> None:
     assert {type(event) for event in EVENTS.values()} == {
         *get_args(types.Entry),
         *get_args(types.Passing),
-    }
+    } - {types.PieceFinished}
     for name, event in EVENTS.items():
         message = CONVERTER.event(types.SessionEvent("s", 3, NOW, event))
         assert message.WhichOneof("event") == name
         assert (message.session_id, message.sequence) == ("s", 3)
         assert message.event_time.ToDatetime(UTC) == NOW
+
+
+def test_pieces_of_a_chain_come_as_items() -> None:
+    for piece, name in ((types.Piece.TILE, "tile"), (types.Piece.STEP, "step")):
+        event = types.PieceFinished(0, piece, 2, 5)
+        told = CONVERTER.event(types.SessionEvent("s", 3, NOW, event)).item_finished
+        assert (told.item_id, told.done_count, told.total_count) == (name, 2, 5)
 
 
 def test_every_field_of_an_event_arrives() -> None:

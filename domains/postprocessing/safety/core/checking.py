@@ -197,7 +197,7 @@ def _check_scores(scores: Mapping[str, float], *, beside: bool) -> Iterator[Fiel
             for name, score in scores.items()
         ),
         *(
-            checks.required("scores", name)
+            checks.required(f"scores[{name!r}]", name)
             or checks.line(f"scores[{name[:64]!r}]", name, LIMITS["SafetyRule.category"])
             for name in scores
         ),
