@@ -20,7 +20,7 @@ from server.cli.following import Ending, Follower, Manner
 from server.cli.input_image import input_image
 from server.cli.live import DEFAULT_PREVIEW_STEPS, draws_previews, terminal
 from server.cli.narration import degradations
-from server.cli.pictures import Assembly, SavedPicture, name_for, names_file
+from server.cli.pictures import Assembly, SavedPicture, name_for, names_file, seed_of
 from server.cli.request import GenerationOptions, format_of_suffix, generate_request
 from server.cli.upload import upload
 from server.cli.views import View, chosen, picture_facts
@@ -156,7 +156,7 @@ class PictureKeeper:
             raise CallFailed(_unwritable(path, error, result)) from error
         picture = SavedPicture(
             result.image_index,
-            result.seed,
+            seed_of(result),
             result.artifact_id,
             path,
             result.width,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from deviceops.v1 import event_pb2, session_pb2
 from server.cli.narration import Progress, sentence
-from server.cli.pictures import SavedPicture
+from server.cli.pictures import SavedPicture, seed_of, seed_words
 from server.cli.preview import PreviewUnreadable
 from server.cli.preview_grid import PreviewGrid
 from server.cli.wording import printable
@@ -98,16 +98,16 @@ class LiveView:
         self._console.print(Text(printable(text)))
 
     def saved(self, picture: SavedPicture) -> None:
-        line = f"Saved {picture.path}  ({picture.width}x{picture.height}, seed {picture.seed})"
+        size = f"{picture.width}x{picture.height}"
+        line = f"Saved {picture.path}  ({size}{seed_words(picture.seed)})"
         if sys.stdout.isatty():
             self._console.print(Text(line), soft_wrap=True)
         else:
             print(picture.path, flush=True)
 
     def left(self, image: session_pb2.ImageResult) -> None:
-        line = (
-            f"Finished {image.artifact_id}  ({image.width}x{image.height}, seed {image.seed})"
-        )
+        size = f"{image.width}x{image.height}{seed_words(seed_of(image))}"
+        line = f"Finished {image.artifact_id}  ({size})"
         if sys.stdout.isatty():
             self._console.print(Text(printable(line)), soft_wrap=True)
         else:

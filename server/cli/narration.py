@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deviceops.v1 import common_pb2, event_pb2, session_pb2
+from server.cli.pictures import seed_of, seed_words
 from server.cli.placing import placed
 from server.cli.wording import duration, enum_word, printable, seconds_of, size
 
@@ -181,9 +182,11 @@ def sentence(event: event_pb2.SessionEvent) -> str:
             return f"{whose}: step {step.step}/{step.steps}"
         case "image_finished":
             image = event.image_finished.image
+            artifact = printable(image.artifact_id)
             return (
-                f"{_picture(event, image.image_index)} finished: {image.width}x{image.height},"
-                f" seed {image.seed}, artifact {printable(image.artifact_id)}"
+                f"{_picture(event, image.image_index)} finished: {image.width}x{image.height}"
+                + seed_words(seed_of(image))
+                + (f", artifact {artifact}" if artifact else ", withheld")
             )
         case "item_finished":
             item = event.item_finished

@@ -21,15 +21,25 @@ _ENDINGS = {1: ".png", 2: ".jpg", 3: ".webp", 4: ".avif"}  # by IMAGE_FILE_FORMA
 
 @dataclass(frozen=True)
 class SavedPicture:
-    """A picture on this side's disk."""
+    """A picture on this side's disk; `seed` is None where it was not drawn."""
 
     image_index: int
-    seed: int
+    seed: int | None
     artifact_id: str
     path: Path
     width: int
     height: int
     size_bytes: int
+
+
+def seed_of(image: session_pb2.ImageResult) -> int | None:
+    """The seed that a picture was drawn with; None where it was not."""
+    return image.seed if image.HasField("seed") else None
+
+
+def seed_words(seed: int | None) -> str:
+    """A picture's seed as the end of a list."""
+    return "" if seed is None else f", seed {seed}"
 
 
 class Assembly:

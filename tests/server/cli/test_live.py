@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from deviceops.v1 import event_pb2, session_pb2
 from server.cli.live import LiveView, draws_previews
+from server.cli.narration import sentence
 from server.cli.pictures import SavedPicture
 from server.cli.preview import UPPER_HALF
 from tests.server.cli.messages import accepted, event, jpeg, png, whole
@@ -129,3 +131,13 @@ def test_a_durable_batch_counts_items_and_tells_how_fast_and_how_long() -> None:
     shown = Text.from_ansi(screen.getvalue()).plain
     assert "3/9" in shown
     assert "Item 3 of 9 finished, 0.5 a second, 12.0 s left" in " ".join(shown.split())
+
+
+def test_a_picture_has_a_seed_only_where_it_was_drawn() -> None:
+    def told(**result: Any) -> str:
+        image = session_pb2.ImageResult(width=9, height=8, **result)
+        return sentence(event(2, image_finished=event_pb2.ImageFinished(image=image)))
+
+    assert told(seed=0, artifact_id="ab").endswith("finished: 9x8, seed 0, artifact ab")
+    assert told(artifact_id="ab").endswith("finished: 9x8, artifact ab")
+    assert told(seed=5).endswith("finished: 9x8, seed 5, withheld")
