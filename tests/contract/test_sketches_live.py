@@ -1,5 +1,4 @@
-"""Sketches of what works, over a real channel to a real server with a real worker; and what
-is not built says exactly that."""
+"""Sketches over a real channel to a real server with a real worker: what they show works."""
 
 from __future__ import annotations
 
@@ -21,6 +20,7 @@ from deviceops.v1.artifact_pb2 import (
     UploadArtifactRequest,
 )
 from deviceops.v1.artifact_pb2_grpc import ArtifactServiceStub
+from deviceops.v1.common_pb2 import IMAGE_FILE_FORMAT_WEBP
 from deviceops.v1.device_info_pb2 import (
     DEVICE_STATE_READY,
     PLACEMENT_REASON_DEFAULT,
@@ -31,6 +31,7 @@ from deviceops.v1.device_pb2_grpc import DeviceServiceStub
 from deviceops.v1.errors_pb2 import ERROR_REASON_CANCELLED_BY_CLIENT
 from deviceops.v1.inference_pb2 import SIGNATURE_STATE_UNSPECIFIED, GenerateRequest
 from deviceops.v1.inference_pb2_grpc import InferenceServiceStub
+from deviceops.v1.postprocessing_pb2_grpc import PostprocessingServiceStub
 from deviceops.v1.processing_pb2 import (
     SESSION_CHANGE_KIND_ADDED,
     SESSION_CHANGE_KIND_ENDED,
@@ -38,6 +39,7 @@ from deviceops.v1.processing_pb2 import (
     CancelSessionRequest,
 )
 from deviceops.v1.processing_pb2_grpc import ProcessingServiceStub
+from deviceops.v1.safety_pb2 import CreatePolicyRequest, DeletePolicyRequest, SafetyPolicy
 from deviceops.v1.session_pb2 import (
     PHASE_DENOISING,
 )
@@ -58,7 +60,7 @@ from tests.contract.sketches.reattach import generate_through_losses
 from tests.contract.sketches.upload import CHUNK_BYTES, received_bytes, upload
 from tests.contract.sketches.verify import verify
 from tests.contract.sketches.workflow import run
-from tests.e2e.errors import Refusal, refusal_of
+from tests.e2e.errors import refusal_of
 from tests.fakes.cards import computing_card
 from tests.running import RunningServer, small_request
 from tests.serving_cards import serving_cards
@@ -255,16 +257,23 @@ async def test_a_batch_draws_every_prompt(channel: grpc.aio.Channel) -> None:
     assert len(set(drawn.values())) == 2
 
 
-UNBUILT = {
-    "finish": lambda channel: upscale_and_check(channel, "0f" * 32),
-    "workflow": lambda channel: run(channel, "a robot"),
-}
-
-
-@pytest.mark.parametrize("name", UNBUILT)
-async def test_what_is_not_built_says_exactly_that(
-    name: str, channel: grpc.aio.Channel
+async def test_a_picture_is_enlarged_and_judged(
+    channel: grpc.aio.Channel, server: RunningServer
 ) -> None:
-    """When one of them is built this fails, and its sketch moves over from the script."""
-    refused: Refusal = await refusal_of(UNBUILT[name](channel))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
+    drawn = await generate(channel, small_request(steps=1), lambda *_: None)
+    policy = SafetyPolicy(policy_id="gallery")
+    service = PostprocessingServiceStub(channel)
+    await service.CreatePolicy(CreatePolicyRequest(policy=policy))
+    try:
+        result = await upscale_and_check(channel, drawn.results[0].artifact_id)
+    finally:
+        await service.DeletePolicy(DeletePolicyRequest(policy_id="gallery"))
+    assert (result.width, result.height, result.format) == (1024, 1024, IMAGE_FILE_FORMAT_WEBP)
+    assert (result.safety.policy_id, result.safety.policy_version) == ("gallery", 1)
+    assert not result.HasField("seed")
+
+
+async def test_a_workflow_draws_and_enlarges_each(channel: grpc.aio.Channel) -> None:
+    runs, results = await run(channel, "a robot")
+    assert runs == {"draw": {0}, "enlarge": {0, 1, 2, 3}}
+    assert [(each.width, each.height) for each in results] == [(512, 512)] * 4

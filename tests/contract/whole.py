@@ -13,10 +13,12 @@ from deviceops.v1 import (
     artifact_pb2,
     common_pb2,
     conditioning_pb2,
+    finishing_pb2,
     generation_pb2,
     memory_info_pb2,
     memory_pb2,
     processing_pb2,
+    safety_pb2,
     workflow_pb2,
 )
 from domains.limits import LIMITS
@@ -27,6 +29,11 @@ _IDS = {"upload_id": str(uuid.uuid4()), "artifact_id": _SHA256, "sha256": _SHA25
 # What stands for a message that must not be empty: of a oneof one is set, or it is one of
 # several fields that is needed. Settings may be empty, and are small here.
 NEEDED: Mapping[str, Message] = {
+    "CheckSafetyRequest": safety_pb2.CheckSafetyRequest(prompts=["a"]),
+    "TestPolicyRequest": safety_pb2.TestPolicyRequest(
+        policy=safety_pb2.SafetyPolicy(), prompts=["a"]
+    ),
+    "PostprocessingStep": finishing_pb2.PostprocessingStep(sharpen=finishing_pb2.SharpenStep()),
     "ControlPreprocessor": conditioning_pb2.ControlPreprocessor(
         grey=conditioning_pb2.GreyOptions()
     ),

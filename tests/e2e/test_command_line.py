@@ -149,9 +149,10 @@ async def test_a_run_that_takes_too_long_says_so(server: RunningServer, tmp_path
 
 
 async def test_what_is_not_built_yet_is_said_so(server: RunningServer, tmp_path: Path) -> None:
-    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
-
-    code, _, err = await run(*deviceops(server, "verify", str(tmp_path / "picture.png")))
+    code, _, err = await run(
+        *deviceops(server, "generate", "a dog", "--set", "second_pass.postprocessor_id=x"),
+        *("-o", str(tmp_path / "dog.png")),
+    )
 
     assert code == 1
     assert "NOT_BUILT (UNIMPLEMENTED)" in err

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import math
 import pkgutil
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -132,10 +133,13 @@ def honest(info: shape.Type) -> st.SearchStrategy[Any]:
         case shape.EnumType(cls=cls):
             return st.sampled_from(cls)
         case shape.StrType(pattern=pattern) if pattern is not None:
-            length = 64 if "{64}" in pattern else None
+            exactly = re.search(r"\{(\d+)\}", pattern)
+            length = int(exactly[1]) if exactly else None
             return st.text("0189abcdef", min_size=length or 1, max_size=length or 8)
         case shape.StrType():
-            return st.text(max_size=min(info.max_length or 50, 50))
+            return st.text(
+                min_size=info.min_length or 0, max_size=min(info.max_length or 50, 50)
+            )
         case shape.BytesType():
             return st.binary(min_size=info.min_length or 0, max_size=50)
         case shape.DateTimeType():

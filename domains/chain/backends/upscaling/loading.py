@@ -12,6 +12,7 @@ from domains.chain.backends.upscaling.foreign import load_foreign
 from domains.chain.backends.upscaling.rrdb import Rrdb
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.device.backends import faults
+from domains.device.backends.torch_gauge import in_main_memory
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.file_bytes import OpenBytes, open_file
@@ -67,7 +68,7 @@ def load_upscaler(
             reason=Reason.MODEL_INCOMPATIBLE,
             metadata={"type": kind},
         )
-    wanted = data_type or (torch.float32 if device.type == "cpu" else torch.float16)
+    wanted = data_type or (torch.float32 if in_main_memory(device) else torch.float16)
     try:
         if found.kind not in KINDS:
             return load_foreign(
