@@ -182,11 +182,19 @@ class PictureMarks(Value, frozen=True):
     manifest: bool = False
     watermark: bool = False
 
+    def __or__(self, other: PictureMarks) -> PictureMarks:
+        """Those of either."""
+        return PictureMarks(self.manifest or other.manifest, self.watermark or other.watermark)
+
     @property
     def wish(self) -> ProvenanceWish:
         """The wish for just these."""
         toggles = (Toggle.OFF, Toggle.ON)
         return ProvenanceWish(toggles[self.manifest], toggles[self.watermark])
+
+
+NO_MARKS = PictureMarks()
+"""Neither."""
 
 
 class OutputSettings(Value, frozen=True):

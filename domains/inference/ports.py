@@ -21,7 +21,7 @@ from domains.picture.core import KeptPicture
 from domains.picture.types import Canvas, ControlPreprocessor, InputImage, ResizeFit
 from domains.provenance.types import Made
 from domains.session.jobs import JobContext, SpooledImage
-from domains.values import PictureMarks, ProvenanceWish
+from domains.values import NO_MARKS, PictureMarks, ProvenanceWish
 
 
 class Engine(Protocol):
@@ -229,9 +229,13 @@ class Provenance(Protocol):
         ...
 
     async def decide(
-        self, wish: ProvenanceWish, size: tuple[int, int], field: str
+        self,
+        wish: ProvenanceWish,
+        size: tuple[int, int],
+        field: str,
+        policy: PictureMarks = NO_MARKS,
     ) -> PictureMarks:
-        """The marks that a picture of this width and height gets."""
+        """The marks that a picture of this size gets, those of `policy` at least."""
         ...
 
     async def mark_key(self) -> str:

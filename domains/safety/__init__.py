@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from domains.codec import Count, Moment, Name, Text, Value
 from domains.limits import default_of
+from domains.values import PictureMarks
 
 Score = Annotated[float, Meta(ge=0.0, le=1.0)]
 Category = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -71,7 +72,8 @@ class SafetyPolicy(Value, frozen=True):
 
     `classifiers` are the ids of those that score; none means all that are installed. Whose it
     is (`owner`) and since when (`create_time`) is known once it is kept; then `version` is 1
-    or more. `public` is one that an operator made: every client may use it.
+    or more. `public` is one that an operator made: every client may use it. `marks` are those
+    that pictures under it bear at least, whatever a request says.
     """
 
     policy_id: Annotated[str, Meta(max_length=127)]
@@ -86,6 +88,7 @@ class SafetyPolicy(Value, frozen=True):
     owner: Text = ""
     create_time: Moment | None = None
     public: bool = False
+    marks: PictureMarks = PictureMarks()
 
     def judges(self, subject: SafetySubject) -> bool:
         """Whether a rule needs scores of such pictures."""

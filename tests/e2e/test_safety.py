@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from deviceops.v1 import (
+    common_pb2,
     event_pb2,
     finishing_pb2,
     inference_pb2,
@@ -224,10 +225,10 @@ async def test_what_cannot_be_tried(
 
 
 @contextlib.asynccontextmanager
-async def house(client: Client, *rules: Any) -> AsyncIterator[None]:
+async def house(client: Client, *rules: Any, **more: Any) -> AsyncIterator[None]:
     """A default policy with these rules, for as long as the block runs."""
     policy = safety_pb2.SafetyPolicy(
-        policy_id="house", rules=rules, prompt_words=["robot"], is_default=True
+        policy_id="house", rules=rules, prompt_words=["robot"], is_default=True, **more
     )
     await client.postprocessing.CreatePolicy(
         safety_pb2.CreatePolicyRequest(policy=policy), metadata=client.metadata
@@ -282,6 +283,25 @@ async def test_the_default_policy_holds_for_every_generation(client: Client) -> 
         assert withheld.safety.subject == finishing_pb2.SAFETY_SUBJECT_PROMPT
         drawn, _ = await finished(client, request)
         assert drawn.artifact_id == plain.artifact_id
+
+
+async def test_marks_that_a_policy_demands_cannot_be_declined(client: Client) -> None:
+    demanded = common_pb2.Provenance(watermark=common_pb2.TOGGLE_ON)
+    declined = common_pb2.OutputSettings(
+        provenance=common_pb2.Provenance(watermark=common_pb2.TOGGLE_OFF)
+    )
+    request = small_request(steps=1, output=declined)
+    plain, _ = await finished(client, request)
+    assert plain.provenance.watermark == common_pb2.TOGGLE_OFF
+    async with house(client, provenance=demanded):
+        drawn, _ = await finished(client, request)
+        given, _ = await processed(
+            client, {"resize": {"width": 256, "height": 256}}, output=declined
+        )
+    assert drawn.artifact_id != plain.artifact_id
+    for image in (drawn, given):
+        assert image.provenance.watermark == common_pb2.TOGGLE_ON
+        assert image.provenance.manifest == common_pb2.TOGGLE_OFF
 
 
 async def processed(client: Client, *steps: Any, **fields: Any) -> tuple[Any, bytes]:

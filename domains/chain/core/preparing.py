@@ -25,7 +25,7 @@ from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
 from domains.safety import SafetyPolicy, SafetySubject
-from domains.values import ImageFileFormat
+from domains.values import NO_MARKS, ImageFileFormat, PictureMarks
 
 NO_UPSCALER = (
     "No upscaler is installed: put one into a model root (a .safetensors of the kinds Compact "
@@ -40,12 +40,14 @@ NO_FACE_RESTORER = (
 @dataclass(frozen=True)
 class PreparedChain:
     """Steps with nothing left open; held for as long as work may need the files of `marks`.
-    `of_inputs` is the policy that judges what they are done on; None lets that pass."""
+    `of_inputs` is the policy that judges what they are done on; None lets that pass. `demanded`
+    are the marks that policies want results to bear."""
 
     steps: tuple[Step, ...] = ()
     models: tuple[Model, ...] = ()
     marks: tuple[KeptPicture, ...] = ()
     of_inputs: SafetyPolicy | None = None
+    demanded: PictureMarks = NO_MARKS
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -150,7 +152,12 @@ class ChainPreparer:
             if default.judges(SafetySubject.RESULT) and last.policy not in _last(steps):
                 steps.append(last)
             of_inputs = default if default.judges(SafetySubject.INPUT_IMAGE) else None
-        return PreparedChain(tuple(steps), tuple(models.values()), tuple(marks), of_inputs)
+        named = [step.policy for step in steps if isinstance(step, SafetyStep)]
+        demanded = NO_MARKS
+        for each in (*named, default):
+            demanded = demanded if each is None else demanded | each.marks
+        found = tuple(models.values())
+        return PreparedChain(tuple(steps), found, tuple(marks), of_inputs, demanded)
 
     async def _upscaler(self, step: UpscaleStep, field: str) -> Model:
         if step.postprocessor_id:

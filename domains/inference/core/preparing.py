@@ -42,6 +42,7 @@ from domains.inference.ports import LoraFits, Models, PicturePreparer, Provenanc
 from domains.inference.types import GenerationRequest
 from domains.model.types import Model
 from domains.session.types import PreviewSettings
+from domains.values import NO_MARKS
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,16 @@ class GenerationPreparer:
             settings.output.format,
             "settings.output.format",
         )
+        guard = self._safeguards.of(settings)
         marks = await self._provenance.decide(
-            settings.output.provenance, (width, height), "settings.output.provenance"
+            settings.output.provenance,
+            (width, height),
+            "settings.output.provenance",
+            NO_MARKS if guard is None else guard.policy.marks,
         )
         output = replace(settings.output, provenance=marks.wish)
         settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
-        guard = self._safeguards.of(settings)
         policy = None if guard is None else guard.of_results
         job = GenerationJob(
             controls.settings,

@@ -158,7 +158,7 @@ class Processing:
         size = (prepared.width, prepared.height)
         width, height = chain.result_size(size, "steps", output.format, "output.format")
         marks = await self._provenance.decide(
-            output.provenance, (width, height), "output.provenance"
+            output.provenance, (width, height), "output.provenance", chain.demanded
         )
         return ChainJob(
             prepared,

@@ -19,10 +19,8 @@ from domains.provenance.errors import (
 from domains.provenance.ports import MarkKeys, Signer
 from domains.provenance.types import LEAST_EDGE, Made
 from domains.session.jobs import SpooledImage
-from domains.values import PictureMarks, ProvenanceWish, Toggle
+from domains.values import NO_MARKS, PictureMarks, ProvenanceWish, Toggle
 from domains.whole_files import whole_file
-
-_NOTHING = PictureMarks()
 
 
 def merged(server: PictureMarks, policy: PictureMarks, wish: ProvenanceWish) -> PictureMarks:
@@ -62,7 +60,7 @@ class Provenance:
         wish: ProvenanceWish,
         size: tuple[int, int],
         field: str,
-        policy: PictureMarks = _NOTHING,
+        policy: PictureMarks = NO_MARKS,
     ) -> PictureMarks:
         """The marks that a picture gets, each of which can be made.
 

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 from deviceops.v1 import safety_pb2
 from domains.conversions import EnumMap, given, timestamp
-from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.postprocessing.safety.core.store import KeptPolicy
+from domains.provenance.convert import demanded_from_proto, wish_to_proto
 from domains.safety import ClassifierFailure, SafetyAction, SafetyPolicy, SafetyRule
 from domains.session.convert import SAFETY_ACTIONS, SAFETY_SUBJECTS
+from domains.values import NO_MARKS
 
 FAILURES = EnumMap(ClassifierFailure, safety_pb2.ClassifierFailure, "CLASSIFIER_FAILURE_")
 _SERVERS = ("version", "owner", "create_time")
@@ -21,11 +23,8 @@ def policy_from_proto(message: safety_pb2.SafetyPolicy, path: str = "policy") ->
 
     Raises:
         InvalidArgument: It sets what only the server sets, or has an unknown enum number.
-        FeatureNotBuilt: It asks for marks, which this version does not put on by policy.
     """
     InvalidArgument.check(*_servers_own(message, path))
-    if message.HasField("provenance"):
-        raise FeatureNotBuilt((f"{path}.provenance",))
     return SafetyPolicy(
         message.policy_id,
         description=message.description,
@@ -39,6 +38,7 @@ def policy_from_proto(message: safety_pb2.SafetyPolicy, path: str = "policy") ->
             field=f"{path}.on_classifier_failure",
         ),
         prompt_words=tuple(message.prompt_words),
+        marks=demanded_from_proto(message.provenance),
     )
 
 
@@ -79,6 +79,7 @@ def policy_to_proto(kept: KeptPolicy) -> safety_pb2.SafetyPolicy:
         create_time=timestamp(policy.create_time),
         on_classifier_failure=FAILURES.to_proto(policy.on_classifier_failure),
         prompt_words=policy.prompt_words,
+        provenance=wish_to_proto(policy.marks.wish) if policy.marks != NO_MARKS else None,
         owner=policy.owner,
         is_default=kept.is_default,
     )

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import grpc
 import pytest
 
+from deviceops.v1 import common_pb2, postprocessing_pb2_grpc
 from deviceops.v1 import finishing_pb2 as fin
-from deviceops.v1 import postprocessing_pb2_grpc
 from deviceops.v1 import safety_pb2 as pb
 from domains.postprocessing.servicer import PostprocessingServicer
 from tests.domains.postprocessing.safety.policies import Disk, parts_of
@@ -183,9 +183,10 @@ async def test_what_is_wrong_is_named(
     assert (await refusal(stub.UpdatePolicy(update))).fields == refused.fields
 
 
-async def test_marks_by_policy_are_not_built(stub: Stub) -> None:
+async def test_a_policy_may_demand_marks(stub: Stub) -> None:
     sent = policy()
-    sent.provenance.manifest = 1
-    refused = await refusal(create(stub, sent))
-    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_BUILT")
-    assert refused.metadata["fields"] == "policy.provenance"
+    sent.provenance.watermark = common_pb2.TOGGLE_ON
+    kept = await create(stub, sent)
+    assert kept.provenance == common_pb2.Provenance(
+        manifest=common_pb2.TOGGLE_OFF, watermark=common_pb2.TOGGLE_ON
+    )
