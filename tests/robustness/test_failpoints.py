@@ -89,7 +89,7 @@ async def send(player: Player) -> None:
     await player.send_batch(asked(item("a"), item("b", steps=1)))
 
 
-@pytest.mark.demonstration
+@pytest.mark.matrix  # minutes; test_histories kills at random moments in each run
 @pytest.mark.timeout(600)
 async def test_promises_hold_over_a_death_at_every_point(tmp_path: Path) -> None:
     save_sd1(tmp_path / "models" / "small")
