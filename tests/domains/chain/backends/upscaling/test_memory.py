@@ -16,7 +16,7 @@ from domains.model.backends.upscalers import rrdb
 from domains.model.core.enlarging import tile_bytes
 from tests.domains.chain.backends.upscaling.files import CPU, demo, loaded, random_weights
 
-TOLERANCE = (0.5, 1.25)
+TOLERANCE = (0.5, 1.5)
 """What the peak may be of the estimate. Of the convolutions' own memory nobody tells."""
 
 
