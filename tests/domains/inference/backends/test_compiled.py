@@ -345,7 +345,7 @@ def test_the_folders_used_last_are_kept(
 # With the compiler.
 
 
-@pytest.mark.demonstration
+@pytest.mark.matrix  # a compiler works for a minute
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, while it loads
 def test_real_code_computes_with_the_weights_there_are(tmp_path: Path) -> None:
     torch.manual_seed(0)
