@@ -8,7 +8,6 @@ numbers there, if it is not there yet. Server and client are on one machine.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import io
 import json
@@ -20,11 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
-from bench.accelerator_served import _SIZES, _model, _request, _timed
-from bench.model_files import write_single_file
+from bench.accelerator_served import _SIZES, _model, _request, _timed, begun
 from deviceops.v1 import device_info_pb2, device_pb2, inference_pb2
 from domains.inference.types import PrecisionMode
 from tests.running import Client, RunningServer, start_server
@@ -106,23 +103,7 @@ async def _started_again(server: RunningServer, steps: int, began: float) -> dic
 
 def main(arguments: list[str]) -> int:
     """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.accelerator_fastest", description=__doc__
-    )
-    parser.add_argument("folder", type=Path, help="Where the checkpoint is put, and stays.")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args(arguments)
-    given.folder.mkdir(parents=True, exist_ok=True)
-    file = given.folder / "one.safetensors"
-    if not file.exists():
-        write_single_file(file, 0)
-    found: dict[str, Any] = {
-        "card": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "steps": given.steps,
-    }
-    flags = ("--model-root", str(given.folder), "--preload")
+    given, found, flags = begun("accelerator_fastest", __doc__, arguments)
     with tempfile.TemporaryDirectory() as data:
         with start_server(Path(data), *flags) as server:
             found["first"] = asyncio.run(_first_start(server, given.steps, given.rounds))

@@ -40,6 +40,7 @@ _PRECISIONS = {
 }
 _PHASES = ("queue", "encode_text", "denoise", "decode", "encode_image")
 _READY_SECONDS = 300.0
+CHECKPOINT = "one.safetensors"
 
 
 def _request(
@@ -139,25 +140,31 @@ async def _served(server: RunningServer, steps: int, rounds: int) -> dict[str, A
         return found
 
 
-def main(arguments: list[str]) -> int:
-    """Measure and print one JSON object."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.accelerator_served", description=__doc__
-    )
+def begun(
+    name: str, about: str | None, arguments: list[str]
+) -> tuple[argparse.Namespace, dict[str, Any], tuple[str, ...]]:
+    """What a benchmark over gRPC was asked, the checkpoint made where it lacks.
+
+    Returns:
+        `folder`, `steps` and `rounds`; card and settings for its report; a server's flags.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m bench.{name}", description=about)
     parser.add_argument("folder", type=Path, help="Where the checkpoint is put, and stays.")
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    file = given.folder / "one.safetensors"
+    file = given.folder / CHECKPOINT
     if not file.exists():
         write_single_file(file, 0)
-    found: dict[str, Any] = {
-        "card": torch.cuda.get_device_name(),
-        "torch": torch.__version__,
-        "steps": given.steps,
-    }
-    flags = ("--model-root", str(given.folder), "--preload")
+    card, version = torch.cuda.get_device_name(), torch.__version__
+    found: dict[str, Any] = {"card": card, "torch": version, "steps": given.steps}
+    return given, found, ("--model-root", str(given.folder), "--preload")
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print one JSON object."""
+    given, found, flags = begun("accelerator_served", __doc__, arguments)
     with tempfile.TemporaryDirectory() as data:
         for start in ("first start", "started again"):
             began = time.perf_counter()
@@ -166,7 +173,7 @@ def main(arguments: list[str]) -> int:
                 print(json.dumps({start: found[start]}), file=sys.stderr, flush=True)
                 if start == "started again":
                     found["served"] = asyncio.run(_served(server, given.steps, given.rounds))
-    bench = Bench(ModelPlace(given.folder, Path(file.name)), given.steps, given.rounds)
+    bench = Bench(ModelPlace(given.folder, Path(CHECKPOINT)), given.steps, given.rounds)
     bench.draw()
     peer = bench.peer()
     for width, height in _SIZES:

@@ -26,7 +26,7 @@ from domains.inference.core.preparing import GenerationPreparer
 from domains.inference.core.safeguards import Safeguards
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
-from domains.inference.ports import ArtifactKeeper, Devices, Models, PausedFiles
+from domains.inference.ports import Devices, Models, PausedFiles
 from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
@@ -36,7 +36,7 @@ from domains.safety import Decided, SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner
-from domains.session.ports import FaultReporter
+from domains.session.ports import ArtifactKeeper, FaultReporter
 
 __all__ = ["REPORTS", "UNBUILT", "Built", "build", "paused_files"]
 

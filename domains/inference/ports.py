@@ -204,22 +204,6 @@ class PausedFiles(Protocol):
         ...
 
 
-class ArtifactKeeper(Protocol):
-    """Where finished pictures go."""
-
-    async def adopt(
-        self,
-        path: Path,
-        sha256: str,
-        owner: str,
-        *,
-        session_id: str = "",
-        retention_seconds: float | None = None,
-    ) -> object:
-        """Take a finished file; see the artifact store for errors."""
-        ...
-
-
 class Provenance(Protocol):
     """Decides which marks pictures get, and signs; see the domain for errors."""
 

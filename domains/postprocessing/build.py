@@ -16,14 +16,13 @@ from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
 from domains.postprocessing.core.statistics import StepStatistics
-from domains.postprocessing.ports import ArtifactKeeper
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
 from domains.provenance import build as provenance_build
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
-from domains.session.ports import FaultReporter
+from domains.session.ports import ArtifactKeeper, FaultReporter
 
 __all__ = ["REPORTS", "Built", "build"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
 from domains.errors import Failure
@@ -20,6 +21,22 @@ class ArtifactReader(Protocol):
             DomainError: NotFound (ARTIFACT_NOT_FOUND), OutOfRange (OFFSET_OUT_OF_RANGE),
                 DataLoss (DATA_CORRUPTED), Unavailable (STORAGE_UNAVAILABLE).
         """
+        ...
+
+
+class ArtifactKeeper(Protocol):
+    """Where finished pictures go."""
+
+    async def adopt(
+        self,
+        path: Path,
+        sha256: str,
+        owner: str,
+        *,
+        session_id: str = "",
+        retention_seconds: float | None = None,
+    ) -> object:
+        """Take a finished file; see the artifact store for errors."""
         ...
 
 

@@ -14,13 +14,14 @@ from domains.inference.core.resolution import expected_phases
 from domains.inference.core.safeguards import Safeguards, withhold
 from domains.inference.core.turns import Turns
 from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
-from domains.inference.ports import ArtifactKeeper, Models, Provenance
+from domains.inference.ports import Models, Provenance
 from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
 from domains.provenance.types import Made
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
+from domains.session.ports import ArtifactKeeper
 from domains.session.types import Outcome, Phase, ProgressEvent, SessionState, counted_on
 from domains.values import Toggle
 

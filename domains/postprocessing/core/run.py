@@ -11,7 +11,7 @@ from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
 from domains.postprocessing.core.statistics import StepStatistics
-from domains.postprocessing.ports import ArtifactKeeper, ModelUses
+from domains.postprocessing.ports import ModelUses
 from domains.provenance.core import Provenance
 from domains.provenance.types import Made
 from domains.safety import Decided, SafetyAction, SafetySubject
@@ -23,7 +23,7 @@ from domains.session.core.plan import Work
 from domains.session.core.session import Session
 from domains.session.errors import SessionTimedOut
 from domains.session.jobs import JobRunner, SpooledImage
-from domains.session.ports import FaultReporter
+from domains.session.ports import ArtifactKeeper, FaultReporter
 from domains.session.types import (
     ImageResult,
     ItemFinished,
