@@ -30,6 +30,7 @@ from server.roles import least_role
 from server.system import Standing, SystemServicer, built_methods
 from server.version import own_version
 from server.worker.front.inspectors import InspectorOptions, Inspectors
+from server.worker.front.machines import ClusterMachines
 from server.worker.front.pool import WorkerOptions, WorkerPool
 from server.worker.front.timing import WorkerTiming
 
@@ -57,6 +58,7 @@ class Composition:
             timing=timing,
             hang={DeviceKind.CPU: settings.cpu_hang_seconds},
             code_dir=settings.data_dir / "compiled",
+            cluster=settings.ray_address,
         )
         self._journal = journal = Journal(settings.data_dir / "journal.sqlite")
         # What is named in a lambda is built below, and asked for when the system runs.
@@ -111,6 +113,7 @@ class Composition:
             self._model.catalogue,
             self._main_memory.meter,
             self._model.runs,
+            others=ClusterMachines(settings.ray_address) if settings.ray_address else None,
             now=clock.wall,
         )
         self._memory = memory.build(

@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 
+from server.cluster_address import checked_ray_address
 from server.config_sources import (
     ConfigError,
     build,
@@ -144,6 +145,9 @@ class Settings(BaseModel):
     ever run."""
     default_device: str = ""
     """Empty: the best device that discovery found."""
+    ray_address: Annotated[str, AfterValidator(checked_ray_address)] = ""
+    """`host:port` of the head of a Ray cluster, whose other machines' devices are used too;
+    empty: only those of this machine."""
     device_refresh_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 600
     """Between looks for devices that appeared or vanished; 0: only after a lost worker."""
     auth: bool = True

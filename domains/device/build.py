@@ -13,6 +13,7 @@ from domains.device.backends.telemetry import PlatformTelemetry
 from domains.device.convert import REPORTS
 from domains.device.core import DeviceInventory, DeviceService
 from domains.device.core.changes import DeviceChanges
+from domains.device.core.machines import AllMachines
 from domains.device.core.optimizations import Optimizations
 from domains.device.core.placement import Placer
 from domains.device.core.profiles import DeviceProfiles
@@ -20,7 +21,15 @@ from domains.device.core.rediscovery import Rediscovery
 from domains.device.core.restarts import Restarts
 from domains.device.core.self_tests import SelfTests
 from domains.device.core.status import DeviceMonitor
-from domains.device.ports import DeviceRuns, FactsStore, MainMemoryReader, Models, Workers
+from domains.device.ports import (
+    DeviceProbe,
+    DeviceRuns,
+    FactsStore,
+    MainMemoryReader,
+    Models,
+    OtherMachines,
+    Workers,
+)
 from domains.device.servicer import DeviceServicer
 from domains.device.types import DeviceKind
 from domains.loops import Loop
@@ -67,6 +76,7 @@ def build(
     main_memory: MainMemoryReader,
     loads: ModelRunner,
     *,
+    others: OtherMachines | None = None,
     now: Callable[[], datetime],
 ) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
@@ -80,11 +90,15 @@ def build(
         models: What a device is measured with.
         main_memory: Main memory, of which a processor's is a part.
         loads: The workers, whose jobs get their models where they are to be had fastest.
+        others: Looks for devices of other machines; None where there are none.
         now: The wall clock, timezone-aware.
     """
+    probe: DeviceProbe = ProbeProcesses(interpreters)
+    if others is not None:
+        probe = AllMachines(probe, others)
     profiles = DeviceProfiles(facts)
     inventory = DeviceInventory(
-        ProbeProcesses(interpreters),
+        probe,
         pool,
         facts=facts,
         default_device=settings.default_device,

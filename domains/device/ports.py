@@ -42,6 +42,15 @@ class DeviceProbe(Protocol):
         ...
 
 
+class OtherMachines(Protocol):
+    """Looks for devices of other machines."""
+
+    async def look(self) -> tuple[tuple[Adapter, ...], str]:
+        """Every adapter of every machine there is, each with its `node`; and why none or not
+        all could be looked at, empty where they were. Never raises."""
+        ...
+
+
 class Workers(Protocol):
     """The worker processes, as the device domain sees them."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from typing import Annotated
@@ -38,19 +38,25 @@ class DeviceTraits:
     """What is true of every device of a kind, so that nobody asks for the kind itself.
 
     `one_per_machine`: there is exactly one where there is any, and it is always the same.
-    `in_main_memory`: its memory is the processor's, so main memory's figures are its own.
+    `in_main_memory`: its memory is this machine's main memory, whose figures are its own.
+    `full_numbers`: it computes in 32 bits where another computes in 16.
     `can_vanish`: it can be gone from one moment to the next while the machine runs.
     `last_choice`: work that may run elsewhere too runs there only where nothing else is ready.
     """
 
     one_per_machine: bool = False
     in_main_memory: bool = False
+    full_numbers: bool = False
     can_vanish: bool = True
     last_choice: bool = False
 
 
 _PROCESSOR = DeviceTraits(
-    one_per_machine=True, in_main_memory=True, can_vanish=False, last_choice=True
+    one_per_machine=True,
+    in_main_memory=True,
+    full_numbers=True,
+    can_vanish=False,
+    last_choice=True,
 )
 _BUILT_IN = DeviceTraits(one_per_machine=True)
 _CARD = DeviceTraits()
@@ -80,7 +86,8 @@ class Adapter(Value, frozen=True):
 
     `slot` (a PCI address where there is one) puts adapters of a kind in an order that
     does not depend on the driver's mood; `hardware_id` recognises an adapter again.
-    `torch_device` is the name its worker gives torch (`cpu`, `cuda:0`).
+    `torch_device` is the name its worker gives torch (`cpu`, `cuda:0`). `node` is the machine
+    of a cluster that it is in; empty for this one.
     Texts are a driver's own words; `answers` cleans them.
     """
 
@@ -95,12 +102,14 @@ class Adapter(Value, frozen=True):
     runtime_version: str = ""
     unified_memory: bool = False
     explanation: str = ""  # why it cannot be used; empty when it can
+    node: str = ""
 
 
 class Device(Value, frozen=True):
     """One adapter with its names.
 
-    `identity` recognises it among those of its kind, in this run and in later ones.
+    `identity` recognises it among those of its kind and machine, in this run and in later
+    ones. `node` is the machine of a cluster that it is in; empty for this one.
     """
 
     device_id: Name
@@ -118,11 +127,13 @@ class Device(Value, frozen=True):
     lost: bool = False  # an earlier discovery found it, the last one did not
     slot: Text = ""
     identity: Text = ""
+    node: Text = ""
 
     @property
     def traits(self) -> DeviceTraits:
-        """What is true of it as of every device of its kind."""
-        return TRAITS[self.kind]
+        """What is true of it as of every device of its kind, there or here."""
+        traits = TRAITS[self.kind]
+        return replace(traits, in_main_memory=False, can_vanish=True) if self.node else traits
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,8 @@ class Discovery:
 
     adapters: tuple[Adapter, ...]
     probes: tuple[ProbeOutcome, ...]
+    unseen: str = ""
+    """Why other machines could not be looked at; empty where they were or there are none."""
 
 
 @dataclass(frozen=True)

@@ -263,4 +263,5 @@ def _weights(model: Model | None) -> int:
 
 
 def _has_own_memory(device: Device) -> bool:
-    return not device.traits.in_main_memory
+    # What this machine's main memory keeps is of no use to another machine.
+    return not device.traits.in_main_memory and not device.node

@@ -43,7 +43,7 @@ class Answer(Value, frozen=True):
 def encode(kind: DeviceKind, adapters: Sequence[Adapter], explanation: str) -> str:
     """One line."""
     return encode_json(
-        Answer(kind, tuple(map(_cleaned, adapters)), _text(explanation))
+        Answer(kind, tuple(map(cleaned, adapters)), one_line(explanation))
     ).decode()
 
 
@@ -59,19 +59,20 @@ def decode(line: bytes, kind: DeviceKind) -> Answer:
             raise ValueError("not a device of torch")
     if answer.kind is not kind or any(each.kind is not kind for each in answer.adapters):
         raise ValueError("not the answer that was asked for")
-    return Answer(kind, tuple(map(_cleaned, answer.adapters)), _text(answer.explanation))
+    return Answer(kind, tuple(map(cleaned, answer.adapters)), one_line(answer.explanation))
 
 
-def _cleaned(adapter: Adapter) -> Adapter:
+def cleaned(adapter: Adapter) -> Adapter:
+    """The adapter with the driver's texts made fit to be shown."""
     total = adapter.total_memory
     return replace(
         adapter,
-        total_memory=replace(total, source=_text(total.source)),
-        **{name: _text(getattr(adapter, name)) for name in _TEXTS},
+        total_memory=replace(total, source=one_line(total.source)),
+        **{name: one_line(getattr(adapter, name)) for name in _TEXTS},
     )
 
 
-def _text(text: str) -> str:
+def one_line(text: str) -> str:
     """One printable line without folders, of bounded length."""
     words = "".join(c if c.isprintable() else " " for c in text[: 4 * _MAX_TEXT]).split()
     return _FOLDERS.sub("", " ".join(words))[:_MAX_TEXT]

@@ -36,9 +36,11 @@ def _as_told(device: Device, figures: DeviceFigures | None) -> DeviceMemory:
         why = ByteFigure.unknown(_LOST if device.lost else _UNTOLD)
         total = why if device.lost else device.total_memory
         return DeviceMemory(device.device_id, total, why, why, why, why, why)
+    known = figures.total.value is not None or not device.node
     return DeviceMemory(
         device_id=device.device_id,
-        total=figures.total,
+        # A worker cannot tell how large its machine's main memory is; discovery there did.
+        total=figures.total if known else device.total_memory,
         free=figures.free,
         allocated=figures.allocated,
         reserved=figures.reserved,

@@ -72,6 +72,7 @@ class DeviceInventory:
         self._probes = tuple(
             ProbeOutcome(kind, 0, _STILL_LOOKING) for kind in reversed(ACCELERATORS)
         )
+        self._unseen = ""
         self._complete = False
         self._running: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[], None]] = []
@@ -206,8 +207,8 @@ class DeviceInventory:
     async def _discover(self) -> None:
         found = await self._probe.discover()
         reasons = {outcome.kind: outcome.explanation for outcome in found.probes}
-        self._devices = name_devices(found.adapters, self._previous(), reasons)
-        self._probes = found.probes
+        self._devices = name_devices(found.adapters, self._previous(), reasons, found.unseen)
+        self._probes, self._unseen = found.probes, found.unseen
         self._known.remember(self._devices)
         await self._workers.start(
             [device for device in self._devices if not device.explanation]
@@ -247,7 +248,7 @@ class DeviceInventory:
         if not self._complete:
             raise DiscoveryIncomplete
         wanted = name or self._choice.name
-        why = why_missing(wanted.lower(), self._devices, self._probes)
+        why = why_missing(wanted.lower(), self._devices, self._probes, self._unseen)
         raise DeviceNotFound(
             wanted, why if name else f"{why} The server is set to use it by default."
         )
@@ -264,8 +265,9 @@ class DeviceInventory:
             return self._find(chosen)
         if not self._complete:
             return None  # The processor is no stand-in for a card that may be there.
-        usable = (device for device in self._devices if not device.explanation)
-        return next(usable, self._devices[-1])
+        # One of another machine works where that is asked for, or for whom any will do.
+        here = [device for device in self._devices if not device.node]
+        return next((device for device in here if not device.explanation), here[-1])
 
     def _is_served(self, device: Device) -> bool:
         """Whether a worker can be hoped for: it lives, or starts for a device that is there."""

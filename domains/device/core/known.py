@@ -22,8 +22,8 @@ class _Entry(Value, frozen=True):
     last_found: Moment
 
     def __post_init__(self) -> None:
-        word, _, number = self.device.device_id.rpartition(":")
-        if word != self.device.kind.value or not number.isdecimal():
+        words, _, number = self.device.device_id.rpartition(":")
+        if words.rpartition(":")[2] != self.device.kind.value or not number.isdecimal():
             raise ValueError("not an id of that kind")
 
 

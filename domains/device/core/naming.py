@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
@@ -19,6 +19,8 @@ PREFERENCE = (
     DeviceKind.CPU,
 )
 ACCELERATORS = PREFERENCE[:-1]
+CLUSTER = "ray"
+"""What the ids of other machines' devices begin with (`ray:node-a:cpu:0`)."""
 _GONE = "it was found before and is not there any more"
 
 # What people and libraries call each kind; every word also goes with an index.
@@ -38,31 +40,38 @@ def name_devices(
     adapters: Sequence[Adapter],
     previous: Sequence[Device],
     reasons: Mapping[DeviceKind, str] | None = None,
+    unseen: str = "",
 ) -> tuple[Device, ...]:
     """Give adapters ids and aliases, best kind first.
 
     An adapter that `previous` has keeps its id; others get the next free number of their
-    kind, in order of slot. Devices of `previous` that are gone stay, marked as lost.
+    kind and machine, in order of slot. Devices of `previous` that are gone stay, marked as
+    lost. Those of other machines go by their id alone: every alias is of this machine.
 
     Args:
         adapters: What was found.
         previous: Devices known before, of this run or of earlier ones.
         reasons: Why kinds were not found, for the explanation of lost devices.
+        unseen: Why other machines could not be looked at, for the same.
     """
-    known = {(device.kind, device.identity): device.device_id for device in previous}
-    numbers = {kind: _numbers(previous, kind) for kind in DeviceKind}
+    known = {
+        (device.node, device.kind, device.identity): device.device_id for device in previous
+    }
+    numbers: dict[tuple[str, DeviceKind], set[int]] = defaultdict(set)
+    for device in previous:
+        numbers[device.node, device.kind].add(_number(device))
     named: dict[str, Device] = {}
     for adapter, identity in _identified(adapters):
-        device_id = known.get((adapter.kind, identity))
+        device_id = known.get((adapter.node, adapter.kind, identity))
         if device_id is None:
-            taken = numbers[adapter.kind]
+            taken = numbers[adapter.node, adapter.kind]
             number = next(n for n in range(len(taken) + 1) if n not in taken)
             taken.add(number)
-            device_id = f"{adapter.kind.value}:{number}"
+            device_id = _id(adapter, number)
         named[device_id] = _device(device_id, identity, adapter)
     for device in previous:
         if device.device_id not in named:
-            why = (reasons or {}).get(device.kind, "")
+            why = unseen if device.node else (reasons or {}).get(device.kind, "")
             explanation = f"{_GONE}: {why}" if why else _GONE
             named[device.device_id] = replace(device, lost=True, explanation=explanation)
     return _with_aliases(sorted(named.values(), key=_rank))
@@ -87,18 +96,19 @@ def _identified(adapters: Iterable[Adapter]) -> Iterator[tuple[Adapter, str]]:
     as parts of one split card or two cards of a driver that tells names only, are counted
     in their order: which is which then rests on that order staying.
     """
-    seen: Counter[tuple[DeviceKind, str]] = Counter()
+    seen: Counter[tuple[str, DeviceKind, str]] = Counter()
     for adapter in sorted(adapters, key=_order):
         identity = adapter.hardware_id or adapter.slot or adapter.name
         if TRAITS[adapter.kind].one_per_machine:
             identity = ""  # the same whatever its name says today
-        twin = seen[adapter.kind, identity]
-        seen[adapter.kind, identity] += 1
+        twin = seen[adapter.node, adapter.kind, identity]
+        seen[adapter.node, adapter.kind, identity] += 1
         yield adapter, f"{identity}#{twin}" if twin else identity
 
 
-def _numbers(devices: Iterable[Device], kind: DeviceKind) -> set[int]:
-    return {_number(device) for device in devices if device.kind is kind}
+def _id(adapter: Adapter, number: int) -> str:
+    own = f"{adapter.kind.value}:{number}"
+    return f"{CLUSTER}:{adapter.node}:{own}" if adapter.node else own
 
 
 def _number(device: Device) -> int:
@@ -111,8 +121,8 @@ def _order(adapter: Adapter) -> tuple[str, str, int, str]:
     return adapter.slot, adapter.hardware_id, len(name), name
 
 
-def _rank(device: Device) -> tuple[int, int]:
-    return PREFERENCE.index(device.kind), _number(device)
+def _rank(device: Device) -> tuple[int, str, int]:
+    return PREFERENCE.index(device.kind), device.node, _number(device)
 
 
 def _device(device_id: str, identity: str, adapter: Adapter) -> Device:
@@ -130,6 +140,7 @@ def _device(device_id: str, identity: str, adapter: Adapter) -> Device:
         hardware_id=adapter.hardware_id,
         unified_memory=adapter.unified_memory,
         explanation=adapter.explanation,
+        node=adapter.node,
     )
 
 
@@ -146,7 +157,7 @@ def _with_aliases(devices: Sequence[Device]) -> tuple[Device, ...]:
             taken.add(name)
             aliases[device.device_id].append(name)
 
-    there_first = sorted(devices, key=lambda device: device.lost)
+    there_first = sorted((d for d in devices if not d.node), key=lambda device: device.lost)
     for device in there_first:
         for word in _WORDS[device.kind]:
             claim(device, word)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from domains.device.core.naming import kinds_meant
+from domains.device.core.naming import CLUSTER, kinds_meant
 from domains.device.errors import DeviceQuarantined, DeviceUnavailable
 from domains.device.types import (
     Device,
@@ -40,8 +40,13 @@ def refuse_unusable(report: DeviceReport) -> None:
         raise DeviceQuarantined(device_id, report.explanation)
 
 
-def why_missing(name: str, devices: Sequence[Device], probes: Sequence[ProbeOutcome]) -> str:
-    """Why no device goes by `name`, a sentence: what the probes of its kinds said."""
+def why_missing(
+    name: str, devices: Sequence[Device], probes: Sequence[ProbeOutcome], unseen: str = ""
+) -> str:
+    """Why no device goes by `name`, a sentence: what the probes of its kinds said, or for one
+    of another machine `unseen`, why others could not be looked at."""
+    if unseen and name.startswith(f"{CLUSTER}:"):
+        return sentence(unseen)
     kinds = kinds_meant(name)
     known = ", ".join(device.device_id for device in devices)
     if not kinds:

@@ -85,7 +85,7 @@ class DeviceMonitor:
 
     async def _load(self, device: Device) -> Load:
         """One reading at a time: a driver that hangs holds one thread and no caller."""
-        if device.lost:
+        if device.lost or device.node:  # the platform tells of this machine's devices
             return Load()
         reading = self._readings.get(device.device_id)
         if reading is None or reading.done():

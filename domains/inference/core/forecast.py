@@ -205,7 +205,7 @@ def _phases(
 ) -> tuple[tuple[Phase, ByteFigure], ...]:
     if not weights:
         return ()
-    number = FULL if device.traits.in_main_memory else HALF
+    number = FULL if device.traits.full_numbers else HALF
     vae = next((each for each in models if each.type is ModelType.VAE), models[0])
     needs = phase_bytes(models[0], vae, settings, number=number)
     return tuple(

@@ -94,7 +94,7 @@ class Estimates:
     ) -> tuple[tuple[str, ...], ByteFigure, bool]:
         if weights.value is None:
             return (), ByteFigure.unknown(weights.source), True
-        number = _FULL if device.traits.in_main_memory else _HALF
+        number = _FULL if device.traits.full_numbers else _HALF
         picture = picture_bytes(_VAE_CHANNELS, model.native_width, model.native_height, number)
         peak = ByteFigure(weights.value + picture, FigureQuality.ESTIMATED, _DRAWN)
         if weights.quality is FigureQuality.MEASURED or extent.free is None:
@@ -128,7 +128,7 @@ def weights_by_header(
 ) -> ByteFigure:
     """What its weights would take, by its header."""
     chosen = {each.part: _BYTES.get(each.data_type, _FULL) for each in data_types}
-    usual = _FULL if device.traits.in_main_memory else _HALF
+    usual = _FULL if device.traits.full_numbers else _HALF
     total = sum(
         part.parameter_count
         * chosen.get(NETWORK_PARTS[part.name], _FULL if part.full_precision else usual)

@@ -38,9 +38,9 @@ from server.worker.child.run import Run, RunContext, UnheardContext
 from server.worker.child.unexpected import failure_of_unexpected
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
+from server.worker.link.exits import EXIT_CANNOT_START, EXIT_OK, EXIT_ORPHANED, EXIT_STICKY
 from server.worker.link.start_record import StartRecord
 
-EXIT_OK, EXIT_CANNOT_START, EXIT_STICKY, EXIT_ORPHANED = 0, 1, 3, 4
 _PACKAGES = ("torch", "diffusers", "transformers", "safetensors", "numpy", "pillow")
 
 _log = logging.getLogger("deviceops.worker")

@@ -30,12 +30,13 @@ _OfRun = frames.Progress | frames.PartDone | frames.Done | frames.Failed
 class StartRefused(Exception):
     """The worker says why it cannot work; the text is for people.
 
-    `starved`: the system had no more of something that it needs.
+    `starved`: the system had no more of something that it needs. `lost`: its device is lost.
     """
 
-    def __init__(self, why: str, *, starved: bool) -> None:
+    def __init__(self, why: str, *, starved: bool, lost: bool) -> None:
         super().__init__(why)
         self.starved = starved
+        self.lost = lost
 
 
 class Conversation:
@@ -97,9 +98,10 @@ class Conversation:
         if isinstance(first, frames.CannotStart):
             why = first.failure.message
             starved = first.failure.code == ResourceExhausted.code
-            if not starved:
+            lost = first.failure.reason is Reason.DEVICE_LOST
+            if not starved and not lost:
                 self._log.error("worker_cannot_start", why=why, traceback=first.traceback)
-            raise StartRefused(why, starved=starved)
+            raise StartRefused(why, starved=starved, lost=lost)
         if not isinstance(first, frames.Hello):
             raise ProtocolError("its first frame is no hello")
         if first.protocol_version != frames.PROTOCOL_VERSION:

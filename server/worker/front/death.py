@@ -26,13 +26,19 @@ class Death:
 
     `deliberate`: on the front's wish, so it does not count against the device. `starved`:
     the system had no more of something that it needs, which is not the device's fault
-    either. `facts` has `exit_code` or `signal`.
+    either. `gone`: its machine is not there any more. `facts` has `exit_code` or `signal`.
     """
 
     explanation: str
     facts: Mapping[str, str] = field(default_factory=dict)
     deliberate: bool = False
     starved: bool = False
+    gone: bool = False
+
+    @property
+    def blamed(self) -> bool:
+        """Whether it counts against its device, or its model."""
+        return not (self.deliberate or self.starved or self.gone)
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class EndReason:
     why: str
     deliberate: bool = False
     starved: bool = False
+    gone: bool = False
+
+
+NODE_GONE = EndReason("lost its machine, which left the cluster", gone=True)
 
 
 class FirstReason:
@@ -51,10 +61,12 @@ class FirstReason:
         self._lock = threading.Lock()
         self.reason: EndReason | None = None
 
-    def note(self, why: str, *, deliberate: bool = False, starved: bool = False) -> None:
+    def note(
+        self, why: str, *, deliberate: bool = False, starved: bool = False, gone: bool = False
+    ) -> None:
         """Remember why it ends, unless that is known."""
         with self._lock:
-            self.reason = self.reason or EndReason(why, deliberate, starved)
+            self.reason = self.reason or EndReason(why, deliberate, starved, gone)
 
 
 def end_before_hello(words: str, lines: Iterable[str]) -> EndReason:

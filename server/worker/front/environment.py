@@ -42,6 +42,16 @@ def worker_command(python: Path | None = None) -> list[str]:
     return [str(python or sys.executable), "-P", "-m", "server.worker.child"]
 
 
+def carrier_command(address: str, node: str) -> list[str]:
+    """Starts what stands here for a worker on that node of the Ray cluster at `address`."""
+    return [sys.executable, "-P", "-m", "server.worker.cluster.carrier", address, node]
+
+
+def look_command(address: str) -> list[str]:
+    """Starts what looks for the devices of that cluster's other machines."""
+    return [sys.executable, "-P", "-m", "server.worker.cluster.look", address]
+
+
 def inspector_command() -> list[str]:
     """Starts an inspector, always with this interpreter: it needs nothing that devices do."""
     return [sys.executable, "-P", "-m", "server.worker.child.inspector"]

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from domains.device.types import DeviceState
 from domains.session.jobs import Job
 from server.worker.front.death import Death
 from server.worker.front.model_bars import (
@@ -21,6 +22,13 @@ from server.worker.front.runs import Run
 _log = structlog.get_logger("deviceops.worker")
 
 
+def state_after(death: Death, verdict: Verdict) -> DeviceState:
+    """How a device is until its next worker is ready."""
+    if death.gone:
+        return DeviceState.LOST
+    return DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
+
+
 class Judge:
     """Judges one device's deaths.
 
@@ -33,7 +41,7 @@ class Judge:
         self._log = _log.bind(device_id=device_id)
         self._policy = RestartPolicy(rules, time.monotonic)
         self._bars = ModelBars(device_id, rules, time.monotonic)
-        self._lack = ""
+        self._lack = self._lack_event = ""
 
     async def judge(
         self, death: Death, run: Run | None
@@ -44,9 +52,10 @@ class Judge:
             death: The worker's.
             run: What it worked on last.
         """
-        if death.starved:
+        if death.starved or death.gone:
             if death.explanation != self._lack:  # once for as long as it lasts
-                self._log.error("worker_starved", why=death.explanation)
+                self._lack_event = "worker_starved" if death.starved else "worker_node_lost"
+                self._log.error(self._lack_event, why=death.explanation)
             self._lack = death.explanation
             return self._policy.starved(), None
         if death.deliberate:
@@ -76,7 +85,7 @@ class Judge:
     def started(self) -> None:
         """A worker said hello."""
         if self._lack:
-            self._log.info("worker_starved_no_more")
+            self._log.info(f"{self._lack_event}_no_more")
         self._lack = ""
         self._policy.started()
 

@@ -23,7 +23,7 @@ from domains.session.jobs import WorkPaused
 from server.worker.front.child_options import ChildOptions
 from server.worker.front.death import Death, death_of
 from server.worker.front.environment import child_environment
-from server.worker.front.judge import Judge
+from server.worker.front.judge import Judge, state_after
 from server.worker.front.memory_orders import Pending
 from server.worker.front.refusals import lost, out_of_use
 from server.worker.front.restart import RestartRules
@@ -34,6 +34,7 @@ from server.worker.front.timing import WorkerTiming
 from server.worker.link.frames import AllocateBuffer, FreeBuffer, MemoryDone, Order
 
 _DEFECT_SECONDS = 5.0
+_OUT_OF_USE = (DeviceState.QUARANTINED, DeviceState.LOST, DeviceState.UNAVAILABLE)
 
 _log = structlog.get_logger("deviceops.worker")
 
@@ -90,6 +91,11 @@ class Place:
         self._changed = asyncio.Event()
         self._hurried = asyncio.Event()
         self._keeping: asyncio.Task[None] | None = None
+
+    @property
+    def node(self) -> str:
+        """The machine of a cluster where it works; empty for this one."""
+        return self._device.node
 
     def status(self) -> WorkerStatus:
         """How the worker is now."""
@@ -185,8 +191,7 @@ class Place:
         verdict, repeated = await self._judge.judge(death, self._last_run)
         self._retry_at = time.monotonic() + verdict.delay
         self._settled = self._lives
-        state = DeviceState.QUARANTINED if verdict.quarantined else DeviceState.RECOVERING
-        self._become(state, death.explanation)
+        self._become(state_after(death, verdict), death.explanation)
         self._end_work(partial(self._lost, death) if repeated is None else lambda: repeated)
         await self._pause(verdict.delay)
 
@@ -259,7 +264,7 @@ class Place:
         """The worker, if it can take `run` now; raises when `run` is not to wait."""
         if run.stop_error is not None or run.pausing:
             raise run.stop_error or WorkPaused
-        if self._closing or self._state is DeviceState.QUARANTINED:
+        if self._closing or self._state in _OUT_OF_USE:
             raise self._unavailable()
         worker = self._worker
         ready = self._state is DeviceState.READY and not self._replacing
@@ -358,11 +363,7 @@ class Place:
             if worker is not None and self._state is DeviceState.READY and worker.usable:
                 return worker
             remaining = until - time.monotonic()
-            if (
-                remaining <= 0
-                or self._closing
-                or self._state in (DeviceState.QUARANTINED, DeviceState.UNAVAILABLE)
-            ):
+            if remaining <= 0 or self._closing or self._state in _OUT_OF_USE:
                 raise self._unavailable()
             await self._change(remaining)
 
@@ -382,9 +383,8 @@ class Place:
     def _unavailable(self) -> DomainError:
         if self._closing:
             return ShuttingDown()
-        quarantined = self._state is DeviceState.QUARANTINED
         device_id, after = self._device.device_id, self._retry_after()
-        return out_of_use(device_id, self._explanation, after, quarantined=quarantined)
+        return out_of_use(device_id, self._state, self._explanation, after)
 
     def _retry_after(self) -> float:
         return max(self._retry_at - time.monotonic(), 0.0) + self._start_seconds

@@ -27,8 +27,9 @@ from domains.memory.types import Compare, Move, Segment
 from domains.session.errors import ShuttingDown
 from domains.session.jobs import Job, JobEvent, Report
 from server.worker.front.child_options import ChildOptions
-from server.worker.front.environment import worker_command
+from server.worker.front.environment import carrier_command, worker_command
 from server.worker.front.place import Place
+from server.worker.front.refusals import MemoryElsewhere
 from server.worker.front.restart import RestartRules
 from server.worker.front.runs import Run
 from server.worker.front.spool import Spool
@@ -55,6 +56,8 @@ class WorkerOptions:
     hang: Mapping[DeviceKind, float] = field(default_factory=dict)
     """Seconds without progress for kinds that need more or less than `timing` says."""
     restart: RestartRules = field(default_factory=RestartRules)
+    cluster: str = ""
+    """Where the head of the Ray cluster listens that devices with a `node` are in."""
     code_dir: Path | None = None
     """Where compiled code lies; None: nothing is compiled."""
 
@@ -219,13 +222,13 @@ class WorkerPool:
 
     async def move(self, device_id: str, move: Move) -> AsyncGenerator[int]:
         """Copy bytes; yields how many are done so far."""
-        async with aclosing(self._place(device_id).order(move)) as steps:
+        async with aclosing(self._order(device_id, move)) as steps:
             async for step in steps:
                 yield step.done if isinstance(step, frames.MemoryDone) else step
 
     async def compare(self, device_id: str, compare: Compare) -> AsyncGenerator[int]:
         """Compare bytes; yields how many are equal so far, ends early at a difference."""
-        async with aclosing(self._place(device_id).order(compare)) as steps:
+        async with aclosing(self._order(device_id, compare)) as steps:
             async for step in steps:
                 yield step.done if isinstance(step, frames.MemoryDone) else step
 
@@ -246,10 +249,18 @@ class WorkerPool:
         """Have `listener` called when a device's buffers are gone with their worker."""
         return _listen(self._on_lost, listener)
 
+    def _order(
+        self, device_id: str, order: frames.Order, patience: float = 0.0
+    ) -> AsyncGenerator[int | frames.MemoryDone]:
+        place = self._place(device_id)
+        if place.node and not isinstance(order, frames.ReleaseCached):
+            raise MemoryElsewhere(device_id, place.node)
+        return place.order(order, patience=patience)
+
     async def _do(
         self, device_id: str, order: frames.Order, *, patience: float = 0.0
     ) -> frames.MemoryDone:
-        async with aclosing(self._place(device_id).order(order, patience=patience)) as steps:
+        async with aclosing(self._order(device_id, order, patience)) as steps:
             async for step in steps:
                 if isinstance(step, frames.MemoryDone):
                     return step
@@ -278,6 +289,8 @@ class WorkerPool:
                 listener(device_id)
 
     def _product_command(self, device: Device) -> Sequence[str]:
+        if device.node:
+            return carrier_command(self._options.cluster, device.node)
         return worker_command(self._options.python.get(device.kind))
 
 

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from domains.errors import Reason, Unavailable
+from domains.device.types import DeviceState
+from domains.errors import FailedPrecondition, Reason, Unavailable
 from domains.session.errors import WorkerLost
 from server.worker.front.death import Death
+
+
+class MemoryElsewhere(FailedPrecondition):
+    """Memory of another machine can be used by work there, and not be held for a client."""
+
+    def __init__(self, device_id: str, node: str) -> None:
+        super().__init__(
+            f"Device {device_id} is in another machine ({node}), whose memory cannot be"
+            " allocated, copied or given back from here; use a device of this machine.",
+            reason=Reason.DEVICE_UNSUPPORTED,
+            metadata={"device_id": device_id, "node": node},
+        )
 
 
 def lost(device_id: str, death: Death, retry_after: float) -> WorkerLost:
@@ -13,9 +26,10 @@ def lost(device_id: str, death: Death, retry_after: float) -> WorkerLost:
 
 
 def out_of_use(
-    device_id: str, explanation: str, retry_after: float, *, quarantined: bool
+    device_id: str, state: DeviceState, explanation: str, retry_after: float
 ) -> Unavailable:
     """There is no worker now."""
+    quarantined = state is DeviceState.QUARANTINED
     how = "failed too often and is kept out of use for now" if quarantined else "is not ready"
     return Unavailable(
         f"Device {device_id} {how}. {explanation}".strip(),

@@ -27,7 +27,7 @@ from domains.session.types import Phase
 from domains.shortages import shortage_of
 from server.worker.front.child_options import ChildOptions
 from server.worker.front.conversation import Conversation, StartRefused
-from server.worker.front.death import Death, FirstReason, death_of, end_before_hello
+from server.worker.front.death import NODE_GONE, Death, FirstReason, death_of, end_before_hello
 from server.worker.front.hang import Hang, Suspicion, find_hang
 from server.worker.front.memory_orders import Pending
 from server.worker.front.process import WorkerProcess, describe_exit
@@ -44,6 +44,7 @@ from server.worker.link.connection import (
     OversizedFrame,
     offer_link,
 )
+from server.worker.link.exits import EXIT_NODE_GONE
 from server.worker.link.frames import ProtocolError
 from server.worker.link.start_record import StartRecord
 
@@ -312,7 +313,8 @@ class Supervisor:
         except LinkClosed:
             pass
         except StartRefused as refusal:
-            self._end.note(f"cannot start: {refusal}", starved=refusal.starved)
+            gone = refusal.lost and bool(self._device.node)
+            self._end.note(f"cannot start: {refusal}", starved=refusal.starved, gone=gone)
         except ProtocolError as error:
             self._end.note(f"broke the protocol: {error}")
             process.kill()
@@ -345,14 +347,15 @@ class Supervisor:
     def _death(self, process: WorkerProcess) -> Death:
         words, facts = describe_exit(process.exit_code)
         reason = self._end.reason
-        if reason is None:
+        if reason is None and self._device.node and process.exit_code == EXIT_NODE_GONE:
+            reason = NODE_GONE
+        elif reason is None:
             unheard = self._conversation.alive_at == 0.0
             lines = process.last_lines if unheard else ()
             reason = end_before_hello(words, lines)
-        death = Death(
-            f"The worker {reason.why.rstrip('.')}.", facts, reason.deliberate, reason.starved
-        )
-        if not death.deliberate and not death.starved:
+        why = f"The worker {reason.why.rstrip('.')}."
+        death = Death(why, facts, reason.deliberate, reason.starved, reason.gone)
+        if death.blamed:
             self._log.error(
                 "worker_lost",
                 why=reason.why,

@@ -17,10 +17,10 @@ from msgspec.structs import replace
 
 from domains.codec import encode
 from domains.errors import Cancelled, DeadlineExceeded
-from server.worker.child.loop import EXIT_OK, EXIT_ORPHANED
 from server.worker.front.environment import child_environment
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkListener
+from server.worker.link.exits import EXIT_OK, EXIT_ORPHANED
 from server.worker.link.start_record import StartRecord
 from tests.server.worker.workers import eventually, lives, scripted, work
 
