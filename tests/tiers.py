@@ -87,6 +87,7 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_combinations.py",  # each is drawn three times
     "tests/e2e/test_csharp.py",  # compiles for a minute
     "tests/e2e/test_larger_and_varied.py",
+    "tests/e2e/test_machines.py",  # starts a cluster of several nodes
     "tests/e2e/test_pausing.py",  # a worker is killed and comes back
     "tests/e2e/test_restarts.py",  # servers are killed and started again
     "tests/e2e/test_placement.py",  # three workers draw on one processor

@@ -69,18 +69,28 @@ class WorkerLost(Unavailable):
         facts: How it ended.
         retry_after: Seconds until there is another one.
         repeats: Whether the work may be tried again: nobody ended the worker to be rid of it.
+        gone: Whether its machine was lost with it, so that there will be no other one soon.
     """
 
     def __init__(
-        self, device_id: str, facts: Mapping[str, str], retry_after: float, *, repeats: bool
+        self,
+        device_id: str,
+        facts: Mapping[str, str],
+        retry_after: float,
+        *,
+        repeats: bool,
+        gone: bool = False,
     ) -> None:
+        what = "machine" if gone else "worker"
         super().__init__(
-            f"The worker of device {device_id} was lost in mid-work and is being replaced.",
+            f"The {what} of device {device_id} was lost in mid-work"
+            + ("." if gone else " and is being replaced."),
             reason=Reason.WORKER_LOST,
             metadata={"device_id": device_id, **facts},
             retry_after=retry_after,
         )
         self.repeats = repeats
+        self.gone = gone
 
 
 class EventsExpired(OutOfRange):

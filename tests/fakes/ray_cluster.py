@@ -1,54 +1,129 @@
-"""A Ray cluster on this machine: one node as the front's, and others that can be killed.
-
-    python -m tests.fakes.ray_cluster NODE...
-
-Prints the address once all are there. Each line on standard input is the name of a node that
-is killed with everything on it, as if its machine lost power; at its end the rest goes too.
-"""
+"""A Ray cluster on this machine: one node as the front's, and others that can be killed."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
 import sys
-from typing import Any
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 
-_SMALL: dict[str, Any] = {
-    "num_cpus": 0,
-    "object_store_memory": 80 << 20,
-    "include_dashboard": False,
-    "node_ip_address": "127.0.0.1",
-}
+# Of 127.0.0.1 Ray believes that this machine's outer address is meant.
+_HEAD, _NODES = "127.0.0.2", "127.0.0.{}"
+_START_SECONDS = 120.0
+_SMALL = (
+    *("--num-cpus=0", f"--object-store-memory={80 << 20}", "--block"),
+    # All nodes are on one machine: each worker takes any port that is free.
+    *("--min-worker-port=0", "--max-worker-port=0", "--include-log-monitor=false"),
+)
 
 
-def main(names: list[str]) -> None:
-    """Start the cluster and keep it until standard input ends."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # noqa: TID251  Ray's own settings
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # noqa: TID251  loopback it is
-    from ray.cluster_utils import Cluster
+class Cluster:
+    """A cluster whose nodes are processes of this one, on the loopback alone.
 
-    cluster: Any = Cluster(initialize_head=True, head_node_args={**_SMALL, "node_name": "here"})
+    Args:
+        nodes: Names of those beside the head, which is the front's.
+    """
+
+    def __init__(self, *nodes: str) -> None:
+        # Ray's sockets lie below it, and their paths must be short.
+        self._folder = Path(tempfile.mkdtemp(prefix="ray-"))
+        self.address = f"{_HEAD}:{_free_port()}"
+        self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        try:
+            port = self.address.rpartition(":")[2]
+            self._start(
+                "here",
+                *("--head", f"--port={port}", f"--node-ip-address={_HEAD}"),
+                *(f"--temp-dir={self._folder / 't'}", "--disable-usage-stats"),
+                "--include-dashboard=false",
+            )
+            self._until("here", lambda: _listens(self.address))
+            for number, name in enumerate(nodes, 3):
+                own = f"--node-ip-address={_NODES.format(number)}"
+                self._start(name, f"--address={self.address}", own)
+                self._until(name, lambda name=name: "Ray runtime started" in self._log(name))
+        except BaseException:
+            self.close()
+            raise
+
+    def kill(self, name: str) -> None:
+        """End a node with everything on it, as if its machine lost power."""
+        process = self._nodes.pop(name)
+        family = _family(process.pid)
+        for each in family:
+            each.suspend()  # nobody is left to notice the others' ends
+        for each in family:
+            each.kill()
+        process.wait()
+
+    def workers(self, name: str) -> set[int]:
+        """Our workers on a node, by process id."""
+        family = _family(self._nodes[name].pid)
+        return {each.pid for each in family if "server.worker.child" in _command(each)}
+
+    def close(self) -> None:
+        """End the rest."""
+        for name in tuple(self._nodes):
+            self.kill(name)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self, name: str, *flags: str) -> None:
+        own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "100"}
+        start = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-name={name}"]
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._nodes[name] = subprocess.Popen(
+                [*start, *_SMALL, *flags],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=Path(__file__).parents[2],
+                env={**os.environ, **own},  # noqa: TID251  Ray's own settings
+            )
+
+    def _log(self, name: str) -> str:
+        return (self._folder / f"{name}.log").read_text("utf-8", "replace")
+
+    def _until(self, name: str, there: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not there():
+            if self._nodes[name].poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"node {name} did not start:\n{self._log(name)}")
+            time.sleep(0.1)
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind((_HEAD, 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.rpartition(":")
     try:
-        nodes = {name: cluster.add_node(node_name=name, **_SMALL) for name in names}
-        print(cluster.address, flush=True)
-        for line in sys.stdin:
-            _kill(nodes.pop(line.strip()))
-            print("killed", flush=True)
-    finally:
-        cluster.shutdown()
+        socket.create_connection((host, int(port)), 1).close()
+    except OSError:
+        return False
+    return True
 
 
-def _kill(node: Any) -> None:
-    """End the node's raylet and what it started, at once."""
-    [raylet] = node.all_processes["raylet"]
-    family = [psutil.Process(raylet.process.pid)]
-    family += family[0].children(recursive=True)
-    for each in family:
-        each.suspend()
-    for each in family:
-        each.kill()
+def _family(process_id: int) -> list[psutil.Process]:
+    try:
+        first = psutil.Process(process_id)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []  # it has just ended

@@ -202,6 +202,9 @@ class DeviceInventory:
         device = await self._named(name)
         if device.explanation and not self._is_served(device):
             raise DeviceUnavailable(device.device_id, sentence(device.explanation))
+        status = self._workers.status(device.device_id)
+        if status.state is DeviceState.LOST:  # its worker knows before the next look does
+            raise DeviceUnavailable(device.device_id, sentence(status.explanation))
         return device
 
     async def _discover(self) -> None:

@@ -51,6 +51,7 @@ class DeviceQueue:
         slice_seconds: How long a session works while another client's waits.
         clock: The time.
         admit: Raises while a session's work must not begin; it waits then.
+        leave: Has what waits here placed elsewhere, as far as that can be: the device is gone.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class DeviceQueue:
         slice_seconds: float,
         clock: Clock,
         admit: Callable[[Session], None] = lambda session: None,
+        leave: Callable[[str], None] = lambda device_id: None,
     ) -> None:
         self.device_id = device_id
         self._admit = admit
+        self._leave = leave
         self._describe = describe
         self._remaining = remaining
         self._places: list[Place] = []  # of those that wait or are paused
@@ -325,6 +328,8 @@ class DeviceQueue:
         self._running = None
         if pausing:
             session.pause()
+        if error.gone:
+            self._leave(self.device_id)
         self.reorder()
 
     def _give_way(self, place: Place, reason: YieldReason) -> None:

@@ -198,6 +198,7 @@ class Sessions:
             slice_seconds=self._slice_seconds,
             clock=self._clock,
             admit=self._admit,
+            leave=self.move_waiting,
         )
 
     def known(self, request: SessionRequest) -> Session | None:

@@ -46,14 +46,6 @@ def settle_environment() -> None:
             environment[_SPINS] = "3000"
 
 
-def settle_for_ray(*, loopback: bool) -> None:
-    """Settle what Ray reads when it is imported: it tells nobody that it is used.
-
-    Args:
-        loopback: Whether the cluster is on this machine's loopback alone; otherwise Ray takes
-            the machine's outer address for that.
-    """
-    environment = os.environ  # noqa: TID251 - see the module
-    environment["RAY_USAGE_STATS_ENABLED"] = "0"
-    if loopback:
-        environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+def settle_for_ray() -> None:
+    """Settle what Ray reads when it is imported: it tells nobody that it is used."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # noqa: TID251 - see the module

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import socket
@@ -48,7 +47,7 @@ def joined(address: str) -> Iterator[Cluster]:
             cluster runs on this machine.
     """
     _reach(address)
-    settle_for_ray(loopback=_is_loopback(address.rpartition(":")[0]))
+    settle_for_ray()
     try:
         import ray
     except ImportError as error:
@@ -176,10 +175,3 @@ def _reach(address: str) -> None:
     except OSError as error:
         why = error.strerror or "nobody answers"
         raise ClusterUnreachable(f"No Ray cluster listens at {address}: {why}.") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -22,7 +22,9 @@ class MemoryElsewhere(FailedPrecondition):
 
 def lost(device_id: str, death: Death, retry_after: float) -> WorkerLost:
     """The worker ended in mid-work."""
-    return WorkerLost(device_id, death.facts, retry_after, repeats=not death.deliberate)
+    return WorkerLost(
+        device_id, death.facts, retry_after, repeats=not death.deliberate, gone=death.gone
+    )
 
 
 def out_of_use(

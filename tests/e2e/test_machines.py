@@ -1,0 +1,238 @@
+"""Workers on other machines: two nodes of a Ray cluster, both on this machine, and a server."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sys
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+import pytest_asyncio
+from PIL import Image
+
+from deviceops.v1 import (
+    batch_pb2,
+    common_pb2,
+    device_info_pb2,
+    device_pb2,
+    generation_pb2,
+    inference_pb2,
+    memory_info_pb2,
+    processing_pb2,
+    session_pb2,
+)
+from tests.drawings import begin, devices_ready, request
+from tests.e2e.errors import refusal_of
+from tests.e2e.memory_calls import lend
+from tests.fakes.pictures import png
+from tests.fakes.ray_cluster import Cluster
+from tests.fakes.tiny_models import save_sd1
+from tests.running import Client, RunningServer, small_request, start_server
+
+pytestmark = [
+    pytest.mark.skipif(
+        find_spec("ray") is None, reason="Ray is not installed: install the extra [ray]"
+    ),
+    pytest.mark.skipif(sys.platform != "linux", reason="clusters are tried on Linux only"),
+]
+A, B = "ray:node-a:cpu:0", "ray:node-b:cpu:0"
+PATIENCE = 120.0
+COMPLETED = session_pb2.SESSION_STATE_COMPLETED
+FINAL = (COMPLETED, session_pb2.SESSION_STATE_FAILED, session_pb2.SESSION_STATE_CANCELLED)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    cluster = Cluster("node-a", "node-b")
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="module")
+def machines_server(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A server with the cluster's machines and one tiny model."""
+    root, data = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("data")
+    save_sd1(root / "small")
+    config = data / "server.toml"
+    config.write_text(f'ray_address = "{cluster.address}"\n')
+    with start_server(data, "--model-root", str(root), "--config", str(config)) as running:
+        yield running
+
+
+@pytest_asyncio.fixture
+async def client(machines_server: RunningServer) -> AsyncIterator[Client]:
+    async with machines_server.client() as connected, asyncio.timeout(PATIENCE):
+        yield connected
+
+
+async def listed(client: Client) -> dict[str, device_info_pb2.DeviceInfo]:
+    answer = await client.device.ListDevices(
+        device_pb2.ListDevicesRequest(), metadata=client.metadata
+    )
+    return {device.device_id: device for device in answer.devices}
+
+
+async def test_devices_of_other_machines_are_listed(client: Client) -> None:
+    await devices_ready(client, "cpu:0", A, B)
+    found = await listed(client)
+    assert found.keys() == {"cpu:0", A, B}
+    for device_id in (A, B):
+        assert found[device_id].kind == device_info_pb2.DEVICE_KIND_CPU
+        assert found[device_id].runtime_version == found["cpu:0"].runtime_version
+        assert not found[device_id].is_default
+        assert not found[device_id].aliases  # "cpu" is this machine's
+    assert found["cpu:0"].is_default
+
+
+async def pixels(client: Client, asked: inference_pb2.GenerateRequest) -> np.ndarray:
+    """Those of the one picture that a generation comes to."""
+    events, files = await client.draw(asked)
+    assert events[-1].WhichOneof("event") == "completed", events[-1]
+    [picture] = files.values()
+    return np.asarray(Image.open(io.BytesIO(picture)))
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+async def test_another_machine_draws_what_this_one_draws(client: Client, kind: str) -> None:
+    """From a text, and from a picture that is brought there; the result is brought back."""
+    await devices_ready(client, "cpu:0", A)
+
+    def asked(device_id: str) -> inference_pb2.GenerateRequest:
+        made = small_request(steps=2, model_id="small")
+        if kind == "image":
+            image = common_pb2.InputImage(inline=png(256, 256))
+            made.settings.image_to_image.CopyFrom(
+                generation_pb2.ImageToImage(image=image, strength=0.8)
+            )
+        made.placement.device_id = device_id
+        return made
+
+    there, here = await pixels(client, asked(A)), await pixels(client, asked("cpu:0"))
+    assert np.array_equal(there, here)
+
+
+async def test_memory_of_another_machine_is_not_for_clients(client: Client) -> None:
+    await devices_ready(client, A)
+    place = memory_info_pb2.MemoryPlace(device_id=A)
+    refused = await refusal_of(lend(client, place, 1 << 20))
+    assert refused.code is grpc.StatusCode.FAILED_PRECONDITION
+    assert refused.reason == "DEVICE_UNSUPPORTED"
+    assert refused.metadata == {"device_id": A, "node": "node-a"}
+
+
+async def test_whoever_ends_here_ends_there(client: Client, cluster: Cluster) -> None:
+    """The process that stands for a worker is killed: that one is gone before another comes."""
+    await devices_ready(client, A, B)
+    [before] = cluster.workers("node-a")
+    asked = device_pb2.RestartWorkerRequest(device_id=A, force=True)
+    async for _ in client.device.RestartWorker(asked, metadata=client.metadata):
+        pass
+    [after] = cluster.workers("node-a")
+    assert after != before
+    assert (await listed(client))[A].state == device_info_pb2.DEVICE_STATE_READY
+
+
+async def batch_of(client: Client, count: int, **fields: Any) -> str:
+    """A batch of so many items on both nodes; its id."""
+    asked = batch_pb2.CreateBatchRequest(
+        template=small_request(steps=8, model_id="small").settings,
+        items=[
+            batch_pb2.BatchItem(
+                item_id=f"item-{number}",
+                overlay=generation_pb2.GenerationOverlay(
+                    settings=generation_pb2.GenerationSettings(seed=number)
+                ),
+            )
+            for number in range(count)
+        ],
+        devices=device_info_pb2.DeviceChoice(device_ids=[A, B]),
+        **fields,
+    )
+    asked.options.request_id = str(uuid.uuid4())
+    made = await client.processing.CreateBatch(asked, metadata=client.metadata)
+    return made.batch.batch_id
+
+
+async def items_of(client: Client, batch_id: str) -> list[batch_pb2.BatchItemStatus]:
+    """Those of a batch, once it is final."""
+    asked = batch_pb2.GetBatchRequest(batch_id=batch_id, page_size=1000)
+    while True:
+        found = await client.processing.GetBatch(asked, metadata=client.metadata)
+        if found.batch.state in FINAL:
+            return list(found.items)
+        await asyncio.sleep(0.1)
+
+
+async def places_of(client: Client, items: list[batch_pb2.BatchItemStatus]) -> Counter[str]:
+    """How many of these items each device did."""
+    places: Counter[str] = Counter()
+    for item in items:
+        asked = processing_pb2.GetSessionRequest(session_id=item.session_id)
+        found = await client.processing.GetSession(asked, metadata=client.metadata)
+        places[found.session.placement.device_id] += 1
+    return places
+
+
+def assert_each_once(items: list[batch_pb2.BatchItemStatus], count: int) -> None:
+    """Every item is done and has one picture, which no other has."""
+    assert [item.state for item in items] == [COMPLETED] * count, items
+    assert [len(item.images) for item in items] == [1] * count
+    assert len({item.images[0].artifact_id for item in items}) == count
+
+
+async def test_a_batch_spreads_over_both_nodes(client: Client) -> None:
+    await devices_ready(client, A, B)
+    items = await items_of(client, await batch_of(client, 6))
+    assert_each_once(items, 6)
+    places = await places_of(client, items)
+    assert places.keys() == {A, B}
+    assert min(places.values()) >= 2
+
+
+async def test_what_a_killed_node_had_is_done_elsewhere_once(
+    client: Client, cluster: Cluster
+) -> None:
+    """In the middle of a batch: nothing is lost, nothing is done twice, the device is LOST."""
+    await devices_ready(client, A, B)
+    batch_id = await batch_of(client, 8)
+    watch = client.processing.WatchBatch(
+        batch_pb2.WatchBatchRequest(batch_id=batch_id), metadata=client.metadata
+    )
+    finished: list[str] = []
+    async for answer in watch:
+        if answer.event.WhichOneof("event") == "item_finished":
+            finished.append(answer.event.item_finished.item_id)
+            if len(finished) == 2:
+                await asyncio.to_thread(cluster.kill, "node-b")
+    items = await items_of(client, batch_id)
+    assert_each_once(items, 8)
+    assert sorted(finished) == sorted(item.item_id for item in items)
+    assert (await places_of(client, items))[A] >= 5
+
+    lost = (await listed(client))[B]
+    assert lost.state == device_info_pb2.DEVICE_STATE_LOST
+    assert lost.explanation
+    refused = await refusal_of(client.generate(request(B, model_id="small")).read())
+    assert (refused.code, refused.reason) == (
+        grpc.StatusCode.UNAVAILABLE,
+        "DEVICE_UNAVAILABLE",
+    )
+    await (await begin(client, A, model_id="small")).finish()
+
+
+async def test_a_server_works_where_ray_cannot_be_imported(tmp_path: Path) -> None:
+    program = "tests.fakes.server_without_ray"
+    with start_server(tmp_path, program=program) as running:
+        async with running.client() as client, asyncio.timeout(PATIENCE):
+            await devices_ready(client, "cpu:0")
+            await (await begin(client, "cpu:0", steps=1)).finish()
