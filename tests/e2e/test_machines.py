@@ -173,14 +173,21 @@ async def items_of(client: Client, batch_id: str) -> list[batch_pb2.BatchItemSta
         await asyncio.sleep(0.1)
 
 
-async def places_of(client: Client, items: list[batch_pb2.BatchItemStatus]) -> Counter[str]:
-    """How many of these items each device did."""
-    places: Counter[str] = Counter()
+async def sessions_of(
+    client: Client, items: list[batch_pb2.BatchItemStatus]
+) -> list[session_pb2.Session]:
+    """The sessions that did these items."""
+    found = []
     for item in items:
         asked = processing_pb2.GetSessionRequest(session_id=item.session_id)
-        found = await client.processing.GetSession(asked, metadata=client.metadata)
-        places[found.session.placement.device_id] += 1
-    return places
+        answer = await client.processing.GetSession(asked, metadata=client.metadata)
+        found.append(answer.session)
+    return found
+
+
+def places_of(sessions: list[session_pb2.Session]) -> Counter[str]:
+    """How many of them each device did."""
+    return Counter(session.placement.device_id for session in sessions)
 
 
 def assert_each_once(items: list[batch_pb2.BatchItemStatus], count: int) -> None:
@@ -194,7 +201,7 @@ async def test_a_batch_spreads_over_both_nodes(client: Client) -> None:
     await devices_ready(client, A, B)
     items = await items_of(client, await batch_of(client, 6))
     assert_each_once(items, 6)
-    places = await places_of(client, items)
+    places = places_of(await sessions_of(client, items))
     assert places.keys() == {A, B}
     assert min(places.values()) >= 2
 
@@ -217,7 +224,10 @@ async def test_what_a_killed_node_had_is_done_elsewhere_once(
     items = await items_of(client, batch_id)
     assert_each_once(items, 8)
     assert sorted(finished) == sorted(item.item_id for item in items)
-    assert (await places_of(client, items))[A] >= 5
+    sessions = await sessions_of(client, items)
+    assert places_of(sessions)[A] >= 5
+    again = [session for session in sessions if session.retry_count]
+    assert [(each.retry_count, each.placement.device_id) for each in again] == [(1, A)]
 
     lost = (await listed(client))[B]
     assert lost.state == device_info_pb2.DEVICE_STATE_LOST

@@ -58,6 +58,7 @@ from domains.values import (
 )
 from server.worker.child.loop import main
 from server.worker.child.parts import Parts
+from server.worker.link.exits import EXIT_NODE_GONE
 from tests.fakes.pictures import png
 
 Emit = Callable[[ProgressEvent | EncodedImage], None]
@@ -217,6 +218,11 @@ class ScriptedEngine:
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
     ) -> None:
         os._exit(0)
+
+    def _leave_cluster(
+        self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]
+    ) -> None:
+        os._exit(EXIT_NODE_GONE)
 
     def _crash(
         self, work: GenerationSettings, emit: Emit, check_stop: Callable[[], None]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server import config
+from server import cluster_address, config
 from server.config import ConfigError, Settings
 
 
@@ -110,6 +110,19 @@ def test_every_wrong_value_is_named_with_its_source(monkeypatch: pytest.MonkeyPa
     assert str(caught.value).count(";") == 1
     assert "port (--port)" in str(caught.value)
     assert "metrics_port (DEVICEOPS_METRICS_PORT)" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["head", ":6379", "head:x", "head:0", "head:65536"])
+def test_a_cluster_is_named_by_host_and_port(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"ray_address .*: expected host:port"):
+        config.load(ray_address=address)
+
+
+def test_a_cluster_needs_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster_address, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"ray_address .*: Ray is not installed; .*\[ray\]"):
+        config.load(ray_address="127.0.0.1:6379")
+    assert config.load(ray_address="").ray_address == ""
 
 
 def test_missing_file_is_an_error_only_when_named(

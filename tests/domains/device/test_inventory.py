@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from domains.device.core import DeviceInventory
+from domains.device.core.machines import AllMachines
 from domains.device.errors import DeviceNotFound, DeviceUnavailable, DiscoveryIncomplete
-from domains.device.types import DeviceKind, DeviceState
+from domains.device.types import Adapter, DeviceKind, DeviceState
 from domains.errors import Reason
-from tests.fakes.device import FakeProbe, FakeWorkers, card, unusable
+from tests.fakes.device import PROCESSOR, FakeProbe, FakeWorkers, card, unusable
 
 
 async def test_the_processor_is_known_before_anything_is_looked_for() -> None:
@@ -239,3 +241,43 @@ async def test_a_hostile_name_is_shown_shortened_and_escaped() -> None:
     assert "\u202e" not in caught.value.message
     assert len(caught.value.message) < 300
     assert caught.value.metadata["device_id"].isascii()
+
+
+class OneMachine:
+    """Another machine with a card, until it cannot be seen."""
+
+    def __init__(self) -> None:
+        self.unseen = ""
+
+    async def look(self) -> tuple[tuple[Adapter, ...], str]:
+        """See the port."""
+        seen = () if self.unseen else (replace(card(0), node="node-a"),)
+        return seen, self.unseen
+
+
+async def test_another_machines_device_is_listed_and_used_when_it_is_named() -> None:
+    """It is not the default, however much better it is than this machine's processor."""
+    workers, other = FakeWorkers(), OneMachine()
+    inventory = DeviceInventory(AllMachines(FakeProbe(), other), workers)
+    listing = await inventory.list()
+
+    assert listing.default_device_id == "cpu:0"
+    assert workers.started == ["ray:node-a:cuda:0", "cpu:0"]
+    assert (await inventory.resolve("RAY:node-a:cuda:0")).node == "node-a"
+
+    workers.set(
+        "ray:node-a:cuda:0", DeviceState.LOST, "There is no node node-a in the cluster."
+    )
+    with pytest.raises(DeviceUnavailable, match="no node node-a"):
+        await inventory.resolve("ray:node-a:cuda:0")
+
+
+async def test_whoever_asks_for_a_machine_that_cannot_be_seen_is_told_why() -> None:
+    other = OneMachine()
+    other.unseen = "No Ray cluster listens at head:1"
+    inventory = DeviceInventory(AllMachines(FakeProbe(), other), FakeWorkers())
+    await inventory.discover()
+
+    with pytest.raises(DeviceNotFound, match="No Ray cluster listens at head:1"):
+        await inventory.get("ray:node-a:cpu:0")
+    assert (await inventory.get("cpu")).device.name == PROCESSOR.name

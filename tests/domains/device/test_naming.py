@@ -113,3 +113,38 @@ def test_no_name_means_two_devices() -> None:
 )
 def test_a_name_tells_which_kinds_it_speaks_of(name: str, kinds: set[DeviceKind]) -> None:
     assert set(kinds_meant(name)) == kinds
+
+
+def test_devices_of_other_machines_are_numbered_there_and_leave_names_to_this_one() -> None:
+    there = [replace(each, node="node-a") for each in (PROCESSOR, card(0))]
+
+    named = name_devices([*there, PROCESSOR, replace(PROCESSOR, node="node-b")], ())
+
+    assert [device.device_id for device in named] == [
+        "ray:node-a:cuda:0",
+        "cpu:0",
+        "ray:node-a:cpu:0",
+        "ray:node-b:cpu:0",
+    ]
+    assert [bool(device.aliases) for device in named] == [False, True, False, False]
+    assert "gpu" not in {alias for device in named for alias in device.aliases}
+
+
+def test_a_machine_that_was_not_seen_keeps_its_ids_and_says_why() -> None:
+    before = name_devices([PROCESSOR, replace(card(0), node="node-a")], ())
+
+    after = name_devices([PROCESSOR], before, {DeviceKind.CUDA: "no driver"}, "no cluster")
+
+    lost = next(device for device in after if device.lost)
+    assert lost.device_id == "ray:node-a:cuda:0"
+    assert "no cluster" in lost.explanation
+    assert "no driver" not in lost.explanation
+
+
+def test_memory_of_another_machine_is_not_this_ones() -> None:
+    here, there = name_devices([PROCESSOR, replace(PROCESSOR, node="node-a")], ())
+
+    assert (here.traits.in_main_memory, here.traits.can_vanish) == (True, False)
+    assert (there.traits.in_main_memory, there.traits.can_vanish) == (False, True)
+    assert here.traits.full_numbers
+    assert there.traits.full_numbers

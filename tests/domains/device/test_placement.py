@@ -24,10 +24,11 @@ from domains.device.types import (
     Placement,
 )
 from domains.errors import DomainError, Reason
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
+from domains.session.errors import WorkerLost
 from domains.session.types import Phase, Priority, SessionKind, SessionState, WorkOptions
 from domains.values import ByteFigure, PlacementDecision, PlacementReason
 from server.errors import describe_failure
@@ -53,6 +54,8 @@ class Machine:
     speeds: dict[str, float] = field(default_factory=dict)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     ran: list[str] = field(default_factory=list)
+    lose: WorkerLost | None = None
+    """What the first turn ends with; with its machine the device is out of use by then."""
 
     def __post_init__(self) -> None:
         self.workers = FakeWorkers()
@@ -73,6 +76,11 @@ class Machine:
         async def turn(session: Session) -> None:
             session.start(lambda: None)
             await self.release.wait()
+            lost, self.lose = self.lose, None
+            if lost is not None:
+                if lost.gone:
+                    self.runs.change(session.device_id, DeviceState.LOST, "it left")
+                raise lost
             self.ran.append(session.device_id)
             session.complete()
 
@@ -87,7 +95,9 @@ class Machine:
             model_id=effort.model_id,
             placed=placed,
         )
-        return self.sessions.open(plan, turn, SessionRequest(options, b"", _prepare))
+        return self.sessions.open(
+            plan, turn, SessionRequest(options, b"", _prepare, again=begun_anew(_prepare))
+        )
 
     def holds(self, device_id: str, model_id: str) -> None:
         """The model lies on that device."""
@@ -356,3 +366,19 @@ def test_limits_and_forms_are_checked() -> None:
         ("device_id", Reason.NAME_INVALID),
         ("any.device_ids[1]", Reason.NAME_INVALID),
     ]
+
+
+@pytest.mark.parametrize("gone", [True, False])
+async def test_work_of_a_machine_that_is_lost_goes_on_elsewhere(
+    machine: Machine, gone: bool
+) -> None:
+    """A worker alone is replaced, so its work waits for the next one."""
+    machine.lose = WorkerLost("cuda:0", {}, 1.0, repeats=True, gone=gone)
+    machine.release.set()
+
+    session = await machine.begin()
+    await until_final(session)
+
+    assert session.state is SessionState.COMPLETED
+    assert session.retry_count == 1
+    assert machine.ran == ["cuda:1" if gone else "cuda:0"]

@@ -1,0 +1,209 @@
+"""What stands for a worker on another machine, without Ray: the actor is in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from domains.codec import encode
+from domains.errors import Reason
+from domains.inference.jobs import ControlPictures, GenerationJob, SharedGenerationJob
+from domains.picture.types import PreparedPicture
+from domains.session.types import ImageResult
+from domains.values import ModelPlace
+from server.worker.cluster import cargo, carrier, node_worker
+from server.worker.cluster.carrier import Carrier
+from server.worker.cluster.joining import NodeGone
+from server.worker.cluster.node_worker import NodeWorker
+from server.worker.link import frames
+from server.worker.link.connection import Link, LinkPair, connect
+from server.worker.link.start_record import StartRecord
+from tests.server.worker.workers import scripted, work
+
+
+class HereActor:
+    """An actor that is called as another machine's would be, until its node is gone."""
+
+    def __init__(self) -> None:
+        self.worker = NodeWorker()
+        self.gone = threading.Event()
+
+    def call(self, method: str, *arguments: object, patience: float) -> Any:
+        """See `joining.Actor`."""
+        if self.gone.is_set():
+            raise NodeGone("Its node does not answer.")
+        return getattr(self.worker, method)(*arguments)
+
+
+class Front:
+    """The front's end of a carrier."""
+
+    def __init__(self, spool: Path) -> None:
+        self.spool = spool
+        self.actor = HereActor()
+        self._pair = LinkPair()
+        self._threads = ThreadPoolExecutor(2)
+        record = StartRecord(
+            address=f"descriptor:{os.dup(self._pair.descriptors[0])}",
+            key=self._pair.key,
+            device_id="ray:node-a:cpu:0",
+            torch_device="cpu",
+            spool_dir=spool,
+            log_level="info",
+            parent_process_id=os.getpid(),
+        )
+        self.code: Future[int] = self._threads.submit(self._carry, record)
+        self.link = self._pair.accept()
+        self._pair.hand_over()
+        hello = self.heard()
+        assert isinstance(hello, frames.Hello)
+        self.worker_id = hello.process_id
+
+    def _carry(self, record: StartRecord) -> int:
+        link: Link = connect(record.address, record.key)
+        try:
+            return Carrier(link, self.actor, record, "node-a").carry()  # type: ignore[arg-type]
+        finally:
+            link.close()
+
+    def order(self, job: GenerationJob) -> None:
+        """Have it draw."""
+        self.link.send(encode(frames.RunOrder("session", 1, 60.0, frames.raw(job))))
+
+    def heard(self) -> frames.FromWorker:
+        """What it says next, beats left out."""
+        while isinstance(frame := frames.decode_from_worker(self.link.receive()), frames.Beat):
+            pass
+        return frame
+
+    def close(self) -> None:
+        """End the worker, and with it the carrier."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.worker_id, signal.SIGKILL)
+        self._threads.shutdown()
+        self.link.close()
+        self._pair.close()
+        for thread in threading.enumerate():
+            if thread.name == "orders":
+                thread.join(20)
+                assert not thread.is_alive()
+
+
+@pytest.fixture
+def front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Front]:
+    monkeypatch.setattr(node_worker, "worker_command", scripted)
+    monkeypatch.setattr(carrier, "_leave", lambda code: None)  # not this process
+    monkeypatch.setattr(node_worker.tempfile, "tempdir", str(tmp_path))
+    front = Front(tmp_path / "here")
+    yield front
+    front.close()
+
+
+def test_pictures_are_there_before_they_are_announced(front: Front) -> None:
+    front.order(work())
+    announced = 0
+    while not isinstance(frame := front.heard(), frames.Done):
+        if isinstance(frame, frames.Progress) and isinstance(frame.event, ImageResult):
+            [file] = front.spool.glob(f"1-{frame.event.image_index}.*")
+            assert hashlib.sha256(file.read_bytes()).hexdigest() == frame.event.artifact_id
+            announced += 1
+    assert announced == 2
+    assert not list(front.spool.parent.glob("deviceops-*/spool/*"))  # nothing stays there
+
+
+def test_it_ends_as_its_worker_ends(front: Front) -> None:
+    os.kill(front.worker_id, signal.SIGKILL)
+    assert front.code.result(20) == -signal.SIGKILL
+
+
+def test_a_node_that_does_not_answer_is_gone(front: Front) -> None:
+    front.actor.gone.set()
+    with pytest.raises(NodeGone):
+        front.code.result(20)
+
+
+def test_a_model_that_is_another_there_fails_the_run(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This machine's disk stands for both, so only the other one's look is changed."""
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"weights")
+    job = replace(work(), place=ModelPlace.of(model))
+    other = front.actor.worker.other_file
+    for content, words in ((b"other weights", "another size"), (None, "is not there")):
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.unlink(missing_ok=True)
+        if content is not None:
+            elsewhere.write_bytes(content)
+
+        def there(files: list[tuple[str, int]], at: Path = elsewhere) -> tuple[str, int] | None:
+            return other([(str(at), size) for _, size in files])
+
+        monkeypatch.setattr(front.actor.worker, "other_file", there)
+        front.order(job)
+        failed = front.heard()
+        assert isinstance(failed, frames.Failed)
+        assert failed.failure.reason is Reason.MODEL_INCOMPLETE
+        assert failed.failure.metadata["node"] == "node-a"
+        assert words in failed.failure.message
+
+
+def test_files_that_go_with_work_are_brought_and_forgotten(
+    front: Front, tmp_path: Path
+) -> None:
+    path = tmp_path / "pixels"
+    path.write_bytes(bytes(256 * 320 * 3))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    front.order(replace(work(), picture=PreparedPicture(path, 256, 320, digest)))
+    while not isinstance(front.heard(), frames.Done):
+        pass
+    assert front.actor.call("keep_only", [digest], patience=1) == [digest]
+    front.order(work())
+    while not isinstance(front.heard(), frames.Done):
+        pass
+    assert front.actor.call("keep_only", [digest], patience=1) == []
+
+
+def test_names_lead_nowhere_else(front: Front) -> None:
+    for name in ("../x", "/etc/passwd", "a/b"):
+        with pytest.raises(ValueError, match="not the name of a file"):
+            front.actor.worker.put(name, b"")
+        with pytest.raises(ValueError, match="not the name of a file"):
+            front.actor.worker.take("files", name)
+
+
+def test_every_file_of_a_job_is_found_and_moved() -> None:
+    def picture(letter: str) -> PreparedPicture:
+        return PreparedPicture(Path(f"/here/{letter}"), 8, 8, letter * 64)
+
+    plain = replace(work(), paused_file=Path("/here/paused-1"))
+    full = replace(
+        work(),
+        picture=picture("a"),
+        mask=picture("b"),
+        controls=(ControlPictures((picture("c"),), picture("d")),),
+        paused_file=Path("/here/paused-2"),
+        kept_steps=3,
+    )
+    job = SharedGenerationJob((plain, full))
+
+    assert cargo.pictures(job) == {x * 64: Path(f"/here/{x}") for x in "abcd"}
+    assert cargo.paused_files(job).keys() == {"paused-1", "paused-2"}
+    assert cargo.kept_files(job) == {"paused-2": Path("/here/paused-2")}
+    moved = cargo.moved(job, lambda name: Path("/there") / name)
+    assert set(cargo.pictures(moved).values()) == {Path("/there") / (x * 64) for x in "abcd"}
+    assert set(cargo.paused_files(moved).values()) == {
+        Path("/there/paused-1"),
+        Path("/there/paused-2"),
+    }
+    assert cargo.moved(moved, lambda name: Path("/there") / name) == moved
