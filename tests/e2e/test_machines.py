@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import grpc
 import numpy as np
@@ -23,6 +22,7 @@ from deviceops.v1 import (
     common_pb2,
     device_info_pb2,
     device_pb2,
+    event_pb2,
     generation_pb2,
     inference_pb2,
     memory_info_pb2,
@@ -45,6 +45,7 @@ pytestmark = [
 ]
 A, B = "ray:node-a:cpu:0", "ray:node-b:cpu:0"
 PATIENCE = 120.0
+RUNNING = session_pb2.SESSION_STATE_RUNNING
 COMPLETED = session_pb2.SESSION_STATE_COMPLETED
 FINAL = (COMPLETED, session_pb2.SESSION_STATE_FAILED, session_pb2.SESSION_STATE_CANCELLED)
 
@@ -142,10 +143,10 @@ async def test_whoever_ends_here_ends_there(client: Client, cluster: Cluster) ->
     assert (await listed(client))[A].state == device_info_pb2.DEVICE_STATE_READY
 
 
-async def batch_of(client: Client, count: int, **fields: Any) -> str:
+async def batch_of(client: Client, count: int, steps: int = 8) -> str:
     """A batch of so many items on both nodes; its id."""
     asked = batch_pb2.CreateBatchRequest(
-        template=small_request(steps=8, model_id="small").settings,
+        template=small_request(steps=steps, model_id="small").settings,
         items=[
             batch_pb2.BatchItem(
                 item_id=f"item-{number}",
@@ -156,7 +157,6 @@ async def batch_of(client: Client, count: int, **fields: Any) -> str:
             for number in range(count)
         ],
         devices=device_info_pb2.DeviceChoice(device_ids=[A, B]),
-        **fields,
     )
     asked.options.request_id = str(uuid.uuid4())
     made = await client.processing.CreateBatch(asked, metadata=client.metadata)
@@ -190,6 +190,35 @@ def places_of(sessions: list[session_pb2.Session]) -> Counter[str]:
     return Counter(session.placement.device_id for session in sessions)
 
 
+async def drawn_at(client: Client, batch_id: str, device_id: str) -> str:
+    """A session of the batch that is in the middle of its work on that device."""
+    asked = batch_pb2.GetBatchRequest(batch_id=batch_id, page_size=1000)
+    while True:
+        found = await client.processing.GetBatch(asked, metadata=client.metadata)
+        running = [item for item in found.items if item.state == RUNNING]
+        for session in await sessions_of(client, running):
+            if session.placement.device_id == device_id and session.progress > 0:
+                return session.session_id
+        await asyncio.sleep(0.02)
+
+
+async def events_of(client: Client, session_id: str, kind: str) -> list[event_pb2.SessionEvent]:
+    """What a session that has ended says of that kind."""
+    asked = processing_pb2.WatchSessionRequest(session_id=session_id)
+    watch = client.processing.WatchSession(asked, metadata=client.metadata)
+    events = [answer.event async for answer in watch]
+    return [event for event in events if event.WhichOneof("event") == kind]
+
+
+async def ends_of(client: Client, batch_id: str) -> list[str]:
+    """The items of which the batch says that they ended, each as often as it says so."""
+    asked = batch_pb2.WatchBatchRequest(batch_id=batch_id)
+    watch = client.processing.WatchBatch(asked, metadata=client.metadata)
+    events = [answer.event async for answer in watch]
+    named = [event for event in events if event.WhichOneof("event") == "item_finished"]
+    return [event.item_finished.item_id for event in named]
+
+
 def assert_each_once(items: list[batch_pb2.BatchItemStatus], count: int) -> None:
     """Every item is done and has one picture, which no other has."""
     assert [item.state for item in items] == [COMPLETED] * count, items
@@ -211,23 +240,19 @@ async def test_what_a_killed_node_had_is_done_elsewhere_once(
 ) -> None:
     """In the middle of a batch: nothing is lost, nothing is done twice, the device is LOST."""
     await devices_ready(client, A, B)
-    batch_id = await batch_of(client, 8)
-    watch = client.processing.WatchBatch(
-        batch_pb2.WatchBatchRequest(batch_id=batch_id), metadata=client.metadata
-    )
-    finished: list[str] = []
-    async for answer in watch:
-        if answer.event.WhichOneof("event") == "item_finished":
-            finished.append(answer.event.item_finished.item_id)
-            if len(finished) == 2:
-                await asyncio.to_thread(cluster.kill, "node-b")
+    batch_id = await batch_of(client, 8, steps=40)
+    watched = asyncio.ensure_future(ends_of(client, batch_id))
+    at_work = await drawn_at(client, batch_id, B)
+    await asyncio.to_thread(cluster.kill, "node-b")
     items = await items_of(client, batch_id)
     assert_each_once(items, 8)
-    assert sorted(finished) == sorted(item.item_id for item in items)
+    assert sorted(await watched) == sorted(item.item_id for item in items)
     sessions = await sessions_of(client, items)
     assert places_of(sessions)[A] >= 5
-    again = [session for session in sessions if session.retry_count]
-    assert [(each.retry_count, each.placement.device_id) for each in again] == [(1, A)]
+    retried = await events_of(client, at_work, "retried")
+    assert [event.retried.retry_count for event in retried] == [1]
+    assert at_work in {session.session_id for session in sessions}
+    assert len(await events_of(client, at_work, "image_finished")) == 1
 
     lost = (await listed(client))[B]
     assert lost.state == device_info_pb2.DEVICE_STATE_LOST
