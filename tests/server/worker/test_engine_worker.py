@@ -24,6 +24,7 @@ from domains.values import ModelPlace, TensorDataType
 from server.worker.child.__main__ import build_parts
 from server.worker.front.pool import WorkerPool
 from server.worker.front.timing import WorkerTiming
+from server.worker.link.jobs import JOBS
 from tests.server.worker.workers import lives, outcome, ready, running, work
 
 NO_PREVIEWS = PreviewSettings()
@@ -198,3 +199,7 @@ async def test_its_self_test_takes_seconds(pool: WorkerPool) -> None:
     assert {fact.data_type for fact in facts.data_types if fact.works} >= {
         TensorDataType.FLOAT32
     }
+
+
+def test_what_a_worker_can_be_asked_is_what_it_can_do() -> None:
+    assert set(build_parts("cpu").handlers) == set(JOBS)
