@@ -186,6 +186,7 @@ class Composition:
             self._paused,
             journal,
             self._machine,
+            policies=self._safety.policies,
             default_policy=lambda: self._safety.store.default,
             decided=safety_decided,
             describe=describe_failure,

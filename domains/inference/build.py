@@ -9,6 +9,7 @@ from pathlib import Path
 
 from domains.chain.backends.classifiers import installed
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.ports import Policies
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
@@ -77,6 +78,7 @@ def build(
     facts: FactsStore,
     machine: Callable[[], Machine],
     *,
+    policies: Policies,
     default_policy: Callable[[], SafetyPolicy | None],
     decided: Decided,
     describe: FaultReporter,
@@ -98,6 +100,7 @@ def build(
         paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
+        policies: Finds the safety policies that steps name.
         default_policy: The safety policy that holds for every generation.
         decided: Hears of every verdict, with its session's id.
         describe: What a client sees of an error.
@@ -111,7 +114,7 @@ def build(
     preparer = GenerationPreparer(
         models,
         LoraFits(),
-        ChainPreparer(models, picture.pictures),
+        ChainPreparer(models, picture.pictures, policies),
         provenance.provenance,
         safeguards,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),

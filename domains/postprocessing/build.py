@@ -78,10 +78,10 @@ def build(
     inventory = PostprocessorInventory(
         models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
     )
-    preparer = ChainPreparer(models, picture.pictures)
+    preparer = ChainPreparer(models, picture.pictures, safety.policies)
     processing = Processing(
         picture.pictures,
-        ChainPreparer(models, picture.pictures, safety.policies),
+        preparer,
         provenance.provenance,
         place,
         ChainRun(
@@ -93,6 +93,7 @@ def build(
             safety.decided,
             describe=describe,
         ),
+        safety.policies.default,
         describe=describe,
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)

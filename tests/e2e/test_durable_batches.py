@@ -229,7 +229,10 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
             fields,
         )
     for request, field in (
-        (asked(item("a"), postprocessing=[{"safety": {}}]), "postprocessing[0].safety"),
+        (
+            asked(item("a"), postprocessing=[{"face_restore": {}}]),
+            "postprocessing[0].face_restore",
+        ),
         (
             asked(batch_pb2.BatchItem(item_id="a", image=common_pb2.InputImage())),
             "items[0].image",
@@ -237,7 +240,11 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
         (asked(item("a", image_prompts=[{"model_id": "x"}])), None),
     ):
         told = await refused(create(client, request))
-        assert told.reason in ("NOT_BUILT", "REQUIRED_FIELD_MISSING")
+        assert told.reason in (
+            "NOT_BUILT",
+            "REQUIRED_FIELD_MISSING",
+            "POSTPROCESSOR_NOT_FOUND",
+        )
         assert field is None or field in told.message
     nowhere = asked(item("a"), devices=device_info_pb2.DeviceChoice(device_ids=["cuda:7"]))
     told = await refused(create(client, nowhere))

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from domains.chain.core.preparing import ChainPreparer
 from domains.chain.jobs import SafetyCheckJob, SafetyFindings
+from domains.chain.types import AskedChain, SafetyStep
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
@@ -56,7 +57,7 @@ from domains.safety import (
     SafetySubject,
     SafetyVerdict,
 )
-from domains.safety.verdict import verdict
+from domains.safety.verdict import harshest, verdict
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -169,7 +170,7 @@ class FakePool:
                 return
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
-            yield self._judged(image, job.policy)
+            yield self._judged(structs.replace(image, **_size(job)), job)
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
@@ -178,11 +179,16 @@ class FakePool:
             computed=Computation(),
         )
 
-    def _judged(self, image: ImageResult, policy: SafetyPolicy | None) -> SpooledImage:
-        if policy is None:
-            return SpooledImage(image, Path("x"))
+    def _judged(self, image: ImageResult, job: GenerationJob) -> SpooledImage:
         scores = [CategoryScore("nsfw", self.score, "opennsfw")]
-        found = verdict(scores, policy, SafetySubject.RESULT)
+        named = [step.policy for step in job.steps if isinstance(step, SafetyStep)]
+        found = harshest(
+            verdict(scores, policy, SafetySubject.RESULT)
+            for policy in (*named, job.policy)
+            if policy is not None
+        )
+        if found is None:
+            return SpooledImage(image, Path("x"))
         if found.action is SafetyAction.BLOCK:
             withheld = structs.replace(image, artifact_id="", size_bytes=0, safety=found)
             return SpooledImage(withheld, None)
@@ -190,6 +196,10 @@ class FakePool:
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.set()
+
+
+def _size(job: GenerationJob) -> dict[str, int]:
+    return dict(zip(("width", "height"), job.finished_size, strict=True))
 
 
 @dataclass
@@ -366,11 +376,19 @@ class FakePausedFiles:
 
 @dataclass
 class Guard:
-    """The server's default safety policy, the classifiers, and what was decided."""
+    """The server's default safety policy and others, the classifiers, what was decided."""
 
     policy: SafetyPolicy | None = None
+    others: dict[str, SafetyPolicy] = field(default_factory=dict)
     installed: dict[str, str] = field(default_factory=lambda: {"opennsfw": "1"})
     decided: list[SafetyVerdict] = field(default_factory=list)
+
+    def named(self, policy_id: str, field: str) -> SafetyPolicy:
+        """See the port `Policies` of chains."""
+        found = self.others.get(policy_id) if policy_id else self.policy
+        if found is None:
+            raise NotFound(f"no such policy: {field}", reason=Reason.POLICY_NOT_FOUND)
+        return found
 
 
 @dataclass
@@ -431,7 +449,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     preparer = GenerationPreparer(
         models,
         fits,
-        ChainPreparer(models, None),
+        ChainPreparer(models, pictures, guard),
         provenance,
         safeguards,
         random_seed=lambda: 4_294_967_295,
@@ -491,6 +509,7 @@ def request(
     image: InputImage | None = None,
     controls: tuple[ControlInput, ...] = (),
     mask: InputImage | None = None,
+    chain: AskedChain | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -501,4 +520,5 @@ def request(
         image=image,
         controls=controls,
         mask=mask,
+        chain=chain or AskedChain(),
     )
