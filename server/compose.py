@@ -187,6 +187,7 @@ class Composition:
             journal,
             self._machine,
             policies=self._safety.policies,
+            steps=self._postprocessing.statistics,
             default_policy=lambda: self._safety.store.default,
             decided=safety_decided,
             describe=describe_failure,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from domains.chain.backends.classifiers import installed
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
 from domains.chain.ports import Policies
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
@@ -81,6 +82,7 @@ def build(
     policies: Policies,
     default_policy: Callable[[], SafetyPolicy | None],
     decided: Decided,
+    steps: StepStatistics,
     describe: FaultReporter,
     clock: Clock,
     version: str,
@@ -103,6 +105,7 @@ def build(
         policies: Finds the safety policies that steps name.
         default_policy: The safety policy that holds for every generation.
         decided: Hears of every verdict, with its session's id.
+        steps: Learn of every step of a chain.
         describe: What a client sees of an error.
         clock: The time.
         version: The program's.
@@ -125,6 +128,7 @@ def build(
         artifacts,
         provenance.provenance,
         safeguards,
+        steps,
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
     generations = Generations(

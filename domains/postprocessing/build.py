@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place
 from domains.loops import Loop
@@ -15,7 +16,6 @@ from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmark
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
@@ -35,7 +35,7 @@ class Built:
 
     Attributes:
         servicer: Answers its RPCs.
-        statistics: To be saved at the end.
+        statistics: Learn of the steps of others' chains too; to be saved at the end.
         loops: What runs beside.
     """
 

@@ -19,6 +19,7 @@ from deviceops.v1 import (
     common_pb2,
     event_pb2,
     finishing_pb2,
+    generation_pb2,
     inference_pb2,
     postprocessing_pb2,
     safety_pb2,
@@ -374,6 +375,14 @@ async def ends(client: Client, request: Any, call: Any = None) -> list[Any]:
     return [e.image_finished.image for e in events if e.HasField("image_finished")]
 
 
+async def judgements(client: Client) -> int:
+    """How many safety steps were done."""
+    request = postprocessing_pb2.GetPostprocessingStatisticsRequest(postprocessor_id="safety")
+    stub = client.postprocessing
+    found = await stub.GetPostprocessingStatistics(request, metadata=client.metadata)
+    return found.postprocessors[0].completed.count
+
+
 async def test_each_drawn_picture_is_judged_for_itself_by_a_step(client: Client) -> None:
     """One that a step withholds says nothing about the next, however they are asked for."""
     rule = {"category": "nsfw", "subject": RESULT}
@@ -388,19 +397,27 @@ async def test_each_drawn_picture_is_judged_for_itself_by_a_step(client: Client)
         assert one.artifact_id == other.artifact_id
     worse, better = sorted(scores, key=lambda seed: -scores[seed])
     assert scores[worse] > scores[better]
+    # Those that share passes are a little other pictures.
+    middle = (scores[worse] + scores[better]) / 2
     async with kept(
-        client, "between", rule | {"threshold": scores[worse], "action": BLOCK}
+        client, "between", rule | {"threshold": middle, "action": BLOCK}
     ) as between:
         request = judged(between, worse, better, worse)
         many = inference_pb2.GenerateBatchRequest(
             template=request.settings, postprocessing=request.postprocessing
         )
         many.items.add(item_id="a")
+        together = inference_pb2.GenerateBatchRequest()
+        together.CopyFrom(many)
+        together.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
         for call, asked in (
             (client.inference.Generate, request),
             (client.inference.GenerateBatch, many),
+            (client.inference.GenerateBatch, together),
         ):
-            found = await ends(client, asked, call)
+            before = await judgements(client)
+            found = sorted(await ends(client, asked, call), key=lambda one: one.image_index)
+            assert await judgements(client) == before + 3
             assert [bool(each.artifact_id) for each in found] == [False, True, False]
             assert [each.safety.action for each in found] == [BLOCK, ALLOW, BLOCK]
             assert {(each.width, each.height) for each in found} == {(200, 160)}

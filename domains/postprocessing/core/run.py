@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import PreparedChain
+from domains.chain.core.statistics import StepStatistics
 from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ModelUses
 from domains.provenance.core import Provenance
 from domains.provenance.types import Made
@@ -166,6 +166,7 @@ class ChainRun:
                 session.done.reach((at + event.done / event.total) / count)
 
         async def keep(spooled: SpooledImage) -> None:
+            followed.finish(spooled.image.image_index)
             if spooled.image.safety is not None:
                 self._decided(session.session_id, spooled.image.safety)
             if spooled.path is None:

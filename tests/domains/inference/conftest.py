@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytest
 from msgspec import structs
 
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
 from domains.chain.jobs import SafetyCheckJob, SafetyFindings
 from domains.chain.types import AskedChain, SafetyStep
 from domains.clock import Clock
@@ -66,6 +67,8 @@ from domains.session.types import (
     ImageResult,
     Phase,
     PhaseStarted,
+    Piece,
+    PieceFinished,
     Preview,
     Priority,
     SessionEvent,
@@ -120,6 +123,8 @@ class FakePool:
     pausing: bool = False
     checks: list[SafetyCheckJob] = field(default_factory=list)
     score: float = 0.0
+    breaking: Exception | None = None
+    """What the last step of a chain ends with."""
 
     def pause(self, device_id: str, session_id: str) -> None:
         self.pausing = True
@@ -168,6 +173,11 @@ class FakePool:
                     kept_steps=2,
                 )
                 return
+            for event in _steps_of(job, index):
+                last = getattr(event, "done", 0) == len(job.steps)
+                if self.breaking is not None and last:
+                    raise self.breaking
+                yield event
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
             yield self._judged(structs.replace(image, **_size(job)), job)
@@ -196,6 +206,13 @@ class FakePool:
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.set()
+
+
+def _steps_of(job: GenerationJob, index: int) -> Iterator[Any]:
+    if job.steps:
+        yield PhaseStarted(Phase.POSTPROCESSING, index)
+    for done in range(1, len(job.steps) + 1):
+        yield PieceFinished(index, Piece.STEP, done, len(job.steps))
 
 
 def _size(job: GenerationJob) -> dict[str, int]:
@@ -407,6 +424,7 @@ class Bench:
     machine: FakeMachine
     fits: FakeFits
     guard: Guard
+    steps: StepStatistics
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -454,12 +472,14 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         safeguards,
         random_seed=lambda: 4_294_967_295,
     )
+    steps = StepStatistics(TransientFacts(), Clock())
     drawing = Drawing(
         models,
         pool,
         artifacts,
         provenance,
         safeguards,
+        steps,
         software_versions=lambda _: {"torch": "2"},
     )
     generations = Generations(
@@ -496,6 +516,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         machine,
         fits,
         guard,
+        steps,
     )
     await sessions.stop(0)
 

@@ -13,7 +13,7 @@ from domains.errors import Cancelled, NotFound, Reason
 from domains.inference.types import GenerationSettings, ImageToImage, SdxlSettings
 from domains.picture.types import InputImage
 from domains.safety import SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
-from domains.session.errors import SessionCancelled
+from domains.session.errors import SessionCancelled, SessionFailed
 from domains.session.types import (
     Completed,
     Delivery,
@@ -172,6 +172,23 @@ async def test_the_default_policy_has_the_last_word(bench: Bench) -> None:
     assert job.steps[-1] == SafetyStep("", bench.guard.policy)
     await drawn(bench, settings(), **chained(SafetyStep(""), CROP))
     assert bench.pool.works[-1].policy == bench.guard.policy
+
+
+async def test_steps_of_generations_are_counted(bench: Bench) -> None:
+    bench.guard.others["mild"] = mild(BLOCK)
+    bench.pool.score = 0.9
+    await drawn(bench, settings(), **chained(CROP, MILD))
+    assert {each.postprocessor_id: each.completed for each in bench.steps.describe("")} == {
+        "crop": 2,
+        "safety": 2,
+    }
+    bench.pool.breaking = ValueError("no")  # in the middle of the first picture's last step
+    with pytest.raises(SessionFailed):
+        await drawn(bench, settings(), **chained(CROP, MILD))
+    told = {
+        one.postprocessor_id: (one.completed, one.failed) for one in bench.steps.describe("")
+    }
+    assert told == {"crop": (3, 0), "safety": (2, 1)}
 
 
 async def test_a_step_whose_policy_is_not_there_is_refused(bench: Bench) -> None:

@@ -71,18 +71,19 @@ def _resized(pixels: Pixels) -> NDArray[np.float32]:
     columns, right, across = _between(pixels.shape[1])
     down, across = down[:, None, None], across[:, None]
 
-    def row(at: NDArray[np.intp]) -> NDArray[np.float64]:
+    def row(at: NDArray[np.intp]) -> NDArray[np.floating]:
         # Only what is needed becomes numbers of eight bytes.
         one, other = (pixels[np.ix_(at, each)] / 255.0 for each in (columns, right))
         return one + (other - one) * across
 
     upper, lower = row(rows), row(below)
-    return (upper + (lower - upper) * down).astype(np.float32)
+    resized: NDArray[np.float32] = (upper + (lower - upper) * down).astype(np.float32)
+    return resized
 
 
-def _between(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+def _between(count: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.floating]]:
     """For each of 224 points along an edge of so many pixels, which two it lies between, and
     how far it is from the first."""
     points = np.arange(_EDGE) * ((count - 1) / (_EDGE - 1))
-    first = np.minimum(points.astype(np.intp), count - 1)
+    first: NDArray[np.intp] = np.minimum(points.astype(np.intp), count - 1)
     return first, np.minimum(first + 1, count - 1), points - first
