@@ -34,6 +34,7 @@ from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
 from domains.provenance import build as provenance_build
+from domains.provenance.core import Keeping
 from domains.safety import Decided, SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
@@ -125,8 +126,7 @@ def build(
     drawing = Drawing(
         models,
         runs,
-        artifacts,
-        provenance.provenance,
+        Keeping(provenance.provenance, artifacts),
         safeguards,
         steps,
         software_versions=lambda device_id: workers.status(device_id).software_versions,

@@ -20,6 +20,7 @@ from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
 from domains.provenance import build as provenance_build
+from domains.provenance.core import Keeping
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import ArtifactKeeper, FaultReporter
@@ -86,8 +87,7 @@ def build(
         place,
         ChainRun(
             jobs,
-            artifacts,
-            provenance.provenance,
+            Keeping(provenance.provenance, artifacts),
             models,
             statistics,
             safety.decided,

@@ -15,16 +15,15 @@ from domains.inference.core.resolution import expected_phases
 from domains.inference.core.safeguards import Safeguards, withhold
 from domains.inference.core.turns import Turns
 from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
-from domains.inference.ports import Models, Provenance
+from domains.inference.ports import Models
 from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
+from domains.provenance.core import Keeping
 from domains.provenance.types import Made
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
-from domains.session.ports import ArtifactKeeper
 from domains.session.types import Outcome, Phase, ProgressEvent, SessionState, counted_on
-from domains.values import Toggle
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,7 @@ class Drawing:
     Args:
         models: Take note of what is used.
         pool: Runs work on a device's worker.
-        artifacts: Takes finished pictures.
-        provenance: Signs them.
+        keeping: Takes finished pictures.
         safeguards: Say what must not be drawn, and hear of what was judged.
         steps: Learn of every step of a chain.
         software_versions: Versions inside a device's worker.
@@ -53,8 +51,7 @@ class Drawing:
         self,
         models: Models,
         pool: ModelRunner,
-        artifacts: ArtifactKeeper,
-        provenance: Provenance,
+        keeping: Keeping,
         safeguards: Safeguards,
         steps: StepStatistics,
         *,
@@ -62,8 +59,7 @@ class Drawing:
     ) -> None:
         self._models = models
         self._pool = pool
-        self._artifacts = artifacts
-        self._provenance = provenance
+        self._keeping = keeping
         self._safeguards = safeguards
         self._steps = steps
         self._software_versions = software_versions
@@ -205,22 +201,8 @@ class Drawing:
         item, settings = part.item, part.prepared.job.settings
         session = item.session
         self._safeguards.note(session.session_id, spooled.image)
-        if spooled.path is None:
-            item.finish_image(spooled.image)
-            return
-        if settings.output.provenance.manifest is Toggle.ON:
-            made = Made(session.session_id, settings.model_id)
-            spooled = await self._provenance.sign(spooled, made)
-        image = spooled.image
-        assert spooled.path is not None
-        await self._artifacts.adopt(
-            spooled.path,
-            image.artifact_id,
-            session.owner,
-            session_id=session.session_id,
-            retention_seconds=settings.output.retention,
-        )
-        item.finish_image(image)
+        made = Made(session.session_id, settings.model_id)
+        await self._keeping.keep(spooled, item, settings.output, made)
 
     async def _withheld(self, part: Part) -> bool:
         """Whether all its pictures are withheld, because of what they were to be drawn from.

@@ -49,7 +49,7 @@ from domains.picture.types import (
 )
 from domains.provenance.backends.secrets import SecretsFolder
 from domains.provenance.backends.signing import Signer
-from domains.provenance.core import Provenance
+from domains.provenance.core import Keeping, Provenance
 from domains.safety import (
     CategoryScore,
     Findings,
@@ -476,8 +476,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     drawing = Drawing(
         models,
         pool,
-        artifacts,
-        provenance,
+        Keeping(provenance, artifacts),
         safeguards,
         steps,
         software_versions=lambda _: {"torch": "2"},
