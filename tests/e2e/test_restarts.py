@@ -157,6 +157,8 @@ async def test_what_ran_or_waited_at_a_kill_is_taken_up_with_its_seeds(
             assert retried.cause.reason == errors_pb2.ERROR_REASON_SERVER_RESTARTED
             behind = await ended(client, accepted[2].session_id)
             assert behind.retry_count == 0
+            told = (await get(client, events[0].session_id)).session
+            assert (told.retry_count, told.method) == (1, "InferenceService.Generate")
             await client.processing.ResumeSession(
                 processing_pb2.ResumeSessionRequest(session_id=paused.session_id),
                 metadata=client.metadata,
