@@ -6,6 +6,8 @@ A step's `field` is its own in the contract's `PostprocessingStep`. What a reque
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,6 +25,18 @@ MOST_STEPS = 16
 """Steps of a chain."""
 Size = tuple[int, int]
 """Width and height of a picture in pixels."""
+Signed = Annotated[float, Meta(ge=-1e15, le=1e15)]
+Fill = Annotated[str, Meta(max_length=9)]
+"""A colour, `#RRGGBB` or `#RRGGBBAA`; empty for what is transparent."""
+_COLOUR = re.compile("#(?:[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})")
+
+
+def colour_of(fill: str) -> tuple[int, int, int, int] | None:
+    """Red, green, blue and alpha from 0 to 255; None where `fill` is no colour."""
+    if fill and not _COLOUR.fullmatch(fill):
+        return None
+    red, green, blue, *alpha = bytes.fromhex(fill[1:] or "00000000")
+    return red, green, blue, alpha[0] if alpha else 255
 
 
 class UpscalerModel(Value, frozen=True):
@@ -79,7 +93,7 @@ class DenoiseStep(Value, frozen=True):
 
 
 class ColorStep(Value, frozen=True):
-    """Colour and tone; 1 leaves a property as it is."""
+    """Colour and tone; 1, of the light 0, leaves a property as it is."""
 
     field: ClassVar[str] = "color"
     brightness: Measure = default_of("ColorStep.brightness")
@@ -87,6 +101,10 @@ class ColorStep(Value, frozen=True):
     saturation: Measure = default_of("ColorStep.saturation")
     gamma: Measure = default_of("ColorStep.gamma")
     auto_contrast: bool = False
+    exposure_stops: Signed = default_of("ColorStep.exposure_stops")
+    temperature: Signed = default_of("ColorStep.temperature")
+    tint: Signed = default_of("ColorStep.tint")
+    auto_white_balance: bool = False
 
 
 class ResizeFilter(Enum):
@@ -96,6 +114,8 @@ class ResizeFilter(Enum):
     BICUBIC = "bicubic"
     BILINEAR = "bilinear"
     NEAREST = "nearest"
+    BOX = "box"
+    HAMMING = "hamming"
 
 
 class ResizeStep(Value, frozen=True):
@@ -152,6 +172,64 @@ class WatermarkStep(Value, frozen=True):
     picture: PreparedPicture | None = None
 
 
+class RotateStep(Value, frozen=True):
+    """Turned clockwise about its middle, on a canvas that holds all of it."""
+
+    field: ClassVar[str] = "rotate"
+    degrees: Signed = default_of("RotateStep.degrees")
+    mirror: bool = False
+    fill: Fill = ""
+
+    @property
+    def quarters(self) -> int | None:
+        """Quarter turns clockwise, 0 to 3; None where it is no whole number of them."""
+        quarters = self.degrees / 90
+        return int(quarters) % 4 if quarters.is_integer() else None
+
+    def size_after(self, size: Size) -> Size:
+        """Of the least canvas of whole pixels that holds it; what is less than a thousandth
+        of a pixel beyond is not counted."""
+        if self.quarters is not None:
+            return size if self.quarters % 2 == 0 else (size[1], size[0])
+        angle = math.radians(self.degrees)
+        across, down = abs(math.cos(angle)), abs(math.sin(angle))
+        width = math.ceil(size[0] * across + size[1] * down - 1e-3)
+        height = math.ceil(size[0] * down + size[1] * across - 1e-3)
+        return width, height
+
+
+class PadMode(Enum):
+    """What is put around a picture."""
+
+    FILL = "fill"
+    EDGE = "edge"
+    REFLECT = "reflect"
+
+
+class PadStep(Value, frozen=True):
+    """More around the picture."""
+
+    field: ClassVar[str] = "pad"
+    left: Count = int(default_of("PadStep.left"))
+    top: Count = int(default_of("PadStep.top"))
+    right: Count = int(default_of("PadStep.right"))
+    bottom: Count = int(default_of("PadStep.bottom"))
+    mode: PadMode = PadMode.FILL
+    fill: Fill = ""
+
+    def size_after(self, size: Size) -> Size:
+        """With what is put around."""
+        return size[0] + self.left + self.right, size[1] + self.top + self.bottom
+
+
+class DeblurStep(Value, frozen=True):
+    """Undo a Gaussian blur."""
+
+    field: ClassVar[str] = "deblur"
+    radius_pixels: Measure = default_of("DeblurStep.radius_pixels")
+    iterations: Count = int(default_of("DeblurStep.iterations"))
+
+
 class SafetyStep(Value, frozen=True):
     """A verdict on the picture at this point; an empty `policy_id` means the default one.
     `policy` is the one that it means, once that has been looked up."""
@@ -171,6 +249,9 @@ Step = (
     | CropStep
     | WatermarkStep
     | SafetyStep
+    | RotateStep
+    | PadStep
+    | DeblurStep
 )
 Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
 """With the server's own last one."""

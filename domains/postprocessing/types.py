@@ -28,6 +28,9 @@ class PostprocessorKind(Enum):
     WATERMARK = "watermark"
     SAFETY = "safety"
     CONTROL = "control"
+    ROTATE = "rotate"
+    PAD = "pad"
+    DEBLUR = "deblur"
 
 
 class PostprocessorBenchmark(Value, frozen=True):

@@ -19,7 +19,15 @@ from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
-from domains.chain.types import ColorStep, CropStep, SharpenStep
+from domains.chain.types import (
+    ColorStep,
+    CropStep,
+    DeblurStep,
+    PadMode,
+    PadStep,
+    RotateStep,
+    SharpenStep,
+)
 from tests.domains.chain.backends.upscaling.files import loaded, small_compact
 from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
@@ -94,6 +102,36 @@ async def test_a_picture_goes_through_its_steps(client: Client) -> None:
     kept = np.asarray(Image.open(io.BytesIO(webp)).convert("RGBA"))
     assert wanted.alpha is not None
     assert np.array_equal(kept[wanted.alpha > 0], wanted.whole()[wanted.alpha > 0])
+
+
+async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> None:
+    canvas = noise(24, 18)
+    request = pb.ProcessImageRequest(
+        steps=[
+            steps_pb.PostprocessingStep(rotate=steps_pb.RotateStep(degrees=-30.0, mirror=True)),
+            steps_pb.PostprocessingStep(
+                pad=steps_pb.PadStep(left=5, bottom=70, mode=steps_pb.PAD_MODE_REFLECT)
+            ),
+            steps_pb.PostprocessingStep(
+                color=steps_pb.ColorStep(exposure_stops=-0.5, auto_white_balance=True)
+            ),
+            steps_pb.PostprocessingStep(deblur=steps_pb.DeblurStep(iterations=3)),
+        ]
+    )
+    request.image.inline = saved(canvas.image())
+
+    events, data = await done(client, request)
+
+    steps = (
+        RotateStep(-30.0, mirror=True),
+        PadStep(5, bottom=70, mode=PadMode.REFLECT),
+        ColorStep(exposure_stops=-0.5, auto_white_balance=True),
+        DeblurStep(iterations=3),
+    )
+    wanted = Executor(Silent()).run(canvas, steps, Silent())
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted.whole())
+    [image] = events[-1].completed.images
+    assert (image.width, image.height) == wanted.size
 
 
 async def test_a_network_enlarges_in_tiles_and_stays_loaded(
@@ -183,6 +221,12 @@ async def test_many_pictures_fail_one_by_one(client: Client) -> None:
             grpc.StatusCode.NOT_FOUND,
             "MODEL_NOT_FOUND",
             "",
+        ),
+        (
+            {"pad": {"left": 1, "fill": "white"}},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "TEXT_INVALID",
+            "steps[0].pad.fill",
         ),
         ({"face_restore": {}}, grpc.StatusCode.NOT_FOUND, "POSTPROCESSOR_NOT_FOUND", ""),
     ],

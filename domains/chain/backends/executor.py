@@ -11,15 +11,21 @@ from domains.chain.backends.safeguard import Withheld, apply
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
+from domains.chain.backends.steps.deblur import deblur
 from domains.chain.backends.steps.denoise import denoise
+from domains.chain.backends.steps.pad import pad
 from domains.chain.backends.steps.resize import resize
+from domains.chain.backends.steps.rotate import rotate
 from domains.chain.backends.steps.sharpen import sharpen
 from domains.chain.backends.steps.watermark import watermark
 from domains.chain.types import (
     ColorStep,
     CropStep,
+    DeblurStep,
     DenoiseStep,
+    PadStep,
     ResizeStep,
+    RotateStep,
     SafetyStep,
     SharpenStep,
     Step,
@@ -35,6 +41,9 @@ _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     ResizeStep: resize,
     CropStep: crop,
     WatermarkStep: watermark,
+    RotateStep: rotate,
+    PadStep: pad,
+    DeblurStep: deblur,
 }
 
 

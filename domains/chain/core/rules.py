@@ -9,9 +9,13 @@ from domains.chain.core.font import first_missing
 from domains.chain.types import (
     AskedChain,
     CropStep,
+    PadMode,
+    PadStep,
+    RotateStep,
     Step,
     UpscaleStep,
     WatermarkStep,
+    colour_of,
 )
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS, Limit
@@ -47,6 +51,8 @@ def check_chain(chain: AskedChain, path: str, limit: Limit) -> Iterator[FieldVio
                             f"{field}.{name}", value, _CORNER, reason=Reason.DIMENSIONS_INVALID
                         )
                     )
+            case RotateStep() | PadStep():
+                yield from _fill(step, f"{field}.fill")
             case WatermarkStep():
                 yield from _mark(step, chain.marks.get(at), field)
 
@@ -63,6 +69,15 @@ def _tiles(step: UpscaleStep, field: str) -> Iterator[FieldViolation]:
     if step.tile_pixels and step.tile_overlap_pixels * 2 >= step.tile_pixels:
         rule = f"Must be less than half of tile_pixels, which is {step.tile_pixels}."
         yield FieldViolation(f"{field}.tile_overlap_pixels", Reason.FIELDS_CONFLICT, rule)
+
+
+def _fill(step: RotateStep | PadStep, field: str) -> Iterator[FieldViolation]:
+    if isinstance(step, PadStep) and step.fill and step.mode is not PadMode.FILL:
+        rule = f"Has no effect with mode {step.mode.name}; leave one of the two out."
+        yield FieldViolation(field, Reason.FIELDS_CONFLICT, rule)
+    elif colour_of(step.fill) is None:
+        rule = 'Must be a colour, "#RRGGBB" or "#RRGGBBAA", or empty for transparent.'
+        yield FieldViolation(field, Reason.TEXT_INVALID, rule)
 
 
 def _mark(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domains.chain.types import CropStep, ResizeStep, Size, Step, UpscaleStep
+from domains.chain.types import (
+    CropStep,
+    PadStep,
+    ResizeStep,
+    RotateStep,
+    Size,
+    Step,
+    UpscaleStep,
+)
 from domains.errors import FieldViolation, Reason
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 from domains.values import ImageFileFormat
@@ -47,7 +55,7 @@ def sizes_of(steps: Sequence[Step], size: Size, path: str) -> Sizes:
 def size_after(step: Step, size: Size) -> Size:
     """Width and height after one step."""
     match step:
-        case UpscaleStep() | ResizeStep():
+        case UpscaleStep() | ResizeStep() | RotateStep() | PadStep():
             return step.size_after(size)
         case CropStep():
             return step.width, step.height

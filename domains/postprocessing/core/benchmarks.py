@@ -18,8 +18,12 @@ from domains.chain.types import (
     AskedChain,
     ColorStep,
     CropStep,
+    DeblurStep,
     DenoiseStep,
+    PadMode,
+    PadStep,
     ResizeStep,
+    RotateStep,
     SharpenStep,
     Step,
     UpscaleStep,
@@ -53,11 +57,14 @@ _MEASURED: Mapping[PostprocessorKind, Callable[[int], Step]] = {
     PostprocessorKind.SHARPEN: lambda _edge: SharpenStep(),
     PostprocessorKind.DENOISE: lambda _edge: DenoiseStep(),
     PostprocessorKind.COLOR: lambda _edge: ColorStep(
-        brightness=1.1, contrast=1.1, saturation=1.1, gamma=1.1
+        brightness=1.1, contrast=1.1, saturation=1.1, gamma=1.1, auto_white_balance=True
     ),
     PostprocessorKind.RESIZE: lambda edge: ResizeStep(width=edge // 2, height=edge // 2),
     PostprocessorKind.CROP: lambda edge: CropStep(0, 0, edge // 2, edge // 2),
     PostprocessorKind.WATERMARK: lambda _edge: WatermarkStep(text="deviceops"),
+    PostprocessorKind.ROTATE: lambda _edge: RotateStep(degrees=10.0),
+    PostprocessorKind.PAD: lambda edge: PadStep(*4 * (edge // 4,), PadMode.REFLECT),
+    PostprocessorKind.DEBLUR: lambda _edge: DeblurStep(),
 }
 """What is measured of each built-in postprocessor, with edges of so many pixels: something that
 changes every pixel that it could."""

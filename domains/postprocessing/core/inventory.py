@@ -21,10 +21,13 @@ _MOST = 128
 _CLASSICAL: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.SHARPEN: "Makes edges crisper by an unsharp mask.",
     PostprocessorKind.DENOISE: "Smooths noise and keeps edges, by a bilateral filter.",
-    PostprocessorKind.COLOR: "Changes brightness, contrast, saturation and gamma.",
+    PostprocessorKind.COLOR: "Changes light, white balance, contrast, saturation and gamma.",
     PostprocessorKind.RESIZE: "Computes a picture at another size.",
     PostprocessorKind.CROP: "Cuts out a part of a picture.",
     PostprocessorKind.WATERMARK: "Puts a text or a picture on top.",
+    PostprocessorKind.ROTATE: "Turns a picture by any angle, and mirrors it.",
+    PostprocessorKind.PAD: "Puts a colour or more of its edges around a picture.",
+    PostprocessorKind.DEBLUR: "Undoes a Gaussian blur, by Richardson and Lucy's iteration.",
 }
 _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.UPSCALE: "UpscaleStep",
@@ -35,6 +38,9 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.RESIZE: "ResizeStep",
     PostprocessorKind.CROP: "CropStep",
     PostprocessorKind.WATERMARK: "WatermarkStep",
+    PostprocessorKind.ROTATE: "RotateStep",
+    PostprocessorKind.PAD: "PadStep",
+    PostprocessorKind.DEBLUR: "DeblurStep",
 }
 _UPSCALES = "Enlarges a picture with a network, in tiles."
 # What runs upscalers of kinds that are not built in.

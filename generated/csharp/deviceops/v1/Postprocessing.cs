@@ -75,7 +75,7 @@ namespace DeviceOperations.V1 {
             "dGlzdGljcxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2FuY2VsbGVkX2Nv",
             "dW50GAQgASgDImQKI0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3Bv",
             "bnNlEj0KDnBvc3Rwcm9jZXNzb3JzGAEgAygLMiUuZGV2aWNlb3BzLnYxLlBv",
-            "c3Rwcm9jZXNzb3JTdGF0aXN0aWNzKvcCChFQb3N0cHJvY2Vzc29yS2luZBIi",
+            "c3Rwcm9jZXNzb3JTdGF0aXN0aWNzKtEDChFQb3N0cHJvY2Vzc29yS2luZBIi",
             "Ch5QT1NUUFJPQ0VTU09SX0tJTkRfVU5TUEVDSUZJRUQQABIeChpQT1NUUFJP",
             "Q0VTU09SX0tJTkRfVVBTQ0FMRRABEiMKH1BPU1RQUk9DRVNTT1JfS0lORF9G",
             "QUNFX1JFU1RPUkUQAhIeChpQT1NUUFJPQ0VTU09SX0tJTkRfU0hBUlBFThAD",
@@ -83,7 +83,9 @@ namespace DeviceOperations.V1 {
             "U1NPUl9LSU5EX0NPTE9SEAUSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1JFU0la",
             "RRAGEhsKF1BPU1RQUk9DRVNTT1JfS0lORF9DUk9QEAcSIAocUE9TVFBST0NF",
             "U1NPUl9LSU5EX1dBVEVSTUFSSxAIEh0KGVBPU1RQUk9DRVNTT1JfS0lORF9T",
-            "QUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJPTBAKMoQJChVQ",
+            "QUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJPTBAKEh0KGVBP",
+            "U1RQUk9DRVNTT1JfS0lORF9ST1RBVEUQCxIaChZQT1NUUFJPQ0VTU09SX0tJ",
+            "TkRfUEFEEAwSHQoZUE9TVFBST0NFU1NPUl9LSU5EX0RFQkxVUhAOMoQJChVQ",
             "b3N0cHJvY2Vzc2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9jZXNzb3JzEicu",
             "ZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QaKC5kZXZp",
             "Y2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2USVwoMUHJvY2Vz",
@@ -181,6 +183,18 @@ namespace DeviceOperations.V1 {
     /// A control picture (pose, depth, normals).
     /// </summary>
     [pbr::OriginalName("POSTPROCESSOR_KIND_CONTROL")] Control = 10,
+    /// <summary>
+    /// Turned.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_ROTATE")] Rotate = 11,
+    /// <summary>
+    /// More around it.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_PAD")] Pad = 12,
+    /// <summary>
+    /// A blur undone.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_DEBLUR")] Deblur = 14,
   }
 
   #endregion
