@@ -112,6 +112,8 @@ LIMITS: Mapping[str, Limit] = _by_field(
         for side in ("left", "top", "right", "bottom")
     ),
     Limit("PadStep.fill", max_characters=9),
+    Limit("LutStep.cube", max_bytes=1048576),
+    Limit("LutStep.strength", minimum=0, maximum=1, default=1),
     Limit("DeblurStep.radius_pixels", minimum=0.1, maximum=10, default=1, unit="pixels"),
     Limit("DeblurStep.iterations", minimum=1, maximum=100, default=10),
     # conditioning.proto

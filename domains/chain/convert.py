@@ -8,7 +8,7 @@ from typing import Any, get_args
 from deviceops.v1 import finishing_pb2
 from domains.chain import types
 from domains.chain.errors import InvalidChain
-from domains.chain.types import Anchor, AskedChain, PadMode, ResizeFilter
+from domains.chain.types import Anchor, AskedChain, CubeFile, PadMode, ResizeFilter
 from domains.conversions import EnumMap, scalars_from
 from domains.errors import FieldViolation, Reason
 from domains.picture.convert import FITS, image_from_proto
@@ -35,6 +35,7 @@ def chain_from_proto(
     """
     steps: list[types.Step] = []
     marks: dict[int, InputImage] = {}
+    cubes: dict[int, CubeFile] = {}
     for at, message in enumerate(messages):
         where = f"{path}[{at}]"
         name = message.WhichOneof("step")
@@ -45,7 +46,10 @@ def chain_from_proto(
         steps.append(kind(**scalars_from(asked, kind), **_enums(asked, f"{where}.{name}")))
         if name == "watermark" and asked.WhichOneof("mark") == "image":
             marks[at] = image_from_proto(asked.image)
-    return AskedChain(tuple(steps), marks)
+        elif name == "lut":
+            inline = asked.cube if asked.WhichOneof("table") == "cube" else None
+            cubes[at] = CubeFile(inline, asked.artifact_id)
+    return AskedChain(tuple(steps), marks, cubes)
 
 
 def _enums(message: Any, path: str) -> dict[str, Any]:

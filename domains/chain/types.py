@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -222,6 +223,34 @@ class PadStep(Value, frozen=True):
         return size[0] + self.left + self.right, size[1] + self.top + self.bottom
 
 
+class Table(Value, frozen=True):
+    """Colours in a file of this server: little-endian float32, red, green, blue of each entry;
+    of three dimensions red goes fastest.
+
+    `entries` are those along a dimension; they lie evenly from `low` to `high`, levels as
+    shares of 255 for red, green and blue.
+    """
+
+    path: Path
+    entries: Annotated[int, Meta(ge=2, le=65_536)]
+    three_dimensions: bool
+    low: tuple[Signed, Signed, Signed]
+    high: tuple[Signed, Signed, Signed]
+
+    @property
+    def size_bytes(self) -> ByteCount:
+        """Of the file."""
+        return 12 * self.entries ** (3 if self.three_dimensions else 1)
+
+
+class LutStep(Value, frozen=True):
+    """Colours by a table."""
+
+    field: ClassVar[str] = "lut"
+    strength: Measure = default_of("LutStep.strength")
+    table: Table | None = None
+
+
 class DeblurStep(Value, frozen=True):
     """Undo a Gaussian blur."""
 
@@ -251,6 +280,7 @@ Step = (
     | SafetyStep
     | RotateStep
     | PadStep
+    | LutStep
     | DeblurStep
 )
 Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
@@ -258,9 +288,19 @@ Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
 
 
 @dataclass(frozen=True)
+class CubeFile:
+    """A .cube file as a client names it: its bytes, or an artifact; nothing where it names
+    none."""
+
+    inline: bytes | None = None
+    artifact_id: str = ""
+
+
+@dataclass(frozen=True)
 class AskedChain:
     """Steps as a client asks for them; `marks` are the pictures that those at these positions
-    put on, as the client names them."""
+    put on, `cubes` the files of tables, as the client names them."""
 
     steps: tuple[Step, ...] = ()
     marks: Mapping[int, InputImage] = field(default_factory=dict)
+    cubes: Mapping[int, CubeFile] = field(default_factory=dict)

@@ -111,7 +111,7 @@ def build(
     preparer = GenerationPreparer(
         models,
         LoraFits(),
-        ChainPreparer(models, picture.pictures),
+        ChainPreparer(models, picture.pictures, picture.files),
         provenance.provenance,
         safeguards,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),

@@ -78,10 +78,10 @@ def build(
     inventory = PostprocessorInventory(
         models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
     )
-    preparer = ChainPreparer(models, picture.pictures)
+    preparer = ChainPreparer(models, picture.pictures, picture.files)
     processing = Processing(
         picture.pictures,
-        ChainPreparer(models, picture.pictures, safety.policies),
+        ChainPreparer(models, picture.pictures, picture.files, safety.policies),
         provenance.provenance,
         place,
         ChainRun(

@@ -30,6 +30,7 @@ class PostprocessorKind(Enum):
     CONTROL = "control"
     ROTATE = "rotate"
     PAD = "pad"
+    LUT = "lut"
     DEBLUR = "deblur"
 
 

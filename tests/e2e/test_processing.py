@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,14 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from deviceops.v1 import common_pb2, event_pb2, inference_pb2, session_pb2
+from deviceops.v1 import (
+    artifact_pb2,
+    common_pb2,
+    event_pb2,
+    inference_pb2,
+    session_pb2,
+    upload_pb2,
+)
 from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
@@ -69,6 +79,21 @@ async def done(client: Client, request: Any) -> tuple[list[event_pb2.SessionEven
     method = service.ProcessImages if batch else service.ProcessImage
     events = [each.event async for each in method(request, metadata=client.metadata)]
     return events, b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
+
+
+async def uploaded(client: Client, data: bytes) -> str:
+    """The artifact's id of these bytes."""
+
+    def messages() -> Iterator[artifact_pb2.UploadArtifactRequest]:
+        header = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=len(data))
+        upload = artifact_pb2.ArtifactUpload(upload=header)
+        yield artifact_pb2.UploadArtifactRequest(header=upload)
+        yield artifact_pb2.UploadArtifactRequest(data=data)
+        completion = upload_pb2.UploadCompletion(sha256=hashlib.sha256(data).hexdigest())
+        yield artifact_pb2.UploadArtifactRequest(completion=completion)
+
+    answer = await client.artifact.UploadArtifact(messages(), metadata=client.metadata)
+    return answer.artifact.artifact_id
 
 
 async def test_a_picture_goes_through_its_steps(client: Client) -> None:
@@ -132,6 +157,42 @@ async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> N
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted.whole())
     [image] = events[-1].completed.images
     assert (image.width, image.height) == wanted.size
+
+
+async def test_colours_are_mapped_by_a_table_that_comes_along_or_is_uploaded(
+    client: Client,
+) -> None:
+    corners = itertools.product((1, 0), repeat=3)
+    cube = "LUT_3D_SIZE 2\n" + "".join(f"{r} {g} {b}\n" for b, g, r in corners)
+    canvas = noise(24, 18)
+    request = pb.ProcessImageRequest(
+        steps=[steps_pb.PostprocessingStep(lut=steps_pb.LutStep(cube=cube.encode()))]
+    )
+    request.image.inline = saved(canvas.image())
+
+    _, data = await done(client, request)
+
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), 255 - canvas.pixels)
+    artifact_id = await uploaded(client, cube.encode())
+    request.steps[0].lut.artifact_id = artifact_id
+    _, data = await done(client, request)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), 255 - canvas.pixels)
+    # What is no table is refused, with its line, before there is a session.
+    artifact_id = await uploaded(client, cube.encode() + b"1 1 1\n")
+    for wrong, field in (
+        (steps_pb.LutStep(cube=b"LUT_3D_SIZE 2\n"), "steps[0].lut.cube"),
+        (steps_pb.LutStep(artifact_id=artifact_id), "steps[0].lut.artifact_id"),
+    ):
+        request.steps[0].lut.CopyFrom(wrong)
+        refused = await refusal_of(
+            client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+        )
+        assert (refused.reason, refused.fields) == ("TEXT_INVALID", [field])
+    request.steps[0].lut.artifact_id = "e" * 64
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+    assert refused.reason == "ARTIFACT_NOT_FOUND"
 
 
 async def test_a_network_enlarges_in_tiles_and_stays_loaded(
@@ -267,6 +328,10 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
     )
     benchmarks = {one.postprocessor_id: list(one.benchmarks) for one in listed.postprocessors}
     assert benchmarks["small"] == [measured]
+    request.postprocessor_id = "lut"
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    events = [each.event async for each in found]
+    assert events[-1].completed.postprocessor_benchmark.run.count == 3
     for name in ("nobody", "face-restore"):
         request.postprocessor_id = name
         refused = await refusal_of(

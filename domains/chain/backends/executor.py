@@ -13,6 +13,7 @@ from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
 from domains.chain.backends.steps.deblur import deblur
 from domains.chain.backends.steps.denoise import denoise
+from domains.chain.backends.steps.lut import lut
 from domains.chain.backends.steps.pad import pad
 from domains.chain.backends.steps.resize import resize
 from domains.chain.backends.steps.rotate import rotate
@@ -23,6 +24,7 @@ from domains.chain.types import (
     CropStep,
     DeblurStep,
     DenoiseStep,
+    LutStep,
     PadStep,
     ResizeStep,
     RotateStep,
@@ -43,6 +45,7 @@ _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     WatermarkStep: watermark,
     RotateStep: rotate,
     PadStep: pad,
+    LutStep: lut,
     DeblurStep: deblur,
 }
 

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from domains.chain.core.cube import MOST_BYTES, CubeBroken, parse_cube
 from domains.chain.core.sizes import check_format, sizes_of
 from domains.chain.errors import InvalidChain, PostprocessorMissing
-from domains.chain.ports import Marks, Models, Policies
+from domains.chain.ports import Files, Marks, Models, Policies
 from domains.chain.types import (
     AskedChain,
+    CubeFile,
     FaceRestoreStep,
+    LutStep,
     SafetyStep,
     Size,
     Step,
+    Table,
     UpscalerModel,
     UpscaleStep,
     WatermarkStep,
 )
-from domains.errors import FeatureNotBuilt
+from domains.errors import FeatureNotBuilt, FieldViolation, Reason
 from domains.model.types import Model, ModelType
-from domains.picture.core import KeptPicture
+from domains.picture.core import KeptFile, KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
 from domains.safety import SafetyPolicy, SafetySubject
 from domains.values import NO_MARKS, ImageFileFormat, PictureMarks
@@ -39,13 +44,14 @@ NO_FACE_RESTORER = (
 
 @dataclass(frozen=True)
 class PreparedChain:
-    """Steps with nothing left open; held for as long as work may need the files of `marks`.
-    `of_inputs` is the policy that judges what they are done on; None lets that pass. `demanded`
-    are the marks that policies want results to bear."""
+    """Steps with nothing left open; held for as long as work may need the files of `marks`
+    and of `tables`. `of_inputs` is the policy that judges what they are done on; None lets that
+    pass. `demanded` are the marks that policies want results to bear."""
 
     steps: tuple[Step, ...] = ()
     models: tuple[Model, ...] = ()
     marks: tuple[KeptPicture, ...] = ()
+    tables: tuple[KeptFile, ...] = ()
     of_inputs: SafetyPolicy | None = None
     demanded: PictureMarks = NO_MARKS
 
@@ -94,12 +100,16 @@ class ChainPreparer:
     Args:
         models: Finds upscalers.
         marks: Prepares the pictures of marks.
+        files: Reads and keeps the tables of colours.
         policies: Knows safety policies; None where others see to those, and no step can.
     """
 
-    def __init__(self, models: Models, marks: Marks, policies: Policies | None = None) -> None:
+    def __init__(
+        self, models: Models, marks: Marks, files: Files, policies: Policies | None = None
+    ) -> None:
         self._models = models
         self._marks = marks
+        self._files = files
         self._policies = policies
 
     async def prepare(self, chain: AskedChain, path: str) -> PreparedChain:
@@ -114,11 +124,13 @@ class ChainPreparer:
             PostprocessorMissing: What a step needs is not installed.
             FeatureNotBuilt: A safety step, where there are no policies.
             NotFound: There is no such safety policy, or what it needs is not installed.
+            InvalidChain: TEXT_INVALID, a table of colours that is none.
             DomainError: A model cannot be used, or a picture.
         """
         steps: list[Step] = []
         models: dict[str, Model] = {}
         marks: list[KeptPicture] = []
+        tables: list[KeptFile] = []
         for at, step in enumerate(chain.steps):
             field = f"{path}[{at}].{step.field}"
             match step:
@@ -136,6 +148,10 @@ class ChainPreparer:
                     )
                     marks.append(kept)
                     steps.append(replace(step, picture=kept.prepared))
+                case LutStep():
+                    kept_file, table = await self._table(chain.cubes[at], field)
+                    tables.append(kept_file)
+                    steps.append(replace(step, table=table))
                 case FaceRestoreStep():
                     raise PostprocessorMissing(field, NO_FACE_RESTORER, step.postprocessor_id)
                 case SafetyStep():
@@ -157,7 +173,29 @@ class ChainPreparer:
         for each in (*named, default):
             demanded = demanded if each is None else demanded | each.marks
         found = tuple(models.values())
-        return PreparedChain(tuple(steps), found, tuple(marks), of_inputs, demanded)
+        return PreparedChain(
+            tuple(steps), found, tuple(marks), tuple(tables), of_inputs, demanded
+        )
+
+    async def _table(self, file: CubeFile, field: str) -> tuple[KeptFile, Table]:
+        """A table read, and where it is kept for the worker."""
+        data: bytes | None
+        if file.inline is not None:
+            where, data = f"{field}.cube", file.inline
+        else:
+            where = f"{field}.artifact_id"
+            data = await self._files.read(file.artifact_id, where, MOST_BYTES)
+        try:
+            if data is None:
+                raise CubeBroken(f"a table has at most {MOST_BYTES} bytes")
+            cube = await asyncio.to_thread(parse_cube, data)
+        except CubeBroken as error:
+            rule = f"Must be a .cube file: {error}."
+            violation = FieldViolation(where, Reason.TEXT_INVALID, rule)
+            raise InvalidChain.of(violation) from error
+        kept = await self._files.keep(cube.colours)
+        described = Table(kept.path, cube.entries, cube.three_dimensions, cube.low, cube.high)
+        return kept, described
 
     async def _upscaler(self, step: UpscaleStep, field: str) -> Model:
         if step.postprocessor_id:

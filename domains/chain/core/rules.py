@@ -9,6 +9,8 @@ from domains.chain.core.font import first_missing
 from domains.chain.types import (
     AskedChain,
     CropStep,
+    CubeFile,
+    LutStep,
     PadMode,
     PadStep,
     RotateStep,
@@ -53,6 +55,8 @@ def check_chain(chain: AskedChain, path: str, limit: Limit) -> Iterator[FieldVio
                     )
             case RotateStep() | PadStep():
                 yield from _fill(step, f"{field}.fill")
+            case LutStep():
+                yield from _cube(chain.cubes.get(at, CubeFile()), field)
             case WatermarkStep():
                 yield from _mark(step, chain.marks.get(at), field)
 
@@ -78,6 +82,17 @@ def _fill(step: RotateStep | PadStep, field: str) -> Iterator[FieldViolation]:
     elif colour_of(step.fill) is None:
         rule = 'Must be a colour, "#RRGGBB" or "#RRGGBBAA", or empty for transparent.'
         yield FieldViolation(field, Reason.TEXT_INVALID, rule)
+
+
+def _cube(file: CubeFile, field: str) -> Iterator[FieldViolation]:
+    if file.inline is not None:
+        size = len(file.inline)
+        yield from _found(checks.size(f"{field}.cube", size, LIMITS["LutStep.cube"]))
+    elif file.artifact_id:
+        yield from _found(checks.sha256(f"{field}.artifact_id", file.artifact_id))
+    else:
+        rule = "Must have a table: cube or artifact_id."
+        yield FieldViolation(field, Reason.REQUIRED_FIELD_MISSING, rule)
 
 
 def _mark(

@@ -18,8 +18,10 @@ from domains.chain.types import (
     AskedChain,
     ColorStep,
     CropStep,
+    CubeFile,
     DeblurStep,
     DenoiseStep,
+    LutStep,
     PadMode,
     PadStep,
     ResizeStep,
@@ -64,10 +66,19 @@ _MEASURED: Mapping[PostprocessorKind, Callable[[int], Step]] = {
     PostprocessorKind.WATERMARK: lambda _edge: WatermarkStep(text="deviceops"),
     PostprocessorKind.ROTATE: lambda _edge: RotateStep(degrees=10.0),
     PostprocessorKind.PAD: lambda edge: PadStep(*4 * (edge // 4,), PadMode.REFLECT),
+    PostprocessorKind.LUT: lambda _edge: LutStep(),
     PostprocessorKind.DEBLUR: lambda _edge: DeblurStep(),
 }
 """What is measured of each built-in postprocessor, with edges of so many pixels: something that
 changes every pixel that it could."""
+
+# The eight corners of a cube of colours, each turned to its opposite.
+_INVERTING = b"LUT_3D_SIZE 2\n" + b"".join(
+    b"%d %d %d\n" % (1 - red, 1 - green, 1 - blue)
+    for blue in range(2)
+    for green in range(2)
+    for red in range(2)
+)
 
 
 @dataclass(frozen=True)
@@ -158,13 +169,16 @@ class StepBenchmarks:
             *check_options(request.options, "options"),
         )
         asked = _step_of(await self._found(request.postprocessor_id), request.input_pixels)
-        chain = await self._preparer.prepare(AskedChain((asked,)), "postprocessor_id")
+        cubes = {0: CubeFile(_INVERTING)} if isinstance(asked, LutStep) else {}
+        whole = AskedChain((asked,), cubes=cubes)
+        chain = await self._preparer.prepare(whole, "postprocessor_id")
         model_id = chain.models[0].model_id if chain.models else ""
         effort = Effort(model_id, f"measuring {asked.field}")
         placed = await self._place(request.placement, effort, request.options.priority)
-        job = StepBenchmarkJob(chain.steps[0], request.input_pixels, request.runs)
 
         async def work(session: Session) -> Outcome:
+            # Made here, so that the chain, and with it the files of its steps, stays.
+            job = StepBenchmarkJob(chain.steps[0], request.input_pixels, request.runs)
             report = await run_job(self._jobs, session, job)
             measured = PostprocessorBenchmark(
                 request.postprocessor_id,

@@ -27,6 +27,7 @@ _CLASSICAL: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.WATERMARK: "Puts a text or a picture on top.",
     PostprocessorKind.ROTATE: "Turns a picture by any angle, and mirrors it.",
     PostprocessorKind.PAD: "Puts a colour or more of its edges around a picture.",
+    PostprocessorKind.LUT: "Maps colours by a table, a .cube file.",
     PostprocessorKind.DEBLUR: "Undoes a Gaussian blur, by Richardson and Lucy's iteration.",
 }
 _STEPS: Mapping[PostprocessorKind, str] = {
@@ -40,6 +41,7 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.WATERMARK: "WatermarkStep",
     PostprocessorKind.ROTATE: "RotateStep",
     PostprocessorKind.PAD: "PadStep",
+    PostprocessorKind.LUT: "LutStep",
     PostprocessorKind.DEBLUR: "DeblurStep",
 }
 _UPSCALES = "Enlarges a picture with a network, in tiles."

@@ -431,7 +431,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     preparer = GenerationPreparer(
         models,
         fits,
-        ChainPreparer(models, None),
+        ChainPreparer(models, None, None),
         provenance,
         safeguards,
         random_seed=lambda: 4_294_967_295,

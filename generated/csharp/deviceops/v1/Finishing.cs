@@ -58,51 +58,54 @@ namespace DeviceOperations.V1 {
             "bGVmdBgBIAEoBUgAiAEBEhAKA3RvcBgCIAEoBUgBiAEBEhIKBXJpZ2h0GAMg",
             "ASgFSAKIAQESEwoGYm90dG9tGAQgASgFSAOIAQESIwoEbW9kZRgFIAEoDjIV",
             "LmRldmljZW9wcy52MS5QYWRNb2RlEgwKBGZpbGwYBiABKAlCBwoFX2xlZnRC",
-            "BgoEX3RvcEIICgZfcmlnaHRCCQoHX2JvdHRvbSJiCgpEZWJsdXJTdGVwEhoK",
-            "DXJhZGl1c19waXhlbHMYASABKAFIAIgBARIXCgppdGVyYXRpb25zGAIgASgF",
-            "SAGIAQFCEAoOX3JhZGl1c19waXhlbHNCDQoLX2l0ZXJhdGlvbnMitwQKElBv",
-            "c3Rwcm9jZXNzaW5nU3RlcBIsCgd1cHNjYWxlGAEgASgLMhkuZGV2aWNlb3Bz",
-            "LnYxLlVwc2NhbGVTdGVwSAASNQoMZmFjZV9yZXN0b3JlGAIgASgLMh0uZGV2",
-            "aWNlb3BzLnYxLkZhY2VSZXN0b3JlU3RlcEgAEiwKB3NoYXJwZW4YAyABKAsy",
-            "GS5kZXZpY2VvcHMudjEuU2hhcnBlblN0ZXBIABIsCgdkZW5vaXNlGAQgASgL",
-            "MhkuZGV2aWNlb3BzLnYxLkRlbm9pc2VTdGVwSAASKAoFY29sb3IYBSABKAsy",
-            "Fy5kZXZpY2VvcHMudjEuQ29sb3JTdGVwSAASKgoGcmVzaXplGAYgASgLMhgu",
-            "ZGV2aWNlb3BzLnYxLlJlc2l6ZVN0ZXBIABImCgRjcm9wGAcgASgLMhYuZGV2",
-            "aWNlb3BzLnYxLkNyb3BTdGVwSAASMAoJd2F0ZXJtYXJrGAggASgLMhsuZGV2",
-            "aWNlb3BzLnYxLldhdGVybWFya1N0ZXBIABIqCgZzYWZldHkYCSABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuU2FmZXR5U3RlcEgAEioKBnJvdGF0ZRgKIAEoCzIYLmRl",
-            "dmljZW9wcy52MS5Sb3RhdGVTdGVwSAASJAoDcGFkGAsgASgLMhUuZGV2aWNl",
-            "b3BzLnYxLlBhZFN0ZXBIABIqCgZkZWJsdXIYDSABKAsyGC5kZXZpY2VvcHMu",
-            "djEuRGVibHVyU3RlcEgAQgYKBHN0ZXAibAoLU2FmZXR5U2NvcmUSEAoIY2F0",
-            "ZWdvcnkYASABKAkSDQoFc2NvcmUYAiABKAESEQoJdGhyZXNob2xkGAMgASgB",
-            "Eg8KB2ZsYWdnZWQYBCABKAgSGAoQcG9zdHByb2Nlc3Nvcl9pZBgFIAEoCSLq",
-            "AQoNU2FmZXR5VmVyZGljdBIpCgZzY29yZXMYASADKAsyGS5kZXZpY2VvcHMu",
-            "djEuU2FmZXR5U2NvcmUSKgoGYWN0aW9uGAIgASgOMhouZGV2aWNlb3BzLnYx",
-            "LlNhZmV0eUFjdGlvbhIRCglwb2xpY3lfaWQYAyABKAkSFgoOcG9saWN5X3Zl",
-            "cnNpb24YBCABKAUSLAoHc3ViamVjdBgFIAEoDjIbLmRldmljZW9wcy52MS5T",
-            "YWZldHlTdWJqZWN0EhkKEWNsYXNzaWZpZXJfZmFpbGVkGAYgASgIEg4KBmFk",
-            "dmljZRgHIAEoCSLCAQoWUG9zdHByb2Nlc3NvckJlbmNobWFyaxIYChBwb3N0",
-            "cHJvY2Vzc29yX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRItCgNydW4Y",
-            "AyABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0aWNzEh0KFW1l",
-            "Z2FwaXhlbHNfcGVyX3NlY29uZBgEIAEoARItCgtwZWFrX21lbW9yeRgFIAEo",
-            "CzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlKswBCgxSZXNpemVGaWx0ZXIS",
-            "HQoZUkVTSVpFX0ZJTFRFUl9VTlNQRUNJRklFRBAAEhkKFVJFU0laRV9GSUxU",
-            "RVJfTEFOQ1pPUxABEhkKFVJFU0laRV9GSUxURVJfQklDVUJJQxACEhoKFlJF",
-            "U0laRV9GSUxURVJfQklMSU5FQVIQAxIZChVSRVNJWkVfRklMVEVSX05FQVJF",
-            "U1QQBBIVChFSRVNJWkVfRklMVEVSX0JPWBAFEhkKFVJFU0laRV9GSUxURVJf",
-            "SEFNTUlORxAGKqEBCgZBbmNob3ISFgoSQU5DSE9SX1VOU1BFQ0lGSUVEEAAS",
-            "EwoPQU5DSE9SX1RPUF9MRUZUEAESFAoQQU5DSE9SX1RPUF9SSUdIVBACEhYK",
-            "EkFOQ0hPUl9CT1RUT01fTEVGVBADEhcKE0FOQ0hPUl9CT1RUT01fUklHSFQQ",
-            "BBIRCg1BTkNIT1JfQ0VOVEVSEAUSEAoMQU5DSE9SX1RJTEVEEAYqXwoHUGFk",
-            "TW9kZRIYChRQQURfTU9ERV9VTlNQRUNJRklFRBAAEhEKDVBBRF9NT0RFX0ZJ",
-            "TEwQARIRCg1QQURfTU9ERV9FREdFEAISFAoQUEFEX01PREVfUkVGTEVDVBAD",
-            "Ko8BCgxTYWZldHlBY3Rpb24SHQoZU0FGRVRZX0FDVElPTl9VTlNQRUNJRklF",
-            "RBAAEhcKE1NBRkVUWV9BQ1RJT05fQUxMT1cQARIWChJTQUZFVFlfQUNUSU9O",
-            "X1dBUk4QAhIWChJTQUZFVFlfQUNUSU9OX0JMVVIQAxIXChNTQUZFVFlfQUNU",
-            "SU9OX0JMT0NLEAQqhQEKDVNhZmV0eVN1YmplY3QSHgoaU0FGRVRZX1NVQkpF",
-            "Q1RfVU5TUEVDSUZJRUQQABIZChVTQUZFVFlfU1VCSkVDVF9QUk9NUFQQARIe",
-            "ChpTQUZFVFlfU1VCSkVDVF9JTlBVVF9JTUFHRRACEhkKFVNBRkVUWV9TVUJK",
-            "RUNUX1JFU1VMVBADQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "BgoEX3RvcEIICgZfcmlnaHRCCQoHX2JvdHRvbSJdCgdMdXRTdGVwEg4KBGN1",
+            "YmUYASABKAxIABIVCgthcnRpZmFjdF9pZBgCIAEoCUgAEhUKCHN0cmVuZ3Ro",
+            "GAMgASgBSAGIAQFCBwoFdGFibGVCCwoJX3N0cmVuZ3RoImIKCkRlYmx1clN0",
+            "ZXASGgoNcmFkaXVzX3BpeGVscxgBIAEoAUgAiAEBEhcKCml0ZXJhdGlvbnMY",
+            "AiABKAVIAYgBAUIQCg5fcmFkaXVzX3BpeGVsc0INCgtfaXRlcmF0aW9ucyLd",
+            "BAoSUG9zdHByb2Nlc3NpbmdTdGVwEiwKB3Vwc2NhbGUYASABKAsyGS5kZXZp",
+            "Y2VvcHMudjEuVXBzY2FsZVN0ZXBIABI1CgxmYWNlX3Jlc3RvcmUYAiABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRmFjZVJlc3RvcmVTdGVwSAASLAoHc2hhcnBlbhgD",
+            "IAEoCzIZLmRldmljZW9wcy52MS5TaGFycGVuU3RlcEgAEiwKB2Rlbm9pc2UY",
+            "BCABKAsyGS5kZXZpY2VvcHMudjEuRGVub2lzZVN0ZXBIABIoCgVjb2xvchgF",
+            "IAEoCzIXLmRldmljZW9wcy52MS5Db2xvclN0ZXBIABIqCgZyZXNpemUYBiAB",
+            "KAsyGC5kZXZpY2VvcHMudjEuUmVzaXplU3RlcEgAEiYKBGNyb3AYByABKAsy",
+            "Fi5kZXZpY2VvcHMudjEuQ3JvcFN0ZXBIABIwCgl3YXRlcm1hcmsYCCABKAsy",
+            "Gy5kZXZpY2VvcHMudjEuV2F0ZXJtYXJrU3RlcEgAEioKBnNhZmV0eRgJIAEo",
+            "CzIYLmRldmljZW9wcy52MS5TYWZldHlTdGVwSAASKgoGcm90YXRlGAogASgL",
+            "MhguZGV2aWNlb3BzLnYxLlJvdGF0ZVN0ZXBIABIkCgNwYWQYCyABKAsyFS5k",
+            "ZXZpY2VvcHMudjEuUGFkU3RlcEgAEiQKA2x1dBgMIAEoCzIVLmRldmljZW9w",
+            "cy52MS5MdXRTdGVwSAASKgoGZGVibHVyGA0gASgLMhguZGV2aWNlb3BzLnYx",
+            "LkRlYmx1clN0ZXBIAEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNhdGVn",
+            "b3J5GAEgASgJEg0KBXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEoARIP",
+            "CgdmbGFnZ2VkGAQgASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki6gEK",
+            "DVNhZmV0eVZlcmRpY3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYx",
+            "LlNhZmV0eVNjb3JlEioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5T",
+            "YWZldHlBY3Rpb24SEQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJz",
+            "aW9uGAQgASgFEiwKB3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2Fm",
+            "ZXR5U3ViamVjdBIZChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZp",
+            "Y2UYByABKAkiwgEKFlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHBy",
+            "b2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMg",
+            "ASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdh",
+            "cGl4ZWxzX3Blcl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsy",
+            "GC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZSrMAQoMUmVzaXplRmlsdGVyEh0K",
+            "GVJFU0laRV9GSUxURVJfVU5TUEVDSUZJRUQQABIZChVSRVNJWkVfRklMVEVS",
+            "X0xBTkNaT1MQARIZChVSRVNJWkVfRklMVEVSX0JJQ1VCSUMQAhIaChZSRVNJ",
+            "WkVfRklMVEVSX0JJTElORUFSEAMSGQoVUkVTSVpFX0ZJTFRFUl9ORUFSRVNU",
+            "EAQSFQoRUkVTSVpFX0ZJTFRFUl9CT1gQBRIZChVSRVNJWkVfRklMVEVSX0hB",
+            "TU1JTkcQBiqhAQoGQW5jaG9yEhYKEkFOQ0hPUl9VTlNQRUNJRklFRBAAEhMK",
+            "D0FOQ0hPUl9UT1BfTEVGVBABEhQKEEFOQ0hPUl9UT1BfUklHSFQQAhIWChJB",
+            "TkNIT1JfQk9UVE9NX0xFRlQQAxIXChNBTkNIT1JfQk9UVE9NX1JJR0hUEAQS",
+            "EQoNQU5DSE9SX0NFTlRFUhAFEhAKDEFOQ0hPUl9USUxFRBAGKl8KB1BhZE1v",
+            "ZGUSGAoUUEFEX01PREVfVU5TUEVDSUZJRUQQABIRCg1QQURfTU9ERV9GSUxM",
+            "EAESEQoNUEFEX01PREVfRURHRRACEhQKEFBBRF9NT0RFX1JFRkxFQ1QQAyqP",
+            "AQoMU2FmZXR5QWN0aW9uEh0KGVNBRkVUWV9BQ1RJT05fVU5TUEVDSUZJRUQQ",
+            "ABIXChNTQUZFVFlfQUNUSU9OX0FMTE9XEAESFgoSU0FGRVRZX0FDVElPTl9X",
+            "QVJOEAISFgoSU0FGRVRZX0FDVElPTl9CTFVSEAMSFwoTU0FGRVRZX0FDVElP",
+            "Tl9CTE9DSxAEKoUBCg1TYWZldHlTdWJqZWN0Eh4KGlNBRkVUWV9TVUJKRUNU",
+            "X1VOU1BFQ0lGSUVEEAASGQoVU0FGRVRZX1NVQkpFQ1RfUFJPTVBUEAESHgoa",
+            "U0FGRVRZX1NVQkpFQ1RfSU5QVVRfSU1BR0UQAhIZChVTQUZFVFlfU1VCSkVD",
+            "VF9SRVNVTFQQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.PadMode), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -117,8 +120,9 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyStep), global::DeviceOperations.V1.SafetyStep.Parser, new[]{ "PolicyId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RotateStep), global::DeviceOperations.V1.RotateStep.Parser, new[]{ "Degrees", "Mirror", "Fill" }, new[]{ "Degrees" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PadStep), global::DeviceOperations.V1.PadStep.Parser, new[]{ "Left", "Top", "Right", "Bottom", "Mode", "Fill" }, new[]{ "Left", "Top", "Right", "Bottom" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LutStep), global::DeviceOperations.V1.LutStep.Parser, new[]{ "Cube", "ArtifactId", "Strength" }, new[]{ "Table", "Strength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeblurStep), global::DeviceOperations.V1.DeblurStep.Parser, new[]{ "RadiusPixels", "Iterations" }, new[]{ "RadiusPixels", "Iterations" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "Rotate", "Pad", "Deblur" }, new[]{ "Step" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "Rotate", "Pad", "Lut", "Deblur" }, new[]{ "Step" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged", "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "Subject", "ClassifierFailed", "Advice" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory" }, null, null, null, null)
@@ -4221,6 +4225,370 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Colours by a table, a .cube file (Adobe's Cube LUT Specification 1.0): one dimension for each
+  /// channel or three dimensions of 2 to 64, over sRGB levels as shares of 255, interpolated
+  /// linearly. What is wrong with it is TEXT_INVALID, with the line.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class LutStep : pb::IMessage<LutStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<LutStep> _parser = new pb::MessageParser<LutStep>(() => new LutStep());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<LutStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[11]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public LutStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public LutStep(LutStep other) : this() {
+      _hasBits0 = other._hasBits0;
+      strength_ = other.strength_;
+      switch (other.TableCase) {
+        case TableOneofCase.Cube:
+          Cube = other.Cube;
+          break;
+        case TableOneofCase.ArtifactId:
+          ArtifactId = other.ArtifactId;
+          break;
+      }
+
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public LutStep Clone() {
+      return new LutStep(this);
+    }
+
+    /// <summary>Field number for the "cube" field.</summary>
+    public const int CubeFieldNumber = 1;
+    /// <summary>
+    /// The file itself. At most 1048576 bytes; upload larger ones as an artifact.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pb::ByteString Cube {
+      get { return HasCube ? (pb::ByteString) table_ : pb::ByteString.Empty; }
+      set {
+        table_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        tableCase_ = TableOneofCase.Cube;
+      }
+    }
+    /// <summary>Gets whether the "cube" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasCube {
+      get { return tableCase_ == TableOneofCase.Cube; }
+    }
+    /// <summary> Clears the value of the oneof if it's currently set to "cube" </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearCube() {
+      if (HasCube) {
+        ClearTable();
+      }
+    }
+
+    /// <summary>Field number for the "artifact_id" field.</summary>
+    public const int ArtifactIdFieldNumber = 2;
+    /// <summary>
+    /// An uploaded one, of 16777216 bytes at most.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ArtifactId {
+      get { return HasArtifactId ? (string) table_ : ""; }
+      set {
+        table_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        tableCase_ = TableOneofCase.ArtifactId;
+      }
+    }
+    /// <summary>Gets whether the "artifact_id" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasArtifactId {
+      get { return tableCase_ == TableOneofCase.ArtifactId; }
+    }
+    /// <summary> Clears the value of the oneof if it's currently set to "artifact_id" </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearArtifactId() {
+      if (HasArtifactId) {
+        ClearTable();
+      }
+    }
+
+    /// <summary>Field number for the "strength" field.</summary>
+    public const int StrengthFieldNumber = 3;
+    private readonly static double StrengthDefaultValue = 0D;
+
+    private double strength_;
+    /// <summary>
+    /// Share of the table's colours in the result. Range: 0 to 1. Default: 1.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Strength {
+      get { if ((_hasBits0 & 1) != 0) { return strength_; } else { return StrengthDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        strength_ = value;
+      }
+    }
+    /// <summary>Gets whether the "strength" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasStrength {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "strength" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearStrength() {
+      _hasBits0 &= ~1;
+    }
+
+    private object table_;
+    /// <summary>Enum of possible cases for the "table" oneof.</summary>
+    public enum TableOneofCase {
+      None = 0,
+      Cube = 1,
+      ArtifactId = 2,
+    }
+    private TableOneofCase tableCase_ = TableOneofCase.None;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public TableOneofCase TableCase {
+      get { return tableCase_; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearTable() {
+      tableCase_ = TableOneofCase.None;
+      table_ = null;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as LutStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(LutStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Cube != other.Cube) return false;
+      if (ArtifactId != other.ArtifactId) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
+      if (TableCase != other.TableCase) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (HasCube) hash ^= Cube.GetHashCode();
+      if (HasArtifactId) hash ^= ArtifactId.GetHashCode();
+      if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
+      hash ^= (int) tableCase_;
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (HasCube) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Cube);
+      }
+      if (HasArtifactId) {
+        output.WriteRawTag(18);
+        output.WriteString(ArtifactId);
+      }
+      if (HasStrength) {
+        output.WriteRawTag(25);
+        output.WriteDouble(Strength);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (HasCube) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Cube);
+      }
+      if (HasArtifactId) {
+        output.WriteRawTag(18);
+        output.WriteString(ArtifactId);
+      }
+      if (HasStrength) {
+        output.WriteRawTag(25);
+        output.WriteDouble(Strength);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (HasCube) {
+        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Cube);
+      }
+      if (HasArtifactId) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
+      }
+      if (HasStrength) {
+        size += 1 + 8;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(LutStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.HasStrength) {
+        Strength = other.Strength;
+      }
+      switch (other.TableCase) {
+        case TableOneofCase.Cube:
+          Cube = other.Cube;
+          break;
+        case TableOneofCase.ArtifactId:
+          ArtifactId = other.ArtifactId;
+          break;
+      }
+
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            Cube = input.ReadBytes();
+            break;
+          }
+          case 18: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 25: {
+            Strength = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            Cube = input.ReadBytes();
+            break;
+          }
+          case 18: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 25: {
+            Strength = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// Undo a Gaussian blur, by Richardson and Lucy's iteration.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -4239,7 +4607,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4514,7 +4882,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4567,6 +4935,9 @@ namespace DeviceOperations.V1 {
           break;
         case StepOneofCase.Pad:
           Pad = other.Pad.Clone();
+          break;
+        case StepOneofCase.Lut:
+          Lut = other.Lut.Clone();
           break;
         case StepOneofCase.Deblur:
           Deblur = other.Deblur.Clone();
@@ -4744,6 +5115,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "lut" field.</summary>
+    public const int LutFieldNumber = 12;
+    /// <summary>
+    /// Colours by a table.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.LutStep Lut {
+      get { return stepCase_ == StepOneofCase.Lut ? (global::DeviceOperations.V1.LutStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Lut;
+      }
+    }
+
     /// <summary>Field number for the "deblur" field.</summary>
     public const int DeblurFieldNumber = 13;
     /// <summary>
@@ -4774,6 +5160,7 @@ namespace DeviceOperations.V1 {
       Safety = 9,
       Rotate = 10,
       Pad = 11,
+      Lut = 12,
       Deblur = 13,
     }
     private StepOneofCase stepCase_ = StepOneofCase.None;
@@ -4816,6 +5203,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Safety, other.Safety)) return false;
       if (!object.Equals(Rotate, other.Rotate)) return false;
       if (!object.Equals(Pad, other.Pad)) return false;
+      if (!object.Equals(Lut, other.Lut)) return false;
       if (!object.Equals(Deblur, other.Deblur)) return false;
       if (StepCase != other.StepCase) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -4836,6 +5224,7 @@ namespace DeviceOperations.V1 {
       if (stepCase_ == StepOneofCase.Safety) hash ^= Safety.GetHashCode();
       if (stepCase_ == StepOneofCase.Rotate) hash ^= Rotate.GetHashCode();
       if (stepCase_ == StepOneofCase.Pad) hash ^= Pad.GetHashCode();
+      if (stepCase_ == StepOneofCase.Lut) hash ^= Lut.GetHashCode();
       if (stepCase_ == StepOneofCase.Deblur) hash ^= Deblur.GetHashCode();
       hash ^= (int) stepCase_;
       if (_unknownFields != null) {
@@ -4900,6 +5289,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(90);
         output.WriteMessage(Pad);
       }
+      if (stepCase_ == StepOneofCase.Lut) {
+        output.WriteRawTag(98);
+        output.WriteMessage(Lut);
+      }
       if (stepCase_ == StepOneofCase.Deblur) {
         output.WriteRawTag(106);
         output.WriteMessage(Deblur);
@@ -4958,6 +5351,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(90);
         output.WriteMessage(Pad);
       }
+      if (stepCase_ == StepOneofCase.Lut) {
+        output.WriteRawTag(98);
+        output.WriteMessage(Lut);
+      }
       if (stepCase_ == StepOneofCase.Deblur) {
         output.WriteRawTag(106);
         output.WriteMessage(Deblur);
@@ -5004,6 +5401,9 @@ namespace DeviceOperations.V1 {
       }
       if (stepCase_ == StepOneofCase.Pad) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Pad);
+      }
+      if (stepCase_ == StepOneofCase.Lut) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Lut);
       }
       if (stepCase_ == StepOneofCase.Deblur) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Deblur);
@@ -5086,6 +5486,12 @@ namespace DeviceOperations.V1 {
             Pad = new global::DeviceOperations.V1.PadStep();
           }
           Pad.MergeFrom(other.Pad);
+          break;
+        case StepOneofCase.Lut:
+          if (Lut == null) {
+            Lut = new global::DeviceOperations.V1.LutStep();
+          }
+          Lut.MergeFrom(other.Lut);
           break;
         case StepOneofCase.Deblur:
           if (Deblur == null) {
@@ -5211,6 +5617,15 @@ namespace DeviceOperations.V1 {
             }
             input.ReadMessage(subBuilder);
             Pad = subBuilder;
+            break;
+          }
+          case 98: {
+            global::DeviceOperations.V1.LutStep subBuilder = new global::DeviceOperations.V1.LutStep();
+            if (stepCase_ == StepOneofCase.Lut) {
+              subBuilder.MergeFrom(Lut);
+            }
+            input.ReadMessage(subBuilder);
+            Lut = subBuilder;
             break;
           }
           case 106: {
@@ -5340,6 +5755,15 @@ namespace DeviceOperations.V1 {
             Pad = subBuilder;
             break;
           }
+          case 98: {
+            global::DeviceOperations.V1.LutStep subBuilder = new global::DeviceOperations.V1.LutStep();
+            if (stepCase_ == StepOneofCase.Lut) {
+              subBuilder.MergeFrom(Lut);
+            }
+            input.ReadMessage(subBuilder);
+            Lut = subBuilder;
+            break;
+          }
           case 106: {
             global::DeviceOperations.V1.DeblurStep subBuilder = new global::DeviceOperations.V1.DeblurStep();
             if (stepCase_ == StepOneofCase.Deblur) {
@@ -5374,7 +5798,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5739,7 +6163,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6173,7 +6597,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

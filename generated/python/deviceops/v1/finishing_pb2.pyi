@@ -657,6 +657,46 @@ class PadStep(_message.Message):
 Global___PadStep: _TypeAlias = PadStep  # noqa: Y015
 
 @_typing.final
+class LutStep(_message.Message):
+    """Colours by a table, a .cube file (Adobe's Cube LUT Specification 1.0): one dimension for each
+    channel or three dimensions of 2 to 64, over sRGB levels as shares of 255, interpolated
+    linearly. What is wrong with it is TEXT_INVALID, with the line.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUBE_FIELD_NUMBER: _builtins.int
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    cube: _builtins.bytes
+    """The file itself. At most 1048576 bytes; upload larger ones as an artifact."""
+    artifact_id: _builtins.str
+    """An uploaded one, of 16777216 bytes at most."""
+    strength: _builtins.float
+    """Share of the table's colours in the result. Range: 0 to 1. Default: 1."""
+    def __init__(
+        self,
+        *,
+        cube: _builtins.bytes = ...,
+        artifact_id: _builtins.str = ...,
+        strength: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "artifact_id", b"artifact_id", "cube", b"cube", "strength", b"strength", "table", b"table"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "artifact_id", b"artifact_id", "cube", b"cube", "strength", b"strength", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    _WhichOneofReturnType_table: _TypeAlias = _typing.Literal["cube", "artifact_id"]  # noqa: Y015
+    _WhichOneofArgType_table: _TypeAlias = _typing.Literal["table", b"table"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_table) -> _WhichOneofReturnType_table | None: ...
+
+Global___LutStep: _TypeAlias = LutStep  # noqa: Y015
+
+@_typing.final
 class DeblurStep(_message.Message):
     """Undo a Gaussian blur, by Richardson and Lucy's iteration."""
 
@@ -706,6 +746,7 @@ class PostprocessingStep(_message.Message):
     SAFETY_FIELD_NUMBER: _builtins.int
     ROTATE_FIELD_NUMBER: _builtins.int
     PAD_FIELD_NUMBER: _builtins.int
+    LUT_FIELD_NUMBER: _builtins.int
     DEBLUR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upscale(self) -> Global___UpscaleStep:
@@ -750,6 +791,10 @@ class PostprocessingStep(_message.Message):
         """More around it."""
 
     @_builtins.property
+    def lut(self) -> Global___LutStep:
+        """Colours by a table."""
+
+    @_builtins.property
     def deblur(self) -> Global___DeblurStep:
         """A blur undone."""
 
@@ -767,13 +812,14 @@ class PostprocessingStep(_message.Message):
         safety: Global___SafetyStep | None = ...,
         rotate: Global___RotateStep | None = ...,
         pad: Global___PadStep | None = ...,
+        lut: Global___LutStep | None = ...,
         deblur: Global___DeblurStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "pad", b"pad", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "pad", b"pad", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "safety", "rotate", "pad", "deblur"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "safety", "rotate", "pad", "lut", "deblur"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 

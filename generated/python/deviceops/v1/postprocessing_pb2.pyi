@@ -57,6 +57,8 @@ class _PostprocessorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pos
     """Turned."""
     POSTPROCESSOR_KIND_PAD: _PostprocessorKind.ValueType  # 12
     """More around it."""
+    POSTPROCESSOR_KIND_LUT: _PostprocessorKind.ValueType  # 13
+    """Colours by a table."""
     POSTPROCESSOR_KIND_DEBLUR: _PostprocessorKind.ValueType  # 14
     """A blur undone."""
 
@@ -89,6 +91,8 @@ POSTPROCESSOR_KIND_ROTATE: PostprocessorKind.ValueType  # 11
 """Turned."""
 POSTPROCESSOR_KIND_PAD: PostprocessorKind.ValueType  # 12
 """More around it."""
+POSTPROCESSOR_KIND_LUT: PostprocessorKind.ValueType  # 13
+"""Colours by a table."""
 POSTPROCESSOR_KIND_DEBLUR: PostprocessorKind.ValueType  # 14
 """A blur undone."""
 Global___PostprocessorKind: _TypeAlias = PostprocessorKind  # noqa: Y015

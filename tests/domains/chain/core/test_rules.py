@@ -19,6 +19,7 @@ from domains.chain.types import (
     DeblurStep,
     DenoiseStep,
     FaceRestoreStep,
+    LutStep,
     PadMode,
     PadStep,
     ResizeFilter,
@@ -68,6 +69,7 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
         SafetyStep(""),
         RotateStep(90.0, False, ""),
         PadStep(0, 0, 0, 0, PadMode.FILL, ""),
+        LutStep(1.0),
         DeblurStep(1.0, 10),
     )
 
@@ -190,6 +192,8 @@ def test_every_number_has_its_bounds(name: str, part: str, whole: bool) -> None:
             "fill",
             "FIELDS_CONFLICT",
         ),
+        ({"lut": pb.LutStep(artifact_id="x")}, "artifact_id", "NAME_INVALID"),
+        ({"lut": pb.LutStep(cube=bytes(1_048_577))}, "cube", "FIELD_OUT_OF_RANGE"),
         ({"watermark": pb.WatermarkStep()}, "text", "REQUIRED_FIELD_MISSING"),
         ({"watermark": pb.WatermarkStep(text=" ")}, "text", "REQUIRED_FIELD_MISSING"),
         ({"watermark": pb.WatermarkStep(text="a" * 201)}, "text", "TEXT_TOO_LONG"),
@@ -215,6 +219,15 @@ def test_what_does_not_go_together_is_refused(
     [violation] = refused(**step)
 
     assert (violation.field, violation.reason) == (f"steps[1].{name}.{field}", reason)
+
+
+def test_a_table_must_be_there() -> None:
+    [violation] = refused(lut=pb.LutStep())
+
+    assert (violation.field, violation.reason) == (
+        "steps[1].lut",
+        Reason.REQUIRED_FIELD_MISSING,
+    )
 
 
 def test_good_steps_break_no_rule() -> None:
