@@ -159,6 +159,7 @@ class ImageFileFormat(Enum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+    AVIF = "avif"
 
 
 class Toggle(Enum):
@@ -198,8 +199,8 @@ NO_MARKS = PictureMarks()
 
 
 class OutputSettings(Value, frozen=True):
-    """How finished pictures are encoded; `quality` is for JPEG and lossy WebP. They are kept
-    for `retention` seconds after their last use, None for as long as the server's setting
+    """How finished pictures are encoded; `quality` is for JPEG, AVIF and lossy WebP. They are
+    kept for `retention` seconds after their last use, None for as long as the server's setting
     says."""
 
     format: ImageFileFormat = ImageFileFormat.PNG

@@ -28,6 +28,7 @@ from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
+from domains.chain.backends.measuring import synthetic
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
 from domains.chain.types import (
     ColorStep,
@@ -157,6 +158,31 @@ async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> N
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted.whole())
     [image] = events[-1].completed.images
     assert (image.width, image.height) == wanted.size
+
+
+async def test_avif_is_written_and_read(client: Client) -> None:
+    request = pb.ProcessImageRequest(output={"format": common_pb2.IMAGE_FILE_FORMAT_AVIF})
+    request.image.inline = saved(synthetic(48).image())
+    padded = request.steps.add().pad
+    padded.left = 16
+
+    events, data = await done(client, request)
+
+    picture = Image.open(io.BytesIO(data))
+    assert (picture.format, picture.mode, picture.size) == ("AVIF", "RGBA", (64, 48))
+    [image] = events[-1].completed.images
+    assert (image.width, image.height, image.format) == (64, 48, request.output.format)
+    again = pb.ProcessImageRequest()
+    again.image.session_image.session_id = events[0].session_id
+    _, png = await done(client, again)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), np.asarray(picture))
+    # A generation's as well, with its parameters.
+    drawn = small_request()
+    drawn.settings.output.format = common_pb2.IMAGE_FILE_FORMAT_AVIF
+    _, files = await client.draw(drawn)
+    picture = Image.open(io.BytesIO(files[0]))
+    assert picture.format == "AVIF"
+    assert "prompt" in picture.getexif()[0x010E]
 
 
 async def test_colours_are_mapped_by_a_table_that_comes_along_or_is_uploaded(

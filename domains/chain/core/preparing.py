@@ -29,6 +29,7 @@ from domains.errors import FeatureNotBuilt, FieldViolation, Reason
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptFile, KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
+from domains.picture_files import writable_formats
 from domains.safety import SafetyPolicy, SafetySubject
 from domains.values import NO_MARKS, ImageFileFormat, PictureMarks
 
@@ -72,9 +73,12 @@ class PreparedChain:
             field: Where the format stands.
 
         Raises:
+            FeatureNotBuilt: Files of that format cannot be written here.
             InvalidChain: DIMENSIONS_INVALID, a step that does not go with the picture's size
                 then; FIELDS_CONFLICT, a result that no file of that format holds.
         """
+        if format not in writable_formats():
+            raise FeatureNotBuilt((field,))
         found = sizes_of(self.steps, size, path)
         if found.violation is not None:
             raise InvalidChain.of(found.violation)

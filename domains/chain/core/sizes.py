@@ -22,6 +22,7 @@ FORMAT_EDGES: Mapping[ImageFileFormat, int] = {
     ImageFileFormat.PNG: MOST_EDGE,
     ImageFileFormat.JPEG: MOST_EDGE,
     ImageFileFormat.WEBP: 16_383,
+    ImageFileFormat.AVIF: MOST_EDGE,
 }
 """The longest edge that a file of each format can have here."""
 

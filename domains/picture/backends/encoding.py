@@ -1,4 +1,4 @@
-"""Pixels as files: PNG, JPEG or WebP, with what made them inside."""
+"""Pixels as files: PNG, JPEG, WebP or AVIF, with what made them inside."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ _IMAGE_DESCRIPTION = 0x010E
 # A JPEG segment's length is 16 bits and includes a few bytes of structure.
 _MAX_JPEG_EXIF_BYTES = 65_000
 _WHITE = (255, 255, 255)
+# Slower ones make files a fifth smaller, in seven times the time.
+_AVIF_SPEED = 10
 
 
 def encode_image(
@@ -54,15 +56,18 @@ def encode_image(
     if output.format is ImageFileFormat.WEBP:
         image.save(data, "WEBP", lossless=output.lossless, exif=exif, **options)
         return data.getvalue()
+    # Full colour resolution at high quality, as the defaults halve it.
+    options["subsampling"] = "4:4:4" if output.quality >= 90 else "4:2:0"
+    if output.format is ImageFileFormat.AVIF:
+        image.save(data, "AVIF", speed=_AVIF_SPEED, exif=exif, **options)
+        return data.getvalue()
     if exif:
         options["exif"] = exif
     if image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, _WHITE)
         opaque.paste(image, mask=image.getchannel("A"))
         image = opaque
-    # Full colour resolution at high quality, as the defaults halve it.
-    subsampling = "4:4:4" if output.quality >= 90 else "4:2:0"
-    image.save(data, "JPEG", subsampling=subsampling, **options)
+    image.save(data, "JPEG", **options)
     return data.getvalue()
 
 

@@ -220,7 +220,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("IMAGE_FILE_FORMAT_WEBP")] Webp = 3,
     /// <summary>
-    /// Lossy; parameters embedded in EXIF.
+    /// Lossy; parameters embedded in EXIF. NOT_BUILT where the server's Pillow lacks it: see
+    /// GetCapabilities.
     /// </summary>
     [pbr::OriginalName("IMAGE_FILE_FORMAT_AVIF")] Avif = 4,
   }
@@ -861,8 +862,9 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A picture given by a client. PNG, JPEG or WebP of 268435456 bytes, 67108864 pixels and 32768
-  /// pixels along an edge at most, one frame (of a JPEG with several pictures the first); EXIF
+  /// A picture given by a client. PNG, JPEG, WebP or, where the server's Pillow has it, AVIF of
+  /// 268435456 bytes, 67108864 pixels and 32768 pixels along an edge at most, one frame (of a JPEG
+  /// with several pictures the first); EXIF
   /// orientation is applied, alpha is flattened on white unless the field's comment says
   /// otherwise, other modes and colour profiles are converted to 8-bit sRGB. It is decoded before
   /// the work is accepted: IMAGE_UNREADABLE, IMAGE_TOO_LARGE and IMAGE_FORMAT_UNSUPPORTED name its

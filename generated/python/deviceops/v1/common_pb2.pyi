@@ -207,7 +207,9 @@ class _ImageFileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Image
     IMAGE_FILE_FORMAT_WEBP: _ImageFileFormat.ValueType  # 3
     """Lossy or lossless; parameters embedded in EXIF."""
     IMAGE_FILE_FORMAT_AVIF: _ImageFileFormat.ValueType  # 4
-    """Lossy; parameters embedded in EXIF."""
+    """Lossy; parameters embedded in EXIF. NOT_BUILT where the server's Pillow lacks it: see
+    GetCapabilities.
+    """
 
 class ImageFileFormat(_ImageFileFormat, metaclass=_ImageFileFormatEnumTypeWrapper):
     """Encoding of a picture."""
@@ -221,7 +223,9 @@ IMAGE_FILE_FORMAT_JPEG: ImageFileFormat.ValueType  # 2
 IMAGE_FILE_FORMAT_WEBP: ImageFileFormat.ValueType  # 3
 """Lossy or lossless; parameters embedded in EXIF."""
 IMAGE_FILE_FORMAT_AVIF: ImageFileFormat.ValueType  # 4
-"""Lossy; parameters embedded in EXIF."""
+"""Lossy; parameters embedded in EXIF. NOT_BUILT where the server's Pillow lacks it: see
+GetCapabilities.
+"""
 Global___ImageFileFormat: _TypeAlias = ImageFileFormat  # noqa: Y015
 
 class _Toggle:
@@ -400,8 +404,9 @@ Global___ByteFigure: _TypeAlias = ByteFigure  # noqa: Y015
 
 @_typing.final
 class InputImage(_message.Message):
-    """A picture given by a client. PNG, JPEG or WebP of 268435456 bytes, 67108864 pixels and 32768
-    pixels along an edge at most, one frame (of a JPEG with several pictures the first); EXIF
+    """A picture given by a client. PNG, JPEG, WebP or, where the server's Pillow has it, AVIF of
+    268435456 bytes, 67108864 pixels and 32768 pixels along an edge at most, one frame (of a JPEG
+    with several pictures the first); EXIF
     orientation is applied, alpha is flattened on white unless the field's comment says
     otherwise, other modes and colour profiles are converted to 8-bit sRGB. It is decoded before
     the work is accepted: IMAGE_UNREADABLE, IMAGE_TOO_LARGE and IMAGE_FORMAT_UNSUPPORTED name its
