@@ -162,6 +162,13 @@ class ImageFileFormat(Enum):
     AVIF = "avif"
 
 
+class SourceMetadata(Enum):
+    """What a file keeps of the metadata of its source."""
+
+    DISCARD = "discard"
+    KEEP = "keep"
+
+
 class Toggle(Enum):
     """Three answers, where the server's own judgement is the usual one."""
 
@@ -209,6 +216,7 @@ class OutputSettings(Value, frozen=True):
     omit_parameters: bool = False
     provenance: ProvenanceWish = ProvenanceWish()
     retention: Seconds | None = None
+    source_metadata: SourceMetadata = SourceMetadata.DISCARD
 
 
 class DegradationKind(Enum):

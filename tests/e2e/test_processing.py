@@ -160,6 +160,30 @@ async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> N
     assert (image.width, image.height) == wanted.size
 
 
+async def test_metadata_of_the_source_is_kept_where_that_is_asked_for(client: Client) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "Ada"
+    request = pb.ProcessImageRequest(steps=[CROP])
+    request.image.inline = saved(noise(40, 30).image(), "JPEG", exif=exif)
+    _, plain = await done(client, request)
+    request.output.source_metadata = common_pb2.SOURCE_METADATA_KEEP
+    _, kept = await done(client, request)
+
+    assert not Image.open(io.BytesIO(plain)).getexif()
+    assert Image.open(io.BytesIO(kept)).getexif()[0x013B] == "Ada"
+    exif[0x013B] = "x" * 60_001
+    request.image.inline = saved(noise(40, 30).image(), "WEBP", exif=exif)
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+    assert (refused.reason, refused.fields) == ("IMAGE_TOO_LARGE", ["image"])
+    drawn = small_request()
+    drawn.settings.output.source_metadata = common_pb2.SOURCE_METADATA_KEEP
+    refused = await refusal_of(client.draw(drawn))
+    assert refused.reason == "FIELDS_CONFLICT"
+    assert refused.fields == ["settings.output.source_metadata"]
+
+
 async def test_avif_is_written_and_read(client: Client) -> None:
     request = pb.ProcessImageRequest(output={"format": common_pb2.IMAGE_FILE_FORMAT_AVIF})
     request.image.inline = saved(synthetic(48).image())

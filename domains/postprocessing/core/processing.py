@@ -21,6 +21,7 @@ from domains.device.types import Placement
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.picture.core import KeptPicture, Pictures, check_image
+from domains.picture.jobs import MetadataWish
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.run import ChainRun, Piece
 from domains.provenance.core import Provenance
@@ -29,7 +30,7 @@ from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.speeds import Effort
 from domains.session.ports import FaultReporter
 from domains.session.types import Phase, SessionKind, WorkOptions
-from domains.values import OutputSettings
+from domains.values import OutputSettings, SourceMetadata
 
 _STEPS = LIMITS["ProcessImageRequest.steps"]
 _ITEMS = LIMITS["ProcessImagesRequest.items"]
@@ -142,7 +143,12 @@ class Processing:
         field = f"items[{at}].image" if request.batch else "image"
         try:
             kept = await self._pictures.prepare(
-                asked.image, field, OWN_SIZE, ResizeFit.STRETCH, keep_alpha=True
+                asked.image,
+                field,
+                OWN_SIZE,
+                ResizeFit.STRETCH,
+                keep_alpha=True,
+                metadata=_kept_of(request.output),
             )
             return Piece(asked.item_id, await self._job(request, chain, kept), kept)
         except DomainError as error:
@@ -168,7 +174,15 @@ class Processing:
             replace(output, provenance=marks.wish),
             request.exact,
             await self._provenance.mark_key() if marks.watermark else None,
+            kept.report.metadata,
         )
+
+
+def _kept_of(output: OutputSettings) -> MetadataWish | None:
+    """What a result's file has of its source's metadata."""
+    if output.source_metadata is SourceMetadata.DISCARD:
+        return None
+    return MetadataWish(parameters=not output.omit_parameters)
 
 
 def _effort(chain: PreparedChain, pieces: list[Piece]) -> Effort:

@@ -228,6 +228,38 @@ GetCapabilities.
 """
 Global___ImageFileFormat: _TypeAlias = ImageFileFormat  # noqa: Y015
 
+class _SourceMetadata:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceMetadataEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceMetadata.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_METADATA_UNSPECIFIED: _SourceMetadata.ValueType  # 0
+    """DISCARD."""
+    SOURCE_METADATA_DISCARD: _SourceMetadata.ValueType  # 1
+    """Nothing."""
+    SOURCE_METADATA_KEEP: _SourceMetadata.ValueType  # 2
+    """EXIF without orientation, sizes and thumbnails; XMP without orientation; a PNG's texts: in
+    other formats of these only the generation parameters, in EXIF, as far as there is room.
+    EXIF that cannot be read is left out; more than 60000 bytes of EXIF or of XMP, or 262144 of
+    texts, are IMAGE_TOO_LARGE.
+    """
+
+class SourceMetadata(_SourceMetadata, metaclass=_SourceMetadataEnumTypeWrapper):
+    """What a file keeps of the metadata of its source."""
+
+SOURCE_METADATA_UNSPECIFIED: SourceMetadata.ValueType  # 0
+"""DISCARD."""
+SOURCE_METADATA_DISCARD: SourceMetadata.ValueType  # 1
+"""Nothing."""
+SOURCE_METADATA_KEEP: SourceMetadata.ValueType  # 2
+"""EXIF without orientation, sizes and thumbnails; XMP without orientation; a PNG's texts: in
+other formats of these only the generation parameters, in EXIF, as far as there is room.
+EXIF that cannot be read is left out; more than 60000 bytes of EXIF or of XMP, or 262144 of
+texts, are IMAGE_TOO_LARGE.
+"""
+Global___SourceMetadata: _TypeAlias = SourceMetadata  # noqa: Y015
+
 class _Toggle:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -481,6 +513,7 @@ class OutputSettings(_message.Message):
     OMIT_PARAMETERS_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    SOURCE_METADATA_FIELD_NUMBER: _builtins.int
     format: Global___ImageFileFormat.ValueType
     """Default: PNG."""
     quality: _builtins.int
@@ -489,6 +522,10 @@ class OutputSettings(_message.Message):
     """For WebP: lossless instead of quality."""
     omit_parameters: _builtins.bool
     """Leave the generation parameters out of the file."""
+    source_metadata: Global___SourceMetadata.ValueType
+    """What the file keeps of the metadata of the picture that it is made of, in ProcessImage and
+    ProcessImages; KEEP is FIELDS_CONFLICT where nothing is the source. Default: DISCARD.
+    """
     @_builtins.property
     def provenance(self) -> Global___Provenance:
         """What the file says about where it comes from; absent: as the server's policy says."""
@@ -508,10 +545,11 @@ class OutputSettings(_message.Message):
         omit_parameters: _builtins.bool = ...,
         provenance: Global___Provenance | None = ...,
         retention: _duration_pb2.Duration | None = ...,
+        source_metadata: Global___SourceMetadata.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "provenance", b"provenance", "quality", b"quality", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "format", b"format", "lossless", b"lossless", "omit_parameters", b"omit_parameters", "provenance", b"provenance", "quality", b"quality", "retention", b"retention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "format", b"format", "lossless", b"lossless", "omit_parameters", b"omit_parameters", "provenance", b"provenance", "quality", b"quality", "retention", b"retention", "source_metadata", b"source_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
