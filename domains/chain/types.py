@@ -86,11 +86,19 @@ class SharpenStep(Value, frozen=True):
     threshold: Count = int(default_of("SharpenStep.threshold"))
 
 
+class DenoiseMethod(Enum):
+    """What counts as like a pixel."""
+
+    BILATERAL = "bilateral"
+    NON_LOCAL_MEANS = "non-local-means"
+
+
 class DenoiseStep(Value, frozen=True):
     """Smooth noise, keep edges."""
 
     field: ClassVar[str] = "denoise"
     strength: Measure = default_of("DenoiseStep.strength")
+    method: DenoiseMethod = DenoiseMethod.BILATERAL
 
 
 class ColorStep(Value, frozen=True):

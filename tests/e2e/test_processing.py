@@ -34,6 +34,8 @@ from domains.chain.types import (
     ColorStep,
     CropStep,
     DeblurStep,
+    DenoiseMethod,
+    DenoiseStep,
     PadMode,
     PadStep,
     RotateStep,
@@ -130,7 +132,7 @@ async def test_a_picture_goes_through_its_steps(client: Client) -> None:
     assert np.array_equal(kept[wanted.alpha > 0], wanted.whole()[wanted.alpha > 0])
 
 
-async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> None:
+async def test_pictures_are_turned_padded_lit_deblurred_and_denoised(client: Client) -> None:
     canvas = noise(24, 18)
     request = pb.ProcessImageRequest(
         steps=[
@@ -142,6 +144,9 @@ async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> N
                 color=steps_pb.ColorStep(exposure_stops=-0.5, auto_white_balance=True)
             ),
             steps_pb.PostprocessingStep(deblur=steps_pb.DeblurStep(iterations=3)),
+            steps_pb.PostprocessingStep(
+                denoise=steps_pb.DenoiseStep(method=steps_pb.DENOISE_METHOD_NON_LOCAL_MEANS)
+            ),
         ]
     )
     request.image.inline = saved(canvas.image())
@@ -153,6 +158,7 @@ async def test_pictures_are_turned_padded_lit_and_deblurred(client: Client) -> N
         PadStep(5, bottom=70, mode=PadMode.REFLECT),
         ColorStep(exposure_stops=-0.5, auto_white_balance=True),
         DeblurStep(iterations=3),
+        DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS),
     )
     wanted = Executor(Silent()).run(canvas, steps, Silent())
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted.whole())
@@ -378,10 +384,11 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
     )
     benchmarks = {one.postprocessor_id: list(one.benchmarks) for one in listed.postprocessors}
     assert benchmarks["small"] == [measured]
-    request.postprocessor_id = "lut"
-    found = service.BenchmarkPostprocessor(request, metadata=metadata)
-    events = [each.event async for each in found]
-    assert events[-1].completed.postprocessor_benchmark.run.count == 3
+    for name in ("lut", "denoise-non-local-means"):
+        request.postprocessor_id = name
+        found = service.BenchmarkPostprocessor(request, metadata=metadata)
+        events = [each.event async for each in found]
+        assert events[-1].completed.postprocessor_benchmark.run.count == 3
     for name in ("nobody", "face-restore"):
         request.postprocessor_id = name
         refused = await refusal_of(

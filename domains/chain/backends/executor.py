@@ -14,6 +14,7 @@ from domains.chain.backends.steps.crop import crop
 from domains.chain.backends.steps.deblur import deblur
 from domains.chain.backends.steps.denoise import denoise
 from domains.chain.backends.steps.lut import lut
+from domains.chain.backends.steps.non_local_means import non_local_means
 from domains.chain.backends.steps.pad import pad
 from domains.chain.backends.steps.resize import resize
 from domains.chain.backends.steps.rotate import rotate
@@ -23,6 +24,7 @@ from domains.chain.types import (
     ColorStep,
     CropStep,
     DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
     LutStep,
     PadStep,
@@ -36,9 +38,16 @@ from domains.chain.types import (
 )
 from domains.safety import SafetyVerdict
 
+
+def _denoised(canvas: Canvas, step: DenoiseStep, between: Between) -> Canvas:
+    """By the step's method."""
+    bilateral = step.method is DenoiseMethod.BILATERAL
+    return (denoise if bilateral else non_local_means)(canvas, step, between)
+
+
 _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     SharpenStep: sharpen,
-    DenoiseStep: denoise,
+    DenoiseStep: _denoised,
     ColorStep: color,
     ResizeStep: resize,
     CropStep: crop,

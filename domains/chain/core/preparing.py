@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from msgspec.structs import replace
 
@@ -15,6 +16,8 @@ from domains.chain.ports import Files, Marks, Models, Policies
 from domains.chain.types import (
     AskedChain,
     CubeFile,
+    DenoiseMethod,
+    DenoiseStep,
     FaceRestoreStep,
     LutStep,
     SafetyStep,
@@ -41,6 +44,18 @@ NO_FACE_RESTORER = (
     "No face restorer is installed, and this version has none of its own: it would need the "
     "weights of one (GFPGAN 1.4 or CodeFormer) and of what finds faces. Leave the step out."
 )
+
+NON_LOCAL_MEANS = "denoise-non-local-means"
+"""The id of the postprocessor that denoises by non-local means."""
+NO_OPENCV = (
+    "Non-local means need OpenCV: pip install 'device-operations[opencv]', or denoise with the "
+    "method BILATERAL."
+)
+
+
+def has_opencv() -> bool:
+    """Whether OpenCV is installed; it is not imported."""
+    return find_spec("cv2") is not None
 
 
 @dataclass(frozen=True)
@@ -156,6 +171,8 @@ class ChainPreparer:
                     kept_file, table = await self._table(chain.cubes[at], field)
                     tables.append(kept_file)
                     steps.append(replace(step, table=table))
+                case DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS) if not has_opencv():
+                    raise PostprocessorMissing(f"{field}.method", NO_OPENCV, NON_LOCAL_MEANS)
                 case FaceRestoreStep():
                     raise PostprocessorMissing(field, NO_FACE_RESTORER, step.postprocessor_id)
                 case SafetyStep():

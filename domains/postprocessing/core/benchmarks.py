@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from domains import checks
-from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.preparing import NON_LOCAL_MEANS, ChainPreparer
 from domains.chain.errors import InvalidChain, PostprocessorMissing
 from domains.chain.jobs import StepBenchmarkJob
 from domains.chain.types import (
@@ -20,6 +20,7 @@ from domains.chain.types import (
     CropStep,
     CubeFile,
     DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
     LutStep,
     PadMode,
@@ -212,6 +213,8 @@ class StepBenchmarks:
 
 
 def _step_of(found: Postprocessor, input_pixels: int) -> Step:
+    if found.ready and found.postprocessor_id == NON_LOCAL_MEANS:
+        return DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS)
     if found.ready and found.kind in _MEASURED:
         return _MEASURED[found.kind](input_pixels)
     if found.ready and found.kind is PostprocessorKind.UPSCALE:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from domains.chain.core.preparing import NO_FACE_RESTORER, NO_UPSCALER
+from domains.chain.core.preparing import (
+    NO_FACE_RESTORER,
+    NO_OPENCV,
+    NO_UPSCALER,
+    NON_LOCAL_MEANS,
+    has_opencv,
+)
 from domains.chain.ports import Models
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
@@ -90,11 +96,12 @@ class PostprocessorInventory:
         if kind in self._others:
             return await self._others[kind]()
         if kind in _CLASSICAL:
-            return (
-                Postprocessor(
-                    kind.value, kind, _CLASSICAL[kind], ready=True, limits=limits_of(kind)
-                ),
+            built_in = Postprocessor(
+                kind.value, kind, _CLASSICAL[kind], ready=True, limits=limits_of(kind)
             )
+            if kind is PostprocessorKind.DENOISE:
+                return built_in, _non_local_means()
+            return (built_in,)
         match kind:
             case PostprocessorKind.UPSCALE:
                 return await self._upscalers()
@@ -115,6 +122,18 @@ class PostprocessorInventory:
 def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
     """Those of the fields of its step."""
     return tuple(limit for name, limit in LIMITS.items() if name.startswith(f"{_STEPS[kind]}."))
+
+
+def _non_local_means() -> Postprocessor:
+    ready = has_opencv()
+    return Postprocessor(
+        NON_LOCAL_MEANS,
+        PostprocessorKind.DENOISE,
+        "Smooths noise and keeps edges and texture, by non-local means.",
+        ready,
+        "" if ready else NO_OPENCV,
+        limits=limits_of(PostprocessorKind.DENOISE),
+    )
 
 
 def _upscaler(model: Model) -> Postprocessor:

@@ -34,8 +34,9 @@ namespace DeviceOperations.V1 {
             "Cglfc3RyZW5ndGgigQEKC1NoYXJwZW5TdGVwEhMKBmFtb3VudBgBIAEoAUgA",
             "iAEBEhoKDXJhZGl1c19waXhlbHMYAiABKAFIAYgBARIWCgl0aHJlc2hvbGQY",
             "AyABKAVIAogBAUIJCgdfYW1vdW50QhAKDl9yYWRpdXNfcGl4ZWxzQgwKCl90",
-            "aHJlc2hvbGQiMQoLRGVub2lzZVN0ZXASFQoIc3RyZW5ndGgYASABKAFIAIgB",
-            "AUILCglfc3RyZW5ndGgixgIKCUNvbG9yU3RlcBIXCgpicmlnaHRuZXNzGAEg",
+            "aHJlc2hvbGQiXgoLRGVub2lzZVN0ZXASFQoIc3RyZW5ndGgYASABKAFIAIgB",
+            "ARIrCgZtZXRob2QYAiABKA4yGy5kZXZpY2VvcHMudjEuRGVub2lzZU1ldGhv",
+            "ZEILCglfc3RyZW5ndGgixgIKCUNvbG9yU3RlcBIXCgpicmlnaHRuZXNzGAEg",
             "ASgBSACIAQESFQoIY29udHJhc3QYAiABKAFIAYgBARIXCgpzYXR1cmF0aW9u",
             "GAMgASgBSAKIAQESEgoFZ2FtbWEYBCABKAFIA4gBARIVCg1hdXRvX2NvbnRy",
             "YXN0GAUgASgIEhsKDmV4cG9zdXJlX3N0b3BzGAYgASgBSASIAQESGAoLdGVt",
@@ -88,31 +89,34 @@ namespace DeviceOperations.V1 {
             "b2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMg",
             "ASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdh",
             "cGl4ZWxzX3Blcl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsy",
-            "GC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZSrMAQoMUmVzaXplRmlsdGVyEh0K",
-            "GVJFU0laRV9GSUxURVJfVU5TUEVDSUZJRUQQABIZChVSRVNJWkVfRklMVEVS",
-            "X0xBTkNaT1MQARIZChVSRVNJWkVfRklMVEVSX0JJQ1VCSUMQAhIaChZSRVNJ",
-            "WkVfRklMVEVSX0JJTElORUFSEAMSGQoVUkVTSVpFX0ZJTFRFUl9ORUFSRVNU",
-            "EAQSFQoRUkVTSVpFX0ZJTFRFUl9CT1gQBRIZChVSRVNJWkVfRklMVEVSX0hB",
-            "TU1JTkcQBiqhAQoGQW5jaG9yEhYKEkFOQ0hPUl9VTlNQRUNJRklFRBAAEhMK",
-            "D0FOQ0hPUl9UT1BfTEVGVBABEhQKEEFOQ0hPUl9UT1BfUklHSFQQAhIWChJB",
-            "TkNIT1JfQk9UVE9NX0xFRlQQAxIXChNBTkNIT1JfQk9UVE9NX1JJR0hUEAQS",
-            "EQoNQU5DSE9SX0NFTlRFUhAFEhAKDEFOQ0hPUl9USUxFRBAGKl8KB1BhZE1v",
-            "ZGUSGAoUUEFEX01PREVfVU5TUEVDSUZJRUQQABIRCg1QQURfTU9ERV9GSUxM",
-            "EAESEQoNUEFEX01PREVfRURHRRACEhQKEFBBRF9NT0RFX1JFRkxFQ1QQAyqP",
-            "AQoMU2FmZXR5QWN0aW9uEh0KGVNBRkVUWV9BQ1RJT05fVU5TUEVDSUZJRUQQ",
-            "ABIXChNTQUZFVFlfQUNUSU9OX0FMTE9XEAESFgoSU0FGRVRZX0FDVElPTl9X",
-            "QVJOEAISFgoSU0FGRVRZX0FDVElPTl9CTFVSEAMSFwoTU0FGRVRZX0FDVElP",
-            "Tl9CTE9DSxAEKoUBCg1TYWZldHlTdWJqZWN0Eh4KGlNBRkVUWV9TVUJKRUNU",
-            "X1VOU1BFQ0lGSUVEEAASGQoVU0FGRVRZX1NVQkpFQ1RfUFJPTVBUEAESHgoa",
-            "U0FGRVRZX1NVQkpFQ1RfSU5QVVRfSU1BR0UQAhIZChVTQUZFVFlfU1VCSkVD",
-            "VF9SRVNVTFQQA0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "GC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZSpxCg1EZW5vaXNlTWV0aG9kEh4K",
+            "GkRFTk9JU0VfTUVUSE9EX1VOU1BFQ0lGSUVEEAASHAoYREVOT0lTRV9NRVRI",
+            "T0RfQklMQVRFUkFMEAESIgoeREVOT0lTRV9NRVRIT0RfTk9OX0xPQ0FMX01F",
+            "QU5TEAIqzAEKDFJlc2l6ZUZpbHRlchIdChlSRVNJWkVfRklMVEVSX1VOU1BF",
+            "Q0lGSUVEEAASGQoVUkVTSVpFX0ZJTFRFUl9MQU5DWk9TEAESGQoVUkVTSVpF",
+            "X0ZJTFRFUl9CSUNVQklDEAISGgoWUkVTSVpFX0ZJTFRFUl9CSUxJTkVBUhAD",
+            "EhkKFVJFU0laRV9GSUxURVJfTkVBUkVTVBAEEhUKEVJFU0laRV9GSUxURVJf",
+            "Qk9YEAUSGQoVUkVTSVpFX0ZJTFRFUl9IQU1NSU5HEAYqoQEKBkFuY2hvchIW",
+            "ChJBTkNIT1JfVU5TUEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xFRlQQARIU",
+            "ChBBTkNIT1JfVE9QX1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9MRUZUEAMS",
+            "FwoTQU5DSE9SX0JPVFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5URVIQBRIQ",
+            "CgxBTkNIT1JfVElMRUQQBipfCgdQYWRNb2RlEhgKFFBBRF9NT0RFX1VOU1BF",
+            "Q0lGSUVEEAASEQoNUEFEX01PREVfRklMTBABEhEKDVBBRF9NT0RFX0VER0UQ",
+            "AhIUChBQQURfTU9ERV9SRUZMRUNUEAMqjwEKDFNhZmV0eUFjdGlvbhIdChlT",
+            "QUZFVFlfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElPTl9B",
+            "TExPVxABEhYKElNBRkVUWV9BQ1RJT05fV0FSThACEhYKElNBRkVUWV9BQ1RJ",
+            "T05fQkxVUhADEhcKE1NBRkVUWV9BQ1RJT05fQkxPQ0sQBCqFAQoNU2FmZXR5",
+            "U3ViamVjdBIeChpTQUZFVFlfU1VCSkVDVF9VTlNQRUNJRklFRBAAEhkKFVNB",
+            "RkVUWV9TVUJKRUNUX1BST01QVBABEh4KGlNBRkVUWV9TVUJKRUNUX0lOUFVU",
+            "X0lNQUdFEAISGQoVU0FGRVRZX1NVQkpFQ1RfUkVTVUxUEANCFqoCE0Rldmlj",
+            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.PadMode), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DenoiseMethod), typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.PadMode), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpscaleStep), global::DeviceOperations.V1.UpscaleStep.Parser, new[]{ "PostprocessorId", "Factor", "TilePixels", "TileOverlapPixels" }, new[]{ "Factor", "TilePixels", "TileOverlapPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength" }, new[]{ "Strength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SharpenStep), global::DeviceOperations.V1.SharpenStep.Parser, new[]{ "Amount", "RadiusPixels", "Threshold" }, new[]{ "Amount", "RadiusPixels", "Threshold" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength" }, new[]{ "Strength" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength", "Method" }, new[]{ "Strength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ColorStep), global::DeviceOperations.V1.ColorStep.Parser, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "AutoContrast", "ExposureStops", "Temperature", "Tint", "AutoWhiteBalance" }, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "ExposureStops", "Temperature", "Tint" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ResizeStep), global::DeviceOperations.V1.ResizeStep.Parser, new[]{ "Width", "Height", "Filter", "Fit" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CropStep), global::DeviceOperations.V1.CropStep.Parser, new[]{ "Left", "Top", "Width", "Height" }, null, null, null, null),
@@ -132,6 +136,25 @@ namespace DeviceOperations.V1 {
 
   }
   #region Enums
+  /// <summary>
+  /// What counts as like a pixel.
+  /// </summary>
+  public enum DenoiseMethod {
+    /// <summary>
+    /// BILATERAL.
+    /// </summary>
+    [pbr::OriginalName("DENOISE_METHOD_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Pixels near it of a colour like its own.
+    /// </summary>
+    [pbr::OriginalName("DENOISE_METHOD_BILATERAL")] Bilateral = 1,
+    /// <summary>
+    /// Pixels in a wider window whose surroundings are like its own: slower, keeps more texture.
+    /// POSTPROCESSOR_NOT_FOUND where OpenCV is not installed.
+    /// </summary>
+    [pbr::OriginalName("DENOISE_METHOD_NON_LOCAL_MEANS")] NonLocalMeans = 2,
+  }
+
   /// <summary>
   /// How pixels are computed at another size.
   /// </summary>
@@ -1279,6 +1302,7 @@ namespace DeviceOperations.V1 {
     public DenoiseStep(DenoiseStep other) : this() {
       _hasBits0 = other._hasBits0;
       strength_ = other.strength_;
+      method_ = other.method_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1318,6 +1342,21 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
+    /// <summary>Field number for the "method" field.</summary>
+    public const int MethodFieldNumber = 2;
+    private global::DeviceOperations.V1.DenoiseMethod method_ = global::DeviceOperations.V1.DenoiseMethod.Unspecified;
+    /// <summary>
+    /// Default: BILATERAL.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DenoiseMethod Method {
+      get { return method_; }
+      set {
+        method_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1334,6 +1373,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
+      if (Method != other.Method) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1342,6 +1382,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) hash ^= Method.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1364,6 +1405,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(9);
         output.WriteDouble(Strength);
       }
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) Method);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1378,6 +1423,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(9);
         output.WriteDouble(Strength);
       }
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) Method);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1390,6 +1439,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (HasStrength) {
         size += 1 + 8;
+      }
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Method);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1405,6 +1457,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasStrength) {
         Strength = other.Strength;
+      }
+      if (other.Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        Method = other.Method;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1429,6 +1484,10 @@ namespace DeviceOperations.V1 {
             Strength = input.ReadDouble();
             break;
           }
+          case 16: {
+            Method = (global::DeviceOperations.V1.DenoiseMethod) input.ReadEnum();
+            break;
+          }
         }
       }
     #endif
@@ -1450,6 +1509,10 @@ namespace DeviceOperations.V1 {
             break;
           case 9: {
             Strength = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            Method = (global::DeviceOperations.V1.DenoiseMethod) input.ReadEnum();
             break;
           }
         }

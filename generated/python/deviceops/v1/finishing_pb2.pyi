@@ -20,6 +20,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DenoiseMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DenoiseMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DenoiseMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DENOISE_METHOD_UNSPECIFIED: _DenoiseMethod.ValueType  # 0
+    """BILATERAL."""
+    DENOISE_METHOD_BILATERAL: _DenoiseMethod.ValueType  # 1
+    """Pixels near it of a colour like its own."""
+    DENOISE_METHOD_NON_LOCAL_MEANS: _DenoiseMethod.ValueType  # 2
+    """Pixels in a wider window whose surroundings are like its own: slower, keeps more texture.
+    POSTPROCESSOR_NOT_FOUND where OpenCV is not installed.
+    """
+
+class DenoiseMethod(_DenoiseMethod, metaclass=_DenoiseMethodEnumTypeWrapper):
+    """What counts as like a pixel."""
+
+DENOISE_METHOD_UNSPECIFIED: DenoiseMethod.ValueType  # 0
+"""BILATERAL."""
+DENOISE_METHOD_BILATERAL: DenoiseMethod.ValueType  # 1
+"""Pixels near it of a colour like its own."""
+DENOISE_METHOD_NON_LOCAL_MEANS: DenoiseMethod.ValueType  # 2
+"""Pixels in a wider window whose surroundings are like its own: slower, keeps more texture.
+POSTPROCESSOR_NOT_FOUND where OpenCV is not installed.
+"""
+Global___DenoiseMethod: _TypeAlias = DenoiseMethod  # noqa: Y015
+
 class _ResizeFilter:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -313,16 +341,20 @@ class DenoiseStep(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STRENGTH_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     strength: _builtins.float
     """Strength. Range: 0 to 1. Default: 0.5."""
+    method: Global___DenoiseMethod.ValueType
+    """Default: BILATERAL."""
     def __init__(
         self,
         *,
         strength: _builtins.float | None = ...,
+        method: Global___DenoiseMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "method", b"method", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015

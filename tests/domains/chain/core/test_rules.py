@@ -17,6 +17,7 @@ from domains.chain.types import (
     ColorStep,
     CropStep,
     DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
     FaceRestoreStep,
     LutStep,
@@ -61,7 +62,7 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
         UpscaleStep("", 4.0, 0, 16),
         FaceRestoreStep("", 1.0),
         SharpenStep(1.0, 1.0, 0),
-        DenoiseStep(0.5),
+        DenoiseStep(0.5, DenoiseMethod.BILATERAL),
         ColorStep(1.0, 1.0, 1.0, 1.0, False, 0.0, 0.0, 0.0, False),
         ResizeStep(0, 0, ResizeFilter.LANCZOS, ResizeFit.STRETCH),
         CropStep(0, 0, 0, 0),
@@ -130,6 +131,7 @@ def test_a_step_that_says_nothing_is_refused_by_its_place() -> None:
             pb.PostprocessingStep(watermark=pb.WatermarkStep(anchor=77)),  # type: ignore[arg-type]
             "steps[0].watermark.anchor",
         ),
+        (pb.PostprocessingStep(denoise=pb.DenoiseStep(method=77)), "steps[0].denoise.method"),  # type: ignore[arg-type]
         (pb.PostprocessingStep(pad=pb.PadStep(mode=77)), "steps[0].pad.mode"),  # type: ignore[arg-type]
     ],
 )
