@@ -51,7 +51,8 @@ Rules that hold for the whole contract:
   signed in the whole contract, fractions are doubles, so that 0.7 is the same number at
   both ends.
 - A message in either direction has at most 4194304 bytes, gRPC's default; what is larger
-  comes in chunks or as an artifact. Inline pictures of one request have at most 3145728
+  comes in chunks or as an artifact. Inline files of one request (pictures, tables of
+  colours) have at most 3145728
   bytes together. So that every answer fits, its lists say how many elements they have at most,
   or page; its texts have at most 1000 characters where no other limit is stated, its names,
   ids and keys of maps at most 127. A request that would outgrow a message is sent in parts
