@@ -84,7 +84,7 @@ def build(
     inventory = PostprocessorInventory(
         models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
     )
-    preparer = ChainPreparer(models, picture.pictures, safety.policies)
+    preparer = ChainPreparer(models, picture.pictures, picture.files, safety.policies)
     processing = Processing(
         picture.pictures,
         preparer,

@@ -22,6 +22,7 @@ from domains.device.types import Placement
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.picture.core import KeptPicture, Pictures, check_image
+from domains.picture.jobs import MetadataWish
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.many import ManyRun, Means
 from domains.postprocessing.core.run import ChainRun, Piece
@@ -40,7 +41,7 @@ from domains.session.types import (
     SessionKind,
     WorkOptions,
 )
-from domains.values import OutputSettings
+from domains.values import OutputSettings, SourceMetadata
 
 _STEPS = LIMITS["ProcessImageRequest.steps"]
 _ITEMS = LIMITS["ProcessImagesRequest.items"]
@@ -192,7 +193,12 @@ class Processing:
         field = f"items[{at}].image" if request.batch else "image"
         try:
             kept = await self._pictures.prepare(
-                asked.image, field, OWN_SIZE, ResizeFit.STRETCH, keep_alpha=True
+                asked.image,
+                field,
+                OWN_SIZE,
+                ResizeFit.STRETCH,
+                keep_alpha=True,
+                metadata=_kept_of(request.output),
             )
             return Piece(asked.item_id, await self._job(request, chain, kept), kept)
         except DomainError as error:
@@ -218,6 +224,7 @@ class Processing:
             replace(output, provenance=marks.wish),
             request.exact,
             await self._provenance.mark_key() if marks.watermark else None,
+            kept.report.metadata,
         )
 
 
@@ -239,6 +246,13 @@ def _named(chain: PreparedChain) -> _Named:
 def _phases(chain: PreparedChain) -> tuple[Phase, ...]:
     loading = (Phase.LOADING_MODEL,) if chain.models else ()
     return (*loading, Phase.POSTPROCESSING, Phase.ENCODING_IMAGE)
+
+
+def _kept_of(output: OutputSettings) -> MetadataWish | None:
+    """What a result's file has of its source's metadata."""
+    if output.source_metadata is SourceMetadata.DISCARD:
+        return None
+    return MetadataWish(parameters=not output.omit_parameters)
 
 
 def _effort(chain: PreparedChain, pieces: list[Piece]) -> Effort:
