@@ -86,6 +86,7 @@ LIMITS: Mapping[str, Limit] = _by_field(
           unit="pixels"),
     Limit("UpscaleStep.tile_overlap_pixels", minimum=0, maximum=256, default=16, unit="pixels"),
     Limit("FaceRestoreStep.strength", minimum=0, maximum=1, default=1),
+    Limit("FaceRestoreStep.least_confidence", minimum=0, maximum=1, default=0.5),
     Limit("SharpenStep.amount", minimum=0, maximum=5, default=1),
     Limit("SharpenStep.radius_pixels", minimum=0.1, maximum=50, default=1, unit="pixels"),
     Limit("SharpenStep.threshold", minimum=0, maximum=255, default=0),

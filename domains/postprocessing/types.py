@@ -28,6 +28,7 @@ class PostprocessorKind(Enum):
     WATERMARK = "watermark"
     SAFETY = "safety"
     CONTROL = "control"
+    REMOVE_BACKGROUND = "remove-background"
 
 
 class PostprocessorBenchmark(Value, frozen=True):

@@ -19,6 +19,8 @@ from domains.chain.types import (
     ColorStep,
     CropStep,
     DenoiseStep,
+    FaceRestoreStep,
+    RemoveBackgroundStep,
     ResizeStep,
     SharpenStep,
     Step,
@@ -58,6 +60,7 @@ _MEASURED: Mapping[PostprocessorKind, Callable[[int], Step]] = {
     PostprocessorKind.RESIZE: lambda edge: ResizeStep(width=edge // 2, height=edge // 2),
     PostprocessorKind.CROP: lambda edge: CropStep(0, 0, edge // 2, edge // 2),
     PostprocessorKind.WATERMARK: lambda _edge: WatermarkStep(text="deviceops"),
+    PostprocessorKind.REMOVE_BACKGROUND: lambda _edge: RemoveBackgroundStep(),
 }
 """What is measured of each built-in postprocessor, with edges of so many pixels: something that
 changes every pixel that it could."""
@@ -197,5 +200,7 @@ def _step_of(found: Postprocessor, input_pixels: int) -> Step:
         # Its own factor, so that nothing but the network is measured.
         factor = float(found.factors[0]) if found.factors else UpscaleStep().factor
         return UpscaleStep(postprocessor_id=found.postprocessor_id, factor=factor)
+    if found.ready and found.kind is PostprocessorKind.FACE_RESTORE:
+        return FaceRestoreStep(postprocessor_id=found.postprocessor_id)
     why = found.explanation or "it cannot be measured by itself."
     raise PostprocessorMissing("postprocessor_id", why, found.postprocessor_id)

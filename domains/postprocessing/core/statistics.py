@@ -11,7 +11,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from domains.chain.errors import PostprocessorMissing
-from domains.chain.types import Step, UpscaleStep
+from domains.chain.types import FaceRestoreStep, Step, UpscaleStep
 from domains.clock import Clock
 from domains.codec import ModelId, Seconds, Value
 from domains.device.core import facts as kept
@@ -151,7 +151,7 @@ class FollowedChain:
 
 
 def postprocessor_of(step: Step) -> str:
-    """The id of what does a step: an upscaler's, or that of its kind."""
-    if isinstance(step, UpscaleStep) and step.model is not None:
+    """The id of what does a step: a model's, or that of its kind."""
+    if isinstance(step, UpscaleStep | FaceRestoreStep) and step.model is not None:
         return step.model.model_id
     return step.field.replace("_", "-")

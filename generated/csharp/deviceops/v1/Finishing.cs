@@ -29,68 +29,72 @@ namespace DeviceOperations.V1 {
             "EHBvc3Rwcm9jZXNzb3JfaWQYASABKAkSEwoGZmFjdG9yGAIgASgBSACIAQES",
             "GAoLdGlsZV9waXhlbHMYAyABKAVIAYgBARIgChN0aWxlX292ZXJsYXBfcGl4",
             "ZWxzGAQgASgFSAKIAQFCCQoHX2ZhY3RvckIOCgxfdGlsZV9waXhlbHNCFgoU",
-            "X3RpbGVfb3ZlcmxhcF9waXhlbHMiTwoPRmFjZVJlc3RvcmVTdGVwEhgKEHBv",
-            "c3Rwcm9jZXNzb3JfaWQYASABKAkSFQoIc3RyZW5ndGgYAiABKAFIAIgBAUIL",
-            "Cglfc3RyZW5ndGgigQEKC1NoYXJwZW5TdGVwEhMKBmFtb3VudBgBIAEoAUgA",
-            "iAEBEhoKDXJhZGl1c19waXhlbHMYAiABKAFIAYgBARIWCgl0aHJlc2hvbGQY",
-            "AyABKAVIAogBAUIJCgdfYW1vdW50QhAKDl9yYWRpdXNfcGl4ZWxzQgwKCl90",
-            "aHJlc2hvbGQiMQoLRGVub2lzZVN0ZXASFQoIc3RyZW5ndGgYASABKAFIAIgB",
-            "AUILCglfc3RyZW5ndGgitAEKCUNvbG9yU3RlcBIXCgpicmlnaHRuZXNzGAEg",
-            "ASgBSACIAQESFQoIY29udHJhc3QYAiABKAFIAYgBARIXCgpzYXR1cmF0aW9u",
-            "GAMgASgBSAKIAQESEgoFZ2FtbWEYBCABKAFIA4gBARIVCg1hdXRvX2NvbnRy",
-            "YXN0GAUgASgIQg0KC19icmlnaHRuZXNzQgsKCV9jb250cmFzdEINCgtfc2F0",
-            "dXJhdGlvbkIICgZfZ2FtbWEifQoKUmVzaXplU3RlcBINCgV3aWR0aBgBIAEo",
-            "BRIOCgZoZWlnaHQYAiABKAUSKgoGZmlsdGVyGAMgASgOMhouZGV2aWNlb3Bz",
-            "LnYxLlJlc2l6ZUZpbHRlchIkCgNmaXQYBCABKA4yFy5kZXZpY2VvcHMudjEu",
-            "UmVzaXplRml0IkQKCENyb3BTdGVwEgwKBGxlZnQYASABKAUSCwoDdG9wGAIg",
-            "ASgFEg0KBXdpZHRoGAMgASgFEg4KBmhlaWdodBgEIAEoBSLmAQoNV2F0ZXJt",
-            "YXJrU3RlcBIOCgR0ZXh0GAEgASgJSAASKQoFaW1hZ2UYAiABKAsyGC5kZXZp",
-            "Y2VvcHMudjEuSW5wdXRJbWFnZUgAEiQKBmFuY2hvchgDIAEoDjIULmRldmlj",
-            "ZW9wcy52MS5BbmNob3ISFAoHb3BhY2l0eRgEIAEoAUgBiAEBEhIKBXNjYWxl",
-            "GAUgASgBSAKIAQESGgoNbWFyZ2luX3BpeGVscxgGIAEoBUgDiAEBQgYKBG1h",
-            "cmtCCgoIX29wYWNpdHlCCAoGX3NjYWxlQhAKDl9tYXJnaW5fcGl4ZWxzIh8K",
-            "ClNhZmV0eVN0ZXASEQoJcG9saWN5X2lkGAEgASgJIrkDChJQb3N0cHJvY2Vz",
-            "c2luZ1N0ZXASLAoHdXBzY2FsZRgBIAEoCzIZLmRldmljZW9wcy52MS5VcHNj",
-            "YWxlU3RlcEgAEjUKDGZhY2VfcmVzdG9yZRgCIAEoCzIdLmRldmljZW9wcy52",
-            "MS5GYWNlUmVzdG9yZVN0ZXBIABIsCgdzaGFycGVuGAMgASgLMhkuZGV2aWNl",
-            "b3BzLnYxLlNoYXJwZW5TdGVwSAASLAoHZGVub2lzZRgEIAEoCzIZLmRldmlj",
-            "ZW9wcy52MS5EZW5vaXNlU3RlcEgAEigKBWNvbG9yGAUgASgLMhcuZGV2aWNl",
-            "b3BzLnYxLkNvbG9yU3RlcEgAEioKBnJlc2l6ZRgGIAEoCzIYLmRldmljZW9w",
-            "cy52MS5SZXNpemVTdGVwSAASJgoEY3JvcBgHIAEoCzIWLmRldmljZW9wcy52",
-            "MS5Dcm9wU3RlcEgAEjAKCXdhdGVybWFyaxgIIAEoCzIbLmRldmljZW9wcy52",
-            "MS5XYXRlcm1hcmtTdGVwSAASKgoGc2FmZXR5GAkgASgLMhguZGV2aWNlb3Bz",
-            "LnYxLlNhZmV0eVN0ZXBIAEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNh",
-            "dGVnb3J5GAEgASgJEg0KBXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEo",
-            "ARIPCgdmbGFnZ2VkGAQgASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki",
-            "6gEKDVNhZmV0eVZlcmRpY3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3Bz",
-            "LnYxLlNhZmV0eVNjb3JlEioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52",
-            "MS5TYWZldHlBY3Rpb24SEQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92",
-            "ZXJzaW9uGAQgASgFEiwKB3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEu",
-            "U2FmZXR5U3ViamVjdBIZChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZh",
-            "ZHZpY2UYByABKAkiwgEKFlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9z",
-            "dHByb2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVu",
-            "GAMgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVt",
-            "ZWdhcGl4ZWxzX3Blcl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSAB",
-            "KAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZSqaAQoMUmVzaXplRmlsdGVy",
-            "Eh0KGVJFU0laRV9GSUxURVJfVU5TUEVDSUZJRUQQABIZChVSRVNJWkVfRklM",
-            "VEVSX0xBTkNaT1MQARIZChVSRVNJWkVfRklMVEVSX0JJQ1VCSUMQAhIaChZS",
-            "RVNJWkVfRklMVEVSX0JJTElORUFSEAMSGQoVUkVTSVpFX0ZJTFRFUl9ORUFS",
-            "RVNUEAQqoQEKBkFuY2hvchIWChJBTkNIT1JfVU5TUEVDSUZJRUQQABITCg9B",
-            "TkNIT1JfVE9QX0xFRlQQARIUChBBTkNIT1JfVE9QX1JJR0hUEAISFgoSQU5D",
-            "SE9SX0JPVFRPTV9MRUZUEAMSFwoTQU5DSE9SX0JPVFRPTV9SSUdIVBAEEhEK",
-            "DUFOQ0hPUl9DRU5URVIQBRIQCgxBTkNIT1JfVElMRUQQBiqPAQoMU2FmZXR5",
-            "QWN0aW9uEh0KGVNBRkVUWV9BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNTQUZF",
-            "VFlfQUNUSU9OX0FMTE9XEAESFgoSU0FGRVRZX0FDVElPTl9XQVJOEAISFgoS",
-            "U0FGRVRZX0FDVElPTl9CTFVSEAMSFwoTU0FGRVRZX0FDVElPTl9CTE9DSxAE",
-            "KoUBCg1TYWZldHlTdWJqZWN0Eh4KGlNBRkVUWV9TVUJKRUNUX1VOU1BFQ0lG",
-            "SUVEEAASGQoVU0FGRVRZX1NVQkpFQ1RfUFJPTVBUEAESHgoaU0FGRVRZX1NV",
-            "QkpFQ1RfSU5QVVRfSU1BR0UQAhIZChVTQUZFVFlfU1VCSkVDVF9SRVNVTFQQ",
-            "A0IWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "X3RpbGVfb3ZlcmxhcF9waXhlbHMigwEKD0ZhY2VSZXN0b3JlU3RlcBIYChBw",
+            "b3N0cHJvY2Vzc29yX2lkGAEgASgJEhUKCHN0cmVuZ3RoGAIgASgBSACIAQES",
+            "HQoQbGVhc3RfY29uZmlkZW5jZRgDIAEoAUgBiAEBQgsKCV9zdHJlbmd0aEIT",
+            "ChFfbGVhc3RfY29uZmlkZW5jZSKBAQoLU2hhcnBlblN0ZXASEwoGYW1vdW50",
+            "GAEgASgBSACIAQESGgoNcmFkaXVzX3BpeGVscxgCIAEoAUgBiAEBEhYKCXRo",
+            "cmVzaG9sZBgDIAEoBUgCiAEBQgkKB19hbW91bnRCEAoOX3JhZGl1c19waXhl",
+            "bHNCDAoKX3RocmVzaG9sZCIxCgtEZW5vaXNlU3RlcBIVCghzdHJlbmd0aBgB",
+            "IAEoAUgAiAEBQgsKCV9zdHJlbmd0aCK0AQoJQ29sb3JTdGVwEhcKCmJyaWdo",
+            "dG5lc3MYASABKAFIAIgBARIVCghjb250cmFzdBgCIAEoAUgBiAEBEhcKCnNh",
+            "dHVyYXRpb24YAyABKAFIAogBARISCgVnYW1tYRgEIAEoAUgDiAEBEhUKDWF1",
+            "dG9fY29udHJhc3QYBSABKAhCDQoLX2JyaWdodG5lc3NCCwoJX2NvbnRyYXN0",
+            "Qg0KC19zYXR1cmF0aW9uQggKBl9nYW1tYSJ9CgpSZXNpemVTdGVwEg0KBXdp",
+            "ZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBRIqCgZmaWx0ZXIYAyABKA4yGi5k",
+            "ZXZpY2VvcHMudjEuUmVzaXplRmlsdGVyEiQKA2ZpdBgEIAEoDjIXLmRldmlj",
+            "ZW9wcy52MS5SZXNpemVGaXQiRAoIQ3JvcFN0ZXASDAoEbGVmdBgBIAEoBRIL",
+            "CgN0b3AYAiABKAUSDQoFd2lkdGgYAyABKAUSDgoGaGVpZ2h0GAQgASgFIuYB",
+            "Cg1XYXRlcm1hcmtTdGVwEg4KBHRleHQYASABKAlIABIpCgVpbWFnZRgCIAEo",
+            "CzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlSAASJAoGYW5jaG9yGAMgASgO",
+            "MhQuZGV2aWNlb3BzLnYxLkFuY2hvchIUCgdvcGFjaXR5GAQgASgBSAGIAQES",
+            "EgoFc2NhbGUYBSABKAFIAogBARIaCg1tYXJnaW5fcGl4ZWxzGAYgASgFSAOI",
+            "AQFCBgoEbWFya0IKCghfb3BhY2l0eUIICgZfc2NhbGVCEAoOX21hcmdpbl9w",
+            "aXhlbHMiHwoKU2FmZXR5U3RlcBIRCglwb2xpY3lfaWQYASABKAkiMAoUUmVt",
+            "b3ZlQmFja2dyb3VuZFN0ZXASGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCSL6",
+            "AwoSUG9zdHByb2Nlc3NpbmdTdGVwEiwKB3Vwc2NhbGUYASABKAsyGS5kZXZp",
+            "Y2VvcHMudjEuVXBzY2FsZVN0ZXBIABI1CgxmYWNlX3Jlc3RvcmUYAiABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRmFjZVJlc3RvcmVTdGVwSAASLAoHc2hhcnBlbhgD",
+            "IAEoCzIZLmRldmljZW9wcy52MS5TaGFycGVuU3RlcEgAEiwKB2Rlbm9pc2UY",
+            "BCABKAsyGS5kZXZpY2VvcHMudjEuRGVub2lzZVN0ZXBIABIoCgVjb2xvchgF",
+            "IAEoCzIXLmRldmljZW9wcy52MS5Db2xvclN0ZXBIABIqCgZyZXNpemUYBiAB",
+            "KAsyGC5kZXZpY2VvcHMudjEuUmVzaXplU3RlcEgAEiYKBGNyb3AYByABKAsy",
+            "Fi5kZXZpY2VvcHMudjEuQ3JvcFN0ZXBIABIwCgl3YXRlcm1hcmsYCCABKAsy",
+            "Gy5kZXZpY2VvcHMudjEuV2F0ZXJtYXJrU3RlcEgAEioKBnNhZmV0eRgJIAEo",
+            "CzIYLmRldmljZW9wcy52MS5TYWZldHlTdGVwSAASPwoRcmVtb3ZlX2JhY2tn",
+            "cm91bmQYDiABKAsyIi5kZXZpY2VvcHMudjEuUmVtb3ZlQmFja2dyb3VuZFN0",
+            "ZXBIAEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNhdGVnb3J5GAEgASgJ",
+            "Eg0KBXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEoARIPCgdmbGFnZ2Vk",
+            "GAQgASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki6gEKDVNhZmV0eVZl",
+            "cmRpY3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0eVNj",
+            "b3JlEioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rp",
+            "b24SEQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgF",
+            "EiwKB3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2FmZXR5U3ViamVj",
+            "dBIZChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZpY2UYByABKAki",
+            "wgEKFlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHByb2Nlc3Nvcl9p",
+            "ZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMgASgLMiAuZGV2",
+            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdhcGl4ZWxzX3Bl",
+            "cl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsyGC5kZXZpY2Vv",
+            "cHMudjEuQnl0ZUZpZ3VyZSqaAQoMUmVzaXplRmlsdGVyEh0KGVJFU0laRV9G",
+            "SUxURVJfVU5TUEVDSUZJRUQQABIZChVSRVNJWkVfRklMVEVSX0xBTkNaT1MQ",
+            "ARIZChVSRVNJWkVfRklMVEVSX0JJQ1VCSUMQAhIaChZSRVNJWkVfRklMVEVS",
+            "X0JJTElORUFSEAMSGQoVUkVTSVpFX0ZJTFRFUl9ORUFSRVNUEAQqoQEKBkFu",
+            "Y2hvchIWChJBTkNIT1JfVU5TUEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xF",
+            "RlQQARIUChBBTkNIT1JfVE9QX1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9M",
+            "RUZUEAMSFwoTQU5DSE9SX0JPVFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5U",
+            "RVIQBRIQCgxBTkNIT1JfVElMRUQQBiqPAQoMU2FmZXR5QWN0aW9uEh0KGVNB",
+            "RkVUWV9BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNTQUZFVFlfQUNUSU9OX0FM",
+            "TE9XEAESFgoSU0FGRVRZX0FDVElPTl9XQVJOEAISFgoSU0FGRVRZX0FDVElP",
+            "Tl9CTFVSEAMSFwoTU0FGRVRZX0FDVElPTl9CTE9DSxAEKoUBCg1TYWZldHlT",
+            "dWJqZWN0Eh4KGlNBRkVUWV9TVUJKRUNUX1VOU1BFQ0lGSUVEEAASGQoVU0FG",
+            "RVRZX1NVQkpFQ1RfUFJPTVBUEAESHgoaU0FGRVRZX1NVQkpFQ1RfSU5QVVRf",
+            "SU1BR0UQAhIZChVTQUZFVFlfU1VCSkVDVF9SRVNVTFQQA0IWqgITRGV2aWNl",
+            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpscaleStep), global::DeviceOperations.V1.UpscaleStep.Parser, new[]{ "PostprocessorId", "Factor", "TilePixels", "TileOverlapPixels" }, new[]{ "Factor", "TilePixels", "TileOverlapPixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength" }, new[]{ "Strength" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength", "LeastConfidence" }, new[]{ "Strength", "LeastConfidence" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SharpenStep), global::DeviceOperations.V1.SharpenStep.Parser, new[]{ "Amount", "RadiusPixels", "Threshold" }, new[]{ "Amount", "RadiusPixels", "Threshold" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength" }, new[]{ "Strength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ColorStep), global::DeviceOperations.V1.ColorStep.Parser, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "AutoContrast" }, new[]{ "Brightness", "Contrast", "Saturation", "Gamma" }, null, null, null),
@@ -98,7 +102,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CropStep), global::DeviceOperations.V1.CropStep.Parser, new[]{ "Left", "Top", "Width", "Height" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatermarkStep), global::DeviceOperations.V1.WatermarkStep.Parser, new[]{ "Text", "Image", "Anchor", "Opacity", "Scale", "MarginPixels" }, new[]{ "Mark", "Opacity", "Scale", "MarginPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyStep), global::DeviceOperations.V1.SafetyStep.Parser, new[]{ "PolicyId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety" }, new[]{ "Step" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RemoveBackgroundStep), global::DeviceOperations.V1.RemoveBackgroundStep.Parser, new[]{ "PostprocessorId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "RemoveBackground" }, new[]{ "Step" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged", "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "Subject", "ClassifierFailed", "Advice" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory" }, null, null, null, null)
@@ -593,7 +598,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Redraw faces.
+  /// Redraw faces. A picture without a face stays as it is.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class FaceRestoreStep : pb::IMessage<FaceRestoreStep>
@@ -634,6 +639,7 @@ namespace DeviceOperations.V1 {
       _hasBits0 = other._hasBits0;
       postprocessorId_ = other.postprocessorId_;
       strength_ = other.strength_;
+      leastConfidence_ = other.leastConfidence_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -647,7 +653,7 @@ namespace DeviceOperations.V1 {
     public const int PostprocessorIdFieldNumber = 1;
     private string postprocessorId_ = "";
     /// <summary>
-    /// The restorer; empty means the best installed.
+    /// The restorer, a model's id; empty means the best installed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -688,6 +694,36 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
+    /// <summary>Field number for the "least_confidence" field.</summary>
+    public const int LeastConfidenceFieldNumber = 3;
+    private readonly static double LeastConfidenceDefaultValue = 0D;
+
+    private double leastConfidence_;
+    /// <summary>
+    /// How surely something has to be a face. Range: 0 to 1. Default: 0.5.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double LeastConfidence {
+      get { if ((_hasBits0 & 2) != 0) { return leastConfidence_; } else { return LeastConfidenceDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        leastConfidence_ = value;
+      }
+    }
+    /// <summary>Gets whether the "least_confidence" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasLeastConfidence {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "least_confidence" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearLeastConfidence() {
+      _hasBits0 &= ~2;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -705,6 +741,7 @@ namespace DeviceOperations.V1 {
       }
       if (PostprocessorId != other.PostprocessorId) return false;
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(LeastConfidence, other.LeastConfidence)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -714,6 +751,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
       if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
+      if (HasLeastConfidence) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(LeastConfidence);
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -740,6 +778,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(17);
         output.WriteDouble(Strength);
       }
+      if (HasLeastConfidence) {
+        output.WriteRawTag(25);
+        output.WriteDouble(LeastConfidence);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -758,6 +800,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(17);
         output.WriteDouble(Strength);
       }
+      if (HasLeastConfidence) {
+        output.WriteRawTag(25);
+        output.WriteDouble(LeastConfidence);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -772,6 +818,9 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
       }
       if (HasStrength) {
+        size += 1 + 8;
+      }
+      if (HasLeastConfidence) {
         size += 1 + 8;
       }
       if (_unknownFields != null) {
@@ -791,6 +840,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasStrength) {
         Strength = other.Strength;
+      }
+      if (other.HasLeastConfidence) {
+        LeastConfidence = other.LeastConfidence;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -819,6 +871,10 @@ namespace DeviceOperations.V1 {
             Strength = input.ReadDouble();
             break;
           }
+          case 25: {
+            LeastConfidence = input.ReadDouble();
+            break;
+          }
         }
       }
     #endif
@@ -844,6 +900,10 @@ namespace DeviceOperations.V1 {
           }
           case 17: {
             Strength = input.ReadDouble();
+            break;
+          }
+          case 25: {
+            LeastConfidence = input.ReadDouble();
             break;
           }
         }
@@ -3195,6 +3255,211 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Make transparent what is no person. Only people count: a picture of anything else becomes
+  /// transparent altogether.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class RemoveBackgroundStep : pb::IMessage<RemoveBackgroundStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<RemoveBackgroundStep> _parser = new pb::MessageParser<RemoveBackgroundStep>(() => new RemoveBackgroundStep());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<RemoveBackgroundStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[9]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RemoveBackgroundStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RemoveBackgroundStep(RemoveBackgroundStep other) : this() {
+      postprocessorId_ = other.postprocessorId_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RemoveBackgroundStep Clone() {
+      return new RemoveBackgroundStep(this);
+    }
+
+    /// <summary>Field number for the "postprocessor_id" field.</summary>
+    public const int PostprocessorIdFieldNumber = 1;
+    private string postprocessorId_ = "";
+    /// <summary>
+    /// What tells people from the rest; empty means the best installed ("remove-background").
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string PostprocessorId {
+      get { return postprocessorId_; }
+      set {
+        postprocessorId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as RemoveBackgroundStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(RemoveBackgroundStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (PostprocessorId != other.PostprocessorId) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (PostprocessorId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(PostprocessorId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (PostprocessorId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(PostprocessorId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (PostprocessorId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(RemoveBackgroundStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.PostprocessorId.Length != 0) {
+        PostprocessorId = other.PostprocessorId;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            PostprocessorId = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            PostprocessorId = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// One step of a chain.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3212,7 +3477,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3259,6 +3524,9 @@ namespace DeviceOperations.V1 {
           break;
         case StepOneofCase.Safety:
           Safety = other.Safety.Clone();
+          break;
+        case StepOneofCase.RemoveBackground:
+          RemoveBackground = other.RemoveBackground.Clone();
           break;
       }
 
@@ -3403,6 +3671,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "remove_background" field.</summary>
+    public const int RemoveBackgroundFieldNumber = 14;
+    /// <summary>
+    /// Only people stay.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.RemoveBackgroundStep RemoveBackground {
+      get { return stepCase_ == StepOneofCase.RemoveBackground ? (global::DeviceOperations.V1.RemoveBackgroundStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.RemoveBackground;
+      }
+    }
+
     private object step_;
     /// <summary>Enum of possible cases for the "step" oneof.</summary>
     public enum StepOneofCase {
@@ -3416,6 +3699,7 @@ namespace DeviceOperations.V1 {
       Crop = 7,
       Watermark = 8,
       Safety = 9,
+      RemoveBackground = 14,
     }
     private StepOneofCase stepCase_ = StepOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3455,6 +3739,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Crop, other.Crop)) return false;
       if (!object.Equals(Watermark, other.Watermark)) return false;
       if (!object.Equals(Safety, other.Safety)) return false;
+      if (!object.Equals(RemoveBackground, other.RemoveBackground)) return false;
       if (StepCase != other.StepCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -3472,6 +3757,7 @@ namespace DeviceOperations.V1 {
       if (stepCase_ == StepOneofCase.Crop) hash ^= Crop.GetHashCode();
       if (stepCase_ == StepOneofCase.Watermark) hash ^= Watermark.GetHashCode();
       if (stepCase_ == StepOneofCase.Safety) hash ^= Safety.GetHashCode();
+      if (stepCase_ == StepOneofCase.RemoveBackground) hash ^= RemoveBackground.GetHashCode();
       hash ^= (int) stepCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -3527,6 +3813,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(74);
         output.WriteMessage(Safety);
       }
+      if (stepCase_ == StepOneofCase.RemoveBackground) {
+        output.WriteRawTag(114);
+        output.WriteMessage(RemoveBackground);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3573,6 +3863,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(74);
         output.WriteMessage(Safety);
       }
+      if (stepCase_ == StepOneofCase.RemoveBackground) {
+        output.WriteRawTag(114);
+        output.WriteMessage(RemoveBackground);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3609,6 +3903,9 @@ namespace DeviceOperations.V1 {
       }
       if (stepCase_ == StepOneofCase.Safety) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Safety);
+      }
+      if (stepCase_ == StepOneofCase.RemoveBackground) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(RemoveBackground);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3676,6 +3973,12 @@ namespace DeviceOperations.V1 {
             Safety = new global::DeviceOperations.V1.SafetyStep();
           }
           Safety.MergeFrom(other.Safety);
+          break;
+        case StepOneofCase.RemoveBackground:
+          if (RemoveBackground == null) {
+            RemoveBackground = new global::DeviceOperations.V1.RemoveBackgroundStep();
+          }
+          RemoveBackground.MergeFrom(other.RemoveBackground);
           break;
       }
 
@@ -3779,6 +4082,15 @@ namespace DeviceOperations.V1 {
             Safety = subBuilder;
             break;
           }
+          case 114: {
+            global::DeviceOperations.V1.RemoveBackgroundStep subBuilder = new global::DeviceOperations.V1.RemoveBackgroundStep();
+            if (stepCase_ == StepOneofCase.RemoveBackground) {
+              subBuilder.MergeFrom(RemoveBackground);
+            }
+            input.ReadMessage(subBuilder);
+            RemoveBackground = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -3879,6 +4191,15 @@ namespace DeviceOperations.V1 {
             Safety = subBuilder;
             break;
           }
+          case 114: {
+            global::DeviceOperations.V1.RemoveBackgroundStep subBuilder = new global::DeviceOperations.V1.RemoveBackgroundStep();
+            if (stepCase_ == StepOneofCase.RemoveBackground) {
+              subBuilder.MergeFrom(RemoveBackground);
+            }
+            input.ReadMessage(subBuilder);
+            RemoveBackground = subBuilder;
+            break;
+          }
         }
       }
     }
@@ -3904,7 +4225,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4269,7 +4590,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4703,7 +5024,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from deviceops.v1 import common_pb2 as deviceops_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x65viceops/v1/finishing.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\"\xab\x01\n\x0bUpscaleStep\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x13\n\x06\x66\x61\x63tor\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btile_pixels\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12 \n\x13tile_overlap_pixels\x18\x04 \x01(\x05H\x02\x88\x01\x01\x42\t\n\x07_factorB\x0e\n\x0c_tile_pixelsB\x16\n\x14_tile_overlap_pixels\"O\n\x0f\x46\x61\x63\x65RestoreStep\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x15\n\x08strength\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\x81\x01\n\x0bSharpenStep\x12\x13\n\x06\x61mount\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rradius_pixels\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tthreshold\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\t\n\x07_amountB\x10\n\x0e_radius_pixelsB\x0c\n\n_threshold\"1\n\x0b\x44\x65noiseStep\x12\x15\n\x08strength\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xb4\x01\n\tColorStep\x12\x17\n\nbrightness\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ontrast\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nsaturation\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05gamma\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\rauto_contrast\x18\x05 \x01(\x08\x42\r\n\x0b_brightnessB\x0b\n\t_contrastB\r\n\x0b_saturationB\x08\n\x06_gamma\"}\n\nResizeStep\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12*\n\x06\x66ilter\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.ResizeFilter\x12$\n\x03\x66it\x18\x04 \x01(\x0e\x32\x17.deviceops.v1.ResizeFit\"D\n\x08\x43ropStep\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\"\xe6\x01\n\rWatermarkStep\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12)\n\x05image\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.InputImageH\x00\x12$\n\x06\x61nchor\x18\x03 \x01(\x0e\x32\x14.deviceops.v1.Anchor\x12\x14\n\x07opacity\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05scale\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rmargin_pixels\x18\x06 \x01(\x05H\x03\x88\x01\x01\x42\x06\n\x04markB\n\n\x08_opacityB\x08\n\x06_scaleB\x10\n\x0e_margin_pixels\"\x1f\n\nSafetyStep\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\"\xb9\x03\n\x12PostprocessingStep\x12,\n\x07upscale\x18\x01 \x01(\x0b\x32\x19.deviceops.v1.UpscaleStepH\x00\x12\x35\n\x0c\x66\x61\x63\x65_restore\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.FaceRestoreStepH\x00\x12,\n\x07sharpen\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.SharpenStepH\x00\x12,\n\x07\x64\x65noise\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.DenoiseStepH\x00\x12(\n\x05\x63olor\x18\x05 \x01(\x0b\x32\x17.deviceops.v1.ColorStepH\x00\x12*\n\x06resize\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ResizeStepH\x00\x12&\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x16.deviceops.v1.CropStepH\x00\x12\x30\n\twatermark\x18\x08 \x01(\x0b\x32\x1b.deviceops.v1.WatermarkStepH\x00\x12*\n\x06safety\x18\t \x01(\x0b\x32\x18.deviceops.v1.SafetyStepH\x00\x42\x06\n\x04step\"l\n\x0bSafetyScore\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07\x66lagged\x18\x04 \x01(\x08\x12\x18\n\x10postprocessor_id\x18\x05 \x01(\t\"\xea\x01\n\rSafetyVerdict\x12)\n\x06scores\x18\x01 \x03(\x0b\x32\x19.deviceops.v1.SafetyScore\x12*\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1a.deviceops.v1.SafetyAction\x12\x11\n\tpolicy_id\x18\x03 \x01(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x05\x12,\n\x07subject\x18\x05 \x01(\x0e\x32\x1b.deviceops.v1.SafetySubject\x12\x19\n\x11\x63lassifier_failed\x18\x06 \x01(\x08\x12\x0e\n\x06\x61\x64vice\x18\x07 \x01(\t\"\xc2\x01\n\x16PostprocessorBenchmark\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12-\n\x03run\x18\x03 \x01(\x0b\x32 .deviceops.v1.DurationStatistics\x12\x1d\n\x15megapixels_per_second\x18\x04 \x01(\x01\x12-\n\x0bpeak_memory\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure*\x9a\x01\n\x0cResizeFilter\x12\x1d\n\x19RESIZE_FILTER_UNSPECIFIED\x10\x00\x12\x19\n\x15RESIZE_FILTER_LANCZOS\x10\x01\x12\x19\n\x15RESIZE_FILTER_BICUBIC\x10\x02\x12\x1a\n\x16RESIZE_FILTER_BILINEAR\x10\x03\x12\x19\n\x15RESIZE_FILTER_NEAREST\x10\x04*\xa1\x01\n\x06\x41nchor\x12\x16\n\x12\x41NCHOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41NCHOR_TOP_LEFT\x10\x01\x12\x14\n\x10\x41NCHOR_TOP_RIGHT\x10\x02\x12\x16\n\x12\x41NCHOR_BOTTOM_LEFT\x10\x03\x12\x17\n\x13\x41NCHOR_BOTTOM_RIGHT\x10\x04\x12\x11\n\rANCHOR_CENTER\x10\x05\x12\x10\n\x0c\x41NCHOR_TILED\x10\x06*\x8f\x01\n\x0cSafetyAction\x12\x1d\n\x19SAFETY_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13SAFETY_ACTION_ALLOW\x10\x01\x12\x16\n\x12SAFETY_ACTION_WARN\x10\x02\x12\x16\n\x12SAFETY_ACTION_BLUR\x10\x03\x12\x17\n\x13SAFETY_ACTION_BLOCK\x10\x04*\x85\x01\n\rSafetySubject\x12\x1e\n\x1aSAFETY_SUBJECT_UNSPECIFIED\x10\x00\x12\x19\n\x15SAFETY_SUBJECT_PROMPT\x10\x01\x12\x1e\n\x1aSAFETY_SUBJECT_INPUT_IMAGE\x10\x02\x12\x19\n\x15SAFETY_SUBJECT_RESULT\x10\x03\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x64\x65viceops/v1/finishing.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/common.proto\"\xab\x01\n\x0bUpscaleStep\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x13\n\x06\x66\x61\x63tor\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0btile_pixels\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12 \n\x13tile_overlap_pixels\x18\x04 \x01(\x05H\x02\x88\x01\x01\x42\t\n\x07_factorB\x0e\n\x0c_tile_pixelsB\x16\n\x14_tile_overlap_pixels\"\x83\x01\n\x0f\x46\x61\x63\x65RestoreStep\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x15\n\x08strength\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x1d\n\x10least_confidence\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_strengthB\x13\n\x11_least_confidence\"\x81\x01\n\x0bSharpenStep\x12\x13\n\x06\x61mount\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rradius_pixels\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tthreshold\x18\x03 \x01(\x05H\x02\x88\x01\x01\x42\t\n\x07_amountB\x10\n\x0e_radius_pixelsB\x0c\n\n_threshold\"1\n\x0b\x44\x65noiseStep\x12\x15\n\x08strength\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\x0b\n\t_strength\"\xb4\x01\n\tColorStep\x12\x17\n\nbrightness\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x15\n\x08\x63ontrast\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\nsaturation\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x12\n\x05gamma\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x15\n\rauto_contrast\x18\x05 \x01(\x08\x42\r\n\x0b_brightnessB\x0b\n\t_contrastB\r\n\x0b_saturationB\x08\n\x06_gamma\"}\n\nResizeStep\x12\r\n\x05width\x18\x01 \x01(\x05\x12\x0e\n\x06height\x18\x02 \x01(\x05\x12*\n\x06\x66ilter\x18\x03 \x01(\x0e\x32\x1a.deviceops.v1.ResizeFilter\x12$\n\x03\x66it\x18\x04 \x01(\x0e\x32\x17.deviceops.v1.ResizeFit\"D\n\x08\x43ropStep\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\"\xe6\x01\n\rWatermarkStep\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12)\n\x05image\x18\x02 \x01(\x0b\x32\x18.deviceops.v1.InputImageH\x00\x12$\n\x06\x61nchor\x18\x03 \x01(\x0e\x32\x14.deviceops.v1.Anchor\x12\x14\n\x07opacity\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05scale\x18\x05 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rmargin_pixels\x18\x06 \x01(\x05H\x03\x88\x01\x01\x42\x06\n\x04markB\n\n\x08_opacityB\x08\n\x06_scaleB\x10\n\x0e_margin_pixels\"\x1f\n\nSafetyStep\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\"0\n\x14RemoveBackgroundStep\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\"\xfa\x03\n\x12PostprocessingStep\x12,\n\x07upscale\x18\x01 \x01(\x0b\x32\x19.deviceops.v1.UpscaleStepH\x00\x12\x35\n\x0c\x66\x61\x63\x65_restore\x18\x02 \x01(\x0b\x32\x1d.deviceops.v1.FaceRestoreStepH\x00\x12,\n\x07sharpen\x18\x03 \x01(\x0b\x32\x19.deviceops.v1.SharpenStepH\x00\x12,\n\x07\x64\x65noise\x18\x04 \x01(\x0b\x32\x19.deviceops.v1.DenoiseStepH\x00\x12(\n\x05\x63olor\x18\x05 \x01(\x0b\x32\x17.deviceops.v1.ColorStepH\x00\x12*\n\x06resize\x18\x06 \x01(\x0b\x32\x18.deviceops.v1.ResizeStepH\x00\x12&\n\x04\x63rop\x18\x07 \x01(\x0b\x32\x16.deviceops.v1.CropStepH\x00\x12\x30\n\twatermark\x18\x08 \x01(\x0b\x32\x1b.deviceops.v1.WatermarkStepH\x00\x12*\n\x06safety\x18\t \x01(\x0b\x32\x18.deviceops.v1.SafetyStepH\x00\x12?\n\x11remove_background\x18\x0e \x01(\x0b\x32\".deviceops.v1.RemoveBackgroundStepH\x00\x42\x06\n\x04step\"l\n\x0bSafetyScore\x12\x10\n\x08\x63\x61tegory\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x11\n\tthreshold\x18\x03 \x01(\x01\x12\x0f\n\x07\x66lagged\x18\x04 \x01(\x08\x12\x18\n\x10postprocessor_id\x18\x05 \x01(\t\"\xea\x01\n\rSafetyVerdict\x12)\n\x06scores\x18\x01 \x03(\x0b\x32\x19.deviceops.v1.SafetyScore\x12*\n\x06\x61\x63tion\x18\x02 \x01(\x0e\x32\x1a.deviceops.v1.SafetyAction\x12\x11\n\tpolicy_id\x18\x03 \x01(\t\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x05\x12,\n\x07subject\x18\x05 \x01(\x0e\x32\x1b.deviceops.v1.SafetySubject\x12\x19\n\x11\x63lassifier_failed\x18\x06 \x01(\x08\x12\x0e\n\x06\x61\x64vice\x18\x07 \x01(\t\"\xc2\x01\n\x16PostprocessorBenchmark\x12\x18\n\x10postprocessor_id\x18\x01 \x01(\t\x12\x11\n\tdevice_id\x18\x02 \x01(\t\x12-\n\x03run\x18\x03 \x01(\x0b\x32 .deviceops.v1.DurationStatistics\x12\x1d\n\x15megapixels_per_second\x18\x04 \x01(\x01\x12-\n\x0bpeak_memory\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.ByteFigure*\x9a\x01\n\x0cResizeFilter\x12\x1d\n\x19RESIZE_FILTER_UNSPECIFIED\x10\x00\x12\x19\n\x15RESIZE_FILTER_LANCZOS\x10\x01\x12\x19\n\x15RESIZE_FILTER_BICUBIC\x10\x02\x12\x1a\n\x16RESIZE_FILTER_BILINEAR\x10\x03\x12\x19\n\x15RESIZE_FILTER_NEAREST\x10\x04*\xa1\x01\n\x06\x41nchor\x12\x16\n\x12\x41NCHOR_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41NCHOR_TOP_LEFT\x10\x01\x12\x14\n\x10\x41NCHOR_TOP_RIGHT\x10\x02\x12\x16\n\x12\x41NCHOR_BOTTOM_LEFT\x10\x03\x12\x17\n\x13\x41NCHOR_BOTTOM_RIGHT\x10\x04\x12\x11\n\rANCHOR_CENTER\x10\x05\x12\x10\n\x0c\x41NCHOR_TILED\x10\x06*\x8f\x01\n\x0cSafetyAction\x12\x1d\n\x19SAFETY_ACTION_UNSPECIFIED\x10\x00\x12\x17\n\x13SAFETY_ACTION_ALLOW\x10\x01\x12\x16\n\x12SAFETY_ACTION_WARN\x10\x02\x12\x16\n\x12SAFETY_ACTION_BLUR\x10\x03\x12\x17\n\x13SAFETY_ACTION_BLOCK\x10\x04*\x85\x01\n\rSafetySubject\x12\x1e\n\x1aSAFETY_SUBJECT_UNSPECIFIED\x10\x00\x12\x19\n\x15SAFETY_SUBJECT_PROMPT\x10\x01\x12\x1e\n\x1aSAFETY_SUBJECT_INPUT_IMAGE\x10\x02\x12\x19\n\x15SAFETY_SUBJECT_RESULT\x10\x03\x42\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,38 +33,40 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.finishing_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_RESIZEFILTER']._serialized_start=2146
-  _globals['_RESIZEFILTER']._serialized_end=2300
-  _globals['_ANCHOR']._serialized_start=2303
-  _globals['_ANCHOR']._serialized_end=2464
-  _globals['_SAFETYACTION']._serialized_start=2467
-  _globals['_SAFETYACTION']._serialized_end=2610
-  _globals['_SAFETYSUBJECT']._serialized_start=2613
-  _globals['_SAFETYSUBJECT']._serialized_end=2746
+  _globals['_RESIZEFILTER']._serialized_start=2314
+  _globals['_RESIZEFILTER']._serialized_end=2468
+  _globals['_ANCHOR']._serialized_start=2471
+  _globals['_ANCHOR']._serialized_end=2632
+  _globals['_SAFETYACTION']._serialized_start=2635
+  _globals['_SAFETYACTION']._serialized_end=2778
+  _globals['_SAFETYSUBJECT']._serialized_start=2781
+  _globals['_SAFETYSUBJECT']._serialized_end=2914
   _globals['_UPSCALESTEP']._serialized_start=74
   _globals['_UPSCALESTEP']._serialized_end=245
-  _globals['_FACERESTORESTEP']._serialized_start=247
-  _globals['_FACERESTORESTEP']._serialized_end=326
-  _globals['_SHARPENSTEP']._serialized_start=329
-  _globals['_SHARPENSTEP']._serialized_end=458
-  _globals['_DENOISESTEP']._serialized_start=460
-  _globals['_DENOISESTEP']._serialized_end=509
-  _globals['_COLORSTEP']._serialized_start=512
-  _globals['_COLORSTEP']._serialized_end=692
-  _globals['_RESIZESTEP']._serialized_start=694
-  _globals['_RESIZESTEP']._serialized_end=819
-  _globals['_CROPSTEP']._serialized_start=821
-  _globals['_CROPSTEP']._serialized_end=889
-  _globals['_WATERMARKSTEP']._serialized_start=892
-  _globals['_WATERMARKSTEP']._serialized_end=1122
-  _globals['_SAFETYSTEP']._serialized_start=1124
-  _globals['_SAFETYSTEP']._serialized_end=1155
-  _globals['_POSTPROCESSINGSTEP']._serialized_start=1158
-  _globals['_POSTPROCESSINGSTEP']._serialized_end=1599
-  _globals['_SAFETYSCORE']._serialized_start=1601
-  _globals['_SAFETYSCORE']._serialized_end=1709
-  _globals['_SAFETYVERDICT']._serialized_start=1712
-  _globals['_SAFETYVERDICT']._serialized_end=1946
-  _globals['_POSTPROCESSORBENCHMARK']._serialized_start=1949
-  _globals['_POSTPROCESSORBENCHMARK']._serialized_end=2143
+  _globals['_FACERESTORESTEP']._serialized_start=248
+  _globals['_FACERESTORESTEP']._serialized_end=379
+  _globals['_SHARPENSTEP']._serialized_start=382
+  _globals['_SHARPENSTEP']._serialized_end=511
+  _globals['_DENOISESTEP']._serialized_start=513
+  _globals['_DENOISESTEP']._serialized_end=562
+  _globals['_COLORSTEP']._serialized_start=565
+  _globals['_COLORSTEP']._serialized_end=745
+  _globals['_RESIZESTEP']._serialized_start=747
+  _globals['_RESIZESTEP']._serialized_end=872
+  _globals['_CROPSTEP']._serialized_start=874
+  _globals['_CROPSTEP']._serialized_end=942
+  _globals['_WATERMARKSTEP']._serialized_start=945
+  _globals['_WATERMARKSTEP']._serialized_end=1175
+  _globals['_SAFETYSTEP']._serialized_start=1177
+  _globals['_SAFETYSTEP']._serialized_end=1208
+  _globals['_REMOVEBACKGROUNDSTEP']._serialized_start=1210
+  _globals['_REMOVEBACKGROUNDSTEP']._serialized_end=1258
+  _globals['_POSTPROCESSINGSTEP']._serialized_start=1261
+  _globals['_POSTPROCESSINGSTEP']._serialized_end=1767
+  _globals['_SAFETYSCORE']._serialized_start=1769
+  _globals['_SAFETYSCORE']._serialized_end=1877
+  _globals['_SAFETYVERDICT']._serialized_start=1880
+  _globals['_SAFETYVERDICT']._serialized_end=2114
+  _globals['_POSTPROCESSORBENCHMARK']._serialized_start=2117
+  _globals['_POSTPROCESSORBENCHMARK']._serialized_end=2311
 # @@protoc_insertion_point(module_scope)

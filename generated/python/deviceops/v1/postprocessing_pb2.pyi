@@ -53,6 +53,8 @@ class _PostprocessorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pos
     """A safety verdict."""
     POSTPROCESSOR_KIND_CONTROL: _PostprocessorKind.ValueType  # 10
     """A control picture (pose, depth, normals)."""
+    POSTPROCESSOR_KIND_REMOVE_BACKGROUND: _PostprocessorKind.ValueType  # 15
+    """Only people stay."""
 
 class PostprocessorKind(_PostprocessorKind, metaclass=_PostprocessorKindEnumTypeWrapper):
     """What a postprocessor does."""
@@ -79,6 +81,8 @@ POSTPROCESSOR_KIND_SAFETY: PostprocessorKind.ValueType  # 9
 """A safety verdict."""
 POSTPROCESSOR_KIND_CONTROL: PostprocessorKind.ValueType  # 10
 """A control picture (pose, depth, normals)."""
+POSTPROCESSOR_KIND_REMOVE_BACKGROUND: PostprocessorKind.ValueType  # 15
+"""Only people stay."""
 Global___PostprocessorKind: _TypeAlias = PostprocessorKind  # noqa: Y015
 
 @_typing.final

@@ -18,6 +18,7 @@ from domains.chain.types import (
     CropStep,
     DenoiseStep,
     FaceRestoreStep,
+    RemoveBackgroundStep,
     ResizeFilter,
     ResizeStep,
     SafetyStep,
@@ -54,7 +55,7 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
 
     assert chain.steps == (
         UpscaleStep("", 4.0, 0, 16),
-        FaceRestoreStep("", 1.0),
+        FaceRestoreStep("", 1.0, 0.5),
         SharpenStep(1.0, 1.0, 0),
         DenoiseStep(0.5),
         ColorStep(1.0, 1.0, 1.0, 1.0, False),
@@ -62,6 +63,7 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
         CropStep(0, 0, 0, 0),
         WatermarkStep("", Anchor.BOTTOM_RIGHT, 0.5, 0.05, 16),
         SafetyStep(""),
+        RemoveBackgroundStep(""),
     )
 
 
