@@ -1,7 +1,7 @@
 """Make the networks that the product carries of the files that MediaPipe ships.
 
-A development tool: `domains/chain/backends/carried` holds what it wrote. What it reads are the
-.tflite files of two npm packages under the Apache License 2.0 and the scheme below says how
+A development tool: `domains/picture/backends/carried` holds what it wrote. What it reads are
+the .tflite files of two npm packages under the Apache License 2.0; the scheme below says how
 each of their operators is written down.
 
     npm pack @mediapipe/face_detection@0.4.1657300184
@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from domains.chain.backends.carried.figure import figure
+from domains.picture.backends.carried.figure import figure
 
-_FOLDER = Path("domains/chain/backends/carried")
+_FOLDER = Path("domains/picture/backends/carried")
 _FILES = {
     "face_detection_full_range.tflite": "faces",
     "selfie_segmentation.tflite": "people",

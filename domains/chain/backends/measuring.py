@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from domains.chain.backends.canvas import Canvas
-from domains.chain.backends.carried.figure import figure
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import StepBenchmarkJob, StepBenchmarkReport
 from domains.chain.types import FaceRestoreStep, RemoveBackgroundStep
 from domains.device.backends.torch_gauge import stretch_on
+from domains.picture.backends.carried.figure import figure
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from domains.chain.backends.canvas import Pixels
-from domains.chain.backends.carried.faces import find_faces
 from domains.chain.backends.restoring.aligning import Alignment
 from domains.chain.backends.restoring.loading import ADVICE
 from domains.chain.backends.restoring.restorer import Restorer
 from domains.device.backends import faults
 from domains.errors import FailedPrecondition, Reason
+from domains.picture.backends.carried.faces import find_faces
 
 _ALIGNED = 4
 """Points of a face that it is aligned by: eyes, nose and mouth."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from domains.chain.backends.canvas import Canvas
-from domains.chain.backends.carried.people import people_mask
 from domains.chain.backends.steps.bands import Between
 from domains.chain.types import RemoveBackgroundStep
+from domains.picture.backends.carried.people import people_mask
 
 
 def remove_background(canvas: Canvas, step: RemoveBackgroundStep, between: Between) -> Canvas:

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from domains.chain.backends.carried.figure import figure
 from domains.chain.backends.restoring.loading import load_restorer
 from domains.errors import Cancelled, FailedPrecondition, Reason
+from domains.picture.backends.carried.figure import figure
 from domains.values import ModelPlace
 from tests.domains.chain.backends.restoring.files import (
     CPU,

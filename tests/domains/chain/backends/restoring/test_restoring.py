@@ -11,7 +11,6 @@ from PIL import Image
 from torch import nn
 
 from domains.chain.backends.canvas import Canvas, Pixels
-from domains.chain.backends.carried.faces import find_faces
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.restoring.aligning import Alignment
 from domains.chain.backends.restoring.restorer import Restorer
@@ -19,6 +18,7 @@ from domains.chain.backends.restoring.restoring import restore
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.types import FaceRestoreStep, RestorerModel
 from domains.errors import Cancelled, FailedPrecondition, NotFound, Reason, ResourceExhausted
+from domains.picture.backends.carried.faces import find_faces
 from domains.values import ModelPlace
 from tests.domains.chain.backends.restoring.files import CPU, loaded, painting, saved
 from tests.domains.chain.backends.test_work import Context

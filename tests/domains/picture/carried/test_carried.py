@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from domains.chain.backends.carried.faces import find_faces
-from domains.chain.backends.carried.figure import figure
-from domains.chain.backends.carried.network import carried
-from domains.chain.backends.carried.people import people_mask
+from domains.picture.backends.carried.faces import find_faces
+from domains.picture.backends.carried.figure import figure
+from domains.picture.backends.carried.network import carried
+from domains.picture.backends.carried.people import people_mask
 from tests.domains.chain.photograph import BOX, EYES, astronaut
 from tests.domains.chain.pictures import noise
 from tools.carried_networks import reference_input, thinned

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from domains.chain.backends.canvas import Pixels
-from domains.chain.backends.carried.network import Numbers, carried
+from domains.picture.backends.carried.network import Numbers, Pixels, carried
 
 Places = NDArray[np.float64]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from domains.chain.backends.canvas import Pixels
+from domains.picture.backends.carried.network import Pixels
 
 # Middle, half axes and colour, in shares of the picture's edge; later ones lie on top.
 _OVALS = (

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from domains.chain.backends.canvas import Pixels
-from domains.chain.backends.carried.network import carried
+from domains.picture.backends.carried.network import Pixels, carried
 
 
 def people_mask(pixels: Pixels) -> Pixels:
