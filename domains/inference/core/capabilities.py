@@ -64,6 +64,7 @@ _LIMITED_MESSAGES = (
     "LineArtOptions",
     "ScribbleOptions",
     "TileOptions",
+    "FaceMaskOptions",
     "OutputSettings",
     "WorkOptions",
     "DeliveryOptions",
