@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from domains.model.backends.safetensors_header import read_header
 from domains.model.convert import model_to_proto
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
 from domains.values import TensorDataType
-from tests.domains.chain.backends.restoring.files import painting
-from tests.domains.chain.backends.restoring.files import saved as save_restorer
+from tests.domains.model.corpus.gfpgan import narrow
 from tests.domains.model.corpus.kinds import kinds, write
 from tests.domains.model.disk import DEMO, edit, files_at, sketch_demo, write_safetensors
 
@@ -198,10 +198,10 @@ def test_a_face_restorer_is_listed_whole_or_with_what_it_lacks(tmp_path: Path) -
     partial = listed(tmp_path, "gfpgan")
 
     assert reason(partial) is Reason.MODEL_INCOMPLETE
-    save_restorer(painting(1, 0, 0), tmp_path, "whole")
+    write_safetensors(tmp_path / "whole.safetensors", narrow())
     whole = scan(tmp_path)["whole"]
     assert (whole.type, whole.kind, whole.usable) == (ModelType.FACE_RESTORER, "GFPGAN", True)
-    assert whole.parameter_count == sum(tensor.numel() for tensor in painting(1, 0, 0).values())
+    assert whole.parameter_count == sum(map(math.prod, narrow().values()))
     assert not whole.remarks
 
 

@@ -11,7 +11,7 @@ from domains.model.backends.recognition import Tensors, recognise
 from domains.model.backends.restorers import GfpganDesign, design_of
 from domains.model.backends.restorers.gfpgan import shapes
 from domains.model.types import ModelType
-from tests.domains.chain.backends.restoring.files import MAPPING, STYLE, WIDTHS, narrow
+from tests.domains.model.corpus.gfpgan import MAPPING, STYLE, WIDTHS, narrow
 from tests.domains.model.test_upscalers import header
 
 OFFICIAL = (512, 512, 512, 512, 512, 256, 128, 64)

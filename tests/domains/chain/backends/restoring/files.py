@@ -11,19 +11,11 @@ from safetensors.torch import save_file
 
 from domains.chain.backends.restoring.loading import load_restorer
 from domains.chain.backends.restoring.restorer import Restorer
-from domains.model.backends.restorers import gfpgan
 from domains.values import ModelPlace
+from tests.domains.model.corpus.gfpgan import narrow
 
 CPU = torch.device("cpu")
-WIDTHS = (16, 16, 16, 16, 16, 8, 4, 2)
-"""A thirty-second of the official ones."""
-STYLE, MAPPING = 16, 2
 Tensors = dict[str, torch.Tensor]
-
-
-def narrow() -> dict[str, tuple[int, ...]]:
-    """The shapes of one that takes no time."""
-    return gfpgan.shapes(WIDTHS, STYLE, MAPPING)
 
 
 def random_restorer(shapes: Mapping[str, tuple[int, ...]] | None = None) -> Tensors:

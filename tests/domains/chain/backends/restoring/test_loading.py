@@ -20,11 +20,11 @@ from domains.values import ModelPlace
 from tests.domains.chain.backends.restoring.files import (
     CPU,
     loaded,
-    narrow,
     random_restorer,
     saved,
 )
 from tests.domains.chain.backends.upscaling.files import small_compact
+from tests.domains.model.corpus.gfpgan import narrow
 
 # What GFPGAN's own source (gfpgan 1.3.8, GFPGANv1Clean with narrow=1/32, 16 numbers of a style
 # and 2 layers of a mapping) makes of the drawn person with the weights of `random_restorer`:
