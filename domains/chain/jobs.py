@@ -6,7 +6,15 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from domains.chain.types import SafetyStep, Step, Steps, UpscalerModel, UpscaleStep
+from domains.chain.types import (
+    FaceRestoreStep,
+    RestorerModel,
+    SafetyStep,
+    Step,
+    Steps,
+    UpscalerModel,
+    UpscaleStep,
+)
 from domains.codec import Count, Name, Seconds, Value
 from domains.picture.types import PictureMetadata, PreparedPicture
 from domains.provenance.types import MarkKey
@@ -20,7 +28,7 @@ MOST_RUNS = 100
 
 
 class ChainReport(Value, frozen=True):
-    """Seconds that loading upscalers, the steps and the file took."""
+    """Seconds that loading networks, the steps and the file took."""
 
     load: Seconds
     postprocess: Seconds
@@ -53,7 +61,7 @@ class ChainJob(Job[ChainReport], frozen=True):
 
     @property
     def model(self) -> ModelFiles | None:
-        """The first upscaler, and the others beside it."""
+        """The first model of its steps, and the others beside it."""
         files = [ModelFiles(each.model_id, each.place.path) for each in models_of(self.steps)]
         if not files:
             return None
@@ -76,9 +84,9 @@ class ChainJob(Job[ChainReport], frozen=True):
         )
 
 
-def models_of(steps: Steps) -> tuple[UpscalerModel, ...]:
-    """The upscalers of a chain, each once."""
-    found = (step.model for step in steps if isinstance(step, UpscaleStep))
+def models_of(steps: Steps) -> tuple[UpscalerModel | RestorerModel, ...]:
+    """The models of a chain, each once."""
+    found = (step.model for step in steps if isinstance(step, UpscaleStep | FaceRestoreStep))
     return tuple(dict.fromkeys(each for each in found if each is not None))
 
 
@@ -134,6 +142,6 @@ class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
 
     @property
     def model(self) -> ModelFiles | None:
-        """The upscaler, where the step has one."""
+        """That of the step, where it has one."""
         found = models_of((self.step,))
         return ModelFiles(found[0].model_id, found[0].place.path) if found else None

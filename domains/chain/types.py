@@ -69,12 +69,21 @@ class UpscaleStep(Value, frozen=True):
         return width, height
 
 
+class RestorerModel(Value, frozen=True):
+    """The face restorer that a step names, and where it lies."""
+
+    model_id: ModelId
+    place: ModelPlace
+
+
 class FaceRestoreStep(Value, frozen=True):
-    """Redraw faces."""
+    """Redraw the faces that are found with at least that confidence."""
 
     field: ClassVar[str] = "face_restore"
     postprocessor_id: ModelId = ""
     strength: Measure = default_of("FaceRestoreStep.strength")
+    least_confidence: Measure = default_of("FaceRestoreStep.least_confidence")
+    model: RestorerModel | None = None
 
 
 class SharpenStep(Value, frozen=True):
@@ -276,6 +285,13 @@ class SafetyStep(Value, frozen=True):
     policy: SafetyPolicy | None = None
 
 
+class RemoveBackgroundStep(Value, frozen=True):
+    """Make transparent what is no person."""
+
+    field: ClassVar[str] = "remove_background"
+    postprocessor_id: ModelId = ""
+
+
 Step = (
     UpscaleStep
     | FaceRestoreStep
@@ -290,6 +306,7 @@ Step = (
     | PadStep
     | LutStep
     | DeblurStep
+    | RemoveBackgroundStep
 )
 Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
 """With the server's own last one."""

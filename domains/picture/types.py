@@ -176,6 +176,16 @@ class TileOptions(Value, frozen=True):
     factor: Count = int(default_of("TileOptions.factor"))
 
 
+class FaceMaskOptions(Value, frozen=True):
+    """White ovals where faces are; `padding` is the share of a face's edges that they reach
+    beyond it."""
+
+    field: ClassVar[str] = "face_mask"
+    padding: Measure = default_of("FaceMaskOptions.padding")
+    blur_pixels: Count = int(default_of("FaceMaskOptions.blur_pixels"))
+    least_confidence: Measure = default_of("FaceMaskOptions.least_confidence")
+
+
 ControlOptions = (
     CannyOptions
     | SoftEdgeOptions
@@ -183,6 +193,7 @@ ControlOptions = (
     | ScribbleOptions
     | GreyOptions
     | TileOptions
+    | FaceMaskOptions
 )
 
 

@@ -32,6 +32,7 @@ class PostprocessorKind(Enum):
     PAD = "pad"
     LUT = "lut"
     DEBLUR = "deblur"
+    REMOVE_BACKGROUND = "remove-background"
 
 
 class PostprocessorBenchmark(Value, frozen=True):

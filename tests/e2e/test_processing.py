@@ -41,7 +41,10 @@ from domains.chain.types import (
     RotateStep,
     SharpenStep,
 )
+from tests.domains.chain.backends.restoring.files import painting
+from tests.domains.chain.backends.restoring.files import saved as save_painting
 from tests.domains.chain.backends.upscaling.files import loaded, small_compact
+from tests.domains.chain.photograph import EYES, PATH, astronaut
 from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
 from tests.e2e.errors import refusal_of
@@ -51,8 +54,9 @@ from tests.running import Client, small_request
 
 @pytest.fixture(scope="module")
 def root(models: Path) -> Path:
-    """With an upscaler."""
+    """With an upscaler and a face restorer, which paints faces green."""
     save_file(small_compact(), models / "small.safetensors")
+    save_painting(painting(0, 1, 0), models, "green")
     return models
 
 
@@ -317,6 +321,33 @@ async def test_many_pictures_fail_one_by_one(client: Client) -> None:
     assert same[0].session_id == events[0].session_id
 
 
+async def test_faces_are_restored_and_backgrounds_removed(client: Client) -> None:
+    photograph = astronaut()
+    request = pb.ProcessImageRequest(
+        steps=[
+            steps_pb.PostprocessingStep(remove_background=steps_pb.RemoveBackgroundStep()),
+            steps_pb.PostprocessingStep(face_restore=steps_pb.FaceRestoreStep(strength=1)),
+        ]
+    )
+    request.image.inline = PATH.read_bytes()
+
+    events, data = await done(client, request)
+
+    found = np.asarray(Image.open(io.BytesIO(data)))
+    (x, y), _ = EYES
+    assert found[y, x] == pytest.approx((0, 255, 0, 255), abs=1)
+    assert found[10, 10, 3] == 0
+    assert np.array_equal(found[280, :, :3], photograph[280])
+    # A piece for the background, one for the face; and a step for each.
+    told = [e.item_finished for e in events if e.HasField("item_finished")]
+    assert [(one.item_id, one.done_count, one.total_count) for one in told] == [
+        ("tile", 1, 1),
+        ("step", 1, 2),
+        ("tile", 1, 1),
+        ("step", 2, 2),
+    ]
+
+
 @pytest.mark.parametrize(
     ("step", "code", "reason", "field"),
     [
@@ -344,7 +375,24 @@ async def test_many_pictures_fail_one_by_one(client: Client) -> None:
             "TEXT_INVALID",
             "steps[0].pad.fill",
         ),
-        ({"face_restore": {}}, grpc.StatusCode.NOT_FOUND, "POSTPROCESSOR_NOT_FOUND", ""),
+        (
+            {"face_restore": {"postprocessor_id": "nobody"}},
+            grpc.StatusCode.NOT_FOUND,
+            "MODEL_NOT_FOUND",
+            "",
+        ),
+        (
+            {"face_restore": {"least_confidence": 1.5}},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "FIELD_OUT_OF_RANGE",
+            "steps[0].face_restore.least_confidence",
+        ),
+        (
+            {"remove_background": {"postprocessor_id": "nobody"}},
+            grpc.StatusCode.NOT_FOUND,
+            "POSTPROCESSOR_NOT_FOUND",
+            "",
+        ),
     ],
 )
 async def test_what_cannot_be_done_is_refused_before_it_begins(
@@ -388,7 +436,12 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
         found = service.BenchmarkPostprocessor(request, metadata=metadata)
         events = [each.event async for each in found]
         assert events[-1].completed.postprocessor_benchmark.run.count == 3
-    for name in ("nobody", "face-restore"):
+    for name in ("green", "remove-background"):
+        request.postprocessor_id, request.runs = name, 1
+        found = service.BenchmarkPostprocessor(request, metadata=metadata)
+        events = [each.event async for each in found]
+        assert events[-1].completed.postprocessor_benchmark.run.count == 1
+    for name in ("nobody", "control"):
         request.postprocessor_id = name
         refused = await refusal_of(
             service.BenchmarkPostprocessor(request, metadata=metadata).read()
@@ -435,6 +488,7 @@ async def test_what_is_listed_is_what_there_is(client: Client) -> None:
 
     found = {each.postprocessor_id: each for each in answer.postprocessors}
     assert set(found) >= {"small", "sharpen", "denoise", "color", "resize", "crop", "watermark"}
+    assert found["green"].architecture == "GFPGAN"
     upscaler = found["small"]
     assert (upscaler.model_id, list(upscaler.factors)) == ("small", [2])
     assert upscaler.architecture == "Compact"

@@ -21,11 +21,15 @@ from deviceops.v1 import (
     workflow_pb2,
 )
 from domains.processing.workflows.convert.ready import ready_made
+from tests.domains.chain.photograph import PATH
 from tests.e2e.errors import refusal_of
 from tests.e2e.workflow_calls import ended, refused, run, run_request, workflow
 from tests.fakes.tiny_models import save_sdxl
 from tests.running import Client, RunningServer
 
+PHOTOGRAPH = workflow_pb2.WorkflowValue(
+    images=workflow_pb2.WorkflowImages(images=[common_pb2.InputImage(inline=PATH.read_bytes())])
+)
 READY = [each.workflow_id for each in ready_made()]
 SMALL = "settings { model_id: 'tiny' width: 256 height: 256 steps: 2 seed: 5 }"
 DRAW_TWO = workflow(f"""
@@ -78,6 +82,7 @@ def arguments_of(name: str, pictures: list[str]) -> dict[str, object]:
         "batch-processing": {"prompt": "a cat", "steps": 2},
         "basic-image-generation": {"prompt": "a cat", "steps": 2, "count": 2},
         "detail-inpaint": {"image": pictures[:1], "mask": pictures[1:], "steps": 4},
+        "face-detail": {"image": PHOTOGRAPH, "steps": 5},
         "generate-and-upscale": {"prompt": "a cat", "steps": 2},
         "image-variations": {"image": pictures, "steps": 2, "count": 1, "strength": 0.9},
         "model-loading": {"model": workflow_pb2.WorkflowValue(model_id="emoji-xl")},
@@ -310,6 +315,20 @@ async def test_workflows_are_stored_changed_and_deleted(client: Client) -> None:
     assert told.reason == "WORKFLOW_NOT_FOUND"
     _, told = await refused(client, run_request("mine"))
     assert told.reason == "WORKFLOW_NOT_FOUND"
+
+
+@pytest.mark.demonstration
+async def test_faces_of_a_picture_without_one_cannot_be_redrawn(
+    client: Client, pictures: list[str]
+) -> None:
+    events, told = await refused(
+        client, run_request("face-detail", image=pictures[:1], steps=5)
+    )
+
+    assert not events[-1].HasField("completed")
+    assert told.reason == "FIELD_OUT_OF_RANGE"
+    assert told.metadata["step_id"] == "redraw"
+    assert len(ended(events)["find"].images) == 1
 
 
 @pytest.mark.demonstration

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import Classifiers, of_this_process
 from domains.chain.backends.safeguard import Withheld, apply
+from domains.chain.backends.steps.background import remove_background
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
@@ -26,8 +27,10 @@ from domains.chain.types import (
     DeblurStep,
     DenoiseMethod,
     DenoiseStep,
+    FaceRestoreStep,
     LutStep,
     PadStep,
+    RemoveBackgroundStep,
     ResizeStep,
     RotateStep,
     SafetyStep,
@@ -56,6 +59,7 @@ _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     PadStep: pad,
     LutStep: lut,
     DeblurStep: deblur,
+    RemoveBackgroundStep: remove_background,
 }
 
 
@@ -63,14 +67,22 @@ def _unheard(verdict: SafetyVerdict) -> None:
     """Nobody asked what safety steps say."""
 
 
-class Upscaling(Protocol):
-    """Enlarges pictures with networks that lie on the device."""
+class Networks(Protocol):
+    """Does steps with networks that lie on the device."""
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         """The picture after the step.
 
         Raises:
             DomainError: The upscaler cannot be loaded, or memory does not suffice.
+        """
+        ...
+
+    def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
+        """The picture after the step.
+
+        Raises:
+            DomainError: The restorer cannot be loaded, or memory does not suffice.
         """
         ...
 
@@ -91,12 +103,12 @@ class Executor:
     """Does chains.
 
     Args:
-        upscaling: Does the steps that need a network.
+        networks: Does the steps that need a model's network.
         classifiers: Score pictures for safety steps; those of this process if None.
     """
 
-    def __init__(self, upscaling: Upscaling, classifiers: Classifiers | None = None) -> None:
-        self._upscaling = upscaling
+    def __init__(self, networks: Networks, classifiers: Classifiers | None = None) -> None:
+        self._networks = networks
         self._classifiers = classifiers or of_this_process()
 
     def run(
@@ -116,11 +128,13 @@ class Executor:
 
         Raises:
             Withheld: A safety step blocks it; its verdict was heard as well.
-            DomainError: As the upscaling, `read_canvas` of a mark, or `telling` raises it.
+            DomainError: As the networks, `read_canvas` of a mark, or `telling` raises it.
         """
         for done, step in enumerate(steps, start=1):
             if isinstance(step, UpscaleStep):
-                canvas = self._upscaling.enlarge(canvas, step, telling.piece)
+                canvas = self._networks.enlarge(canvas, step, telling.piece)
+            elif isinstance(step, FaceRestoreStep):
+                canvas = self._networks.restore(canvas, step, telling.piece)
             elif isinstance(step, SafetyStep):
                 assert step.policy is not None, "it has been looked up"
                 found = apply(canvas, step.policy, self._classifiers)

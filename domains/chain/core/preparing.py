@@ -21,6 +21,8 @@ from domains.chain.types import (
     DenoiseStep,
     FaceRestoreStep,
     LutStep,
+    RemoveBackgroundStep,
+    RestorerModel,
     SafetyStep,
     Size,
     Step,
@@ -42,9 +44,11 @@ NO_UPSCALER = (
     "or RRDB, such as Real-ESRGAN's), or resize instead."
 )
 NO_FACE_RESTORER = (
-    "No face restorer is installed, and this version has none of its own: it would need the "
-    "weights of one (GFPGAN 1.4 or CodeFormer) and of what finds faces. Leave the step out."
+    "No face restorer is installed: put one into a model root (GFPGAN 1.4 as .safetensors; "
+    "ConvertModel makes one of its .pth), or leave the step out."
 )
+REMOVER = "remove-background"
+"""The id of what tells people from the rest."""
 
 NON_LOCAL_MEANS = "denoise-non-local-means"
 """The id of the postprocessor that denoises by non-local means."""
@@ -121,22 +125,23 @@ class PreparedChain:
         return result
 
     def pixels(self, size: Size) -> int:
-        """How much work it is: the pixels after each step, upscaled ones many times over."""
+        """How much work it is: the pixels after each step, many times over where a network made
+        them."""
         sizes = sizes_of(self.steps, size, "").sizes
         return sum(
-            width * height * (_UPSCALE_EFFORT if isinstance(step, UpscaleStep) else 1)
+            width * height * (_EFFORT if isinstance(step, UpscaleStep | FaceRestoreStep) else 1)
             for step, (width, height) in zip(self.steps, sizes, strict=False)
         )
 
 
-_UPSCALE_EFFORT = 50
+_EFFORT = 50
 
 
 class ChainPreparer:
     """Makes chains ready.
 
     Args:
-        models: Finds upscalers.
+        models: Finds upscalers and face restorers.
         marks: Prepares the pictures of marks.
         files: Reads and keeps the tables of colours.
         policies: Finds the safety policies that steps name.
@@ -189,7 +194,16 @@ class ChainPreparer:
                 case DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS) if not has_opencv():
                     raise PostprocessorMissing(f"{field}.method", NO_OPENCV, NON_LOCAL_MEANS)
                 case FaceRestoreStep():
-                    raise PostprocessorMissing(field, NO_FACE_RESTORER, step.postprocessor_id)
+                    model = await self._restorer(step, f"{field}.postprocessor_id")
+                    models[model.model_id] = model
+                    restorer = RestorerModel(model.model_id, model.place)
+                    steps.append(replace(step, model=restorer))
+                case RemoveBackgroundStep() if step.postprocessor_id not in ("", REMOVER):
+                    raise PostprocessorMissing(
+                        f"{field}.postprocessor_id",
+                        f"there is none of that id; {REMOVER} is the only one.",
+                        step.postprocessor_id,
+                    )
                 case SafetyStep():
                     policy = self._policies.named(step.policy_id, f"{field}.policy_id")
                     steps.append(replace(step, policy=policy))
@@ -236,6 +250,26 @@ class ChainPreparer:
         if best is None:
             raise PostprocessorMissing(field, NO_UPSCALER)
         return best
+
+    async def _restorer(self, step: FaceRestoreStep, field: str) -> Model:
+        if step.postprocessor_id:
+            return await self._models.resolve(
+                step.postprocessor_id, type=ModelType.FACE_RESTORER, field=field
+            )
+        best = best_restorer(await self._models.of_type(ModelType.FACE_RESTORER))
+        if best is None:
+            raise PostprocessorMissing(field, NO_FACE_RESTORER)
+        return best
+
+
+def best_restorer(models: Sequence[Model]) -> Model | None:
+    """One that needs nothing that is not here, which is one with a plan; of several the
+    largest, and then by name."""
+
+    def key(model: Model) -> tuple[bool, int, str]:
+        return not model.parameter_count, -model.size_bytes, model.model_id
+
+    return min(models, key=key, default=None)
 
 
 def best_upscaler(models: Sequence[Model], factor: float) -> Model | None:

@@ -65,6 +65,7 @@ _LIMITED_MESSAGES = (
     "LineArtOptions",
     "ScribbleOptions",
     "TileOptions",
+    "FaceMaskOptions",
     "OutputSettings",
     "WorkOptions",
     "DeliveryOptions",

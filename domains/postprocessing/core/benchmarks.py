@@ -22,9 +22,11 @@ from domains.chain.types import (
     DeblurStep,
     DenoiseMethod,
     DenoiseStep,
+    FaceRestoreStep,
     LutStep,
     PadMode,
     PadStep,
+    RemoveBackgroundStep,
     ResizeStep,
     RotateStep,
     SharpenStep,
@@ -69,6 +71,7 @@ _MEASURED: Mapping[PostprocessorKind, Callable[[int], Step]] = {
     PostprocessorKind.PAD: lambda edge: PadStep(*4 * (edge // 4,), PadMode.REFLECT),
     PostprocessorKind.LUT: lambda _edge: LutStep(),
     PostprocessorKind.DEBLUR: lambda _edge: DeblurStep(),
+    PostprocessorKind.REMOVE_BACKGROUND: lambda _edge: RemoveBackgroundStep(),
 }
 """What is measured of each built-in postprocessor, with edges of so many pixels: something that
 changes every pixel that it could."""
@@ -221,5 +224,7 @@ def _step_of(found: Postprocessor, input_pixels: int) -> Step:
         # Its own factor, so that nothing but the network is measured.
         factor = float(found.factors[0]) if found.factors else UpscaleStep().factor
         return UpscaleStep(postprocessor_id=found.postprocessor_id, factor=factor)
+    if found.ready and found.kind is PostprocessorKind.FACE_RESTORE:
+        return FaceRestoreStep(postprocessor_id=found.postprocessor_id)
     why = found.explanation or "it cannot be measured by itself."
     raise PostprocessorMissing("postprocessor_id", why, found.postprocessor_id)

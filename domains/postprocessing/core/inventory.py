@@ -24,7 +24,7 @@ from domains.postprocessing.types import (
 )
 
 _MOST = 128
-_CLASSICAL: Mapping[PostprocessorKind, str] = {
+_BUILT_IN: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.SHARPEN: "Makes edges crisper by an unsharp mask.",
     PostprocessorKind.DENOISE: "Smooths noise and keeps edges, by a bilateral filter.",
     PostprocessorKind.COLOR: "Changes light, white balance, contrast, saturation and gamma.",
@@ -35,6 +35,9 @@ _CLASSICAL: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.PAD: "Puts a colour or more of its edges around a picture.",
     PostprocessorKind.LUT: "Maps colours by a table, a .cube file.",
     PostprocessorKind.DEBLUR: "Undoes a Gaussian blur, by Richardson and Lucy's iteration.",
+    PostprocessorKind.REMOVE_BACKGROUND: (
+        "Makes transparent what is no person; nothing but people is known to it."
+    ),
 }
 _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.UPSCALE: "UpscaleStep",
@@ -49,9 +52,11 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.PAD: "PadStep",
     PostprocessorKind.LUT: "LutStep",
     PostprocessorKind.DEBLUR: "DeblurStep",
+    PostprocessorKind.REMOVE_BACKGROUND: "RemoveBackgroundStep",
 }
+_RESTORES = "Redraws the faces that it finds."
 _UPSCALES = "Enlarges a picture with a network, in tiles."
-# What runs upscalers of kinds that are not built in.
+# What runs upscalers and face restorers of kinds that are not built in.
 _OTHER_KINDS = "spandrel"
 _NEEDS_EXTRA = f"Its kind needs the package {_OTHER_KINDS}: install the extra [upscale]."
 _NOT_YET = "This version does not have it yet."
@@ -62,7 +67,7 @@ class PostprocessorInventory:
     """Knows every kind of the contract, and what of each can be used now.
 
     Args:
-        models: Finds upscalers.
+        models: Finds upscalers and face restorers.
         measured: Knows what was measured of each.
         others: What others bring, by kind; asked at every call.
     """
@@ -95,9 +100,9 @@ class PostprocessorInventory:
     async def _of(self, kind: PostprocessorKind) -> Sequence[Postprocessor]:
         if kind in self._others:
             return await self._others[kind]()
-        if kind in _CLASSICAL:
+        if kind in _BUILT_IN:
             built_in = Postprocessor(
-                kind.value, kind, _CLASSICAL[kind], ready=True, limits=limits_of(kind)
+                kind.value, kind, _BUILT_IN[kind], ready=True, limits=limits_of(kind)
             )
             if kind is PostprocessorKind.DENOISE:
                 return built_in, _non_local_means()
@@ -106,7 +111,7 @@ class PostprocessorInventory:
             case PostprocessorKind.UPSCALE:
                 return await self._upscalers()
             case PostprocessorKind.FACE_RESTORE:
-                return (_missing(kind, "Redraws faces.", NO_FACE_RESTORER),)
+                return await self._restorers()
             case PostprocessorKind.CONTROL:
                 about = "Makes a control picture, such as a pose or a depth map."
                 return (_missing(kind, about, _ELSEWHERE),)
@@ -117,6 +122,13 @@ class PostprocessorInventory:
         if not models:
             return (_missing(PostprocessorKind.UPSCALE, _UPSCALES, NO_UPSCALER),)
         return [_upscaler(model) for model in sorted(models, key=lambda one: one.model_id)]
+
+    async def _restorers(self) -> Sequence[Postprocessor]:
+        models = await self._models.of_type(ModelType.FACE_RESTORER)
+        if not models:
+            kind = PostprocessorKind.FACE_RESTORE
+            return (_missing(kind, _RESTORES, NO_FACE_RESTORER),)
+        return [_restorer(model) for model in sorted(models, key=lambda one: one.model_id)]
 
 
 def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
@@ -147,6 +159,20 @@ def _upscaler(model: Model) -> Postprocessor:
         model_id=model.model_id,
         factors=() if model.enlargement is None else (model.enlargement.factor,),
         limits=limits_of(PostprocessorKind.UPSCALE),
+        architecture=model.kind,
+    )
+
+
+def _restorer(model: Model) -> Postprocessor:
+    ready = bool(model.parameter_count) or find_spec(_OTHER_KINDS) is not None
+    return Postprocessor(
+        model.model_id,
+        PostprocessorKind.FACE_RESTORE,
+        _RESTORES,
+        ready,
+        "" if ready else _NEEDS_EXTRA,
+        model_id=model.model_id,
+        limits=limits_of(PostprocessorKind.FACE_RESTORE),
         architecture=model.kind,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +14,7 @@ import pytest
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
 from domains.chain.core import preparing
-from domains.chain.core.preparing import best_upscaler
+from domains.chain.core.preparing import best_restorer, best_upscaler
 from domains.chain.core.statistics import StepStatistics
 from domains.chain.errors import PostprocessorMissing
 from domains.chain.types import AskedChain, DenoiseMethod, DenoiseStep
@@ -35,16 +35,17 @@ Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
 
 @dataclass
 class Models:
-    """A catalogue of upscalers."""
+    """A catalogue of upscalers and face restorers."""
 
     upscalers: tuple[Model, ...] = ()
+    restorers: tuple[Model, ...] = ()
 
     async def resolve(self, model_id: str, **_: object) -> Model:
         raise NotImplementedError
 
     async def of_type(self, type: ModelType) -> tuple[Model, ...]:
-        assert type is ModelType.UPSCALER
-        return self.upscalers
+        found = {ModelType.UPSCALER: self.upscalers, ModelType.FACE_RESTORER: self.restorers}
+        return found[type]
 
 
 @pytest.fixture
@@ -158,6 +159,47 @@ async def test_nothing_is_called_ready_that_is_not(
         ("b", "b", [4]),
     ]
     assert found[0].architecture == "RRDB"
+
+
+def restorer(model_id: str, parameter_count: int, size_bytes: int = 1) -> Model:
+    """A usable one; without parameters one of a kind that is not built in."""
+    return replace(
+        upscaler(model_id, 0, size_bytes),
+        type=ModelType.FACE_RESTORER,
+        kind="GFPGAN" if parameter_count else "CodeFormer",
+        parameter_count=parameter_count,
+    )
+
+
+async def test_face_restorers_are_ready_when_their_weights_are_there(
+    stub: Stub, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_FACE_RESTORE)
+
+    [missing] = (await stub.ListPostprocessors(request)).postprocessors
+
+    assert not missing.ready
+    assert "GFPGAN" in missing.explanation
+    assert {limit.field for limit in missing.limits} == {
+        "FaceRestoreStep.strength",
+        "FaceRestoreStep.least_confidence",
+    }
+    models.restorers = (restorer("ours", 9), restorer("other", 0))
+    monkeypatch.setattr(inventory, "find_spec", lambda _name: None)
+    other, ours = (await stub.ListPostprocessors(request)).postprocessors
+    assert (ours.ready, ours.model_id, ours.architecture) == (True, "ours", "GFPGAN")
+    assert not other.ready
+    assert "[upscale]" in other.explanation
+
+
+def test_the_best_restorer_needs_nothing_else_and_is_the_largest() -> None:
+    known = (restorer("foreign", 0, 99), restorer("small", 9, 1), restorer("large", 9, 5))
+
+    assert best_restorer(()) is None
+    assert best_restorer(known[:1]) is known[0]
+    best = best_restorer(known)
+    assert best is not None
+    assert best.model_id == "large"
 
 
 @pytest.mark.parametrize(

@@ -29,92 +29,96 @@ namespace DeviceOperations.V1 {
             "EHBvc3Rwcm9jZXNzb3JfaWQYASABKAkSEwoGZmFjdG9yGAIgASgBSACIAQES",
             "GAoLdGlsZV9waXhlbHMYAyABKAVIAYgBARIgChN0aWxlX292ZXJsYXBfcGl4",
             "ZWxzGAQgASgFSAKIAQFCCQoHX2ZhY3RvckIOCgxfdGlsZV9waXhlbHNCFgoU",
-            "X3RpbGVfb3ZlcmxhcF9waXhlbHMiTwoPRmFjZVJlc3RvcmVTdGVwEhgKEHBv",
-            "c3Rwcm9jZXNzb3JfaWQYASABKAkSFQoIc3RyZW5ndGgYAiABKAFIAIgBAUIL",
-            "Cglfc3RyZW5ndGgigQEKC1NoYXJwZW5TdGVwEhMKBmFtb3VudBgBIAEoAUgA",
-            "iAEBEhoKDXJhZGl1c19waXhlbHMYAiABKAFIAYgBARIWCgl0aHJlc2hvbGQY",
-            "AyABKAVIAogBAUIJCgdfYW1vdW50QhAKDl9yYWRpdXNfcGl4ZWxzQgwKCl90",
-            "aHJlc2hvbGQiXgoLRGVub2lzZVN0ZXASFQoIc3RyZW5ndGgYASABKAFIAIgB",
-            "ARIrCgZtZXRob2QYAiABKA4yGy5kZXZpY2VvcHMudjEuRGVub2lzZU1ldGhv",
-            "ZEILCglfc3RyZW5ndGgixgIKCUNvbG9yU3RlcBIXCgpicmlnaHRuZXNzGAEg",
-            "ASgBSACIAQESFQoIY29udHJhc3QYAiABKAFIAYgBARIXCgpzYXR1cmF0aW9u",
-            "GAMgASgBSAKIAQESEgoFZ2FtbWEYBCABKAFIA4gBARIVCg1hdXRvX2NvbnRy",
-            "YXN0GAUgASgIEhsKDmV4cG9zdXJlX3N0b3BzGAYgASgBSASIAQESGAoLdGVt",
-            "cGVyYXR1cmUYByABKAFIBYgBARIRCgR0aW50GAggASgBSAaIAQESGgoSYXV0",
-            "b193aGl0ZV9iYWxhbmNlGAkgASgIQg0KC19icmlnaHRuZXNzQgsKCV9jb250",
-            "cmFzdEINCgtfc2F0dXJhdGlvbkIICgZfZ2FtbWFCEQoPX2V4cG9zdXJlX3N0",
-            "b3BzQg4KDF90ZW1wZXJhdHVyZUIHCgVfdGludCJ9CgpSZXNpemVTdGVwEg0K",
-            "BXdpZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBRIqCgZmaWx0ZXIYAyABKA4y",
-            "Gi5kZXZpY2VvcHMudjEuUmVzaXplRmlsdGVyEiQKA2ZpdBgEIAEoDjIXLmRl",
-            "dmljZW9wcy52MS5SZXNpemVGaXQiRAoIQ3JvcFN0ZXASDAoEbGVmdBgBIAEo",
-            "BRILCgN0b3AYAiABKAUSDQoFd2lkdGgYAyABKAUSDgoGaGVpZ2h0GAQgASgF",
-            "IuYBCg1XYXRlcm1hcmtTdGVwEg4KBHRleHQYASABKAlIABIpCgVpbWFnZRgC",
-            "IAEoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlSAASJAoGYW5jaG9yGAMg",
-            "ASgOMhQuZGV2aWNlb3BzLnYxLkFuY2hvchIUCgdvcGFjaXR5GAQgASgBSAGI",
-            "AQESEgoFc2NhbGUYBSABKAFIAogBARIaCg1tYXJnaW5fcGl4ZWxzGAYgASgF",
-            "SAOIAQFCBgoEbWFya0IKCghfb3BhY2l0eUIICgZfc2NhbGVCEAoOX21hcmdp",
-            "bl9waXhlbHMiHwoKU2FmZXR5U3RlcBIRCglwb2xpY3lfaWQYASABKAkiTAoK",
-            "Um90YXRlU3RlcBIUCgdkZWdyZWVzGAEgASgBSACIAQESDgoGbWlycm9yGAIg",
-            "ASgIEgwKBGZpbGwYAyABKAlCCgoIX2RlZ3JlZXMisAEKB1BhZFN0ZXASEQoE",
-            "bGVmdBgBIAEoBUgAiAEBEhAKA3RvcBgCIAEoBUgBiAEBEhIKBXJpZ2h0GAMg",
-            "ASgFSAKIAQESEwoGYm90dG9tGAQgASgFSAOIAQESIwoEbW9kZRgFIAEoDjIV",
-            "LmRldmljZW9wcy52MS5QYWRNb2RlEgwKBGZpbGwYBiABKAlCBwoFX2xlZnRC",
-            "BgoEX3RvcEIICgZfcmlnaHRCCQoHX2JvdHRvbSJdCgdMdXRTdGVwEg4KBGN1",
-            "YmUYASABKAxIABIVCgthcnRpZmFjdF9pZBgCIAEoCUgAEhUKCHN0cmVuZ3Ro",
-            "GAMgASgBSAGIAQFCBwoFdGFibGVCCwoJX3N0cmVuZ3RoImIKCkRlYmx1clN0",
-            "ZXASGgoNcmFkaXVzX3BpeGVscxgBIAEoAUgAiAEBEhcKCml0ZXJhdGlvbnMY",
-            "AiABKAVIAYgBAUIQCg5fcmFkaXVzX3BpeGVsc0INCgtfaXRlcmF0aW9ucyLd",
-            "BAoSUG9zdHByb2Nlc3NpbmdTdGVwEiwKB3Vwc2NhbGUYASABKAsyGS5kZXZp",
-            "Y2VvcHMudjEuVXBzY2FsZVN0ZXBIABI1CgxmYWNlX3Jlc3RvcmUYAiABKAsy",
-            "HS5kZXZpY2VvcHMudjEuRmFjZVJlc3RvcmVTdGVwSAASLAoHc2hhcnBlbhgD",
-            "IAEoCzIZLmRldmljZW9wcy52MS5TaGFycGVuU3RlcEgAEiwKB2Rlbm9pc2UY",
-            "BCABKAsyGS5kZXZpY2VvcHMudjEuRGVub2lzZVN0ZXBIABIoCgVjb2xvchgF",
-            "IAEoCzIXLmRldmljZW9wcy52MS5Db2xvclN0ZXBIABIqCgZyZXNpemUYBiAB",
-            "KAsyGC5kZXZpY2VvcHMudjEuUmVzaXplU3RlcEgAEiYKBGNyb3AYByABKAsy",
-            "Fi5kZXZpY2VvcHMudjEuQ3JvcFN0ZXBIABIwCgl3YXRlcm1hcmsYCCABKAsy",
-            "Gy5kZXZpY2VvcHMudjEuV2F0ZXJtYXJrU3RlcEgAEioKBnNhZmV0eRgJIAEo",
-            "CzIYLmRldmljZW9wcy52MS5TYWZldHlTdGVwSAASKgoGcm90YXRlGAogASgL",
-            "MhguZGV2aWNlb3BzLnYxLlJvdGF0ZVN0ZXBIABIkCgNwYWQYCyABKAsyFS5k",
-            "ZXZpY2VvcHMudjEuUGFkU3RlcEgAEiQKA2x1dBgMIAEoCzIVLmRldmljZW9w",
-            "cy52MS5MdXRTdGVwSAASKgoGZGVibHVyGA0gASgLMhguZGV2aWNlb3BzLnYx",
-            "LkRlYmx1clN0ZXBIAEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNhdGVn",
-            "b3J5GAEgASgJEg0KBXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEoARIP",
-            "CgdmbGFnZ2VkGAQgASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki6gEK",
-            "DVNhZmV0eVZlcmRpY3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYx",
-            "LlNhZmV0eVNjb3JlEioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5T",
-            "YWZldHlBY3Rpb24SEQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJz",
-            "aW9uGAQgASgFEiwKB3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2Fm",
-            "ZXR5U3ViamVjdBIZChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZp",
-            "Y2UYByABKAkiwgEKFlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHBy",
-            "b2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMg",
-            "ASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdh",
-            "cGl4ZWxzX3Blcl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsy",
-            "GC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZSpxCg1EZW5vaXNlTWV0aG9kEh4K",
-            "GkRFTk9JU0VfTUVUSE9EX1VOU1BFQ0lGSUVEEAASHAoYREVOT0lTRV9NRVRI",
-            "T0RfQklMQVRFUkFMEAESIgoeREVOT0lTRV9NRVRIT0RfTk9OX0xPQ0FMX01F",
-            "QU5TEAIqzAEKDFJlc2l6ZUZpbHRlchIdChlSRVNJWkVfRklMVEVSX1VOU1BF",
-            "Q0lGSUVEEAASGQoVUkVTSVpFX0ZJTFRFUl9MQU5DWk9TEAESGQoVUkVTSVpF",
-            "X0ZJTFRFUl9CSUNVQklDEAISGgoWUkVTSVpFX0ZJTFRFUl9CSUxJTkVBUhAD",
-            "EhkKFVJFU0laRV9GSUxURVJfTkVBUkVTVBAEEhUKEVJFU0laRV9GSUxURVJf",
-            "Qk9YEAUSGQoVUkVTSVpFX0ZJTFRFUl9IQU1NSU5HEAYqoQEKBkFuY2hvchIW",
-            "ChJBTkNIT1JfVU5TUEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xFRlQQARIU",
-            "ChBBTkNIT1JfVE9QX1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9MRUZUEAMS",
-            "FwoTQU5DSE9SX0JPVFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5URVIQBRIQ",
-            "CgxBTkNIT1JfVElMRUQQBipfCgdQYWRNb2RlEhgKFFBBRF9NT0RFX1VOU1BF",
-            "Q0lGSUVEEAASEQoNUEFEX01PREVfRklMTBABEhEKDVBBRF9NT0RFX0VER0UQ",
-            "AhIUChBQQURfTU9ERV9SRUZMRUNUEAMqjwEKDFNhZmV0eUFjdGlvbhIdChlT",
-            "QUZFVFlfQUNUSU9OX1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElPTl9B",
-            "TExPVxABEhYKElNBRkVUWV9BQ1RJT05fV0FSThACEhYKElNBRkVUWV9BQ1RJ",
-            "T05fQkxVUhADEhcKE1NBRkVUWV9BQ1RJT05fQkxPQ0sQBCqFAQoNU2FmZXR5",
-            "U3ViamVjdBIeChpTQUZFVFlfU1VCSkVDVF9VTlNQRUNJRklFRBAAEhkKFVNB",
-            "RkVUWV9TVUJKRUNUX1BST01QVBABEh4KGlNBRkVUWV9TVUJKRUNUX0lOUFVU",
-            "X0lNQUdFEAISGQoVU0FGRVRZX1NVQkpFQ1RfUkVTVUxUEANCFqoCE0Rldmlj",
-            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "X3RpbGVfb3ZlcmxhcF9waXhlbHMigwEKD0ZhY2VSZXN0b3JlU3RlcBIYChBw",
+            "b3N0cHJvY2Vzc29yX2lkGAEgASgJEhUKCHN0cmVuZ3RoGAIgASgBSACIAQES",
+            "HQoQbGVhc3RfY29uZmlkZW5jZRgDIAEoAUgBiAEBQgsKCV9zdHJlbmd0aEIT",
+            "ChFfbGVhc3RfY29uZmlkZW5jZSKBAQoLU2hhcnBlblN0ZXASEwoGYW1vdW50",
+            "GAEgASgBSACIAQESGgoNcmFkaXVzX3BpeGVscxgCIAEoAUgBiAEBEhYKCXRo",
+            "cmVzaG9sZBgDIAEoBUgCiAEBQgkKB19hbW91bnRCEAoOX3JhZGl1c19waXhl",
+            "bHNCDAoKX3RocmVzaG9sZCJeCgtEZW5vaXNlU3RlcBIVCghzdHJlbmd0aBgB",
+            "IAEoAUgAiAEBEisKBm1ldGhvZBgCIAEoDjIbLmRldmljZW9wcy52MS5EZW5v",
+            "aXNlTWV0aG9kQgsKCV9zdHJlbmd0aCLGAgoJQ29sb3JTdGVwEhcKCmJyaWdo",
+            "dG5lc3MYASABKAFIAIgBARIVCghjb250cmFzdBgCIAEoAUgBiAEBEhcKCnNh",
+            "dHVyYXRpb24YAyABKAFIAogBARISCgVnYW1tYRgEIAEoAUgDiAEBEhUKDWF1",
+            "dG9fY29udHJhc3QYBSABKAgSGwoOZXhwb3N1cmVfc3RvcHMYBiABKAFIBIgB",
+            "ARIYCgt0ZW1wZXJhdHVyZRgHIAEoAUgFiAEBEhEKBHRpbnQYCCABKAFIBogB",
+            "ARIaChJhdXRvX3doaXRlX2JhbGFuY2UYCSABKAhCDQoLX2JyaWdodG5lc3NC",
+            "CwoJX2NvbnRyYXN0Qg0KC19zYXR1cmF0aW9uQggKBl9nYW1tYUIRCg9fZXhw",
+            "b3N1cmVfc3RvcHNCDgoMX3RlbXBlcmF0dXJlQgcKBV90aW50In0KClJlc2l6",
+            "ZVN0ZXASDQoFd2lkdGgYASABKAUSDgoGaGVpZ2h0GAIgASgFEioKBmZpbHRl",
+            "chgDIAEoDjIaLmRldmljZW9wcy52MS5SZXNpemVGaWx0ZXISJAoDZml0GAQg",
+            "ASgOMhcuZGV2aWNlb3BzLnYxLlJlc2l6ZUZpdCJECghDcm9wU3RlcBIMCgRs",
+            "ZWZ0GAEgASgFEgsKA3RvcBgCIAEoBRINCgV3aWR0aBgDIAEoBRIOCgZoZWln",
+            "aHQYBCABKAUi5gEKDVdhdGVybWFya1N0ZXASDgoEdGV4dBgBIAEoCUgAEikK",
+            "BWltYWdlGAIgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2VIABIkCgZh",
+            "bmNob3IYAyABKA4yFC5kZXZpY2VvcHMudjEuQW5jaG9yEhQKB29wYWNpdHkY",
+            "BCABKAFIAYgBARISCgVzY2FsZRgFIAEoAUgCiAEBEhoKDW1hcmdpbl9waXhl",
+            "bHMYBiABKAVIA4gBAUIGCgRtYXJrQgoKCF9vcGFjaXR5QggKBl9zY2FsZUIQ",
+            "Cg5fbWFyZ2luX3BpeGVscyIfCgpTYWZldHlTdGVwEhEKCXBvbGljeV9pZBgB",
+            "IAEoCSJMCgpSb3RhdGVTdGVwEhQKB2RlZ3JlZXMYASABKAFIAIgBARIOCgZt",
+            "aXJyb3IYAiABKAgSDAoEZmlsbBgDIAEoCUIKCghfZGVncmVlcyKwAQoHUGFk",
+            "U3RlcBIRCgRsZWZ0GAEgASgFSACIAQESEAoDdG9wGAIgASgFSAGIAQESEgoF",
+            "cmlnaHQYAyABKAVIAogBARITCgZib3R0b20YBCABKAVIA4gBARIjCgRtb2Rl",
+            "GAUgASgOMhUuZGV2aWNlb3BzLnYxLlBhZE1vZGUSDAoEZmlsbBgGIAEoCUIH",
+            "CgVfbGVmdEIGCgRfdG9wQggKBl9yaWdodEIJCgdfYm90dG9tIl0KB0x1dFN0",
+            "ZXASDgoEY3ViZRgBIAEoDEgAEhUKC2FydGlmYWN0X2lkGAIgASgJSAASFQoI",
+            "c3RyZW5ndGgYAyABKAFIAYgBAUIHCgV0YWJsZUILCglfc3RyZW5ndGgiYgoK",
+            "RGVibHVyU3RlcBIaCg1yYWRpdXNfcGl4ZWxzGAEgASgBSACIAQESFwoKaXRl",
+            "cmF0aW9ucxgCIAEoBUgBiAEBQhAKDl9yYWRpdXNfcGl4ZWxzQg0KC19pdGVy",
+            "YXRpb25zIjAKFFJlbW92ZUJhY2tncm91bmRTdGVwEhgKEHBvc3Rwcm9jZXNz",
+            "b3JfaWQYASABKAkingUKElBvc3Rwcm9jZXNzaW5nU3RlcBIsCgd1cHNjYWxl",
+            "GAEgASgLMhkuZGV2aWNlb3BzLnYxLlVwc2NhbGVTdGVwSAASNQoMZmFjZV9y",
+            "ZXN0b3JlGAIgASgLMh0uZGV2aWNlb3BzLnYxLkZhY2VSZXN0b3JlU3RlcEgA",
+            "EiwKB3NoYXJwZW4YAyABKAsyGS5kZXZpY2VvcHMudjEuU2hhcnBlblN0ZXBI",
+            "ABIsCgdkZW5vaXNlGAQgASgLMhkuZGV2aWNlb3BzLnYxLkRlbm9pc2VTdGVw",
+            "SAASKAoFY29sb3IYBSABKAsyFy5kZXZpY2VvcHMudjEuQ29sb3JTdGVwSAAS",
+            "KgoGcmVzaXplGAYgASgLMhguZGV2aWNlb3BzLnYxLlJlc2l6ZVN0ZXBIABIm",
+            "CgRjcm9wGAcgASgLMhYuZGV2aWNlb3BzLnYxLkNyb3BTdGVwSAASMAoJd2F0",
+            "ZXJtYXJrGAggASgLMhsuZGV2aWNlb3BzLnYxLldhdGVybWFya1N0ZXBIABIq",
+            "CgZzYWZldHkYCSABKAsyGC5kZXZpY2VvcHMudjEuU2FmZXR5U3RlcEgAEioK",
+            "BnJvdGF0ZRgKIAEoCzIYLmRldmljZW9wcy52MS5Sb3RhdGVTdGVwSAASJAoD",
+            "cGFkGAsgASgLMhUuZGV2aWNlb3BzLnYxLlBhZFN0ZXBIABIkCgNsdXQYDCAB",
+            "KAsyFS5kZXZpY2VvcHMudjEuTHV0U3RlcEgAEioKBmRlYmx1chgNIAEoCzIY",
+            "LmRldmljZW9wcy52MS5EZWJsdXJTdGVwSAASPwoRcmVtb3ZlX2JhY2tncm91",
+            "bmQYDiABKAsyIi5kZXZpY2VvcHMudjEuUmVtb3ZlQmFja2dyb3VuZFN0ZXBI",
+            "AEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNhdGVnb3J5GAEgASgJEg0K",
+            "BXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEoARIPCgdmbGFnZ2VkGAQg",
+            "ASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki6gEKDVNhZmV0eVZlcmRp",
+            "Y3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0eVNjb3Jl",
+            "EioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rpb24S",
+            "EQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgFEiwK",
+            "B3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2FmZXR5U3ViamVjdBIZ",
+            "ChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZpY2UYByABKAkiwgEK",
+            "FlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHByb2Nlc3Nvcl9pZBgB",
+            "IAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMgASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdhcGl4ZWxzX3Blcl9z",
+            "ZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsyGC5kZXZpY2VvcHMu",
+            "djEuQnl0ZUZpZ3VyZSpxCg1EZW5vaXNlTWV0aG9kEh4KGkRFTk9JU0VfTUVU",
+            "SE9EX1VOU1BFQ0lGSUVEEAASHAoYREVOT0lTRV9NRVRIT0RfQklMQVRFUkFM",
+            "EAESIgoeREVOT0lTRV9NRVRIT0RfTk9OX0xPQ0FMX01FQU5TEAIqzAEKDFJl",
+            "c2l6ZUZpbHRlchIdChlSRVNJWkVfRklMVEVSX1VOU1BFQ0lGSUVEEAASGQoV",
+            "UkVTSVpFX0ZJTFRFUl9MQU5DWk9TEAESGQoVUkVTSVpFX0ZJTFRFUl9CSUNV",
+            "QklDEAISGgoWUkVTSVpFX0ZJTFRFUl9CSUxJTkVBUhADEhkKFVJFU0laRV9G",
+            "SUxURVJfTkVBUkVTVBAEEhUKEVJFU0laRV9GSUxURVJfQk9YEAUSGQoVUkVT",
+            "SVpFX0ZJTFRFUl9IQU1NSU5HEAYqoQEKBkFuY2hvchIWChJBTkNIT1JfVU5T",
+            "UEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xFRlQQARIUChBBTkNIT1JfVE9Q",
+            "X1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9MRUZUEAMSFwoTQU5DSE9SX0JP",
+            "VFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5URVIQBRIQCgxBTkNIT1JfVElM",
+            "RUQQBipfCgdQYWRNb2RlEhgKFFBBRF9NT0RFX1VOU1BFQ0lGSUVEEAASEQoN",
+            "UEFEX01PREVfRklMTBABEhEKDVBBRF9NT0RFX0VER0UQAhIUChBQQURfTU9E",
+            "RV9SRUZMRUNUEAMqjwEKDFNhZmV0eUFjdGlvbhIdChlTQUZFVFlfQUNUSU9O",
+            "X1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElPTl9BTExPVxABEhYKElNB",
+            "RkVUWV9BQ1RJT05fV0FSThACEhYKElNBRkVUWV9BQ1RJT05fQkxVUhADEhcK",
+            "E1NBRkVUWV9BQ1RJT05fQkxPQ0sQBCqFAQoNU2FmZXR5U3ViamVjdBIeChpT",
+            "QUZFVFlfU1VCSkVDVF9VTlNQRUNJRklFRBAAEhkKFVNBRkVUWV9TVUJKRUNU",
+            "X1BST01QVBABEh4KGlNBRkVUWV9TVUJKRUNUX0lOUFVUX0lNQUdFEAISGQoV",
+            "U0FGRVRZX1NVQkpFQ1RfUkVTVUxUEANCFqoCE0RldmljZU9wZXJhdGlvbnMu",
+            "VjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DenoiseMethod), typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.PadMode), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpscaleStep), global::DeviceOperations.V1.UpscaleStep.Parser, new[]{ "PostprocessorId", "Factor", "TilePixels", "TileOverlapPixels" }, new[]{ "Factor", "TilePixels", "TileOverlapPixels" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength" }, new[]{ "Strength" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength", "LeastConfidence" }, new[]{ "Strength", "LeastConfidence" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SharpenStep), global::DeviceOperations.V1.SharpenStep.Parser, new[]{ "Amount", "RadiusPixels", "Threshold" }, new[]{ "Amount", "RadiusPixels", "Threshold" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength", "Method" }, new[]{ "Strength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ColorStep), global::DeviceOperations.V1.ColorStep.Parser, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "AutoContrast", "ExposureStops", "Temperature", "Tint", "AutoWhiteBalance" }, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "ExposureStops", "Temperature", "Tint" }, null, null, null),
@@ -126,7 +130,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PadStep), global::DeviceOperations.V1.PadStep.Parser, new[]{ "Left", "Top", "Right", "Bottom", "Mode", "Fill" }, new[]{ "Left", "Top", "Right", "Bottom" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LutStep), global::DeviceOperations.V1.LutStep.Parser, new[]{ "Cube", "ArtifactId", "Strength" }, new[]{ "Table", "Strength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeblurStep), global::DeviceOperations.V1.DeblurStep.Parser, new[]{ "RadiusPixels", "Iterations" }, new[]{ "RadiusPixels", "Iterations" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "Rotate", "Pad", "Lut", "Deblur" }, new[]{ "Step" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RemoveBackgroundStep), global::DeviceOperations.V1.RemoveBackgroundStep.Parser, new[]{ "PostprocessorId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "Rotate", "Pad", "Lut", "Deblur", "RemoveBackground" }, new[]{ "Step" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged", "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "Subject", "ClassifierFailed", "Advice" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory" }, null, null, null, null)
@@ -670,7 +675,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Redraw faces.
+  /// Redraw faces. A picture without a face stays as it is.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class FaceRestoreStep : pb::IMessage<FaceRestoreStep>
@@ -711,6 +716,7 @@ namespace DeviceOperations.V1 {
       _hasBits0 = other._hasBits0;
       postprocessorId_ = other.postprocessorId_;
       strength_ = other.strength_;
+      leastConfidence_ = other.leastConfidence_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -724,7 +730,7 @@ namespace DeviceOperations.V1 {
     public const int PostprocessorIdFieldNumber = 1;
     private string postprocessorId_ = "";
     /// <summary>
-    /// The restorer; empty means the best installed.
+    /// The restorer, a model's id; empty means the best installed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -765,6 +771,36 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
+    /// <summary>Field number for the "least_confidence" field.</summary>
+    public const int LeastConfidenceFieldNumber = 3;
+    private readonly static double LeastConfidenceDefaultValue = 0D;
+
+    private double leastConfidence_;
+    /// <summary>
+    /// How surely something has to be a face. Range: 0 to 1. Default: 0.5.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double LeastConfidence {
+      get { if ((_hasBits0 & 2) != 0) { return leastConfidence_; } else { return LeastConfidenceDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        leastConfidence_ = value;
+      }
+    }
+    /// <summary>Gets whether the "least_confidence" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasLeastConfidence {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "least_confidence" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearLeastConfidence() {
+      _hasBits0 &= ~2;
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -782,6 +818,7 @@ namespace DeviceOperations.V1 {
       }
       if (PostprocessorId != other.PostprocessorId) return false;
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(LeastConfidence, other.LeastConfidence)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -791,6 +828,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
       if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
+      if (HasLeastConfidence) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(LeastConfidence);
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -817,6 +855,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(17);
         output.WriteDouble(Strength);
       }
+      if (HasLeastConfidence) {
+        output.WriteRawTag(25);
+        output.WriteDouble(LeastConfidence);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -835,6 +877,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(17);
         output.WriteDouble(Strength);
       }
+      if (HasLeastConfidence) {
+        output.WriteRawTag(25);
+        output.WriteDouble(LeastConfidence);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -849,6 +895,9 @@ namespace DeviceOperations.V1 {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
       }
       if (HasStrength) {
+        size += 1 + 8;
+      }
+      if (HasLeastConfidence) {
         size += 1 + 8;
       }
       if (_unknownFields != null) {
@@ -868,6 +917,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasStrength) {
         Strength = other.Strength;
+      }
+      if (other.HasLeastConfidence) {
+        LeastConfidence = other.LeastConfidence;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -896,6 +948,10 @@ namespace DeviceOperations.V1 {
             Strength = input.ReadDouble();
             break;
           }
+          case 25: {
+            LeastConfidence = input.ReadDouble();
+            break;
+          }
         }
       }
     #endif
@@ -921,6 +977,10 @@ namespace DeviceOperations.V1 {
           }
           case 17: {
             Strength = input.ReadDouble();
+            break;
+          }
+          case 25: {
+            LeastConfidence = input.ReadDouble();
             break;
           }
         }
@@ -4928,6 +4988,211 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Make transparent what is no person. Only people count: a picture of anything else becomes
+  /// transparent altogether.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class RemoveBackgroundStep : pb::IMessage<RemoveBackgroundStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<RemoveBackgroundStep> _parser = new pb::MessageParser<RemoveBackgroundStep>(() => new RemoveBackgroundStep());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<RemoveBackgroundStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RemoveBackgroundStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RemoveBackgroundStep(RemoveBackgroundStep other) : this() {
+      postprocessorId_ = other.postprocessorId_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RemoveBackgroundStep Clone() {
+      return new RemoveBackgroundStep(this);
+    }
+
+    /// <summary>Field number for the "postprocessor_id" field.</summary>
+    public const int PostprocessorIdFieldNumber = 1;
+    private string postprocessorId_ = "";
+    /// <summary>
+    /// What tells people from the rest; empty means the best installed ("remove-background").
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string PostprocessorId {
+      get { return postprocessorId_; }
+      set {
+        postprocessorId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as RemoveBackgroundStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(RemoveBackgroundStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (PostprocessorId != other.PostprocessorId) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (PostprocessorId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(PostprocessorId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (PostprocessorId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(PostprocessorId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (PostprocessorId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(RemoveBackgroundStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.PostprocessorId.Length != 0) {
+        PostprocessorId = other.PostprocessorId;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            PostprocessorId = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            PostprocessorId = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// One step of a chain.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -4945,7 +5210,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5004,6 +5269,9 @@ namespace DeviceOperations.V1 {
           break;
         case StepOneofCase.Deblur:
           Deblur = other.Deblur.Clone();
+          break;
+        case StepOneofCase.RemoveBackground:
+          RemoveBackground = other.RemoveBackground.Clone();
           break;
       }
 
@@ -5208,6 +5476,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "remove_background" field.</summary>
+    public const int RemoveBackgroundFieldNumber = 14;
+    /// <summary>
+    /// Only people stay.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.RemoveBackgroundStep RemoveBackground {
+      get { return stepCase_ == StepOneofCase.RemoveBackground ? (global::DeviceOperations.V1.RemoveBackgroundStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.RemoveBackground;
+      }
+    }
+
     private object step_;
     /// <summary>Enum of possible cases for the "step" oneof.</summary>
     public enum StepOneofCase {
@@ -5225,6 +5508,7 @@ namespace DeviceOperations.V1 {
       Pad = 11,
       Lut = 12,
       Deblur = 13,
+      RemoveBackground = 14,
     }
     private StepOneofCase stepCase_ = StepOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5268,6 +5552,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Pad, other.Pad)) return false;
       if (!object.Equals(Lut, other.Lut)) return false;
       if (!object.Equals(Deblur, other.Deblur)) return false;
+      if (!object.Equals(RemoveBackground, other.RemoveBackground)) return false;
       if (StepCase != other.StepCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -5289,6 +5574,7 @@ namespace DeviceOperations.V1 {
       if (stepCase_ == StepOneofCase.Pad) hash ^= Pad.GetHashCode();
       if (stepCase_ == StepOneofCase.Lut) hash ^= Lut.GetHashCode();
       if (stepCase_ == StepOneofCase.Deblur) hash ^= Deblur.GetHashCode();
+      if (stepCase_ == StepOneofCase.RemoveBackground) hash ^= RemoveBackground.GetHashCode();
       hash ^= (int) stepCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -5360,6 +5646,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(106);
         output.WriteMessage(Deblur);
       }
+      if (stepCase_ == StepOneofCase.RemoveBackground) {
+        output.WriteRawTag(114);
+        output.WriteMessage(RemoveBackground);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5422,6 +5712,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(106);
         output.WriteMessage(Deblur);
       }
+      if (stepCase_ == StepOneofCase.RemoveBackground) {
+        output.WriteRawTag(114);
+        output.WriteMessage(RemoveBackground);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5470,6 +5764,9 @@ namespace DeviceOperations.V1 {
       }
       if (stepCase_ == StepOneofCase.Deblur) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Deblur);
+      }
+      if (stepCase_ == StepOneofCase.RemoveBackground) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(RemoveBackground);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -5561,6 +5858,12 @@ namespace DeviceOperations.V1 {
             Deblur = new global::DeviceOperations.V1.DeblurStep();
           }
           Deblur.MergeFrom(other.Deblur);
+          break;
+        case StepOneofCase.RemoveBackground:
+          if (RemoveBackground == null) {
+            RemoveBackground = new global::DeviceOperations.V1.RemoveBackgroundStep();
+          }
+          RemoveBackground.MergeFrom(other.RemoveBackground);
           break;
       }
 
@@ -5700,6 +6003,15 @@ namespace DeviceOperations.V1 {
             Deblur = subBuilder;
             break;
           }
+          case 114: {
+            global::DeviceOperations.V1.RemoveBackgroundStep subBuilder = new global::DeviceOperations.V1.RemoveBackgroundStep();
+            if (stepCase_ == StepOneofCase.RemoveBackground) {
+              subBuilder.MergeFrom(RemoveBackground);
+            }
+            input.ReadMessage(subBuilder);
+            RemoveBackground = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -5836,6 +6148,15 @@ namespace DeviceOperations.V1 {
             Deblur = subBuilder;
             break;
           }
+          case 114: {
+            global::DeviceOperations.V1.RemoveBackgroundStep subBuilder = new global::DeviceOperations.V1.RemoveBackgroundStep();
+            if (stepCase_ == StepOneofCase.RemoveBackground) {
+              subBuilder.MergeFrom(RemoveBackground);
+            }
+            input.ReadMessage(subBuilder);
+            RemoveBackground = subBuilder;
+            break;
+          }
         }
       }
     }
@@ -5861,7 +6182,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6226,7 +6547,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6660,7 +6981,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -267,28 +267,37 @@ Global___UpscaleStep: _TypeAlias = UpscaleStep  # noqa: Y015
 
 @_typing.final
 class FaceRestoreStep(_message.Message):
-    """Redraw faces."""
+    """Redraw faces. A picture without a face stays as it is."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    LEAST_CONFIDENCE_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
-    """The restorer; empty means the best installed."""
+    """The restorer, a model's id; empty means the best installed."""
     strength: _builtins.float
     """Blend of the restored face. Range: 0 to 1. Default: 1."""
+    least_confidence: _builtins.float
+    """How surely something has to be a face. Range: 0 to 1. Default: 0.5."""
     def __init__(
         self,
         *,
         postprocessor_id: _builtins.str = ...,
         strength: _builtins.float | None = ...,
+        least_confidence: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_least_confidence", b"_least_confidence", "_strength", b"_strength", "least_confidence", b"least_confidence", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "postprocessor_id", b"postprocessor_id", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_least_confidence", b"_least_confidence", "_strength", b"_strength", "least_confidence", b"least_confidence", "postprocessor_id", b"postprocessor_id", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__least_confidence: _TypeAlias = _typing.Literal["least_confidence"]  # noqa: Y015
+    _WhichOneofArgType__least_confidence: _TypeAlias = _typing.Literal["_least_confidence", b"_least_confidence"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__least_confidence) -> _WhichOneofReturnType__least_confidence | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___FaceRestoreStep: _TypeAlias = FaceRestoreStep  # noqa: Y015
@@ -762,6 +771,30 @@ class DeblurStep(_message.Message):
 Global___DeblurStep: _TypeAlias = DeblurStep  # noqa: Y015
 
 @_typing.final
+class RemoveBackgroundStep(_message.Message):
+    """Make transparent what is no person. Only people count: a picture of anything else becomes
+    transparent altogether.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
+    postprocessor_id: _builtins.str
+    """What tells people from the rest; empty means the best installed ("remove-background")."""
+    def __init__(
+        self,
+        *,
+        postprocessor_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["postprocessor_id", b"postprocessor_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveBackgroundStep: _TypeAlias = RemoveBackgroundStep  # noqa: Y015
+
+@_typing.final
 class PostprocessingStep(_message.Message):
     """One step of a chain."""
 
@@ -780,6 +813,7 @@ class PostprocessingStep(_message.Message):
     PAD_FIELD_NUMBER: _builtins.int
     LUT_FIELD_NUMBER: _builtins.int
     DEBLUR_FIELD_NUMBER: _builtins.int
+    REMOVE_BACKGROUND_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upscale(self) -> Global___UpscaleStep:
         """Enlarge."""
@@ -830,6 +864,10 @@ class PostprocessingStep(_message.Message):
     def deblur(self) -> Global___DeblurStep:
         """A blur undone."""
 
+    @_builtins.property
+    def remove_background(self) -> Global___RemoveBackgroundStep:
+        """Only people stay."""
+
     def __init__(
         self,
         *,
@@ -846,12 +884,13 @@ class PostprocessingStep(_message.Message):
         pad: Global___PadStep | None = ...,
         lut: Global___LutStep | None = ...,
         deblur: Global___DeblurStep | None = ...,
+        remove_background: Global___RemoveBackgroundStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "remove_background", b"remove_background", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "remove_background", b"remove_background", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "safety", "rotate", "pad", "lut", "deblur"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "safety", "rotate", "pad", "lut", "deblur", "remove_background"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 

@@ -61,6 +61,8 @@ class _PostprocessorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pos
     """Colours by a table."""
     POSTPROCESSOR_KIND_DEBLUR: _PostprocessorKind.ValueType  # 14
     """A blur undone."""
+    POSTPROCESSOR_KIND_REMOVE_BACKGROUND: _PostprocessorKind.ValueType  # 15
+    """Only people stay."""
 
 class PostprocessorKind(_PostprocessorKind, metaclass=_PostprocessorKindEnumTypeWrapper):
     """What a postprocessor does."""
@@ -95,6 +97,8 @@ POSTPROCESSOR_KIND_LUT: PostprocessorKind.ValueType  # 13
 """Colours by a table."""
 POSTPROCESSOR_KIND_DEBLUR: PostprocessorKind.ValueType  # 14
 """A blur undone."""
+POSTPROCESSOR_KIND_REMOVE_BACKGROUND: PostprocessorKind.ValueType  # 15
+"""Only people stay."""
 Global___PostprocessorKind: _TypeAlias = PostprocessorKind  # noqa: Y015
 
 @_typing.final

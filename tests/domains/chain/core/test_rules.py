@@ -23,6 +23,7 @@ from domains.chain.types import (
     LutStep,
     PadMode,
     PadStep,
+    RemoveBackgroundStep,
     ResizeFilter,
     ResizeStep,
     RotateStep,
@@ -60,7 +61,7 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
 
     assert chain.steps == (
         UpscaleStep("", 4.0, 0, 16),
-        FaceRestoreStep("", 1.0),
+        FaceRestoreStep("", 1.0, 0.5),
         SharpenStep(1.0, 1.0, 0),
         DenoiseStep(0.5, DenoiseMethod.BILATERAL),
         ColorStep(1.0, 1.0, 1.0, 1.0, False, 0.0, 0.0, 0.0, False),
@@ -72,6 +73,7 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
         PadStep(0, 0, 0, 0, PadMode.FILL, ""),
         LutStep(1.0),
         DeblurStep(1.0, 10),
+        RemoveBackgroundStep(""),
     )
 
 

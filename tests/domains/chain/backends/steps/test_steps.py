@@ -14,6 +14,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from scipy import ndimage  # type: ignore[import-untyped]
 
 from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.steps.background import remove_background
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
 from domains.chain.backends.steps.denoise import denoise
@@ -25,11 +26,13 @@ from domains.chain.types import (
     CropStep,
     DenoiseMethod,
     DenoiseStep,
+    RemoveBackgroundStep,
     ResizeFilter,
     ResizeStep,
     SharpenStep,
 )
 from domains.picture.types import ResizeFit
+from tests.domains.chain.photograph import astronaut
 from tests.domains.chain.pictures import counted, ignored, noise, same
 
 Floats = npt.NDArray[np.float64]
@@ -404,3 +407,19 @@ def test_parts_put_together_are_the_picture(
     left = data.draw(st.integers(0, width - 1))
     column = crop(canvas, CropStep(left, 0, 1, height), ignored)
     assert np.array_equal(column.whole()[:, 0], canvas.whole()[:, left])
+
+
+def test_only_people_stay() -> None:
+    """What was transparent before stays transparent; colours are not touched."""
+    canvas, (told, between) = Canvas(astronaut()), counted()
+
+    alone = remove_background(canvas, RemoveBackgroundStep(), between)
+
+    assert told == [(1, 1)]
+    assert alone.alpha is not None
+    assert np.array_equal(alone.pixels, canvas.pixels)
+    assert (alone.alpha[120, 145], alone.alpha[10, 10]) == (255, 0)
+    half = Canvas(canvas.pixels, np.full((288, 288), 100, np.uint8))
+    again = remove_background(half, RemoveBackgroundStep(), ignored)
+    assert again.alpha is not None
+    assert np.array_equal(again.alpha, np.minimum(alone.alpha, 100))
