@@ -11,6 +11,7 @@ import grpc.aio
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
 from domains.artifact import convert
 from domains.artifact.core import ArtifactStore, ArtifactUploads
+from domains.artifact.types import LabelChange
 from domains.clients import caller
 from domains.conversions import seconds
 from domains.upload_conversions import (
@@ -46,6 +47,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             header_from_proto(header.upload, "header.upload"),
             parts_from_proto(request_iterator),
             retention_seconds=retention,
+            labels=LabelChange(dict(header.labels), path="header.labels"),
         )
         return artifact_pb2.UploadArtifactResponse(
             artifact=convert.artifact_to_proto(artifact), existed=existed
@@ -101,6 +103,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             retention_seconds=(
                 seconds(request.retention) if request.HasField("retention") else None
             ),
+            labels=LabelChange(dict(request.labels), tuple(request.removed_labels)),
         )
         return artifact_pb2.UpdateArtifactResponse(artifact=convert.artifact_to_proto(artifact))
 

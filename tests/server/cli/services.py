@@ -385,6 +385,7 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
         self._script.came(request, context)
         artifact = self._described(request.artifact_id)
         artifact.pinned = request.pinned
+        artifact.labels.update(request.labels)
         return artifact_pb2.UpdateArtifactResponse(artifact=artifact)
 
     def DeleteArtifact(self, request: Any, context: Any) -> Any:

@@ -27,62 +27,72 @@ namespace DeviceOperations.V1 {
             "ChtkZXZpY2VvcHMvdjEvYXJ0aWZhY3QucHJvdG8SDGRldmljZW9wcy52MRoZ",
             "ZGV2aWNlb3BzL3YxL3VwbG9hZC5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL2R1",
             "cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGltZXN0YW1wLnByb3Rv",
-            "IvsBCghBcnRpZmFjdBITCgthcnRpZmFjdF9pZBgBIAEoCRISCgpzaXplX2J5",
+            "It4CCghBcnRpZmFjdBITCgthcnRpZmFjdF9pZBgBIAEoCRISCgpzaXplX2J5",
             "dGVzGAIgASgDEhIKCm1lZGlhX3R5cGUYAyABKAkSLwoLY3JlYXRlX3RpbWUY",
             "BCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90",
             "aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzZXNz",
             "aW9uX2lkGAYgASgJEg0KBW93bmVyGAcgASgJEg4KBnBpbm5lZBgIIAEoCBIN",
-            "CgV3aWR0aBgJIAEoBRIOCgZoZWlnaHQYCiABKAUilQEKFVVwbG9hZEFydGlm",
-            "YWN0UmVxdWVzdBIuCgZoZWFkZXIYASABKAsyHC5kZXZpY2VvcHMudjEuQXJ0",
-            "aWZhY3RVcGxvYWRIABIOCgRkYXRhGAIgASgMSAASNAoKY29tcGxldGlvbhgD",
-            "IAEoCzIeLmRldmljZW9wcy52MS5VcGxvYWRDb21wbGV0aW9uSABCBgoEcGFy",
-            "dCJqCg5BcnRpZmFjdFVwbG9hZBIqCgZ1cGxvYWQYASABKAsyGi5kZXZpY2Vv",
-            "cHMudjEuVXBsb2FkSGVhZGVyEiwKCXJldGVudGlvbhgCIAEoCzIZLmdvb2ds",
-            "ZS5wcm90b2J1Zi5EdXJhdGlvbiIlChBHZXRVcGxvYWRSZXF1ZXN0EhEKCXVw",
-            "bG9hZF9pZBgBIAEoCSI5ChFHZXRVcGxvYWRSZXNwb25zZRIkCgZ1cGxvYWQY",
-            "ASABKAsyFC5kZXZpY2VvcHMudjEuVXBsb2FkIlMKFlVwbG9hZEFydGlmYWN0",
-            "UmVzcG9uc2USKAoIYXJ0aWZhY3QYASABKAsyFi5kZXZpY2VvcHMudjEuQXJ0",
-            "aWZhY3QSDwoHZXhpc3RlZBgCIAEoCCJaChdEb3dubG9hZEFydGlmYWN0UmVx",
-            "dWVzdBITCgthcnRpZmFjdF9pZBgBIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAiAB",
-            "KAMSFAoMbGVuZ3RoX2J5dGVzGAMgASgDIlMKGERvd25sb2FkQXJ0aWZhY3RS",
-            "ZXNwb25zZRIUCgxvZmZzZXRfYnl0ZXMYASABKAMSEwoLdG90YWxfYnl0ZXMY",
-            "AiABKAMSDAoEZGF0YRgDIAEoDCIpChJHZXRBcnRpZmFjdFJlcXVlc3QSEwoL",
-            "YXJ0aWZhY3RfaWQYASABKAkiPwoTR2V0QXJ0aWZhY3RSZXNwb25zZRIoCghh",
-            "cnRpZmFjdBgBIAEoCzIWLmRldmljZW9wcy52MS5BcnRpZmFjdCLEAQoUTGlz",
-            "dEFydGlmYWN0c1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIZChFtZWRp",
-            "YV90eXBlX3ByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFn",
-            "ZV90b2tlbhgEIAEoCRINCgVvd25lchgFIAEoCRIUCgxhcnRpZmFjdF9pZHMY",
-            "BiADKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1",
-            "Zi5UaW1lc3RhbXAiWwoVTGlzdEFydGlmYWN0c1Jlc3BvbnNlEikKCWFydGlm",
-            "YWN0cxgBIAMoCzIWLmRldmljZW9wcy52MS5BcnRpZmFjdBIXCg9uZXh0X3Bh",
-            "Z2VfdG9rZW4YAiABKAkiegoVVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0EhMKC2Fy",
-            "dGlmYWN0X2lkGAEgASgJEhMKBnBpbm5lZBgCIAEoCEgAiAEBEiwKCXJldGVu",
-            "dGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIJCgdfcGlu",
-            "bmVkIkIKFlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QYASAB",
-            "KAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QiLAoVRGVsZXRlQXJ0aWZhY3RS",
-            "ZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIhgKFkRlbGV0ZUFydGlmYWN0",
-            "UmVzcG9uc2UyiwUKD0FydGlmYWN0U2VydmljZRJdCg5VcGxvYWRBcnRpZmFj",
-            "dBIjLmRldmljZW9wcy52MS5VcGxvYWRBcnRpZmFjdFJlcXVlc3QaJC5kZXZp",
-            "Y2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXNwb25zZSgBEkwKCUdldFVwbG9h",
-            "ZBIeLmRldmljZW9wcy52MS5HZXRVcGxvYWRSZXF1ZXN0Gh8uZGV2aWNlb3Bz",
-            "LnYxLkdldFVwbG9hZFJlc3BvbnNlEmMKEERvd25sb2FkQXJ0aWZhY3QSJS5k",
-            "ZXZpY2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QaJi5kZXZpY2Vv",
-            "cHMudjEuRG93bmxvYWRBcnRpZmFjdFJlc3BvbnNlMAESUgoLR2V0QXJ0aWZh",
-            "Y3QSIC5kZXZpY2VvcHMudjEuR2V0QXJ0aWZhY3RSZXF1ZXN0GiEuZGV2aWNl",
-            "b3BzLnYxLkdldEFydGlmYWN0UmVzcG9uc2USWAoNTGlzdEFydGlmYWN0cxIi",
-            "LmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdBojLmRldmljZW9w",
-            "cy52MS5MaXN0QXJ0aWZhY3RzUmVzcG9uc2USWwoOVXBkYXRlQXJ0aWZhY3QS",
-            "Iy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2aWNl",
-            "b3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USWwoORGVsZXRlQXJ0aWZh",
-            "Y3QSIy5kZXZpY2VvcHMudjEuRGVsZXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2",
-            "aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVzcG9uc2VCFqoCE0RldmljZU9w",
-            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "CgV3aWR0aBgJIAEoBRIOCgZoZWlnaHQYCiABKAUSMgoGbGFiZWxzGAsgAygL",
+            "MiIuZGV2aWNlb3BzLnYxLkFydGlmYWN0LkxhYmVsc0VudHJ5Gi0KC0xhYmVs",
+            "c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEilQEKFVVw",
+            "bG9hZEFydGlmYWN0UmVxdWVzdBIuCgZoZWFkZXIYASABKAsyHC5kZXZpY2Vv",
+            "cHMudjEuQXJ0aWZhY3RVcGxvYWRIABIOCgRkYXRhGAIgASgMSAASNAoKY29t",
+            "cGxldGlvbhgDIAEoCzIeLmRldmljZW9wcy52MS5VcGxvYWRDb21wbGV0aW9u",
+            "SABCBgoEcGFydCLTAQoOQXJ0aWZhY3RVcGxvYWQSKgoGdXBsb2FkGAEgASgL",
+            "MhouZGV2aWNlb3BzLnYxLlVwbG9hZEhlYWRlchIsCglyZXRlbnRpb24YAiAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOAoGbGFiZWxzGAMgAygL",
+            "MiguZGV2aWNlb3BzLnYxLkFydGlmYWN0VXBsb2FkLkxhYmVsc0VudHJ5Gi0K",
+            "C0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi",
+            "JQoQR2V0VXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkiOQoRR2V0",
+            "VXBsb2FkUmVzcG9uc2USJAoGdXBsb2FkGAEgASgLMhQuZGV2aWNlb3BzLnYx",
+            "LlVwbG9hZCJTChZVcGxvYWRBcnRpZmFjdFJlc3BvbnNlEigKCGFydGlmYWN0",
+            "GAEgASgLMhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0Eg8KB2V4aXN0ZWQYAiAB",
+            "KAgiWgoXRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QSEwoLYXJ0aWZhY3RfaWQY",
+            "ASABKAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhQKDGxlbmd0aF9ieXRlcxgD",
+            "IAEoAyJTChhEb3dubG9hZEFydGlmYWN0UmVzcG9uc2USFAoMb2Zmc2V0X2J5",
+            "dGVzGAEgASgDEhMKC3RvdGFsX2J5dGVzGAIgASgDEgwKBGRhdGEYAyABKAwi",
+            "KQoSR2V0QXJ0aWZhY3RSZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIj8K",
+            "E0dldEFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QYASABKAsyFi5kZXZp",
+            "Y2VvcHMudjEuQXJ0aWZhY3QiswIKFExpc3RBcnRpZmFjdHNSZXF1ZXN0EhIK",
+            "CnNlc3Npb25faWQYASABKAkSGQoRbWVkaWFfdHlwZV9wcmVmaXgYAiABKAkS",
+            "EQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSDQoFb3du",
+            "ZXIYBSABKAkSFAoMYXJ0aWZhY3RfaWRzGAYgAygJEjEKDWNyZWF0ZWRfYWZ0",
+            "ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEj4KBmxhYmVs",
+            "cxgIIAMoCzIuLmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdC5M",
+            "YWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFs",
+            "dWUYAiABKAk6AjgBIlsKFUxpc3RBcnRpZmFjdHNSZXNwb25zZRIpCglhcnRp",
+            "ZmFjdHMYASADKAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QSFwoPbmV4dF9w",
+            "YWdlX3Rva2VuGAIgASgJIoICChVVcGRhdGVBcnRpZmFjdFJlcXVlc3QSEwoL",
+            "YXJ0aWZhY3RfaWQYASABKAkSEwoGcGlubmVkGAIgASgISACIAQESLAoJcmV0",
+            "ZW50aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KBmxh",
+            "YmVscxgEIAMoCzIvLmRldmljZW9wcy52MS5VcGRhdGVBcnRpZmFjdFJlcXVl",
+            "c3QuTGFiZWxzRW50cnkSFgoOcmVtb3ZlZF9sYWJlbHMYBSADKAkaLQoLTGFi",
+            "ZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIJCgdf",
+            "cGlubmVkIkIKFlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QY",
+            "ASABKAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QiLAoVRGVsZXRlQXJ0aWZh",
+            "Y3RSZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIhgKFkRlbGV0ZUFydGlm",
+            "YWN0UmVzcG9uc2UyiwUKD0FydGlmYWN0U2VydmljZRJdCg5VcGxvYWRBcnRp",
+            "ZmFjdBIjLmRldmljZW9wcy52MS5VcGxvYWRBcnRpZmFjdFJlcXVlc3QaJC5k",
+            "ZXZpY2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXNwb25zZSgBEkwKCUdldFVw",
+            "bG9hZBIeLmRldmljZW9wcy52MS5HZXRVcGxvYWRSZXF1ZXN0Gh8uZGV2aWNl",
+            "b3BzLnYxLkdldFVwbG9hZFJlc3BvbnNlEmMKEERvd25sb2FkQXJ0aWZhY3QS",
+            "JS5kZXZpY2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QaJi5kZXZp",
+            "Y2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlc3BvbnNlMAESUgoLR2V0QXJ0",
+            "aWZhY3QSIC5kZXZpY2VvcHMudjEuR2V0QXJ0aWZhY3RSZXF1ZXN0GiEuZGV2",
+            "aWNlb3BzLnYxLkdldEFydGlmYWN0UmVzcG9uc2USWAoNTGlzdEFydGlmYWN0",
+            "cxIiLmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdBojLmRldmlj",
+            "ZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVzcG9uc2USWwoOVXBkYXRlQXJ0aWZh",
+            "Y3QSIy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2",
+            "aWNlb3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USWwoORGVsZXRlQXJ0",
+            "aWZhY3QSIy5kZXZpY2VvcHMudjEuRGVsZXRlQXJ0aWZhY3RSZXF1ZXN0GiQu",
+            "ZGV2aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVzcG9uc2VCFqoCE0Rldmlj",
+            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.UploadReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Artifact), global::DeviceOperations.V1.Artifact.Parser, new[]{ "ArtifactId", "SizeBytes", "MediaType", "CreateTime", "ExpireTime", "SessionId", "Owner", "Pinned", "Width", "Height" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Artifact), global::DeviceOperations.V1.Artifact.Parser, new[]{ "ArtifactId", "SizeBytes", "MediaType", "CreateTime", "ExpireTime", "SessionId", "Owner", "Pinned", "Width", "Height", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadArtifactRequest), global::DeviceOperations.V1.UploadArtifactRequest.Parser, new[]{ "Header", "Data", "Completion" }, new[]{ "Part" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ArtifactUpload), global::DeviceOperations.V1.ArtifactUpload.Parser, new[]{ "Upload", "Retention" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ArtifactUpload), global::DeviceOperations.V1.ArtifactUpload.Parser, new[]{ "Upload", "Retention", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetUploadRequest), global::DeviceOperations.V1.GetUploadRequest.Parser, new[]{ "UploadId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetUploadResponse), global::DeviceOperations.V1.GetUploadResponse.Parser, new[]{ "Upload" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadArtifactResponse), global::DeviceOperations.V1.UploadArtifactResponse.Parser, new[]{ "Artifact", "Existed" }, null, null, null, null),
@@ -90,9 +100,9 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DownloadArtifactResponse), global::DeviceOperations.V1.DownloadArtifactResponse.Parser, new[]{ "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactRequest), global::DeviceOperations.V1.GetArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactResponse), global::DeviceOperations.V1.GetArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken", "Owner", "ArtifactIds", "CreatedAfter" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken", "Owner", "ArtifactIds", "CreatedAfter", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsResponse), global::DeviceOperations.V1.ListArtifactsResponse.Parser, new[]{ "Artifacts", "NextPageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactRequest), global::DeviceOperations.V1.UpdateArtifactRequest.Parser, new[]{ "ArtifactId", "Pinned", "Retention" }, new[]{ "Pinned" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactRequest), global::DeviceOperations.V1.UpdateArtifactRequest.Parser, new[]{ "ArtifactId", "Pinned", "Retention", "Labels", "RemovedLabels" }, new[]{ "Pinned" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactResponse), global::DeviceOperations.V1.UpdateArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteArtifactRequest), global::DeviceOperations.V1.DeleteArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteArtifactResponse), global::DeviceOperations.V1.DeleteArtifactResponse.Parser, null, null, null, null, null)
@@ -150,6 +160,7 @@ namespace DeviceOperations.V1 {
       pinned_ = other.pinned_;
       width_ = other.width_;
       height_ = other.height_;
+      labels_ = other.labels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -311,6 +322,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 11;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 90);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Its owner's words for finding it again, not interpreted. Those of one client are not
+    /// another's, though the bytes are kept once. Keys are names. At most 16 elements. At most
+    /// 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -336,6 +363,7 @@ namespace DeviceOperations.V1 {
       if (Pinned != other.Pinned) return false;
       if (Width != other.Width) return false;
       if (Height != other.Height) return false;
+      if (!Labels.Equals(other.Labels)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -353,6 +381,7 @@ namespace DeviceOperations.V1 {
       if (Pinned != false) hash ^= Pinned.GetHashCode();
       if (Width != 0) hash ^= Width.GetHashCode();
       if (Height != 0) hash ^= Height.GetHashCode();
+      hash ^= Labels.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -411,6 +440,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(80);
         output.WriteInt32(Height);
       }
+      labels_.WriteTo(output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -461,6 +491,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(80);
         output.WriteInt32(Height);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -501,6 +532,7 @@ namespace DeviceOperations.V1 {
       if (Height != 0) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -549,6 +581,7 @@ namespace DeviceOperations.V1 {
       if (other.Height != 0) {
         Height = other.Height;
       }
+      labels_.MergeFrom(other.labels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -614,6 +647,10 @@ namespace DeviceOperations.V1 {
             Height = input.ReadInt32();
             break;
           }
+          case 90: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
         }
       }
     #endif
@@ -677,6 +714,10 @@ namespace DeviceOperations.V1 {
           }
           case 80: {
             Height = input.ReadInt32();
+            break;
+          }
+          case 90: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
             break;
           }
         }
@@ -1086,6 +1127,7 @@ namespace DeviceOperations.V1 {
     public ArtifactUpload(ArtifactUpload other) : this() {
       upload_ = other.upload_ != null ? other.upload_.Clone() : null;
       retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      labels_ = other.labels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1126,6 +1168,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 3;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 26);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Labels to set; of bytes that the caller has already the others stay. Keys are names. At
+    /// most 16 elements. At most 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1143,6 +1200,7 @@ namespace DeviceOperations.V1 {
       }
       if (!object.Equals(Upload, other.Upload)) return false;
       if (!object.Equals(Retention, other.Retention)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1152,6 +1210,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (upload_ != null) hash ^= Upload.GetHashCode();
       if (retention_ != null) hash ^= Retention.GetHashCode();
+      hash ^= Labels.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1178,6 +1237,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1196,6 +1256,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1212,6 +1273,7 @@ namespace DeviceOperations.V1 {
       if (retention_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1236,6 +1298,7 @@ namespace DeviceOperations.V1 {
         }
         Retention.MergeFrom(other.Retention);
       }
+      labels_.MergeFrom(other.labels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1269,6 +1332,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Retention);
             break;
           }
+          case 26: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
         }
       }
     #endif
@@ -1300,6 +1367,10 @@ namespace DeviceOperations.V1 {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(Retention);
+            break;
+          }
+          case 26: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
             break;
           }
         }
@@ -3000,6 +3071,7 @@ namespace DeviceOperations.V1 {
       owner_ = other.owner_;
       artifactIds_ = other.artifactIds_.Clone();
       createdAfter_ = other.createdAfter_ != null ? other.createdAfter_.Clone() : null;
+      labels_ = other.labels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3115,6 +3187,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 8;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 66);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Only those that have all of these labels, with these values. At most 16 elements. At most
+    /// 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3137,6 +3224,7 @@ namespace DeviceOperations.V1 {
       if (Owner != other.Owner) return false;
       if(!artifactIds_.Equals(other.artifactIds_)) return false;
       if (!object.Equals(CreatedAfter, other.CreatedAfter)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3151,6 +3239,7 @@ namespace DeviceOperations.V1 {
       if (Owner.Length != 0) hash ^= Owner.GetHashCode();
       hash ^= artifactIds_.GetHashCode();
       if (createdAfter_ != null) hash ^= CreatedAfter.GetHashCode();
+      hash ^= Labels.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3194,6 +3283,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(58);
         output.WriteMessage(CreatedAfter);
       }
+      labels_.WriteTo(output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3229,6 +3319,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(58);
         output.WriteMessage(CreatedAfter);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3258,6 +3349,7 @@ namespace DeviceOperations.V1 {
       if (createdAfter_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreatedAfter);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3292,6 +3384,7 @@ namespace DeviceOperations.V1 {
         }
         CreatedAfter.MergeFrom(other.CreatedAfter);
       }
+      labels_.MergeFrom(other.labels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -3342,6 +3435,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(CreatedAfter);
             break;
           }
+          case 66: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
         }
       }
     #endif
@@ -3390,6 +3487,10 @@ namespace DeviceOperations.V1 {
               CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(CreatedAfter);
+            break;
+          }
+          case 66: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
             break;
           }
         }
@@ -3630,7 +3731,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// How long to keep what.
+  /// How long to keep what, and what to call it.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class UpdateArtifactRequest : pb::IMessage<UpdateArtifactRequest>
@@ -3672,6 +3773,8 @@ namespace DeviceOperations.V1 {
       artifactId_ = other.artifactId_;
       pinned_ = other.pinned_;
       retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      labels_ = other.labels_.Clone();
+      removedLabels_ = other.removedLabels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3742,6 +3845,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 4;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Labels to set, new or in place of those of the same names; the others stay. Keys are
+    /// names. At most 16 elements. At most 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
+    /// <summary>Field number for the "removed_labels" field.</summary>
+    public const int RemovedLabelsFieldNumber = 5;
+    private static readonly pb::FieldCodec<string> _repeated_removedLabels_codec
+        = pb::FieldCodec.ForString(42);
+    private readonly pbc::RepeatedField<string> removedLabels_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Names of labels to remove; of those that are not there nothing happens. At most 16
+    /// elements. At most 127 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> RemovedLabels {
+      get { return removedLabels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3760,6 +3893,8 @@ namespace DeviceOperations.V1 {
       if (ArtifactId != other.ArtifactId) return false;
       if (Pinned != other.Pinned) return false;
       if (!object.Equals(Retention, other.Retention)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
+      if(!removedLabels_.Equals(other.removedLabels_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3770,6 +3905,8 @@ namespace DeviceOperations.V1 {
       if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
       if (HasPinned) hash ^= Pinned.GetHashCode();
       if (retention_ != null) hash ^= Retention.GetHashCode();
+      hash ^= Labels.GetHashCode();
+      hash ^= removedLabels_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3800,6 +3937,8 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(output, _map_labels_codec);
+      removedLabels_.WriteTo(output, _repeated_removedLabels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3822,6 +3961,8 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
+      removedLabels_.WriteTo(ref output, _repeated_removedLabels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3841,6 +3982,8 @@ namespace DeviceOperations.V1 {
       if (retention_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
+      size += removedLabels_.CalculateSize(_repeated_removedLabels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3865,6 +4008,8 @@ namespace DeviceOperations.V1 {
         }
         Retention.MergeFrom(other.Retention);
       }
+      labels_.MergeFrom(other.labels_);
+      removedLabels_.Add(other.removedLabels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -3899,6 +4044,14 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Retention);
             break;
           }
+          case 34: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
+          case 42: {
+            removedLabels_.AddEntriesFrom(input, _repeated_removedLabels_codec);
+            break;
+          }
         }
       }
     #endif
@@ -3931,6 +4084,14 @@ namespace DeviceOperations.V1 {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(Retention);
+            break;
+          }
+          case 34: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
+            break;
+          }
+          case 42: {
+            removedLabels_.AddEntriesFrom(ref input, _repeated_removedLabels_codec);
             break;
           }
         }

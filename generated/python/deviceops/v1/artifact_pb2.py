@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65viceops/v1/artifact.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/upload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfb\x01\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\r\n\x05width\x18\t \x01(\x05\x12\x0e\n\x06height\x18\n \x01(\x05\"\x95\x01\n\x15UploadArtifactRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.deviceops.v1.ArtifactUploadH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x34\n\ncompletion\x18\x03 \x01(\x0b\x32\x1e.deviceops.v1.UploadCompletionH\x00\x42\x06\n\x04part\"j\n\x0e\x41rtifactUpload\x12*\n\x06upload\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.UploadHeader\x12,\n\tretention\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"9\n\x11GetUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.deviceops.v1.Upload\"S\n\x16UploadArtifactResponse\x12(\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Artifact\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"Z\n\x17\x44ownloadArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\"S\n\x18\x44ownloadArtifactResponse\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\")\n\x12GetArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"?\n\x13GetArtifactResponse\x12(\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Artifact\"\xc4\x01\n\x14ListArtifactsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11media_type_prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x14\n\x0c\x61rtifact_ids\x18\x06 \x03(\t\x12\x31\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"[\n\x15ListArtifactsResponse\x12)\n\tartifacts\x18\x01 \x03(\x0b\x32\x16.deviceops.v1.Artifact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\x15UpdateArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x13\n\x06pinned\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12,\n\tretention\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\t\n\x07_pinned\"B\n\x16UpdateArtifactResponse\x12(\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Artifact\",\n\x15\x44\x65leteArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteArtifactResponse2\x8b\x05\n\x0f\x41rtifactService\x12]\n\x0eUploadArtifact\x12#.deviceops.v1.UploadArtifactRequest\x1a$.deviceops.v1.UploadArtifactResponse(\x01\x12L\n\tGetUpload\x12\x1e.deviceops.v1.GetUploadRequest\x1a\x1f.deviceops.v1.GetUploadResponse\x12\x63\n\x10\x44ownloadArtifact\x12%.deviceops.v1.DownloadArtifactRequest\x1a&.deviceops.v1.DownloadArtifactResponse0\x01\x12R\n\x0bGetArtifact\x12 .deviceops.v1.GetArtifactRequest\x1a!.deviceops.v1.GetArtifactResponse\x12X\n\rListArtifacts\x12\".deviceops.v1.ListArtifactsRequest\x1a#.deviceops.v1.ListArtifactsResponse\x12[\n\x0eUpdateArtifact\x12#.deviceops.v1.UpdateArtifactRequest\x1a$.deviceops.v1.UpdateArtifactResponse\x12[\n\x0e\x44\x65leteArtifact\x12#.deviceops.v1.DeleteArtifactRequest\x1a$.deviceops.v1.DeleteArtifactResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x64\x65viceops/v1/artifact.proto\x12\x0c\x64\x65viceops.v1\x1a\x19\x64\x65viceops/v1/upload.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xde\x02\n\x08\x41rtifact\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x12\n\nsize_bytes\x18\x02 \x01(\x03\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nsession_id\x18\x06 \x01(\t\x12\r\n\x05owner\x18\x07 \x01(\t\x12\x0e\n\x06pinned\x18\x08 \x01(\x08\x12\r\n\x05width\x18\t \x01(\x05\x12\x0e\n\x06height\x18\n \x01(\x05\x12\x32\n\x06labels\x18\x0b \x03(\x0b\x32\".deviceops.v1.Artifact.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x95\x01\n\x15UploadArtifactRequest\x12.\n\x06header\x18\x01 \x01(\x0b\x32\x1c.deviceops.v1.ArtifactUploadH\x00\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\x34\n\ncompletion\x18\x03 \x01(\x0b\x32\x1e.deviceops.v1.UploadCompletionH\x00\x42\x06\n\x04part\"\xd3\x01\n\x0e\x41rtifactUpload\x12*\n\x06upload\x18\x01 \x01(\x0b\x32\x1a.deviceops.v1.UploadHeader\x12,\n\tretention\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x06labels\x18\x03 \x03(\x0b\x32(.deviceops.v1.ArtifactUpload.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"%\n\x10GetUploadRequest\x12\x11\n\tupload_id\x18\x01 \x01(\t\"9\n\x11GetUploadResponse\x12$\n\x06upload\x18\x01 \x01(\x0b\x32\x14.deviceops.v1.Upload\"S\n\x16UploadArtifactResponse\x12(\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Artifact\x12\x0f\n\x07\x65xisted\x18\x02 \x01(\x08\"Z\n\x17\x44ownloadArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x14\n\x0coffset_bytes\x18\x02 \x01(\x03\x12\x14\n\x0clength_bytes\x18\x03 \x01(\x03\"S\n\x18\x44ownloadArtifactResponse\x12\x14\n\x0coffset_bytes\x18\x01 \x01(\x03\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\")\n\x12GetArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"?\n\x13GetArtifactResponse\x12(\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Artifact\"\xb3\x02\n\x14ListArtifactsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x19\n\x11media_type_prefix\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\x12\r\n\x05owner\x18\x05 \x01(\t\x12\x14\n\x0c\x61rtifact_ids\x18\x06 \x03(\t\x12\x31\n\rcreated_after\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12>\n\x06labels\x18\x08 \x03(\x0b\x32..deviceops.v1.ListArtifactsRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"[\n\x15ListArtifactsResponse\x12)\n\tartifacts\x18\x01 \x03(\x0b\x32\x16.deviceops.v1.Artifact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x82\x02\n\x15UpdateArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\x12\x13\n\x06pinned\x18\x02 \x01(\x08H\x00\x88\x01\x01\x12,\n\tretention\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12?\n\x06labels\x18\x04 \x03(\x0b\x32/.deviceops.v1.UpdateArtifactRequest.LabelsEntry\x12\x16\n\x0eremoved_labels\x18\x05 \x03(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\t\n\x07_pinned\"B\n\x16UpdateArtifactResponse\x12(\n\x08\x61rtifact\x18\x01 \x01(\x0b\x32\x16.deviceops.v1.Artifact\",\n\x15\x44\x65leteArtifactRequest\x12\x13\n\x0b\x61rtifact_id\x18\x01 \x01(\t\"\x18\n\x16\x44\x65leteArtifactResponse2\x8b\x05\n\x0f\x41rtifactService\x12]\n\x0eUploadArtifact\x12#.deviceops.v1.UploadArtifactRequest\x1a$.deviceops.v1.UploadArtifactResponse(\x01\x12L\n\tGetUpload\x12\x1e.deviceops.v1.GetUploadRequest\x1a\x1f.deviceops.v1.GetUploadResponse\x12\x63\n\x10\x44ownloadArtifact\x12%.deviceops.v1.DownloadArtifactRequest\x1a&.deviceops.v1.DownloadArtifactResponse0\x01\x12R\n\x0bGetArtifact\x12 .deviceops.v1.GetArtifactRequest\x1a!.deviceops.v1.GetArtifactResponse\x12X\n\rListArtifacts\x12\".deviceops.v1.ListArtifactsRequest\x1a#.deviceops.v1.ListArtifactsResponse\x12[\n\x0eUpdateArtifact\x12#.deviceops.v1.UpdateArtifactRequest\x1a$.deviceops.v1.UpdateArtifactResponse\x12[\n\x0e\x44\x65leteArtifact\x12#.deviceops.v1.DeleteArtifactRequest\x1a$.deviceops.v1.DeleteArtifactResponseB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,38 +35,54 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.artifact_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
+  _globals['_ARTIFACT_LABELSENTRY']._loaded_options = None
+  _globals['_ARTIFACT_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_ARTIFACTUPLOAD_LABELSENTRY']._loaded_options = None
+  _globals['_ARTIFACTUPLOAD_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_LISTARTIFACTSREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_LISTARTIFACTSREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_UPDATEARTIFACTREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_UPDATEARTIFACTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_ARTIFACT']._serialized_start=138
-  _globals['_ARTIFACT']._serialized_end=389
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=392
-  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=541
-  _globals['_ARTIFACTUPLOAD']._serialized_start=543
-  _globals['_ARTIFACTUPLOAD']._serialized_end=649
-  _globals['_GETUPLOADREQUEST']._serialized_start=651
-  _globals['_GETUPLOADREQUEST']._serialized_end=688
-  _globals['_GETUPLOADRESPONSE']._serialized_start=690
-  _globals['_GETUPLOADRESPONSE']._serialized_end=747
-  _globals['_UPLOADARTIFACTRESPONSE']._serialized_start=749
-  _globals['_UPLOADARTIFACTRESPONSE']._serialized_end=832
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=834
-  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=924
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=926
-  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=1009
-  _globals['_GETARTIFACTREQUEST']._serialized_start=1011
-  _globals['_GETARTIFACTREQUEST']._serialized_end=1052
-  _globals['_GETARTIFACTRESPONSE']._serialized_start=1054
-  _globals['_GETARTIFACTRESPONSE']._serialized_end=1117
-  _globals['_LISTARTIFACTSREQUEST']._serialized_start=1120
-  _globals['_LISTARTIFACTSREQUEST']._serialized_end=1316
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=1318
-  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=1409
-  _globals['_UPDATEARTIFACTREQUEST']._serialized_start=1411
-  _globals['_UPDATEARTIFACTREQUEST']._serialized_end=1533
-  _globals['_UPDATEARTIFACTRESPONSE']._serialized_start=1535
-  _globals['_UPDATEARTIFACTRESPONSE']._serialized_end=1601
-  _globals['_DELETEARTIFACTREQUEST']._serialized_start=1603
-  _globals['_DELETEARTIFACTREQUEST']._serialized_end=1647
-  _globals['_DELETEARTIFACTRESPONSE']._serialized_start=1649
-  _globals['_DELETEARTIFACTRESPONSE']._serialized_end=1673
-  _globals['_ARTIFACTSERVICE']._serialized_start=1676
-  _globals['_ARTIFACTSERVICE']._serialized_end=2327
+  _globals['_ARTIFACT']._serialized_end=488
+  _globals['_ARTIFACT_LABELSENTRY']._serialized_start=443
+  _globals['_ARTIFACT_LABELSENTRY']._serialized_end=488
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_start=491
+  _globals['_UPLOADARTIFACTREQUEST']._serialized_end=640
+  _globals['_ARTIFACTUPLOAD']._serialized_start=643
+  _globals['_ARTIFACTUPLOAD']._serialized_end=854
+  _globals['_ARTIFACTUPLOAD_LABELSENTRY']._serialized_start=443
+  _globals['_ARTIFACTUPLOAD_LABELSENTRY']._serialized_end=488
+  _globals['_GETUPLOADREQUEST']._serialized_start=856
+  _globals['_GETUPLOADREQUEST']._serialized_end=893
+  _globals['_GETUPLOADRESPONSE']._serialized_start=895
+  _globals['_GETUPLOADRESPONSE']._serialized_end=952
+  _globals['_UPLOADARTIFACTRESPONSE']._serialized_start=954
+  _globals['_UPLOADARTIFACTRESPONSE']._serialized_end=1037
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_start=1039
+  _globals['_DOWNLOADARTIFACTREQUEST']._serialized_end=1129
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_start=1131
+  _globals['_DOWNLOADARTIFACTRESPONSE']._serialized_end=1214
+  _globals['_GETARTIFACTREQUEST']._serialized_start=1216
+  _globals['_GETARTIFACTREQUEST']._serialized_end=1257
+  _globals['_GETARTIFACTRESPONSE']._serialized_start=1259
+  _globals['_GETARTIFACTRESPONSE']._serialized_end=1322
+  _globals['_LISTARTIFACTSREQUEST']._serialized_start=1325
+  _globals['_LISTARTIFACTSREQUEST']._serialized_end=1632
+  _globals['_LISTARTIFACTSREQUEST_LABELSENTRY']._serialized_start=443
+  _globals['_LISTARTIFACTSREQUEST_LABELSENTRY']._serialized_end=488
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_start=1634
+  _globals['_LISTARTIFACTSRESPONSE']._serialized_end=1725
+  _globals['_UPDATEARTIFACTREQUEST']._serialized_start=1728
+  _globals['_UPDATEARTIFACTREQUEST']._serialized_end=1986
+  _globals['_UPDATEARTIFACTREQUEST_LABELSENTRY']._serialized_start=443
+  _globals['_UPDATEARTIFACTREQUEST_LABELSENTRY']._serialized_end=488
+  _globals['_UPDATEARTIFACTRESPONSE']._serialized_start=1988
+  _globals['_UPDATEARTIFACTRESPONSE']._serialized_end=2054
+  _globals['_DELETEARTIFACTREQUEST']._serialized_start=2056
+  _globals['_DELETEARTIFACTREQUEST']._serialized_end=2100
+  _globals['_DELETEARTIFACTRESPONSE']._serialized_start=2102
+  _globals['_DELETEARTIFACTRESPONSE']._serialized_end=2126
+  _globals['_ARTIFACTSERVICE']._serialized_start=2129
+  _globals['_ARTIFACTSERVICE']._serialized_end=2780
 # @@protoc_insertion_point(module_scope)
