@@ -10,7 +10,7 @@ import grpc.aio
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
 from domains.artifact import convert
-from domains.artifact.core import ArtifactStore, ArtifactUploads
+from domains.artifact.core import ArtifactStore, ArtifactUploads, Thumbnails
 from domains.artifact.types import LabelChange
 from domains.clients import caller
 from domains.conversions import seconds
@@ -29,8 +29,13 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     """Every RPC of the service."""
 
     def __init__(
-        self, store: ArtifactStore, receiving: ArtifactUploads, uploads: Uploads
+        self,
+        store: ArtifactStore,
+        receiving: ArtifactUploads,
+        uploads: Uploads,
+        thumbnails: Thumbnails,
     ) -> None:
+        self._thumbnails = thumbnails
         self._store = store
         self._receiving = receiving
         self._uploads = uploads
@@ -78,6 +83,15 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     ) -> artifact_pb2.GetArtifactResponse:
         artifact = await self._store.look(caller(), request.artifact_id)
         return artifact_pb2.GetArtifactResponse(artifact=convert.artifact_to_proto(artifact))
+
+    async def GetThumbnail(
+        self, request: artifact_pb2.GetThumbnailRequest, context: Context
+    ) -> artifact_pb2.GetThumbnailResponse:
+        edge = request.edge_pixels if request.HasField("edge_pixels") else None
+        small = await self._thumbnails.get(caller(), request.artifact_id, edge)
+        return artifact_pb2.GetThumbnailResponse(
+            data=small.data, width=small.width, height=small.height, media_type="image/webp"
+        )
 
     async def ListArtifacts(
         self, request: artifact_pb2.ListArtifactsRequest, context: Context

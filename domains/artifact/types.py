@@ -163,6 +163,15 @@ class ArtifactFilter:
 
 
 @dataclass(frozen=True)
+class Thumbnail:
+    """A small picture: a whole WebP file, and its size in pixels."""
+
+    data: bytes
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
 class ArtifactUsage:
     """Bytes kept in all, and the most that are kept."""
 

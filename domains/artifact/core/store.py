@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -98,12 +98,10 @@ class ArtifactStore:
     ) -> Artifact:
         """Take a finished file into the store by renaming it.
 
-        Its bytes are not read again: they were hashed when they were received.
-
         Args:
             path: A complete file, synced to disk, and out of everybody else's reach; it is
                 gone afterwards, whatever happens.
-            sha256: The hash of its content.
+            sha256: The hash of its content, which is not computed again.
             owner: The client it belongs to.
             session_id: The session that made it; empty for an upload.
             retention_seconds: How long it is kept after its last use; None leaves that as it
@@ -113,8 +111,7 @@ class ArtifactStore:
         Raises:
             InvalidArgument: TOO_MANY_ELEMENTS: it would have too many labels.
             LargerThanQuota: It has more bytes than may be kept beside what is pinned.
-            DiskReserved: Too little of the disk is free.
-            DiskFull: There is no room on the disk.
+            DiskReserved, DiskFull: There is no room on the disk.
             StorageUnavailable: It cannot be kept for another reason.
         """
         claim = Claim(owner, self._retention.now(), session_id, retention_seconds, labels)
@@ -264,6 +261,11 @@ class ArtifactStore:
             self._entries.pop(name, None)
         return bool(missing)
 
+    @property
+    def artifact_ids(self) -> Collection[str]:
+        """Everybody's."""
+        return self._entries.keys()
+
     def usage(self) -> ArtifactUsage:
         """How full the store is."""
         used = sum(entry.size_bytes for entry in self._entries.values())
@@ -284,8 +286,8 @@ class ArtifactStore:
 
         Raises:
             ArtifactNotFound: There is none of that id that the caller may see.
-            InvalidArgument: FIELD_OUT_OF_RANGE: no retention is that long or short; what
-                `check_labels` finds; TOO_MANY_ELEMENTS: it would have too many labels.
+            InvalidArgument: What `check_retention` and `check_labels` find, or it would have
+                too many labels.
             TooMuchPinned: No more may be pinned.
             DiskFull: It cannot be noted, for lack of room.
             StorageUnavailable: It cannot be noted.
@@ -336,8 +338,7 @@ class ArtifactStore:
         """Its bytes from `offset`, at most `length` (0: all), in chunks of 1 MiB at most.
 
         Raises:
-            ArtifactNotFound: There is none of that id that the caller may see, or its file
-                was deleted.
+            ArtifactNotFound: There is none that the caller may see, or its file was deleted.
             OffsetPastEnd: `offset` is past the end.
             ArtifactDamaged: The file's content has another hash now.
             StorageUnavailable: The file cannot be read.

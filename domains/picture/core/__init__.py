@@ -2,5 +2,13 @@
 
 from domains.picture.core.control_images import ControlImages, check_preprocessor
 from domains.picture.core.pictures import KeptPicture, Pictures, check_image
+from domains.picture.core.thumbnails import ThumbnailMaking
 
-__all__ = ["ControlImages", "KeptPicture", "Pictures", "check_image", "check_preprocessor"]
+__all__ = [
+    "ControlImages",
+    "KeptPicture",
+    "Pictures",
+    "ThumbnailMaking",
+    "check_image",
+    "check_preprocessor",
+]

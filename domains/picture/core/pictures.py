@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from domains import checks
 from domains.clients import Caller, caller
@@ -30,7 +31,9 @@ from domains.picture.types import (
     ResizeFit,
 )
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import JobRunner
+from domains.session.jobs import Job, JobRunner
+
+Report = TypeVar("Report")
 
 _AT_ONCE = 2
 # A picture within the limits takes seconds; what takes longer was made to.
@@ -191,7 +194,7 @@ class Pictures:
     ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
-            report = await self._inspect(job(target), field)
+            report = await self.inspect(job(target), PictureReport, field)
             size = canvas.size_for(report.source_width, report.source_height)
             if (report.width, report.height) != size or (report.alpha and not keep_alpha):
                 raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
@@ -200,14 +203,20 @@ class Pictures:
         finally:
             await finished(asyncio.to_thread(self._files.remove, target))
 
-    async def _inspect(self, job: PictureJob, field: str) -> PictureReport:
+    async def inspect(self, job: Job[Report], kind: type[Report], field: str) -> Report:
+        """Have an inspector do `job`, whose report is of that `kind`, on a fetched file.
+
+        Raises:
+            InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE or IMAGE_FORMAT_UNSUPPORTED.
+            DomainError: There is no room for it now.
+        """
         begun = time.monotonic()
         name = f"picture-{uuid.uuid4()}"
         try:
             run = self._inspectors.run("", name, job, remaining=_LONGEST_SECONDS)
             async with aclosing(run) as outcomes:
                 async for outcome in outcomes:
-                    if isinstance(outcome, PictureReport):
+                    if isinstance(outcome, kind):
                         return outcome
         except DomainError as error:
             if error.reason in _REFUSALS:

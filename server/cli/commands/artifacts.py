@@ -1,4 +1,4 @@
-"""`deviceops artifacts`: list, show, get, keep, label, delete."""
+"""`deviceops artifacts`: list, show, get, thumbnail, keep, label, delete."""
 
 from __future__ import annotations
 
@@ -137,6 +137,41 @@ def get(
         write_json({"type": "saved", **facts})
     else:
         typer.echo(str(path))
+
+
+@app.command("thumbnail")
+@reported
+def thumbnail(
+    context: typer.Context,
+    artifact_id: ArtifactId,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
+    edge: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Its longer edge: 256.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Save a small picture of an artifact that is a picture, as WebP."""
+    from deviceops.v1 import artifact_pb2
+    from server.cli.choices import UnusableOptions
+    from server.cli.files import new_file
+    from server.cli.views import write_json
+
+    request = artifact_pb2.GetThumbnailRequest(artifact_id=artifact_id, edge_pixels=edge)
+    with connected(context) as client:
+        small = client.ask(client.artifacts.GetThumbnail, request)
+    try:
+        with new_file(output, replace=overwrite) as made:
+            made.file.write(small.data)
+    except OSError as error:
+        raise UnusableOptions(f"{output} cannot be written: {error.strerror}") from error
+    if as_json:
+        facts = {"path": str(made.path), "width": small.width, "height": small.height}
+        write_json({"type": "saved", "artifact_id": artifact_id, **facts})
+    else:
+        typer.echo(str(made.path))
 
 
 @app.command("keep")

@@ -14,11 +14,12 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
-from domains.artifact.build import Built, build
+from domains.artifact.build import Built
 from domains.artifact.core import ArtifactStore
 from domains.clients import DEFAULT_CLIENT, Caller, Role
 from domains.clock import Clock
 from tests.callers import called
+from tests.domains.artifact.stand import build
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "artifact_pb2_grpc.ArtifactServiceAsyncStub"

@@ -17,10 +17,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc, upload_pb2
-from domains.artifact.build import Built, build
+from domains.artifact.build import Built
 from domains.clock import Clock
 from domains.uploads import EXPIRY_SECONDS
 from tests.callers import called
+from tests.domains.artifact.stand import build
 from tests.domains.artifact.test_servicer import PNG, Settings
 from tests.domains.wire import Refusal, channel_to, refusal
 

@@ -306,3 +306,18 @@ def test_labels_are_set_removed_and_searched_for(
     assert told.stdout == "a=x=y, b=2\n"
     assert dict(listing.labels) == {"a": "x=y"}
     assert [done.exit_code for done in (nothing, unusable, twice)] == [2, 2, 2]
+
+
+def test_a_small_picture_is_saved_over_nothing(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    command = ("artifacts", "thumbnail", "a" * 64, "--edge", 64, "-o", tmp_path / "s.webp")
+
+    first, second = against(*command), against(*command)
+    nowhere = against(*command[:-1], "/dev/null/s.webp")
+
+    assert first.stdout.split() == [str(tmp_path / "s.webp")]
+    assert second.stdout.split() == [str(tmp_path / "s-1.webp")]
+    assert (tmp_path / "s.webp").read_bytes() == b"small"
+    assert scripted.requests[0].edge_pixels == 64
+    assert nowhere.exit_code == 2

@@ -53,40 +53,46 @@ namespace DeviceOperations.V1 {
             "dGVzGAEgASgDEhMKC3RvdGFsX2J5dGVzGAIgASgDEgwKBGRhdGEYAyABKAwi",
             "KQoSR2V0QXJ0aWZhY3RSZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIj8K",
             "E0dldEFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QYASABKAsyFi5kZXZp",
-            "Y2VvcHMudjEuQXJ0aWZhY3QiswIKFExpc3RBcnRpZmFjdHNSZXF1ZXN0EhIK",
-            "CnNlc3Npb25faWQYASABKAkSGQoRbWVkaWFfdHlwZV9wcmVmaXgYAiABKAkS",
-            "EQoJcGFnZV9zaXplGAMgASgFEhIKCnBhZ2VfdG9rZW4YBCABKAkSDQoFb3du",
-            "ZXIYBSABKAkSFAoMYXJ0aWZhY3RfaWRzGAYgAygJEjEKDWNyZWF0ZWRfYWZ0",
-            "ZXIYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEj4KBmxhYmVs",
-            "cxgIIAMoCzIuLmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdC5M",
-            "YWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFs",
-            "dWUYAiABKAk6AjgBIlsKFUxpc3RBcnRpZmFjdHNSZXNwb25zZRIpCglhcnRp",
-            "ZmFjdHMYASADKAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QSFwoPbmV4dF9w",
-            "YWdlX3Rva2VuGAIgASgJIoICChVVcGRhdGVBcnRpZmFjdFJlcXVlc3QSEwoL",
-            "YXJ0aWZhY3RfaWQYASABKAkSEwoGcGlubmVkGAIgASgISACIAQESLAoJcmV0",
-            "ZW50aW9uGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEj8KBmxh",
-            "YmVscxgEIAMoCzIvLmRldmljZW9wcy52MS5VcGRhdGVBcnRpZmFjdFJlcXVl",
-            "c3QuTGFiZWxzRW50cnkSFgoOcmVtb3ZlZF9sYWJlbHMYBSADKAkaLQoLTGFi",
-            "ZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIJCgdf",
-            "cGlubmVkIkIKFlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QY",
-            "ASABKAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QiLAoVRGVsZXRlQXJ0aWZh",
-            "Y3RSZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIhgKFkRlbGV0ZUFydGlm",
-            "YWN0UmVzcG9uc2UyiwUKD0FydGlmYWN0U2VydmljZRJdCg5VcGxvYWRBcnRp",
-            "ZmFjdBIjLmRldmljZW9wcy52MS5VcGxvYWRBcnRpZmFjdFJlcXVlc3QaJC5k",
-            "ZXZpY2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXNwb25zZSgBEkwKCUdldFVw",
-            "bG9hZBIeLmRldmljZW9wcy52MS5HZXRVcGxvYWRSZXF1ZXN0Gh8uZGV2aWNl",
-            "b3BzLnYxLkdldFVwbG9hZFJlc3BvbnNlEmMKEERvd25sb2FkQXJ0aWZhY3QS",
-            "JS5kZXZpY2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QaJi5kZXZp",
-            "Y2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlc3BvbnNlMAESUgoLR2V0QXJ0",
-            "aWZhY3QSIC5kZXZpY2VvcHMudjEuR2V0QXJ0aWZhY3RSZXF1ZXN0GiEuZGV2",
-            "aWNlb3BzLnYxLkdldEFydGlmYWN0UmVzcG9uc2USWAoNTGlzdEFydGlmYWN0",
-            "cxIiLmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdBojLmRldmlj",
-            "ZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVzcG9uc2USWwoOVXBkYXRlQXJ0aWZh",
-            "Y3QSIy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2",
-            "aWNlb3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USWwoORGVsZXRlQXJ0",
-            "aWZhY3QSIy5kZXZpY2VvcHMudjEuRGVsZXRlQXJ0aWZhY3RSZXF1ZXN0GiQu",
-            "ZGV2aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVzcG9uc2VCFqoCE0Rldmlj",
-            "ZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "Y2VvcHMudjEuQXJ0aWZhY3QiVAoTR2V0VGh1bWJuYWlsUmVxdWVzdBITCgth",
+            "cnRpZmFjdF9pZBgBIAEoCRIYCgtlZGdlX3BpeGVscxgCIAEoBUgAiAEBQg4K",
+            "DF9lZGdlX3BpeGVscyJXChRHZXRUaHVtYm5haWxSZXNwb25zZRIMCgRkYXRh",
+            "GAEgASgMEg0KBXdpZHRoGAIgASgFEg4KBmhlaWdodBgDIAEoBRISCgptZWRp",
+            "YV90eXBlGAQgASgJIrMCChRMaXN0QXJ0aWZhY3RzUmVxdWVzdBISCgpzZXNz",
+            "aW9uX2lkGAEgASgJEhkKEW1lZGlhX3R5cGVfcHJlZml4GAIgASgJEhEKCXBh",
+            "Z2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEg0KBW93bmVyGAUg",
+            "ASgJEhQKDGFydGlmYWN0X2lkcxgGIAMoCRIxCg1jcmVhdGVkX2FmdGVyGAcg",
+            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI+CgZsYWJlbHMYCCAD",
+            "KAsyLi5kZXZpY2VvcHMudjEuTGlzdEFydGlmYWN0c1JlcXVlc3QuTGFiZWxz",
+            "RW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIg",
+            "ASgJOgI4ASJbChVMaXN0QXJ0aWZhY3RzUmVzcG9uc2USKQoJYXJ0aWZhY3Rz",
+            "GAEgAygLMhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0EhcKD25leHRfcGFnZV90",
+            "b2tlbhgCIAEoCSKCAgoVVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0EhMKC2FydGlm",
+            "YWN0X2lkGAEgASgJEhMKBnBpbm5lZBgCIAEoCEgAiAEBEiwKCXJldGVudGlv",
+            "bhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI/CgZsYWJlbHMY",
+            "BCADKAsyLy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0Lkxh",
+            "YmVsc0VudHJ5EhYKDnJlbW92ZWRfbGFiZWxzGAUgAygJGi0KC0xhYmVsc0Vu",
+            "dHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHX3Bpbm5l",
+            "ZCJCChZVcGRhdGVBcnRpZmFjdFJlc3BvbnNlEigKCGFydGlmYWN0GAEgASgL",
+            "MhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0IiwKFURlbGV0ZUFydGlmYWN0UmVx",
+            "dWVzdBITCgthcnRpZmFjdF9pZBgBIAEoCSIYChZEZWxldGVBcnRpZmFjdFJl",
+            "c3BvbnNlMuIFCg9BcnRpZmFjdFNlcnZpY2USXQoOVXBsb2FkQXJ0aWZhY3QS",
+            "Iy5kZXZpY2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2aWNl",
+            "b3BzLnYxLlVwbG9hZEFydGlmYWN0UmVzcG9uc2UoARJMCglHZXRVcGxvYWQS",
+            "Hi5kZXZpY2VvcHMudjEuR2V0VXBsb2FkUmVxdWVzdBofLmRldmljZW9wcy52",
+            "MS5HZXRVcGxvYWRSZXNwb25zZRJjChBEb3dubG9hZEFydGlmYWN0EiUuZGV2",
+            "aWNlb3BzLnYxLkRvd25sb2FkQXJ0aWZhY3RSZXF1ZXN0GiYuZGV2aWNlb3Bz",
+            "LnYxLkRvd25sb2FkQXJ0aWZhY3RSZXNwb25zZTABElIKC0dldEFydGlmYWN0",
+            "EiAuZGV2aWNlb3BzLnYxLkdldEFydGlmYWN0UmVxdWVzdBohLmRldmljZW9w",
+            "cy52MS5HZXRBcnRpZmFjdFJlc3BvbnNlElUKDEdldFRodW1ibmFpbBIhLmRl",
+            "dmljZW9wcy52MS5HZXRUaHVtYm5haWxSZXF1ZXN0GiIuZGV2aWNlb3BzLnYx",
+            "LkdldFRodW1ibmFpbFJlc3BvbnNlElgKDUxpc3RBcnRpZmFjdHMSIi5kZXZp",
+            "Y2VvcHMudjEuTGlzdEFydGlmYWN0c1JlcXVlc3QaIy5kZXZpY2VvcHMudjEu",
+            "TGlzdEFydGlmYWN0c1Jlc3BvbnNlElsKDlVwZGF0ZUFydGlmYWN0EiMuZGV2",
+            "aWNlb3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVxdWVzdBokLmRldmljZW9wcy52",
+            "MS5VcGRhdGVBcnRpZmFjdFJlc3BvbnNlElsKDkRlbGV0ZUFydGlmYWN0EiMu",
+            "ZGV2aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVxdWVzdBokLmRldmljZW9w",
+            "cy52MS5EZWxldGVBcnRpZmFjdFJlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
+            "b25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.UploadReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
@@ -100,6 +106,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DownloadArtifactResponse), global::DeviceOperations.V1.DownloadArtifactResponse.Parser, new[]{ "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactRequest), global::DeviceOperations.V1.GetArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactResponse), global::DeviceOperations.V1.GetArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetThumbnailRequest), global::DeviceOperations.V1.GetThumbnailRequest.Parser, new[]{ "ArtifactId", "EdgePixels" }, new[]{ "EdgePixels" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetThumbnailResponse), global::DeviceOperations.V1.GetThumbnailResponse.Parser, new[]{ "Data", "Width", "Height", "MediaType" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken", "Owner", "ArtifactIds", "CreatedAfter", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsResponse), global::DeviceOperations.V1.ListArtifactsResponse.Parser, new[]{ "Artifacts", "NextPageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactRequest), global::DeviceOperations.V1.UpdateArtifactRequest.Parser, new[]{ "ArtifactId", "Pinned", "Retention", "Labels", "RemovedLabels" }, new[]{ "Pinned" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
@@ -3027,6 +3035,591 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Of which artifact, and how large.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class GetThumbnailRequest : pb::IMessage<GetThumbnailRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<GetThumbnailRequest> _parser = new pb::MessageParser<GetThumbnailRequest>(() => new GetThumbnailRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<GetThumbnailRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailRequest(GetThumbnailRequest other) : this() {
+      _hasBits0 = other._hasBits0;
+      artifactId_ = other.artifactId_;
+      edgePixels_ = other.edgePixels_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailRequest Clone() {
+      return new GetThumbnailRequest(this);
+    }
+
+    /// <summary>Field number for the "artifact_id" field.</summary>
+    public const int ArtifactIdFieldNumber = 1;
+    private string artifactId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ArtifactId {
+      get { return artifactId_; }
+      set {
+        artifactId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "edge_pixels" field.</summary>
+    public const int EdgePixelsFieldNumber = 2;
+    private readonly static int EdgePixelsDefaultValue = 0;
+
+    private int edgePixels_;
+    /// <summary>
+    /// Longer edge in pixels. Range: 32 to 1024. Default: 256.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int EdgePixels {
+      get { if ((_hasBits0 & 1) != 0) { return edgePixels_; } else { return EdgePixelsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        edgePixels_ = value;
+      }
+    }
+    /// <summary>Gets whether the "edge_pixels" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasEdgePixels {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "edge_pixels" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearEdgePixels() {
+      _hasBits0 &= ~1;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as GetThumbnailRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(GetThumbnailRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (ArtifactId != other.ArtifactId) return false;
+      if (EdgePixels != other.EdgePixels) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
+      if (HasEdgePixels) hash ^= EdgePixels.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (ArtifactId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ArtifactId);
+      }
+      if (HasEdgePixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(EdgePixels);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (ArtifactId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ArtifactId);
+      }
+      if (HasEdgePixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(EdgePixels);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (ArtifactId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
+      }
+      if (HasEdgePixels) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(EdgePixels);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(GetThumbnailRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.ArtifactId.Length != 0) {
+        ArtifactId = other.ArtifactId;
+      }
+      if (other.HasEdgePixels) {
+        EdgePixels = other.EdgePixels;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 16: {
+            EdgePixels = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 16: {
+            EdgePixels = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A small picture.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class GetThumbnailResponse : pb::IMessage<GetThumbnailResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<GetThumbnailResponse> _parser = new pb::MessageParser<GetThumbnailResponse>(() => new GetThumbnailResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<GetThumbnailResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[11]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailResponse(GetThumbnailResponse other) : this() {
+      data_ = other.data_;
+      width_ = other.width_;
+      height_ = other.height_;
+      mediaType_ = other.mediaType_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailResponse Clone() {
+      return new GetThumbnailResponse(this);
+    }
+
+    /// <summary>Field number for the "data" field.</summary>
+    public const int DataFieldNumber = 1;
+    private pb::ByteString data_ = pb::ByteString.Empty;
+    /// <summary>
+    /// A whole file. At most 3145728 bytes.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pb::ByteString Data {
+      get { return data_; }
+      set {
+        data_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "width" field.</summary>
+    public const int WidthFieldNumber = 2;
+    private int width_;
+    /// <summary>
+    /// Width in pixels.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Width {
+      get { return width_; }
+      set {
+        width_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "height" field.</summary>
+    public const int HeightFieldNumber = 3;
+    private int height_;
+    /// <summary>
+    /// Height in pixels.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Height {
+      get { return height_; }
+      set {
+        height_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "media_type" field.</summary>
+    public const int MediaTypeFieldNumber = 4;
+    private string mediaType_ = "";
+    /// <summary>
+    /// What the file is ("image/webp").
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string MediaType {
+      get { return mediaType_; }
+      set {
+        mediaType_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as GetThumbnailResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(GetThumbnailResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Data != other.Data) return false;
+      if (Width != other.Width) return false;
+      if (Height != other.Height) return false;
+      if (MediaType != other.MediaType) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Data.Length != 0) hash ^= Data.GetHashCode();
+      if (Width != 0) hash ^= Width.GetHashCode();
+      if (Height != 0) hash ^= Height.GetHashCode();
+      if (MediaType.Length != 0) hash ^= MediaType.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Data.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Data);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Height);
+      }
+      if (MediaType.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(MediaType);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Data.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Data);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Height);
+      }
+      if (MediaType.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(MediaType);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Data.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
+      }
+      if (Width != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
+      }
+      if (Height != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
+      }
+      if (MediaType.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(MediaType);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(GetThumbnailResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Data.Length != 0) {
+        Data = other.Data;
+      }
+      if (other.Width != 0) {
+        Width = other.Width;
+      }
+      if (other.Height != 0) {
+        Height = other.Height;
+      }
+      if (other.MediaType.Length != 0) {
+        MediaType = other.MediaType;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            Data = input.ReadBytes();
+            break;
+          }
+          case 16: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Height = input.ReadInt32();
+            break;
+          }
+          case 34: {
+            MediaType = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            Data = input.ReadBytes();
+            break;
+          }
+          case 16: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Height = input.ReadInt32();
+            break;
+          }
+          case 34: {
+            MediaType = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// Which artifacts to list.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3044,7 +3637,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3518,7 +4111,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3749,7 +4342,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4119,7 +4712,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4329,7 +4922,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4533,7 +5126,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -70,6 +70,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetArtifactResponse> __Marshaller_deviceops_v1_GetArtifactResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetArtifactResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.GetThumbnailRequest> __Marshaller_deviceops_v1_GetThumbnailRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetThumbnailRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.GetThumbnailResponse> __Marshaller_deviceops_v1_GetThumbnailResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetThumbnailResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListArtifactsRequest> __Marshaller_deviceops_v1_ListArtifactsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListArtifactsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListArtifactsResponse> __Marshaller_deviceops_v1_ListArtifactsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListArtifactsResponse.Parser));
@@ -113,6 +117,14 @@ namespace DeviceOperations.V1 {
         "GetArtifact",
         __Marshaller_deviceops_v1_GetArtifactRequest,
         __Marshaller_deviceops_v1_GetArtifactResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.GetThumbnailRequest, global::DeviceOperations.V1.GetThumbnailResponse> __Method_GetThumbnail = new grpc::Method<global::DeviceOperations.V1.GetThumbnailRequest, global::DeviceOperations.V1.GetThumbnailResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "GetThumbnail",
+        __Marshaller_deviceops_v1_GetThumbnailRequest,
+        __Marshaller_deviceops_v1_GetThumbnailResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.ListArtifactsRequest, global::DeviceOperations.V1.ListArtifactsResponse> __Method_ListArtifacts = new grpc::Method<global::DeviceOperations.V1.ListArtifactsRequest, global::DeviceOperations.V1.ListArtifactsResponse>(
@@ -344,6 +356,78 @@ namespace DeviceOperations.V1 {
       public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetArtifactResponse> GetArtifactAsync(global::DeviceOperations.V1.GetArtifactRequest request, grpc::CallOptions options)
       {
         return CallInvoker.AsyncUnaryCall(__Method_GetArtifact, null, options, request);
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.GetThumbnailResponse GetThumbnail(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return GetThumbnail(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.GetThumbnailResponse GetThumbnail(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_GetThumbnail, null, options, request);
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetThumbnailResponse> GetThumbnailAsync(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return GetThumbnailAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetThumbnailResponse> GetThumbnailAsync(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_GetThumbnail, null, options, request);
       }
       /// <summary>
       /// List artifacts, newest first.

@@ -387,6 +387,68 @@ class GetArtifactResponse(_message.Message):
 Global___GetArtifactResponse: _TypeAlias = GetArtifactResponse  # noqa: Y015
 
 @_typing.final
+class GetThumbnailRequest(_message.Message):
+    """Of which artifact, and how large."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    EDGE_PIXELS_FIELD_NUMBER: _builtins.int
+    artifact_id: _builtins.str
+    """Required."""
+    edge_pixels: _builtins.int
+    """Longer edge in pixels. Range: 32 to 1024. Default: 256."""
+    def __init__(
+        self,
+        *,
+        artifact_id: _builtins.str = ...,
+        edge_pixels: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_edge_pixels", b"_edge_pixels", "edge_pixels", b"edge_pixels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edge_pixels", b"_edge_pixels", "artifact_id", b"artifact_id", "edge_pixels", b"edge_pixels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__edge_pixels: _TypeAlias = _typing.Literal["edge_pixels"]  # noqa: Y015
+    _WhichOneofArgType__edge_pixels: _TypeAlias = _typing.Literal["_edge_pixels", b"_edge_pixels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_pixels) -> _WhichOneofReturnType__edge_pixels | None: ...
+
+Global___GetThumbnailRequest: _TypeAlias = GetThumbnailRequest  # noqa: Y015
+
+@_typing.final
+class GetThumbnailResponse(_message.Message):
+    """A small picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """A whole file. At most 3145728 bytes."""
+    width: _builtins.int
+    """Width in pixels."""
+    height: _builtins.int
+    """Height in pixels."""
+    media_type: _builtins.str
+    """What the file is ("image/webp")."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        media_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "height", b"height", "media_type", b"media_type", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetThumbnailResponse: _TypeAlias = GetThumbnailResponse  # noqa: Y015
+
+@_typing.final
 class ListArtifactsRequest(_message.Message):
     """Which artifacts to list."""
 

@@ -62,6 +62,15 @@ class ArtifactServiceStub:
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
+    GetThumbnail: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetThumbnailRequest, _artifact_pb2.GetThumbnailResponse]
+    """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+    never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+    once and kept beside the artifact, in room of its own, as long as that is kept.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+    picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+    DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE).
+    """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
@@ -114,6 +123,15 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     GetArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetArtifactRequest, _artifact_pb2.GetArtifactResponse]  # type: ignore[assignment]
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
+    """
+    GetThumbnail: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetThumbnailRequest, _artifact_pb2.GetThumbnailResponse]  # type: ignore[assignment]
+    """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+    never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+    once and kept beside the artifact, in room of its own, as long as that is kept.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+    picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+    DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE).
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List artifacts, newest first.
@@ -184,6 +202,20 @@ class ArtifactServiceServicer:
     ) -> _typing.Union[_artifact_pb2.GetArtifactResponse, _abc.Awaitable[_artifact_pb2.GetArtifactResponse]]:
         """Describe an artifact without its bytes. Before uploading, ask whether it is there.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
+        """
+
+    def GetThumbnail(
+        self,
+        request: _artifact_pb2.GetThumbnailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_pb2.GetThumbnailResponse, _abc.Awaitable[_artifact_pb2.GetThumbnailResponse]]:
+        """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+        never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+        once and kept beside the artifact, in room of its own, as long as that is kept.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+        picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+        DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE).
         """
 
     def ListArtifacts(
