@@ -149,6 +149,9 @@ class Composition:
             journal.records("workflows"),
             verdict=lambda request: self.inference.verdict(request),
             least_role=lambda method: least_role(f"/deviceops.v1.{method}"),
+            pictures=workflows.PictureWork(
+                self._provenance.verification, self._picture.pictures, self._artifact.store
+            ),
             now=clock.wall,
         )
         self.processing = processing.build(

@@ -161,7 +161,7 @@ class Pictures:
             await asyncio.to_thread(self._files.append, source, image.inline)
             return hashlib.sha256(image.inline).hexdigest()
         try:
-            artifact_id = image.artifact_id or self._finished(client, image, field)
+            artifact_id = self.artifact_of(image, field)
             size_bytes = self._artifacts.get(client, artifact_id).size_bytes
             if size_bytes > MOST_BYTES:
                 rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
@@ -174,6 +174,14 @@ class Pictures:
             error.metadata.setdefault("field", field)
             raise
         return artifact_id
+
+    def artifact_of(self, image: InputImage, field: str) -> str:
+        """The id of the artifact that a call's client names in `field`, not inline.
+
+        Raises:
+            NotFound: ARTIFACT_NOT_FOUND or SESSION_NOT_FOUND: a session has no such picture.
+        """
+        return image.artifact_id or self._finished(caller(), image, field)
 
     def _finished(self, client: Caller, image: InputImage, field: str) -> str:
         """The artifact of a session's finished picture."""
