@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, session_pb2
 from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument
+from domains.inference.convert import request_from_proto
 from domains.inference.convert.batches import item_of, matrix_items
 from domains.inference.convert.overlays import (
     Layer,
@@ -16,8 +17,10 @@ from domains.inference.convert.overlays import (
     combinations,
     laid_over,
 )
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.item_fields import each_prepared, items_fields
 from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
+from domains.inference.core.resolution import effort_of
 from domains.inference.core.same_pictures import SamePictures
 from domains.inference.core.validation import check_request
 from domains.inference.ports import PicturePreparer
@@ -39,6 +42,7 @@ class GenerationTemplate:
         request: The batch's request, in bytes; empty for a template that says nothing.
         preparer: Checks and resolves generations.
         pictures: Prepares those that items name.
+        forecasts: Tell how much memory one takes.
         start: Makes the session of one.
     """
 
@@ -47,10 +51,12 @@ class GenerationTemplate:
         request: bytes,
         preparer: GenerationPreparer,
         pictures: PicturePreparer,
+        forecasts: Forecasts,
         start: Start,
     ) -> None:
         self._message = batch_pb2.CreateBatchRequest.FromString(request)
         self._preparer, self._pictures, self._start = preparer, pictures, start
+        self._forecasts = forecasts
         self._common = inference_pb2.GenerateRequest(
             settings=self._message.template,
             options=self._options(),
@@ -134,6 +140,26 @@ class GenerationTemplate:
             overlay = _difference(several.template, self._settings(work, settled))
             several.items.add(item_id=work.item_id, overlay=overlay)
         return self._start(several)
+
+    async def at_once(
+        self, work: ItemWork, settled: Settled, device_ids: Sequence[str]
+    ) -> int | None:
+        """How many such items memory suffices for together; see the port."""
+        own = inference_pb2.GenerateRequest()
+        own.CopyFrom(self._common)
+        own.settings.CopyFrom(self._settings(work, settled))
+        prepared = await self._preparer.prepare(request_from_proto(own), self._pictures)
+        settings = prepared.job.settings
+        counts = [
+            (
+                await self._forecasts.of(
+                    device_id, effort_of(settings), settings, prepared.models
+                )
+            ).at_once
+            for device_id in device_ids
+        ]
+        known = [count // len(settled.seeds) for count in counts if count is not None]
+        return min(known, default=None)
 
     def _settings(self, work: ItemWork, settled: Settled) -> generation_pb2.GenerationSettings:
         """What an item draws, with nothing left open that was decided."""

@@ -389,6 +389,8 @@ class Bench:
     machine: FakeMachine
     fits: FakeFits
     guard: Guard
+    preparer: GenerationPreparer
+    forecasts: Forecasts
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -444,6 +446,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         safeguards,
         software_versions=lambda _: {"torch": "2"},
     )
+    forecasts = Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine))
     generations = Generations(
         sessions,
         place,
@@ -452,7 +455,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         pictures,
         paused,
         statistics,
-        Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
+        forecasts,
         describe=describe_failure,
     )
     batches = GenerationBatches(
@@ -478,6 +481,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         machine,
         fits,
         guard,
+        preparer,
+        forecasts,
     )
     await sessions.stop(0)
 
