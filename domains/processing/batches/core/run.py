@@ -180,7 +180,7 @@ class BatchRun:
         """Have groups begin with as many items as free memory suffices for: once, when there is
         one to judge by."""
         sizes, record = self._batch.group_size, self._items.next(self._now())
-        if not self._sharing or sizes.begun or record is None:
+        if not self._sharing or sizes.begun or record is None or not record.settled.seeds:
             return
         reports = self._means.devices.selected(self._batch.manner.devices)
         try:
