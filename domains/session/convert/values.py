@@ -216,6 +216,8 @@ def snapshot_to_proto(session: SessionSnapshot, *, full: bool = False) -> sessio
         owner=session.owner,
         estimated_start_time=timestamp(session.estimated_start_time),
         estimated_end_time=timestamp(session.estimated_end_time),
+        retry_count=session.retry_count,
+        method=session.method,
     )
     if session.peak_memory is not None:
         result.peak_memory.CopyFrom(byte_figure(session.peak_memory))

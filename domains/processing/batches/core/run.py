@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
+from domains.clients import Caller, Role, calling
 from domains.clock import Clock
 from domains.device.types import DeviceState
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
@@ -186,7 +187,8 @@ class BatchRun:
         try:
             devices = [report.device.device_id for report in reports]
             template = self._batch.template
-            fitting = await template.at_once(work_of(record), record.settled, devices)
+            with calling(Caller(self._batch.owner, Role.RUN)):  # whose pictures it names
+                fitting = await template.at_once(work_of(record), record.settled, devices)
         except DomainError:  # whoever begins the item is told
             fitting = None
         sizes.begin(fitting)
