@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from domains.artifact import build as artifact
+from domains.artifact.types import Thumbnail
 from domains.clock import Clock
 from domains.device import build as device
 from domains.device.types import DeviceKind
@@ -67,7 +68,11 @@ class Composition:
         )
         self._inspectors = Inspectors(InspectorOptions(settings.log_level))
         self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
-        self._artifact = artifact.build(settings, clock=clock)
+        self._artifact = artifact.build(
+            settings,
+            shrink=self._shrink,
+            clock=clock,
+        )
         self._session = session.build(
             settings,
             self._artifact.store,
@@ -147,6 +152,9 @@ class Composition:
             journal.records("workflows"),
             verdict=lambda request: self.inference.verdict(request),
             least_role=lambda method: least_role(f"/deviceops.v1.{method}"),
+            pictures=workflows.PictureWork(
+                self._provenance.verification, self._picture.pictures, self._artifact.store
+            ),
             now=clock.wall,
         )
         self.processing = processing.build(
@@ -165,6 +173,7 @@ class Composition:
             self._session,
             self._model.runs,
             self._device.placer.place,
+            self._device.inventory,
             self._model.catalogue,
             self._picture,
             self._artifact.store,
@@ -189,6 +198,8 @@ class Composition:
             self._paused,
             journal,
             self._machine,
+            policies=self._safety.policies,
+            steps=self._postprocessing.statistics,
             default_policy=lambda: self._safety.store.default,
             decided=safety_decided,
             describe=describe_failure,
@@ -213,6 +224,9 @@ class Composition:
             upload_seconds=EXPIRY_SECONDS,
         )
         self._background = Background()
+
+    async def _shrink(self, artifact_id: str, edge_pixels: int) -> Thumbnail:
+        return await self._picture.thumbnails.make(artifact_id, edge_pixels)
 
     def _machine(self) -> model.Machine:
         return model.Machine(self._device.inventory, self._memory.models, self._memory.monitor)

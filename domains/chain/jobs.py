@@ -6,9 +6,17 @@ from typing import Annotated, ClassVar
 
 from msgspec import Meta
 
-from domains.chain.types import SafetyStep, Step, Steps, UpscalerModel, UpscaleStep
+from domains.chain.types import (
+    FaceRestoreStep,
+    RestorerModel,
+    SafetyStep,
+    Step,
+    Steps,
+    UpscalerModel,
+    UpscaleStep,
+)
 from domains.codec import Count, Name, Seconds, Value
-from domains.picture.types import PreparedPicture
+from domains.picture.types import PictureMetadata, PreparedPicture
 from domains.provenance.types import MarkKey
 from domains.safety import Findings
 from domains.session.jobs import Job, ModelFiles
@@ -20,7 +28,7 @@ MOST_RUNS = 100
 
 
 class ChainReport(Value, frozen=True):
-    """Seconds that loading upscalers, the steps and the file took."""
+    """Seconds that loading networks, the steps and the file took."""
 
     load: Seconds
     postprocess: Seconds
@@ -31,7 +39,8 @@ class ChainJob(Job[ChainReport], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
-    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none.
+    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
+    file says `metadata` as well.
     """
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
@@ -43,6 +52,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     output: OutputSettings
     exact: bool = False
     mark_key: MarkKey | None = None
+    metadata: PictureMetadata | None = None
 
     @property
     def image_count(self) -> Count:
@@ -51,7 +61,7 @@ class ChainJob(Job[ChainReport], frozen=True):
 
     @property
     def model(self) -> ModelFiles | None:
-        """The first upscaler, and the others beside it."""
+        """The first model of its steps, and the others beside it."""
         files = [ModelFiles(each.model_id, each.place.path) for each in models_of(self.steps)]
         if not files:
             return None
@@ -65,20 +75,24 @@ class ChainJob(Job[ChainReport], frozen=True):
     def accepts(self, image: ImageResult) -> bool:
         """Whether format, size and mark are those asked for, and it is judged if it must be."""
         marked = self.mark_key is not None
-        judged = any(isinstance(step, SafetyStep) for step in self.steps)
         return (
             image.seed is None
-            and (image.safety is not None) is judged
+            and (image.safety is not None) is judged_by(self.steps)
             and image.format is self.output.format
             and image.provenance == PictureMarks(watermark=marked and not image.withheld)
             and (image.width, image.height) == (self.width, self.height)
         )
 
 
-def models_of(steps: Steps) -> tuple[UpscalerModel, ...]:
-    """The upscalers of a chain, each once."""
-    found = (step.model for step in steps if isinstance(step, UpscaleStep))
+def models_of(steps: Steps) -> tuple[UpscalerModel | RestorerModel, ...]:
+    """The models of a chain, each once."""
+    found = (step.model for step in steps if isinstance(step, UpscaleStep | FaceRestoreStep))
     return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def judged_by(steps: Steps) -> bool:
+    """Whether a step of a chain comes to a verdict."""
+    return any(isinstance(step, SafetyStep) for step in steps)
 
 
 MOST = 16
@@ -128,6 +142,6 @@ class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
 
     @property
     def model(self) -> ModelFiles | None:
-        """The upscaler, where the step has one."""
+        """That of the step, where it has one."""
         found = models_of((self.step,))
         return ModelFiles(found[0].model_id, found[0].place.path) if found else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from domains.model.types import Model, ModelType
-from domains.picture.core import KeptPicture
+from domains.picture.core import KeptFile, KeptPicture
 from domains.picture.types import Canvas, InputImage, ResizeFit
 from domains.safety import SafetyPolicy
 
@@ -30,7 +30,7 @@ class Models(Protocol):
 
 
 class Policies(Protocol):
-    """The safety policies, as chains see them."""
+    """The safety policies, as the steps of chains see them."""
 
     def named(self, policy_id: str, field: str) -> SafetyPolicy:
         """The policy that a call's client names in `field`; the default one where it names
@@ -41,11 +41,25 @@ class Policies(Protocol):
         """
         ...
 
-    def default(self) -> SafetyPolicy | None:
-        """The policy that holds for everything, with its classifiers installed.
+
+class Files(Protocol):
+    """Files that steps name and that are no pictures."""
+
+    async def read(self, artifact_id: str, field: str, most: int) -> bytes | None:
+        """The bytes of an artifact that a call's client names in `field`; None where it has
+        more than `most`.
 
         Raises:
-            NotFound: POSTPROCESSOR_NOT_FOUND.
+            NotFound: ARTIFACT_NOT_FOUND; the metadata names the field.
+            DomainError: It cannot be read now.
+        """
+        ...
+
+    async def keep(self, data: bytes) -> KeptFile:
+        """Those bytes in a file that work may read.
+
+        Raises:
+            DomainError: It cannot be written.
         """
         ...
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place
 from domains.loops import Loop
@@ -13,14 +14,17 @@ from domains.picture import build as picture_build
 from domains.postprocessing.convert import REPORTS
 from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.many import Means
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
-from domains.postprocessing.core.statistics import StepStatistics
+from domains.postprocessing.ports import PlacedDevices
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
 from domains.provenance import build as provenance_build
+from domains.provenance.core import Keeping
 from domains.session import build as session_build
+from domains.session.core.children import Children
 from domains.session.jobs import JobRunner
 from domains.session.ports import ArtifactKeeper, FaultReporter
 
@@ -35,7 +39,7 @@ class Built:
 
     Attributes:
         servicer: Answers its RPCs.
-        statistics: To be saved at the end.
+        statistics: Learn of the steps of others' chains too; to be saved at the end.
         loops: What runs beside.
     """
 
@@ -48,6 +52,7 @@ def build(
     session: session_build.Built,
     jobs: JobRunner,
     place: Place,
+    devices: PlacedDevices,
     models: ModelCatalogue,
     picture: picture_build.Built,
     artifacts: ArtifactKeeper,
@@ -64,6 +69,7 @@ def build(
         session: Where chains wait, and what runs them.
         jobs: What workers do.
         place: Chooses the device.
+        devices: Those that there are.
         models: The catalogue.
         picture: Prepares input pictures.
         artifacts: Where finished pictures go.
@@ -78,22 +84,21 @@ def build(
     inventory = PostprocessorInventory(
         models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
     )
-    preparer = ChainPreparer(models, picture.pictures)
+    preparer = ChainPreparer(models, picture.pictures, picture.files, safety.policies)
     processing = Processing(
         picture.pictures,
-        ChainPreparer(models, picture.pictures, safety.policies),
+        preparer,
         provenance.provenance,
         place,
         ChainRun(
             jobs,
-            artifacts,
-            provenance.provenance,
+            Keeping(provenance.provenance, artifacts),
             models,
             statistics,
             safety.decided,
-            describe=describe,
         ),
-        describe=describe,
+        safety.policies.default,
+        Means(Children(session.sessions, session.runner, session.reader), devices, describe),
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
     servicer = PostprocessingServicer(

@@ -12,7 +12,7 @@ from server.cli.field_values import Picture
 CONTROL_FORM = "ID[=TYPE]:PICTURE[:SCALE[:START[:END]]]"
 PREPROCESSOR_FORM = (
     "canny[:LOW:HIGH], soft-edge[:RADIUS], line-art[:THRESHOLD], scribble[:STROKE], grey,"
-    " tile[:FACTOR]; @PIXELS after it is the longer side that it works at"
+    " tile[:FACTOR], face-mask[:PADDING]; @PIXELS after it is the longer side that it works at"
 )
 _MOST_NUMBERS = 3
 _TYPE_PREFIX = "CONTROL_NET_TYPE_"
@@ -26,6 +26,7 @@ _KINDS: dict[str, tuple[tuple[str, ...], _Number]] = {
     "scribble": (("stroke_pixels",), int),
     "grey": ((), int),
     "tile": (("factor",), int),
+    "face-mask": (("padding",), float),
 }
 
 

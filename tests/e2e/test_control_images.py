@@ -18,6 +18,7 @@ from deviceops.v1 import (
 )
 from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.types import CannyOptions, ControlPreprocessor
+from tests.domains.chain.photograph import EYES, astronaut
 from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
 from tests.odd_pictures import bad_pictures, good_pictures
@@ -81,6 +82,27 @@ async def test_the_picture_comes_in_the_stream_and_stays(client: Client) -> None
     again.preprocessor.grey.SetInParent()
     _, same = await made(client, again)
     assert Image.open(io.BytesIO(same)).tobytes() == wanted.tobytes()
+
+
+async def test_a_face_mask_has_the_size_of_its_picture(client: Client) -> None:
+    """An inpainting mask must, and 285x271 is no size that is drawn."""
+    request = request_of(Image.fromarray(astronaut()[:271, :285]))
+    request.preprocessor.face_mask.padding = 0.1
+
+    events, data = await made(client, request)
+
+    mask = Image.open(io.BytesIO(data))
+    (image,) = events[-1].completed.images
+    assert mask.size == (image.width, image.height) == (285, 271)
+    (x, y), _ = EYES
+    assert mask.getpixel((x, y)) == (255, 255, 255)
+    assert mask.getpixel((5, 5)) == (0, 0, 0)
+    request.height = 256
+    events, data = await made(client, request)
+    assert Image.open(io.BytesIO(data)).size == (272, 256)
+    request.preprocessor.face_mask.blur_pixels = 65
+    refusal = await refusal_of(made(client, request))
+    assert refusal.fields == ["preprocessor.face_mask.blur_pixels"]
 
 
 AT_LIMITS: list[dict[str, Any]] = [

@@ -24,10 +24,13 @@ from deviceops.v1 import (
     common_pb2,
     device_info_pb2,
     event_pb2,
+    finishing_pb2,
     generation_pb2,
     processing_pb2,
+    safety_pb2,
     session_pb2,
 )
+from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import read
 from tests.e2e.programs import run
 from tests.fakes.tiny_models import save_sd1
@@ -39,6 +42,7 @@ FAILED = session_pb2.SESSION_STATE_FAILED
 CANCELLED = session_pb2.SESSION_STATE_CANCELLED
 PAUSED = session_pb2.SESSION_STATE_PAUSED
 RUNNING = session_pb2.SESSION_STATE_RUNNING
+THROUGHPUT = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
 FINAL = (COMPLETED, FAILED, CANCELLED)
 
 
@@ -229,7 +233,10 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
             fields,
         )
     for request, field in (
-        (asked(item("a"), postprocessing=[{"safety": {}}]), "postprocessing[0].safety"),
+        (
+            asked(item("a"), postprocessing=[{"face_restore": {}}]),
+            "postprocessing[0].face_restore",
+        ),
         (
             asked(batch_pb2.BatchItem(item_id="a", image=common_pb2.InputImage())),
             "items[0].image",
@@ -237,7 +244,11 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
         (asked(item("a", image_prompts=[{"model_id": "x"}])), None),
     ):
         told = await refused(create(client, request))
-        assert told.reason in ("NOT_BUILT", "REQUIRED_FIELD_MISSING")
+        assert told.reason in (
+            "NOT_BUILT",
+            "REQUIRED_FIELD_MISSING",
+            "POSTPROCESSOR_NOT_FOUND",
+        )
         assert field is None or field in told.message
     nowhere = asked(item("a"), devices=device_info_pb2.DeviceChoice(device_ids=["cuda:7"]))
     told = await refused(create(client, nowhere))
@@ -248,6 +259,40 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
         batch_pb2.ListBatchesRequest(), metadata=client.metadata
     )
     assert after == listed
+
+
+async def test_pictures_that_are_given_are_finished_beside_those_that_are_drawn(
+    client: Client,
+) -> None:
+    def given(name: str, **source: Any) -> batch_pb2.BatchItem:
+        return batch_pb2.BatchItem(item_id=name, image=common_pb2.InputImage(**source))
+
+    resize = {"resize": {"width": 64, "height": 48}}
+    items = (
+        given("broken", inline=b"no picture"),
+        given("mine", inline=saved(painting(96, 72))),
+        given("gone", artifact_id="0" * 64),
+        item("drawn", steps=1),
+    )
+    batch = await create(
+        client,
+        asked(*items, postprocessing=[resize], computation=THROUGHPUT),
+    )
+    found = await until(client, batch.batch_id, *FINAL)
+
+    states = {each.item_id: each.state for each in found.items}
+    assert states == {"broken": FAILED, "mine": COMPLETED, "gone": FAILED, "drawn": COMPLETED}
+    made = {each.item_id: each.images for each in found.items}
+    for name in ("mine", "drawn"):
+        (image,) = made[name]
+        assert (image.width, image.height) == (64, 48)
+    failures = {each.item_id: each.failure for each in found.items}
+    assert failures["broken"].violations[0].field == "image"
+    wrong = asked(items[1], postprocessing=[{"resize": {"width": 0, "height": 48}}])
+    told = await refused(create(client, wrong))
+    assert told.fields == ["postprocessing[0].resize.width"]
+    told = await refused(create(client, asked(given("a", artifact_id="x"))))
+    assert told.fields == ["items[0].image.artifact_id"]
 
 
 async def test_a_matrix_is_drawn_with_the_seeds_that_were_decided(client: Client) -> None:
@@ -273,16 +318,29 @@ async def test_every_picture_goes_through_the_batchs_steps(
     request = asked(
         item("a"),
         item("b", seed=9),
-        postprocessing=[{"crop": {"width": 40, "height": 24}}],
+        postprocessing=[
+            {"crop": {"width": 40, "height": 24}},
+            {"safety": {"policy_id": "none-passes"}},
+        ],
         computation=computation,
     )
+    assert (await refused(create(client, request))).reason == "POLICY_NOT_FOUND"
+    policy = safety_pb2.SafetyPolicy(policy_id="none-passes")
+    policy.rules.add(category="porn", threshold=0.0, action=finishing_pb2.SAFETY_ACTION_BLOCK)
+    stub, metadata = client.postprocessing, client.metadata
+    await stub.CreatePolicy(safety_pb2.CreatePolicyRequest(policy=policy), metadata=metadata)
 
     batch = await create(client, request)
     found = await until(client, batch.batch_id, *FINAL)
 
     assert found.batch.state == COMPLETED
-    sizes = [(image.width, image.height) for each in found.items for image in each.images]
-    assert sizes == [(40, 24), (40, 24)]
+    images = [image for each in found.items for image in each.images]
+    assert [(each.width, each.height) for each in images] == [(40, 24), (40, 24)]
+    assert [(each.artifact_id, each.safety.policy_id) for each in images] == [
+        ("", "none-passes")
+    ] * 2
+    deleted = safety_pb2.DeletePolicyRequest(policy_id="none-passes")
+    await stub.DeletePolicy(deleted, metadata=metadata)
 
 
 async def test_items_are_added_until_the_batch_is_sealed(client: Client) -> None:

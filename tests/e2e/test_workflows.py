@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from deviceops.v1 import (
+    artifact_pb2,
     common_pb2,
     errors_pb2,
     event_pb2,
@@ -21,11 +22,15 @@ from deviceops.v1 import (
     workflow_pb2,
 )
 from domains.processing.workflows.convert.ready import ready_made
+from tests.domains.chain.photograph import PATH
 from tests.e2e.errors import refusal_of
 from tests.e2e.workflow_calls import ended, refused, run, run_request, workflow
 from tests.fakes.tiny_models import save_sdxl
 from tests.running import Client, RunningServer
 
+PHOTOGRAPH = workflow_pb2.WorkflowValue(
+    images=workflow_pb2.WorkflowImages(images=[common_pb2.InputImage(inline=PATH.read_bytes())])
+)
 READY = [each.workflow_id for each in ready_made()]
 SMALL = "settings { model_id: 'tiny' width: 256 height: 256 steps: 2 seed: 5 }"
 DRAW_TWO = workflow(f"""
@@ -78,6 +83,7 @@ def arguments_of(name: str, pictures: list[str]) -> dict[str, object]:
         "batch-processing": {"prompt": "a cat", "steps": 2},
         "basic-image-generation": {"prompt": "a cat", "steps": 2, "count": 2},
         "detail-inpaint": {"image": pictures[:1], "mask": pictures[1:], "steps": 4},
+        "face-detail": {"image": PHOTOGRAPH, "steps": 5},
         "generate-and-upscale": {"prompt": "a cat", "steps": 2},
         "image-variations": {"image": pictures, "steps": 2, "count": 1, "strength": 0.9},
         "model-loading": {"model": workflow_pb2.WorkflowValue(model_id="emoji-xl")},
@@ -313,6 +319,20 @@ async def test_workflows_are_stored_changed_and_deleted(client: Client) -> None:
 
 
 @pytest.mark.demonstration
+async def test_faces_of_a_picture_without_one_cannot_be_redrawn(
+    client: Client, pictures: list[str]
+) -> None:
+    events, told = await refused(
+        client, run_request("face-detail", image=pictures[:1], steps=5)
+    )
+
+    assert not events[-1].HasField("completed")
+    assert told.reason == "FIELD_OUT_OF_RANGE"
+    assert told.metadata["step_id"] == "redraw"
+    assert len(ended(events)["find"].images) == 1
+
+
+@pytest.mark.demonstration
 async def test_a_workflow_runs_another_one_and_makes_control_pictures(
     client: Client, pictures: list[str]
 ) -> None:
@@ -473,3 +493,73 @@ async def test_a_run_that_takes_too_long_ends_with_its_steps(client: Client) -> 
     _, refusal = await refused(client, run_request(of))
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refusal.metadata["step_id"] == "long"
+
+
+KEEP = """
+    parameters { name: 'project' kind: VALUE_KIND_TEXT }
+    parameters { name: 'given' kind: VALUE_KIND_IMAGES }
+    steps {
+      step_id: 'look' verify {}
+      bindings { input: 'images' parameter: 'given' }
+    }
+    steps {
+      step_id: 'keep'
+      store { pinned: true retention { seconds: 3600 } labels { key: 'stage' value: 'kept' } }
+      condition { output { step_id: 'look' kind: STEP_OUTPUT_KIND_TRUSTED } negated: NEGATED }
+      bindings { input: 'images' parameter: 'given' }
+      bindings { input: 'labels.project' parameter: 'project' }
+    }
+"""
+
+
+async def test_pictures_that_nobody_signed_are_told_and_kept(
+    client: Client, pictures: list[str]
+) -> None:
+    given = workflow_pb2.WorkflowValue()
+    given.images.images.extend(common_pb2.InputImage(artifact_id=each) for each in pictures)
+    wanted = workflow(KEEP.replace("NEGATED", "true"))
+
+    events = await run(client, run_request(wanted, project="sky", given=given))
+
+    done = events[-1].completed
+    assert [image.artifact_id for image in done.images] == pictures
+    assert [image.item_id for image in done.images] == ["keep", "keep"]
+    for artifact_id in pictures:
+        request = artifact_pb2.GetArtifactRequest(artifact_id=artifact_id)
+        answer = await client.artifact.GetArtifact(request, metadata=client.metadata)
+        assert answer.artifact.pinned
+        assert dict(answer.artifact.labels) == {"stage": "kept", "project": "sky"}
+        undone = artifact_pb2.UpdateArtifactRequest(artifact_id=artifact_id, pinned=False)
+        await client.artifact.UpdateArtifact(undone, metadata=client.metadata)
+
+    wanted = workflow(KEEP.replace("NEGATED", "false"))
+    events = await run(client, run_request(wanted, project="sky", given=given))
+    assert not events[-1].completed.images
+
+
+async def test_what_cannot_be_looked_at_or_kept_is_told_with_its_place(
+    client: Client, pictures: list[str]
+) -> None:
+    given = workflow_pb2.WorkflowValue()
+    given.images.images.add(inline=b"no file of the server's")
+    wanted = workflow(KEEP.replace("NEGATED", "true"))
+    wanted.steps[1].store.retention.seconds = 1
+    wanted.steps[1].store.labels["a b"] = "x" * 129
+    wanted.steps.add(step_id="nothing").store.SetInParent()
+
+    _, refusal = await refused(client, run_request(wanted, project="sky", given=given))
+
+    assert set(refusal.fields) == {
+        "workflow.steps[1].store.retention",
+        "workflow.steps[1].store.labels",
+        "workflow.steps[2].store.images",
+    }
+    wanted = workflow(KEEP.replace("NEGATED", "true"))
+    _, refusal = await refused(client, run_request(wanted, project="sky", given=given))
+    assert list(refusal.fields) == ["workflow.steps[1].store.images[0].inline"]
+    given.images.images[0].artifact_id = "0" * 64
+    _, refusal = await refused(client, run_request(wanted, project="sky", given=given))
+    assert (refusal.code, refusal.reason) == (
+        *(grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
+    )
+    assert refusal.metadata["step_id"] == "look"

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
@@ -27,6 +27,7 @@ from domains.artifact.backends.disk_errors import typed
 from domains.artifact.backends.sidecar import Sidecar
 from domains.artifact.errors import ArtifactDamaged, ArtifactNotFound, StorageUnavailable
 from domains.artifact.types import Claim, Holding, Holdings, StoredFile
+from domains.avif_boxes import BRAND
 from domains.clients import DEFAULT_CLIENT
 from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
@@ -57,6 +58,8 @@ def media_type(head: bytes) -> str:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
+    if head[4:12] == BRAND:
+        return "image/avif"
     return "application/octet-stream"
 
 
@@ -65,10 +68,14 @@ class ArtifactFolder:
 
     Args:
         folder: Where they lie; made whenever it is missing.
+        gone: Called, in a thread, with the id of each whose file goes or is gone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, gone: Callable[[str], None] = lambda artifact_id: None
+    ) -> None:
         self._folder = folder
+        self._gone = gone
         # What was hashed, by what tells that a file is still the same: hashed once.
         self._whole: dict[str, tuple[int, ...]] = {}
 
@@ -172,10 +179,14 @@ class ArtifactFolder:
         return True
 
     def missing(self, artifact_ids: Iterable[str]) -> list[str]:
-        return [name for name in artifact_ids if not os.path.lexists(self._folder / name)]
+        missing = [name for name in artifact_ids if not os.path.lexists(self._folder / name)]
+        for name in missing:
+            self._gone(name)
+        return missing
 
     def remove(self, artifact_id: str) -> None:
         self._whole.pop(artifact_id, None)
+        self._gone(artifact_id)
         with typed():
             for path in (self._folder / artifact_id, self._sidecar(artifact_id).path):
                 with contextlib.suppress(FileNotFoundError):

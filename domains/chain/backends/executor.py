@@ -8,18 +8,31 @@ from typing import Any, Protocol
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import Classifiers, of_this_process
 from domains.chain.backends.safeguard import Withheld, apply
+from domains.chain.backends.steps.background import remove_background
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
+from domains.chain.backends.steps.deblur import deblur
 from domains.chain.backends.steps.denoise import denoise
+from domains.chain.backends.steps.lut import lut
+from domains.chain.backends.steps.non_local_means import non_local_means
+from domains.chain.backends.steps.pad import pad
 from domains.chain.backends.steps.resize import resize
+from domains.chain.backends.steps.rotate import rotate
 from domains.chain.backends.steps.sharpen import sharpen
 from domains.chain.backends.steps.watermark import watermark
 from domains.chain.types import (
     ColorStep,
     CropStep,
+    DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
+    FaceRestoreStep,
+    LutStep,
+    PadStep,
+    RemoveBackgroundStep,
     ResizeStep,
+    RotateStep,
     SafetyStep,
     SharpenStep,
     Step,
@@ -28,13 +41,25 @@ from domains.chain.types import (
 )
 from domains.safety import SafetyVerdict
 
+
+def _denoised(canvas: Canvas, step: DenoiseStep, between: Between) -> Canvas:
+    """By the step's method."""
+    bilateral = step.method is DenoiseMethod.BILATERAL
+    return (denoise if bilateral else non_local_means)(canvas, step, between)
+
+
 _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     SharpenStep: sharpen,
-    DenoiseStep: denoise,
+    DenoiseStep: _denoised,
     ColorStep: color,
     ResizeStep: resize,
     CropStep: crop,
     WatermarkStep: watermark,
+    RotateStep: rotate,
+    PadStep: pad,
+    LutStep: lut,
+    DeblurStep: deblur,
+    RemoveBackgroundStep: remove_background,
 }
 
 
@@ -42,14 +67,22 @@ def _unheard(verdict: SafetyVerdict) -> None:
     """Nobody asked what safety steps say."""
 
 
-class Upscaling(Protocol):
-    """Enlarges pictures with networks that lie on the device."""
+class Networks(Protocol):
+    """Does steps with networks that lie on the device."""
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         """The picture after the step.
 
         Raises:
             DomainError: The upscaler cannot be loaded, or memory does not suffice.
+        """
+        ...
+
+    def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
+        """The picture after the step.
+
+        Raises:
+            DomainError: The restorer cannot be loaded, or memory does not suffice.
         """
         ...
 
@@ -70,12 +103,12 @@ class Executor:
     """Does chains.
 
     Args:
-        upscaling: Does the steps that need a network.
+        networks: Does the steps that need a model's network.
         classifiers: Score pictures for safety steps; those of this process if None.
     """
 
-    def __init__(self, upscaling: Upscaling, classifiers: Classifiers | None = None) -> None:
-        self._upscaling = upscaling
+    def __init__(self, networks: Networks, classifiers: Classifiers | None = None) -> None:
+        self._networks = networks
         self._classifiers = classifiers or of_this_process()
 
     def run(
@@ -95,24 +128,22 @@ class Executor:
 
         Raises:
             Withheld: A safety step blocks it; its verdict was heard as well.
-            DomainError: As the upscaling, `read_canvas` of a mark, or `telling` raises it.
+            DomainError: As the networks, `read_canvas` of a mark, or `telling` raises it.
         """
         for done, step in enumerate(steps, start=1):
             if isinstance(step, UpscaleStep):
-                canvas = self._upscaling.enlarge(canvas, step, telling.piece)
+                canvas = self._networks.enlarge(canvas, step, telling.piece)
+            elif isinstance(step, FaceRestoreStep):
+                canvas = self._networks.restore(canvas, step, telling.piece)
             elif isinstance(step, SafetyStep):
-                canvas = self._safeguard(canvas, step, judged)
+                assert step.policy is not None, "it has been looked up"
+                found = apply(canvas, step.policy, self._classifiers)
+                judged(found.verdict)
+                if found.canvas is None:
+                    telling.step(done, len(steps))
+                    raise Withheld(found.verdict)
+                canvas = found.canvas
             else:
                 canvas = _CLASSICAL[type(step)](canvas, step, telling.piece)
             telling.step(done, len(steps))
         return canvas
-
-    def _safeguard(
-        self, canvas: Canvas, step: SafetyStep, judged: Callable[[SafetyVerdict], None]
-    ) -> Canvas:
-        assert step.policy is not None, "it has been looked up"
-        found = apply(canvas, step.policy, self._classifiers)
-        judged(found.verdict)
-        if found.canvas is None:
-            raise Withheld(found.verdict)
-        return found.canvas

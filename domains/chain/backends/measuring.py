@@ -12,7 +12,9 @@ from domains.chain.backends.executor import Executor
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import StepBenchmarkJob, StepBenchmarkReport
+from domains.chain.types import FaceRestoreStep, RemoveBackgroundStep
 from domains.device.backends.torch_gauge import stretch_on
+from domains.picture.backends.carried.figure import figure
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 
@@ -30,7 +32,10 @@ def measure_step(
         Exception: As torch raises it.
     """
     finishing = Finishing(shelf, (job.step,), False, context)
-    canvas = synthetic(job.input_pixels)
+    # What finds faces and people needs some.
+    drawn = isinstance(job.step, FaceRestoreStep | RemoveBackgroundStep)
+    edge = job.input_pixels
+    canvas = Canvas(figure(edge)) if drawn else synthetic(edge)
     hearing = _Hearing(context)
     context.emit(PhaseStarted(Phase.MEASURING))
     # The first reads the network, fills caches and picks kernels.

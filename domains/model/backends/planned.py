@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from domains.errors import FailedPrecondition
+from domains.model.backends import restorers
 from domains.model.backends.component import loads_alone, plan_component
 from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.header_facts import data_type_of
@@ -38,6 +39,8 @@ def planned(model: Model, found: Recognised, files: ConfinedFiles) -> Model:
     """
     if found.type is ModelType.UPSCALER and found.kind in KINDS:
         return _as_upscaler(model, found, files)
+    if found.type is ModelType.FACE_RESTORER and found.kind in restorers.KINDS:
+        return _as_restorer(model, files)
     alone = loads_alone(found)
     if not alone and found.type not in (ModelType.CHECKPOINT, ModelType.REFINER):
         return model
@@ -70,6 +73,20 @@ def _as_upscaler(model: Model, found: Recognised, files: ConfinedFiles) -> Model
     except FailedPrecondition as error:
         return replace(model, problem=Problem(error.reason, error.message, error.metadata))
     return replace(model, enlargement=Enlargement(design.factor, design.numbers_per_pixel))
+
+
+def _as_restorer(model: Model, files: ConfinedFiles) -> Model:
+    header = read_header(files)
+    try:
+        used = set(restorers.design_of(header).names.values())
+    except FailedPrecondition as error:
+        return replace(model, problem=Problem(error.reason, error.message, error.metadata))
+    stored = [entry for entry in header.tensors if entry.name in used]
+    return replace(
+        model,
+        parameter_count=sum(entry.parameter_count for entry in stored),
+        data_type=data_type_of(stored),
+    )
 
 
 def _as_component(model: Model, network: NetworkPlan) -> Model:

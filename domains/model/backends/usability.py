@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from domains.errors import FailedPrecondition, Reason
+from domains.model.backends import restorers
 from domains.model.backends.families.registry import BY_ARCHITECTURE, FAMILIES
 from domains.model.backends.recognition import Recognised
 from domains.model.backends.upscalers import KINDS, of_another_kind
@@ -18,7 +19,6 @@ from domains.values import listed_types, types_of
 _OURS = tuple(family.title for family in FAMILIES if family.drawn)
 _DRAWN = f"This version draws with {', '.join(_OURS[:-1])} and {_OURS[-1]}"
 _WAITS = {
-    ModelType.FACE_RESTORER: "Face restorers are listed; using them waits for postprocessing.",
     ModelType.SAFETY_CLASSIFIER: (
         "Classifiers are listed; scoring pictures waits for safety checks."
     ),
@@ -57,6 +57,8 @@ def usability(found: Recognised) -> Usability:
     remarks = [waiting] if waiting else []
     if found.type is ModelType.UPSCALER and found.kind not in KINDS:
         remarks.append(of_another_kind(found.kind).message)
+    if found.type is ModelType.FACE_RESTORER and found.kind not in restorers.KINDS:
+        remarks.append(restorers.of_another_kind(found.kind).message)
     if found.inpainting:
         remarks.append(TAKES_MASKS)
     if types := types_of(found.kind):

@@ -17,10 +17,12 @@ from domains.picture.core.pictures import KeptPicture, Pictures
 from domains.picture.jobs import ControlImageJob
 from domains.picture.ports import Artifacts, PictureFiles
 from domains.picture.types import (
+    OWN_SIZE,
     CannyOptions,
     Canvas,
     ControlOptions,
     ControlPreprocessor,
+    FaceMaskOptions,
     InputImage,
     ResizeFit,
 )
@@ -94,6 +96,9 @@ class ControlImages:
             raise FeatureNotBuilt(request.unbuilt)
         assert request.preprocessor is not None
         canvas = Canvas(request.width, request.height)
+        mask = isinstance(request.preprocessor.options, FaceMaskOptions)
+        if mask and request.width is None and request.height is None:
+            canvas = OWN_SIZE  # masks have the size of their pictures
         picture = await self._pictures.prepare(
             request.image, "image", canvas, ResizeFit.STRETCH
         )

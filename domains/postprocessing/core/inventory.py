@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from domains.chain.core.preparing import NO_FACE_RESTORER, NO_UPSCALER
+from domains.chain.core.preparing import (
+    NO_FACE_RESTORER,
+    NO_OPENCV,
+    NO_UPSCALER,
+    NON_LOCAL_MEANS,
+    has_opencv,
+)
 from domains.chain.ports import Models
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
@@ -18,13 +24,20 @@ from domains.postprocessing.types import (
 )
 
 _MOST = 128
-_CLASSICAL: Mapping[PostprocessorKind, str] = {
+_BUILT_IN: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.SHARPEN: "Makes edges crisper by an unsharp mask.",
     PostprocessorKind.DENOISE: "Smooths noise and keeps edges, by a bilateral filter.",
-    PostprocessorKind.COLOR: "Changes brightness, contrast, saturation and gamma.",
+    PostprocessorKind.COLOR: "Changes light, white balance, contrast, saturation and gamma.",
     PostprocessorKind.RESIZE: "Computes a picture at another size.",
     PostprocessorKind.CROP: "Cuts out a part of a picture.",
     PostprocessorKind.WATERMARK: "Puts a text or a picture on top.",
+    PostprocessorKind.ROTATE: "Turns a picture by any angle, and mirrors it.",
+    PostprocessorKind.PAD: "Puts a colour or more of its edges around a picture.",
+    PostprocessorKind.LUT: "Maps colours by a table, a .cube file.",
+    PostprocessorKind.DEBLUR: "Undoes a Gaussian blur, by Richardson and Lucy's iteration.",
+    PostprocessorKind.REMOVE_BACKGROUND: (
+        "Makes transparent what is no person; nothing but people is known to it."
+    ),
 }
 _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.UPSCALE: "UpscaleStep",
@@ -35,9 +48,15 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.RESIZE: "ResizeStep",
     PostprocessorKind.CROP: "CropStep",
     PostprocessorKind.WATERMARK: "WatermarkStep",
+    PostprocessorKind.ROTATE: "RotateStep",
+    PostprocessorKind.PAD: "PadStep",
+    PostprocessorKind.LUT: "LutStep",
+    PostprocessorKind.DEBLUR: "DeblurStep",
+    PostprocessorKind.REMOVE_BACKGROUND: "RemoveBackgroundStep",
 }
+_RESTORES = "Redraws the faces that it finds."
 _UPSCALES = "Enlarges a picture with a network, in tiles."
-# What runs upscalers of kinds that are not built in.
+# What runs upscalers and face restorers of kinds that are not built in.
 _OTHER_KINDS = "spandrel"
 _NEEDS_EXTRA = f"Its kind needs the package {_OTHER_KINDS}: install the extra [upscale]."
 _NOT_YET = "This version does not have it yet."
@@ -48,7 +67,7 @@ class PostprocessorInventory:
     """Knows every kind of the contract, and what of each can be used now.
 
     Args:
-        models: Finds upscalers.
+        models: Finds upscalers and face restorers.
         measured: Knows what was measured of each.
         others: What others bring, by kind; asked at every call.
     """
@@ -81,17 +100,18 @@ class PostprocessorInventory:
     async def _of(self, kind: PostprocessorKind) -> Sequence[Postprocessor]:
         if kind in self._others:
             return await self._others[kind]()
-        if kind in _CLASSICAL:
-            return (
-                Postprocessor(
-                    kind.value, kind, _CLASSICAL[kind], ready=True, limits=limits_of(kind)
-                ),
+        if kind in _BUILT_IN:
+            built_in = Postprocessor(
+                kind.value, kind, _BUILT_IN[kind], ready=True, limits=limits_of(kind)
             )
+            if kind is PostprocessorKind.DENOISE:
+                return built_in, _non_local_means()
+            return (built_in,)
         match kind:
             case PostprocessorKind.UPSCALE:
                 return await self._upscalers()
             case PostprocessorKind.FACE_RESTORE:
-                return (_missing(kind, "Redraws faces.", NO_FACE_RESTORER),)
+                return await self._restorers()
             case PostprocessorKind.CONTROL:
                 about = "Makes a control picture, such as a pose or a depth map."
                 return (_missing(kind, about, _ELSEWHERE),)
@@ -103,10 +123,29 @@ class PostprocessorInventory:
             return (_missing(PostprocessorKind.UPSCALE, _UPSCALES, NO_UPSCALER),)
         return [_upscaler(model) for model in sorted(models, key=lambda one: one.model_id)]
 
+    async def _restorers(self) -> Sequence[Postprocessor]:
+        models = await self._models.of_type(ModelType.FACE_RESTORER)
+        if not models:
+            kind = PostprocessorKind.FACE_RESTORE
+            return (_missing(kind, _RESTORES, NO_FACE_RESTORER),)
+        return [_restorer(model) for model in sorted(models, key=lambda one: one.model_id)]
+
 
 def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
     """Those of the fields of its step."""
     return tuple(limit for name, limit in LIMITS.items() if name.startswith(f"{_STEPS[kind]}."))
+
+
+def _non_local_means() -> Postprocessor:
+    ready = has_opencv()
+    return Postprocessor(
+        NON_LOCAL_MEANS,
+        PostprocessorKind.DENOISE,
+        "Smooths noise and keeps edges and texture, by non-local means.",
+        ready,
+        "" if ready else NO_OPENCV,
+        limits=limits_of(PostprocessorKind.DENOISE),
+    )
 
 
 def _upscaler(model: Model) -> Postprocessor:
@@ -120,6 +159,20 @@ def _upscaler(model: Model) -> Postprocessor:
         model_id=model.model_id,
         factors=() if model.enlargement is None else (model.enlargement.factor,),
         limits=limits_of(PostprocessorKind.UPSCALE),
+        architecture=model.kind,
+    )
+
+
+def _restorer(model: Model) -> Postprocessor:
+    ready = bool(model.parameter_count) or find_spec(_OTHER_KINDS) is not None
+    return Postprocessor(
+        model.model_id,
+        PostprocessorKind.FACE_RESTORE,
+        _RESTORES,
+        ready,
+        "" if ready else _NEEDS_EXTRA,
+        model_id=model.model_id,
+        limits=limits_of(PostprocessorKind.FACE_RESTORE),
         architecture=model.kind,
     )
 

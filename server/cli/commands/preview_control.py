@@ -22,8 +22,8 @@ def preview_control(
         typer.Argument(
             metavar="HOW",
             help="canny[:LOW:HIGH], soft-edge[:RADIUS], line-art[:THRESHOLD],"
-            " scribble[:STROKE], grey, tile[:FACTOR]; each may end in @PIXELS, the longer side"
-            " that it works at.",
+            " scribble[:STROKE], grey, tile[:FACTOR], face-mask[:PADDING]; each may end in"
+            " @PIXELS, the longer side that it works at.",
         ),
     ] = "canny",
     output: Annotated[

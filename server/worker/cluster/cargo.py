@@ -10,6 +10,7 @@ from typing import Any, Union
 import msgspec
 from msgspec import structs
 
+from domains.chain.types import Table
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.jobs import GenerationJob
 from domains.picture.types import PreparedPicture
@@ -58,8 +59,9 @@ def model_files(job: Job[Any]) -> list[tuple[str, int]]:
 
 
 def pictures(job: Job[Any]) -> dict[str, Path]:
-    """The pictures that the job reads, by the hash of their files."""
-    return {each.sha256: each.path for each in _every(job, PreparedPicture)}
+    """The pictures and tables of colours that the job reads, by the names they get there."""
+    kept = (*_every(job, PreparedPicture), *_every(job, Table))
+    return {_name_of(each): each.path for each in kept}
 
 
 def paused_files(job: Job[Any]) -> dict[str, Path]:
@@ -75,16 +77,21 @@ def kept_files(job: Job[Any]) -> dict[str, Path]:
 
 
 def moved(job: Job[Any], path_of: Callable[[str], Path]) -> Job[Any]:
-    """The job with every such file where `path_of` says, given its name or hash."""
+    """The job with every such file where `path_of` says, given its name."""
     return _changed(job, partial(_move, path_of))  # type: ignore[no-any-return]
 
 
 def _move(path_of: Callable[[str], Path], value: msgspec.Struct) -> msgspec.Struct:
-    if isinstance(value, PreparedPicture):
-        return structs.replace(value, path=path_of(value.sha256))
+    if isinstance(value, PreparedPicture | Table):
+        return structs.replace(value, path=path_of(_name_of(value)))
     if isinstance(value, GenerationJob) and value.paused_file is not None:
         return structs.replace(value, paused_file=path_of(value.paused_file.name))
     return value
+
+
+def _name_of(file: PreparedPicture | Table) -> str:
+    """What no other content is called: a table's file is made anew for each work."""
+    return file.sha256 if isinstance(file, PreparedPicture) else file.path.name
 
 
 def _every(value: Any, kind: type) -> Iterator[Any]:

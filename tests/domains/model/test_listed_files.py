@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from domains.model.backends.safetensors_header import read_header
 from domains.model.convert import model_to_proto
 from domains.model.types import Architecture, Model, ModelFormat, ModelType, PredictionType
 from domains.values import TensorDataType
+from tests.domains.model.corpus.gfpgan import narrow
 from tests.domains.model.corpus.kinds import kinds, write
 from tests.domains.model.disk import DEMO, edit, files_at, sketch_demo, write_safetensors
 
@@ -183,13 +185,24 @@ def test_what_cannot_draw_from_text_says_why(tmp_path: Path, name: str, what: st
     assert what in model.problem.message
 
 
-@pytest.mark.parametrize("name", ["control-union", "span", "clip-l", "ip-sdxl", "gfpgan"])
+@pytest.mark.parametrize("name", ["control-union", "span", "clip-l", "ip-sdxl", "codeformer"])
 def test_what_waits_for_a_feature_is_usable_and_says_so(tmp_path: Path, name: str) -> None:
     model = listed(tmp_path, name)
 
     assert model.usable
     assert model.remarks
     assert all(remark.endswith(".") for remark in model.remarks)
+
+
+def test_a_face_restorer_is_listed_whole_or_with_what_it_lacks(tmp_path: Path) -> None:
+    partial = listed(tmp_path, "gfpgan")
+
+    assert reason(partial) is Reason.MODEL_INCOMPLETE
+    write_safetensors(tmp_path / "whole.safetensors", narrow())
+    whole = scan(tmp_path)["whole"]
+    assert (whole.type, whole.kind, whole.usable) == (ModelType.FACE_RESTORER, "GFPGAN", True)
+    assert whole.parameter_count == sum(map(math.prod, narrow().values()))
+    assert not whole.remarks
 
 
 @pytest.mark.parametrize("name", ["sdxl-inpainting", "sd1-inpainting", "sd2-inpainting"])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from domains.picture.backends.carried.faces import find_faces
 from domains.picture.backends.control.canny import canny
 from domains.picture.backends.control.components import joined
 from domains.picture.backends.control.gaussian import blurred
@@ -16,12 +17,14 @@ from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.types import (
     CannyOptions,
     ControlPreprocessor,
+    FaceMaskOptions,
     GreyOptions,
     LineArtOptions,
     ScribbleOptions,
     SoftEdgeOptions,
     TileOptions,
 )
+from tests.domains.chain.photograph import astronaut
 from tests.domains.picture import slow_control
 from tests.domains.picture.drawn import painting
 
@@ -32,6 +35,7 @@ ALL = (
     ScribbleOptions(),
     GreyOptions(),
     TileOptions(),
+    FaceMaskOptions(),
 )
 SIZES = ((29, 18), (1, 1), (1, 17), (17, 1), (2, 2))
 
@@ -177,3 +181,44 @@ def test_a_coarser_look_finds_fewer_edges() -> None:
     assert (coarse > 0).mean() != (fine > 0).mean()
     assert ControlPreprocessor(CannyOptions(), 32).working_size(128, 96) == (32, 24)
     assert ControlPreprocessor(CannyOptions(), 1).working_size(128, 4) == (1, 1)
+
+
+def masked(padding: float = 0.3, blur: int = 0, least: float = 0.5) -> np.ndarray[Any, Any]:
+    """The mask of the photograph's face, `[288, 288]`."""
+    made = control_picture(
+        Image.fromarray(astronaut()), ControlPreprocessor(FaceMaskOptions(padding, blur, least))
+    )
+    levels = np.asarray(made)
+    assert levels.shape == (288, 288, 3)
+    assert (levels == levels[..., :1]).all()
+    return levels[..., 0]
+
+
+def test_a_face_mask_is_an_oval_around_the_face() -> None:
+    (face,) = find_faces(astronaut(), 0.5)
+    left, top, right, bottom = face.box
+    mask = masked(padding=0)
+
+    assert mask[round((top + bottom) / 2), round((left + right) / 2)] == 255
+    rows, columns = np.nonzero(mask)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    assert found == pytest.approx(face.box, abs=1)
+    oval = np.pi / 4 * (right - left) * (bottom - top)
+    assert mask.sum() / 255 == pytest.approx(oval, rel=0.01)
+    # Half a face more on each side is an oval of twice the edges.
+    assert masked(padding=0.25).sum() / 255 == pytest.approx(2.25 * oval, rel=0.01)
+
+
+def test_a_face_mask_can_be_blurred_and_can_be_empty() -> None:
+    sharp, soft = masked(), masked(blur=6)
+
+    assert 0.2 < (np.abs(np.diff(soft.astype(int))).max() / 255) / (1 / 6) < 0.6
+    assert np.abs(np.diff(sharp.astype(int))).max() > 100
+    assert soft.sum() == pytest.approx(sharp.sum(), rel=0.01)
+    assert masked(least=0.999).max() == 0
+
+
+def test_a_face_mask_may_reach_beyond_the_picture() -> None:
+    mask = masked(padding=1.0)
+    assert mask[0, 0] == 0
+    assert mask[0, 140:150].min() == 255

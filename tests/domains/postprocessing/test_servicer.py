@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -13,14 +13,17 @@ import pytest
 
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
-from domains.chain.core.preparing import best_upscaler
+from domains.chain.core import preparing
+from domains.chain.core.preparing import best_restorer, best_upscaler
+from domains.chain.core.statistics import StepStatistics
+from domains.chain.errors import PostprocessorMissing
+from domains.chain.types import AskedChain, DenoiseMethod, DenoiseStep
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.model.types import Enlargement, Model, ModelFormat, ModelType
 from domains.postprocessing import convert
 from domains.postprocessing.core import inventory
 from domains.postprocessing.core.inventory import PostprocessorInventory
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
 from domains.values import ModelPlace
@@ -32,16 +35,17 @@ Stub: TypeAlias = "postprocessing_pb2_grpc.PostprocessingServiceAsyncStub"
 
 @dataclass
 class Models:
-    """A catalogue of upscalers."""
+    """A catalogue of upscalers and face restorers."""
 
     upscalers: tuple[Model, ...] = ()
+    restorers: tuple[Model, ...] = ()
 
     async def resolve(self, model_id: str, **_: object) -> Model:
         raise NotImplementedError
 
     async def of_type(self, type: ModelType) -> tuple[Model, ...]:
-        assert type is ModelType.UPSCALER
-        return self.upscalers
+        found = {ModelType.UPSCALER: self.upscalers, ModelType.FACE_RESTORER: self.restorers}
+        return found[type]
 
 
 @pytest.fixture
@@ -84,8 +88,10 @@ async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
 ) -> None:
     answer = await stub.ListPostprocessors(pb.ListPostprocessorsRequest())
 
-    assert [entry.kind for entry in answer.postprocessors] == pb.PostprocessorKind.values()[1:]
-    assert len({entry.postprocessor_id for entry in answer.postprocessors}) == 10
+    kinds = dict.fromkeys(entry.kind for entry in answer.postprocessors)
+    assert list(kinds) == pb.PostprocessorKind.values()[1:]
+    ids = [entry.postprocessor_id for entry in answer.postprocessors]
+    assert len(set(ids)) == len(ids)
     for entry in answer.postprocessors:
         assert entry.description
         assert entry.ready is not bool(entry.explanation)
@@ -97,6 +103,24 @@ async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
         "SharpenStep.radius_pixels",
         "SharpenStep.threshold",
     }
+
+
+async def test_a_method_of_a_kind_says_what_it_lacks(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_DENOISE)
+
+    found = (await stub.ListPostprocessors(request)).postprocessors
+    monkeypatch.setattr(preparing, "find_spec", lambda _name: None)
+    lacking = (await stub.ListPostprocessors(request)).postprocessors
+
+    ids = ["denoise", "denoise-non-local-means"]
+    assert [(each.postprocessor_id, each.ready) for each in found] == [(i, True) for i in ids]
+    assert [each.ready for each in lacking] == [True, False]
+    assert "device-operations[opencv]" in lacking[1].explanation
+    chain = AskedChain((DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS),))
+    with pytest.raises(PostprocessorMissing, match=r"steps\[0\].denoise.method: .*\[opencv\]"):
+        await preparing.ChainPreparer(Models(), None, None, None).prepare(chain, "steps")
 
 
 async def test_a_kind_can_be_asked_for(stub: Stub) -> None:
@@ -135,6 +159,47 @@ async def test_nothing_is_called_ready_that_is_not(
         ("b", "b", [4]),
     ]
     assert found[0].architecture == "RRDB"
+
+
+def restorer(model_id: str, parameter_count: int, size_bytes: int = 1) -> Model:
+    """A usable one; without parameters one of a kind that is not built in."""
+    return replace(
+        upscaler(model_id, 0, size_bytes),
+        type=ModelType.FACE_RESTORER,
+        kind="GFPGAN" if parameter_count else "CodeFormer",
+        parameter_count=parameter_count,
+    )
+
+
+async def test_face_restorers_are_ready_when_their_weights_are_there(
+    stub: Stub, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_FACE_RESTORE)
+
+    [missing] = (await stub.ListPostprocessors(request)).postprocessors
+
+    assert not missing.ready
+    assert "GFPGAN" in missing.explanation
+    assert {limit.field for limit in missing.limits} == {
+        "FaceRestoreStep.strength",
+        "FaceRestoreStep.least_confidence",
+    }
+    models.restorers = (restorer("ours", 9), restorer("other", 0))
+    monkeypatch.setattr(inventory, "find_spec", lambda _name: None)
+    other, ours = (await stub.ListPostprocessors(request)).postprocessors
+    assert (ours.ready, ours.model_id, ours.architecture) == (True, "ours", "GFPGAN")
+    assert not other.ready
+    assert "[upscale]" in other.explanation
+
+
+def test_the_best_restorer_needs_nothing_else_and_is_the_largest() -> None:
+    known = (restorer("foreign", 0, 99), restorer("small", 9, 1), restorer("large", 9, 5))
+
+    assert best_restorer(()) is None
+    assert best_restorer(known[:1]) is known[0]
+    best = best_restorer(known)
+    assert best is not None
+    assert best.model_id == "large"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from domains.chain.types import LutStep, Table
 from domains.codec import encode
 from domains.errors import Reason
 from domains.inference.jobs import ControlPictures, GenerationJob, SharedGenerationJob
@@ -180,6 +181,15 @@ def test_names_lead_nowhere_else(front: Front) -> None:
             front.actor.worker.put(name, b"")
         with pytest.raises(ValueError, match="not the name of a file"):
             front.actor.worker.take("files", name)
+
+
+def test_a_table_of_colours_goes_with_its_step() -> None:
+    table = Table(Path("/here/colours"), 2, True, (0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
+    job = replace(work(), steps=(LutStep(table=table),))
+
+    assert cargo.pictures(job) == {"colours": Path("/here/colours")}
+    moved = cargo.moved(job, lambda name: Path("/there") / name)
+    assert cargo.pictures(moved) == {"colours": Path("/there/colours")}
 
 
 def test_every_file_of_a_job_is_found_and_moved() -> None:

@@ -1,25 +1,19 @@
-"""Upscalers of architectures that are not built in, by the library spandrel.
-
-Only what is in a safetensors file reaches it: it is given tensors and never a path. It needs
-torchvision, and is there where the extra `[upscale]` is installed.
-"""
+"""Upscalers of architectures that are not built in; see `by_spandrel`."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 
+from domains.chain.backends.by_spandrel import build
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.file_bytes import OpenBytes
-from domains.model.backends.library_errors import blamed_on
 from domains.model.backends.model_plan import WeightFile
 from domains.model.backends.upscalers import of_another_kind
-from domains.model.backends.weights import read_tensors
 
 # Attention and wide blocks keep more than convolutions; memory that runs out halves the tile.
 _NUMBERS_PER_PIXEL = 6_000
@@ -49,23 +43,16 @@ def load_foreign(
             the architecture, or what it builds makes no larger pictures of pictures;
             MODEL_CONFIG_INVALID where it fails over the tensors; as `read_tensors`.
     """
-    try:
-        spandrel: Any = importlib.import_module("spandrel")
-    except ImportError as error:
-        raise of_another_kind(kind) from error
-    tensors = {
-        entry.name: tensor.clone()
-        for entry, tensor in read_tensors(
-            file, file.header.tensors, on_bytes=on_bytes, open_bytes=open_bytes
-        )
-    }
-    with blamed_on("upscaler"):
-        try:
-            built = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
-        except spandrel.UnsupportedModelError as error:
-            raise _unknown(kind, "spandrel knows no such architecture") from error
+    built = build(
+        file,
+        "upscaler",
+        of_another_kind(kind),
+        lambda why: _unknown(kind, why),
+        on_bytes=on_bytes,
+        open_bytes=open_bytes,
+    )
     channels = (built.input_channels, built.output_channels)
-    if not isinstance(built, spandrel.ImageModelDescriptor) or channels not in ((3, 3), (1, 1)):
+    if channels not in ((3, 3), (1, 1)):
         raise _unknown(kind, "it does not make larger pictures of pictures")
     computes = {torch.float16: built.supports_half, torch.bfloat16: built.supports_bfloat16}
     chosen = data_type if computes.get(data_type, True) else torch.float32

@@ -6,11 +6,13 @@ import numpy as np
 from PIL import Image
 
 from domains.picture.backends.control.canny import canny
+from domains.picture.backends.control.face_mask import face_mask
 from domains.picture.backends.control.lines import line_art, scribble, soft_edges
 from domains.picture.types import (
     CannyOptions,
     ControlOptions,
     ControlPreprocessor,
+    FaceMaskOptions,
     GreyOptions,
     LineArtOptions,
     ScribbleOptions,
@@ -49,6 +51,8 @@ def _made(image: Image.Image, options: ControlOptions) -> Image.Image:
             return image.convert("L").convert("RGB")
         case TileOptions(factor=factor):
             return _tiled(image, factor)
+        case FaceMaskOptions(padding, blur, confidence):
+            return face_mask(pixels, padding, blur, confidence).convert("RGB")
 
 
 def _of_levels(levels: np.ndarray) -> Image.Image:

@@ -35,43 +35,47 @@ namespace DeviceOperations.V1 {
             "bGQYASABKAVIAIgBAUIMCgpfdGhyZXNob2xkIj8KD1NjcmliYmxlT3B0aW9u",
             "cxIaCg1zdHJva2VfcGl4ZWxzGAEgASgFSACIAQFCEAoOX3N0cm9rZV9waXhl",
             "bHMiDQoLR3JleU9wdGlvbnMiLQoLVGlsZU9wdGlvbnMSEwoGZmFjdG9yGAEg",
-            "ASgFSACIAQFCCQoHX2ZhY3RvciKTAwoTQ29udHJvbFByZXByb2Nlc3NvchIr",
-            "CgVjYW5ueRgBIAEoCzIaLmRldmljZW9wcy52MS5DYW5ueU9wdGlvbnNIABIy",
-            "Cglzb2Z0X2VkZ2UYAiABKAsyHS5kZXZpY2VvcHMudjEuU29mdEVkZ2VPcHRp",
-            "b25zSAASMAoIbGluZV9hcnQYAyABKAsyHC5kZXZpY2VvcHMudjEuTGluZUFy",
-            "dE9wdGlvbnNIABIxCghzY3JpYmJsZRgEIAEoCzIdLmRldmljZW9wcy52MS5T",
-            "Y3JpYmJsZU9wdGlvbnNIABIpCgRncmV5GAUgASgLMhkuZGV2aWNlb3BzLnYx",
-            "LkdyZXlPcHRpb25zSAASKQoEdGlsZRgGIAEoCzIZLmRldmljZW9wcy52MS5U",
-            "aWxlT3B0aW9uc0gAEhoKEHBvc3Rwcm9jZXNzb3JfaWQYByABKAlIABIeChFy",
-            "ZXNvbHV0aW9uX3BpeGVscxgIIAEoBUgBiAEBQg4KDHByZXByb2Nlc3NvckIU",
-            "ChJfcmVzb2x1dGlvbl9waXhlbHMiuAMKEkNvbnRyb2xOZXRHdWlkYW5jZRIQ",
-            "Cghtb2RlbF9pZBgBIAEoCRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52",
-            "MS5JbnB1dEltYWdlEjcKDHByZXByb2Nlc3NvchgDIAEoCzIhLmRldmljZW9w",
-            "cy52MS5Db250cm9sUHJlcHJvY2Vzc29yEh8KEmNvbmRpdGlvbmluZ19zY2Fs",
-            "ZRgEIAEoAUgAiAEBEhIKBXN0YXJ0GAUgASgBSAGIAQESEAoDZW5kGAYgASgB",
-            "SAKIAQESEgoKZ3Vlc3NfbW9kZRgHIAEoCBIyCgxjb250cm9sX3R5cGUYCCAB",
-            "KA4yHC5kZXZpY2VvcHMudjEuQ29udHJvbE5ldFR5cGUSJAoDZml0GAkgASgO",
-            "MhcuZGV2aWNlb3BzLnYxLlJlc2l6ZUZpdBImCgRtYXNrGAogASgLMhguZGV2",
-            "aWNlb3BzLnYxLklucHV0SW1hZ2USKAoGaW1hZ2VzGAsgAygLMhguZGV2aWNl",
-            "b3BzLnYxLklucHV0SW1hZ2VCFQoTX2NvbmRpdGlvbmluZ19zY2FsZUIICgZf",
-            "c3RhcnRCBgoEX2VuZCLHAQoLSW1hZ2VQcm9tcHQSEAoIbW9kZWxfaWQYASAB",
-            "KAkSKAoGaW1hZ2VzGAIgAygLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2US",
-            "EgoFc2NhbGUYAyABKAFIAIgBARISCgVzdGFydBgEIAEoAUgBiAEBEhAKA2Vu",
-            "ZBgFIAEoAUgCiAEBEiYKBG1hc2sYBiABKAsyGC5kZXZpY2VvcHMudjEuSW5w",
-            "dXRJbWFnZUIICgZfc2NhbGVCCAoGX3N0YXJ0QgYKBF9lbmQiRQoJUmVnaW9u",
-            "Qm94EgwKBGxlZnQYASABKAESCwoDdG9wGAIgASgBEg0KBXdpZHRoGAMgASgB",
-            "Eg4KBmhlaWdodBgEIAEoASK1AQoOUmVnaW9uYWxQcm9tcHQSJgoDYm94GAEg",
-            "ASgLMhcuZGV2aWNlb3BzLnYxLlJlZ2lvbkJveEgAEigKBG1hc2sYAiABKAsy",
-            "GC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZUgAEg4KBnByb21wdBgDIAEoCRIX",
-            "Cg9uZWdhdGl2ZV9wcm9tcHQYBCABKAkSEwoGd2VpZ2h0GAUgASgBSAGIAQFC",
-            "CAoGcmVnaW9uQgkKB193ZWlnaHQqmAIKDkNvbnRyb2xOZXRUeXBlEiAKHENP",
-            "TlRST0xfTkVUX1RZUEVfVU5TUEVDSUZJRUQQABIZChVDT05UUk9MX05FVF9U",
-            "WVBFX1BPU0UQARIaChZDT05UUk9MX05FVF9UWVBFX0RFUFRIEAISHgoaQ09O",
-            "VFJPTF9ORVRfVFlQRV9TT0ZUX0VER0UQAxIZChVDT05UUk9MX05FVF9UWVBF",
-            "X0VER0UQBBIbChdDT05UUk9MX05FVF9UWVBFX05PUk1BTBAFEhwKGENPTlRS",
-            "T0xfTkVUX1RZUEVfU0VHTUVOVBAGEhkKFUNPTlRST0xfTkVUX1RZUEVfVElM",
-            "RRAHEhwKGENPTlRST0xfTkVUX1RZUEVfUkVQQUlOVBAIQhaqAhNEZXZpY2VP",
-            "cGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "ASgFSACIAQFCCQoHX2ZhY3RvciKRAQoPRmFjZU1hc2tPcHRpb25zEhQKB3Bh",
+            "ZGRpbmcYASABKAFIAIgBARIYCgtibHVyX3BpeGVscxgCIAEoBUgBiAEBEh0K",
+            "EGxlYXN0X2NvbmZpZGVuY2UYAyABKAFIAogBAUIKCghfcGFkZGluZ0IOCgxf",
+            "Ymx1cl9waXhlbHNCEwoRX2xlYXN0X2NvbmZpZGVuY2UixwMKE0NvbnRyb2xQ",
+            "cmVwcm9jZXNzb3ISKwoFY2FubnkYASABKAsyGi5kZXZpY2VvcHMudjEuQ2Fu",
+            "bnlPcHRpb25zSAASMgoJc29mdF9lZGdlGAIgASgLMh0uZGV2aWNlb3BzLnYx",
+            "LlNvZnRFZGdlT3B0aW9uc0gAEjAKCGxpbmVfYXJ0GAMgASgLMhwuZGV2aWNl",
+            "b3BzLnYxLkxpbmVBcnRPcHRpb25zSAASMQoIc2NyaWJibGUYBCABKAsyHS5k",
+            "ZXZpY2VvcHMudjEuU2NyaWJibGVPcHRpb25zSAASKQoEZ3JleRgFIAEoCzIZ",
+            "LmRldmljZW9wcy52MS5HcmV5T3B0aW9uc0gAEikKBHRpbGUYBiABKAsyGS5k",
+            "ZXZpY2VvcHMudjEuVGlsZU9wdGlvbnNIABIaChBwb3N0cHJvY2Vzc29yX2lk",
+            "GAcgASgJSAASMgoJZmFjZV9tYXNrGAkgASgLMh0uZGV2aWNlb3BzLnYxLkZh",
+            "Y2VNYXNrT3B0aW9uc0gAEh4KEXJlc29sdXRpb25fcGl4ZWxzGAggASgFSAGI",
+            "AQFCDgoMcHJlcHJvY2Vzc29yQhQKEl9yZXNvbHV0aW9uX3BpeGVscyK4AwoS",
+            "Q29udHJvbE5ldEd1aWRhbmNlEhAKCG1vZGVsX2lkGAEgASgJEicKBWltYWdl",
+            "GAIgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USNwoMcHJlcHJvY2Vz",
+            "c29yGAMgASgLMiEuZGV2aWNlb3BzLnYxLkNvbnRyb2xQcmVwcm9jZXNzb3IS",
+            "HwoSY29uZGl0aW9uaW5nX3NjYWxlGAQgASgBSACIAQESEgoFc3RhcnQYBSAB",
+            "KAFIAYgBARIQCgNlbmQYBiABKAFIAogBARISCgpndWVzc19tb2RlGAcgASgI",
+            "EjIKDGNvbnRyb2xfdHlwZRgIIAEoDjIcLmRldmljZW9wcy52MS5Db250cm9s",
+            "TmV0VHlwZRIkCgNmaXQYCSABKA4yFy5kZXZpY2VvcHMudjEuUmVzaXplRml0",
+            "EiYKBG1hc2sYCiABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIoCgZp",
+            "bWFnZXMYCyADKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZUIVChNfY29u",
+            "ZGl0aW9uaW5nX3NjYWxlQggKBl9zdGFydEIGCgRfZW5kIscBCgtJbWFnZVBy",
+            "b21wdBIQCghtb2RlbF9pZBgBIAEoCRIoCgZpbWFnZXMYAiADKAsyGC5kZXZp",
+            "Y2VvcHMudjEuSW5wdXRJbWFnZRISCgVzY2FsZRgDIAEoAUgAiAEBEhIKBXN0",
+            "YXJ0GAQgASgBSAGIAQESEAoDZW5kGAUgASgBSAKIAQESJgoEbWFzaxgGIAEo",
+            "CzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlQggKBl9zY2FsZUIICgZfc3Rh",
+            "cnRCBgoEX2VuZCJFCglSZWdpb25Cb3gSDAoEbGVmdBgBIAEoARILCgN0b3AY",
+            "AiABKAESDQoFd2lkdGgYAyABKAESDgoGaGVpZ2h0GAQgASgBIrUBCg5SZWdp",
+            "b25hbFByb21wdBImCgNib3gYASABKAsyFy5kZXZpY2VvcHMudjEuUmVnaW9u",
+            "Qm94SAASKAoEbWFzaxgCIAEoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdl",
+            "SAASDgoGcHJvbXB0GAMgASgJEhcKD25lZ2F0aXZlX3Byb21wdBgEIAEoCRIT",
+            "CgZ3ZWlnaHQYBSABKAFIAYgBAUIICgZyZWdpb25CCQoHX3dlaWdodCqYAgoO",
+            "Q29udHJvbE5ldFR5cGUSIAocQ09OVFJPTF9ORVRfVFlQRV9VTlNQRUNJRklF",
+            "RBAAEhkKFUNPTlRST0xfTkVUX1RZUEVfUE9TRRABEhoKFkNPTlRST0xfTkVU",
+            "X1RZUEVfREVQVEgQAhIeChpDT05UUk9MX05FVF9UWVBFX1NPRlRfRURHRRAD",
+            "EhkKFUNPTlRST0xfTkVUX1RZUEVfRURHRRAEEhsKF0NPTlRST0xfTkVUX1RZ",
+            "UEVfTk9STUFMEAUSHAoYQ09OVFJPTF9ORVRfVFlQRV9TRUdNRU5UEAYSGQoV",
+            "Q09OVFJPTF9ORVRfVFlQRV9USUxFEAcSHAoYQ09OVFJPTF9ORVRfVFlQRV9S",
+            "RVBBSU5UEAhCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ControlNetType), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -82,7 +86,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ScribbleOptions), global::DeviceOperations.V1.ScribbleOptions.Parser, new[]{ "StrokePixels" }, new[]{ "StrokePixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GreyOptions), global::DeviceOperations.V1.GreyOptions.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.TileOptions), global::DeviceOperations.V1.TileOptions.Parser, new[]{ "Factor" }, new[]{ "Factor" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlPreprocessor), global::DeviceOperations.V1.ControlPreprocessor.Parser, new[]{ "Canny", "SoftEdge", "LineArt", "Scribble", "Grey", "Tile", "PostprocessorId", "ResolutionPixels" }, new[]{ "Preprocessor", "ResolutionPixels" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceMaskOptions), global::DeviceOperations.V1.FaceMaskOptions.Parser, new[]{ "Padding", "BlurPixels", "LeastConfidence" }, new[]{ "Padding", "BlurPixels", "LeastConfidence" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlPreprocessor), global::DeviceOperations.V1.ControlPreprocessor.Parser, new[]{ "Canny", "SoftEdge", "LineArt", "Scribble", "Grey", "Tile", "PostprocessorId", "FaceMask", "ResolutionPixels" }, new[]{ "Preprocessor", "ResolutionPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlNetGuidance), global::DeviceOperations.V1.ControlNetGuidance.Parser, new[]{ "ModelId", "Image", "Preprocessor", "ConditioningScale", "Start", "End", "GuessMode", "ControlType", "Fit", "Mask", "Images" }, new[]{ "ConditioningScale", "Start", "End" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ImagePrompt), global::DeviceOperations.V1.ImagePrompt.Parser, new[]{ "ModelId", "Images", "Scale", "Start", "End", "Mask" }, new[]{ "Scale", "Start", "End" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RegionBox), global::DeviceOperations.V1.RegionBox.Parser, new[]{ "Left", "Top", "Width", "Height" }, null, null, null, null),
@@ -1781,6 +1786,339 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// White ovals where faces are, black elsewhere: a mask for inpainting. Without a face all is
+  /// black, and inpainting refuses such a mask.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class FaceMaskOptions : pb::IMessage<FaceMaskOptions>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<FaceMaskOptions> _parser = new pb::MessageParser<FaceMaskOptions>(() => new FaceMaskOptions());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<FaceMaskOptions> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[7]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public FaceMaskOptions() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public FaceMaskOptions(FaceMaskOptions other) : this() {
+      _hasBits0 = other._hasBits0;
+      padding_ = other.padding_;
+      blurPixels_ = other.blurPixels_;
+      leastConfidence_ = other.leastConfidence_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public FaceMaskOptions Clone() {
+      return new FaceMaskOptions(this);
+    }
+
+    /// <summary>Field number for the "padding" field.</summary>
+    public const int PaddingFieldNumber = 1;
+    private readonly static double PaddingDefaultValue = 0D;
+
+    private double padding_;
+    /// <summary>
+    /// How far an oval reaches beyond the face on each side, as a share of the face's width and
+    /// height. Range: 0 to 2. Default: 0.3.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Padding {
+      get { if ((_hasBits0 & 1) != 0) { return padding_; } else { return PaddingDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        padding_ = value;
+      }
+    }
+    /// <summary>Gets whether the "padding" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasPadding {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "padding" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearPadding() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "blur_pixels" field.</summary>
+    public const int BlurPixelsFieldNumber = 2;
+    private readonly static int BlurPixelsDefaultValue = 0;
+
+    private int blurPixels_;
+    /// <summary>
+    /// Blur of the ovals' edges: the spread of a Gaussian in pixels. Range: 0 to 64. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int BlurPixels {
+      get { if ((_hasBits0 & 2) != 0) { return blurPixels_; } else { return BlurPixelsDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        blurPixels_ = value;
+      }
+    }
+    /// <summary>Gets whether the "blur_pixels" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasBlurPixels {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "blur_pixels" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearBlurPixels() {
+      _hasBits0 &= ~2;
+    }
+
+    /// <summary>Field number for the "least_confidence" field.</summary>
+    public const int LeastConfidenceFieldNumber = 3;
+    private readonly static double LeastConfidenceDefaultValue = 0D;
+
+    private double leastConfidence_;
+    /// <summary>
+    /// How surely something has to be a face. Range: 0 to 1. Default: 0.5.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double LeastConfidence {
+      get { if ((_hasBits0 & 4) != 0) { return leastConfidence_; } else { return LeastConfidenceDefaultValue; } }
+      set {
+        _hasBits0 |= 4;
+        leastConfidence_ = value;
+      }
+    }
+    /// <summary>Gets whether the "least_confidence" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasLeastConfidence {
+      get { return (_hasBits0 & 4) != 0; }
+    }
+    /// <summary>Clears the value of the "least_confidence" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearLeastConfidence() {
+      _hasBits0 &= ~4;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as FaceMaskOptions);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(FaceMaskOptions other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Padding, other.Padding)) return false;
+      if (BlurPixels != other.BlurPixels) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(LeastConfidence, other.LeastConfidence)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (HasPadding) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Padding);
+      if (HasBlurPixels) hash ^= BlurPixels.GetHashCode();
+      if (HasLeastConfidence) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(LeastConfidence);
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (HasPadding) {
+        output.WriteRawTag(9);
+        output.WriteDouble(Padding);
+      }
+      if (HasBlurPixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(BlurPixels);
+      }
+      if (HasLeastConfidence) {
+        output.WriteRawTag(25);
+        output.WriteDouble(LeastConfidence);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (HasPadding) {
+        output.WriteRawTag(9);
+        output.WriteDouble(Padding);
+      }
+      if (HasBlurPixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(BlurPixels);
+      }
+      if (HasLeastConfidence) {
+        output.WriteRawTag(25);
+        output.WriteDouble(LeastConfidence);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (HasPadding) {
+        size += 1 + 8;
+      }
+      if (HasBlurPixels) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(BlurPixels);
+      }
+      if (HasLeastConfidence) {
+        size += 1 + 8;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(FaceMaskOptions other) {
+      if (other == null) {
+        return;
+      }
+      if (other.HasPadding) {
+        Padding = other.Padding;
+      }
+      if (other.HasBlurPixels) {
+        BlurPixels = other.BlurPixels;
+      }
+      if (other.HasLeastConfidence) {
+        LeastConfidence = other.LeastConfidence;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 9: {
+            Padding = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            BlurPixels = input.ReadInt32();
+            break;
+          }
+          case 25: {
+            LeastConfidence = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 9: {
+            Padding = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            BlurPixels = input.ReadInt32();
+            break;
+          }
+          case 25: {
+            LeastConfidence = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// What makes a control picture out of an ordinary one.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -1799,7 +2137,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[7]; }
+      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1842,6 +2180,9 @@ namespace DeviceOperations.V1 {
           break;
         case PreprocessorOneofCase.PostprocessorId:
           PostprocessorId = other.PostprocessorId;
+          break;
+        case PreprocessorOneofCase.FaceMask:
+          FaceMask = other.FaceMask.Clone();
           break;
       }
 
@@ -1965,6 +2306,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "face_mask" field.</summary>
+    public const int FaceMaskFieldNumber = 9;
+    /// <summary>
+    /// Where faces are.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.FaceMaskOptions FaceMask {
+      get { return preprocessorCase_ == PreprocessorOneofCase.FaceMask ? (global::DeviceOperations.V1.FaceMaskOptions) preprocessor_ : null; }
+      set {
+        preprocessor_ = value;
+        preprocessorCase_ = value == null ? PreprocessorOneofCase.None : PreprocessorOneofCase.FaceMask;
+      }
+    }
+
     /// <summary>Field number for the "resolution_pixels" field.</summary>
     public const int ResolutionPixelsFieldNumber = 8;
     private readonly static int ResolutionPixelsDefaultValue = 0;
@@ -2007,6 +2363,7 @@ namespace DeviceOperations.V1 {
       Grey = 5,
       Tile = 6,
       PostprocessorId = 7,
+      FaceMask = 9,
     }
     private PreprocessorOneofCase preprocessorCase_ = PreprocessorOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2044,6 +2401,7 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Grey, other.Grey)) return false;
       if (!object.Equals(Tile, other.Tile)) return false;
       if (PostprocessorId != other.PostprocessorId) return false;
+      if (!object.Equals(FaceMask, other.FaceMask)) return false;
       if (ResolutionPixels != other.ResolutionPixels) return false;
       if (PreprocessorCase != other.PreprocessorCase) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -2060,6 +2418,7 @@ namespace DeviceOperations.V1 {
       if (preprocessorCase_ == PreprocessorOneofCase.Grey) hash ^= Grey.GetHashCode();
       if (preprocessorCase_ == PreprocessorOneofCase.Tile) hash ^= Tile.GetHashCode();
       if (HasPostprocessorId) hash ^= PostprocessorId.GetHashCode();
+      if (preprocessorCase_ == PreprocessorOneofCase.FaceMask) hash ^= FaceMask.GetHashCode();
       if (HasResolutionPixels) hash ^= ResolutionPixels.GetHashCode();
       hash ^= (int) preprocessorCase_;
       if (_unknownFields != null) {
@@ -2112,6 +2471,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(64);
         output.WriteInt32(ResolutionPixels);
       }
+      if (preprocessorCase_ == PreprocessorOneofCase.FaceMask) {
+        output.WriteRawTag(74);
+        output.WriteMessage(FaceMask);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2154,6 +2517,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(64);
         output.WriteInt32(ResolutionPixels);
       }
+      if (preprocessorCase_ == PreprocessorOneofCase.FaceMask) {
+        output.WriteRawTag(74);
+        output.WriteMessage(FaceMask);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2184,6 +2551,9 @@ namespace DeviceOperations.V1 {
       }
       if (HasPostprocessorId) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
+      }
+      if (preprocessorCase_ == PreprocessorOneofCase.FaceMask) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(FaceMask);
       }
       if (HasResolutionPixels) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(ResolutionPixels);
@@ -2242,6 +2612,12 @@ namespace DeviceOperations.V1 {
           break;
         case PreprocessorOneofCase.PostprocessorId:
           PostprocessorId = other.PostprocessorId;
+          break;
+        case PreprocessorOneofCase.FaceMask:
+          if (FaceMask == null) {
+            FaceMask = new global::DeviceOperations.V1.FaceMaskOptions();
+          }
+          FaceMask.MergeFrom(other.FaceMask);
           break;
       }
 
@@ -2326,6 +2702,15 @@ namespace DeviceOperations.V1 {
             ResolutionPixels = input.ReadInt32();
             break;
           }
+          case 74: {
+            global::DeviceOperations.V1.FaceMaskOptions subBuilder = new global::DeviceOperations.V1.FaceMaskOptions();
+            if (preprocessorCase_ == PreprocessorOneofCase.FaceMask) {
+              subBuilder.MergeFrom(FaceMask);
+            }
+            input.ReadMessage(subBuilder);
+            FaceMask = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -2407,6 +2792,15 @@ namespace DeviceOperations.V1 {
             ResolutionPixels = input.ReadInt32();
             break;
           }
+          case 74: {
+            global::DeviceOperations.V1.FaceMaskOptions subBuilder = new global::DeviceOperations.V1.FaceMaskOptions();
+            if (preprocessorCase_ == PreprocessorOneofCase.FaceMask) {
+              subBuilder.MergeFrom(FaceMask);
+            }
+            input.ReadMessage(subBuilder);
+            FaceMask = subBuilder;
+            break;
+          }
         }
       }
     }
@@ -2433,7 +2827,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[8]; }
+      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3103,7 +3497,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3551,7 +3945,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3876,7 +4270,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.ConditioningReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -4772,7 +4772,8 @@ namespace DeviceOperations.V1 {
     private int width_;
     /// <summary>
     /// Width in pixels; absent means what goes with the height and the picture's shape, or the
-    /// picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
+    /// picture's own, brought into the range; a face mask has the picture's own as it is.
+    /// Range: 256 to 2048, multiples of 8.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

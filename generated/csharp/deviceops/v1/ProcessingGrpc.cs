@@ -995,8 +995,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-      /// by name.
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+      /// face-detail), by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1011,8 +1011,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-      /// by name.
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+      /// face-detail), by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1025,8 +1025,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-      /// by name.
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+      /// face-detail), by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -1041,8 +1041,8 @@ namespace DeviceOperations.V1 {
       }
       /// <summary>
       /// Stored and ready-made workflows (basic-image-generation, model-loading,
-      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-      /// by name.
+      /// batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+      /// face-detail), by name.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

@@ -258,6 +258,51 @@ class TileOptions(_message.Message):
 Global___TileOptions: _TypeAlias = TileOptions  # noqa: Y015
 
 @_typing.final
+class FaceMaskOptions(_message.Message):
+    """White ovals where faces are, black elsewhere: a mask for inpainting. Without a face all is
+    black, and inpainting refuses such a mask.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PADDING_FIELD_NUMBER: _builtins.int
+    BLUR_PIXELS_FIELD_NUMBER: _builtins.int
+    LEAST_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    padding: _builtins.float
+    """How far an oval reaches beyond the face on each side, as a share of the face's width and
+    height. Range: 0 to 2. Default: 0.3.
+    """
+    blur_pixels: _builtins.int
+    """Blur of the ovals' edges: the spread of a Gaussian in pixels. Range: 0 to 64. Default: 0."""
+    least_confidence: _builtins.float
+    """How surely something has to be a face. Range: 0 to 1. Default: 0.5."""
+    def __init__(
+        self,
+        *,
+        padding: _builtins.float | None = ...,
+        blur_pixels: _builtins.int | None = ...,
+        least_confidence: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blur_pixels", b"_blur_pixels", "_least_confidence", b"_least_confidence", "_padding", b"_padding", "blur_pixels", b"blur_pixels", "least_confidence", b"least_confidence", "padding", b"padding"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blur_pixels", b"_blur_pixels", "_least_confidence", b"_least_confidence", "_padding", b"_padding", "blur_pixels", b"blur_pixels", "least_confidence", b"least_confidence", "padding", b"padding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blur_pixels: _TypeAlias = _typing.Literal["blur_pixels"]  # noqa: Y015
+    _WhichOneofArgType__blur_pixels: _TypeAlias = _typing.Literal["_blur_pixels", b"_blur_pixels"]  # noqa: Y015
+    _WhichOneofReturnType__least_confidence: _TypeAlias = _typing.Literal["least_confidence"]  # noqa: Y015
+    _WhichOneofArgType__least_confidence: _TypeAlias = _typing.Literal["_least_confidence", b"_least_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__padding: _TypeAlias = _typing.Literal["padding"]  # noqa: Y015
+    _WhichOneofArgType__padding: _TypeAlias = _typing.Literal["_padding", b"_padding"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blur_pixels) -> _WhichOneofReturnType__blur_pixels | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__least_confidence) -> _WhichOneofReturnType__least_confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__padding) -> _WhichOneofReturnType__padding | None: ...
+
+Global___FaceMaskOptions: _TypeAlias = FaceMaskOptions  # noqa: Y015
+
+@_typing.final
 class ControlPreprocessor(_message.Message):
     """What makes a control picture out of an ordinary one."""
 
@@ -270,6 +315,7 @@ class ControlPreprocessor(_message.Message):
     GREY_FIELD_NUMBER: _builtins.int
     TILE_FIELD_NUMBER: _builtins.int
     POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
+    FACE_MASK_FIELD_NUMBER: _builtins.int
     RESOLUTION_PIXELS_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     """One that needs a model (pose, depth, normals), by its id; ListPostprocessors says which
@@ -297,6 +343,10 @@ class ControlPreprocessor(_message.Message):
 
     @_builtins.property
     def tile(self) -> Global___TileOptions: ...
+    @_builtins.property
+    def face_mask(self) -> Global___FaceMaskOptions:
+        """Where faces are."""
+
     def __init__(
         self,
         *,
@@ -307,15 +357,16 @@ class ControlPreprocessor(_message.Message):
         grey: Global___GreyOptions | None = ...,
         tile: Global___TileOptions | None = ...,
         postprocessor_id: _builtins.str = ...,
+        face_mask: Global___FaceMaskOptions | None = ...,
         resolution_pixels: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_resolution_pixels", b"_resolution_pixels", "canny", b"canny", "grey", b"grey", "line_art", b"line_art", "postprocessor_id", b"postprocessor_id", "preprocessor", b"preprocessor", "resolution_pixels", b"resolution_pixels", "scribble", b"scribble", "soft_edge", b"soft_edge", "tile", b"tile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resolution_pixels", b"_resolution_pixels", "canny", b"canny", "face_mask", b"face_mask", "grey", b"grey", "line_art", b"line_art", "postprocessor_id", b"postprocessor_id", "preprocessor", b"preprocessor", "resolution_pixels", b"resolution_pixels", "scribble", b"scribble", "soft_edge", b"soft_edge", "tile", b"tile"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resolution_pixels", b"_resolution_pixels", "canny", b"canny", "grey", b"grey", "line_art", b"line_art", "postprocessor_id", b"postprocessor_id", "preprocessor", b"preprocessor", "resolution_pixels", b"resolution_pixels", "scribble", b"scribble", "soft_edge", b"soft_edge", "tile", b"tile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resolution_pixels", b"_resolution_pixels", "canny", b"canny", "face_mask", b"face_mask", "grey", b"grey", "line_art", b"line_art", "postprocessor_id", b"postprocessor_id", "preprocessor", b"preprocessor", "resolution_pixels", b"resolution_pixels", "scribble", b"scribble", "soft_edge", b"soft_edge", "tile", b"tile"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__resolution_pixels: _TypeAlias = _typing.Literal["resolution_pixels"]  # noqa: Y015
     _WhichOneofArgType__resolution_pixels: _TypeAlias = _typing.Literal["_resolution_pixels", b"_resolution_pixels"]  # noqa: Y015
-    _WhichOneofReturnType_preprocessor: _TypeAlias = _typing.Literal["canny", "soft_edge", "line_art", "scribble", "grey", "tile", "postprocessor_id"]  # noqa: Y015
+    _WhichOneofReturnType_preprocessor: _TypeAlias = _typing.Literal["canny", "soft_edge", "line_art", "scribble", "grey", "tile", "postprocessor_id", "face_mask"]  # noqa: Y015
     _WhichOneofArgType_preprocessor: _TypeAlias = _typing.Literal["preprocessor", b"preprocessor"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__resolution_pixels) -> _WhichOneofReturnType__resolution_pixels | None: ...

@@ -635,7 +635,8 @@ class PreviewControlImageRequest(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     width: _builtins.int
     """Width in pixels; absent means what goes with the height and the picture's shape, or the
-    picture's own, brought into the range. Range: 256 to 2048, multiples of 8.
+    picture's own, brought into the range; a face mask has the picture's own as it is.
+    Range: 256 to 2048, multiples of 8.
     """
     height: _builtins.int
     """Height in pixels; absent means as for the width. Range: 256 to 2048, multiples of 8."""

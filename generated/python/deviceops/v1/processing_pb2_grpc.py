@@ -291,8 +291,8 @@ class ProcessingServiceServicer:
 
     def ListWorkflows(self, request, context):
         """Stored and ready-made workflows (basic-image-generation, model-loading,
-        batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-        by name.
+        batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+        face-detail), by name.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -99,8 +99,8 @@ class ProcessingServiceStub:
     """
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]
     """Stored and ready-made workflows (basic-image-generation, model-loading,
-    batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-    by name.
+    batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+    face-detail), by name.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
     GetWorkflow: _grpc.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowRequest, _workflow_pb2.GetWorkflowResponse]
@@ -250,8 +250,8 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_workflow_pb2.ListWorkflowsRequest, _workflow_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
     """Stored and ready-made workflows (basic-image-generation, model-loading,
-    batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-    by name.
+    batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+    face-detail), by name.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
     """
     GetWorkflow: _aio.UnaryUnaryMultiCallable[_workflow_pb2.GetWorkflowRequest, _workflow_pb2.GetWorkflowResponse]  # type: ignore[assignment]
@@ -458,8 +458,8 @@ class ProcessingServiceServicer:
         context: _ServicerContext,
     ) -> _typing.Union[_workflow_pb2.ListWorkflowsResponse, _abc.Awaitable[_workflow_pb2.ListWorkflowsResponse]]:
         """Stored and ready-made workflows (basic-image-generation, model-loading,
-        batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint),
-        by name.
+        batch-processing, generate-and-upscale, image-variations, second-pass, detail-inpaint,
+        face-detail), by name.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE).
         """
 

@@ -16,7 +16,10 @@ from domains.chain.backends.steps.bands import Between
 from domains.chain.types import (
     ColorStep,
     CropStep,
+    DenoiseMethod,
     DenoiseStep,
+    FaceRestoreStep,
+    RemoveBackgroundStep,
     ResizeFilter,
     ResizeStep,
     SharpenStep,
@@ -30,13 +33,17 @@ from tests.domains.chain.pictures import noise, same
 
 
 class Doubling:
-    """Enlarges in two tiles, without a network."""
+    """Enlarges in two tiles and turns colours around, without networks."""
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         between(1, 2)
         pixels = canvas.pixels.repeat(2, 0).repeat(2, 1)
         between(2, 2)
         return Canvas(pixels)
+
+    def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
+        between(1, 1)
+        return Canvas(255 - canvas.pixels, canvas.alpha)
 
 
 @dataclass
@@ -57,7 +64,10 @@ class Heard:
 
 ALL: tuple[Step, ...] = (
     CropStep(1, 1, 10, 8),
+    RemoveBackgroundStep(),
+    FaceRestoreStep(),
     DenoiseStep(),
+    DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS),
     SharpenStep(),
     ColorStep(saturation=1.5),
     WatermarkStep("x"),
@@ -77,9 +87,9 @@ def test_steps_follow_one_another() -> None:
     assert same(found, one_by_one)
     assert found.size == (60, 10)
     assert [each for each in heard.told if each[0] == "step"] == [
-        ("step", done, 7) for done in range(1, 8)
+        ("step", done, 10) for done in range(1, 11)
     ]
-    assert heard.told[-3:] == [("piece", 1, 2), ("piece", 2, 2), ("step", 7, 7)]
+    assert heard.told[-3:] == [("piece", 1, 2), ("piece", 2, 2), ("step", 10, 10)]
 
 
 def test_no_steps_change_nothing() -> None:
@@ -94,7 +104,7 @@ def test_a_chain_stops_between_steps() -> None:
     with pytest.raises(Cancelled):
         Executor(Doubling()).run(noise(12, 11), ALL, heard)
 
-    assert heard.told[-1] == ("step", 2, 6)
+    assert heard.told[-1] == ("step", 2, 9)
 
 
 def test_no_step_changes_what_it_is_given() -> None:

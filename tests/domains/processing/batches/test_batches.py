@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from domains.clients import Caller, Role
+from domains.clients import Caller, Role, calling
 from domains.codec import decode, encode
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.processing.batches.core import batches as batches_module
@@ -96,6 +96,18 @@ async def test_a_thousand_items_cost_a_row_each_and_few_sessions(here: Place) ->
     assert (found.completed, found.state) == (1_000, COMPLETED)
     assert here.disks[1].written == 2_000
     assert here.craft.begun == [f"i{at}" for at in range(1_000)]
+
+
+@pytest.mark.parametrize("computation", Computation)
+async def test_items_name_what_is_their_batchs_owners_whoever_has_them_begun(
+    here: Place, computation: Computation
+) -> None:
+    """A server that takes a batch up does so in nobody's call."""
+    request = batch_of(*[""] * 3, computation=computation)
+    with calling(BOB):
+        status = await begin(here, request)
+        await until(lambda: items(here, status.batch_id)[-1].state is COMPLETED)
+    assert here.craft.callers == {MARY}
 
 
 async def test_an_end_is_on_disk_before_it_is_told(here: Place) -> None:
@@ -310,6 +322,32 @@ async def test_items_that_share_are_drawn_in_groups_and_told_one_by_one(here: Pl
         if isinstance(event.event, ItemFinished)
     ]
     assert sorted(names) == sorted(f"i{at}" for at in range(40))
+
+
+@pytest.mark.parametrize(
+    ("fitting", "first"),
+    [
+        (0, 1),
+        (2, 4),
+        (100, 16),
+        (ResourceExhausted("No.", reason=Reason.DEVICE_OUT_OF_MEMORY), 16),
+    ],
+)
+async def test_groups_begin_as_large_as_free_memory_allows_and_grow(
+    here: Place, fitting: int | DomainError, first: int
+) -> None:
+    here.craft.fitting = fitting
+    batch = await begin(here, batch_of(*[""] * 60, **SHARED))
+    found = await ended(here, batch.batch_id)
+    assert found.completed == 60
+    groups = [len(group) for group in here.craft.groups]
+    assert groups[0] == max(first, 2)  # one alone is no group
+    assert max(groups) > first
+    end = here.sessions.get(batch.session_id).log.terminal
+    assert isinstance(end, Completed)
+    told = [each.detail for each in end.degradations]
+    small = [f"Little memory was free: groups began with {first} items."]
+    assert told == (small if first < 16 else [])
 
 
 async def test_groups_are_halved_when_memory_runs_out_and_grow_back(here: Place) -> None:
