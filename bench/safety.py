@@ -3,7 +3,7 @@
     python -m bench.safety [--rounds 10] [--steps 20] [--out FILE.md]
 
 Needs the extra [safety] and the demo model alone. Pictures are drawn in turns with and without
-a default policy that judges every result and lets it pass; then the classifier is timed alone,
+a default policy that judges every result and lets it pass; then each classifier is timed alone,
 and the thousand patterns of a policy on the longest prompt.
 """
 
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,16 +77,17 @@ async def _create(client: Client) -> None:
     )
 
 
-def classifier_seconds(rounds: int) -> dict[int, float]:
-    """The median of scoring a picture, by its edge in pixels; weights are read before."""
+def classifier_seconds(rounds: int) -> dict[tuple[str, int], float]:
+    """The median of scoring a picture, by classifier and edge in pixels; weights are read
+    before."""
     classifiers, found = Classifiers(), {}
     for edge in _EDGES:
         pixels = np.asarray(Image.effect_mandelbrot((edge, edge), (-3, -2.5, 2, 2.5), 100))
         colour = np.dstack([pixels] * 3)
         assert not classifiers.findings(colour).failed
-        found[edge] = median(
-            [_seconds(lambda c=colour: classifiers.findings(c)) for _ in range(rounds)]
-        )
+        for name in installed():
+            score = partial(classifiers.findings, colour, [name])
+            found[name, edge] = median([_seconds(score) for _ in range(rounds)])
     return found
 
 
@@ -125,8 +127,9 @@ def main(arguments: list[str]) -> int:
         f"| The same, judged by a default policy | {1e3 * judged:.1f} | {ratio.value:.3f}"
         f" ({ratio.low:.3f} to {ratio.high:.3f}) |",
         *(
-            f"| Scoring {edge}x{edge} alone | {1e3 * taken:.1f} | {taken / plain:.3f} |"
-            for edge, taken in scoring.items()
+            f"| Scoring {edge}x{edge} by {name} alone | {1e3 * taken:.1f}"
+            f" | {taken / plain:.3f} |"
+            for (name, edge), taken in scoring.items()
         ),
         f"| A thousand patterns on a prompt of {len(_PROMPT)} characters | {1e3 * words:.1f}"
         f" | {words / plain:.3f} |",

@@ -186,6 +186,8 @@ class Composition:
             self._paused,
             journal,
             self._machine,
+            policies=self._safety.policies,
+            steps=self._postprocessing.statistics,
             default_policy=lambda: self._safety.store.default,
             decided=safety_decided,
             describe=describe_failure,

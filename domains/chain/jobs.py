@@ -73,10 +73,9 @@ class ChainJob(Job[ChainReport], frozen=True):
     def accepts(self, image: ImageResult) -> bool:
         """Whether format, size and mark are those asked for, and it is judged if it must be."""
         marked = self.mark_key is not None
-        judged = any(isinstance(step, SafetyStep) for step in self.steps)
         return (
             image.seed is None
-            and (image.safety is not None) is judged
+            and (image.safety is not None) is judged_by(self.steps)
             and image.format is self.output.format
             and image.provenance == PictureMarks(watermark=marked and not image.withheld)
             and (image.width, image.height) == (self.width, self.height)
@@ -87,6 +86,11 @@ def models_of(steps: Steps) -> tuple[UpscalerModel | RestorerModel, ...]:
     """The models of a chain, each once."""
     found = (step.model for step in steps if isinstance(step, UpscaleStep | FaceRestoreStep))
     return tuple(dict.fromkeys(each for each in found if each is not None))
+
+
+def judged_by(steps: Steps) -> bool:
+    """Whether a step of a chain comes to a verdict."""
+    return any(isinstance(step, SafetyStep) for step in steps)
 
 
 MOST = 16

@@ -30,7 +30,7 @@ class Models(Protocol):
 
 
 class Policies(Protocol):
-    """The safety policies, as chains see them."""
+    """The safety policies, as the steps of chains see them."""
 
     def named(self, policy_id: str, field: str) -> SafetyPolicy:
         """The policy that a call's client names in `field`; the default one where it names
@@ -38,14 +38,6 @@ class Policies(Protocol):
 
         Raises:
             NotFound: POLICY_NOT_FOUND, or POSTPROCESSOR_NOT_FOUND.
-        """
-        ...
-
-    def default(self) -> SafetyPolicy | None:
-        """The policy that holds for everything, with its classifiers installed.
-
-        Raises:
-            NotFound: POSTPROCESSOR_NOT_FOUND.
         """
         ...
 

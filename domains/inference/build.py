@@ -9,6 +9,8 @@ from pathlib import Path
 
 from domains.chain.backends.classifiers import installed
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
+from domains.chain.ports import Policies
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
@@ -32,6 +34,7 @@ from domains.loops import Loop
 from domains.model.ports import Machine
 from domains.picture import build as picture_build
 from domains.provenance import build as provenance_build
+from domains.provenance.core import Keeping
 from domains.safety import Decided, SafetyPolicy
 from domains.session import build as session_build
 from domains.session.convert import Reports
@@ -77,8 +80,10 @@ def build(
     facts: FactsStore,
     machine: Callable[[], Machine],
     *,
+    policies: Policies,
     default_policy: Callable[[], SafetyPolicy | None],
     decided: Decided,
+    steps: StepStatistics,
     describe: FaultReporter,
     clock: Clock,
     version: str,
@@ -98,8 +103,10 @@ def build(
         paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
+        policies: Finds the safety policies that steps name.
         default_policy: The safety policy that holds for every generation.
         decided: Hears of every verdict, with its session's id.
+        steps: Learn of every step of a chain.
         describe: What a client sees of an error.
         clock: The time.
         version: The program's.
@@ -111,7 +118,7 @@ def build(
     preparer = GenerationPreparer(
         models,
         LoraFits(),
-        ChainPreparer(models, picture.pictures),
+        ChainPreparer(models, picture.pictures, policies),
         provenance.provenance,
         safeguards,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),
@@ -119,9 +126,9 @@ def build(
     drawing = Drawing(
         models,
         runs,
-        artifacts,
-        provenance.provenance,
+        Keeping(provenance.provenance, artifacts),
         safeguards,
+        steps,
         software_versions=lambda device_id: workers.status(device_id).software_versions,
     )
     generations = Generations(

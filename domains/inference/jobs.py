@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta, structs
 
-from domains.chain.jobs import models_of
+from domains.chain.jobs import judged_by, models_of
 from domains.chain.types import Steps
 from domains.codec import FEW, Count, ModelId, Seconds, Value
 from domains.errors import Failure
@@ -127,7 +127,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
 
     `mark_key` is the secret of the mark that the pictures are to bear, None for none.
 
-    `policy` judges every picture that is drawn; None lets them pass.
+    `policy` judges every picture once its steps are done; None lets them pass.
 
     A job that goes on after a pause begins with the picture `first_image`. `paused_file` is
     where a pause keeps an unfinished picture; where `kept_steps` of one were kept, it is there.
@@ -166,6 +166,11 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         if not self.steps:
             return self.settings.result_size
         return self.finished_width, self.finished_height
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a verdict on each picture, which may withhold it."""
+        return self.policy is not None or judged_by(self.steps)
 
     @property
     def image_count(self) -> int:
@@ -221,7 +226,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
             and image.format is settings.output.format
             and image.provenance == PictureMarks(watermark=marked and not image.withheld)
             and (image.width, image.height) == self.finished_size
-            and (image.safety is None) is (self.policy is None)
+            and (image.safety is not None) is self.judged
         )
 
 

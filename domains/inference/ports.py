@@ -19,8 +19,7 @@ from domains.model.jobs import (
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import Canvas, ControlPreprocessor, InputImage, ResizeFit
-from domains.provenance.types import Made
-from domains.session.jobs import JobContext, SpooledImage
+from domains.session.jobs import JobContext
 from domains.values import NO_MARKS, PictureMarks, ProvenanceWish
 
 
@@ -205,7 +204,7 @@ class PausedFiles(Protocol):
 
 
 class Provenance(Protocol):
-    """Decides which marks pictures get, and signs; see the domain for errors."""
+    """Decides which marks pictures get; see the domain for errors."""
 
     @property
     def no_manifests(self) -> str:
@@ -224,8 +223,4 @@ class Provenance(Protocol):
 
     async def mark_key(self) -> str:
         """What workers mark pictures with."""
-        ...
-
-    async def sign(self, spooled: SpooledImage, made: Made) -> SpooledImage:
-        """A finished picture's file with a manifest in it."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
 from domains.clock import Clock
 from domains.device.ports import FactsStore, Place
 from domains.loops import Loop
@@ -15,11 +16,11 @@ from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmark
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
 from domains.provenance import build as provenance_build
+from domains.provenance.core import Keeping
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
 from domains.session.ports import ArtifactKeeper, FaultReporter
@@ -35,7 +36,7 @@ class Built:
 
     Attributes:
         servicer: Answers its RPCs.
-        statistics: To be saved at the end.
+        statistics: Learn of the steps of others' chains too; to be saved at the end.
         loops: What runs beside.
     """
 
@@ -78,21 +79,21 @@ def build(
     inventory = PostprocessorInventory(
         models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
     )
-    preparer = ChainPreparer(models, picture.pictures)
+    preparer = ChainPreparer(models, picture.pictures, safety.policies)
     processing = Processing(
         picture.pictures,
-        ChainPreparer(models, picture.pictures, safety.policies),
+        preparer,
         provenance.provenance,
         place,
         ChainRun(
             jobs,
-            artifacts,
-            provenance.provenance,
+            Keeping(provenance.provenance, artifacts),
             models,
             statistics,
             safety.decided,
             describe=describe,
         ),
+        safety.policies.default,
         describe=describe,
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)

@@ -8,6 +8,7 @@ from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2, finishing_pb2, generation_pb2, postprocessing_pb2
 from domains.chain.convert import chain_from_proto
+from domains.chain.core.statistics import StepAccount
 from domains.conversions import (
     EnumMap,
     byte_figure,
@@ -22,7 +23,6 @@ from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
 from domains.postprocessing.core.benchmarks import StepBenchmarkRequest
 from domains.postprocessing.core.processing import AskedPicture, ProcessingRequest
-from domains.postprocessing.core.statistics import StepAccount
 from domains.postprocessing.types import (
     Postprocessor,
     PostprocessorBenchmark,

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 import grpc.aio
 
 from deviceops.v1 import postprocessing_pb2
+from domains.chain.core.statistics import StepStatistics
 from domains.postprocessing import convert
 from domains.postprocessing.core.benchmarks import StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.processing import Processing
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.safety.servicer import SafetyCalls, SafetyParts
 from domains.session.convert import SessionStreams, Starters
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from domains.safety import WORDS, SafetyPolicy
@@ -27,7 +27,13 @@ OPEN_NSFW = ClassifierFacts(
     ("nsfw",),
     INSTALL,
 )
-KNOWN = {each.classifier_id: each for each in (OPEN_NSFW,)}
+NSFWJS = ClassifierFacts(
+    "nsfwjs",
+    "Scores drawn and photographed pictures for sexual content (nsfwjs' MobileNetV2).",
+    ("drawing", "hentai", "porn", "sexy"),
+    "pip install device-operations[torch]",
+)
+KNOWN = {each.classifier_id: each for each in (OPEN_NSFW, NSFWJS)}
 """By id."""
 CATEGORIES = tuple(
     dict.fromkeys((WORDS, *(name for each in KNOWN.values() for name in each.categories)))
@@ -35,8 +41,13 @@ CATEGORIES = tuple(
 """Everything that a rule can be about."""
 
 
+def scorers_of(category: str, classifiers: Iterable[str]) -> tuple[str, ...]:
+    """Which of those classifiers, by their ids, score a category."""
+    return tuple(name for name in classifiers if category in KNOWN[name].categories)
+
+
 def check_installed(policy: SafetyPolicy, installed: Mapping[str, str]) -> None:
-    """Find whether pictures can be scored by a policy.
+    """Find whether pictures can be scored by a policy, each category that it has a rule about.
 
     Raises:
         ClassifierMissing: They cannot.
@@ -46,3 +57,9 @@ def check_installed(policy: SafetyPolicy, installed: Mapping[str, str]) -> None:
             raise ClassifierMissing(name, KNOWN[name].install)
     if not installed:
         raise ClassifierMissing("", INSTALL)
+    for rule in policy.rules:
+        if rule.category == WORDS or scorers_of(rule.category, policy.classifiers or installed):
+            continue
+        # None is there; a policy that names some was checked when it was made.
+        missing = next(iter(scorers_of(rule.category, KNOWN)), "")
+        raise ClassifierMissing(missing, KNOWN[missing].install if missing else INSTALL)

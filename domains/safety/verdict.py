@@ -77,6 +77,18 @@ def prompt_verdict(prompt: str, policy: SafetyPolicy) -> SafetyVerdict:
     return verdict([CategoryScore(WORDS, score, PROMPT_WORDS)], policy, SafetySubject.PROMPT)
 
 
+def harshest(verdicts: Iterable[SafetyVerdict | None]) -> SafetyVerdict | None:
+    """The one that stands for all that a picture came to, in their order: the harshest, of
+    equally harsh ones the last; None where nothing judged it."""
+    found: SafetyVerdict | None = None
+    for each in verdicts:
+        if each is not None and (
+            found is None or each.action.severity >= found.action.severity
+        ):
+            found = each
+    return found
+
+
 def _judged(
     score: CategoryScore, policy: SafetyPolicy, subject: SafetySubject | None
 ) -> tuple[SafetyScore, SafetyRule | None]:

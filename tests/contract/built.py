@@ -45,7 +45,7 @@ _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     generation_pb2.GenerationSettings.DESCRIPTOR: tuple(UNBUILT),
     batch_pb2.BatchItem.DESCRIPTOR: ("image",),
     workflow_pb2.WorkflowStep.DESCRIPTOR: ("postprocess",),
-    finishing_pb2.PostprocessingStep.DESCRIPTOR: ("face_restore", "safety"),
+    finishing_pb2.PostprocessingStep.DESCRIPTOR: ("face_restore",),
 }
 
 

@@ -24,8 +24,10 @@ from deviceops.v1 import (
     common_pb2,
     device_info_pb2,
     event_pb2,
+    finishing_pb2,
     generation_pb2,
     processing_pb2,
+    safety_pb2,
     session_pb2,
 )
 from tests.e2e.errors import read
@@ -229,7 +231,10 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
             fields,
         )
     for request, field in (
-        (asked(item("a"), postprocessing=[{"safety": {}}]), "postprocessing[0].safety"),
+        (
+            asked(item("a"), postprocessing=[{"face_restore": {}}]),
+            "postprocessing[0].face_restore",
+        ),
         (
             asked(batch_pb2.BatchItem(item_id="a", image=common_pb2.InputImage())),
             "items[0].image",
@@ -237,7 +242,11 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
         (asked(item("a", image_prompts=[{"model_id": "x"}])), None),
     ):
         told = await refused(create(client, request))
-        assert told.reason in ("NOT_BUILT", "REQUIRED_FIELD_MISSING")
+        assert told.reason in (
+            "NOT_BUILT",
+            "REQUIRED_FIELD_MISSING",
+            "POSTPROCESSOR_NOT_FOUND",
+        )
         assert field is None or field in told.message
     nowhere = asked(item("a"), devices=device_info_pb2.DeviceChoice(device_ids=["cuda:7"]))
     told = await refused(create(client, nowhere))
@@ -273,16 +282,29 @@ async def test_every_picture_goes_through_the_batchs_steps(
     request = asked(
         item("a"),
         item("b", seed=9),
-        postprocessing=[{"crop": {"width": 40, "height": 24}}],
+        postprocessing=[
+            {"crop": {"width": 40, "height": 24}},
+            {"safety": {"policy_id": "none-passes"}},
+        ],
         computation=computation,
     )
+    assert (await refused(create(client, request))).reason == "POLICY_NOT_FOUND"
+    policy = safety_pb2.SafetyPolicy(policy_id="none-passes")
+    policy.rules.add(category="porn", threshold=0.0, action=finishing_pb2.SAFETY_ACTION_BLOCK)
+    stub, metadata = client.postprocessing, client.metadata
+    await stub.CreatePolicy(safety_pb2.CreatePolicyRequest(policy=policy), metadata=metadata)
 
     batch = await create(client, request)
     found = await until(client, batch.batch_id, *FINAL)
 
     assert found.batch.state == COMPLETED
-    sizes = [(image.width, image.height) for each in found.items for image in each.images]
-    assert sizes == [(40, 24), (40, 24)]
+    images = [image for each in found.items for image in each.images]
+    assert [(each.width, each.height) for each in images] == [(40, 24), (40, 24)]
+    assert [(each.artifact_id, each.safety.policy_id) for each in images] == [
+        ("", "none-passes")
+    ] * 2
+    deleted = safety_pb2.DeletePolicyRequest(policy_id="none-passes")
+    await stub.DeletePolicy(deleted, metadata=metadata)
 
 
 async def test_items_are_added_until_the_batch_is_sealed(client: Client) -> None:

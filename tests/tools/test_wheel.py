@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+_OF_WEIGHTS = ("safetensors", "LICENSE")
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,6 +65,13 @@ def test_the_demo_model_lies_beside_the_server(shipped: set[str]) -> None:
     assert base
     # Its companions are for trying features out: they would triple what everybody installs.
     assert weights & shipped == base
+
+
+def test_weights_lie_beside_the_code_that_uses_them(shipped: set[str]) -> None:
+    """With their licence."""
+    files = {name for name in _tracked("domains") if not name.endswith(".py")}
+    assert {f"domains/chain/backends/classifiers/nsfwjs.{end}" for end in _OF_WEIGHTS} <= files
+    assert files - shipped == set()
 
 
 @pytest.mark.parametrize("folder", ["demo/configs", "domains/model/backends/bundled"])

@@ -115,18 +115,14 @@ class Executor:
             elif isinstance(step, FaceRestoreStep):
                 canvas = self._networks.restore(canvas, step, telling.piece)
             elif isinstance(step, SafetyStep):
-                canvas = self._safeguard(canvas, step, judged)
+                assert step.policy is not None, "it has been looked up"
+                found = apply(canvas, step.policy, self._classifiers)
+                judged(found.verdict)
+                if found.canvas is None:
+                    telling.step(done, len(steps))
+                    raise Withheld(found.verdict)
+                canvas = found.canvas
             else:
                 canvas = _CLASSICAL[type(step)](canvas, step, telling.piece)
             telling.step(done, len(steps))
         return canvas
-
-    def _safeguard(
-        self, canvas: Canvas, step: SafetyStep, judged: Callable[[SafetyVerdict], None]
-    ) -> Canvas:
-        assert step.policy is not None, "it has been looked up"
-        found = apply(canvas, step.policy, self._classifiers)
-        judged(found.verdict)
-        if found.canvas is None:
-            raise Withheld(found.verdict)
-        return found.canvas

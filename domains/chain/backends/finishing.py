@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.restoring.restoring import restore
+from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
 from domains.chain.types import FaceRestoreStep, Steps, UpscaleStep
 from domains.safety import SafetyVerdict
+from domains.safety.verdict import harshest
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A picture after its steps, None where one of them withholds it; and the harshest verdict
+    of the safety steps, None where there are none."""
+
+    canvas: Canvas | None
+    verdict: SafetyVerdict | None = None
 
 
 @dataclass
@@ -27,7 +39,6 @@ class Finishing:
         exact: Whether networks compute in float32.
         context: Hears of it, and says when to stop.
         load_seconds: What reading networks has taken so far.
-        verdict: The harshest that a safety step came to.
     """
 
     shelf: UpscalerShelf
@@ -35,25 +46,22 @@ class Finishing:
     exact: bool
     context: JobContext
     load_seconds: float = 0.0
-    verdict: SafetyVerdict | None = None
 
-    def finish(self, index: int, canvas: Canvas) -> Canvas:
+    def finish(self, index: int, canvas: Canvas) -> Finished:
         """The picture of that number after all steps.
 
         Raises:
-            Withheld: As `Executor.run`.
             DomainError: As `Executor.run`; what the context's `check_stop` raises.
             Exception: As torch raises it.
         """
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index))
         telling = _Telling(self.context, index)
-        return Executor(self).run(canvas, self.steps, telling, self._note)
-
-    def _note(self, verdict: SafetyVerdict) -> None:
-        before = self.verdict
-        if before is None or verdict.action.severity >= before.action.severity:
-            self.verdict = verdict
+        verdicts: list[SafetyVerdict] = []
+        finished: Canvas | None = None
+        with suppress(Withheld):
+            finished = Executor(self).run(canvas, self.steps, telling, verdicts.append)
+        return Finished(finished, harshest(verdicts))
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         """See the executor's port."""

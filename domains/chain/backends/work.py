@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.reading import read_canvas
-from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import ChainJob, ChainReport
 from domains.picture.backends.encoding import encode_image
@@ -28,12 +27,10 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
     begun = time.perf_counter()
     finishing = Finishing(shelf, job.steps, job.exact, context)
     data = b""  # of a picture that is withheld
-    try:
-        canvas = finishing.finish(0, read_canvas(job.picture))
-    except Withheld:
-        finished = time.perf_counter()
-    else:
-        finished = time.perf_counter()
+    done = finishing.finish(0, read_canvas(job.picture))
+    finished = time.perf_counter()
+    canvas = done.canvas
+    if canvas is not None:
         context.check_stop()
         context.emit(PhaseStarted(Phase.ENCODING_IMAGE, 0))
         if job.mark_key is not None:
@@ -42,7 +39,7 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
         data = encode_image(canvas.whole(), job.output)
     size, format = (job.width, job.height), job.output.format
     watermark = bool(data) and job.mark_key is not None
-    context.emit(EncodedImage(0, None, *size, format, data, watermark, finishing.verdict))
+    context.emit(EncodedImage(0, None, *size, format, data, watermark, done.verdict))
     return ChainReport(
         load=finishing.load_seconds,
         postprocess=max(0.0, finished - begun - finishing.load_seconds),

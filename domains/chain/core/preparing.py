@@ -22,7 +22,6 @@ from domains.chain.types import (
     UpscaleStep,
     WatermarkStep,
 )
-from domains.errors import FeatureNotBuilt
 from domains.model.types import Model, ModelType
 from domains.picture.core import KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
@@ -52,6 +51,25 @@ class PreparedChain:
     marks: tuple[KeptPicture, ...] = ()
     of_inputs: SafetyPolicy | None = None
     demanded: PictureMarks = NO_MARKS
+
+    def ends_with(self, policy: SafetyPolicy) -> bool:
+        """Whether the last step applies that policy."""
+        last = self.steps[-1] if self.steps else None
+        return isinstance(last, SafetyStep) and last.policy == policy
+
+    def under(self, default: SafetyPolicy | None) -> PreparedChain:
+        """The chain where a policy holds for everything: where that judges results it is the
+        last step, whatever others there are."""
+        if default is None:
+            return self
+        steps, of_inputs = self.steps, None
+        if default.judges(SafetySubject.RESULT) and not self.ends_with(default):
+            steps = (*steps, SafetyStep(default.policy_id, default))
+        if default.judges(SafetySubject.INPUT_IMAGE):
+            of_inputs = default
+        return PreparedChain(
+            steps, self.models, self.marks, of_inputs, self.demanded | default.marks
+        )
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -99,17 +117,16 @@ class ChainPreparer:
     Args:
         models: Finds upscalers and face restorers.
         marks: Prepares the pictures of marks.
-        policies: Knows safety policies; None where others see to those, and no step can.
+        policies: Finds the safety policies that steps name.
     """
 
-    def __init__(self, models: Models, marks: Marks, policies: Policies | None = None) -> None:
+    def __init__(self, models: Models, marks: Marks, policies: Policies) -> None:
         self._models = models
         self._marks = marks
         self._policies = policies
 
     async def prepare(self, chain: AskedChain, path: str) -> PreparedChain:
-        """A chain that breaks no rule, with what it names. The server's default policy, where
-        it judges results, is its last step, whatever steps it has.
+        """A chain that breaks no rule, with what it names.
 
         Args:
             chain: What is asked for.
@@ -117,7 +134,6 @@ class ChainPreparer:
 
         Raises:
             PostprocessorMissing: What a step needs is not installed.
-            FeatureNotBuilt: A safety step, where there are no policies.
             NotFound: There is no such safety policy, or what it needs is not installed.
             DomainError: A model cannot be used, or a picture.
         """
@@ -153,25 +169,17 @@ class ChainPreparer:
                         step.postprocessor_id,
                     )
                 case SafetyStep():
-                    if self._policies is None:
-                        raise FeatureNotBuilt((field,))
                     policy = self._policies.named(step.policy_id, f"{field}.policy_id")
                     steps.append(replace(step, policy=policy))
                 case _:
                     steps.append(step)
-        of_inputs = None
-        default = None if self._policies is None else self._policies.default()
-        if default is not None:
-            last = SafetyStep(default.policy_id, default)
-            if default.judges(SafetySubject.RESULT) and last.policy not in _last(steps):
-                steps.append(last)
-            of_inputs = default if default.judges(SafetySubject.INPUT_IMAGE) else None
-        named = [step.policy for step in steps if isinstance(step, SafetyStep)]
         demanded = NO_MARKS
-        for each in (*named, default):
-            demanded = demanded if each is None else demanded | each.marks
-        found = tuple(models.values())
-        return PreparedChain(tuple(steps), found, tuple(marks), of_inputs, demanded)
+        for step in steps:
+            if isinstance(step, SafetyStep) and step.policy is not None:
+                demanded |= step.policy.marks
+        return PreparedChain(
+            tuple(steps), tuple(models.values()), tuple(marks), demanded=demanded
+        )
 
     async def _upscaler(self, step: UpscaleStep, field: str) -> Model:
         if step.postprocessor_id:
@@ -202,11 +210,6 @@ def best_restorer(models: Sequence[Model]) -> Model | None:
         return not model.parameter_count, -model.size_bytes, model.model_id
 
     return min(models, key=key, default=None)
-
-
-def _last(steps: Sequence[Step]) -> tuple[SafetyPolicy | None, ...]:
-    """The policy that the chain's last step applies."""
-    return tuple(step.policy for step in steps[-1:] if isinstance(step, SafetyStep))
 
 
 def best_upscaler(models: Sequence[Model], factor: float) -> Model | None:

@@ -90,6 +90,7 @@ class Drawing:
         )
         self._sources = Sources(self.model, self.settings, self._through_vae)
         self._finishing = Finishing(
+            self.job,
             self.settings,
             self.context,
             self.clock,
@@ -97,9 +98,7 @@ class Drawing:
             self._through_vae,
             self._note,
             self.lane,
-            self.job.mark_key,
             self._chain(),
-            self.job.policy,
         )
 
     def _chain(self) -> ChainFinishing | None:

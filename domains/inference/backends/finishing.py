@@ -11,6 +11,7 @@ from types import TracebackType
 import torch
 
 from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.finishing import Finished
 from domains.chain.backends.finishing import Finishing as ChainFinishing
 from domains.inference.backends.beside import Beside, Lane
 from domains.inference.backends.clock import Clock
@@ -22,11 +23,10 @@ from domains.inference.backends.room import fits_beside, picture_bytes
 from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.backends.vae_part import VaeBeside
 from domains.inference.backends.ways import Ways
+from domains.inference.jobs import GenerationJob
 from domains.inference.types import GenerationSettings, asked_together, most_in_a_union
 from domains.model.backends.planned import shape_of
 from domains.model.core.room import step_bytes
-from domains.provenance.types import MarkKey
-from domains.safety import SafetyPolicy
 from domains.session.jobs import JobContext, WorkPaused
 from domains.session.types import ImageDecoded, Phase, PhaseStarted
 from domains.values import Degradation
@@ -45,7 +45,9 @@ class Finishing:
     A context manager: at its end all is out, unless the generation was stopped for good.
 
     Args:
-        settings: Resolved.
+        job: Says what marks its pictures, how large they are and what judges each before its
+            file is made.
+        settings: Its own, in the precision that they are drawn in.
         context: Hears of each picture, in whichever thread.
         clock: Counts the seconds.
         ways: Notes what computed each.
@@ -53,13 +55,12 @@ class Finishing:
         note: Hears of what was done otherwise than planned, in whichever thread.
         lane: Where decodings run beside steps; None: nowhere. With a chain nothing does: its
             networks need the device as well.
-        mark_key: The secret of the mark that they are to bear; None: none.
         chain: What finishes each; None for nothing.
-        policy: Judges each before its file is made.
     """
 
     def __init__(
         self,
+        job: GenerationJob,
         settings: GenerationSettings,
         context: JobContext,
         clock: Clock,
@@ -67,19 +68,15 @@ class Finishing:
         through_vae: ThroughVae,
         note: Callable[[Iterable[Degradation]], None],
         lane: Lane | None,
-        mark_key: MarkKey | None,
         chain: ChainFinishing | None = None,
-        policy: SafetyPolicy | None = None,
     ) -> None:
-        self._chain = chain
-        self._policy = policy
+        self._job, self._chain = job, chain
         self._settings, self._context, self._clock = settings, context, clock
         self._ways, self._through_vae = ways, through_vae
         self._files = FileMaking(context, note, clock)
         self._beside: Beside[Pixels] | None = (
             None if lane is None or chain is not None else Beside(lane)
         )
-        self._mark_key = mark_key
         self._at_work = ExitStack()
 
     def __enter__(self) -> Finishing:
@@ -163,17 +160,18 @@ class Finishing:
         begin: Callable[[], None] | None = None,
     ) -> None:
         """Have a file made of a picture; `begin` tells that, where nothing else is at work."""
-        pixels = finished(pixels)
+        canvas = Canvas(finished(pixels))
+        picture = Finished(canvas)
         self._context.emit(ImageDecoded(index))
         if self._chain is not None:
             with self._clock.time("postprocess"):
-                pixels = self._chain.finish(index, Canvas(pixels)).whole()
-        if begin is not None:
+                picture = self._chain.finish(index, canvas)
+        if begin is not None and picture.canvas is not None:
             begin()
-        types = self._ways.picture_types(denoised_in, shape)
-        output = ImageOutput(self._settings, types, self._mark_key, self._policy)
+        job, types = self._job, self._ways.picture_types(denoised_in, shape)
+        output = ImageOutput(self._settings, job.finished_size, types, job.mark_key, job.policy)
         seed = self._settings.seeds[index]
-        self._files.start(partial(output.encode, index, seed, pixels))
+        self._files.start(partial(output.encode, index, seed, picture))
 
     def _begin(self, phase: Phase, index: int) -> None:
         self._context.check_stop()

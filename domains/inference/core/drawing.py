@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from domains.chain.core.statistics import StepStatistics
 from domains.errors import Failure, InvalidArgument
 from domains.inference.core.preparing import PreparedGeneration
 from domains.inference.core.prompt_syntax import drawn_as_words
@@ -14,16 +15,15 @@ from domains.inference.core.resolution import expected_phases
 from domains.inference.core.safeguards import Safeguards, withhold
 from domains.inference.core.turns import Turns
 from domains.inference.jobs import GenerationReport, PausedGeneration, SharedGenerationJob
-from domains.inference.ports import Models, Provenance
+from domains.inference.ports import Models
 from domains.inference.types import GenerationFacts, GenerationSettings, UsedModel
+from domains.provenance.core import Keeping
 from domains.provenance.types import Made
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.session import Session
 from domains.session.jobs import ModelRunner, PartEnded, SpooledImage, WorkPaused
-from domains.session.ports import ArtifactKeeper
 from domains.session.types import Outcome, Phase, ProgressEvent, SessionState, counted_on
-from domains.values import Toggle
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Drawing:
     Args:
         models: Take note of what is used.
         pool: Runs work on a device's worker.
-        artifacts: Takes finished pictures.
-        provenance: Signs them.
+        keeping: Takes finished pictures.
         safeguards: Say what must not be drawn, and hear of what was judged.
+        steps: Learn of every step of a chain.
         software_versions: Versions inside a device's worker.
     """
 
@@ -51,17 +51,17 @@ class Drawing:
         self,
         models: Models,
         pool: ModelRunner,
-        artifacts: ArtifactKeeper,
-        provenance: Provenance,
+        keeping: Keeping,
         safeguards: Safeguards,
+        steps: StepStatistics,
         *,
         software_versions: Callable[[str], Mapping[str, str]],
     ) -> None:
         self._models = models
         self._pool = pool
-        self._artifacts = artifacts
-        self._provenance = provenance
+        self._keeping = keeping
         self._safeguards = safeguards
+        self._steps = steps
         self._software_versions = software_versions
 
     def phases(self, prepared: PreparedGeneration, device_id: str) -> tuple[Phase, ...]:
@@ -90,16 +90,25 @@ class Drawing:
         if await self._withheld(part):
             return Outcome()
         turn = turns.next(part.prepared.job, len(item.images))
+        followed = self._steps.follow(turn.steps)
+
+        def record(event: ProgressEvent) -> None:
+            item.record(event)
+            followed.hear(event)
 
         async def keep(spooled: SpooledImage) -> None:
+            followed.finish(spooled.image.image_index)
             await self._keep(spooled, part)
 
         try:
-            found = await run_job(self._pool, item.session, turn, record=item.record, keep=keep)
+            found = await run_job(self._pool, item.session, turn, record=record, keep=keep)
         except WorkPaused:  # before the worker had the job
             raise WorkPaused(turns.kept_steps) from None
-        except InvalidArgument as error:
-            raise error.renamed(_in_request) from None
+        except BaseException as error:
+            followed.fail(error)
+            if isinstance(error, InvalidArgument):
+                raise error.renamed(_in_request) from None
+            raise
         if isinstance(found, PausedGeneration):
             turns.note(found)
             raise WorkPaused(turns.kept_steps)
@@ -141,17 +150,22 @@ class Drawing:
             ),
         )
 
+        followed = [self._steps.follow(each.steps) for each in job.jobs]
+
         def record(event: ProgressEvent) -> None:
             index = getattr(event, "image_index", None)
             if index is None:
                 session.record(event)
             else:
                 at = job.at(index)
-                parts[at].item.record(counted_on(event, -job.firsts[at]))
+                own = counted_on(event, -job.firsts[at])
+                parts[at].item.record(own)
+                followed[at].hear(own)
 
         async def keep(spooled: SpooledImage) -> None:
             at = job.at(spooled.image.image_index)
             index = spooled.image.image_index - job.firsts[at]
+            followed[at].finish(index)
             image = replace(spooled.image, image_index=index)
             await self._keep(SpooledImage(image, spooled.path), parts[at])
 
@@ -159,15 +173,23 @@ class Drawing:
             found: GenerationReport | Failure = event.outcome
             position = left[event.part]
             if isinstance(found, Failure):
+                followed[event.part].fail(found)
                 ended(position, found.renamed(_in_request))
             else:
                 ended(position, self._outcome(parts[event.part], found))
 
-        found = await run_job(
-            self._pool, session, job, record=record, keep=keep, end_part=end_part
-        )
-        for each in found.paused:
-            parts[each.part].turns.note(each.report)
+        try:
+            found = await run_job(
+                self._pool, session, job, record=record, keep=keep, end_part=end_part
+            )
+        except WorkPaused:
+            raise
+        except BaseException as error:
+            for each in followed:
+                each.fail(error)
+            raise
+        for paused in found.paused:
+            parts[paused.part].turns.note(paused.report)
         if found.paused:
             raise WorkPaused
 
@@ -179,22 +201,8 @@ class Drawing:
         item, settings = part.item, part.prepared.job.settings
         session = item.session
         self._safeguards.note(session.session_id, spooled.image)
-        if spooled.path is None:
-            item.finish_image(spooled.image)
-            return
-        if settings.output.provenance.manifest is Toggle.ON:
-            made = Made(session.session_id, settings.model_id)
-            spooled = await self._provenance.sign(spooled, made)
-        image = spooled.image
-        assert spooled.path is not None
-        await self._artifacts.adopt(
-            spooled.path,
-            image.artifact_id,
-            session.owner,
-            session_id=session.session_id,
-            retention_seconds=settings.output.retention,
-        )
-        item.finish_image(image)
+        made = Made(session.session_id, settings.model_id)
+        await self._keeping.keep(spooled, item, settings.output, made)
 
     async def _withheld(self, part: Part) -> bool:
         """Whether all its pictures are withheld, because of what they were to be drawn from.

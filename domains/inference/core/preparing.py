@@ -61,7 +61,8 @@ class PreparedGeneration:
     @property
     def policies(self) -> tuple[str, ...]:
         """Keys of the safety policies that it goes by."""
-        return () if self.safeguard is None else (self.safeguard.policy.key,)
+        own = () if self.safeguard is None else (self.safeguard.policy.key,)
+        return tuple(dict.fromkeys((*own, *self.chain.policies)))
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -112,6 +113,7 @@ class GenerationPreparer:
             InvalidGeneration: The content breaks rules.
             InvalidPicture: A picture cannot be used.
             FeatureNotBuilt: The request uses what this version does not do.
+            NotFound: A step names a safety policy that is not there, or what it needs is not.
             InvalidChain: A step does not go with the size of what is drawn.
             InvalidProvenance: A mark cannot be made.
             SigningMissing: What signs is not installed.
@@ -157,21 +159,23 @@ class GenerationPreparer:
             "settings.output.format",
         )
         guard = self._safeguards.of(settings)
+        demanded = NO_MARKS if guard is None else guard.policy.marks
         marks = await self._provenance.decide(
             settings.output.provenance,
             (width, height),
             "settings.output.provenance",
-            NO_MARKS if guard is None else guard.policy.marks,
+            chain.demanded | demanded,
         )
         output = replace(settings.output, provenance=marks.wish)
         settings = replace(settings, output=output)
         controls = await prepare_controls(pictures, request, settings)
         policy = None if guard is None else guard.of_results
+        if policy is not None and chain.ends_with(policy):
+            policy = None  # it has the last word already
         job = GenerationJob(
             controls.settings,
             model.place,
-            # What may be withheld is not shown while it forms either.
-            request.delivery.previews if policy is None else PreviewSettings(),
+            request.delivery.previews,
             companions=companions.for_job(),
             picture=None if picture is None else picture.prepared,
             mask=None if mask is None else mask.prepared,
@@ -182,4 +186,7 @@ class GenerationPreparer:
             policy=policy,
             mark_key=await self._provenance.mark_key() if marks.watermark else None,
         )
+        if job.judged:
+            # What may be withheld is not shown while it forms either.
+            job = replace(job, previews=PreviewSettings())
         return PreparedGeneration(model, companions, job, inputs, controls, chain, guard)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +24,7 @@ from domains.picture.core import KeptPicture, Pictures, check_image
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.run import ChainRun, Piece
 from domains.provenance.core import Provenance
+from domains.safety import SafetyPolicy
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.speeds import Effort
@@ -73,6 +74,8 @@ class Processing:
         provenance: Decides which marks pictures get.
         place: Chooses the device.
         run: Has them done.
+        default: The safety policy that holds for all, with its classifiers installed; None for
+            none.
         describe: What a client sees of an error.
     """
 
@@ -83,6 +86,7 @@ class Processing:
         provenance: Provenance,
         place: Place,
         run: ChainRun,
+        default: Callable[[], SafetyPolicy | None],
         *,
         describe: FaultReporter,
     ) -> None:
@@ -91,6 +95,7 @@ class Processing:
         self._provenance = provenance
         self._place = place
         self._run = run
+        self._default = default
         self._describe = describe
 
     def process(self, request: ProcessingRequest) -> SessionRequest:
@@ -111,7 +116,8 @@ class Processing:
         InvalidChain.check(*_check(request))
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
-        chain = await self._preparer.prepare(request.chain, "steps")
+        named = await self._preparer.prepare(request.chain, "steps")
+        chain = named.under(self._default())
         pieces = [await self._piece(request, chain, at) for at in range(len(request.pictures))]
         effort = _effort(chain, pieces)
         placed = await self._place(request.placement, effort, request.options.priority)

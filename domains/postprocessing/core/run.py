@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import PreparedChain
+from domains.chain.core.statistics import StepStatistics
 from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
 from domains.errors import Cancelled, DomainError, Failure, Reason
 from domains.picture.core import KeptPicture
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.ports import ModelUses
-from domains.provenance.core import Provenance
+from domains.provenance.core import Keeping
 from domains.provenance.types import Made
 from domains.safety import Decided, SafetyAction, SafetySubject
 from domains.safety.verdict import verdict
@@ -23,7 +23,7 @@ from domains.session.core.plan import Work
 from domains.session.core.session import Session
 from domains.session.errors import SessionTimedOut
 from domains.session.jobs import JobRunner, SpooledImage
-from domains.session.ports import ArtifactKeeper, FaultReporter
+from domains.session.ports import FaultReporter
 from domains.session.types import (
     ImageResult,
     ItemFinished,
@@ -33,7 +33,6 @@ from domains.session.types import (
     PieceFinished,
     ProgressEvent,
 )
-from domains.values import Toggle
 
 # With these, nothing could be done with the pictures that are left.
 _NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
@@ -54,8 +53,7 @@ class ChainRun:
 
     Args:
         jobs: Runs work on a device's worker.
-        artifacts: Takes finished pictures.
-        provenance: Signs them.
+        keeping: Takes finished pictures.
         models: Takes note of what is used.
         statistics: Learns of every step.
         decided: Hears of every verdict.
@@ -65,8 +63,7 @@ class ChainRun:
     def __init__(
         self,
         jobs: JobRunner,
-        artifacts: ArtifactKeeper,
-        provenance: Provenance,
+        keeping: Keeping,
         models: ModelUses,
         statistics: StepStatistics,
         decided: Decided,
@@ -74,8 +71,7 @@ class ChainRun:
         describe: FaultReporter,
     ) -> None:
         self._jobs = jobs
-        self._artifacts = artifacts
-        self._provenance = provenance
+        self._keeping = keeping
         self._models = models
         self._statistics = statistics
         self._decided = decided
@@ -166,24 +162,11 @@ class ChainRun:
                 session.done.reach((at + event.done / event.total) / count)
 
         async def keep(spooled: SpooledImage) -> None:
+            followed.finish(spooled.image.image_index)
             if spooled.image.safety is not None:
                 self._decided(session.session_id, spooled.image.safety)
-            if spooled.path is None:
-                item.finish_image(spooled.image)
-                return
-            if job.output.provenance.manifest is Toggle.ON:
-                made = Made(session.session_id, drawn=False)
-                spooled = await self._provenance.sign(spooled, made)
-            image = spooled.image
-            assert spooled.path is not None
-            await self._artifacts.adopt(
-                spooled.path,
-                image.artifact_id,
-                session.owner,
-                session_id=session.session_id,
-                retention_seconds=job.output.retention,
-            )
-            item.finish_image(image)
+            made = Made(session.session_id, drawn=False)
+            await self._keeping.keep(spooled, item, job.output, made)
 
         try:
             report = await run_job(self._jobs, session, job, record=record, keep=keep)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,7 +13,9 @@ import pytest
 from msgspec import structs
 
 from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.statistics import StepStatistics
 from domains.chain.jobs import SafetyCheckJob, SafetyFindings
+from domains.chain.types import AskedChain, SafetyStep
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.device.types import ANY_DEVICE, Device, DeviceKind, NamedDevice, Placement
@@ -47,7 +49,7 @@ from domains.picture.types import (
 )
 from domains.provenance.backends.secrets import SecretsFolder
 from domains.provenance.backends.signing import Signer
-from domains.provenance.core import Provenance
+from domains.provenance.core import Keeping, Provenance
 from domains.safety import (
     CategoryScore,
     Findings,
@@ -56,7 +58,7 @@ from domains.safety import (
     SafetySubject,
     SafetyVerdict,
 )
-from domains.safety.verdict import verdict
+from domains.safety.verdict import harshest, verdict
 from domains.session.core.placed import Placed
 from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort
@@ -65,6 +67,8 @@ from domains.session.types import (
     ImageResult,
     Phase,
     PhaseStarted,
+    Piece,
+    PieceFinished,
     Preview,
     Priority,
     SessionEvent,
@@ -119,6 +123,8 @@ class FakePool:
     pausing: bool = False
     checks: list[SafetyCheckJob] = field(default_factory=list)
     score: float = 0.0
+    breaking: Exception | None = None
+    """What the last step of a chain ends with."""
 
     def pause(self, device_id: str, session_id: str) -> None:
         self.pausing = True
@@ -167,9 +173,14 @@ class FakePool:
                     kept_steps=2,
                 )
                 return
+            for event in _steps_of(job, index):
+                last = getattr(event, "done", 0) == len(job.steps)
+                if self.breaking is not None and last:
+                    raise self.breaking
+                yield event
             width, height = settings.size
             image = ImageResult(index, seed, "a" * 64, ImageFileFormat.PNG, width, height, 10)
-            yield self._judged(image, job.policy)
+            yield self._judged(structs.replace(image, **_size(job)), job)
         yield GenerationReport(
             Timings(denoise=1.0),
             PrecisionMode.EXACT,
@@ -178,11 +189,16 @@ class FakePool:
             computed=Computation(),
         )
 
-    def _judged(self, image: ImageResult, policy: SafetyPolicy | None) -> SpooledImage:
-        if policy is None:
-            return SpooledImage(image, Path("x"))
+    def _judged(self, image: ImageResult, job: GenerationJob) -> SpooledImage:
         scores = [CategoryScore("nsfw", self.score, "opennsfw")]
-        found = verdict(scores, policy, SafetySubject.RESULT)
+        named = [step.policy for step in job.steps if isinstance(step, SafetyStep)]
+        found = harshest(
+            verdict(scores, policy, SafetySubject.RESULT)
+            for policy in (*named, job.policy)
+            if policy is not None
+        )
+        if found is None:
+            return SpooledImage(image, Path("x"))
         if found.action is SafetyAction.BLOCK:
             withheld = structs.replace(image, artifact_id="", size_bytes=0, safety=found)
             return SpooledImage(withheld, None)
@@ -190,6 +206,17 @@ class FakePool:
 
     def cancel(self, device_id: str, session_id: str) -> None:
         self.cancelled.set()
+
+
+def _steps_of(job: GenerationJob, index: int) -> Iterator[Any]:
+    if job.steps:
+        yield PhaseStarted(Phase.POSTPROCESSING, index)
+    for done in range(1, len(job.steps) + 1):
+        yield PieceFinished(index, Piece.STEP, done, len(job.steps))
+
+
+def _size(job: GenerationJob) -> dict[str, int]:
+    return dict(zip(("width", "height"), job.finished_size, strict=True))
 
 
 @dataclass
@@ -366,11 +393,19 @@ class FakePausedFiles:
 
 @dataclass
 class Guard:
-    """The server's default safety policy, the classifiers, and what was decided."""
+    """The server's default safety policy and others, the classifiers, what was decided."""
 
     policy: SafetyPolicy | None = None
+    others: dict[str, SafetyPolicy] = field(default_factory=dict)
     installed: dict[str, str] = field(default_factory=lambda: {"opennsfw": "1"})
     decided: list[SafetyVerdict] = field(default_factory=list)
+
+    def named(self, policy_id: str, field: str) -> SafetyPolicy:
+        """See the port `Policies` of chains."""
+        found = self.others.get(policy_id) if policy_id else self.policy
+        if found is None:
+            raise NotFound(f"no such policy: {field}", reason=Reason.POLICY_NOT_FOUND)
+        return found
 
 
 @dataclass
@@ -389,6 +424,7 @@ class Bench:
     machine: FakeMachine
     fits: FakeFits
     guard: Guard
+    steps: StepStatistics
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
         """The generation's events, as its call gets them."""
@@ -431,17 +467,18 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     preparer = GenerationPreparer(
         models,
         fits,
-        ChainPreparer(models, None),
+        ChainPreparer(models, pictures, guard),
         provenance,
         safeguards,
         random_seed=lambda: 4_294_967_295,
     )
+    steps = StepStatistics(TransientFacts(), Clock())
     drawing = Drawing(
         models,
         pool,
-        artifacts,
-        provenance,
+        Keeping(provenance, artifacts),
         safeguards,
+        steps,
         software_versions=lambda _: {"torch": "2"},
     )
     generations = Generations(
@@ -478,6 +515,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         machine,
         fits,
         guard,
+        steps,
     )
     await sessions.stop(0)
 
@@ -491,6 +529,7 @@ def request(
     image: InputImage | None = None,
     controls: tuple[ControlInput, ...] = (),
     mask: InputImage | None = None,
+    chain: AskedChain | None = None,
 ) -> GenerationRequest:
     """A request for two steps unless told otherwise."""
     return GenerationRequest(
@@ -501,4 +540,5 @@ def request(
         image=image,
         controls=controls,
         mask=mask,
+        chain=chain or AskedChain(),
     )

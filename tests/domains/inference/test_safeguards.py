@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from domains.errors import NotFound, Reason
+from domains.chain.types import AskedChain, CropStep, SafetyStep
+from domains.errors import Cancelled, NotFound, Reason
 from domains.inference.types import GenerationSettings, ImageToImage, SdxlSettings
 from domains.picture.types import InputImage
 from domains.safety import SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
+from domains.session.errors import SessionCancelled, SessionFailed
 from domains.session.types import (
     Completed,
     Delivery,
@@ -17,6 +21,7 @@ from domains.session.types import (
     PreviewSettings,
     SessionEvent,
 )
+from domains.values import PictureMarks
 from tests.domains.inference.conftest import Bench, request
 
 RESULT, PROMPT = SafetySubject.RESULT, SafetySubject.PROMPT
@@ -120,6 +125,95 @@ async def test_a_picture_to_start_from_is_looked_at_first(bench: Bench) -> None:
     assert (len(bench.pool.checks), len(bench.pool.works)) == (2, 1)
     await drawn(bench, settings())
     assert len(bench.pool.checks) == 2
+
+
+def chained(*steps: CropStep | SafetyStep) -> dict[str, AskedChain]:
+    return {"chain": AskedChain(steps)}
+
+
+def mild(action: SafetyAction = WARN, **more: Any) -> SafetyPolicy:
+    rules = (SafetyRule("nsfw", 0.2, action),)
+    return SafetyPolicy("mild", 1, rules=rules, owner="ann", **more)
+
+
+CROP, MILD = CropStep(0, 0, 40, 24), SafetyStep("mild")
+
+
+async def test_a_policy_that_a_step_names_judges_what_is_drawn(bench: Bench) -> None:
+    bench.guard.others["mild"] = mild(BLOCK)
+    for score, withheld in ((0.1, False), (0.3, True)):
+        bench.pool.score = score
+        events = await drawn(bench, settings(), **chained(CROP, MILD))
+        for each in completed(events).images:
+            assert each.safety is not None
+            assert (each.safety.policy_id, each.withheld) == ("mild", withheld)
+            assert (each.width, each.height) == (40, 24)
+    assert len(bench.guard.decided) == 4
+    session = bench.sessions.get(events[0].session_id)
+    assert session.about.policies == ("ann/mild",)
+
+
+async def test_the_default_policy_has_the_last_word(bench: Bench) -> None:
+    bench.guard.policy, bench.guard.others["mild"] = policy(DRAWN), mild()
+    told = []
+    for score in (0.1, 0.3, 0.6):
+        bench.pool.score = score
+        events = await drawn(bench, settings(), **chained(MILD, CROP))
+        (verdict, _) = [each.safety for each in completed(events).images]
+        assert verdict is not None
+        told.append((verdict.policy_id, verdict.action))
+    assert told == [("house", SafetyAction.ALLOW), ("mild", WARN), ("house", BLOCK)]
+    session = bench.sessions.get(events[0].session_id)
+    assert session.about.policies == ("boss/house", "ann/mild")
+    # Where it is the last step already it judges once, and an empty name means it.
+    await drawn(bench, settings(), **chained(CROP, SafetyStep("")))
+    job = bench.pool.works[-1]
+    assert (job.policy, job.judged) == (None, True)
+    assert job.steps[-1] == SafetyStep("", bench.guard.policy)
+    await drawn(bench, settings(), **chained(SafetyStep(""), CROP))
+    assert bench.pool.works[-1].policy == bench.guard.policy
+
+
+async def test_steps_of_generations_are_counted(bench: Bench) -> None:
+    bench.guard.others["mild"] = mild(BLOCK)
+    bench.pool.score = 0.9
+    await drawn(bench, settings(), **chained(CROP, MILD))
+    assert {each.postprocessor_id: each.completed for each in bench.steps.describe("")} == {
+        "crop": 2,
+        "safety": 2,
+    }
+    bench.pool.breaking = ValueError("no")  # in the middle of the first picture's last step
+    with pytest.raises(SessionFailed):
+        await drawn(bench, settings(), **chained(CROP, MILD))
+    told = {
+        one.postprocessor_id: (one.completed, one.failed) for one in bench.steps.describe("")
+    }
+    assert told == {"crop": (3, 0), "safety": (2, 1)}
+
+
+async def test_a_step_whose_policy_is_not_there_is_refused(bench: Bench) -> None:
+    for step in (MILD, SafetyStep("")):
+        with pytest.raises(NotFound) as refused:
+            await drawn(bench, settings(), **chained(CROP, step))
+        assert refused.value.reason is Reason.POLICY_NOT_FOUND
+        assert "postprocessing[1].safety.policy_id" in refused.value.message
+    assert bench.pool.works == []
+
+
+async def test_a_named_policy_takes_previews_and_demands_its_marks(bench: Bench) -> None:
+    mark = PictureMarks(watermark=True)
+    bench.guard.others["mild"] = mild(marks=mark)
+    plain = replace(
+        request(settings(), **chained(CropStep(0, 0, 256, 256))),
+        delivery=Delivery(previews=PreviewSettings(1)),
+    )
+    judged = replace(plain, chain=AskedChain((*plain.chain.steps, MILD)))
+    for wanted, every, marked in ((plain, 1, False), (judged, 0, True)):
+        bench.pool.failure = Cancelled("that is all")  # no picture here bears a mark
+        with contextlib.suppress(SessionCancelled):
+            [event async for event in bench.run(wanted)]
+        job = bench.pool.works[-1]
+        assert (job.previews.every_steps, job.mark_key is not None) == (every, marked)
 
 
 async def test_pictures_are_not_judged_without_a_classifier(bench: Bench) -> None:

@@ -14,13 +14,13 @@ import pytest
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
 from domains.chain.core.preparing import best_restorer, best_upscaler
+from domains.chain.core.statistics import StepStatistics
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.model.types import Enlargement, Model, ModelFormat, ModelType
 from domains.postprocessing import convert
 from domains.postprocessing.core import inventory
 from domains.postprocessing.core.inventory import PostprocessorInventory
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import Postprocessor, PostprocessorKind
 from domains.values import ModelPlace

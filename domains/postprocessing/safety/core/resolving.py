@@ -42,7 +42,7 @@ def resolved(
 
 
 class PolicyFinder:
-    """Finds what holds for chains; see the port `Policies` of those.
+    """Finds what holds for steps of chains, see the port `Policies` of those, and for all.
 
     Args:
         store: The policies.
@@ -59,7 +59,11 @@ class PolicyFinder:
         return policy
 
     def default(self) -> SafetyPolicy | None:
-        """The policy that holds for everything."""
+        """The policy that holds for everything, with its classifiers installed.
+
+        Raises:
+            ClassifierMissing: Those are not.
+        """
         policy = self._store.default
         if policy is not None and policy.judges_pictures:
             check_installed(policy, self._installed())

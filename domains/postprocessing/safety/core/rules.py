@@ -8,7 +8,7 @@ from domains import checks
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.safety import WORDS, SafetyAction, SafetyPolicy, SafetyRule, SafetySubject
-from domains.safety.classifiers import CATEGORIES, KNOWN
+from domains.safety.classifiers import CATEGORIES, KNOWN, scorers_of
 from domains.safety.words import usable
 
 _DELIVERED = (None, SafetySubject.RESULT)
@@ -36,6 +36,7 @@ def check_policy(
     ]
     yield from (each for each in found if each is not None)
     yield from _check_rules(policy.rules, f"{path}.rules")
+    yield from _check_scored(policy, path)
     for place, name in enumerate(policy.classifiers):
         if name not in KNOWN:
             rule = f"Must be one of {', '.join(KNOWN)}."
@@ -46,6 +47,19 @@ def check_policy(
             rule = "Must have a letter or digit in each word: stars alone match everything."
             field = f"{path}.prompt_words[{place}]"
             yield FieldViolation(field, Reason.TEXT_INVALID, rule)
+
+
+def _check_scored(policy: SafetyPolicy, path: str) -> Iterator[FieldViolation]:
+    """Rules that none of the classifiers which the policy names scores anything for."""
+    named = [name for name in policy.classifiers if name in KNOWN]
+    for place, rule in enumerate(policy.rules if named else ()):
+        if rule.category == WORDS or rule.category not in CATEGORIES:
+            continue
+        if not scorers_of(rule.category, named):
+            them = " or ".join(scorers_of(rule.category, KNOWN))
+            why = f"None of postprocessor_ids scores it; add {them}, or leave them all out."
+            field = f"{path}.rules[{place}].category"
+            yield FieldViolation(field, Reason.FIELDS_CONFLICT, why)
 
 
 def _check_rules(rules: tuple[SafetyRule, ...], path: str) -> Iterator[FieldViolation]:

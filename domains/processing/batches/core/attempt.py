@@ -8,6 +8,7 @@ from dataclasses import replace
 from msgspec import structs
 
 from domains import failpoints
+from domains.clients import Caller, Role, calling
 from domains.errors import Cancelled as WasCancelled
 from domains.errors import Failure, Internal, Reason
 from domains.processing.batches.core.batch import Batch
@@ -65,9 +66,9 @@ class Attempt:
                 # The next server groups anew what has not ended: it takes up no group.
                 request = replace(template.together(works, priority), again=None, message=None)
                 parent = Parent(self._parent.session_id)
-            self.child = await runner.begin(
-                replace(request, owner=self._batch.owner, parent=parent)
-            )
+            owner = self._batch.owner
+            with calling(Caller(owner, Role.RUN)):  # whose pictures and policies it names
+                self.child = await runner.begin(replace(request, owner=owner, parent=parent))
             failpoints.reach("batch.item-begun")
         for each in self.left.values():
             self._batch.children[each.position] = self.child

@@ -160,6 +160,11 @@ def _rule(**fields: object) -> Change:
             "FIELD_OUT_OF_RANGE",
         ),
         (
+            lambda p: p.postprocessor_ids.append("nsfwjs"),
+            "rules[0].category",
+            "FIELDS_CONFLICT",
+        ),
+        (
             lambda p: p.postprocessor_ids.extend(["opennsfw"] * 9),
             "postprocessor_ids",
             "TOO_MANY_ELEMENTS",

@@ -55,6 +55,19 @@ async def test_what_is_not_installed_is_refused_where_it_is_needed() -> None:
         finder.default()
     assert refused.value.metadata == {"postprocessor_id": "opennsfw"}
     assert "pip install device-operations[safety]" in refused.value.message
-    (entry,) = await finder.classifiers()
+    entry, other = await finder.classifiers()
     assert not entry.ready
+    assert not other.ready
     assert "pip install device-operations[safety]" in entry.explanation
+
+
+async def test_a_rule_that_nothing_here_scores_is_refused_whatever_else_is_installed() -> None:
+    store = store_of(Disk())
+    finder = PolicyFinder(store, lambda: {"nsfwjs": "1"})
+    await store.create(STRICT, ADMIN, is_default=True)
+    with pytest.raises(NotFound) as refused:
+        finder.default()
+    assert refused.value.metadata == {"postprocessor_id": "opennsfw"}
+    drawn = replace(STRICT, rules=(SafetyRule("hentai"), SafetyRule("words")))
+    await store.update(drawn, ADMIN, 1, is_default=True)
+    assert finder.default() is not None

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 from msgspec import structs
 
+from domains.clients import Caller, caller
 from domains.device.types import Device, DeviceChoice, DeviceKind, DeviceReport, DeviceState
 from domains.errors import (
     DataLoss,
@@ -105,6 +106,8 @@ class Craft:
     begun: list[str] = field(default_factory=list)
     groups: list[list[str]] = field(default_factory=list)
     refusal: DomainError | None = None
+    callers: set[Caller] = field(default_factory=set)
+    """In whose name items were prepared."""
 
     def __call__(self, request: bytes) -> Craft:
         return self
@@ -140,6 +143,7 @@ class Craft:
             return Outcome()
 
         async def prepare() -> SessionPlan:
+            self.callers.add(caller())
             return SessionPlan(
                 kind=SessionKind.GENERATION,
                 device_id="cpu:0",
@@ -180,6 +184,7 @@ class Craft:
             return Outcome()
 
         async def prepare() -> SessionPlan:
+            self.callers.add(caller())
             return SessionPlan(
                 kind=SessionKind.GENERATION_BATCH,
                 device_id="cpu:0",

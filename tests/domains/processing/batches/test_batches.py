@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from domains.clients import Caller, Role
+from domains.clients import Caller, Role, calling
 from domains.codec import decode, encode
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.processing.batches.core import batches as batches_module
@@ -96,6 +96,18 @@ async def test_a_thousand_items_cost_a_row_each_and_few_sessions(here: Place) ->
     assert (found.completed, found.state) == (1_000, COMPLETED)
     assert here.disks[1].written == 2_000
     assert here.craft.begun == [f"i{at}" for at in range(1_000)]
+
+
+@pytest.mark.parametrize("computation", Computation)
+async def test_items_name_what_is_their_batchs_owners_whoever_has_them_begun(
+    here: Place, computation: Computation
+) -> None:
+    """A server that takes a batch up does so in nobody's call."""
+    request = batch_of(*[""] * 3, computation=computation)
+    with calling(BOB):
+        status = await begin(here, request)
+        await until(lambda: items(here, status.batch_id)[-1].state is COMPLETED)
+    assert here.craft.callers == {MARY}
 
 
 async def test_an_end_is_on_disk_before_it_is_told(here: Place) -> None:

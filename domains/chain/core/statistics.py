@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 from msgspec import Meta
@@ -16,7 +17,7 @@ from domains.clock import Clock
 from domains.codec import ModelId, Seconds, Value
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
-from domains.errors import Cancelled
+from domains.errors import Cancelled, Failure
 from domains.session.errors import SessionTimedOut
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished, ProgressEvent
 
@@ -53,7 +54,7 @@ class StepStatistics:
         self._changed = False
 
     def follow(self, steps: Sequence[Step]) -> FollowedChain:
-        """Listen to a chain on one picture."""
+        """Listen to a chain on one picture or several."""
         return FollowedChain(self, self._clock, tuple(map(postprocessor_of, steps)))
 
     def describe(self, postprocessor_id: str) -> tuple[StepAccount, ...]:
@@ -115,9 +116,17 @@ class StepStatistics:
         return self._read
 
 
+@dataclass
+class _Picture:
+    """Whose steps are at work: those that are left, and since when the first of them is."""
+
+    left: list[str]
+    since: float
+
+
 class FollowedChain:
-    """Hears a chain's events as they come; a step's time is what passes between its end and
-    that of the step before.
+    """Hears the events of a chain on one picture or several as they come; a step's time is what
+    passes between its end and that of the step before.
 
     Args:
         statistics: Learns of it.
@@ -130,24 +139,32 @@ class FollowedChain:
     ) -> None:
         self._statistics = statistics
         self._clock = clock
-        self._left = list(postprocessors)
-        self._since: float | None = None
+        self._postprocessors = postprocessors
+        self._at_work: dict[int, _Picture] = {}
 
     def hear(self, event: ProgressEvent) -> None:
         """Something happened."""
         now = self._clock.monotonic()
         if isinstance(event, PhaseStarted) and event.phase is Phase.POSTPROCESSING:
-            self._since = now
-        elif isinstance(event, PieceFinished) and event.piece is Piece.STEP and self._left:
-            begun = now if self._since is None else self._since
-            self._statistics.completed(self._left.pop(0), max(0.0, now - begun))
-            self._since = now
+            self._at_work[event.image_index or 0] = _Picture(list(self._postprocessors), now)
+        elif isinstance(event, PieceFinished) and event.piece is Piece.STEP:
+            picture = self._at_work.get(event.image_index)
+            if picture is not None and picture.left:
+                taken = max(0.0, now - picture.since)
+                self._statistics.completed(picture.left.pop(0), taken)
+                picture.since = now
 
-    def fail(self, error: BaseException) -> None:
-        """The work ended with an error, in the step at work where one was."""
-        if self._since is not None and self._left:
-            cancelled = isinstance(error, Cancelled | SessionTimedOut | asyncio.CancelledError)
-            self._statistics.stopped(self._left[0], cancelled=cancelled)
+    def finish(self, image_index: int) -> None:
+        """A picture is out; where it was withheld, steps are left that nobody will do."""
+        self._at_work.pop(image_index, None)
+
+    def fail(self, error: BaseException | Failure) -> None:
+        """The work ended with an error, in the steps at work where some were."""
+        cancelled = isinstance(error, Cancelled | SessionTimedOut | asyncio.CancelledError)
+        for picture in self._at_work.values():
+            if picture.left:
+                self._statistics.stopped(picture.left[0], cancelled=cancelled)
+        self._at_work.clear()
 
 
 def postprocessor_of(step: Step) -> str:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from domains.chain.core.statistics import StepStatistics
 from domains.chain.errors import PostprocessorMissing
 from domains.chain.types import CropStep, SharpenStep, UpscalerModel, UpscaleStep
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
-from domains.errors import Cancelled
+from domains.errors import Cancelled, InvalidArgument, Reason
 from domains.postprocessing.core.benchmarks import KeptBenchmarks
-from domains.postprocessing.core.statistics import StepStatistics
 from domains.postprocessing.types import PostprocessorBenchmark
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 from domains.values import ByteFigure, ModelPlace
@@ -80,6 +80,21 @@ def test_what_fails_before_the_first_step_is_no_steps():
     chain.fail(ValueError())
     [crop] = statistics.describe("")
     assert (crop.completed, crop.failed) == (1, 0)
+
+
+def test_the_pictures_of_a_chain_are_told_apart():
+    statistics = learned(TransientFacts())
+    chain = statistics.follow(STEPS)
+    for index in (0, 1):
+        chain.hear(PhaseStarted(Phase.POSTPROCESSING, index))
+    chain.hear(PieceFinished(1, Piece.STEP, 1, len(STEPS)))
+    chain.hear(PieceFinished(2, Piece.STEP, 1, len(STEPS)))  # nobody began that
+    # One that was withheld after its first step fails in none of the others.
+    chain.finish(1)
+    chain.fail(InvalidArgument("x", reason=Reason.FIELD_OUT_OF_RANGE).failure())
+    chain.fail(ValueError())
+    [crop] = statistics.describe("")
+    assert (crop.completed, crop.failed) == (1, 1)
 
 
 def test_one_that_was_not_used_is_unknown():
