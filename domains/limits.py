@@ -95,6 +95,9 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("ColorStep.contrast", minimum=0, maximum=4, default=1),
     Limit("ColorStep.saturation", minimum=0, maximum=4, default=1),
     Limit("ColorStep.gamma", minimum=0.1, maximum=10, default=1),
+    Limit("ColorStep.exposure_stops", minimum=-5, maximum=5, default=0),
+    Limit("ColorStep.temperature", minimum=-100, maximum=100, default=0),
+    Limit("ColorStep.tint", minimum=-100, maximum=100, default=0),
     Limit("ResizeStep.width", minimum=1, maximum=16384, unit="pixels"),
     Limit("ResizeStep.height", minimum=1, maximum=16384, unit="pixels"),
     Limit("CropStep.width", minimum=1, maximum=16384, unit="pixels"),
@@ -103,6 +106,17 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("WatermarkStep.opacity", minimum=0, maximum=1, default=0.5),
     Limit("WatermarkStep.scale", minimum=0.01, maximum=1, default=0.05),
     Limit("WatermarkStep.margin_pixels", minimum=0, maximum=1024, default=16, unit="pixels"),
+    Limit("RotateStep.degrees", minimum=-360, maximum=360, default=90),
+    Limit("RotateStep.fill", max_characters=9),
+    *(
+        Limit(f"PadStep.{side}", minimum=0, maximum=16384, default=0, unit="pixels")
+        for side in ("left", "top", "right", "bottom")
+    ),
+    Limit("PadStep.fill", max_characters=9),
+    Limit("LutStep.cube", max_bytes=1048576),
+    Limit("LutStep.strength", minimum=0, maximum=1, default=1),
+    Limit("DeblurStep.radius_pixels", minimum=0.1, maximum=10, default=1, unit="pixels"),
+    Limit("DeblurStep.iterations", minimum=1, maximum=100, default=10),
     # conditioning.proto
     Limit("LoraWeight.weight", minimum=-2, maximum=2, default=1),
     Limit("LoraWeight.text_encoder_weight", minimum=-2, maximum=2),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import BinaryIO
 
+from domains import avif_boxes
 from domains.values import ImageFileFormat
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -36,7 +38,18 @@ def measure(file: BinaryIO, size: int) -> tuple[ImageFileFormat, int, int]:
     whole = _little(start[4:8]) + 8 == size
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP" and whole:
         return ImageFileFormat.WEBP, *_webp_size(start)
+    if start[4:12] == avif_boxes.BRAND:
+        try:
+            return ImageFileFormat.AVIF, *avif_boxes.size_of(file, size)
+        except avif_boxes.NoBoxes:
+            raise NoPicture from None
     raise NoPicture
+
+
+def writable_formats() -> tuple[ImageFileFormat, ...]:
+    """Those that pictures can be written in here; of AVIF Pillow has builds without."""
+    avif = find_spec("PIL._avif") is not None
+    return tuple(each for each in ImageFileFormat if avif or each is not ImageFileFormat.AVIF)
 
 
 def _jpeg_size(file: BinaryIO) -> tuple[int, int]:

@@ -159,6 +159,14 @@ class ImageFileFormat(Enum):
     PNG = "png"
     JPEG = "jpeg"
     WEBP = "webp"
+    AVIF = "avif"
+
+
+class SourceMetadata(Enum):
+    """What a file keeps of the metadata of its source."""
+
+    DISCARD = "discard"
+    KEEP = "keep"
 
 
 class Toggle(Enum):
@@ -198,8 +206,8 @@ NO_MARKS = PictureMarks()
 
 
 class OutputSettings(Value, frozen=True):
-    """How finished pictures are encoded; `quality` is for JPEG and lossy WebP. They are kept
-    for `retention` seconds after their last use, None for as long as the server's setting
+    """How finished pictures are encoded; `quality` is for JPEG, AVIF and lossy WebP. They are
+    kept for `retention` seconds after their last use, None for as long as the server's setting
     says."""
 
     format: ImageFileFormat = ImageFileFormat.PNG
@@ -208,6 +216,7 @@ class OutputSettings(Value, frozen=True):
     omit_parameters: bool = False
     provenance: ProvenanceWish = ProvenanceWish()
     retention: Seconds | None = None
+    source_metadata: SourceMetadata = SourceMetadata.DISCARD
 
 
 class DegradationKind(Enum):

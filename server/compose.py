@@ -162,6 +162,7 @@ class Composition:
             self._session,
             self._model.runs,
             self._device.placer.place,
+            self._device.inventory,
             self._model.catalogue,
             self._picture,
             self._artifact.store,

@@ -135,4 +135,5 @@ def _retentions(settings: Settings, upload_seconds: float) -> system_pb2.Retenti
         artifacts=duration(settings.artifact_retention_seconds),
         uploads=duration(upload_seconds),
         sessions_survive_restart=True,
+        batches_survive_restart=True,
     )

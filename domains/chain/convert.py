@@ -8,7 +8,14 @@ from typing import Any, get_args
 from deviceops.v1 import finishing_pb2
 from domains.chain import types
 from domains.chain.errors import InvalidChain
-from domains.chain.types import Anchor, AskedChain, ResizeFilter
+from domains.chain.types import (
+    Anchor,
+    AskedChain,
+    CubeFile,
+    DenoiseMethod,
+    PadMode,
+    ResizeFilter,
+)
 from domains.conversions import EnumMap, scalars_from
 from domains.errors import FieldViolation, Reason
 from domains.picture.convert import FITS, image_from_proto
@@ -16,6 +23,8 @@ from domains.picture.types import InputImage, ResizeFit
 
 FILTERS = EnumMap(ResizeFilter, finishing_pb2.ResizeFilter, "RESIZE_FILTER_")
 ANCHORS = EnumMap(Anchor, finishing_pb2.Anchor, "ANCHOR_")
+METHODS = EnumMap(DenoiseMethod, finishing_pb2.DenoiseMethod, "DENOISE_METHOD_")
+PAD_MODES = EnumMap(PadMode, finishing_pb2.PadMode, "PAD_MODE_")
 _STEPS: Mapping[str, type[types.Step]] = {kind.field: kind for kind in get_args(types.Step)}
 
 
@@ -34,6 +43,7 @@ def chain_from_proto(
     """
     steps: list[types.Step] = []
     marks: dict[int, InputImage] = {}
+    cubes: dict[int, CubeFile] = {}
     for at, message in enumerate(messages):
         where = f"{path}[{at}]"
         name = message.WhichOneof("step")
@@ -44,7 +54,10 @@ def chain_from_proto(
         steps.append(kind(**scalars_from(asked, kind), **_enums(asked, f"{where}.{name}")))
         if name == "watermark" and asked.WhichOneof("mark") == "image":
             marks[at] = image_from_proto(asked.image)
-    return AskedChain(tuple(steps), marks)
+        elif name == "lut":
+            inline = asked.cube if asked.WhichOneof("table") == "cube" else None
+            cubes[at] = CubeFile(inline, asked.artifact_id)
+    return AskedChain(tuple(steps), marks, cubes)
 
 
 def _enums(message: Any, path: str) -> dict[str, Any]:
@@ -56,6 +69,16 @@ def _enums(message: Any, path: str) -> dict[str, Any]:
                     message.filter, ResizeFilter.LANCZOS, field=f"{path}.filter"
                 ),
                 "fit": FITS.from_proto(message.fit, ResizeFit.STRETCH, field=f"{path}.fit"),
+            }
+        case finishing_pb2.DenoiseStep():
+            return {
+                "method": METHODS.from_proto(
+                    message.method, DenoiseMethod.BILATERAL, field=f"{path}.method"
+                )
+            }
+        case finishing_pb2.PadStep():
+            return {
+                "mode": PAD_MODES.from_proto(message.mode, PadMode.FILL, field=f"{path}.mode")
             }
         case finishing_pb2.WatermarkStep():
             return {

@@ -16,7 +16,7 @@ from domains.chain.types import (
     UpscaleStep,
 )
 from domains.codec import Count, Name, Seconds, Value
-from domains.picture.types import PreparedPicture
+from domains.picture.types import PictureMetadata, PreparedPicture
 from domains.provenance.types import MarkKey
 from domains.safety import Findings
 from domains.session.jobs import Job, ModelFiles
@@ -39,7 +39,8 @@ class ChainJob(Job[ChainReport], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
-    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none.
+    with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
+    file says `metadata` as well.
     """
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
@@ -51,6 +52,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     output: OutputSettings
     exact: bool = False
     mark_key: MarkKey | None = None
+    metadata: PictureMetadata | None = None
 
     @property
     def image_count(self) -> Count:

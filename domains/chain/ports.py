@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from domains.model.types import Model, ModelType
-from domains.picture.core import KeptPicture
+from domains.picture.core import KeptFile, KeptPicture
 from domains.picture.types import Canvas, InputImage, ResizeFit
 from domains.safety import SafetyPolicy
 
@@ -38,6 +38,28 @@ class Policies(Protocol):
 
         Raises:
             NotFound: POLICY_NOT_FOUND, or POSTPROCESSOR_NOT_FOUND.
+        """
+        ...
+
+
+class Files(Protocol):
+    """Files that steps name and that are no pictures."""
+
+    async def read(self, artifact_id: str, field: str, most: int) -> bytes | None:
+        """The bytes of an artifact that a call's client names in `field`; None where it has
+        more than `most`.
+
+        Raises:
+            NotFound: ARTIFACT_NOT_FOUND; the metadata names the field.
+            DomainError: It cannot be read now.
+        """
+        ...
+
+    async def keep(self, data: bytes) -> KeptFile:
+        """Those bytes in a file that work may read.
+
+        Raises:
+            DomainError: It cannot be written.
         """
         ...
 

@@ -6,9 +6,12 @@ A step's `field` is its own in the contract's `PostprocessingStep`. What a reque
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -23,6 +26,18 @@ MOST_STEPS = 16
 """Steps of a chain."""
 Size = tuple[int, int]
 """Width and height of a picture in pixels."""
+Signed = Annotated[float, Meta(ge=-1e15, le=1e15)]
+Fill = Annotated[str, Meta(max_length=9)]
+"""A colour, `#RRGGBB` or `#RRGGBBAA`; empty for what is transparent."""
+_COLOUR = re.compile("#(?:[0-9A-Fa-f]{6}|[0-9A-Fa-f]{8})")
+
+
+def colour_of(fill: str) -> tuple[int, int, int, int] | None:
+    """Red, green, blue and alpha from 0 to 255; None where `fill` is no colour."""
+    if fill and not _COLOUR.fullmatch(fill):
+        return None
+    red, green, blue, *alpha = bytes.fromhex(fill[1:] or "00000000")
+    return red, green, blue, alpha[0] if alpha else 255
 
 
 class UpscalerModel(Value, frozen=True):
@@ -80,15 +95,23 @@ class SharpenStep(Value, frozen=True):
     threshold: Count = int(default_of("SharpenStep.threshold"))
 
 
+class DenoiseMethod(Enum):
+    """What counts as like a pixel."""
+
+    BILATERAL = "bilateral"
+    NON_LOCAL_MEANS = "non-local-means"
+
+
 class DenoiseStep(Value, frozen=True):
     """Smooth noise, keep edges."""
 
     field: ClassVar[str] = "denoise"
     strength: Measure = default_of("DenoiseStep.strength")
+    method: DenoiseMethod = DenoiseMethod.BILATERAL
 
 
 class ColorStep(Value, frozen=True):
-    """Colour and tone; 1 leaves a property as it is."""
+    """Colour and tone; 1, of the light 0, leaves a property as it is."""
 
     field: ClassVar[str] = "color"
     brightness: Measure = default_of("ColorStep.brightness")
@@ -96,6 +119,10 @@ class ColorStep(Value, frozen=True):
     saturation: Measure = default_of("ColorStep.saturation")
     gamma: Measure = default_of("ColorStep.gamma")
     auto_contrast: bool = False
+    exposure_stops: Signed = default_of("ColorStep.exposure_stops")
+    temperature: Signed = default_of("ColorStep.temperature")
+    tint: Signed = default_of("ColorStep.tint")
+    auto_white_balance: bool = False
 
 
 class ResizeFilter(Enum):
@@ -105,6 +132,8 @@ class ResizeFilter(Enum):
     BICUBIC = "bicubic"
     BILINEAR = "bilinear"
     NEAREST = "nearest"
+    BOX = "box"
+    HAMMING = "hamming"
 
 
 class ResizeStep(Value, frozen=True):
@@ -161,6 +190,92 @@ class WatermarkStep(Value, frozen=True):
     picture: PreparedPicture | None = None
 
 
+class RotateStep(Value, frozen=True):
+    """Turned clockwise about its middle, on a canvas that holds all of it."""
+
+    field: ClassVar[str] = "rotate"
+    degrees: Signed = default_of("RotateStep.degrees")
+    mirror: bool = False
+    fill: Fill = ""
+
+    @property
+    def quarters(self) -> int | None:
+        """Quarter turns clockwise, 0 to 3; None where it is no whole number of them."""
+        quarters = self.degrees / 90
+        return int(quarters) % 4 if quarters.is_integer() else None
+
+    def size_after(self, size: Size) -> Size:
+        """Of the least canvas of whole pixels that holds it; what is less than a thousandth
+        of a pixel beyond is not counted."""
+        if self.quarters is not None:
+            return size if self.quarters % 2 == 0 else (size[1], size[0])
+        angle = math.radians(self.degrees)
+        across, down = abs(math.cos(angle)), abs(math.sin(angle))
+        width = math.ceil(size[0] * across + size[1] * down - 1e-3)
+        height = math.ceil(size[0] * down + size[1] * across - 1e-3)
+        return width, height
+
+
+class PadMode(Enum):
+    """What is put around a picture."""
+
+    FILL = "fill"
+    EDGE = "edge"
+    REFLECT = "reflect"
+
+
+class PadStep(Value, frozen=True):
+    """More around the picture."""
+
+    field: ClassVar[str] = "pad"
+    left: Count = int(default_of("PadStep.left"))
+    top: Count = int(default_of("PadStep.top"))
+    right: Count = int(default_of("PadStep.right"))
+    bottom: Count = int(default_of("PadStep.bottom"))
+    mode: PadMode = PadMode.FILL
+    fill: Fill = ""
+
+    def size_after(self, size: Size) -> Size:
+        """With what is put around."""
+        return size[0] + self.left + self.right, size[1] + self.top + self.bottom
+
+
+class Table(Value, frozen=True):
+    """Colours in a file of this server: little-endian float32, red, green, blue of each entry;
+    of three dimensions red goes fastest.
+
+    `entries` are those along a dimension; they lie evenly from `low` to `high`, levels as
+    shares of 255 for red, green and blue.
+    """
+
+    path: Path
+    entries: Annotated[int, Meta(ge=2, le=65_536)]
+    three_dimensions: bool
+    low: tuple[Signed, Signed, Signed]
+    high: tuple[Signed, Signed, Signed]
+
+    @property
+    def size_bytes(self) -> ByteCount:
+        """Of the file."""
+        return 12 * self.entries ** (3 if self.three_dimensions else 1)
+
+
+class LutStep(Value, frozen=True):
+    """Colours by a table."""
+
+    field: ClassVar[str] = "lut"
+    strength: Measure = default_of("LutStep.strength")
+    table: Table | None = None
+
+
+class DeblurStep(Value, frozen=True):
+    """Undo a Gaussian blur."""
+
+    field: ClassVar[str] = "deblur"
+    radius_pixels: Measure = default_of("DeblurStep.radius_pixels")
+    iterations: Count = int(default_of("DeblurStep.iterations"))
+
+
 class SafetyStep(Value, frozen=True):
     """A verdict on the picture at this point; an empty `policy_id` means the default one.
     `policy` is the one that it means, once that has been looked up."""
@@ -187,6 +302,10 @@ Step = (
     | CropStep
     | WatermarkStep
     | SafetyStep
+    | RotateStep
+    | PadStep
+    | LutStep
+    | DeblurStep
     | RemoveBackgroundStep
 )
 Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
@@ -194,9 +313,19 @@ Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
 
 
 @dataclass(frozen=True)
+class CubeFile:
+    """A .cube file as a client names it: its bytes, or an artifact; nothing where it names
+    none."""
+
+    inline: bytes | None = None
+    artifact_id: str = ""
+
+
+@dataclass(frozen=True)
 class AskedChain:
     """Steps as a client asks for them; `marks` are the pictures that those at these positions
-    put on, as the client names them."""
+    put on, `cubes` the files of tables, as the client names them."""
 
     steps: tuple[Step, ...] = ()
     marks: Mapping[int, InputImage] = field(default_factory=dict)
+    cubes: Mapping[int, CubeFile] = field(default_factory=dict)

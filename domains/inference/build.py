@@ -118,7 +118,7 @@ def build(
     preparer = GenerationPreparer(
         models,
         LoraFits(),
-        ChainPreparer(models, picture.pictures, policies),
+        ChainPreparer(models, picture.pictures, picture.files, policies),
         provenance.provenance,
         safeguards,
         random_seed=lambda: secrets.randbelow(MAX_SEED + 1),

@@ -8,7 +8,13 @@ from typing import Annotated
 from msgspec import Meta
 
 from domains.codec import Seconds, Value
-from domains.picture.types import Canvas, ControlPreprocessor, PreparedPicture, ResizeFit
+from domains.picture.types import (
+    Canvas,
+    ControlPreprocessor,
+    PictureMetadata,
+    PreparedPicture,
+    ResizeFit,
+)
 from domains.session.jobs import Job
 from domains.session.types import Edge
 
@@ -18,7 +24,7 @@ Brightness = Annotated[int, Meta(ge=0, le=255)]
 class PictureReport(Value, frozen=True):
     """The prepared picture's size, and the picture's own once it is upright, in pixels;
     of a grey one the darkest and brightest pixel of the prepared picture; whether its pixels
-    have an alpha."""
+    have an alpha; what else its file says, where that was asked for."""
 
     width: Edge
     height: Edge
@@ -27,13 +33,20 @@ class PictureReport(Value, frozen=True):
     darkest: Brightness = 0
     brightest: Brightness = 255
     alpha: bool = False
+    metadata: PictureMetadata | None = None
+
+
+class MetadataWish(Value, frozen=True):
+    """What a file says beside its pixels is wanted, its generation parameters if they are."""
+
+    parameters: bool = True
 
 
 class PictureJob(Job[PictureReport], frozen=True):
     """Decode the picture at `source`, bring it to the canvas, make a control picture of it
     where `control` says how, and write its pixels to `target`, as `PreparedPicture` says. Of
     a `grey` one its alpha does not count; otherwise it is laid on white, or kept with
-    `keep_alpha` where a pixel is not opaque."""
+    `keep_alpha` where a pixel is not opaque. Its `metadata` is told where that is asked for."""
 
     source: Path
     target: Path
@@ -42,6 +55,7 @@ class PictureJob(Job[PictureReport], frozen=True):
     control: ControlPreprocessor | None = None
     grey: bool = False
     keep_alpha: bool = False
+    metadata: MetadataWish | None = None
 
 
 class ControlImageReport(Value, frozen=True):

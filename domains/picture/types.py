@@ -7,7 +7,9 @@ import math
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
+
+from msgspec import Meta
 
 from domains.codec import ByteCount, Count, Measure, Sha256, Value
 from domains.limits import LIMITS, default_of
@@ -17,6 +19,14 @@ MOST_BYTES = 268_435_456
 MOST_PIXELS = 67_108_864
 MOST_EDGE = 32_768
 """The contract's limits of an input picture, on `InputImage`."""
+
+
+_Keyword = Annotated[str, Meta(min_length=1, max_length=79, pattern=r"\A[ -~]+\Z")]
+_PngText = Annotated[str, Meta(max_length=262_144)]
+MOST_METADATA_BYTES = 60_000
+"""Of EXIF, and of XMP, that are kept: what a segment of a JPEG has room for."""
+MOST_TEXT_BYTES = 262_144
+"""Of texts, with their keywords."""
 
 
 class ResizeFit(Enum):
@@ -85,6 +95,20 @@ class Canvas(Value, frozen=True):
 
 OWN_SIZE = Canvas(None, None, whole=True)
 """A picture is not resized."""
+
+
+class PictureMetadata(Value, frozen=True):
+    """What a picture's file says beside its pixels, fit for a file of others.
+
+    `exif` begins with "Exif", two zeros and the head of a TIFF; `exif_with_texts` has the
+    generation parameters of `texts` as well, as far as there is room. `texts` are a PNG's, by
+    keyword. Each is empty where there is none.
+    """
+
+    exif: Annotated[bytes, Meta(max_length=MOST_METADATA_BYTES)] = b""
+    exif_with_texts: Annotated[bytes, Meta(max_length=MOST_METADATA_BYTES)] = b""
+    xmp: Annotated[bytes, Meta(max_length=MOST_METADATA_BYTES)] = b""
+    texts: Annotated[tuple[tuple[_Keyword, _PngText], ...], Meta(max_length=4_096)] = ()
 
 
 class PreparedPicture(Value, frozen=True):

@@ -14,14 +14,17 @@ from domains.picture import build as picture_build
 from domains.postprocessing.convert import REPORTS
 from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmarks
 from domains.postprocessing.core.inventory import PostprocessorInventory
+from domains.postprocessing.core.many import Means
 from domains.postprocessing.core.processing import Processing
 from domains.postprocessing.core.run import ChainRun
+from domains.postprocessing.ports import PlacedDevices
 from domains.postprocessing.safety.servicer import SafetyParts
 from domains.postprocessing.servicer import PostprocessingServicer
 from domains.postprocessing.types import PostprocessorKind
 from domains.provenance import build as provenance_build
 from domains.provenance.core import Keeping
 from domains.session import build as session_build
+from domains.session.core.children import Children
 from domains.session.jobs import JobRunner
 from domains.session.ports import ArtifactKeeper, FaultReporter
 
@@ -49,6 +52,7 @@ def build(
     session: session_build.Built,
     jobs: JobRunner,
     place: Place,
+    devices: PlacedDevices,
     models: ModelCatalogue,
     picture: picture_build.Built,
     artifacts: ArtifactKeeper,
@@ -65,6 +69,7 @@ def build(
         session: Where chains wait, and what runs them.
         jobs: What workers do.
         place: Chooses the device.
+        devices: Those that there are.
         models: The catalogue.
         picture: Prepares input pictures.
         artifacts: Where finished pictures go.
@@ -79,7 +84,7 @@ def build(
     inventory = PostprocessorInventory(
         models, measured.of, {PostprocessorKind.SAFETY: safety.policies.classifiers}
     )
-    preparer = ChainPreparer(models, picture.pictures, safety.policies)
+    preparer = ChainPreparer(models, picture.pictures, picture.files, safety.policies)
     processing = Processing(
         picture.pictures,
         preparer,
@@ -91,10 +96,9 @@ def build(
             models,
             statistics,
             safety.decided,
-            describe=describe,
         ),
         safety.policies.default,
-        describe=describe,
+        Means(Children(session.sessions, session.runner, session.reader), devices, describe),
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
     servicer = PostprocessingServicer(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import common_pb2, finishing_pb2, generation_pb2, postprocessing_pb2
+from deviceops.v1 import finishing_pb2, generation_pb2, postprocessing_pb2
 from domains.chain.convert import chain_from_proto
 from domains.chain.core.statistics import StepAccount
 from domains.conversions import (
@@ -16,8 +16,6 @@ from domains.conversions import (
     duration_statistics,
     given,
     limit_to_proto,
-    scalars_from,
-    seconds,
 )
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
@@ -28,9 +26,8 @@ from domains.postprocessing.types import (
     PostprocessorBenchmark,
     PostprocessorKind,
 )
-from domains.provenance.convert import wish_from_proto
-from domains.session.convert import FORMATS, Reports, options_from_proto
-from domains.values import ImageFileFormat, OutputSettings
+from domains.provenance.convert import output_from_proto
+from domains.session.convert import Reports, options_from_proto
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
@@ -120,16 +117,6 @@ def images_request_from_proto(
     return _request(message, pictures, batch=True)
 
 
-def output_from_proto(message: common_pb2.OutputSettings) -> OutputSettings:
-    """How results are encoded, unchecked."""
-    return OutputSettings(
-        **scalars_from(message, OutputSettings),
-        format=FORMATS.from_proto(message.format, ImageFileFormat.PNG, field="output.format"),
-        provenance=wish_from_proto(message.provenance),
-        retention=seconds(message.retention) if message.HasField("retention") else None,
-    )
-
-
 def _request(
     message: postprocessing_pb2.ProcessImageRequest | postprocessing_pb2.ProcessImagesRequest,
     pictures: tuple[AskedPicture, ...],
@@ -139,7 +126,7 @@ def _request(
     return ProcessingRequest(
         pictures=pictures,
         chain=chain_from_proto(message.steps, "steps"),
-        output=output_from_proto(message.output),
+        output=output_from_proto(message.output, "output"),
         options=options_from_proto(message.options),
         placement=placement_from_proto(message.placement),
         digest=digest(message),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from domains.device.types import DeviceChoice, DeviceReport
 from domains.postprocessing.types import Postprocessor
 
 Postprocessors = Callable[[], Awaitable[tuple[Postprocessor, ...]]]
@@ -16,4 +17,12 @@ class ModelUses(Protocol):
 
     def record_use(self, model_id: str) -> None:
         """Work with the model begins."""
+        ...
+
+
+class PlacedDevices(Protocol):
+    """The machine's devices."""
+
+    def selected(self, choice: DeviceChoice) -> tuple[DeviceReport, ...]:
+        """Those known now that `choice` is about; waits for nothing."""
         ...

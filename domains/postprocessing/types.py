@@ -28,6 +28,10 @@ class PostprocessorKind(Enum):
     WATERMARK = "watermark"
     SAFETY = "safety"
     CONTROL = "control"
+    ROTATE = "rotate"
+    PAD = "pad"
+    LUT = "lut"
+    DEBLUR = "deblur"
     REMOVE_BACKGROUND = "remove-background"
 
 

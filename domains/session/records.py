@@ -92,6 +92,7 @@ class SessionRecord(Value, frozen=True):
     item_id: types.ItemId = ""
     paused: bool = False
     lost_turns: Annotated[int, Meta(ge=0, lt=1 << 30)] = 0
+    method: Text = ""
 
 
 def kept_entry(event: types.SessionEvent, report: KeptMessage | None) -> KeptEntry:

@@ -78,6 +78,8 @@ class SessionSnapshot:
     estimated_start_time: datetime | None = None
     estimated_end_time: datetime | None = None
     peak_memory: ByteFigure | None = None
+    retry_count: int = 0
+    method: str = ""
 
     def seen_by(self, name: str) -> SessionSnapshot:
         """What the client of that name is shown: request ids are their owner's alone."""

@@ -43,7 +43,13 @@ SEAMLESS: Mapping[str, tuple[bool, bool]] = {
     "y": (False, True),
     "both": (True, True),
 }
-FORMATS: Mapping[str, str] = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
+FORMATS: Mapping[str, str] = {
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "jpg": "JPEG",
+    "webp": "WEBP",
+    "avif": "AVIF",
+}
 REFINER_MODES: Mapping[str, str] = {
     "handover": "HANDOVER",
     "image-to-image": "IMAGE_TO_IMAGE",

@@ -7,6 +7,7 @@ and names come from the contract's own description.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
@@ -128,7 +129,15 @@ def _value(field: Any, text: str) -> Any:
         return _read(int, text, "whole number")
     if kind in _BROKEN:
         return _read(float, text, "number")
-    return text.encode() if field.type == FieldDescriptor.TYPE_BYTES else text
+    return _content(text) if field.type == FieldDescriptor.TYPE_BYTES else text
+
+
+def _content(path: str) -> bytes:
+    """Bytes are given as the file that holds them."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UnusableOptions(f"{path}: {error.strerror}") from error
 
 
 def _read(kind: Callable[[str], Any], text: str, noun: str) -> Any:

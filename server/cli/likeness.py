@@ -26,8 +26,8 @@ class Likeness:
 
 
 def likeness(path: Path) -> Likeness:
-    """The settings that a PNG, JPEG or WebP file holds: this server's own text, or else the
-    one that other programs write too.
+    """The settings that a PNG, JPEG, WebP or AVIF file holds: this server's own text, or else
+    the one that other programs write too.
 
     Raises:
         UnusableOptions: The file cannot be read, or holds no settings that can be.

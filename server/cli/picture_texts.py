@@ -1,4 +1,4 @@
-"""The texts inside picture files, without looking at a pixel: PNG, JPEG and WebP.
+"""The texts inside picture files, without looking at a pixel: PNG, JPEG, WebP and AVIF.
 
 Only headers and the texts themselves are read, each bounded: a file from somebody else costs
 little, whatever it says. PNG: ISO/IEC 15948, 11.3.4. Exif: version 2.3, 4.6. WebP: RFC 9649, 2.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from server.cli.avif_exif import avif_exif
 from server.cli.choices import UnusableOptions
 
 _MOST_TEXT_BYTES = 1 << 22
@@ -62,7 +63,9 @@ def _read(file: BinaryIO) -> PictureTexts:
         return _exif_texts(_jpeg_exif(file))
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return _exif_texts(_webp_exif(file))
-    raise UnusableOptions(f"{file.name} is neither PNG nor JPEG nor WebP")
+    if start[4:] == b"ftypavif":
+        return _exif_texts(avif_exif(file))
+    raise UnusableOptions(f"{file.name} is neither PNG nor JPEG nor WebP nor AVIF")
 
 
 def _png_texts(file: BinaryIO) -> Iterator[tuple[str, str]]:

@@ -34,6 +34,7 @@ class Wanted:
     format: str = "png"
     quality: int | None = None
     lossless: bool = False
+    keep_metadata: bool = False
 
 
 def parse_step(text: str, picture: Picture) -> finishing_pb2.PostprocessingStep:
@@ -81,6 +82,8 @@ def process(
         quality=wanted.quality,
         lossless=wanted.lossless,
     )
+    if wanted.keep_metadata:
+        made.source_metadata = common_pb2.SOURCE_METADATA_KEEP
     code = Exit.OK
     for picture in pictures:
         request = postprocessing_pb2.ProcessImageRequest(

@@ -28,7 +28,7 @@ _UNITS = {
     "second": r"megapixels per second",
 }
 # Fields whose name carries its unit by convention of the trade, not by an ending.
-_PIXELS_BY_NAME = re.compile(r"^(native_)?(width|height)$|^(left|top)$")
+_PIXELS_BY_NAME = re.compile(r"^(native_)?(width|height)$|^(left|top|right|bottom)$")
 # Members that C# gives every message, and so no field can have.
 _CSHARP_MEMBERS = frozenset(
     {

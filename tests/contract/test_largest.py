@@ -19,7 +19,8 @@ from tests.contract.largest import (
 from tests.contract.methods import METHODS
 from tests.contract.stated import LimitNumbers, documented
 
-NO_PICTURES = frozenset({"InputImage.inline"})
+# Files that a request may bring along.
+INLINE = frozenset({"InputImage.inline", "LutStep.cube"})
 # What asks for many pieces of work may be too large for one message: it is sent in parts, or
 # the pictures as artifacts.
 IN_PARTS = {
@@ -61,7 +62,7 @@ def test_the_largest_answer_fits_in_a_message(method: MethodDescriptor) -> None:
 
 @pytest.mark.parametrize("method", [m for m in PICTURED if m.name not in IN_PARTS], ids=_name)
 def test_the_largest_request_fits_with_its_inline_pictures(method: MethodDescriptor) -> None:
-    rest = of_the_contract().message(method.input_type, NO_PICTURES)
+    rest = of_the_contract().message(method.input_type, INLINE)
     assert rest.ByteSize() + INLINE_BYTES <= MESSAGE_BYTES
 
 

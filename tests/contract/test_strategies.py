@@ -25,7 +25,7 @@ from server.interceptors.content import unfit
 from tests.contract.largest import of_the_contract
 from tests.contract.methods import METHODS
 from tests.contract.strategies import newer, requests
-from tests.contract.test_largest import IN_PARTS, NO_PICTURES
+from tests.contract.test_largest import IN_PARTS, INLINE
 
 Settings = generation_pb2.GenerationSettings
 by_rpc = pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_without_one_nothing_is_unknown(method: MethodDescriptor, data: st.DataO
 
 @pytest.mark.parametrize("method", IN_ONE, ids=lambda method: str(method.name))
 def test_the_largest_legal_request_is_fit(method: MethodDescriptor) -> None:
-    request = of_the_contract().message(method.input_type, NO_PICTURES)
+    request = of_the_contract().message(method.input_type, INLINE)
     assert [violation for violation in unfit(request) if violation] == []
 
 

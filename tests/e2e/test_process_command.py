@@ -18,16 +18,21 @@ from tests.running import RunningServer
 def test_a_picture_is_finished_and_its_sizes_are_told(
     server: RunningServer, tmp_path: Path
 ) -> None:
-    noise(40, 30, alpha=True).image().save(tmp_path / "in.png")
+    exif = Image.Exif()
+    exif[0x013B] = "Ada"
+    noise(40, 30, alpha=True).image().save(tmp_path / "in.png", exif=exif)
     step = "--step crop:left=1,top=2,width=20,height=10 --step 'watermark:text=a,b,scale=0.5'"
 
-    done = command(server, tmp_path, f"deviceops process in.png {step} -o cut.png")
+    done = command(
+        server, tmp_path, f"deviceops process in.png {step} -o cut.png --keep-metadata"
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["cut.png"]
     assert "40x30 -> 20x10" in done.stderr
     with Image.open(tmp_path / "cut.png") as image:
         assert image.size == (20, 10)
+        assert image.getexif()[0x013B] == "Ada"
 
 
 def test_several_are_enlarged_and_one_that_is_none_fails(

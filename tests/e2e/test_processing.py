@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import itertools
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,31 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from deviceops.v1 import common_pb2, event_pb2, inference_pb2, session_pb2
+from deviceops.v1 import (
+    artifact_pb2,
+    common_pb2,
+    event_pb2,
+    inference_pb2,
+    session_pb2,
+    upload_pb2,
+)
 from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
+from domains.chain.backends.measuring import synthetic
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
-from domains.chain.types import ColorStep, CropStep, SharpenStep
+from domains.chain.types import (
+    ColorStep,
+    CropStep,
+    DeblurStep,
+    DenoiseMethod,
+    DenoiseStep,
+    PadMode,
+    PadStep,
+    RotateStep,
+    SharpenStep,
+)
 from tests.domains.chain.backends.restoring.files import painting
 from tests.domains.chain.backends.restoring.files import saved as save_painting
 from tests.domains.chain.backends.upscaling.files import loaded, small_compact
@@ -67,6 +88,21 @@ async def done(client: Client, request: Any) -> tuple[list[event_pb2.SessionEven
     return events, b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
 
 
+async def uploaded(client: Client, data: bytes) -> str:
+    """The artifact's id of these bytes."""
+
+    def messages() -> Iterator[artifact_pb2.UploadArtifactRequest]:
+        header = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=len(data))
+        upload = artifact_pb2.ArtifactUpload(upload=header)
+        yield artifact_pb2.UploadArtifactRequest(header=upload)
+        yield artifact_pb2.UploadArtifactRequest(data=data)
+        completion = upload_pb2.UploadCompletion(sha256=hashlib.sha256(data).hexdigest())
+        yield artifact_pb2.UploadArtifactRequest(completion=completion)
+
+    answer = await client.artifact.UploadArtifact(messages(), metadata=client.metadata)
+    return answer.artifact.artifact_id
+
+
 async def test_a_picture_goes_through_its_steps(client: Client) -> None:
     canvas = noise(40, 30, alpha=True)
     request = pb.ProcessImageRequest(steps=[CROP, SHARPEN, COLOR])
@@ -98,6 +134,125 @@ async def test_a_picture_goes_through_its_steps(client: Client) -> None:
     kept = np.asarray(Image.open(io.BytesIO(webp)).convert("RGBA"))
     assert wanted.alpha is not None
     assert np.array_equal(kept[wanted.alpha > 0], wanted.whole()[wanted.alpha > 0])
+
+
+async def test_pictures_are_turned_padded_lit_deblurred_and_denoised(client: Client) -> None:
+    canvas = noise(24, 18)
+    request = pb.ProcessImageRequest(
+        steps=[
+            steps_pb.PostprocessingStep(rotate=steps_pb.RotateStep(degrees=-30.0, mirror=True)),
+            steps_pb.PostprocessingStep(
+                pad=steps_pb.PadStep(left=5, bottom=70, mode=steps_pb.PAD_MODE_REFLECT)
+            ),
+            steps_pb.PostprocessingStep(
+                color=steps_pb.ColorStep(exposure_stops=-0.5, auto_white_balance=True)
+            ),
+            steps_pb.PostprocessingStep(deblur=steps_pb.DeblurStep(iterations=3)),
+            steps_pb.PostprocessingStep(
+                denoise=steps_pb.DenoiseStep(method=steps_pb.DENOISE_METHOD_NON_LOCAL_MEANS)
+            ),
+        ]
+    )
+    request.image.inline = saved(canvas.image())
+
+    events, data = await done(client, request)
+
+    steps = (
+        RotateStep(-30.0, mirror=True),
+        PadStep(5, bottom=70, mode=PadMode.REFLECT),
+        ColorStep(exposure_stops=-0.5, auto_white_balance=True),
+        DeblurStep(iterations=3),
+        DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS),
+    )
+    wanted = Executor(Silent()).run(canvas, steps, Silent())
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted.whole())
+    [image] = events[-1].completed.images
+    assert (image.width, image.height) == wanted.size
+
+
+async def test_metadata_of_the_source_is_kept_where_that_is_asked_for(client: Client) -> None:
+    exif = Image.Exif()
+    exif[0x013B] = "Ada"
+    request = pb.ProcessImageRequest(steps=[CROP])
+    request.image.inline = saved(noise(40, 30).image(), "JPEG", exif=exif)
+    _, plain = await done(client, request)
+    request.output.source_metadata = common_pb2.SOURCE_METADATA_KEEP
+    _, kept = await done(client, request)
+
+    assert not Image.open(io.BytesIO(plain)).getexif()
+    assert Image.open(io.BytesIO(kept)).getexif()[0x013B] == "Ada"
+    exif[0x013B] = "x" * 60_001
+    request.image.inline = saved(noise(40, 30).image(), "WEBP", exif=exif)
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+    assert (refused.reason, refused.fields) == ("IMAGE_TOO_LARGE", ["image"])
+    drawn = small_request()
+    drawn.settings.output.source_metadata = common_pb2.SOURCE_METADATA_KEEP
+    refused = await refusal_of(client.draw(drawn))
+    assert refused.reason == "FIELDS_CONFLICT"
+    assert refused.fields == ["settings.output.source_metadata"]
+
+
+async def test_avif_is_written_and_read(client: Client) -> None:
+    request = pb.ProcessImageRequest(output={"format": common_pb2.IMAGE_FILE_FORMAT_AVIF})
+    request.image.inline = saved(synthetic(48).image())
+    padded = request.steps.add().pad
+    padded.left = 16
+
+    events, data = await done(client, request)
+
+    picture = Image.open(io.BytesIO(data))
+    assert (picture.format, picture.mode, picture.size) == ("AVIF", "RGBA", (64, 48))
+    [image] = events[-1].completed.images
+    assert (image.width, image.height, image.format) == (64, 48, request.output.format)
+    again = pb.ProcessImageRequest()
+    again.image.session_image.session_id = events[0].session_id
+    _, png = await done(client, again)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), np.asarray(picture))
+    # A generation's as well, with its parameters.
+    drawn = small_request()
+    drawn.settings.output.format = common_pb2.IMAGE_FILE_FORMAT_AVIF
+    _, files = await client.draw(drawn)
+    picture = Image.open(io.BytesIO(files[0]))
+    assert picture.format == "AVIF"
+    assert "prompt" in picture.getexif()[0x010E]
+
+
+async def test_colours_are_mapped_by_a_table_that_comes_along_or_is_uploaded(
+    client: Client,
+) -> None:
+    corners = itertools.product((1, 0), repeat=3)
+    cube = "LUT_3D_SIZE 2\n" + "".join(f"{r} {g} {b}\n" for b, g, r in corners)
+    canvas = noise(24, 18)
+    request = pb.ProcessImageRequest(
+        steps=[steps_pb.PostprocessingStep(lut=steps_pb.LutStep(cube=cube.encode()))]
+    )
+    request.image.inline = saved(canvas.image())
+
+    _, data = await done(client, request)
+
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), 255 - canvas.pixels)
+    artifact_id = await uploaded(client, cube.encode())
+    request.steps[0].lut.artifact_id = artifact_id
+    _, data = await done(client, request)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), 255 - canvas.pixels)
+    # What is no table is refused, with its line, before there is a session.
+    artifact_id = await uploaded(client, cube.encode() + b"1 1 1\n")
+    for wrong, field in (
+        (steps_pb.LutStep(cube=b"LUT_3D_SIZE 2\n"), "steps[0].lut.cube"),
+        (steps_pb.LutStep(artifact_id=artifact_id), "steps[0].lut.artifact_id"),
+    ):
+        request.steps[0].lut.CopyFrom(wrong)
+        refused = await refusal_of(
+            client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+        )
+        assert (refused.reason, refused.fields) == ("TEXT_INVALID", [field])
+    request.steps[0].lut.artifact_id = "e" * 64
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+    assert refused.reason == "ARTIFACT_NOT_FOUND"
 
 
 async def test_a_network_enlarges_in_tiles_and_stays_loaded(
@@ -150,12 +305,11 @@ async def test_many_pictures_fail_one_by_one(client: Client) -> None:
         for e in events
         if e.HasField("item_finished") and e.item_finished.item_id == e.item_id
     }
-    assert [(name, one.failed_count) for name, one in ended.items()] == [
-        ("a", 0),
-        ("b", 1),
-        ("c", 2),
-        ("d", 2),
-    ]
+    assert {name for name, one in ended.items() if one.HasField("failure")} == {"b", "c"}
+    told = list(ended.values())
+    assert [one.done_count for one in told] == [1, 2, 3, 4]
+    assert [one.failed_count for one in told] == sorted(one.failed_count for one in told)
+    assert all(one.session_id for name, one in ended.items() if name in "ad")
     assert ended["b"].failure.violations[0].field == "items[1].image"
     assert ended["c"].failure.violations[0].field == "steps[0].crop"
     completed = events[-1].completed
@@ -216,6 +370,12 @@ async def test_faces_are_restored_and_backgrounds_removed(client: Client) -> Non
             "",
         ),
         (
+            {"pad": {"left": 1, "fill": "white"}},
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "TEXT_INVALID",
+            "steps[0].pad.fill",
+        ),
+        (
             {"face_restore": {"postprocessor_id": "nobody"}},
             grpc.StatusCode.NOT_FOUND,
             "MODEL_NOT_FOUND",
@@ -271,11 +431,11 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
     )
     benchmarks = {one.postprocessor_id: list(one.benchmarks) for one in listed.postprocessors}
     assert benchmarks["small"] == [measured]
-    for name in ("green", "remove-background"):
-        request.postprocessor_id, request.runs = name, 1
+    for name in ("lut", "denoise-non-local-means", "green", "remove-background"):
+        request.postprocessor_id = name
         found = service.BenchmarkPostprocessor(request, metadata=metadata)
         events = [each.event async for each in found]
-        assert events[-1].completed.postprocessor_benchmark.run.count == 1
+        assert events[-1].completed.postprocessor_benchmark.run.count == 3
     for name in ("nobody", "control"):
         request.postprocessor_id = name
         refused = await refusal_of(

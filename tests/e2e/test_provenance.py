@@ -49,7 +49,8 @@ async def drawn(
 ) -> tuple[event_pb2.SessionEvent, bytes]:
     """The last event, and the first picture's file.
 
-    The seed is no other test's: a file that was made twice names the session that made it first.
+    The seed is no other test's: a file that was made twice names the session that made it
+    first.
     """
     request = small_request(steps=1, seed=1_618_033, output=wanted)
     events = [answer.event async for answer in client.generate(request)]

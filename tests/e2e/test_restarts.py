@@ -176,6 +176,8 @@ async def test_what_ran_or_waited_at_a_kill_is_taken_up_with_its_seeds(
                 "all-warned",
                 finishing_pb2.SAFETY_ACTION_WARN,
             )
+            told = (await get(client, events[0].session_id)).session
+            assert (told.retry_count, told.method) == (1, "InferenceService.Generate")
             await client.processing.ResumeSession(
                 processing_pb2.ResumeSessionRequest(session_id=paused.session_id),
                 metadata=client.metadata,

@@ -98,6 +98,7 @@ async def test_limits_retentions_and_quotas_are_those_that_hold(
         settings.session_retention_seconds
     )
     assert info.retentions.sessions_survive_restart
+    assert info.retentions.batches_survive_restart
     assert info.retentions.uploads.seconds == 600
     assert (info.quotas.queue_length, info.quotas.queue_length_per_client) == (9, 4)
     assert info.quotas.HasField("allocation_bytes")

@@ -27,6 +27,7 @@ from domains.artifact.backends.disk_errors import typed
 from domains.artifact.backends.sidecar import Sidecar
 from domains.artifact.errors import ArtifactDamaged, ArtifactNotFound, StorageUnavailable
 from domains.artifact.types import Claim, Holding, Holdings, StoredFile
+from domains.avif_boxes import BRAND
 from domains.clients import DEFAULT_CLIENT
 from domains.picture_files import NoPicture, measure
 from domains.private_folders import prepare
@@ -57,6 +58,8 @@ def media_type(head: bytes) -> str:
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
+    if head[4:12] == BRAND:
+        return "image/avif"
     return "application/octet-stream"
 
 

@@ -12,17 +12,27 @@ from domains.chain.backends.steps.background import remove_background
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
+from domains.chain.backends.steps.deblur import deblur
 from domains.chain.backends.steps.denoise import denoise
+from domains.chain.backends.steps.lut import lut
+from domains.chain.backends.steps.non_local_means import non_local_means
+from domains.chain.backends.steps.pad import pad
 from domains.chain.backends.steps.resize import resize
+from domains.chain.backends.steps.rotate import rotate
 from domains.chain.backends.steps.sharpen import sharpen
 from domains.chain.backends.steps.watermark import watermark
 from domains.chain.types import (
     ColorStep,
     CropStep,
+    DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
     FaceRestoreStep,
+    LutStep,
+    PadStep,
     RemoveBackgroundStep,
     ResizeStep,
+    RotateStep,
     SafetyStep,
     SharpenStep,
     Step,
@@ -31,13 +41,24 @@ from domains.chain.types import (
 )
 from domains.safety import SafetyVerdict
 
+
+def _denoised(canvas: Canvas, step: DenoiseStep, between: Between) -> Canvas:
+    """By the step's method."""
+    bilateral = step.method is DenoiseMethod.BILATERAL
+    return (denoise if bilateral else non_local_means)(canvas, step, between)
+
+
 _CLASSICAL: Mapping[type[Step], Callable[[Canvas, Any, Between], Canvas]] = {
     SharpenStep: sharpen,
-    DenoiseStep: denoise,
+    DenoiseStep: _denoised,
     ColorStep: color,
     ResizeStep: resize,
     CropStep: crop,
     WatermarkStep: watermark,
+    RotateStep: rotate,
+    PadStep: pad,
+    LutStep: lut,
+    DeblurStep: deblur,
     RemoveBackgroundStep: remove_background,
 }
 

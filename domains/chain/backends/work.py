@@ -36,7 +36,7 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
         if job.mark_key is not None:
             pixels = marked(canvas.pixels, job.mark_key, "output.provenance.watermark")
             canvas = replace(canvas, pixels=pixels)
-        data = encode_image(canvas.whole(), job.output)
+        data = encode_image(canvas.whole(), job.output, metadata=job.metadata)
     size, format = (job.width, job.height), job.output.format
     watermark = bool(data) and job.mark_key is not None
     context.emit(EncodedImage(0, None, *size, format, data, watermark, done.verdict))

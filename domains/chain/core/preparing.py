@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from msgspec.structs import replace
 
+from domains.chain.core.cube import MOST_BYTES, CubeBroken, parse_cube
 from domains.chain.core.sizes import check_format, sizes_of
 from domains.chain.errors import InvalidChain, PostprocessorMissing
-from domains.chain.ports import Marks, Models, Policies
+from domains.chain.ports import Files, Marks, Models, Policies
 from domains.chain.types import (
     AskedChain,
+    CubeFile,
+    DenoiseMethod,
+    DenoiseStep,
     FaceRestoreStep,
+    LutStep,
     RemoveBackgroundStep,
     RestorerModel,
     SafetyStep,
     Size,
     Step,
+    Table,
     UpscalerModel,
     UpscaleStep,
     WatermarkStep,
 )
+from domains.errors import FeatureNotBuilt, FieldViolation, Reason
 from domains.model.types import Model, ModelType
-from domains.picture.core import KeptPicture
+from domains.picture.core import KeptFile, KeptPicture
 from domains.picture.types import OWN_SIZE, ResizeFit
+from domains.picture_files import writable_formats
 from domains.safety import SafetyPolicy, SafetySubject
 from domains.values import NO_MARKS, ImageFileFormat, PictureMarks
 
@@ -39,16 +50,29 @@ NO_FACE_RESTORER = (
 REMOVER = "remove-background"
 """The id of what tells people from the rest."""
 
+NON_LOCAL_MEANS = "denoise-non-local-means"
+"""The id of the postprocessor that denoises by non-local means."""
+NO_OPENCV = (
+    "Non-local means need OpenCV: pip install 'device-operations[opencv]', or denoise with the "
+    "method BILATERAL."
+)
+
+
+def has_opencv() -> bool:
+    """Whether OpenCV is installed; it is not imported."""
+    return find_spec("cv2") is not None
+
 
 @dataclass(frozen=True)
 class PreparedChain:
-    """Steps with nothing left open; held for as long as work may need the files of `marks`.
-    `of_inputs` is the policy that judges what they are done on; None lets that pass. `demanded`
-    are the marks that policies want results to bear."""
+    """Steps with nothing left open; held for as long as work may need the files of `marks`
+    and of `tables`. `of_inputs` is the policy that judges what they are done on; None lets that
+    pass. `demanded` are the marks that policies want results to bear."""
 
     steps: tuple[Step, ...] = ()
     models: tuple[Model, ...] = ()
     marks: tuple[KeptPicture, ...] = ()
+    tables: tuple[KeptFile, ...] = ()
     of_inputs: SafetyPolicy | None = None
     demanded: PictureMarks = NO_MARKS
 
@@ -67,9 +91,8 @@ class PreparedChain:
             steps = (*steps, SafetyStep(default.policy_id, default))
         if default.judges(SafetySubject.INPUT_IMAGE):
             of_inputs = default
-        return PreparedChain(
-            steps, self.models, self.marks, of_inputs, self.demanded | default.marks
-        )
+        demanded = self.demanded | default.marks
+        return dataclasses.replace(self, steps=steps, of_inputs=of_inputs, demanded=demanded)
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -88,9 +111,12 @@ class PreparedChain:
             field: Where the format stands.
 
         Raises:
+            FeatureNotBuilt: Files of that format cannot be written here.
             InvalidChain: DIMENSIONS_INVALID, a step that does not go with the picture's size
                 then; FIELDS_CONFLICT, a result that no file of that format holds.
         """
+        if format not in writable_formats():
+            raise FeatureNotBuilt((field,))
         found = sizes_of(self.steps, size, path)
         if found.violation is not None:
             raise InvalidChain.of(found.violation)
@@ -117,12 +143,14 @@ class ChainPreparer:
     Args:
         models: Finds upscalers and face restorers.
         marks: Prepares the pictures of marks.
+        files: Reads and keeps the tables of colours.
         policies: Finds the safety policies that steps name.
     """
 
-    def __init__(self, models: Models, marks: Marks, policies: Policies) -> None:
+    def __init__(self, models: Models, marks: Marks, files: Files, policies: Policies) -> None:
         self._models = models
         self._marks = marks
+        self._files = files
         self._policies = policies
 
     async def prepare(self, chain: AskedChain, path: str) -> PreparedChain:
@@ -135,11 +163,13 @@ class ChainPreparer:
         Raises:
             PostprocessorMissing: What a step needs is not installed.
             NotFound: There is no such safety policy, or what it needs is not installed.
+            InvalidChain: TEXT_INVALID, a table of colours that is none.
             DomainError: A model cannot be used, or a picture.
         """
         steps: list[Step] = []
         models: dict[str, Model] = {}
         marks: list[KeptPicture] = []
+        tables: list[KeptFile] = []
         for at, step in enumerate(chain.steps):
             field = f"{path}[{at}].{step.field}"
             match step:
@@ -157,6 +187,12 @@ class ChainPreparer:
                     )
                     marks.append(kept)
                     steps.append(replace(step, picture=kept.prepared))
+                case LutStep():
+                    kept_file, table = await self._table(chain.cubes[at], field)
+                    tables.append(kept_file)
+                    steps.append(replace(step, table=table))
+                case DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS) if not has_opencv():
+                    raise PostprocessorMissing(f"{field}.method", NO_OPENCV, NON_LOCAL_MEANS)
                 case FaceRestoreStep():
                     model = await self._restorer(step, f"{field}.postprocessor_id")
                     models[model.model_id] = model
@@ -178,8 +214,32 @@ class ChainPreparer:
             if isinstance(step, SafetyStep) and step.policy is not None:
                 demanded |= step.policy.marks
         return PreparedChain(
-            tuple(steps), tuple(models.values()), tuple(marks), demanded=demanded
+            tuple(steps),
+            tuple(models.values()),
+            tuple(marks),
+            tuple(tables),
+            demanded=demanded,
         )
+
+    async def _table(self, file: CubeFile, field: str) -> tuple[KeptFile, Table]:
+        """A table read, and where it is kept for the worker."""
+        data: bytes | None
+        if file.inline is not None:
+            where, data = f"{field}.cube", file.inline
+        else:
+            where = f"{field}.artifact_id"
+            data = await self._files.read(file.artifact_id, where, MOST_BYTES)
+        try:
+            if data is None:
+                raise CubeBroken(f"a table has at most {MOST_BYTES} bytes")
+            cube = await asyncio.to_thread(parse_cube, data)
+        except CubeBroken as error:
+            rule = f"Must be a .cube file: {error}."
+            violation = FieldViolation(where, Reason.TEXT_INVALID, rule)
+            raise InvalidChain.of(violation) from error
+        kept = await self._files.keep(cube.colours)
+        described = Table(kept.path, cube.entries, cube.three_dimensions, cube.low, cube.high)
+        return kept, described
 
     async def _upscaler(self, step: UpscaleStep, field: str) -> Model:
         if step.postprocessor_id:

@@ -9,9 +9,15 @@ from domains.chain.core.font import first_missing
 from domains.chain.types import (
     AskedChain,
     CropStep,
+    CubeFile,
+    LutStep,
+    PadMode,
+    PadStep,
+    RotateStep,
     Step,
     UpscaleStep,
     WatermarkStep,
+    colour_of,
 )
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS, Limit
@@ -47,6 +53,10 @@ def check_chain(chain: AskedChain, path: str, limit: Limit) -> Iterator[FieldVio
                             f"{field}.{name}", value, _CORNER, reason=Reason.DIMENSIONS_INVALID
                         )
                     )
+            case RotateStep() | PadStep():
+                yield from _fill(step, f"{field}.fill")
+            case LutStep():
+                yield from _cube(chain.cubes.get(at, CubeFile()), field)
             case WatermarkStep():
                 yield from _mark(step, chain.marks.get(at), field)
 
@@ -63,6 +73,26 @@ def _tiles(step: UpscaleStep, field: str) -> Iterator[FieldViolation]:
     if step.tile_pixels and step.tile_overlap_pixels * 2 >= step.tile_pixels:
         rule = f"Must be less than half of tile_pixels, which is {step.tile_pixels}."
         yield FieldViolation(f"{field}.tile_overlap_pixels", Reason.FIELDS_CONFLICT, rule)
+
+
+def _fill(step: RotateStep | PadStep, field: str) -> Iterator[FieldViolation]:
+    if isinstance(step, PadStep) and step.fill and step.mode is not PadMode.FILL:
+        rule = f"Has no effect with mode {step.mode.name}; leave one of the two out."
+        yield FieldViolation(field, Reason.FIELDS_CONFLICT, rule)
+    elif colour_of(step.fill) is None:
+        rule = 'Must be a colour, "#RRGGBB" or "#RRGGBBAA", or empty for transparent.'
+        yield FieldViolation(field, Reason.TEXT_INVALID, rule)
+
+
+def _cube(file: CubeFile, field: str) -> Iterator[FieldViolation]:
+    if file.inline is not None:
+        size = len(file.inline)
+        yield from _found(checks.size(f"{field}.cube", size, LIMITS["LutStep.cube"]))
+    elif file.artifact_id:
+        yield from _found(checks.sha256(f"{field}.artifact_id", file.artifact_id))
+    else:
+        rule = "Must have a table: cube or artifact_id."
+        yield FieldViolation(field, Reason.REQUIRED_FIELD_MISSING, rule)
 
 
 def _mark(

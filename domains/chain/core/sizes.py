@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domains.chain.types import CropStep, ResizeStep, Size, Step, UpscaleStep
+from domains.chain.types import (
+    CropStep,
+    PadStep,
+    ResizeStep,
+    RotateStep,
+    Size,
+    Step,
+    UpscaleStep,
+)
 from domains.errors import FieldViolation, Reason
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 from domains.values import ImageFileFormat
@@ -14,6 +22,7 @@ FORMAT_EDGES: Mapping[ImageFileFormat, int] = {
     ImageFileFormat.PNG: MOST_EDGE,
     ImageFileFormat.JPEG: MOST_EDGE,
     ImageFileFormat.WEBP: 16_383,
+    ImageFileFormat.AVIF: MOST_EDGE,
 }
 """The longest edge that a file of each format can have here."""
 
@@ -47,7 +56,7 @@ def sizes_of(steps: Sequence[Step], size: Size, path: str) -> Sizes:
 def size_after(step: Step, size: Size) -> Size:
     """Width and height after one step."""
     match step:
-        case UpscaleStep() | ResizeStep():
+        case UpscaleStep() | ResizeStep() | RotateStep() | PadStep():
             return step.size_after(size)
         case CropStep():
             return step.width, step.height

@@ -11,8 +11,9 @@ from typing import Annotated
 from msgspec import Meta
 from msgspec.structs import replace
 
+from domains.chain.core.preparing import NON_LOCAL_MEANS
 from domains.chain.errors import PostprocessorMissing
-from domains.chain.types import FaceRestoreStep, Step, UpscaleStep
+from domains.chain.types import DenoiseMethod, DenoiseStep, FaceRestoreStep, Step, UpscaleStep
 from domains.clock import Clock
 from domains.codec import ModelId, Seconds, Value
 from domains.device.core import facts as kept
@@ -168,7 +169,9 @@ class FollowedChain:
 
 
 def postprocessor_of(step: Step) -> str:
-    """The id of what does a step: a model's, or that of its kind."""
+    """The id of what does a step: a model's, or that of its kind and method."""
     if isinstance(step, UpscaleStep | FaceRestoreStep) and step.model is not None:
         return step.model.model_id
+    if isinstance(step, DenoiseStep) and step.method is DenoiseMethod.NON_LOCAL_MEANS:
+        return NON_LOCAL_MEANS
     return step.field.replace("_", "-")

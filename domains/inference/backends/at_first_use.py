@@ -32,5 +32,8 @@ class _AtFirstUse(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
+            # What is imported now may ask for parts of the others, which only packages have.
+            for other, module in list(sys.modules.items()):
+                if isinstance(module, _AtFirstUse):
+                    del sys.modules[other]
         return getattr(importlib.import_module(self.__name__), name)

@@ -22,13 +22,11 @@ from domains.conversions import (
     EnumMap,
     byte_figure,
     digest,
-    duration,
     duration_statistics,
     limit_to_proto,
     part_data_types,
     scalars_from,
     scalars_of,
-    seconds,
     timestamp,
 )
 from domains.device.convert import placement_from_proto
@@ -65,7 +63,7 @@ from domains.picture.convert import (
     preprocessor_to_proto,
 )
 from domains.picture.types import ResizeFit
-from domains.provenance.convert import wish_from_proto, wish_to_proto
+from domains.provenance.convert import output_from_proto, output_to_proto
 from domains.session.convert import (
     FORMATS,
     PHASES,
@@ -77,7 +75,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
-from domains.values import ControlNetType, ImageFileFormat, ModelOrigin, OutputSettings, Toggle
+from domains.values import ControlNetType, ModelOrigin, Toggle
 
 MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")
 ORIGINS = EnumMap(ModelOrigin, model_info_pb2.ModelOrigin, "MODEL_ORIGIN_")
@@ -147,12 +145,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         control_nets=tuple(map(_control_net_from_proto, message.control_nets)),
         precision=PRECISIONS.from_proto(message.precision.mode, types.PrecisionMode.OPEN),
         vae_tiling=TOGGLES.from_proto(message.precision.vae_tiling, Toggle.SERVER),
-        output=OutputSettings(
-            **scalars_from(output, OutputSettings),
-            format=FORMATS.from_proto(output.format, ImageFileFormat.PNG),
-            provenance=wish_from_proto(output.provenance),
-            retention=seconds(output.retention) if output.HasField("retention") else None,
-        ),
+        output=output_from_proto(output, "settings.output"),
     )
 
 
@@ -230,12 +223,7 @@ def settings_to_proto(settings: types.GenerationSettings) -> generation_pb2.Gene
             mode=PRECISIONS.to_proto(settings.precision),
             vae_tiling=TOGGLES.to_proto(settings.vae_tiling),
         ),
-        output=common_pb2.OutputSettings(
-            **scalars_of(output, common_pb2.OutputSettings),
-            format=FORMATS.to_proto(output.format),
-            provenance=wish_to_proto(output.provenance),
-            retention=duration(output.retention),
-        ),
+        output=output_to_proto(output),
     )
     for lora in settings.loras:
         result.loras.add(

@@ -13,6 +13,7 @@ from domains.inference.ports import Devices, Models, Provenance
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
+from domains.picture_files import writable_formats
 from domains.values import ControlNetType, ImageFileFormat, types_of
 
 # Parts of the contract by the field that asks for them, and why each does not work.
@@ -136,7 +137,7 @@ class CapabilityInquiry:
             modes=modes_of(model, UNBUILT),
             features=features_of(model, UNBUILT | self._missing()),
             values=UNBUILT_VALUES | await self._control_types(model),
-            output_formats=tuple(ImageFileFormat),
+            output_formats=writable_formats(),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
 

@@ -28,6 +28,7 @@ from domains.limits import LIMITS
 from domains.model.types import Model
 from domains.picture.core import check_image
 from domains.session.core.options import check_delivery, check_options
+from domains.values import OutputSettings, SourceMetadata
 
 _CHAIN = LIMITS["GenerateRequest.postprocessing"]
 MAX_SEED = int(LIMITS["GenerationSettings.seed"].maximum or 0)
@@ -54,6 +55,7 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *_sdxl(settings.sdxl, f"{path}.sdxl"),
         *check_refiner(settings, f"{path}.sdxl.refiner"),
         *plain(settings.output, "OutputSettings", f"{path}.output"),
+        *_metadata(settings.output, f"{path}.output.source_metadata"),
         *check_weights(settings, path),
         *_seeds(settings, path),
         *check_lora_weights(settings.loras, f"{path}.loras"),
@@ -62,6 +64,13 @@ def check_settings(settings: GenerationSettings, path: str) -> list[FieldViolati
         *check_second_pass(settings, f"{path}.second_pass"),
         *_variation(settings.variation, f"{path}.variation"),
     ]
+
+
+def _metadata(output: OutputSettings, field: str) -> list[FieldViolation]:
+    if output.source_metadata is SourceMetadata.DISCARD:
+        return []
+    rule = "A generation has no source whose metadata it could keep; leave it out."
+    return [FieldViolation(field, Reason.FIELDS_CONFLICT, rule)]
 
 
 def check_model(settings: GenerationSettings, model: Model, path: str) -> list[FieldViolation]:

@@ -1,7 +1,7 @@
 """A picture's file as upright pixels in sRGB, read by Pillow in a process that may die of it.
 
 What a header says is checked before anything of its size is taken: format, frames, pixels.
-Only three of Pillow's decoders can be reached.
+Only four of Pillow's decoders can be reached, three where it lacks that of AVIF.
 """
 
 from __future__ import annotations
@@ -9,18 +9,29 @@ from __future__ import annotations
 import warnings
 from typing import BinaryIO
 
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+from PIL import (
+    AvifImagePlugin,
+    Image,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    WebPImagePlugin,
+)
 
+from domains.avif_boxes import BRAND
 from domains.errors import Reason
 from domains.picture.backends.colour import to_grey, to_srgb
 from domains.picture.errors import PictureRefused
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 
-_FORMATS = ("PNG", "JPEG", "WEBP")
+_AVIF = bool(AvifImagePlugin.SUPPORTED)
+FORMATS = ("PNG", "JPEG", "WEBP", *(("AVIF",) if _AVIF else ()))
+"""Pillow's names of those that are read here."""
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", 0),
     (b"\xff\xd8\xff", 0),
     (b"WEBP", 8),
+    *(((BRAND, 4),) if _AVIF else ()),
 )
 # What people have beside them, by a mark and where it stands.
 _OTHERS = (
@@ -38,13 +49,17 @@ _OTHERS = (
     (b"ftypheic", 4, "a HEIC"),
     (b"ftypheix", 4, "a HEIC"),
     (b"ftypmif1", 4, "a HEIC"),
-    (b"ftypavif", 4, "an AVIF"),
+    (BRAND, 4, "an AVIF"),
+    (b"ftypavis", 4, "an animated AVIF"),
     (b"<svg", 0, "an SVG"),
     (b"<?xml", 0, "XML, perhaps an SVG"),
 )
 _HEAD_BYTES = 32
 # The decoders are registered by their import, so that Pillow looks for no others.
 assert {p.__name__ for p in (JpegImagePlugin, PngImagePlugin, WebPImagePlugin)}
+# Each more would take room of the process's limited memory.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+_NAMES = "PNG, JPEG, WebP or AVIF" if _AVIF else "PNG, JPEG or WebP"
 
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 
@@ -67,7 +82,7 @@ def decode(file: BinaryIO, *, grey: bool = False, keep_alpha: bool = False) -> I
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file, formats=_FORMATS) as image:
+            with Image.open(file, formats=FORMATS) as image:
                 _check_header(image)
                 image.load()
                 upright = _upright(image)
@@ -100,10 +115,10 @@ def _check_signature(file: BinaryIO) -> None:
         if head.startswith(mark, place):
             raise PictureRefused(
                 Reason.IMAGE_FORMAT_UNSUPPORTED,
-                f"Is {name}; save it as PNG, JPEG or WebP.",
+                f"Is {name}; save it as {_NAMES}.",
             )
     raise PictureRefused(
-        Reason.IMAGE_UNREADABLE, "Is no picture: it begins like none that is PNG, JPEG or WebP."
+        Reason.IMAGE_UNREADABLE, f"Is no picture: it begins like none that is {_NAMES}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Pixels as files: PNG, JPEG or WebP, with what made them inside."""
+"""Pixels as files: PNG, JPEG, WebP or AVIF, with what made them inside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from domains.picture.backends.png_text import insert_text
+from domains.picture.backends.png_text import insert_exif, insert_text
+from domains.picture.types import MOST_METADATA_BYTES, PictureMetadata
 from domains.values import ImageFileFormat, OutputSettings
 
 try:
@@ -26,11 +27,20 @@ _USER_COMMENT = 0x9286
 _IMAGE_DESCRIPTION = 0x010E
 # A JPEG segment's length is 16 bits and includes a few bytes of structure.
 _MAX_JPEG_EXIF_BYTES = 65_000
+_EXIF = b"Exif\0\0"
+_XMP_KEYWORD = "XML:com.adobe.xmp"
 _WHITE = (255, 255, 255)
+# Slower ones make files a fifth smaller, in seven times the time.
+_AVIF_SPEED = 10
 
 
 def encode_image(
-    pixels: Pixels, output: OutputSettings, *, shared_text: str = "", full_text: str = ""
+    pixels: Pixels,
+    output: OutputSettings,
+    *,
+    shared_text: str = "",
+    full_text: str = "",
+    metadata: PictureMetadata | None = None,
 ) -> bytes:
     """Encode one picture to a complete file.
 
@@ -40,19 +50,43 @@ def encode_image(
         output: Format and quality.
         shared_text: For a PNG's `parameters` text or Exif's user comment; may be empty.
         full_text: For a PNG's `deviceops` text or Exif's description, ASCII; may be empty.
+        metadata: That of a source, in the place of the texts.
 
     Of the texts those are stored that `texts_with_room` leaves.
     """
+    if metadata is not None:
+        return _with_metadata(pixels, output, metadata)
     shared_text, full_text = texts_with_room(output.format, shared_text, full_text)
     if output.format is ImageFileFormat.PNG:
         texts = {"parameters": shared_text, "deviceops": full_text}
         return insert_text(encode_png(pixels), {k: text for k, text in texts.items() if text})
+    return _with_exif(pixels, output, _exif(shared_text, full_text))
+
+
+def _with_metadata(pixels: Pixels, output: OutputSettings, metadata: PictureMetadata) -> bytes:
+    if output.format is not ImageFileFormat.PNG:
+        return _with_exif(pixels, output, metadata.exif_with_texts, metadata.xmp)
+    texts = dict(metadata.texts)
+    if metadata.xmp:
+        texts[_XMP_KEYWORD] = metadata.xmp.decode("utf-8", "replace")
+    png = insert_text(encode_png(pixels), texts)
+    return insert_exif(png, metadata.exif.removeprefix(_EXIF)) if metadata.exif else png
+
+
+def _with_exif(pixels: Pixels, output: OutputSettings, exif: bytes, xmp: bytes = b"") -> bytes:
+    """A file that is no PNG."""
     image = Image.fromarray(pixels)
     data = io.BytesIO()
     options: dict[str, Any] = {"quality": output.quality}
-    exif = _exif(shared_text, full_text)
+    if xmp:
+        options["xmp"] = xmp
     if output.format is ImageFileFormat.WEBP:
         image.save(data, "WEBP", lossless=output.lossless, exif=exif, **options)
+        return data.getvalue()
+    # Full colour resolution at high quality, as the defaults halve it.
+    options["subsampling"] = "4:4:4" if output.quality >= 90 else "4:2:0"
+    if output.format is ImageFileFormat.AVIF:
+        image.save(data, "AVIF", speed=_AVIF_SPEED, exif=exif, **options)
         return data.getvalue()
     if exif:
         options["exif"] = exif
@@ -60,9 +94,7 @@ def encode_image(
         opaque = Image.new("RGB", image.size, _WHITE)
         opaque.paste(image, mask=image.getchannel("A"))
         image = opaque
-    # Full colour resolution at high quality, as the defaults halve it.
-    subsampling = "4:4:4" if output.quality >= 90 else "4:2:0"
-    image.save(data, "JPEG", subsampling=subsampling, **options)
+    image.save(data, "JPEG", **options)
     return data.getvalue()
 
 
@@ -98,14 +130,32 @@ def encode_png_with_pillow(pixels: Pixels) -> bytes:
     return data.getvalue()
 
 
+def exif_with(source: Image.Exif | None, shared_text: str, full_text: str) -> bytes:
+    """A source's EXIF with what of the texts it lacks and a JPEG has room for, beginning with
+    "Exif"; nothing where there is nothing in it. The full text goes first, as in
+    `texts_with_room`."""
+    plain = b"" if source is None else source.tobytes()
+    for texts in ((shared_text, full_text), (shared_text, "")):
+        found = _filled(plain, *texts)
+        if len(found) <= MOST_METADATA_BYTES:
+            return found
+    return plain
+
+
 def _exif(shared_text: str, full_text: str) -> bytes:
+    return _filled(b"", shared_text, full_text)
+
+
+def _filled(plain: bytes, shared_text: str, full_text: str) -> bytes:
     if not shared_text and not full_text:
-        return b""
+        return plain
     exif = Image.Exif()
-    if full_text:
+    exif.load(plain)
+    if full_text and _IMAGE_DESCRIPTION not in exif:
         exif[_IMAGE_DESCRIPTION] = full_text
-    if shared_text:
+    inner = exif.get_ifd(_EXIF_FOLDER)
+    if shared_text and _USER_COMMENT not in inner:
         # Exif 2.3, section 4.6.5: eight bytes name the character code of the comment.
         comment = b"UNICODE\0" + shared_text.encode("utf-16-be", "replace")
-        exif.get_ifd(_EXIF_FOLDER)[_USER_COMMENT] = comment
+        inner[_USER_COMMENT] = comment
     return exif.tobytes()

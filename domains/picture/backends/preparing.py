@@ -13,6 +13,7 @@ from domains.errors import Reason
 from domains.picture.backends.control.preprocessing import control_picture
 from domains.picture.backends.decoding import decode
 from domains.picture.backends.fitting import fitted
+from domains.picture.backends.metadata import read_metadata
 from domains.picture.errors import PictureRefused
 from domains.picture.jobs import (
     ControlImageJob,
@@ -38,6 +39,8 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
             rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
             raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
         image = decode(file, grey=job.grey, keep_alpha=job.keep_alpha)
+        wish = job.metadata
+        metadata = None if wish is None else read_metadata(file, parameters=wish.parameters)
     size = job.canvas.size_for(*image.size)
     picture = fitted(image, size, job.fit)
     if job.control is not None:
@@ -45,7 +48,8 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
     with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
         file.write(picture.tobytes())
     if not job.grey:
-        return PictureReport(*size, *image.size, alpha=picture.mode == "RGBA")
+        alpha = picture.mode == "RGBA"
+        return PictureReport(*size, *image.size, alpha=alpha, metadata=metadata)
     values = np.asarray(picture)
     return PictureReport(*size, *image.size, int(values.min()), int(values.max()))
 

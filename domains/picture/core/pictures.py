@@ -18,7 +18,7 @@ from domains.errors import DomainError, FieldViolation, NotFound, Reason
 from domains.finishing import finished
 from domains.limits import LIMITS
 from domains.picture.errors import InvalidPicture, PictureNotFound
-from domains.picture.jobs import PictureJob, PictureReport
+from domains.picture.jobs import MetadataWish, PictureJob, PictureReport
 from domains.picture.ports import Artifacts, PictureFiles
 from domains.picture.types import (
     MOST_BYTES,
@@ -105,10 +105,12 @@ class Pictures:
         control: ControlPreprocessor | None = None,
         grey: bool = False,
         keep_alpha: bool = False,
+        metadata: MetadataWish | None = None,
     ) -> KeptPicture:
         """Decode the picture that a call's client names in `field`, in the canvas's size, and
         make a control picture of it where `control` says how; of a `grey` one the brightness
         alone counts. What is transparent shows white, unless `keep_alpha` says otherwise.
+        The report has what `metadata` wants.
 
         Raises:
             InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE, IMAGE_FORMAT_UNSUPPORTED, or
@@ -125,6 +127,7 @@ class Pictures:
                 control=control,
                 grey=grey,
                 keep_alpha=keep_alpha,
+                metadata=metadata,
             )
             prepared, report = await self._decode(
                 job, field, canvas, grey=grey, keep_alpha=keep_alpha

@@ -11,17 +11,24 @@ from typing import Annotated
 from msgspec import Meta
 
 from domains import checks
-from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.preparing import NON_LOCAL_MEANS, ChainPreparer
 from domains.chain.errors import InvalidChain, PostprocessorMissing
 from domains.chain.jobs import StepBenchmarkJob
 from domains.chain.types import (
     AskedChain,
     ColorStep,
     CropStep,
+    CubeFile,
+    DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
     FaceRestoreStep,
+    LutStep,
+    PadMode,
+    PadStep,
     RemoveBackgroundStep,
     ResizeStep,
+    RotateStep,
     SharpenStep,
     Step,
     UpscaleStep,
@@ -55,15 +62,27 @@ _MEASURED: Mapping[PostprocessorKind, Callable[[int], Step]] = {
     PostprocessorKind.SHARPEN: lambda _edge: SharpenStep(),
     PostprocessorKind.DENOISE: lambda _edge: DenoiseStep(),
     PostprocessorKind.COLOR: lambda _edge: ColorStep(
-        brightness=1.1, contrast=1.1, saturation=1.1, gamma=1.1
+        brightness=1.1, contrast=1.1, saturation=1.1, gamma=1.1, auto_white_balance=True
     ),
     PostprocessorKind.RESIZE: lambda edge: ResizeStep(width=edge // 2, height=edge // 2),
     PostprocessorKind.CROP: lambda edge: CropStep(0, 0, edge // 2, edge // 2),
     PostprocessorKind.WATERMARK: lambda _edge: WatermarkStep(text="deviceops"),
+    PostprocessorKind.ROTATE: lambda _edge: RotateStep(degrees=10.0),
+    PostprocessorKind.PAD: lambda edge: PadStep(*4 * (edge // 4,), PadMode.REFLECT),
+    PostprocessorKind.LUT: lambda _edge: LutStep(),
+    PostprocessorKind.DEBLUR: lambda _edge: DeblurStep(),
     PostprocessorKind.REMOVE_BACKGROUND: lambda _edge: RemoveBackgroundStep(),
 }
 """What is measured of each built-in postprocessor, with edges of so many pixels: something that
 changes every pixel that it could."""
+
+# The eight corners of a cube of colours, each turned to its opposite.
+_INVERTING = b"LUT_3D_SIZE 2\n" + b"".join(
+    b"%d %d %d\n" % (1 - red, 1 - green, 1 - blue)
+    for blue in range(2)
+    for green in range(2)
+    for red in range(2)
+)
 
 
 @dataclass(frozen=True)
@@ -154,13 +173,16 @@ class StepBenchmarks:
             *check_options(request.options, "options"),
         )
         asked = _step_of(await self._found(request.postprocessor_id), request.input_pixels)
-        chain = await self._preparer.prepare(AskedChain((asked,)), "postprocessor_id")
+        cubes = {0: CubeFile(_INVERTING)} if isinstance(asked, LutStep) else {}
+        whole = AskedChain((asked,), cubes=cubes)
+        chain = await self._preparer.prepare(whole, "postprocessor_id")
         model_id = chain.models[0].model_id if chain.models else ""
         effort = Effort(model_id, f"measuring {asked.field}")
         placed = await self._place(request.placement, effort, request.options.priority)
-        job = StepBenchmarkJob(chain.steps[0], request.input_pixels, request.runs)
 
         async def work(session: Session) -> Outcome:
+            # Made here, so that the chain, and with it the files of its steps, stays.
+            job = StepBenchmarkJob(chain.steps[0], request.input_pixels, request.runs)
             report = await run_job(self._jobs, session, job)
             measured = PostprocessorBenchmark(
                 request.postprocessor_id,
@@ -194,6 +216,8 @@ class StepBenchmarks:
 
 
 def _step_of(found: Postprocessor, input_pixels: int) -> Step:
+    if found.ready and found.postprocessor_id == NON_LOCAL_MEANS:
+        return DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS)
     if found.ready and found.kind in _MEASURED:
         return _MEASURED[found.kind](input_pixels)
     if found.ready and found.kind is PostprocessorKind.UPSCALE:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 
-from domains.chain.core.preparing import NO_FACE_RESTORER, NO_UPSCALER
+from domains.chain.core.preparing import (
+    NO_FACE_RESTORER,
+    NO_OPENCV,
+    NO_UPSCALER,
+    NON_LOCAL_MEANS,
+    has_opencv,
+)
 from domains.chain.ports import Models
 from domains.limits import LIMITS, Limit
 from domains.model.types import Model, ModelType
@@ -21,10 +27,14 @@ _MOST = 128
 _BUILT_IN: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.SHARPEN: "Makes edges crisper by an unsharp mask.",
     PostprocessorKind.DENOISE: "Smooths noise and keeps edges, by a bilateral filter.",
-    PostprocessorKind.COLOR: "Changes brightness, contrast, saturation and gamma.",
+    PostprocessorKind.COLOR: "Changes light, white balance, contrast, saturation and gamma.",
     PostprocessorKind.RESIZE: "Computes a picture at another size.",
     PostprocessorKind.CROP: "Cuts out a part of a picture.",
     PostprocessorKind.WATERMARK: "Puts a text or a picture on top.",
+    PostprocessorKind.ROTATE: "Turns a picture by any angle, and mirrors it.",
+    PostprocessorKind.PAD: "Puts a colour or more of its edges around a picture.",
+    PostprocessorKind.LUT: "Maps colours by a table, a .cube file.",
+    PostprocessorKind.DEBLUR: "Undoes a Gaussian blur, by Richardson and Lucy's iteration.",
     PostprocessorKind.REMOVE_BACKGROUND: (
         "Makes transparent what is no person; nothing but people is known to it."
     ),
@@ -38,6 +48,10 @@ _STEPS: Mapping[PostprocessorKind, str] = {
     PostprocessorKind.RESIZE: "ResizeStep",
     PostprocessorKind.CROP: "CropStep",
     PostprocessorKind.WATERMARK: "WatermarkStep",
+    PostprocessorKind.ROTATE: "RotateStep",
+    PostprocessorKind.PAD: "PadStep",
+    PostprocessorKind.LUT: "LutStep",
+    PostprocessorKind.DEBLUR: "DeblurStep",
     PostprocessorKind.REMOVE_BACKGROUND: "RemoveBackgroundStep",
 }
 _RESTORES = "Redraws the faces that it finds."
@@ -87,11 +101,12 @@ class PostprocessorInventory:
         if kind in self._others:
             return await self._others[kind]()
         if kind in _BUILT_IN:
-            return (
-                Postprocessor(
-                    kind.value, kind, _BUILT_IN[kind], ready=True, limits=limits_of(kind)
-                ),
+            built_in = Postprocessor(
+                kind.value, kind, _BUILT_IN[kind], ready=True, limits=limits_of(kind)
             )
+            if kind is PostprocessorKind.DENOISE:
+                return built_in, _non_local_means()
+            return (built_in,)
         match kind:
             case PostprocessorKind.UPSCALE:
                 return await self._upscalers()
@@ -119,6 +134,18 @@ class PostprocessorInventory:
 def limits_of(kind: PostprocessorKind) -> tuple[Limit, ...]:
     """Those of the fields of its step."""
     return tuple(limit for name, limit in LIMITS.items() if name.startswith(f"{_STEPS[kind]}."))
+
+
+def _non_local_means() -> Postprocessor:
+    ready = has_opencv()
+    return Postprocessor(
+        NON_LOCAL_MEANS,
+        PostprocessorKind.DENOISE,
+        "Smooths noise and keeps edges and texture, by non-local means.",
+        ready,
+        "" if ready else NO_OPENCV,
+        limits=limits_of(PostprocessorKind.DENOISE),
+    )
 
 
 def _upscaler(model: Model) -> Postprocessor:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import TypedDict
 
 from msgspec.structs import replace
 
@@ -21,16 +22,26 @@ from domains.device.types import Placement
 from domains.errors import DomainError, Failure, FeatureNotBuilt, FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.picture.core import KeptPicture, Pictures, check_image
+from domains.picture.jobs import MetadataWish
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
+from domains.postprocessing.core.many import ManyRun, Means
 from domains.postprocessing.core.run import ChainRun, Piece
 from domains.provenance.core import Provenance
 from domains.safety import SafetyPolicy
+from domains.session.core.about import Parent
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
+from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
-from domains.session.ports import FaultReporter
-from domains.session.types import Phase, SessionKind, WorkOptions
-from domains.values import OutputSettings
+from domains.session.types import (
+    OnDisconnect,
+    Outcome,
+    Phase,
+    Priority,
+    SessionKind,
+    WorkOptions,
+)
+from domains.values import OutputSettings, SourceMetadata
 
 _STEPS = LIMITS["ProcessImageRequest.steps"]
 _ITEMS = LIMITS["ProcessImagesRequest.items"]
@@ -76,7 +87,7 @@ class Processing:
         run: Has them done.
         default: The safety policy that holds for all, with its classifiers installed; None for
             none.
-        describe: What a client sees of an error.
+        means: With what many pictures of one request are done.
     """
 
     def __init__(
@@ -87,8 +98,7 @@ class Processing:
         place: Place,
         run: ChainRun,
         default: Callable[[], SafetyPolicy | None],
-        *,
-        describe: FaultReporter,
+        means: Means,
     ) -> None:
         self._pictures = pictures
         self._preparer = preparer
@@ -96,7 +106,7 @@ class Processing:
         self._place = place
         self._run = run
         self._default = default
-        self._describe = describe
+        self._means = means
 
     def process(self, request: ProcessingRequest) -> SessionRequest:
         """The chain as a session, with a picture for each that is given.
@@ -119,28 +129,63 @@ class Processing:
         named = await self._preparer.prepare(request.chain, "steps")
         chain = named.under(self._default())
         pieces = [await self._piece(request, chain, at) for at in range(len(request.pictures))]
-        effort = _effort(chain, pieces)
-        placed = await self._place(request.placement, effort, request.options.priority)
-        device_id = placed.decision.device_id
-        names = tuple(model.model_id for model in chain.models)
+        if request.batch:
+            return await self._together(request, chain, pieces)
+        (piece,) = pieces
+        return await self._alone(request, chain, piece, request.options.priority)
+
+    async def _alone(
+        self, request: ProcessingRequest, chain: PreparedChain, piece: Piece, priority: Priority
+    ) -> SessionPlan:
+        """One picture, on the device that will be done with it first."""
+        placed = await self._place(request.placement, _effort(chain, [piece]), priority)
         return SessionPlan(
             kind=SessionKind.POSTPROCESSING,
-            device_id=device_id,
+            device_id=placed.decision.device_id,
             placed=placed,
-            model_id=names[0] if names else "",
-            companion_ids=names[1:],
-            policies=chain.policies,
-            expected_phases=(
-                Phase.QUEUED,
-                *((Phase.LOADING_MODEL,) if names else ()),
-                Phase.POSTPROCESSING,
-                Phase.ENCODING_IMAGE,
-            ),
-            work=self._run.batch(chain, pieces)
-            if request.batch
-            else self._run.single(chain, pieces[0]),
+            **_named(chain),
+            expected_phases=(Phase.QUEUED, *_phases(chain)),
+            work=self._run.single(chain, piece),
             stop=self._run.stop,
         )
+
+    async def _together(
+        self, request: ProcessingRequest, chain: PreparedChain, pieces: list[Piece]
+    ) -> SessionPlan:
+        """Several: the session is on no device, and begins one for each of them."""
+        # Of a device that is not there it is said now.
+        await self._place(request.placement, _effort(chain, pieces), request.options.priority)
+
+        def one(piece: Piece, session: Session) -> SessionRequest:
+            priority = session.options.priority
+            prepare = partial(self._alone, request, chain, piece, priority)
+            return SessionRequest(
+                WorkOptions(priority=priority, on_disconnect=OnDisconnect.DETACH),
+                request.digest,
+                prepare,
+                session.owner,
+                Parent(session.session_id, piece.item_id),
+                begun_anew(prepare),
+            )
+
+        async def work(session: Session) -> Outcome:
+            run = ManyRun(pieces, one, request.placement, session, self._means)
+            return await run.work()
+
+        return SessionPlan(
+            kind=SessionKind.POSTPROCESSING,
+            device_id="",
+            **_named(chain),
+            expected_phases=_phases(chain),
+            work=work,
+            pause=lambda session: None,  # it sees that its session is to pause
+            ended=self._ended,
+            resumes_after_images=True,
+        )
+
+    def _ended(self, session: Session) -> None:
+        """Nothing of it goes on, also where its turn never came again."""
+        self._means.children.cancel(session)
 
     async def _piece(self, request: ProcessingRequest, chain: PreparedChain, at: int) -> Piece:
         """A picture made ready; of several, one that cannot be used fails by itself."""
@@ -148,13 +193,18 @@ class Processing:
         field = f"items[{at}].image" if request.batch else "image"
         try:
             kept = await self._pictures.prepare(
-                asked.image, field, OWN_SIZE, ResizeFit.STRETCH, keep_alpha=True
+                asked.image,
+                field,
+                OWN_SIZE,
+                ResizeFit.STRETCH,
+                keep_alpha=True,
+                metadata=_kept_of(request.output),
             )
             return Piece(asked.item_id, await self._job(request, chain, kept), kept)
         except DomainError as error:
             if not request.batch:
                 raise
-            failure: Failure = self._describe(error)
+            failure: Failure = self._means.describe(error)
             return Piece(asked.item_id, failure)
 
     async def _job(
@@ -174,7 +224,35 @@ class Processing:
             replace(output, provenance=marks.wish),
             request.exact,
             await self._provenance.mark_key() if marks.watermark else None,
+            kept.report.metadata,
         )
+
+
+class _Named(TypedDict):
+    """What of a plan says which models and policies a chain needs."""
+
+    model_id: str
+    companion_ids: tuple[str, ...]
+    policies: tuple[str, ...]
+
+
+def _named(chain: PreparedChain) -> _Named:
+    names = tuple(model.model_id for model in chain.models)
+    return _Named(
+        model_id=names[0] if names else "", companion_ids=names[1:], policies=chain.policies
+    )
+
+
+def _phases(chain: PreparedChain) -> tuple[Phase, ...]:
+    loading = (Phase.LOADING_MODEL,) if chain.models else ()
+    return (*loading, Phase.POSTPROCESSING, Phase.ENCODING_IMAGE)
+
+
+def _kept_of(output: OutputSettings) -> MetadataWish | None:
+    """What a result's file has of its source's metadata."""
+    if output.source_metadata is SourceMetadata.DISCARD:
+        return None
+    return MetadataWish(parameters=not output.omit_parameters)
 
 
 def _effort(chain: PreparedChain, pieces: list[Piece]) -> Effort:

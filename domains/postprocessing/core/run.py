@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import PreparedChain
 from domains.chain.core.statistics import StepStatistics
 from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
-from domains.errors import Cancelled, DomainError, Failure, Reason
+from domains.errors import Failure
 from domains.picture.core import KeptPicture
 from domains.postprocessing.ports import ModelUses
 from domains.provenance.core import Keeping
@@ -21,21 +20,15 @@ from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.plan import Work
 from domains.session.core.session import Session
-from domains.session.errors import SessionTimedOut
 from domains.session.jobs import JobRunner, SpooledImage
-from domains.session.ports import FaultReporter
 from domains.session.types import (
     ImageResult,
-    ItemFinished,
     Outcome,
     Phase,
     PhaseStarted,
     PieceFinished,
     ProgressEvent,
 )
-
-# With these, nothing could be done with the pictures that are left.
-_NO_DEVICE = (Reason.DEVICE_UNAVAILABLE, Reason.DEVICE_LOST, Reason.DEVICE_QUARANTINED)
 
 
 @dataclass(frozen=True)
@@ -57,7 +50,6 @@ class ChainRun:
         models: Takes note of what is used.
         statistics: Learns of every step.
         decided: Hears of every verdict.
-        describe: What a client sees of an error.
     """
 
     def __init__(
@@ -67,106 +59,55 @@ class ChainRun:
         models: ModelUses,
         statistics: StepStatistics,
         decided: Decided,
-        *,
-        describe: FaultReporter,
     ) -> None:
         self._jobs = jobs
         self._keeping = keeping
         self._models = models
         self._statistics = statistics
         self._decided = decided
-        self._describe = describe
 
     def stop(self, session: Session) -> None:
         """Have a session's work end after its tile or step; only then is the worker free."""
         self._jobs.cancel(session.device_id, session.session_id)
 
     def single(self, chain: PreparedChain, piece: Piece) -> Work:
-        """The work of one picture."""
+        """The work of one picture, which can be used; it holds its file."""
 
         async def work(session: Session) -> Outcome:
             seconds: defaultdict[Phase, float] = defaultdict(float)
-            await self._do(chain, piece, SessionItem(session), (0, 1), seconds)
+            await self._do(chain, piece, session, seconds)
             return Outcome(timings=dict(seconds))
 
         return work
-
-    def batch(self, chain: PreparedChain, pieces: Sequence[Piece]) -> Work:
-        """The work of several: each ends by itself, and one that fails ends none of the others.
-
-        It raises:
-            Cancelled: The session is being cancelled.
-            SessionTimedOut: Its time is over.
-            Unavailable: There is no device any more.
-        """
-
-        async def work(session: Session) -> Outcome:
-            seconds: defaultdict[Phase, float] = defaultdict(float)
-            failed = 0
-            for at, piece in enumerate(pieces):
-                item = SessionItem(session, piece.item_id, at)
-                failure = await self._try(chain, piece, item, (at, len(pieces)), seconds)
-                failed += failure is not None
-                session.finish_item(
-                    ItemFinished(
-                        item.item_id, at + 1, failed, len(pieces), item.images, failure
-                    )
-                )
-                session.done.reach((at + 1) / len(pieces))
-            return Outcome(timings=dict(seconds))
-
-        return work
-
-    async def _try(
-        self,
-        chain: PreparedChain,
-        piece: Piece,
-        item: SessionItem,
-        place: tuple[int, int],
-        seconds: defaultdict[Phase, float],
-    ) -> Failure | None:
-        if isinstance(piece.job, Failure):
-            return piece.job
-        try:
-            await self._do(chain, piece, item, place, seconds)
-        except (Cancelled, SessionTimedOut):
-            raise
-        except Exception as error:
-            if isinstance(error, DomainError) and error.reason in _NO_DEVICE:
-                raise
-            return self._describe(error)
-        return None
 
     async def _do(
         self,
         chain: PreparedChain,
         piece: Piece,
-        item: SessionItem,
-        place: tuple[int, int],
+        session: Session,
         seconds: defaultdict[Phase, float],
     ) -> None:
-        """Do a chain on one of several pictures; `place` is its number and their count."""
-        assert isinstance(piece.job, ChainJob)
-        job, session, (at, count) = piece.job, item.session, place
+        job = piece.job
+        assert isinstance(job, ChainJob)
         for model in chain.models:
             self._models.record_use(model.model_id)
 
-        if await self._withheld(chain, job, item):
+        if await self._withheld(chain, job, session):
             return
         followed = self._statistics.follow(chain.steps)
 
         def record(event: ProgressEvent) -> None:
-            item.record(event)
+            session.record(event)
             followed.hear(event)
             if isinstance(event, PieceFinished) and event.piece is types.Piece.STEP:
-                session.done.reach((at + event.done / event.total) / count)
+                session.done.reach(event.done / event.total)
 
         async def keep(spooled: SpooledImage) -> None:
             followed.finish(spooled.image.image_index)
             if spooled.image.safety is not None:
                 self._decided(session.session_id, spooled.image.safety)
             made = Made(session.session_id, drawn=False)
-            await self._keeping.keep(spooled, item, job.output, made)
+            await self._keeping.keep(spooled, SessionItem(session), job.output, made)
 
         try:
             report = await run_job(self._jobs, session, job, record=record, keep=keep)
@@ -178,12 +119,12 @@ class ChainRun:
         if chain.models:
             seconds[Phase.LOADING_MODEL] += report.load
 
-    async def _withheld(self, chain: PreparedChain, job: ChainJob, item: SessionItem) -> bool:
+    async def _withheld(self, chain: PreparedChain, job: ChainJob, session: Session) -> bool:
         """Whether the result is withheld because of the picture that it would be made of."""
-        policy, session = chain.of_inputs, item.session
+        policy = chain.of_inputs
         if policy is None:
             return False
-        item.record(PhaseStarted(Phase.CHECKING_SAFETY))
+        session.record(PhaseStarted(Phase.CHECKING_SAFETY))
         check = SafetyCheckJob((job.picture,), policy.classifiers)
         report: SafetyFindings = await run_job(
             self._jobs, session, check, record=lambda event: None
@@ -195,7 +136,7 @@ class ChainRun:
         if said.action is not SafetyAction.BLOCK:
             return False
         format = job.output.format
-        item.finish_image(
+        session.finish_image(
             ImageResult(0, None, "", format, job.width, job.height, 0, safety=said)
         )
         return True

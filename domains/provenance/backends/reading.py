@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from domains.errors import Reason
-from domains.picture.backends.decoding import decode
+from domains.picture.backends.decoding import FORMATS, decode
 from domains.picture.errors import PictureRefused
 from domains.picture.types import MOST_BYTES
 from domains.provenance.backends import manifests
@@ -66,7 +66,7 @@ def _told(file: BinaryIO) -> tuple[str, str]:
     full settings."""
     with (
         warnings.catch_warnings(action="ignore"),
-        Image.open(file, formats=("PNG", "JPEG", "WEBP")) as image,
+        Image.open(file, formats=FORMATS) as image,
     ):
         media = image.get_format_mimetype() or ""
         texts: list[object] = [image.info.get("parameters"), image.info.get("deviceops")]

@@ -9,11 +9,33 @@ from typing import Any, TypeVar
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError, Message
 
+from deviceops.v1 import (
+    device_pb2,
+    inference_pb2,
+    memory_pb2,
+    model_pb2,
+    postprocessing_pb2,
+    processing_pb2,
+)
 from domains.errors import FeatureNotBuilt
 from domains.session.core.plan import SessionRequest
 from domains.session.errors import Restarted
 from domains.session.records import KeptMessage
 
+_METHODS = {
+    method.input_type.full_name: f"{service.name}.{method.name}"
+    for file in (
+        device_pb2,
+        inference_pb2,
+        memory_pb2,
+        model_pb2,
+        postprocessing_pb2,
+        processing_pb2,
+    )
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
+"""Which method a type of request belongs to."""
 M = TypeVar("M", bound=Message)
 Asked = TypeVar("Asked")
 
@@ -57,6 +79,7 @@ class Starters:
         if message.DESCRIPTOR.full_name not in self._by_type:
             raise FeatureNotBuilt((message.DESCRIPTOR.name,))
         request = self._by_type[message.DESCRIPTOR.full_name](message)
+        request = replace(request, method=_METHODS[message.DESCRIPTOR.full_name])
         if request.again is None:
             return request
         body = message.SerializeToString(deterministic=True)

@@ -29,6 +29,7 @@ from domains.values import (
     ImageFileFormat,
     PlacementDecision,
     PlacementReason,
+    SourceMetadata,
 )
 
 KINDS = EnumMap(types.SessionKind, session_pb2.SessionKind, "SESSION_KIND_")
@@ -40,6 +41,7 @@ PHASES = EnumMap(types.Phase, session_pb2.Phase, "PHASE_")
 PRIORITIES = EnumMap(types.Priority, session_pb2.Priority, "PRIORITY_")
 ON_DISCONNECT = EnumMap(types.OnDisconnect, session_pb2.OnDisconnect, "ON_DISCONNECT_")
 FORMATS = EnumMap(ImageFileFormat, common_pb2.ImageFileFormat, "IMAGE_FILE_FORMAT_")
+SOURCE_METADATA = EnumMap(SourceMetadata, common_pb2.SourceMetadata, "SOURCE_METADATA_")
 EVENT_KINDS = EnumMap(types.EventKind, session_pb2.SessionEventKind, "SESSION_EVENT_KIND_")
 SAFETY_ACTIONS = EnumMap(SafetyAction, finishing_pb2.SafetyAction, "SAFETY_ACTION_")
 SAFETY_SUBJECTS = EnumMap(SafetySubject, finishing_pb2.SafetySubject, "SAFETY_SUBJECT_")
@@ -216,6 +218,8 @@ def snapshot_to_proto(session: SessionSnapshot, *, full: bool = False) -> sessio
         owner=session.owner,
         estimated_start_time=timestamp(session.estimated_start_time),
         estimated_end_time=timestamp(session.estimated_end_time),
+        retry_count=session.retry_count,
+        method=session.method,
     )
     if session.peak_memory is not None:
         result.peak_memory.CopyFrom(byte_figure(session.peak_memory))

@@ -24,7 +24,8 @@ class About:
     """What never changes about a session.
 
     `owner` is whose work it is. `model_id` is the main model, `companion_ids` are those it
-    uses beside it, `policies` the keys of the safety policies that it goes by. `pauses` is
+    uses beside it, `policies` the keys of the safety policies that it goes by. `method` is that
+    of the contract that started it, or its parent ("InferenceService.Generate"). `pauses` is
     whether its work can stop and go on later, `repeats` whether it can be begun anew where a
     worker or the server was lost.
     """
@@ -36,5 +37,6 @@ class About:
     companion_ids: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
     parent: Parent = ALONE
+    method: str = ""
     pauses: bool = False
     repeats: bool = False

@@ -234,6 +234,7 @@ class Keeping:
                 model_id=record.model_id,
                 companion_ids=record.companion_ids,
                 parent=Parent(record.parent_session_id, record.item_id),
+                method=record.method,
             ),
             record.options,
             placed=Placed(record.placement),
@@ -291,6 +292,7 @@ class Keeping:
                 entries=tuple(kept_entry(event, self._report(event)) for event in events),
                 paused=_paused(session),
                 lost_turns=session.lost_turns,
+                method=session.about.method,
             )
         )
 

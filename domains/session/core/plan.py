@@ -75,7 +75,7 @@ class SessionRequest:
 
     `again` prepares it anew with the seeds that it was accepted with, where a worker or the
     server was lost; None where it cannot be begun anew. Then `message` is what it is made from
-    again.
+    again. `method` is the contract's that asks for it; empty where the parent's does.
     """
 
     options: WorkOptions
@@ -85,6 +85,7 @@ class SessionRequest:
     parent: Parent = ALONE
     again: Callable[[Sequence[int]], Awaitable[SessionPlan]] | None = None
     message: KeptMessage | None = None
+    method: str = ""
 
 
 def begun_anew(prepare: Prepare) -> Callable[[Sequence[int]], Awaitable[SessionPlan]]:

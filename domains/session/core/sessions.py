@@ -229,6 +229,7 @@ class Sessions:
         if self.closed:
             raise ShuttingDown()
         self._admit(plan)
+        above = self._sessions.get(request.parent.session_id)
         session = Session(
             About(
                 str(uuid.uuid4()),
@@ -238,6 +239,7 @@ class Sessions:
                 companion_ids=plan.companion_ids,
                 policies=plan.policies,
                 parent=request.parent,
+                method=request.method or ("" if above is None else above.about.method),
                 pauses=plan.pause is not None,
                 repeats=request.again is not None,
             ),

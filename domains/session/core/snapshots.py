@@ -32,4 +32,6 @@ def snapshot_of(session: Session) -> SessionSnapshot:
         estimated_end_time=session.estimated_end_time,
         peak_memory=session.peak_memory,
         placement=session.placement,
+        retry_count=session.retry_count,
+        method=session.about.method,
     )

@@ -18,9 +18,12 @@ Output = Annotated[
         "--output", "-o", metavar="PATH", help="Folder, or file; by default the folder out."
     ),
 ]
-Format = Annotated[str, typer.Option("--format", help="png, jpeg or webp.")]
-Quality = Annotated[int | None, typer.Option(help="Of JPEG and lossy WebP, 1 to 100.")]
+Format = Annotated[str, typer.Option("--format", help="png, jpeg, webp or avif.")]
+Quality = Annotated[int | None, typer.Option(help="Of JPEG, AVIF and lossy WebP, 1 to 100.")]
 Lossless = Annotated[bool, typer.Option("--lossless", help="WebP without loss.")]
+KeepMetadata = Annotated[
+    bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and texts of the source.")
+]
 
 
 @reported
@@ -33,14 +36,16 @@ def process(
             "--step",
             "-s",
             metavar="NAME[:FIELD=VALUE,...]",
-            help="upscale, sharpen, denoise, color, resize, crop or watermark, with the fields"
-            " of its message in the contract. Repeatable, done in this order.",
+            help="upscale, sharpen, denoise, deblur, color, lut, resize, crop, pad, rotate or"
+            " watermark, with the fields of its message in the contract. Repeatable, done in"
+            " this order.",
         ),
     ] = None,
     output: Output = None,
     format: Format = "png",
     quality: Quality = None,
     lossless: Lossless = False,
+    keep_metadata: KeepMetadata = False,
     device: Devices = None,
     any_of: AnyOf = "",
     as_json: AsJson = False,
@@ -54,7 +59,7 @@ def process(
     from server.cli.processing import process as work
 
     where = placement(device or (), any_of)
-    wanted = Wanted(tuple(step or ()), where, format, quality, lossless)
+    wanted = Wanted(tuple(step or ()), where, format, quality, lossless, keep_metadata)
     with connected(context) as client:
         leave(work(client, pictures, wanted, output, as_json=as_json))
 

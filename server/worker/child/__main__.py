@@ -28,10 +28,9 @@ def build_parts(torch_device: str, code_dir: Path | None = None) -> Parts:
 
 
 def _build_parts(torch_device: str, code_dir: Path | None) -> Parts:
-    from domains.inference.backends.at_first_use import put_off
+    from domains.inference.backends.lean_imports import import_libraries
 
-    # A fifth of a worker's start; the schedulers have it for the beta schedule alone.
-    put_off("scipy.stats")
+    import_libraries()  # before anything else imports them
     from domains.chain.backends.checking import SafetyChecking
     from domains.chain.backends.classifiers import of_this_process
     from domains.device.backends.liveness import computes

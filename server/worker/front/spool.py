@@ -32,7 +32,7 @@ from server.worker.link.pictures import file_name
 _ACCEPTED = "accepted"
 # What this server and its workers write; anything else is not theirs, and left alone.
 _OF_A_WORKER = re.compile(r"worker-[a-z]+-[0-9]+\Z")
-_PICTURE = re.compile(r"[0-9a-f-]{1,64}\.(png|jpeg|webp)(\.\w{8})?(\.part)?\Z")
+_PICTURE = re.compile(r"[0-9a-f-]{1,64}\.(png|jpeg|webp|avif)(\.\w{8})?(\.part)?\Z")
 
 _log = logging.getLogger("deviceops.files")
 

@@ -101,6 +101,7 @@ def test_of_very_many_sessions_the_first_and_the_newest_are_remembered(
         (PNG, "image/png"),
         (b"\xff\xd8\xff\xe0rest", "image/jpeg"),
         (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"\x00\x00\x00\x20ftypavif", "image/avif"),
         (b"", "application/octet-stream"),
         (b"RIFF\x00\x00\x00\x00WAVE", "application/octet-stream"),
     ],

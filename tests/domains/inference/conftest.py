@@ -467,7 +467,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     preparer = GenerationPreparer(
         models,
         fits,
-        ChainPreparer(models, pictures, guard),
+        ChainPreparer(models, pictures, None, guard),
         provenance,
         safeguards,
         random_seed=lambda: 4_294_967_295,

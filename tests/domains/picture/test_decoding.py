@@ -13,6 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from domains.errors import Reason
+from domains.picture.backends import decoding
 from domains.picture.backends.decoding import decode
 from domains.picture.errors import PictureRefused
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
@@ -38,6 +39,7 @@ def refusal(data: bytes) -> PictureRefused:
         ("WEBP", {"lossless": True}, 0),
         ("WEBP", {"quality": 95}, 25),
         ("JPEG", {"quality": 98, "subsampling": 0}, 12),
+        ("AVIF", {"quality": 98, "subsampling": "4:4:4", "speed": 10}, 12),
         ("JPEG", {"quality": 98, "subsampling": 0, "progressive": True}, 12),
     ],
 )
@@ -47,7 +49,7 @@ def test_every_format_gives_its_pixels(format: str, options: dict[str, object], 
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF"])
 def test_a_turned_picture_is_upright(orientation: int, format: str):
     """EXIF says how the camera was held; 5 to 8 swap the edges."""
     turns = {
@@ -61,7 +63,8 @@ def test_a_turned_picture_is_upright(orientation: int, format: str):
     }
     exif = Image.Exif()
     exif[0x0112] = orientation
-    lossless = {"JPEG": {"quality": 98}, "WEBP": {"lossless": True}, "PNG": {}}[format]
+    good = {"quality": 98, "speed": 10}
+    lossless = {"JPEG": good, "WEBP": {"lossless": True}, "PNG": {}, "AVIF": good}[format]
     data = saved(painting(), format, exif=exif.tobytes(), **lossless)
     turn = turns.get(orientation)
     upright = painting() if turn is None else painting().transpose(turn)
@@ -221,7 +224,10 @@ def with_icc(compressed: bytes) -> bytes:
         pytest.param(Reason.IMAGE_FORMAT_UNSUPPORTED, saved(painting(), "TIFF"), id="TIFF"),
         pytest.param(Reason.IMAGE_FORMAT_UNSUPPORTED, saved(painting(), "ICO"), id="ICO"),
         pytest.param(Reason.IMAGE_FORMAT_UNSUPPORTED, saved(painting(), "EPS"), id="EPS"),
-        pytest.param(Reason.IMAGE_FORMAT_UNSUPPORTED, saved(painting(), "AVIF"), id="AVIF"),
+        pytest.param(Reason.IMAGE_FORMAT_UNSUPPORTED, frames("AVIF"), id="an animated AVIF"),
+        pytest.param(
+            Reason.IMAGE_UNREADABLE, saved(painting(), "AVIF", speed=10)[:-9], id="a cut AVIF"
+        ),
         pytest.param(
             Reason.IMAGE_FORMAT_UNSUPPORTED, b"\0\0\0\x18ftypheic" + bytes(99), id="HEIC"
         ),
@@ -244,7 +250,14 @@ def test_a_refusal_says_what_to_do():
     assert str(MOST_PIXELS) in refusal(huge(100_000, 100_000)).message
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+def test_an_avif_is_refused_where_pillow_lacks_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decoding, "_SIGNATURES", decoding._SIGNATURES[:3])
+    found = refusal(saved(painting(), "AVIF", speed=10))
+    assert found.reason is Reason.IMAGE_FORMAT_UNSUPPORTED
+    assert "Is an AVIF" in found.message
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF"])
 def test_any_change_of_a_file_is_a_picture_or_a_refusal(format: str):
     chance = random.Random(format)
     whole = saved(painting(), format)

@@ -13,8 +13,11 @@ import pytest
 
 from deviceops.v1 import postprocessing_pb2 as pb
 from deviceops.v1 import postprocessing_pb2_grpc
+from domains.chain.core import preparing
 from domains.chain.core.preparing import best_restorer, best_upscaler
 from domains.chain.core.statistics import StepStatistics
+from domains.chain.errors import PostprocessorMissing
+from domains.chain.types import AskedChain, DenoiseMethod, DenoiseStep
 from domains.clock import Clock
 from domains.device.core.facts import TransientFacts
 from domains.model.types import Enlargement, Model, ModelFormat, ModelType
@@ -85,9 +88,10 @@ async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
 ) -> None:
     answer = await stub.ListPostprocessors(pb.ListPostprocessorsRequest())
 
-    assert [entry.kind for entry in answer.postprocessors] == pb.PostprocessorKind.values()[1:]
-    ids = {entry.postprocessor_id for entry in answer.postprocessors}
-    assert len(ids) == len(answer.postprocessors)
+    kinds = dict.fromkeys(entry.kind for entry in answer.postprocessors)
+    assert list(kinds) == pb.PostprocessorKind.values()[1:]
+    ids = [entry.postprocessor_id for entry in answer.postprocessors]
+    assert len(set(ids)) == len(ids)
     for entry in answer.postprocessors:
         assert entry.description
         assert entry.ready is not bool(entry.explanation)
@@ -99,6 +103,24 @@ async def test_every_kind_of_the_contract_is_listed_with_why_it_is_not_ready(
         "SharpenStep.radius_pixels",
         "SharpenStep.threshold",
     }
+
+
+async def test_a_method_of_a_kind_says_what_it_lacks(
+    stub: Stub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_DENOISE)
+
+    found = (await stub.ListPostprocessors(request)).postprocessors
+    monkeypatch.setattr(preparing, "find_spec", lambda _name: None)
+    lacking = (await stub.ListPostprocessors(request)).postprocessors
+
+    ids = ["denoise", "denoise-non-local-means"]
+    assert [(each.postprocessor_id, each.ready) for each in found] == [(i, True) for i in ids]
+    assert [each.ready for each in lacking] == [True, False]
+    assert "device-operations[opencv]" in lacking[1].explanation
+    chain = AskedChain((DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS),))
+    with pytest.raises(PostprocessorMissing, match=r"steps\[0\].denoise.method: .*\[opencv\]"):
+        await preparing.ChainPreparer(Models(), None, None, None).prepare(chain, "steps")
 
 
 async def test_a_kind_can_be_asked_for(stub: Stub) -> None:

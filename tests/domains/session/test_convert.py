@@ -32,7 +32,9 @@ from domains.session.convert import (
     checked_delivery,
     options_from_proto,
     options_to_proto,
+    snapshot_to_proto,
 )
+from domains.session.views import SessionSnapshot
 from domains.values import (
     ByteFigure,
     Degradation,
@@ -329,3 +331,40 @@ def test_previews_in_a_format_that_is_not_built_are_refused() -> None:
 
     with pytest.raises(FeatureNotBuilt):
         checked_delivery(message, "delivery")
+
+
+def test_every_field_of_a_session_arrives() -> None:
+    snapshot = SessionSnapshot(
+        session_id="s",
+        kind=types.SessionKind.GENERATION,
+        state=types.SessionState.FAILED,
+        phase=types.Phase.DECODING,
+        device_id="cpu:0",
+        model_id="m",
+        queue_position=1,
+        progress=0.5,
+        first_sequence=2,
+        last_sequence=3,
+        create_time=NOW,
+        start_time=NOW,
+        end_time=NOW,
+        expire_time=NOW,
+        options=types.WorkOptions(metadata={"a": "b"}),
+        failure=FAILURE,
+        images=(IMAGE,),
+        owner="me",
+        parent_session_id="p",
+        placement=PlacementDecision.named("cpu:0"),
+        estimated_start_time=NOW,
+        estimated_end_time=NOW,
+        peak_memory=ByteFigure.unknown("nobody looks"),
+        retry_count=2,
+        method="InferenceService.Generate",
+    )
+
+    session = snapshot_to_proto(snapshot, full=True)
+
+    assert {field.name for field, _ in session.ListFields()} == {
+        field.name for field in session_pb2.Session.DESCRIPTOR.fields
+    }
+    assert (session.retry_count, session.method) == (2, "InferenceService.Generate")

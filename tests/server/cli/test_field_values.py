@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from deviceops.v1 import common_pb2, generation_pb2, inference_pb2
+from deviceops.v1 import common_pb2, finishing_pb2, generation_pb2, inference_pb2
 from server.cli.choices import UnusableOptions
-from server.cli.field_values import set_field
+from server.cli.field_values import put, set_field
 from tests.server.cli.conftest import Run
 from tests.server.cli.messages import png, whole
 from tests.server.cli.scripted import ScriptedServer
@@ -113,6 +113,17 @@ def test_what_cannot_be_set_is_said(assignment: str, said: str) -> None:
     with pytest.raises(UnusableOptions, match="--set") as caught:
         set_field(settings, assignment, lambda _: PICTURE)
     assert said in str(caught.value)
+
+
+def test_bytes_are_given_as_the_file_that_holds_them(tmp_path: Path) -> None:
+    (tmp_path / "warm.cube").write_bytes(b"LUT_1D_SIZE 2\n")
+    step = finishing_pb2.LutStep()
+
+    put(step, "cube", str(tmp_path / "warm.cube"), lambda _: PICTURE)
+
+    assert step.cube == b"LUT_1D_SIZE 2\n"
+    with pytest.raises(UnusableOptions, match="No such file"):
+        put(step, "cube", str(tmp_path / "cold.cube"), lambda _: PICTURE)
 
 
 def test_generate_sets_fields_after_its_options(

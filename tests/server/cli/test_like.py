@@ -340,6 +340,13 @@ def test_what_is_unknown_is_said_and_what_lay_inline_is_asked_for() -> None:
     assert none == []
 
 
+def avif(kind: bytes = b"ftyp", *inside: bytes) -> bytes:
+    """A box of an AVIF; by default its first one."""
+    body = b"".join(inside) or b"avif\0\0\0\0"
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+EXIF_ITEM = avif(b"iinf", b"\0\0\0\0\0\1", avif(b"infe", b"\2\0\0\0\0\1\0\0Exif\0"))
 BOMB = zlib.compress(bytes(1 << 26), 1)
 
 
@@ -358,6 +365,13 @@ BOMB = zlib.compress(bytes(1 << 26), 1)
         b"\xff\xd8\xff\xe1\x00\x16Exif\0\0II*\0\xff\xff\xff\xff" + bytes(8),
         b"RIFF\0\0\0\0WEBPEXIF\xff\xff\xff\xff",
         b"RIFF\0\0\0\0WEBP",
+        b"\0\0\0\x10ftypavif\0\0\0\0",
+        avif() + avif(b"iinf", b"\0" * 6) * 2_000,
+        avif() + avif(b"meta", bytes(4), EXIF_ITEM),
+        avif() + avif(b"meta", bytes(4), EXIF_ITEM, avif(b"iloc", b"\0" * 40)),
+        avif() + avif(b"meta", bytes(4), EXIF_ITEM, avif(b"iloc", b"\0\0\0\0\x44" + bytes(3))),
+        avif() + avif(b"meta", bytes(4), b"\0\0\0\1xxxx"),
+        b"\0\0\0\x10ftypavif\0\0\0\0\0\0\0\1free" + bytes(8),
     ],
 )
 def test_a_hostile_file_costs_a_sentence(tmp_path: Path, content: bytes) -> None:
@@ -371,7 +385,7 @@ def test_a_hostile_file_costs_a_sentence(tmp_path: Path, content: bytes) -> None
 @given(st.binary(max_size=300))
 def test_no_file_does_more_than_be_refused(tmp_path_factory: Any, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any"
-    for start in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1\x01\x00Exif\0\0II", b""):
+    for start in (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1\x01\x00Exif\0\0II", avif(), b""):
         path.write_bytes(start + content)
         try:
             likeness(path)

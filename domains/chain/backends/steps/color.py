@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from domains.chain.backends.canvas import Canvas, Pixels
 from domains.chain.backends.steps.bands import Between, bands
+from domains.chain.backends.steps.light import lit
 from domains.chain.types import ColorStep
 
 LUMA = (0.299, 0.587, 0.114)
@@ -15,13 +18,15 @@ LUMA = (0.299, 0.587, 0.114)
 _CUT_SHARE = 0.005
 _ROWS = 256
 _Levels = npt.NDArray[np.float64]
+_N = TypeVar("_N", np.uint8, np.float64)
 
 
 def color(canvas: Canvas, step: ColorStep, between: Between) -> Canvas:
-    """Change levels and colours.
+    """Change light, levels and colours.
 
-    In this order, on sRGB levels v from 0 to 255, each result clipped to that and none rounded
-    but the last, to the nearest level, halves to even:
+    First the light, as `lit` has it: auto_white_balance, temperature and tint, exposure_stops.
+    Then, in this order, on sRGB levels v from 0 to 255, each result clipped to that and none
+    rounded but the last, to the nearest level, halves to even:
 
         auto_contrast  (v - low) * 255 / (high - low); low and high are the levels of the
                        picture's luma between which lie all but its darkest and brightest
@@ -31,31 +36,43 @@ def color(canvas: Canvas, step: ColorStep, between: Between) -> Canvas:
         saturation     y + (v - y) * saturation, with y the pixel's luma
         gamma          255 * (v / 255) ^ (1 / gamma)
 
-    Luma is 0.299 red + 0.587 green + 0.114 blue. With 1 everywhere nothing changes. Alpha
+    Luma is 0.299 red + 0.587 green + 0.114 blue. With the defaults nothing changes. Alpha
     stays, and pixels count whatever theirs is.
     """
     if step == ColorStep():
         return canvas
     pixels = canvas.pixels
-    levels = np.arange(256, dtype=np.float64)
+    light = lit(pixels, step)
+    levels = np.tile(np.arange(256, dtype=np.float64), (3, 1)) if light is None else light
     if step.auto_contrast:
-        levels = _stretched(levels, pixels)
+        levels = _stretched(levels, _looked_up(np.rint(levels).astype(np.uint8), pixels))
     levels = (levels * step.brightness).clip(0, 255)
     if step.contrast != 1:
         mean = _mean_luma(levels, pixels)
         levels = (mean + (levels - mean) * step.contrast).clip(0, 255)
-    if step.saturation == 1:
-        return Canvas(_rounded(levels, step.gamma)[pixels], canvas.alpha)
+    rounded = _rounded(levels, step.gamma)
     result = np.empty_like(pixels)
     for top, bottom in bands(pixels.shape[0], _ROWS, between):
-        part = levels[pixels[top:bottom]]
+        if step.saturation == 1:
+            result[top:bottom] = _looked_up(rounded, pixels[top:bottom])
+            continue
+        part = _looked_up(levels, pixels[top:bottom])
         luma = (part @ np.array(LUMA))[..., None]
         part = (luma + (part - luma) * step.saturation).clip(0, 255)
         result[top:bottom] = _rounded(part, step.gamma)
     return Canvas(result, canvas.alpha)
 
 
+def _looked_up(table: npt.NDArray[_N], pixels: Pixels) -> npt.NDArray[_N]:
+    """What a table `[3, 256]` has for the levels of each channel."""
+    result = np.empty(pixels.shape, table.dtype)
+    for channel, row in enumerate(table):
+        result[..., channel] = row[pixels[..., channel]]
+    return result
+
+
 def _stretched(levels: _Levels, pixels: Pixels) -> _Levels:
+    """`levels`, which made the picture `pixels`."""
     counts = np.asarray(Image.fromarray(pixels).convert("L").histogram())
     cut = int(counts.sum() * _CUT_SHARE)
     low = int(np.searchsorted(counts.cumsum(), cut, side="right"))
@@ -67,8 +84,8 @@ def _stretched(levels: _Levels, pixels: Pixels) -> _Levels:
 
 def _mean_luma(levels: _Levels, pixels: Pixels) -> float:
     shares = (
-        share * float(levels @ np.bincount(pixels[..., channel].ravel(), minlength=256))
-        for channel, share in enumerate(LUMA)
+        share * float(row @ np.bincount(pixels[..., channel].ravel(), minlength=256))
+        for channel, (share, row) in enumerate(zip(LUMA, levels, strict=True))
     )
     return float(sum(shares) / (pixels.shape[0] * pixels.shape[1]))
 

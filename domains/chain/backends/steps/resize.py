@@ -16,6 +16,8 @@ _FILTERS: Mapping[ResizeFilter, Image.Resampling] = {
     ResizeFilter.BICUBIC: Image.Resampling.BICUBIC,
     ResizeFilter.BILINEAR: Image.Resampling.BILINEAR,
     ResizeFilter.NEAREST: Image.Resampling.NEAREST,
+    ResizeFilter.BOX: Image.Resampling.BOX,
+    ResizeFilter.HAMMING: Image.Resampling.HAMMING,
 }
 
 

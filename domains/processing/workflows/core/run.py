@@ -177,7 +177,7 @@ class WorkflowRun:
         """Begin nothing more, cancel what runs, and return once it has ended."""
         await _end(tasks)
         if not self._session.suspended:  # else the next server goes on with all of it
-            for child in self._services.cancel_steps(self._session, why):
+            for child in self._services.cancel(self._session, why):
                 await child.over()
 
     async def _step(self, step: Step) -> Ended:

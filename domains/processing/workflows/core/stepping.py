@@ -19,29 +19,23 @@ from domains.errors import (
 )
 from domains.processing.workflows.ports import StepRequests
 from domains.processing.workflows.types import Ended, Ending, Inputs, Step
+from domains.session.core.children import (
+    FOLLOWED,
+    RELAYED,
+    Children,
+    is_left_behind,
+    why_not_completed,
+)
 from domains.session.core.plan import SessionRequest
-from domains.session.core.queue import MOST_LOST_TURNS
-from domains.session.core.reading import SessionReader
-from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
-from domains.session.core.sessions import Sessions
-from domains.session.errors import EventsExpired, ShuttingDown, cancellation
+from domains.session.errors import EventsExpired, ShuttingDown
 from domains.session.types import (
-    Cancelled,
-    Delivery,
-    ImageDecoded,
     ImageFinished,
     ImageResult,
     ItemFinished,
-    PhaseStarted,
-    PieceFinished,
     Preview,
-    PreviewSettings,
     SessionKind,
     SessionState,
-    StepFinished,
-    TextEncoded,
-    TransferProgress,
 )
 
 MOST_RESULTS = 256
@@ -51,39 +45,11 @@ MOST_DEPTH = 3
 _NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
 _ROOM_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 3_600.0
-_FOLLOWED = Delivery(image_data=False, previews=PreviewSettings(every_steps=1))
-_RELAYED = (
-    PhaseStarted | TransferProgress | TextEncoded | StepFinished | PieceFinished | ImageDecoded
-)
 
 
 @dataclass(frozen=True)
-class SessionServices:
+class SessionServices(Children):
     """Where sessions of steps are begun, found and read."""
-
-    sessions: Sessions
-    runner: SessionRunner
-    reader: SessionReader
-
-    def of(self, run: Session, name: str) -> list[Session]:
-        """Those that a run has begun under a name, oldest first."""
-        return [
-            child
-            for child in self.sessions.children(run.session_id)
-            if child.about.parent.item_id == name
-        ]
-
-    def live(self, run: Session) -> list[Session]:
-        """Those of a run that have not ended."""
-        children = self.sessions.children(run.session_id)
-        return [child for child in children if not child.state.final]
-
-    def cancel_steps(self, run: Session, why: str = "") -> list[Session]:
-        """Have those stopped that have not ended; returns them."""
-        live, reason = self.live(run), run.cancel_reason or Reason.CANCELLED_BY_CLIENT
-        for child in live:
-            child.request_cancel(reason, why, run.owner)
-        return live
 
     def pictures(self, child: Session) -> tuple[ImageResult, ...]:
         """All of a step's session; those of a batch in the order of its items, which its log
@@ -134,7 +100,7 @@ class StepRun:
     async def end(self) -> Ended:
         """Have it done; returns how it ended."""
         found = self.services.of(self.run, self.name)
-        before = [child for child in found if not _is_left_behind(child)]
+        before = [child for child in found if not is_left_behind(child)]
         attempt = max(len(before), 1)
         self.child = before[-1] if before else None
         if self.child is not None and self.child.state is SessionState.PAUSED:
@@ -146,7 +112,7 @@ class StepRun:
                 return Ended(
                     Ending.DONE, self.services.pictures(self.child), self.child.model_id
                 )
-            if self.child is not None and _is_left_behind(self.child):
+            if self.child is not None and is_left_behind(self.child):
                 self.child = None
                 continue
             retries = self.step.retries
@@ -172,7 +138,11 @@ class StepRun:
         child = self.child
         if child is None:
             return None
-        return self._lacking(child) if child.state is SessionState.COMPLETED else _why(child)
+        return (
+            self._lacking(child)
+            if child.state is SessionState.COMPLETED
+            else why_not_completed(child)
+        )
 
     def _lacking(self, child: Session) -> Failure | None:
         """Why a picture of several is not there, of a session that does each by itself."""
@@ -218,10 +188,10 @@ class StepRun:
     async def _follow(self, child: Session, first: int) -> None:
         """Tell in the run's log what a session reports, until it is over."""
         try:
-            async for event in self.services.reader.events(child, first, delivery=_FOLLOWED):
+            async for event in self.services.reader.events(child, first, delivery=FOLLOWED):
                 if self.run.state.final:
                     return
-                if isinstance(event.event, _RELAYED):
+                if isinstance(event.event, RELAYED):
                     self.run.log.append(event.event, self.name)
                 elif isinstance(event.event, Preview):
                     self.run.log.show(event.event, self.name)
@@ -247,20 +217,3 @@ class StepRun:
                 taken = replace(image, image_index=index, item_id=self.name)
                 self.run.finish_image(taken)
                 told += 1
-
-
-def _is_left_behind(child: Session) -> bool:
-    """Whether it only ended because its server did, and cannot be taken up: work of its kind
-    does no harm when it is done again."""
-    end = child.failure
-    restarted = end is not None and end.reason is Reason.SERVER_RESTARTED
-    return restarted and child.lost < MOST_LOST_TURNS
-
-
-def _why(child: Session) -> Failure:
-    """Why a session did not complete."""
-    end = child.log.terminal
-    if isinstance(end, Cancelled):
-        return cancellation(child.session_id, end).failure()
-    assert child.failure is not None
-    return child.failure

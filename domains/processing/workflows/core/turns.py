@@ -44,4 +44,4 @@ class WorkflowTurns:
 
     def ended(self, session: Session) -> None:
         """The run is over, also where its turn never came again: nothing of it goes on."""
-        self.services.cancel_steps(session)
+        self.services.cancel(session)

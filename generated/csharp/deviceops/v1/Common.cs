@@ -34,66 +34,69 @@ namespace DeviceOperations.V1 {
             "bGluZRgBIAEoDEgAEhUKC2FydGlmYWN0X2lkGAIgASgJSAASMwoNc2Vzc2lv",
             "bl9pbWFnZRgDIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9uSW1hZ2VIAEII",
             "CgZzb3VyY2UiNwoMU2Vzc2lvbkltYWdlEhIKCnNlc3Npb25faWQYASABKAkS",
-            "EwoLaW1hZ2VfaW5kZXgYAiABKAUi6AEKDk91dHB1dFNldHRpbmdzEi0KBmZv",
+            "EwoLaW1hZ2VfaW5kZXgYAiABKAUinwIKDk91dHB1dFNldHRpbmdzEi0KBmZv",
             "cm1hdBgBIAEoDjIdLmRldmljZW9wcy52MS5JbWFnZUZpbGVGb3JtYXQSFAoH",
             "cXVhbGl0eRgCIAEoBUgAiAEBEhAKCGxvc3NsZXNzGAMgASgIEhcKD29taXRf",
             "cGFyYW1ldGVycxgEIAEoCBIsCgpwcm92ZW5hbmNlGAUgASgLMhguZGV2aWNl",
             "b3BzLnYxLlByb3ZlbmFuY2USLAoJcmV0ZW50aW9uGAYgASgLMhkuZ29vZ2xl",
-            "LnByb3RvYnVmLkR1cmF0aW9uQgoKCF9xdWFsaXR5Il0KClByb3ZlbmFuY2US",
-            "JgoIbWFuaWZlc3QYASABKA4yFC5kZXZpY2VvcHMudjEuVG9nZ2xlEicKCXdh",
-            "dGVybWFyaxgCIAEoDjIULmRldmljZW9wcy52MS5Ub2dnbGUicQoLRGVncmFk",
-            "YXRpb24SKwoEa2luZBgBIAEoDjIdLmRldmljZW9wcy52MS5EZWdyYWRhdGlv",
-            "bktpbmQSDgoGZGV0YWlsGAIgASgJEiUKBHBhcnQYAyABKA4yFy5kZXZpY2Vv",
-            "cHMudjEuTW9kZWxQYXJ0IuMCCgpGaWVsZExpbWl0Eg0KBWZpZWxkGAEgASgJ",
-            "EhQKB21pbmltdW0YAiABKAFIAIgBARIUCgdtYXhpbXVtGAMgASgBSAGIAQES",
-            "GAoLbXVsdGlwbGVfb2YYBCABKAFIAogBARIaCg1kZWZhdWx0X3ZhbHVlGAUg",
-            "ASgBSAOIAQESGQoMbWF4X2VsZW1lbnRzGAYgASgFSASIAQESGwoObWF4X2No",
-            "YXJhY3RlcnMYByABKAVIBYgBARIbCg5tYXhfc2l6ZV9ieXRlcxgIIAEoA0gG",
-            "iAEBEgwKBHVuaXQYCSABKAkSEAoIcmVxdWlyZWQYCiABKAhCCgoIX21pbmlt",
-            "dW1CCgoIX21heGltdW1CDgoMX211bHRpcGxlX29mQhAKDl9kZWZhdWx0X3Zh",
-            "bHVlQg8KDV9tYXhfZWxlbWVudHNCEQoPX21heF9jaGFyYWN0ZXJzQhEKD19t",
-            "YXhfc2l6ZV9ieXRlcyJVChJEdXJhdGlvblN0YXRpc3RpY3MSDQoFY291bnQY",
-            "ASABKAMSEAoIdG90YWxfbXMYAiABKAESDgoGcDUwX21zGAMgASgBEg4KBnA5",
-            "OV9tcxgEIAEoASqmAgoOVGVuc29yRGF0YVR5cGUSIAocVEVOU09SX0RBVEFf",
-            "VFlQRV9VTlNQRUNJRklFRBAAEhwKGFRFTlNPUl9EQVRBX1RZUEVfRkxPQVQz",
-            "MhABEhwKGFRFTlNPUl9EQVRBX1RZUEVfRkxPQVQxNhACEh0KGVRFTlNPUl9E",
-            "QVRBX1RZUEVfQkZMT0FUMTYQAxIcChhURU5TT1JfREFUQV9UWVBFX0ZMT0FU",
-            "NjQQBBIgChxURU5TT1JfREFUQV9UWVBFX0ZMT0FUOF9FNE0zEAUSIAocVEVO",
-            "U09SX0RBVEFfVFlQRV9GTE9BVDhfRTVNMhAGEhkKFVRFTlNPUl9EQVRBX1RZ",
-            "UEVfSU5UOBAHEhoKFlRFTlNPUl9EQVRBX1RZUEVfVUlOVDgQCCqvAQoJTW9k",
-            "ZWxQYXJ0EhoKFk1PREVMX1BBUlRfVU5TUEVDSUZJRUQQABIXChNNT0RFTF9Q",
-            "QVJUX0RFTk9JU0VSEAESEgoOTU9ERUxfUEFSVF9WQUUQAhIbChdNT0RFTF9Q",
-            "QVJUX1RFWFRfRU5DT0RFUhADEh0KGU1PREVMX1BBUlRfVEVYVF9FTkNPREVS",
-            "XzIQBBIdChlNT0RFTF9QQVJUX1RFWFRfRU5DT0RFUl8zEAUqhgEKDUZpZ3Vy",
-            "ZVF1YWxpdHkSHgoaRklHVVJFX1FVQUxJVFlfVU5TUEVDSUZJRUQQABIbChdG",
-            "SUdVUkVfUVVBTElUWV9NRUFTVVJFRBABEhwKGEZJR1VSRV9RVUFMSVRZX0VT",
-            "VElNQVRFRBACEhoKFkZJR1VSRV9RVUFMSVRZX1VOS05PV04QAyqjAQoPSW1h",
-            "Z2VGaWxlRm9ybWF0EiEKHUlNQUdFX0ZJTEVfRk9STUFUX1VOU1BFQ0lGSUVE",
-            "EAASGQoVSU1BR0VfRklMRV9GT1JNQVRfUE5HEAESGgoWSU1BR0VfRklMRV9G",
-            "T1JNQVRfSlBFRxACEhoKFklNQUdFX0ZJTEVfRk9STUFUX1dFQlAQAxIaChZJ",
-            "TUFHRV9GSUxFX0ZPUk1BVF9BVklGEAQqPwoGVG9nZ2xlEhYKElRPR0dMRV9V",
-            "TlNQRUNJRklFRBAAEg0KCVRPR0dMRV9PThABEg4KClRPR0dMRV9PRkYQAipt",
-            "CglSZXNpemVGaXQSGgoWUkVTSVpFX0ZJVF9VTlNQRUNJRklFRBAAEhYKElJF",
-            "U0laRV9GSVRfU1RSRVRDSBABEhYKElJFU0laRV9GSVRfQ09OVEFJThACEhQK",
-            "EFJFU0laRV9GSVRfQ09WRVIQAyqeAwoPRGVncmFkYXRpb25LaW5kEiAKHERF",
-            "R1JBREFUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIeChpERUdSQURBVElPTl9L",
-            "SU5EX1ZBRV9USUxFRBABEh4KGkRFR1JBREFUSU9OX0tJTkRfREFUQV9UWVBF",
-            "EAISIQodREVHUkFEQVRJT05fS0lORF9DUFVfRkFMTEJBQ0sQAxIeChpERUdS",
-            "QURBVElPTl9LSU5EX09GRkxPQURFRBAEEiUKIURFR1JBREFUSU9OX0tJTkRf",
-            "QVRURU5USU9OX1NMSUNFRBAFEiEKHURFR1JBREFUSU9OX0tJTkRfU0xPV19F",
-            "TkNPREVSEAYSJQohREVHUkFEQVRJT05fS0lORF9QUk9NUFRfVFJVTkNBVEVE",
-            "EAcSJwojREVHUkFEQVRJT05fS0lORF9QQVJBTUVURVJTX09NSVRURUQQCBIq",
-            "CiZERUdSQURBVElPTl9LSU5EX1BST01QVF9TWU5UQVhfTElURVJBTBAJEiAK",
-            "HERFR1JBREFUSU9OX0tJTkRfU0hBUkVEX0xFU1MQCkIWqgITRGV2aWNlT3Bl",
-            "cmF0aW9ucy5WMWIGcHJvdG8z"));
+            "LnByb3RvYnVmLkR1cmF0aW9uEjUKD3NvdXJjZV9tZXRhZGF0YRgHIAEoDjIc",
+            "LmRldmljZW9wcy52MS5Tb3VyY2VNZXRhZGF0YUIKCghfcXVhbGl0eSJdCgpQ",
+            "cm92ZW5hbmNlEiYKCG1hbmlmZXN0GAEgASgOMhQuZGV2aWNlb3BzLnYxLlRv",
+            "Z2dsZRInCgl3YXRlcm1hcmsYAiABKA4yFC5kZXZpY2VvcHMudjEuVG9nZ2xl",
+            "InEKC0RlZ3JhZGF0aW9uEisKBGtpbmQYASABKA4yHS5kZXZpY2VvcHMudjEu",
+            "RGVncmFkYXRpb25LaW5kEg4KBmRldGFpbBgCIAEoCRIlCgRwYXJ0GAMgASgO",
+            "MhcuZGV2aWNlb3BzLnYxLk1vZGVsUGFydCLjAgoKRmllbGRMaW1pdBINCgVm",
+            "aWVsZBgBIAEoCRIUCgdtaW5pbXVtGAIgASgBSACIAQESFAoHbWF4aW11bRgD",
+            "IAEoAUgBiAEBEhgKC211bHRpcGxlX29mGAQgASgBSAKIAQESGgoNZGVmYXVs",
+            "dF92YWx1ZRgFIAEoAUgDiAEBEhkKDG1heF9lbGVtZW50cxgGIAEoBUgEiAEB",
+            "EhsKDm1heF9jaGFyYWN0ZXJzGAcgASgFSAWIAQESGwoObWF4X3NpemVfYnl0",
+            "ZXMYCCABKANIBogBARIMCgR1bml0GAkgASgJEhAKCHJlcXVpcmVkGAogASgI",
+            "QgoKCF9taW5pbXVtQgoKCF9tYXhpbXVtQg4KDF9tdWx0aXBsZV9vZkIQCg5f",
+            "ZGVmYXVsdF92YWx1ZUIPCg1fbWF4X2VsZW1lbnRzQhEKD19tYXhfY2hhcmFj",
+            "dGVyc0IRCg9fbWF4X3NpemVfYnl0ZXMiVQoSRHVyYXRpb25TdGF0aXN0aWNz",
+            "Eg0KBWNvdW50GAEgASgDEhAKCHRvdGFsX21zGAIgASgBEg4KBnA1MF9tcxgD",
+            "IAEoARIOCgZwOTlfbXMYBCABKAEqpgIKDlRlbnNvckRhdGFUeXBlEiAKHFRF",
+            "TlNPUl9EQVRBX1RZUEVfVU5TUEVDSUZJRUQQABIcChhURU5TT1JfREFUQV9U",
+            "WVBFX0ZMT0FUMzIQARIcChhURU5TT1JfREFUQV9UWVBFX0ZMT0FUMTYQAhId",
+            "ChlURU5TT1JfREFUQV9UWVBFX0JGTE9BVDE2EAMSHAoYVEVOU09SX0RBVEFf",
+            "VFlQRV9GTE9BVDY0EAQSIAocVEVOU09SX0RBVEFfVFlQRV9GTE9BVDhfRTRN",
+            "MxAFEiAKHFRFTlNPUl9EQVRBX1RZUEVfRkxPQVQ4X0U1TTIQBhIZChVURU5T",
+            "T1JfREFUQV9UWVBFX0lOVDgQBxIaChZURU5TT1JfREFUQV9UWVBFX1VJTlQ4",
+            "EAgqrwEKCU1vZGVsUGFydBIaChZNT0RFTF9QQVJUX1VOU1BFQ0lGSUVEEAAS",
+            "FwoTTU9ERUxfUEFSVF9ERU5PSVNFUhABEhIKDk1PREVMX1BBUlRfVkFFEAIS",
+            "GwoXTU9ERUxfUEFSVF9URVhUX0VOQ09ERVIQAxIdChlNT0RFTF9QQVJUX1RF",
+            "WFRfRU5DT0RFUl8yEAQSHQoZTU9ERUxfUEFSVF9URVhUX0VOQ09ERVJfMxAF",
+            "KoYBCg1GaWd1cmVRdWFsaXR5Eh4KGkZJR1VSRV9RVUFMSVRZX1VOU1BFQ0lG",
+            "SUVEEAASGwoXRklHVVJFX1FVQUxJVFlfTUVBU1VSRUQQARIcChhGSUdVUkVf",
+            "UVVBTElUWV9FU1RJTUFURUQQAhIaChZGSUdVUkVfUVVBTElUWV9VTktOT1dO",
+            "EAMqowEKD0ltYWdlRmlsZUZvcm1hdBIhCh1JTUFHRV9GSUxFX0ZPUk1BVF9V",
+            "TlNQRUNJRklFRBAAEhkKFUlNQUdFX0ZJTEVfRk9STUFUX1BORxABEhoKFklN",
+            "QUdFX0ZJTEVfRk9STUFUX0pQRUcQAhIaChZJTUFHRV9GSUxFX0ZPUk1BVF9X",
+            "RUJQEAMSGgoWSU1BR0VfRklMRV9GT1JNQVRfQVZJRhAEKmgKDlNvdXJjZU1l",
+            "dGFkYXRhEh8KG1NPVVJDRV9NRVRBREFUQV9VTlNQRUNJRklFRBAAEhsKF1NP",
+            "VVJDRV9NRVRBREFUQV9ESVNDQVJEEAESGAoUU09VUkNFX01FVEFEQVRBX0tF",
+            "RVAQAio/CgZUb2dnbGUSFgoSVE9HR0xFX1VOU1BFQ0lGSUVEEAASDQoJVE9H",
+            "R0xFX09OEAESDgoKVE9HR0xFX09GRhACKm0KCVJlc2l6ZUZpdBIaChZSRVNJ",
+            "WkVfRklUX1VOU1BFQ0lGSUVEEAASFgoSUkVTSVpFX0ZJVF9TVFJFVENIEAES",
+            "FgoSUkVTSVpFX0ZJVF9DT05UQUlOEAISFAoQUkVTSVpFX0ZJVF9DT1ZFUhAD",
+            "Kp4DCg9EZWdyYWRhdGlvbktpbmQSIAocREVHUkFEQVRJT05fS0lORF9VTlNQ",
+            "RUNJRklFRBAAEh4KGkRFR1JBREFUSU9OX0tJTkRfVkFFX1RJTEVEEAESHgoa",
+            "REVHUkFEQVRJT05fS0lORF9EQVRBX1RZUEUQAhIhCh1ERUdSQURBVElPTl9L",
+            "SU5EX0NQVV9GQUxMQkFDSxADEh4KGkRFR1JBREFUSU9OX0tJTkRfT0ZGTE9B",
+            "REVEEAQSJQohREVHUkFEQVRJT05fS0lORF9BVFRFTlRJT05fU0xJQ0VEEAUS",
+            "IQodREVHUkFEQVRJT05fS0lORF9TTE9XX0VOQ09ERVIQBhIlCiFERUdSQURB",
+            "VElPTl9LSU5EX1BST01QVF9UUlVOQ0FURUQQBxInCiNERUdSQURBVElPTl9L",
+            "SU5EX1BBUkFNRVRFUlNfT01JVFRFRBAIEioKJkRFR1JBREFUSU9OX0tJTkRf",
+            "UFJPTVBUX1NZTlRBWF9MSVRFUkFMEAkSIAocREVHUkFEQVRJT05fS0lORF9T",
+            "SEFSRURfTEVTUxAKQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.TensorDataType), typeof(global::DeviceOperations.V1.ModelPart), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFileFormat), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.TensorDataType), typeof(global::DeviceOperations.V1.ModelPart), typeof(global::DeviceOperations.V1.FigureQuality), typeof(global::DeviceOperations.V1.ImageFileFormat), typeof(global::DeviceOperations.V1.SourceMetadata), typeof(global::DeviceOperations.V1.Toggle), typeof(global::DeviceOperations.V1.ResizeFit), typeof(global::DeviceOperations.V1.DegradationKind), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PartDataType), global::DeviceOperations.V1.PartDataType.Parser, new[]{ "Part", "DataType" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ByteFigure), global::DeviceOperations.V1.ByteFigure.Parser, new[]{ "ValueBytes", "Quality", "Source" }, new[]{ "ValueBytes" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.InputImage), global::DeviceOperations.V1.InputImage.Parser, new[]{ "Inline", "ArtifactId", "SessionImage" }, new[]{ "Source" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SessionImage), global::DeviceOperations.V1.SessionImage.Parser, new[]{ "SessionId", "ImageIndex" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OutputSettings), global::DeviceOperations.V1.OutputSettings.Parser, new[]{ "Format", "Quality", "Lossless", "OmitParameters", "Provenance", "Retention" }, new[]{ "Quality" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OutputSettings), global::DeviceOperations.V1.OutputSettings.Parser, new[]{ "Format", "Quality", "Lossless", "OmitParameters", "Provenance", "Retention", "SourceMetadata" }, new[]{ "Quality" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Provenance), global::DeviceOperations.V1.Provenance.Parser, new[]{ "Manifest", "Watermark" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Degradation), global::DeviceOperations.V1.Degradation.Parser, new[]{ "Kind", "Detail", "Part" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FieldLimit), global::DeviceOperations.V1.FieldLimit.Parser, new[]{ "Field", "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes", "Unit", "Required" }, new[]{ "Minimum", "Maximum", "MultipleOf", "DefaultValue", "MaxElements", "MaxCharacters", "MaxSizeBytes" }, null, null, null),
@@ -220,9 +223,31 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("IMAGE_FILE_FORMAT_WEBP")] Webp = 3,
     /// <summary>
-    /// Lossy; parameters embedded in EXIF.
+    /// Lossy; parameters embedded in EXIF. NOT_BUILT where the server's Pillow lacks it: see
+    /// GetCapabilities.
     /// </summary>
     [pbr::OriginalName("IMAGE_FILE_FORMAT_AVIF")] Avif = 4,
+  }
+
+  /// <summary>
+  /// What a file keeps of the metadata of its source.
+  /// </summary>
+  public enum SourceMetadata {
+    /// <summary>
+    /// DISCARD.
+    /// </summary>
+    [pbr::OriginalName("SOURCE_METADATA_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Nothing.
+    /// </summary>
+    [pbr::OriginalName("SOURCE_METADATA_DISCARD")] Discard = 1,
+    /// <summary>
+    /// EXIF without orientation, sizes and thumbnails; XMP without orientation; a PNG's texts: in
+    /// other formats of these only the generation parameters, in EXIF, as far as there is room.
+    /// EXIF that cannot be read is left out; more than 60000 bytes of EXIF or of XMP, or 262144 of
+    /// texts, are IMAGE_TOO_LARGE.
+    /// </summary>
+    [pbr::OriginalName("SOURCE_METADATA_KEEP")] Keep = 2,
   }
 
   /// <summary>
@@ -861,8 +886,9 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A picture given by a client. PNG, JPEG or WebP of 268435456 bytes, 67108864 pixels and 32768
-  /// pixels along an edge at most, one frame (of a JPEG with several pictures the first); EXIF
+  /// A picture given by a client. PNG, JPEG, WebP or, where the server's Pillow has it, AVIF of
+  /// 268435456 bytes, 67108864 pixels and 32768 pixels along an edge at most, one frame (of a JPEG
+  /// with several pictures the first); EXIF
   /// orientation is applied, alpha is flattened on white unless the field's comment says
   /// otherwise, other modes and colour profiles are converted to 8-bit sRGB. It is decoded before
   /// the work is accepted: IMAGE_UNREADABLE, IMAGE_TOO_LARGE and IMAGE_FORMAT_UNSUPPORTED name its
@@ -1516,6 +1542,7 @@ namespace DeviceOperations.V1 {
       omitParameters_ = other.omitParameters_;
       provenance_ = other.provenance_ != null ? other.provenance_.Clone() : null;
       retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      sourceMetadata_ = other.sourceMetadata_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1631,6 +1658,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "source_metadata" field.</summary>
+    public const int SourceMetadataFieldNumber = 7;
+    private global::DeviceOperations.V1.SourceMetadata sourceMetadata_ = global::DeviceOperations.V1.SourceMetadata.Unspecified;
+    /// <summary>
+    /// What the file keeps of the metadata of the picture that it is made of, in ProcessImage and
+    /// ProcessImages; KEEP is FIELDS_CONFLICT where nothing is the source. Default: DISCARD.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.SourceMetadata SourceMetadata {
+      get { return sourceMetadata_; }
+      set {
+        sourceMetadata_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1652,6 +1695,7 @@ namespace DeviceOperations.V1 {
       if (OmitParameters != other.OmitParameters) return false;
       if (!object.Equals(Provenance, other.Provenance)) return false;
       if (!object.Equals(Retention, other.Retention)) return false;
+      if (SourceMetadata != other.SourceMetadata) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1665,6 +1709,7 @@ namespace DeviceOperations.V1 {
       if (OmitParameters != false) hash ^= OmitParameters.GetHashCode();
       if (provenance_ != null) hash ^= Provenance.GetHashCode();
       if (retention_ != null) hash ^= Retention.GetHashCode();
+      if (SourceMetadata != global::DeviceOperations.V1.SourceMetadata.Unspecified) hash ^= SourceMetadata.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1707,6 +1752,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Retention);
       }
+      if (SourceMetadata != global::DeviceOperations.V1.SourceMetadata.Unspecified) {
+        output.WriteRawTag(56);
+        output.WriteEnum((int) SourceMetadata);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1741,6 +1790,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Retention);
       }
+      if (SourceMetadata != global::DeviceOperations.V1.SourceMetadata.Unspecified) {
+        output.WriteRawTag(56);
+        output.WriteEnum((int) SourceMetadata);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1768,6 +1821,9 @@ namespace DeviceOperations.V1 {
       }
       if (retention_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
+      }
+      if (SourceMetadata != global::DeviceOperations.V1.SourceMetadata.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) SourceMetadata);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1804,6 +1860,9 @@ namespace DeviceOperations.V1 {
           Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
         }
         Retention.MergeFrom(other.Retention);
+      }
+      if (other.SourceMetadata != global::DeviceOperations.V1.SourceMetadata.Unspecified) {
+        SourceMetadata = other.SourceMetadata;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1854,6 +1913,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Retention);
             break;
           }
+          case 56: {
+            SourceMetadata = (global::DeviceOperations.V1.SourceMetadata) input.ReadEnum();
+            break;
+          }
         }
       }
     #endif
@@ -1901,6 +1964,10 @@ namespace DeviceOperations.V1 {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(Retention);
+            break;
+          }
+          case 56: {
+            SourceMetadata = (global::DeviceOperations.V1.SourceMetadata) input.ReadEnum();
             break;
           }
         }

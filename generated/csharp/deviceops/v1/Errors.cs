@@ -193,7 +193,7 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_IMAGE_TOO_LARGE")] ImageTooLarge = 18,
     /// <summary>
-    /// INVALID_ARGUMENT. A picture is not PNG, JPEG or WebP.
+    /// INVALID_ARGUMENT. A picture is not PNG, JPEG, WebP or AVIF.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_IMAGE_FORMAT_UNSUPPORTED")] ImageFormatUnsupported = 19,
     /// <summary>

@@ -35,75 +35,103 @@ namespace DeviceOperations.V1 {
             "ChFfbGVhc3RfY29uZmlkZW5jZSKBAQoLU2hhcnBlblN0ZXASEwoGYW1vdW50",
             "GAEgASgBSACIAQESGgoNcmFkaXVzX3BpeGVscxgCIAEoAUgBiAEBEhYKCXRo",
             "cmVzaG9sZBgDIAEoBUgCiAEBQgkKB19hbW91bnRCEAoOX3JhZGl1c19waXhl",
-            "bHNCDAoKX3RocmVzaG9sZCIxCgtEZW5vaXNlU3RlcBIVCghzdHJlbmd0aBgB",
-            "IAEoAUgAiAEBQgsKCV9zdHJlbmd0aCK0AQoJQ29sb3JTdGVwEhcKCmJyaWdo",
+            "bHNCDAoKX3RocmVzaG9sZCJeCgtEZW5vaXNlU3RlcBIVCghzdHJlbmd0aBgB",
+            "IAEoAUgAiAEBEisKBm1ldGhvZBgCIAEoDjIbLmRldmljZW9wcy52MS5EZW5v",
+            "aXNlTWV0aG9kQgsKCV9zdHJlbmd0aCLGAgoJQ29sb3JTdGVwEhcKCmJyaWdo",
             "dG5lc3MYASABKAFIAIgBARIVCghjb250cmFzdBgCIAEoAUgBiAEBEhcKCnNh",
             "dHVyYXRpb24YAyABKAFIAogBARISCgVnYW1tYRgEIAEoAUgDiAEBEhUKDWF1",
-            "dG9fY29udHJhc3QYBSABKAhCDQoLX2JyaWdodG5lc3NCCwoJX2NvbnRyYXN0",
-            "Qg0KC19zYXR1cmF0aW9uQggKBl9nYW1tYSJ9CgpSZXNpemVTdGVwEg0KBXdp",
-            "ZHRoGAEgASgFEg4KBmhlaWdodBgCIAEoBRIqCgZmaWx0ZXIYAyABKA4yGi5k",
-            "ZXZpY2VvcHMudjEuUmVzaXplRmlsdGVyEiQKA2ZpdBgEIAEoDjIXLmRldmlj",
-            "ZW9wcy52MS5SZXNpemVGaXQiRAoIQ3JvcFN0ZXASDAoEbGVmdBgBIAEoBRIL",
-            "CgN0b3AYAiABKAUSDQoFd2lkdGgYAyABKAUSDgoGaGVpZ2h0GAQgASgFIuYB",
-            "Cg1XYXRlcm1hcmtTdGVwEg4KBHRleHQYASABKAlIABIpCgVpbWFnZRgCIAEo",
-            "CzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlSAASJAoGYW5jaG9yGAMgASgO",
-            "MhQuZGV2aWNlb3BzLnYxLkFuY2hvchIUCgdvcGFjaXR5GAQgASgBSAGIAQES",
-            "EgoFc2NhbGUYBSABKAFIAogBARIaCg1tYXJnaW5fcGl4ZWxzGAYgASgFSAOI",
-            "AQFCBgoEbWFya0IKCghfb3BhY2l0eUIICgZfc2NhbGVCEAoOX21hcmdpbl9w",
-            "aXhlbHMiHwoKU2FmZXR5U3RlcBIRCglwb2xpY3lfaWQYASABKAkiMAoUUmVt",
-            "b3ZlQmFja2dyb3VuZFN0ZXASGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCSL6",
-            "AwoSUG9zdHByb2Nlc3NpbmdTdGVwEiwKB3Vwc2NhbGUYASABKAsyGS5kZXZp",
-            "Y2VvcHMudjEuVXBzY2FsZVN0ZXBIABI1CgxmYWNlX3Jlc3RvcmUYAiABKAsy",
-            "HS5kZXZpY2VvcHMudjEuRmFjZVJlc3RvcmVTdGVwSAASLAoHc2hhcnBlbhgD",
-            "IAEoCzIZLmRldmljZW9wcy52MS5TaGFycGVuU3RlcEgAEiwKB2Rlbm9pc2UY",
-            "BCABKAsyGS5kZXZpY2VvcHMudjEuRGVub2lzZVN0ZXBIABIoCgVjb2xvchgF",
-            "IAEoCzIXLmRldmljZW9wcy52MS5Db2xvclN0ZXBIABIqCgZyZXNpemUYBiAB",
-            "KAsyGC5kZXZpY2VvcHMudjEuUmVzaXplU3RlcEgAEiYKBGNyb3AYByABKAsy",
-            "Fi5kZXZpY2VvcHMudjEuQ3JvcFN0ZXBIABIwCgl3YXRlcm1hcmsYCCABKAsy",
-            "Gy5kZXZpY2VvcHMudjEuV2F0ZXJtYXJrU3RlcEgAEioKBnNhZmV0eRgJIAEo",
-            "CzIYLmRldmljZW9wcy52MS5TYWZldHlTdGVwSAASPwoRcmVtb3ZlX2JhY2tn",
-            "cm91bmQYDiABKAsyIi5kZXZpY2VvcHMudjEuUmVtb3ZlQmFja2dyb3VuZFN0",
-            "ZXBIAEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNhdGVnb3J5GAEgASgJ",
-            "Eg0KBXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEoARIPCgdmbGFnZ2Vk",
-            "GAQgASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki6gEKDVNhZmV0eVZl",
-            "cmRpY3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0eVNj",
-            "b3JlEioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rp",
-            "b24SEQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgF",
-            "EiwKB3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2FmZXR5U3ViamVj",
-            "dBIZChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZpY2UYByABKAki",
-            "wgEKFlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHByb2Nlc3Nvcl9p",
-            "ZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMgASgLMiAuZGV2",
-            "aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdhcGl4ZWxzX3Bl",
-            "cl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsyGC5kZXZpY2Vv",
-            "cHMudjEuQnl0ZUZpZ3VyZSqaAQoMUmVzaXplRmlsdGVyEh0KGVJFU0laRV9G",
-            "SUxURVJfVU5TUEVDSUZJRUQQABIZChVSRVNJWkVfRklMVEVSX0xBTkNaT1MQ",
-            "ARIZChVSRVNJWkVfRklMVEVSX0JJQ1VCSUMQAhIaChZSRVNJWkVfRklMVEVS",
-            "X0JJTElORUFSEAMSGQoVUkVTSVpFX0ZJTFRFUl9ORUFSRVNUEAQqoQEKBkFu",
-            "Y2hvchIWChJBTkNIT1JfVU5TUEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xF",
-            "RlQQARIUChBBTkNIT1JfVE9QX1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9M",
-            "RUZUEAMSFwoTQU5DSE9SX0JPVFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5U",
-            "RVIQBRIQCgxBTkNIT1JfVElMRUQQBiqPAQoMU2FmZXR5QWN0aW9uEh0KGVNB",
-            "RkVUWV9BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNTQUZFVFlfQUNUSU9OX0FM",
-            "TE9XEAESFgoSU0FGRVRZX0FDVElPTl9XQVJOEAISFgoSU0FGRVRZX0FDVElP",
-            "Tl9CTFVSEAMSFwoTU0FGRVRZX0FDVElPTl9CTE9DSxAEKoUBCg1TYWZldHlT",
-            "dWJqZWN0Eh4KGlNBRkVUWV9TVUJKRUNUX1VOU1BFQ0lGSUVEEAASGQoVU0FG",
-            "RVRZX1NVQkpFQ1RfUFJPTVBUEAESHgoaU0FGRVRZX1NVQkpFQ1RfSU5QVVRf",
-            "SU1BR0UQAhIZChVTQUZFVFlfU1VCSkVDVF9SRVNVTFQQA0IWqgITRGV2aWNl",
-            "T3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "dG9fY29udHJhc3QYBSABKAgSGwoOZXhwb3N1cmVfc3RvcHMYBiABKAFIBIgB",
+            "ARIYCgt0ZW1wZXJhdHVyZRgHIAEoAUgFiAEBEhEKBHRpbnQYCCABKAFIBogB",
+            "ARIaChJhdXRvX3doaXRlX2JhbGFuY2UYCSABKAhCDQoLX2JyaWdodG5lc3NC",
+            "CwoJX2NvbnRyYXN0Qg0KC19zYXR1cmF0aW9uQggKBl9nYW1tYUIRCg9fZXhw",
+            "b3N1cmVfc3RvcHNCDgoMX3RlbXBlcmF0dXJlQgcKBV90aW50In0KClJlc2l6",
+            "ZVN0ZXASDQoFd2lkdGgYASABKAUSDgoGaGVpZ2h0GAIgASgFEioKBmZpbHRl",
+            "chgDIAEoDjIaLmRldmljZW9wcy52MS5SZXNpemVGaWx0ZXISJAoDZml0GAQg",
+            "ASgOMhcuZGV2aWNlb3BzLnYxLlJlc2l6ZUZpdCJECghDcm9wU3RlcBIMCgRs",
+            "ZWZ0GAEgASgFEgsKA3RvcBgCIAEoBRINCgV3aWR0aBgDIAEoBRIOCgZoZWln",
+            "aHQYBCABKAUi5gEKDVdhdGVybWFya1N0ZXASDgoEdGV4dBgBIAEoCUgAEikK",
+            "BWltYWdlGAIgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2VIABIkCgZh",
+            "bmNob3IYAyABKA4yFC5kZXZpY2VvcHMudjEuQW5jaG9yEhQKB29wYWNpdHkY",
+            "BCABKAFIAYgBARISCgVzY2FsZRgFIAEoAUgCiAEBEhoKDW1hcmdpbl9waXhl",
+            "bHMYBiABKAVIA4gBAUIGCgRtYXJrQgoKCF9vcGFjaXR5QggKBl9zY2FsZUIQ",
+            "Cg5fbWFyZ2luX3BpeGVscyIfCgpTYWZldHlTdGVwEhEKCXBvbGljeV9pZBgB",
+            "IAEoCSJMCgpSb3RhdGVTdGVwEhQKB2RlZ3JlZXMYASABKAFIAIgBARIOCgZt",
+            "aXJyb3IYAiABKAgSDAoEZmlsbBgDIAEoCUIKCghfZGVncmVlcyKwAQoHUGFk",
+            "U3RlcBIRCgRsZWZ0GAEgASgFSACIAQESEAoDdG9wGAIgASgFSAGIAQESEgoF",
+            "cmlnaHQYAyABKAVIAogBARITCgZib3R0b20YBCABKAVIA4gBARIjCgRtb2Rl",
+            "GAUgASgOMhUuZGV2aWNlb3BzLnYxLlBhZE1vZGUSDAoEZmlsbBgGIAEoCUIH",
+            "CgVfbGVmdEIGCgRfdG9wQggKBl9yaWdodEIJCgdfYm90dG9tIl0KB0x1dFN0",
+            "ZXASDgoEY3ViZRgBIAEoDEgAEhUKC2FydGlmYWN0X2lkGAIgASgJSAASFQoI",
+            "c3RyZW5ndGgYAyABKAFIAYgBAUIHCgV0YWJsZUILCglfc3RyZW5ndGgiYgoK",
+            "RGVibHVyU3RlcBIaCg1yYWRpdXNfcGl4ZWxzGAEgASgBSACIAQESFwoKaXRl",
+            "cmF0aW9ucxgCIAEoBUgBiAEBQhAKDl9yYWRpdXNfcGl4ZWxzQg0KC19pdGVy",
+            "YXRpb25zIjAKFFJlbW92ZUJhY2tncm91bmRTdGVwEhgKEHBvc3Rwcm9jZXNz",
+            "b3JfaWQYASABKAkingUKElBvc3Rwcm9jZXNzaW5nU3RlcBIsCgd1cHNjYWxl",
+            "GAEgASgLMhkuZGV2aWNlb3BzLnYxLlVwc2NhbGVTdGVwSAASNQoMZmFjZV9y",
+            "ZXN0b3JlGAIgASgLMh0uZGV2aWNlb3BzLnYxLkZhY2VSZXN0b3JlU3RlcEgA",
+            "EiwKB3NoYXJwZW4YAyABKAsyGS5kZXZpY2VvcHMudjEuU2hhcnBlblN0ZXBI",
+            "ABIsCgdkZW5vaXNlGAQgASgLMhkuZGV2aWNlb3BzLnYxLkRlbm9pc2VTdGVw",
+            "SAASKAoFY29sb3IYBSABKAsyFy5kZXZpY2VvcHMudjEuQ29sb3JTdGVwSAAS",
+            "KgoGcmVzaXplGAYgASgLMhguZGV2aWNlb3BzLnYxLlJlc2l6ZVN0ZXBIABIm",
+            "CgRjcm9wGAcgASgLMhYuZGV2aWNlb3BzLnYxLkNyb3BTdGVwSAASMAoJd2F0",
+            "ZXJtYXJrGAggASgLMhsuZGV2aWNlb3BzLnYxLldhdGVybWFya1N0ZXBIABIq",
+            "CgZzYWZldHkYCSABKAsyGC5kZXZpY2VvcHMudjEuU2FmZXR5U3RlcEgAEioK",
+            "BnJvdGF0ZRgKIAEoCzIYLmRldmljZW9wcy52MS5Sb3RhdGVTdGVwSAASJAoD",
+            "cGFkGAsgASgLMhUuZGV2aWNlb3BzLnYxLlBhZFN0ZXBIABIkCgNsdXQYDCAB",
+            "KAsyFS5kZXZpY2VvcHMudjEuTHV0U3RlcEgAEioKBmRlYmx1chgNIAEoCzIY",
+            "LmRldmljZW9wcy52MS5EZWJsdXJTdGVwSAASPwoRcmVtb3ZlX2JhY2tncm91",
+            "bmQYDiABKAsyIi5kZXZpY2VvcHMudjEuUmVtb3ZlQmFja2dyb3VuZFN0ZXBI",
+            "AEIGCgRzdGVwImwKC1NhZmV0eVNjb3JlEhAKCGNhdGVnb3J5GAEgASgJEg0K",
+            "BXNjb3JlGAIgASgBEhEKCXRocmVzaG9sZBgDIAEoARIPCgdmbGFnZ2VkGAQg",
+            "ASgIEhgKEHBvc3Rwcm9jZXNzb3JfaWQYBSABKAki6gEKDVNhZmV0eVZlcmRp",
+            "Y3QSKQoGc2NvcmVzGAEgAygLMhkuZGV2aWNlb3BzLnYxLlNhZmV0eVNjb3Jl",
+            "EioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rpb24S",
+            "EQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgFEiwK",
+            "B3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2FmZXR5U3ViamVjdBIZ",
+            "ChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZpY2UYByABKAkiwgEK",
+            "FlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHByb2Nlc3Nvcl9pZBgB",
+            "IAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMgASgLMiAuZGV2aWNl",
+            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdhcGl4ZWxzX3Blcl9z",
+            "ZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsyGC5kZXZpY2VvcHMu",
+            "djEuQnl0ZUZpZ3VyZSpxCg1EZW5vaXNlTWV0aG9kEh4KGkRFTk9JU0VfTUVU",
+            "SE9EX1VOU1BFQ0lGSUVEEAASHAoYREVOT0lTRV9NRVRIT0RfQklMQVRFUkFM",
+            "EAESIgoeREVOT0lTRV9NRVRIT0RfTk9OX0xPQ0FMX01FQU5TEAIqzAEKDFJl",
+            "c2l6ZUZpbHRlchIdChlSRVNJWkVfRklMVEVSX1VOU1BFQ0lGSUVEEAASGQoV",
+            "UkVTSVpFX0ZJTFRFUl9MQU5DWk9TEAESGQoVUkVTSVpFX0ZJTFRFUl9CSUNV",
+            "QklDEAISGgoWUkVTSVpFX0ZJTFRFUl9CSUxJTkVBUhADEhkKFVJFU0laRV9G",
+            "SUxURVJfTkVBUkVTVBAEEhUKEVJFU0laRV9GSUxURVJfQk9YEAUSGQoVUkVT",
+            "SVpFX0ZJTFRFUl9IQU1NSU5HEAYqoQEKBkFuY2hvchIWChJBTkNIT1JfVU5T",
+            "UEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xFRlQQARIUChBBTkNIT1JfVE9Q",
+            "X1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9MRUZUEAMSFwoTQU5DSE9SX0JP",
+            "VFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5URVIQBRIQCgxBTkNIT1JfVElM",
+            "RUQQBipfCgdQYWRNb2RlEhgKFFBBRF9NT0RFX1VOU1BFQ0lGSUVEEAASEQoN",
+            "UEFEX01PREVfRklMTBABEhEKDVBBRF9NT0RFX0VER0UQAhIUChBQQURfTU9E",
+            "RV9SRUZMRUNUEAMqjwEKDFNhZmV0eUFjdGlvbhIdChlTQUZFVFlfQUNUSU9O",
+            "X1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElPTl9BTExPVxABEhYKElNB",
+            "RkVUWV9BQ1RJT05fV0FSThACEhYKElNBRkVUWV9BQ1RJT05fQkxVUhADEhcK",
+            "E1NBRkVUWV9BQ1RJT05fQkxPQ0sQBCqFAQoNU2FmZXR5U3ViamVjdBIeChpT",
+            "QUZFVFlfU1VCSkVDVF9VTlNQRUNJRklFRBAAEhkKFVNBRkVUWV9TVUJKRUNU",
+            "X1BST01QVBABEh4KGlNBRkVUWV9TVUJKRUNUX0lOUFVUX0lNQUdFEAISGQoV",
+            "U0FGRVRZX1NVQkpFQ1RfUkVTVUxUEANCFqoCE0RldmljZU9wZXJhdGlvbnMu",
+            "VjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
-          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
+          new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DenoiseMethod), typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.PadMode), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpscaleStep), global::DeviceOperations.V1.UpscaleStep.Parser, new[]{ "PostprocessorId", "Factor", "TilePixels", "TileOverlapPixels" }, new[]{ "Factor", "TilePixels", "TileOverlapPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FaceRestoreStep), global::DeviceOperations.V1.FaceRestoreStep.Parser, new[]{ "PostprocessorId", "Strength", "LeastConfidence" }, new[]{ "Strength", "LeastConfidence" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SharpenStep), global::DeviceOperations.V1.SharpenStep.Parser, new[]{ "Amount", "RadiusPixels", "Threshold" }, new[]{ "Amount", "RadiusPixels", "Threshold" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength" }, new[]{ "Strength" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ColorStep), global::DeviceOperations.V1.ColorStep.Parser, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "AutoContrast" }, new[]{ "Brightness", "Contrast", "Saturation", "Gamma" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DenoiseStep), global::DeviceOperations.V1.DenoiseStep.Parser, new[]{ "Strength", "Method" }, new[]{ "Strength" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ColorStep), global::DeviceOperations.V1.ColorStep.Parser, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "AutoContrast", "ExposureStops", "Temperature", "Tint", "AutoWhiteBalance" }, new[]{ "Brightness", "Contrast", "Saturation", "Gamma", "ExposureStops", "Temperature", "Tint" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ResizeStep), global::DeviceOperations.V1.ResizeStep.Parser, new[]{ "Width", "Height", "Filter", "Fit" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CropStep), global::DeviceOperations.V1.CropStep.Parser, new[]{ "Left", "Top", "Width", "Height" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WatermarkStep), global::DeviceOperations.V1.WatermarkStep.Parser, new[]{ "Text", "Image", "Anchor", "Opacity", "Scale", "MarginPixels" }, new[]{ "Mark", "Opacity", "Scale", "MarginPixels" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyStep), global::DeviceOperations.V1.SafetyStep.Parser, new[]{ "PolicyId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RotateStep), global::DeviceOperations.V1.RotateStep.Parser, new[]{ "Degrees", "Mirror", "Fill" }, new[]{ "Degrees" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PadStep), global::DeviceOperations.V1.PadStep.Parser, new[]{ "Left", "Top", "Right", "Bottom", "Mode", "Fill" }, new[]{ "Left", "Top", "Right", "Bottom" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.LutStep), global::DeviceOperations.V1.LutStep.Parser, new[]{ "Cube", "ArtifactId", "Strength" }, new[]{ "Table", "Strength" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeblurStep), global::DeviceOperations.V1.DeblurStep.Parser, new[]{ "RadiusPixels", "Iterations" }, new[]{ "RadiusPixels", "Iterations" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RemoveBackgroundStep), global::DeviceOperations.V1.RemoveBackgroundStep.Parser, new[]{ "PostprocessorId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "RemoveBackground" }, new[]{ "Step" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "Rotate", "Pad", "Lut", "Deblur", "RemoveBackground" }, new[]{ "Step" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged", "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "Subject", "ClassifierFailed", "Advice" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory" }, null, null, null, null)
@@ -113,6 +141,25 @@ namespace DeviceOperations.V1 {
 
   }
   #region Enums
+  /// <summary>
+  /// What counts as like a pixel.
+  /// </summary>
+  public enum DenoiseMethod {
+    /// <summary>
+    /// BILATERAL.
+    /// </summary>
+    [pbr::OriginalName("DENOISE_METHOD_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// Pixels near it of a colour like its own.
+    /// </summary>
+    [pbr::OriginalName("DENOISE_METHOD_BILATERAL")] Bilateral = 1,
+    /// <summary>
+    /// Pixels in a wider window whose surroundings are like its own: slower, keeps more texture.
+    /// POSTPROCESSOR_NOT_FOUND where OpenCV is not installed.
+    /// </summary>
+    [pbr::OriginalName("DENOISE_METHOD_NON_LOCAL_MEANS")] NonLocalMeans = 2,
+  }
+
   /// <summary>
   /// How pixels are computed at another size.
   /// </summary>
@@ -137,6 +184,14 @@ namespace DeviceOperations.V1 {
     /// Nearest pixel.
     /// </summary>
     [pbr::OriginalName("RESIZE_FILTER_NEAREST")] Nearest = 4,
+    /// <summary>
+    /// The mean of what a pixel covers.
+    /// </summary>
+    [pbr::OriginalName("RESIZE_FILTER_BOX")] Box = 5,
+    /// <summary>
+    /// A raised cosine: sharper than bilinear made smaller, without its ringing.
+    /// </summary>
+    [pbr::OriginalName("RESIZE_FILTER_HAMMING")] Hamming = 6,
   }
 
   /// <summary>
@@ -171,6 +226,28 @@ namespace DeviceOperations.V1 {
     /// Repeated over the whole picture.
     /// </summary>
     [pbr::OriginalName("ANCHOR_TILED")] Tiled = 6,
+  }
+
+  /// <summary>
+  /// What is put around a picture.
+  /// </summary>
+  public enum PadMode {
+    /// <summary>
+    /// FILL.
+    /// </summary>
+    [pbr::OriginalName("PAD_MODE_UNSPECIFIED")] Unspecified = 0,
+    /// <summary>
+    /// A colour.
+    /// </summary>
+    [pbr::OriginalName("PAD_MODE_FILL")] Fill = 1,
+    /// <summary>
+    /// The outermost pixels, repeated.
+    /// </summary>
+    [pbr::OriginalName("PAD_MODE_EDGE")] Edge = 2,
+    /// <summary>
+    /// The picture mirrored at its outermost pixels, which are not repeated.
+    /// </summary>
+    [pbr::OriginalName("PAD_MODE_REFLECT")] Reflect = 3,
   }
 
   /// <summary>
@@ -1285,6 +1362,7 @@ namespace DeviceOperations.V1 {
     public DenoiseStep(DenoiseStep other) : this() {
       _hasBits0 = other._hasBits0;
       strength_ = other.strength_;
+      method_ = other.method_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1324,6 +1402,21 @@ namespace DeviceOperations.V1 {
       _hasBits0 &= ~1;
     }
 
+    /// <summary>Field number for the "method" field.</summary>
+    public const int MethodFieldNumber = 2;
+    private global::DeviceOperations.V1.DenoiseMethod method_ = global::DeviceOperations.V1.DenoiseMethod.Unspecified;
+    /// <summary>
+    /// Default: BILATERAL.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DenoiseMethod Method {
+      get { return method_; }
+      set {
+        method_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1340,6 +1433,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
+      if (Method != other.Method) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1348,6 +1442,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) hash ^= Method.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1370,6 +1465,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(9);
         output.WriteDouble(Strength);
       }
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) Method);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1384,6 +1483,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(9);
         output.WriteDouble(Strength);
       }
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        output.WriteRawTag(16);
+        output.WriteEnum((int) Method);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1396,6 +1499,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (HasStrength) {
         size += 1 + 8;
+      }
+      if (Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Method);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1411,6 +1517,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.HasStrength) {
         Strength = other.Strength;
+      }
+      if (other.Method != global::DeviceOperations.V1.DenoiseMethod.Unspecified) {
+        Method = other.Method;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1433,6 +1542,10 @@ namespace DeviceOperations.V1 {
             break;
           case 9: {
             Strength = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            Method = (global::DeviceOperations.V1.DenoiseMethod) input.ReadEnum();
             break;
           }
         }
@@ -1458,6 +1571,10 @@ namespace DeviceOperations.V1 {
             Strength = input.ReadDouble();
             break;
           }
+          case 16: {
+            Method = (global::DeviceOperations.V1.DenoiseMethod) input.ReadEnum();
+            break;
+          }
         }
       }
     }
@@ -1466,7 +1583,9 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Colour and tone. 1 leaves a property as it is.
+  /// Colour and tone: first the light (`auto_white_balance`, `temperature`, `tint`,
+  /// `exposure_stops`, on linear light), then the levels. 1, of the light 0, leaves a property as it
+  /// is.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ColorStep : pb::IMessage<ColorStep>
@@ -1510,6 +1629,10 @@ namespace DeviceOperations.V1 {
       saturation_ = other.saturation_;
       gamma_ = other.gamma_;
       autoContrast_ = other.autoContrast_;
+      exposureStops_ = other.exposureStops_;
+      temperature_ = other.temperature_;
+      tint_ = other.tint_;
+      autoWhiteBalance_ = other.autoWhiteBalance_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1654,6 +1777,111 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "exposure_stops" field.</summary>
+    public const int ExposureStopsFieldNumber = 6;
+    private readonly static double ExposureStopsDefaultValue = 0D;
+
+    private double exposureStops_;
+    /// <summary>
+    /// Twice the light for each. Range: -5 to 5. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double ExposureStops {
+      get { if ((_hasBits0 & 16) != 0) { return exposureStops_; } else { return ExposureStopsDefaultValue; } }
+      set {
+        _hasBits0 |= 16;
+        exposureStops_ = value;
+      }
+    }
+    /// <summary>Gets whether the "exposure_stops" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasExposureStops {
+      get { return (_hasBits0 & 16) != 0; }
+    }
+    /// <summary>Clears the value of the "exposure_stops" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearExposureStops() {
+      _hasBits0 &= ~16;
+    }
+
+    /// <summary>Field number for the "temperature" field.</summary>
+    public const int TemperatureFieldNumber = 7;
+    private readonly static double TemperatureDefaultValue = 0D;
+
+    private double temperature_;
+    /// <summary>
+    /// Warmer above 0: more red and less blue light. Range: -100 to 100. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Temperature {
+      get { if ((_hasBits0 & 32) != 0) { return temperature_; } else { return TemperatureDefaultValue; } }
+      set {
+        _hasBits0 |= 32;
+        temperature_ = value;
+      }
+    }
+    /// <summary>Gets whether the "temperature" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasTemperature {
+      get { return (_hasBits0 & 32) != 0; }
+    }
+    /// <summary>Clears the value of the "temperature" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearTemperature() {
+      _hasBits0 &= ~32;
+    }
+
+    /// <summary>Field number for the "tint" field.</summary>
+    public const int TintFieldNumber = 8;
+    private readonly static double TintDefaultValue = 0D;
+
+    private double tint_;
+    /// <summary>
+    /// Towards magenta above 0, towards green below. Range: -100 to 100. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Tint {
+      get { if ((_hasBits0 & 64) != 0) { return tint_; } else { return TintDefaultValue; } }
+      set {
+        _hasBits0 |= 64;
+        tint_ = value;
+      }
+    }
+    /// <summary>Gets whether the "tint" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasTint {
+      get { return (_hasBits0 & 64) != 0; }
+    }
+    /// <summary>Clears the value of the "tint" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearTint() {
+      _hasBits0 &= ~64;
+    }
+
+    /// <summary>Field number for the "auto_white_balance" field.</summary>
+    public const int AutoWhiteBalanceFieldNumber = 9;
+    private bool autoWhiteBalance_;
+    /// <summary>
+    /// Make the picture's mean grey (grey world), as bright as it is.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool AutoWhiteBalance {
+      get { return autoWhiteBalance_; }
+      set {
+        autoWhiteBalance_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1674,6 +1902,10 @@ namespace DeviceOperations.V1 {
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Saturation, other.Saturation)) return false;
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Gamma, other.Gamma)) return false;
       if (AutoContrast != other.AutoContrast) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(ExposureStops, other.ExposureStops)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Temperature, other.Temperature)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Tint, other.Tint)) return false;
+      if (AutoWhiteBalance != other.AutoWhiteBalance) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1686,6 +1918,10 @@ namespace DeviceOperations.V1 {
       if (HasSaturation) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Saturation);
       if (HasGamma) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Gamma);
       if (AutoContrast != false) hash ^= AutoContrast.GetHashCode();
+      if (HasExposureStops) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(ExposureStops);
+      if (HasTemperature) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Temperature);
+      if (HasTint) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Tint);
+      if (AutoWhiteBalance != false) hash ^= AutoWhiteBalance.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1724,6 +1960,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(40);
         output.WriteBool(AutoContrast);
       }
+      if (HasExposureStops) {
+        output.WriteRawTag(49);
+        output.WriteDouble(ExposureStops);
+      }
+      if (HasTemperature) {
+        output.WriteRawTag(57);
+        output.WriteDouble(Temperature);
+      }
+      if (HasTint) {
+        output.WriteRawTag(65);
+        output.WriteDouble(Tint);
+      }
+      if (AutoWhiteBalance != false) {
+        output.WriteRawTag(72);
+        output.WriteBool(AutoWhiteBalance);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1754,6 +2006,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(40);
         output.WriteBool(AutoContrast);
       }
+      if (HasExposureStops) {
+        output.WriteRawTag(49);
+        output.WriteDouble(ExposureStops);
+      }
+      if (HasTemperature) {
+        output.WriteRawTag(57);
+        output.WriteDouble(Temperature);
+      }
+      if (HasTint) {
+        output.WriteRawTag(65);
+        output.WriteDouble(Tint);
+      }
+      if (AutoWhiteBalance != false) {
+        output.WriteRawTag(72);
+        output.WriteBool(AutoWhiteBalance);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1777,6 +2045,18 @@ namespace DeviceOperations.V1 {
         size += 1 + 8;
       }
       if (AutoContrast != false) {
+        size += 1 + 1;
+      }
+      if (HasExposureStops) {
+        size += 1 + 8;
+      }
+      if (HasTemperature) {
+        size += 1 + 8;
+      }
+      if (HasTint) {
+        size += 1 + 8;
+      }
+      if (AutoWhiteBalance != false) {
         size += 1 + 1;
       }
       if (_unknownFields != null) {
@@ -1805,6 +2085,18 @@ namespace DeviceOperations.V1 {
       }
       if (other.AutoContrast != false) {
         AutoContrast = other.AutoContrast;
+      }
+      if (other.HasExposureStops) {
+        ExposureStops = other.ExposureStops;
+      }
+      if (other.HasTemperature) {
+        Temperature = other.Temperature;
+      }
+      if (other.HasTint) {
+        Tint = other.Tint;
+      }
+      if (other.AutoWhiteBalance != false) {
+        AutoWhiteBalance = other.AutoWhiteBalance;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1845,6 +2137,22 @@ namespace DeviceOperations.V1 {
             AutoContrast = input.ReadBool();
             break;
           }
+          case 49: {
+            ExposureStops = input.ReadDouble();
+            break;
+          }
+          case 57: {
+            Temperature = input.ReadDouble();
+            break;
+          }
+          case 65: {
+            Tint = input.ReadDouble();
+            break;
+          }
+          case 72: {
+            AutoWhiteBalance = input.ReadBool();
+            break;
+          }
         }
       }
     #endif
@@ -1882,6 +2190,22 @@ namespace DeviceOperations.V1 {
           }
           case 40: {
             AutoContrast = input.ReadBool();
+            break;
+          }
+          case 49: {
+            ExposureStops = input.ReadDouble();
+            break;
+          }
+          case 57: {
+            Temperature = input.ReadDouble();
+            break;
+          }
+          case 65: {
+            Tint = input.ReadDouble();
+            break;
+          }
+          case 72: {
+            AutoWhiteBalance = input.ReadBool();
             break;
           }
         }
@@ -3255,6 +3579,1415 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Turned about its middle, on a canvas that holds all of it. Quarter turns keep every pixel,
+  /// other angles are bicubic.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class RotateStep : pb::IMessage<RotateStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<RotateStep> _parser = new pb::MessageParser<RotateStep>(() => new RotateStep());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<RotateStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[9]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RotateStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RotateStep(RotateStep other) : this() {
+      _hasBits0 = other._hasBits0;
+      degrees_ = other.degrees_;
+      mirror_ = other.mirror_;
+      fill_ = other.fill_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public RotateStep Clone() {
+      return new RotateStep(this);
+    }
+
+    /// <summary>Field number for the "degrees" field.</summary>
+    public const int DegreesFieldNumber = 1;
+    private readonly static double DegreesDefaultValue = 0D;
+
+    private double degrees_;
+    /// <summary>
+    /// Clockwise. Range: -360 to 360. Default: 90.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Degrees {
+      get { if ((_hasBits0 & 1) != 0) { return degrees_; } else { return DegreesDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        degrees_ = value;
+      }
+    }
+    /// <summary>Gets whether the "degrees" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasDegrees {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "degrees" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearDegrees() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "mirror" field.</summary>
+    public const int MirrorFieldNumber = 2;
+    private bool mirror_;
+    /// <summary>
+    /// Left and right swapped before.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Mirror {
+      get { return mirror_; }
+      set {
+        mirror_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "fill" field.</summary>
+    public const int FillFieldNumber = 3;
+    private string fill_ = "";
+    /// <summary>
+    /// Colour around the picture, "#RRGGBB" or "#RRGGBBAA"; empty means transparent. At most 9
+    /// characters.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Fill {
+      get { return fill_; }
+      set {
+        fill_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as RotateStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(RotateStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Degrees, other.Degrees)) return false;
+      if (Mirror != other.Mirror) return false;
+      if (Fill != other.Fill) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (HasDegrees) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Degrees);
+      if (Mirror != false) hash ^= Mirror.GetHashCode();
+      if (Fill.Length != 0) hash ^= Fill.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (HasDegrees) {
+        output.WriteRawTag(9);
+        output.WriteDouble(Degrees);
+      }
+      if (Mirror != false) {
+        output.WriteRawTag(16);
+        output.WriteBool(Mirror);
+      }
+      if (Fill.Length != 0) {
+        output.WriteRawTag(26);
+        output.WriteString(Fill);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (HasDegrees) {
+        output.WriteRawTag(9);
+        output.WriteDouble(Degrees);
+      }
+      if (Mirror != false) {
+        output.WriteRawTag(16);
+        output.WriteBool(Mirror);
+      }
+      if (Fill.Length != 0) {
+        output.WriteRawTag(26);
+        output.WriteString(Fill);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (HasDegrees) {
+        size += 1 + 8;
+      }
+      if (Mirror != false) {
+        size += 1 + 1;
+      }
+      if (Fill.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Fill);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(RotateStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.HasDegrees) {
+        Degrees = other.Degrees;
+      }
+      if (other.Mirror != false) {
+        Mirror = other.Mirror;
+      }
+      if (other.Fill.Length != 0) {
+        Fill = other.Fill;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 9: {
+            Degrees = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            Mirror = input.ReadBool();
+            break;
+          }
+          case 26: {
+            Fill = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 9: {
+            Degrees = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            Mirror = input.ReadBool();
+            break;
+          }
+          case 26: {
+            Fill = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// More around the picture, which itself stays as it is.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PadStep : pb::IMessage<PadStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PadStep> _parser = new pb::MessageParser<PadStep>(() => new PadStep());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PadStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PadStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PadStep(PadStep other) : this() {
+      _hasBits0 = other._hasBits0;
+      left_ = other.left_;
+      top_ = other.top_;
+      right_ = other.right_;
+      bottom_ = other.bottom_;
+      mode_ = other.mode_;
+      fill_ = other.fill_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PadStep Clone() {
+      return new PadStep(this);
+    }
+
+    /// <summary>Field number for the "left" field.</summary>
+    public const int LeftFieldNumber = 1;
+    private readonly static int LeftDefaultValue = 0;
+
+    private int left_;
+    /// <summary>
+    /// Pixels to the left. Range: 0 to 16384. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Left {
+      get { if ((_hasBits0 & 1) != 0) { return left_; } else { return LeftDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        left_ = value;
+      }
+    }
+    /// <summary>Gets whether the "left" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasLeft {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "left" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearLeft() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "top" field.</summary>
+    public const int TopFieldNumber = 2;
+    private readonly static int TopDefaultValue = 0;
+
+    private int top_;
+    /// <summary>
+    /// Pixels above. Range: 0 to 16384. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Top {
+      get { if ((_hasBits0 & 2) != 0) { return top_; } else { return TopDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        top_ = value;
+      }
+    }
+    /// <summary>Gets whether the "top" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasTop {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "top" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearTop() {
+      _hasBits0 &= ~2;
+    }
+
+    /// <summary>Field number for the "right" field.</summary>
+    public const int RightFieldNumber = 3;
+    private readonly static int RightDefaultValue = 0;
+
+    private int right_;
+    /// <summary>
+    /// Pixels to the right. Range: 0 to 16384. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Right {
+      get { if ((_hasBits0 & 4) != 0) { return right_; } else { return RightDefaultValue; } }
+      set {
+        _hasBits0 |= 4;
+        right_ = value;
+      }
+    }
+    /// <summary>Gets whether the "right" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasRight {
+      get { return (_hasBits0 & 4) != 0; }
+    }
+    /// <summary>Clears the value of the "right" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearRight() {
+      _hasBits0 &= ~4;
+    }
+
+    /// <summary>Field number for the "bottom" field.</summary>
+    public const int BottomFieldNumber = 4;
+    private readonly static int BottomDefaultValue = 0;
+
+    private int bottom_;
+    /// <summary>
+    /// Pixels below. Range: 0 to 16384. Default: 0.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Bottom {
+      get { if ((_hasBits0 & 8) != 0) { return bottom_; } else { return BottomDefaultValue; } }
+      set {
+        _hasBits0 |= 8;
+        bottom_ = value;
+      }
+    }
+    /// <summary>Gets whether the "bottom" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasBottom {
+      get { return (_hasBits0 & 8) != 0; }
+    }
+    /// <summary>Clears the value of the "bottom" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearBottom() {
+      _hasBits0 &= ~8;
+    }
+
+    /// <summary>Field number for the "mode" field.</summary>
+    public const int ModeFieldNumber = 5;
+    private global::DeviceOperations.V1.PadMode mode_ = global::DeviceOperations.V1.PadMode.Unspecified;
+    /// <summary>
+    /// Default: FILL.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.PadMode Mode {
+      get { return mode_; }
+      set {
+        mode_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "fill" field.</summary>
+    public const int FillFieldNumber = 6;
+    private string fill_ = "";
+    /// <summary>
+    /// Colour of FILL, "#RRGGBB" or "#RRGGBBAA"; empty means transparent. At most 9 characters.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Fill {
+      get { return fill_; }
+      set {
+        fill_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PadStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PadStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Left != other.Left) return false;
+      if (Top != other.Top) return false;
+      if (Right != other.Right) return false;
+      if (Bottom != other.Bottom) return false;
+      if (Mode != other.Mode) return false;
+      if (Fill != other.Fill) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (HasLeft) hash ^= Left.GetHashCode();
+      if (HasTop) hash ^= Top.GetHashCode();
+      if (HasRight) hash ^= Right.GetHashCode();
+      if (HasBottom) hash ^= Bottom.GetHashCode();
+      if (Mode != global::DeviceOperations.V1.PadMode.Unspecified) hash ^= Mode.GetHashCode();
+      if (Fill.Length != 0) hash ^= Fill.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (HasLeft) {
+        output.WriteRawTag(8);
+        output.WriteInt32(Left);
+      }
+      if (HasTop) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Top);
+      }
+      if (HasRight) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Right);
+      }
+      if (HasBottom) {
+        output.WriteRawTag(32);
+        output.WriteInt32(Bottom);
+      }
+      if (Mode != global::DeviceOperations.V1.PadMode.Unspecified) {
+        output.WriteRawTag(40);
+        output.WriteEnum((int) Mode);
+      }
+      if (Fill.Length != 0) {
+        output.WriteRawTag(50);
+        output.WriteString(Fill);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (HasLeft) {
+        output.WriteRawTag(8);
+        output.WriteInt32(Left);
+      }
+      if (HasTop) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Top);
+      }
+      if (HasRight) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Right);
+      }
+      if (HasBottom) {
+        output.WriteRawTag(32);
+        output.WriteInt32(Bottom);
+      }
+      if (Mode != global::DeviceOperations.V1.PadMode.Unspecified) {
+        output.WriteRawTag(40);
+        output.WriteEnum((int) Mode);
+      }
+      if (Fill.Length != 0) {
+        output.WriteRawTag(50);
+        output.WriteString(Fill);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (HasLeft) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Left);
+      }
+      if (HasTop) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Top);
+      }
+      if (HasRight) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Right);
+      }
+      if (HasBottom) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Bottom);
+      }
+      if (Mode != global::DeviceOperations.V1.PadMode.Unspecified) {
+        size += 1 + pb::CodedOutputStream.ComputeEnumSize((int) Mode);
+      }
+      if (Fill.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Fill);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PadStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.HasLeft) {
+        Left = other.Left;
+      }
+      if (other.HasTop) {
+        Top = other.Top;
+      }
+      if (other.HasRight) {
+        Right = other.Right;
+      }
+      if (other.HasBottom) {
+        Bottom = other.Bottom;
+      }
+      if (other.Mode != global::DeviceOperations.V1.PadMode.Unspecified) {
+        Mode = other.Mode;
+      }
+      if (other.Fill.Length != 0) {
+        Fill = other.Fill;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 8: {
+            Left = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            Top = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Right = input.ReadInt32();
+            break;
+          }
+          case 32: {
+            Bottom = input.ReadInt32();
+            break;
+          }
+          case 40: {
+            Mode = (global::DeviceOperations.V1.PadMode) input.ReadEnum();
+            break;
+          }
+          case 50: {
+            Fill = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 8: {
+            Left = input.ReadInt32();
+            break;
+          }
+          case 16: {
+            Top = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Right = input.ReadInt32();
+            break;
+          }
+          case 32: {
+            Bottom = input.ReadInt32();
+            break;
+          }
+          case 40: {
+            Mode = (global::DeviceOperations.V1.PadMode) input.ReadEnum();
+            break;
+          }
+          case 50: {
+            Fill = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Colours by a table, a .cube file (Adobe's Cube LUT Specification 1.0): one dimension for each
+  /// channel or three dimensions of 2 to 64, over sRGB levels as shares of 255, interpolated
+  /// linearly. What is wrong with it is TEXT_INVALID, with the line.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class LutStep : pb::IMessage<LutStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<LutStep> _parser = new pb::MessageParser<LutStep>(() => new LutStep());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<LutStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[11]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public LutStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public LutStep(LutStep other) : this() {
+      _hasBits0 = other._hasBits0;
+      strength_ = other.strength_;
+      switch (other.TableCase) {
+        case TableOneofCase.Cube:
+          Cube = other.Cube;
+          break;
+        case TableOneofCase.ArtifactId:
+          ArtifactId = other.ArtifactId;
+          break;
+      }
+
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public LutStep Clone() {
+      return new LutStep(this);
+    }
+
+    /// <summary>Field number for the "cube" field.</summary>
+    public const int CubeFieldNumber = 1;
+    /// <summary>
+    /// The file itself. At most 1048576 bytes; upload larger ones as an artifact.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pb::ByteString Cube {
+      get { return HasCube ? (pb::ByteString) table_ : pb::ByteString.Empty; }
+      set {
+        table_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        tableCase_ = TableOneofCase.Cube;
+      }
+    }
+    /// <summary>Gets whether the "cube" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasCube {
+      get { return tableCase_ == TableOneofCase.Cube; }
+    }
+    /// <summary> Clears the value of the oneof if it's currently set to "cube" </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearCube() {
+      if (HasCube) {
+        ClearTable();
+      }
+    }
+
+    /// <summary>Field number for the "artifact_id" field.</summary>
+    public const int ArtifactIdFieldNumber = 2;
+    /// <summary>
+    /// An uploaded one, of 16777216 bytes at most.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ArtifactId {
+      get { return HasArtifactId ? (string) table_ : ""; }
+      set {
+        table_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        tableCase_ = TableOneofCase.ArtifactId;
+      }
+    }
+    /// <summary>Gets whether the "artifact_id" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasArtifactId {
+      get { return tableCase_ == TableOneofCase.ArtifactId; }
+    }
+    /// <summary> Clears the value of the oneof if it's currently set to "artifact_id" </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearArtifactId() {
+      if (HasArtifactId) {
+        ClearTable();
+      }
+    }
+
+    /// <summary>Field number for the "strength" field.</summary>
+    public const int StrengthFieldNumber = 3;
+    private readonly static double StrengthDefaultValue = 0D;
+
+    private double strength_;
+    /// <summary>
+    /// Share of the table's colours in the result. Range: 0 to 1. Default: 1.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Strength {
+      get { if ((_hasBits0 & 1) != 0) { return strength_; } else { return StrengthDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        strength_ = value;
+      }
+    }
+    /// <summary>Gets whether the "strength" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasStrength {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "strength" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearStrength() {
+      _hasBits0 &= ~1;
+    }
+
+    private object table_;
+    /// <summary>Enum of possible cases for the "table" oneof.</summary>
+    public enum TableOneofCase {
+      None = 0,
+      Cube = 1,
+      ArtifactId = 2,
+    }
+    private TableOneofCase tableCase_ = TableOneofCase.None;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public TableOneofCase TableCase {
+      get { return tableCase_; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearTable() {
+      tableCase_ = TableOneofCase.None;
+      table_ = null;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as LutStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(LutStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Cube != other.Cube) return false;
+      if (ArtifactId != other.ArtifactId) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Strength, other.Strength)) return false;
+      if (TableCase != other.TableCase) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (HasCube) hash ^= Cube.GetHashCode();
+      if (HasArtifactId) hash ^= ArtifactId.GetHashCode();
+      if (HasStrength) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Strength);
+      hash ^= (int) tableCase_;
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (HasCube) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Cube);
+      }
+      if (HasArtifactId) {
+        output.WriteRawTag(18);
+        output.WriteString(ArtifactId);
+      }
+      if (HasStrength) {
+        output.WriteRawTag(25);
+        output.WriteDouble(Strength);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (HasCube) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Cube);
+      }
+      if (HasArtifactId) {
+        output.WriteRawTag(18);
+        output.WriteString(ArtifactId);
+      }
+      if (HasStrength) {
+        output.WriteRawTag(25);
+        output.WriteDouble(Strength);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (HasCube) {
+        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Cube);
+      }
+      if (HasArtifactId) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
+      }
+      if (HasStrength) {
+        size += 1 + 8;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(LutStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.HasStrength) {
+        Strength = other.Strength;
+      }
+      switch (other.TableCase) {
+        case TableOneofCase.Cube:
+          Cube = other.Cube;
+          break;
+        case TableOneofCase.ArtifactId:
+          ArtifactId = other.ArtifactId;
+          break;
+      }
+
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            Cube = input.ReadBytes();
+            break;
+          }
+          case 18: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 25: {
+            Strength = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            Cube = input.ReadBytes();
+            break;
+          }
+          case 18: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 25: {
+            Strength = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Undo a Gaussian blur, by Richardson and Lucy's iteration.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class DeblurStep : pb::IMessage<DeblurStep>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<DeblurStep> _parser = new pb::MessageParser<DeblurStep>(() => new DeblurStep());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<DeblurStep> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[12]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public DeblurStep() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public DeblurStep(DeblurStep other) : this() {
+      _hasBits0 = other._hasBits0;
+      radiusPixels_ = other.radiusPixels_;
+      iterations_ = other.iterations_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public DeblurStep Clone() {
+      return new DeblurStep(this);
+    }
+
+    /// <summary>Field number for the "radius_pixels" field.</summary>
+    public const int RadiusPixelsFieldNumber = 1;
+    private readonly static double RadiusPixelsDefaultValue = 0D;
+
+    private double radiusPixels_;
+    /// <summary>
+    /// Standard deviation of the blur in pixels. Range: 0.1 to 10. Default: 1.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double RadiusPixels {
+      get { if ((_hasBits0 & 1) != 0) { return radiusPixels_; } else { return RadiusPixelsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        radiusPixels_ = value;
+      }
+    }
+    /// <summary>Gets whether the "radius_pixels" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasRadiusPixels {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "radius_pixels" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearRadiusPixels() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "iterations" field.</summary>
+    public const int IterationsFieldNumber = 2;
+    private readonly static int IterationsDefaultValue = 0;
+
+    private int iterations_;
+    /// <summary>
+    /// Sharper and noisier with each. Range: 1 to 100. Default: 10.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Iterations {
+      get { if ((_hasBits0 & 2) != 0) { return iterations_; } else { return IterationsDefaultValue; } }
+      set {
+        _hasBits0 |= 2;
+        iterations_ = value;
+      }
+    }
+    /// <summary>Gets whether the "iterations" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasIterations {
+      get { return (_hasBits0 & 2) != 0; }
+    }
+    /// <summary>Clears the value of the "iterations" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearIterations() {
+      _hasBits0 &= ~2;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as DeblurStep);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(DeblurStep other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(RadiusPixels, other.RadiusPixels)) return false;
+      if (Iterations != other.Iterations) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (HasRadiusPixels) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(RadiusPixels);
+      if (HasIterations) hash ^= Iterations.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (HasRadiusPixels) {
+        output.WriteRawTag(9);
+        output.WriteDouble(RadiusPixels);
+      }
+      if (HasIterations) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Iterations);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (HasRadiusPixels) {
+        output.WriteRawTag(9);
+        output.WriteDouble(RadiusPixels);
+      }
+      if (HasIterations) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Iterations);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (HasRadiusPixels) {
+        size += 1 + 8;
+      }
+      if (HasIterations) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Iterations);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(DeblurStep other) {
+      if (other == null) {
+        return;
+      }
+      if (other.HasRadiusPixels) {
+        RadiusPixels = other.RadiusPixels;
+      }
+      if (other.HasIterations) {
+        Iterations = other.Iterations;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 9: {
+            RadiusPixels = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            Iterations = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 9: {
+            RadiusPixels = input.ReadDouble();
+            break;
+          }
+          case 16: {
+            Iterations = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// Make transparent what is no person. Only people count: a picture of anything else becomes
   /// transparent altogether.
   /// </summary>
@@ -3273,7 +5006,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[9]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3477,7 +5210,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3524,6 +5257,18 @@ namespace DeviceOperations.V1 {
           break;
         case StepOneofCase.Safety:
           Safety = other.Safety.Clone();
+          break;
+        case StepOneofCase.Rotate:
+          Rotate = other.Rotate.Clone();
+          break;
+        case StepOneofCase.Pad:
+          Pad = other.Pad.Clone();
+          break;
+        case StepOneofCase.Lut:
+          Lut = other.Lut.Clone();
+          break;
+        case StepOneofCase.Deblur:
+          Deblur = other.Deblur.Clone();
           break;
         case StepOneofCase.RemoveBackground:
           RemoveBackground = other.RemoveBackground.Clone();
@@ -3671,6 +5416,66 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "rotate" field.</summary>
+    public const int RotateFieldNumber = 10;
+    /// <summary>
+    /// Turned.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.RotateStep Rotate {
+      get { return stepCase_ == StepOneofCase.Rotate ? (global::DeviceOperations.V1.RotateStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Rotate;
+      }
+    }
+
+    /// <summary>Field number for the "pad" field.</summary>
+    public const int PadFieldNumber = 11;
+    /// <summary>
+    /// More around it.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.PadStep Pad {
+      get { return stepCase_ == StepOneofCase.Pad ? (global::DeviceOperations.V1.PadStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Pad;
+      }
+    }
+
+    /// <summary>Field number for the "lut" field.</summary>
+    public const int LutFieldNumber = 12;
+    /// <summary>
+    /// Colours by a table.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.LutStep Lut {
+      get { return stepCase_ == StepOneofCase.Lut ? (global::DeviceOperations.V1.LutStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Lut;
+      }
+    }
+
+    /// <summary>Field number for the "deblur" field.</summary>
+    public const int DeblurFieldNumber = 13;
+    /// <summary>
+    /// A blur undone.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DeblurStep Deblur {
+      get { return stepCase_ == StepOneofCase.Deblur ? (global::DeviceOperations.V1.DeblurStep) step_ : null; }
+      set {
+        step_ = value;
+        stepCase_ = value == null ? StepOneofCase.None : StepOneofCase.Deblur;
+      }
+    }
+
     /// <summary>Field number for the "remove_background" field.</summary>
     public const int RemoveBackgroundFieldNumber = 14;
     /// <summary>
@@ -3699,6 +5504,10 @@ namespace DeviceOperations.V1 {
       Crop = 7,
       Watermark = 8,
       Safety = 9,
+      Rotate = 10,
+      Pad = 11,
+      Lut = 12,
+      Deblur = 13,
       RemoveBackground = 14,
     }
     private StepOneofCase stepCase_ = StepOneofCase.None;
@@ -3739,6 +5548,10 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Crop, other.Crop)) return false;
       if (!object.Equals(Watermark, other.Watermark)) return false;
       if (!object.Equals(Safety, other.Safety)) return false;
+      if (!object.Equals(Rotate, other.Rotate)) return false;
+      if (!object.Equals(Pad, other.Pad)) return false;
+      if (!object.Equals(Lut, other.Lut)) return false;
+      if (!object.Equals(Deblur, other.Deblur)) return false;
       if (!object.Equals(RemoveBackground, other.RemoveBackground)) return false;
       if (StepCase != other.StepCase) return false;
       return Equals(_unknownFields, other._unknownFields);
@@ -3757,6 +5570,10 @@ namespace DeviceOperations.V1 {
       if (stepCase_ == StepOneofCase.Crop) hash ^= Crop.GetHashCode();
       if (stepCase_ == StepOneofCase.Watermark) hash ^= Watermark.GetHashCode();
       if (stepCase_ == StepOneofCase.Safety) hash ^= Safety.GetHashCode();
+      if (stepCase_ == StepOneofCase.Rotate) hash ^= Rotate.GetHashCode();
+      if (stepCase_ == StepOneofCase.Pad) hash ^= Pad.GetHashCode();
+      if (stepCase_ == StepOneofCase.Lut) hash ^= Lut.GetHashCode();
+      if (stepCase_ == StepOneofCase.Deblur) hash ^= Deblur.GetHashCode();
       if (stepCase_ == StepOneofCase.RemoveBackground) hash ^= RemoveBackground.GetHashCode();
       hash ^= (int) stepCase_;
       if (_unknownFields != null) {
@@ -3813,6 +5630,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(74);
         output.WriteMessage(Safety);
       }
+      if (stepCase_ == StepOneofCase.Rotate) {
+        output.WriteRawTag(82);
+        output.WriteMessage(Rotate);
+      }
+      if (stepCase_ == StepOneofCase.Pad) {
+        output.WriteRawTag(90);
+        output.WriteMessage(Pad);
+      }
+      if (stepCase_ == StepOneofCase.Lut) {
+        output.WriteRawTag(98);
+        output.WriteMessage(Lut);
+      }
+      if (stepCase_ == StepOneofCase.Deblur) {
+        output.WriteRawTag(106);
+        output.WriteMessage(Deblur);
+      }
       if (stepCase_ == StepOneofCase.RemoveBackground) {
         output.WriteRawTag(114);
         output.WriteMessage(RemoveBackground);
@@ -3863,6 +5696,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(74);
         output.WriteMessage(Safety);
       }
+      if (stepCase_ == StepOneofCase.Rotate) {
+        output.WriteRawTag(82);
+        output.WriteMessage(Rotate);
+      }
+      if (stepCase_ == StepOneofCase.Pad) {
+        output.WriteRawTag(90);
+        output.WriteMessage(Pad);
+      }
+      if (stepCase_ == StepOneofCase.Lut) {
+        output.WriteRawTag(98);
+        output.WriteMessage(Lut);
+      }
+      if (stepCase_ == StepOneofCase.Deblur) {
+        output.WriteRawTag(106);
+        output.WriteMessage(Deblur);
+      }
       if (stepCase_ == StepOneofCase.RemoveBackground) {
         output.WriteRawTag(114);
         output.WriteMessage(RemoveBackground);
@@ -3903,6 +5752,18 @@ namespace DeviceOperations.V1 {
       }
       if (stepCase_ == StepOneofCase.Safety) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Safety);
+      }
+      if (stepCase_ == StepOneofCase.Rotate) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Rotate);
+      }
+      if (stepCase_ == StepOneofCase.Pad) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Pad);
+      }
+      if (stepCase_ == StepOneofCase.Lut) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Lut);
+      }
+      if (stepCase_ == StepOneofCase.Deblur) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Deblur);
       }
       if (stepCase_ == StepOneofCase.RemoveBackground) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(RemoveBackground);
@@ -3973,6 +5834,30 @@ namespace DeviceOperations.V1 {
             Safety = new global::DeviceOperations.V1.SafetyStep();
           }
           Safety.MergeFrom(other.Safety);
+          break;
+        case StepOneofCase.Rotate:
+          if (Rotate == null) {
+            Rotate = new global::DeviceOperations.V1.RotateStep();
+          }
+          Rotate.MergeFrom(other.Rotate);
+          break;
+        case StepOneofCase.Pad:
+          if (Pad == null) {
+            Pad = new global::DeviceOperations.V1.PadStep();
+          }
+          Pad.MergeFrom(other.Pad);
+          break;
+        case StepOneofCase.Lut:
+          if (Lut == null) {
+            Lut = new global::DeviceOperations.V1.LutStep();
+          }
+          Lut.MergeFrom(other.Lut);
+          break;
+        case StepOneofCase.Deblur:
+          if (Deblur == null) {
+            Deblur = new global::DeviceOperations.V1.DeblurStep();
+          }
+          Deblur.MergeFrom(other.Deblur);
           break;
         case StepOneofCase.RemoveBackground:
           if (RemoveBackground == null) {
@@ -4080,6 +5965,42 @@ namespace DeviceOperations.V1 {
             }
             input.ReadMessage(subBuilder);
             Safety = subBuilder;
+            break;
+          }
+          case 82: {
+            global::DeviceOperations.V1.RotateStep subBuilder = new global::DeviceOperations.V1.RotateStep();
+            if (stepCase_ == StepOneofCase.Rotate) {
+              subBuilder.MergeFrom(Rotate);
+            }
+            input.ReadMessage(subBuilder);
+            Rotate = subBuilder;
+            break;
+          }
+          case 90: {
+            global::DeviceOperations.V1.PadStep subBuilder = new global::DeviceOperations.V1.PadStep();
+            if (stepCase_ == StepOneofCase.Pad) {
+              subBuilder.MergeFrom(Pad);
+            }
+            input.ReadMessage(subBuilder);
+            Pad = subBuilder;
+            break;
+          }
+          case 98: {
+            global::DeviceOperations.V1.LutStep subBuilder = new global::DeviceOperations.V1.LutStep();
+            if (stepCase_ == StepOneofCase.Lut) {
+              subBuilder.MergeFrom(Lut);
+            }
+            input.ReadMessage(subBuilder);
+            Lut = subBuilder;
+            break;
+          }
+          case 106: {
+            global::DeviceOperations.V1.DeblurStep subBuilder = new global::DeviceOperations.V1.DeblurStep();
+            if (stepCase_ == StepOneofCase.Deblur) {
+              subBuilder.MergeFrom(Deblur);
+            }
+            input.ReadMessage(subBuilder);
+            Deblur = subBuilder;
             break;
           }
           case 114: {
@@ -4191,6 +6112,42 @@ namespace DeviceOperations.V1 {
             Safety = subBuilder;
             break;
           }
+          case 82: {
+            global::DeviceOperations.V1.RotateStep subBuilder = new global::DeviceOperations.V1.RotateStep();
+            if (stepCase_ == StepOneofCase.Rotate) {
+              subBuilder.MergeFrom(Rotate);
+            }
+            input.ReadMessage(subBuilder);
+            Rotate = subBuilder;
+            break;
+          }
+          case 90: {
+            global::DeviceOperations.V1.PadStep subBuilder = new global::DeviceOperations.V1.PadStep();
+            if (stepCase_ == StepOneofCase.Pad) {
+              subBuilder.MergeFrom(Pad);
+            }
+            input.ReadMessage(subBuilder);
+            Pad = subBuilder;
+            break;
+          }
+          case 98: {
+            global::DeviceOperations.V1.LutStep subBuilder = new global::DeviceOperations.V1.LutStep();
+            if (stepCase_ == StepOneofCase.Lut) {
+              subBuilder.MergeFrom(Lut);
+            }
+            input.ReadMessage(subBuilder);
+            Lut = subBuilder;
+            break;
+          }
+          case 106: {
+            global::DeviceOperations.V1.DeblurStep subBuilder = new global::DeviceOperations.V1.DeblurStep();
+            if (stepCase_ == StepOneofCase.Deblur) {
+              subBuilder.MergeFrom(Deblur);
+            }
+            input.ReadMessage(subBuilder);
+            Deblur = subBuilder;
+            break;
+          }
           case 114: {
             global::DeviceOperations.V1.RemoveBackgroundStep subBuilder = new global::DeviceOperations.V1.RemoveBackgroundStep();
             if (stepCase_ == StepOneofCase.RemoveBackground) {
@@ -4225,7 +6182,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4590,7 +6547,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5024,7 +6981,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

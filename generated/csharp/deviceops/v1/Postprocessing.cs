@@ -75,7 +75,7 @@ namespace DeviceOperations.V1 {
             "dGlzdGljcxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2FuY2VsbGVkX2Nv",
             "dW50GAQgASgDImQKI0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3Bv",
             "bnNlEj0KDnBvc3Rwcm9jZXNzb3JzGAEgAygLMiUuZGV2aWNlb3BzLnYxLlBv",
-            "c3Rwcm9jZXNzb3JTdGF0aXN0aWNzKqEDChFQb3N0cHJvY2Vzc29yS2luZBIi",
+            "c3Rwcm9jZXNzb3JTdGF0aXN0aWNzKpcEChFQb3N0cHJvY2Vzc29yS2luZBIi",
             "Ch5QT1NUUFJPQ0VTU09SX0tJTkRfVU5TUEVDSUZJRUQQABIeChpQT1NUUFJP",
             "Q0VTU09SX0tJTkRfVVBTQ0FMRRABEiMKH1BPU1RQUk9DRVNTT1JfS0lORF9G",
             "QUNFX1JFU1RPUkUQAhIeChpQT1NUUFJPQ0VTU09SX0tJTkRfU0hBUlBFThAD",
@@ -83,35 +83,37 @@ namespace DeviceOperations.V1 {
             "U1NPUl9LSU5EX0NPTE9SEAUSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1JFU0la",
             "RRAGEhsKF1BPU1RQUk9DRVNTT1JfS0lORF9DUk9QEAcSIAocUE9TVFBST0NF",
             "U1NPUl9LSU5EX1dBVEVSTUFSSxAIEh0KGVBPU1RQUk9DRVNTT1JfS0lORF9T",
-            "QUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJPTBAKEigKJFBP",
-            "U1RQUk9DRVNTT1JfS0lORF9SRU1PVkVfQkFDS0dST1VORBAPMoQJChVQb3N0",
-            "cHJvY2Vzc2luZ1NlcnZpY2USZwoSTGlzdFBvc3Rwcm9jZXNzb3JzEicuZGV2",
-            "aWNlb3BzLnYxLkxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QaKC5kZXZpY2Vv",
-            "cHMudjEuTGlzdFBvc3Rwcm9jZXNzb3JzUmVzcG9uc2USVwoMUHJvY2Vzc0lt",
-            "YWdlEiEuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZVJlcXVlc3QaIi5kZXZp",
-            "Y2VvcHMudjEuUHJvY2Vzc0ltYWdlUmVzcG9uc2UwARJaCg1Qcm9jZXNzSW1h",
-            "Z2VzEiIuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNSZXF1ZXN0GiMuZGV2",
-            "aWNlb3BzLnYxLlByb2Nlc3NJbWFnZXNSZXNwb25zZTABElQKC0NoZWNrU2Fm",
-            "ZXR5EiAuZGV2aWNlb3BzLnYxLkNoZWNrU2FmZXR5UmVxdWVzdBohLmRldmlj",
-            "ZW9wcy52MS5DaGVja1NhZmV0eVJlc3BvbnNlMAESVQoMQ3JlYXRlUG9saWN5",
-            "EiEuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2Vv",
-            "cHMudjEuQ3JlYXRlUG9saWN5UmVzcG9uc2USTAoJR2V0UG9saWN5Eh4uZGV2",
-            "aWNlb3BzLnYxLkdldFBvbGljeVJlcXVlc3QaHy5kZXZpY2VvcHMudjEuR2V0",
-            "UG9saWN5UmVzcG9uc2USVQoMTGlzdFBvbGljaWVzEiEuZGV2aWNlb3BzLnYx",
-            "Lkxpc3RQb2xpY2llc1JlcXVlc3QaIi5kZXZpY2VvcHMudjEuTGlzdFBvbGlj",
-            "aWVzUmVzcG9uc2USVQoMVXBkYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLlVw",
-            "ZGF0ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuVXBkYXRlUG9saWN5",
-            "UmVzcG9uc2USVQoMRGVsZXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkRlbGV0",
-            "ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuRGVsZXRlUG9saWN5UmVz",
-            "cG9uc2USUQoKVGVzdFBvbGljeRIfLmRldmljZW9wcy52MS5UZXN0UG9saWN5",
-            "UmVxdWVzdBogLmRldmljZW9wcy52MS5UZXN0UG9saWN5UmVzcG9uc2UwARJ1",
-            "ChZCZW5jaG1hcmtQb3N0cHJvY2Vzc29yEisuZGV2aWNlb3BzLnYxLkJlbmNo",
-            "bWFya1Bvc3Rwcm9jZXNzb3JSZXF1ZXN0GiwuZGV2aWNlb3BzLnYxLkJlbmNo",
-            "bWFya1Bvc3Rwcm9jZXNzb3JSZXNwb25zZTABEoIBChtHZXRQb3N0cHJvY2Vz",
-            "c2luZ1N0YXRpc3RpY3MSMC5kZXZpY2VvcHMudjEuR2V0UG9zdHByb2Nlc3Np",
-            "bmdTdGF0aXN0aWNzUmVxdWVzdBoxLmRldmljZW9wcy52MS5HZXRQb3N0cHJv",
-            "Y2Vzc2luZ1N0YXRpc3RpY3NSZXNwb25zZUIWqgITRGV2aWNlT3BlcmF0aW9u",
-            "cy5WMWIGcHJvdG8z"));
+            "QUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJPTBAKEh0KGVBP",
+            "U1RQUk9DRVNTT1JfS0lORF9ST1RBVEUQCxIaChZQT1NUUFJPQ0VTU09SX0tJ",
+            "TkRfUEFEEAwSGgoWUE9TVFBST0NFU1NPUl9LSU5EX0xVVBANEh0KGVBPU1RQ",
+            "Uk9DRVNTT1JfS0lORF9ERUJMVVIQDhIoCiRQT1NUUFJPQ0VTU09SX0tJTkRf",
+            "UkVNT1ZFX0JBQ0tHUk9VTkQQDzKECQoVUG9zdHByb2Nlc3NpbmdTZXJ2aWNl",
+            "EmcKEkxpc3RQb3N0cHJvY2Vzc29ycxInLmRldmljZW9wcy52MS5MaXN0UG9z",
+            "dHByb2Nlc3NvcnNSZXF1ZXN0GiguZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJv",
+            "Y2Vzc29yc1Jlc3BvbnNlElcKDFByb2Nlc3NJbWFnZRIhLmRldmljZW9wcy52",
+            "MS5Qcm9jZXNzSW1hZ2VSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLlByb2Nlc3NJ",
+            "bWFnZVJlc3BvbnNlMAESWgoNUHJvY2Vzc0ltYWdlcxIiLmRldmljZW9wcy52",
+            "MS5Qcm9jZXNzSW1hZ2VzUmVxdWVzdBojLmRldmljZW9wcy52MS5Qcm9jZXNz",
+            "SW1hZ2VzUmVzcG9uc2UwARJUCgtDaGVja1NhZmV0eRIgLmRldmljZW9wcy52",
+            "MS5DaGVja1NhZmV0eVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuQ2hlY2tTYWZl",
+            "dHlSZXNwb25zZTABElUKDENyZWF0ZVBvbGljeRIhLmRldmljZW9wcy52MS5D",
+            "cmVhdGVQb2xpY3lSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGlj",
+            "eVJlc3BvbnNlEkwKCUdldFBvbGljeRIeLmRldmljZW9wcy52MS5HZXRQb2xp",
+            "Y3lSZXF1ZXN0Gh8uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlc3BvbnNlElUK",
+            "DExpc3RQb2xpY2llcxIhLmRldmljZW9wcy52MS5MaXN0UG9saWNpZXNSZXF1",
+            "ZXN0GiIuZGV2aWNlb3BzLnYxLkxpc3RQb2xpY2llc1Jlc3BvbnNlElUKDFVw",
+            "ZGF0ZVBvbGljeRIhLmRldmljZW9wcy52MS5VcGRhdGVQb2xpY3lSZXF1ZXN0",
+            "GiIuZGV2aWNlb3BzLnYxLlVwZGF0ZVBvbGljeVJlc3BvbnNlElUKDERlbGV0",
+            "ZVBvbGljeRIhLmRldmljZW9wcy52MS5EZWxldGVQb2xpY3lSZXF1ZXN0GiIu",
+            "ZGV2aWNlb3BzLnYxLkRlbGV0ZVBvbGljeVJlc3BvbnNlElEKClRlc3RQb2xp",
+            "Y3kSHy5kZXZpY2VvcHMudjEuVGVzdFBvbGljeVJlcXVlc3QaIC5kZXZpY2Vv",
+            "cHMudjEuVGVzdFBvbGljeVJlc3BvbnNlMAESdQoWQmVuY2htYXJrUG9zdHBy",
+            "b2Nlc3NvchIrLmRldmljZW9wcy52MS5CZW5jaG1hcmtQb3N0cHJvY2Vzc29y",
+            "UmVxdWVzdBosLmRldmljZW9wcy52MS5CZW5jaG1hcmtQb3N0cHJvY2Vzc29y",
+            "UmVzcG9uc2UwARKCAQobR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzEjAu",
+            "ZGV2aWNlb3BzLnYxLkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1JlcXVl",
+            "c3QaMS5kZXZpY2VvcHMudjEuR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNz",
+            "UmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SafetyReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -182,6 +184,22 @@ namespace DeviceOperations.V1 {
     /// A control picture (pose, depth, normals).
     /// </summary>
     [pbr::OriginalName("POSTPROCESSOR_KIND_CONTROL")] Control = 10,
+    /// <summary>
+    /// Turned.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_ROTATE")] Rotate = 11,
+    /// <summary>
+    /// More around it.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_PAD")] Pad = 12,
+    /// <summary>
+    /// Colours by a table.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_LUT")] Lut = 13,
+    /// <summary>
+    /// A blur undone.
+    /// </summary>
+    [pbr::OriginalName("POSTPROCESSOR_KIND_DEBLUR")] Deblur = 14,
     /// <summary>
     /// Only people stay.
     /// </summary>

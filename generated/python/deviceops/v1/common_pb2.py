@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/common.proto\x12\x0c\x64\x65viceops.v1\x1a\x1egoogle/protobuf/duration.proto\"f\n\x0cPartDataType\x12%\n\x04part\x18\x01 \x01(\x0e\x32\x17.deviceops.v1.ModelPart\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\"t\n\nByteFigure\x12\x18\n\x0bvalue_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07quality\x18\x02 \x01(\x0e\x32\x1b.deviceops.v1.FigureQuality\x12\x0e\n\x06source\x18\x03 \x01(\tB\x0e\n\x0c_value_bytes\"t\n\nInputImage\x12\x10\n\x06inline\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x61rtifact_id\x18\x02 \x01(\tH\x00\x12\x33\n\rsession_image\x18\x03 \x01(\x0b\x32\x1a.deviceops.v1.SessionImageH\x00\x42\x08\n\x06source\"7\n\x0cSessionImage\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0bimage_index\x18\x02 \x01(\x05\"\xe8\x01\n\x0eOutputSettings\x12-\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.ImageFileFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08lossless\x18\x03 \x01(\x08\x12\x17\n\x0fomit_parameters\x18\x04 \x01(\x08\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.Provenance\x12,\n\tretention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\n\n\x08_quality\"]\n\nProvenance\x12&\n\x08manifest\x18\x01 \x01(\x0e\x32\x14.deviceops.v1.Toggle\x12\'\n\twatermark\x18\x02 \x01(\x0e\x32\x14.deviceops.v1.Toggle\"q\n\x0b\x44\x65gradation\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.DegradationKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12%\n\x04part\x18\x03 \x01(\x0e\x32\x17.deviceops.v1.ModelPart\"\xe3\x02\n\nFieldLimit\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bmultiple_of\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0cmax_elements\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0emax_characters\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12\x1b\n\x0emax_size_bytes\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x0c\n\x04unit\x18\t \x01(\t\x12\x10\n\x08required\x18\n \x01(\x08\x42\n\n\x08_minimumB\n\n\x08_maximumB\x0e\n\x0c_multiple_ofB\x10\n\x0e_default_valueB\x0f\n\r_max_elementsB\x11\n\x0f_max_charactersB\x11\n\x0f_max_size_bytes\"U\n\x12\x44urationStatistics\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x10\n\x08total_ms\x18\x02 \x01(\x01\x12\x0e\n\x06p50_ms\x18\x03 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x04 \x01(\x01*\xa6\x02\n\x0eTensorDataType\x12 \n\x1cTENSOR_DATA_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18TENSOR_DATA_TYPE_FLOAT32\x10\x01\x12\x1c\n\x18TENSOR_DATA_TYPE_FLOAT16\x10\x02\x12\x1d\n\x19TENSOR_DATA_TYPE_BFLOAT16\x10\x03\x12\x1c\n\x18TENSOR_DATA_TYPE_FLOAT64\x10\x04\x12 \n\x1cTENSOR_DATA_TYPE_FLOAT8_E4M3\x10\x05\x12 \n\x1cTENSOR_DATA_TYPE_FLOAT8_E5M2\x10\x06\x12\x19\n\x15TENSOR_DATA_TYPE_INT8\x10\x07\x12\x1a\n\x16TENSOR_DATA_TYPE_UINT8\x10\x08*\xaf\x01\n\tModelPart\x12\x1a\n\x16MODEL_PART_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_PART_DENOISER\x10\x01\x12\x12\n\x0eMODEL_PART_VAE\x10\x02\x12\x1b\n\x17MODEL_PART_TEXT_ENCODER\x10\x03\x12\x1d\n\x19MODEL_PART_TEXT_ENCODER_2\x10\x04\x12\x1d\n\x19MODEL_PART_TEXT_ENCODER_3\x10\x05*\x86\x01\n\rFigureQuality\x12\x1e\n\x1a\x46IGURE_QUALITY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IGURE_QUALITY_MEASURED\x10\x01\x12\x1c\n\x18\x46IGURE_QUALITY_ESTIMATED\x10\x02\x12\x1a\n\x16\x46IGURE_QUALITY_UNKNOWN\x10\x03*\xa3\x01\n\x0fImageFileFormat\x12!\n\x1dIMAGE_FILE_FORMAT_UNSPECIFIED\x10\x00\x12\x19\n\x15IMAGE_FILE_FORMAT_PNG\x10\x01\x12\x1a\n\x16IMAGE_FILE_FORMAT_JPEG\x10\x02\x12\x1a\n\x16IMAGE_FILE_FORMAT_WEBP\x10\x03\x12\x1a\n\x16IMAGE_FILE_FORMAT_AVIF\x10\x04*?\n\x06Toggle\x12\x16\n\x12TOGGLE_UNSPECIFIED\x10\x00\x12\r\n\tTOGGLE_ON\x10\x01\x12\x0e\n\nTOGGLE_OFF\x10\x02*m\n\tResizeFit\x12\x1a\n\x16RESIZE_FIT_UNSPECIFIED\x10\x00\x12\x16\n\x12RESIZE_FIT_STRETCH\x10\x01\x12\x16\n\x12RESIZE_FIT_CONTAIN\x10\x02\x12\x14\n\x10RESIZE_FIT_COVER\x10\x03*\x9e\x03\n\x0f\x44\x65gradationKind\x12 \n\x1c\x44\x45GRADATION_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45GRADATION_KIND_VAE_TILED\x10\x01\x12\x1e\n\x1a\x44\x45GRADATION_KIND_DATA_TYPE\x10\x02\x12!\n\x1d\x44\x45GRADATION_KIND_CPU_FALLBACK\x10\x03\x12\x1e\n\x1a\x44\x45GRADATION_KIND_OFFLOADED\x10\x04\x12%\n!DEGRADATION_KIND_ATTENTION_SLICED\x10\x05\x12!\n\x1d\x44\x45GRADATION_KIND_SLOW_ENCODER\x10\x06\x12%\n!DEGRADATION_KIND_PROMPT_TRUNCATED\x10\x07\x12\'\n#DEGRADATION_KIND_PARAMETERS_OMITTED\x10\x08\x12*\n&DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL\x10\t\x12 \n\x1c\x44\x45GRADATION_KIND_SHARED_LESS\x10\nB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x64\x65viceops/v1/common.proto\x12\x0c\x64\x65viceops.v1\x1a\x1egoogle/protobuf/duration.proto\"f\n\x0cPartDataType\x12%\n\x04part\x18\x01 \x01(\x0e\x32\x17.deviceops.v1.ModelPart\x12/\n\tdata_type\x18\x02 \x01(\x0e\x32\x1c.deviceops.v1.TensorDataType\"t\n\nByteFigure\x12\x18\n\x0bvalue_bytes\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12,\n\x07quality\x18\x02 \x01(\x0e\x32\x1b.deviceops.v1.FigureQuality\x12\x0e\n\x06source\x18\x03 \x01(\tB\x0e\n\x0c_value_bytes\"t\n\nInputImage\x12\x10\n\x06inline\x18\x01 \x01(\x0cH\x00\x12\x15\n\x0b\x61rtifact_id\x18\x02 \x01(\tH\x00\x12\x33\n\rsession_image\x18\x03 \x01(\x0b\x32\x1a.deviceops.v1.SessionImageH\x00\x42\x08\n\x06source\"7\n\x0cSessionImage\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x13\n\x0bimage_index\x18\x02 \x01(\x05\"\x9f\x02\n\x0eOutputSettings\x12-\n\x06\x66ormat\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.ImageFileFormat\x12\x14\n\x07quality\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x10\n\x08lossless\x18\x03 \x01(\x08\x12\x17\n\x0fomit_parameters\x18\x04 \x01(\x08\x12,\n\nprovenance\x18\x05 \x01(\x0b\x32\x18.deviceops.v1.Provenance\x12,\n\tretention\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x0fsource_metadata\x18\x07 \x01(\x0e\x32\x1c.deviceops.v1.SourceMetadataB\n\n\x08_quality\"]\n\nProvenance\x12&\n\x08manifest\x18\x01 \x01(\x0e\x32\x14.deviceops.v1.Toggle\x12\'\n\twatermark\x18\x02 \x01(\x0e\x32\x14.deviceops.v1.Toggle\"q\n\x0b\x44\x65gradation\x12+\n\x04kind\x18\x01 \x01(\x0e\x32\x1d.deviceops.v1.DegradationKind\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12%\n\x04part\x18\x03 \x01(\x0e\x32\x17.deviceops.v1.ModelPart\"\xe3\x02\n\nFieldLimit\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x14\n\x07minimum\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07maximum\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x18\n\x0bmultiple_of\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x1a\n\rdefault_value\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x19\n\x0cmax_elements\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0emax_characters\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12\x1b\n\x0emax_size_bytes\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x0c\n\x04unit\x18\t \x01(\t\x12\x10\n\x08required\x18\n \x01(\x08\x42\n\n\x08_minimumB\n\n\x08_maximumB\x0e\n\x0c_multiple_ofB\x10\n\x0e_default_valueB\x0f\n\r_max_elementsB\x11\n\x0f_max_charactersB\x11\n\x0f_max_size_bytes\"U\n\x12\x44urationStatistics\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x10\n\x08total_ms\x18\x02 \x01(\x01\x12\x0e\n\x06p50_ms\x18\x03 \x01(\x01\x12\x0e\n\x06p99_ms\x18\x04 \x01(\x01*\xa6\x02\n\x0eTensorDataType\x12 \n\x1cTENSOR_DATA_TYPE_UNSPECIFIED\x10\x00\x12\x1c\n\x18TENSOR_DATA_TYPE_FLOAT32\x10\x01\x12\x1c\n\x18TENSOR_DATA_TYPE_FLOAT16\x10\x02\x12\x1d\n\x19TENSOR_DATA_TYPE_BFLOAT16\x10\x03\x12\x1c\n\x18TENSOR_DATA_TYPE_FLOAT64\x10\x04\x12 \n\x1cTENSOR_DATA_TYPE_FLOAT8_E4M3\x10\x05\x12 \n\x1cTENSOR_DATA_TYPE_FLOAT8_E5M2\x10\x06\x12\x19\n\x15TENSOR_DATA_TYPE_INT8\x10\x07\x12\x1a\n\x16TENSOR_DATA_TYPE_UINT8\x10\x08*\xaf\x01\n\tModelPart\x12\x1a\n\x16MODEL_PART_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_PART_DENOISER\x10\x01\x12\x12\n\x0eMODEL_PART_VAE\x10\x02\x12\x1b\n\x17MODEL_PART_TEXT_ENCODER\x10\x03\x12\x1d\n\x19MODEL_PART_TEXT_ENCODER_2\x10\x04\x12\x1d\n\x19MODEL_PART_TEXT_ENCODER_3\x10\x05*\x86\x01\n\rFigureQuality\x12\x1e\n\x1a\x46IGURE_QUALITY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46IGURE_QUALITY_MEASURED\x10\x01\x12\x1c\n\x18\x46IGURE_QUALITY_ESTIMATED\x10\x02\x12\x1a\n\x16\x46IGURE_QUALITY_UNKNOWN\x10\x03*\xa3\x01\n\x0fImageFileFormat\x12!\n\x1dIMAGE_FILE_FORMAT_UNSPECIFIED\x10\x00\x12\x19\n\x15IMAGE_FILE_FORMAT_PNG\x10\x01\x12\x1a\n\x16IMAGE_FILE_FORMAT_JPEG\x10\x02\x12\x1a\n\x16IMAGE_FILE_FORMAT_WEBP\x10\x03\x12\x1a\n\x16IMAGE_FILE_FORMAT_AVIF\x10\x04*h\n\x0eSourceMetadata\x12\x1f\n\x1bSOURCE_METADATA_UNSPECIFIED\x10\x00\x12\x1b\n\x17SOURCE_METADATA_DISCARD\x10\x01\x12\x18\n\x14SOURCE_METADATA_KEEP\x10\x02*?\n\x06Toggle\x12\x16\n\x12TOGGLE_UNSPECIFIED\x10\x00\x12\r\n\tTOGGLE_ON\x10\x01\x12\x0e\n\nTOGGLE_OFF\x10\x02*m\n\tResizeFit\x12\x1a\n\x16RESIZE_FIT_UNSPECIFIED\x10\x00\x12\x16\n\x12RESIZE_FIT_STRETCH\x10\x01\x12\x16\n\x12RESIZE_FIT_CONTAIN\x10\x02\x12\x14\n\x10RESIZE_FIT_COVER\x10\x03*\x9e\x03\n\x0f\x44\x65gradationKind\x12 \n\x1c\x44\x45GRADATION_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45GRADATION_KIND_VAE_TILED\x10\x01\x12\x1e\n\x1a\x44\x45GRADATION_KIND_DATA_TYPE\x10\x02\x12!\n\x1d\x44\x45GRADATION_KIND_CPU_FALLBACK\x10\x03\x12\x1e\n\x1a\x44\x45GRADATION_KIND_OFFLOADED\x10\x04\x12%\n!DEGRADATION_KIND_ATTENTION_SLICED\x10\x05\x12!\n\x1d\x44\x45GRADATION_KIND_SLOW_ENCODER\x10\x06\x12%\n!DEGRADATION_KIND_PROMPT_TRUNCATED\x10\x07\x12\'\n#DEGRADATION_KIND_PARAMETERS_OMITTED\x10\x08\x12*\n&DEGRADATION_KIND_PROMPT_SYNTAX_LITERAL\x10\t\x12 \n\x1c\x44\x45GRADATION_KIND_SHARED_LESS\x10\nB\x16\xaa\x02\x13\x44\x65viceOperations.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +33,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'deviceops.v1.common_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\252\002\023DeviceOperations.V1'
-  _globals['_TENSORDATATYPE']._serialized_start=1363
-  _globals['_TENSORDATATYPE']._serialized_end=1657
-  _globals['_MODELPART']._serialized_start=1660
-  _globals['_MODELPART']._serialized_end=1835
-  _globals['_FIGUREQUALITY']._serialized_start=1838
-  _globals['_FIGUREQUALITY']._serialized_end=1972
-  _globals['_IMAGEFILEFORMAT']._serialized_start=1975
-  _globals['_IMAGEFILEFORMAT']._serialized_end=2138
-  _globals['_TOGGLE']._serialized_start=2140
-  _globals['_TOGGLE']._serialized_end=2203
-  _globals['_RESIZEFIT']._serialized_start=2205
-  _globals['_RESIZEFIT']._serialized_end=2314
-  _globals['_DEGRADATIONKIND']._serialized_start=2317
-  _globals['_DEGRADATIONKIND']._serialized_end=2731
+  _globals['_TENSORDATATYPE']._serialized_start=1418
+  _globals['_TENSORDATATYPE']._serialized_end=1712
+  _globals['_MODELPART']._serialized_start=1715
+  _globals['_MODELPART']._serialized_end=1890
+  _globals['_FIGUREQUALITY']._serialized_start=1893
+  _globals['_FIGUREQUALITY']._serialized_end=2027
+  _globals['_IMAGEFILEFORMAT']._serialized_start=2030
+  _globals['_IMAGEFILEFORMAT']._serialized_end=2193
+  _globals['_SOURCEMETADATA']._serialized_start=2195
+  _globals['_SOURCEMETADATA']._serialized_end=2299
+  _globals['_TOGGLE']._serialized_start=2301
+  _globals['_TOGGLE']._serialized_end=2364
+  _globals['_RESIZEFIT']._serialized_start=2366
+  _globals['_RESIZEFIT']._serialized_end=2475
+  _globals['_DEGRADATIONKIND']._serialized_start=2478
+  _globals['_DEGRADATIONKIND']._serialized_end=2892
   _globals['_PARTDATATYPE']._serialized_start=75
   _globals['_PARTDATATYPE']._serialized_end=177
   _globals['_BYTEFIGURE']._serialized_start=179
@@ -56,13 +58,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONIMAGE']._serialized_start=415
   _globals['_SESSIONIMAGE']._serialized_end=470
   _globals['_OUTPUTSETTINGS']._serialized_start=473
-  _globals['_OUTPUTSETTINGS']._serialized_end=705
-  _globals['_PROVENANCE']._serialized_start=707
-  _globals['_PROVENANCE']._serialized_end=800
-  _globals['_DEGRADATION']._serialized_start=802
-  _globals['_DEGRADATION']._serialized_end=915
-  _globals['_FIELDLIMIT']._serialized_start=918
-  _globals['_FIELDLIMIT']._serialized_end=1273
-  _globals['_DURATIONSTATISTICS']._serialized_start=1275
-  _globals['_DURATIONSTATISTICS']._serialized_end=1360
+  _globals['_OUTPUTSETTINGS']._serialized_end=760
+  _globals['_PROVENANCE']._serialized_start=762
+  _globals['_PROVENANCE']._serialized_end=855
+  _globals['_DEGRADATION']._serialized_start=857
+  _globals['_DEGRADATION']._serialized_end=970
+  _globals['_FIELDLIMIT']._serialized_start=973
+  _globals['_FIELDLIMIT']._serialized_end=1328
+  _globals['_DURATIONSTATISTICS']._serialized_start=1330
+  _globals['_DURATIONSTATISTICS']._serialized_end=1415
 # @@protoc_insertion_point(module_scope)

@@ -51,7 +51,8 @@ Rules that hold for the whole contract:
   signed in the whole contract, fractions are doubles, so that 0.7 is the same number at
   both ends.
 - A message in either direction has at most 4194304 bytes, gRPC's default; what is larger
-  comes in chunks or as an artifact. Inline pictures of one request have at most 3145728
+  comes in chunks or as an artifact. Inline files of one request (pictures, tables of
+  colours) have at most 3145728
   bytes together. So that every answer fits, its lists say how many elements they have at most,
   or page; its texts have at most 1000 characters where no other limit is stated, its names,
   ids and keys of maps at most 127. A request that would outgrow a message is sent in parts
@@ -207,7 +208,9 @@ class _ImageFileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Image
     IMAGE_FILE_FORMAT_WEBP: _ImageFileFormat.ValueType  # 3
     """Lossy or lossless; parameters embedded in EXIF."""
     IMAGE_FILE_FORMAT_AVIF: _ImageFileFormat.ValueType  # 4
-    """Lossy; parameters embedded in EXIF."""
+    """Lossy; parameters embedded in EXIF. NOT_BUILT where the server's Pillow lacks it: see
+    GetCapabilities.
+    """
 
 class ImageFileFormat(_ImageFileFormat, metaclass=_ImageFileFormatEnumTypeWrapper):
     """Encoding of a picture."""
@@ -221,8 +224,42 @@ IMAGE_FILE_FORMAT_JPEG: ImageFileFormat.ValueType  # 2
 IMAGE_FILE_FORMAT_WEBP: ImageFileFormat.ValueType  # 3
 """Lossy or lossless; parameters embedded in EXIF."""
 IMAGE_FILE_FORMAT_AVIF: ImageFileFormat.ValueType  # 4
-"""Lossy; parameters embedded in EXIF."""
+"""Lossy; parameters embedded in EXIF. NOT_BUILT where the server's Pillow lacks it: see
+GetCapabilities.
+"""
 Global___ImageFileFormat: _TypeAlias = ImageFileFormat  # noqa: Y015
+
+class _SourceMetadata:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SourceMetadataEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceMetadata.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SOURCE_METADATA_UNSPECIFIED: _SourceMetadata.ValueType  # 0
+    """DISCARD."""
+    SOURCE_METADATA_DISCARD: _SourceMetadata.ValueType  # 1
+    """Nothing."""
+    SOURCE_METADATA_KEEP: _SourceMetadata.ValueType  # 2
+    """EXIF without orientation, sizes and thumbnails; XMP without orientation; a PNG's texts: in
+    other formats of these only the generation parameters, in EXIF, as far as there is room.
+    EXIF that cannot be read is left out; more than 60000 bytes of EXIF or of XMP, or 262144 of
+    texts, are IMAGE_TOO_LARGE.
+    """
+
+class SourceMetadata(_SourceMetadata, metaclass=_SourceMetadataEnumTypeWrapper):
+    """What a file keeps of the metadata of its source."""
+
+SOURCE_METADATA_UNSPECIFIED: SourceMetadata.ValueType  # 0
+"""DISCARD."""
+SOURCE_METADATA_DISCARD: SourceMetadata.ValueType  # 1
+"""Nothing."""
+SOURCE_METADATA_KEEP: SourceMetadata.ValueType  # 2
+"""EXIF without orientation, sizes and thumbnails; XMP without orientation; a PNG's texts: in
+other formats of these only the generation parameters, in EXIF, as far as there is room.
+EXIF that cannot be read is left out; more than 60000 bytes of EXIF or of XMP, or 262144 of
+texts, are IMAGE_TOO_LARGE.
+"""
+Global___SourceMetadata: _TypeAlias = SourceMetadata  # noqa: Y015
 
 class _Toggle:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -400,8 +437,9 @@ Global___ByteFigure: _TypeAlias = ByteFigure  # noqa: Y015
 
 @_typing.final
 class InputImage(_message.Message):
-    """A picture given by a client. PNG, JPEG or WebP of 268435456 bytes, 67108864 pixels and 32768
-    pixels along an edge at most, one frame (of a JPEG with several pictures the first); EXIF
+    """A picture given by a client. PNG, JPEG, WebP or, where the server's Pillow has it, AVIF of
+    268435456 bytes, 67108864 pixels and 32768 pixels along an edge at most, one frame (of a JPEG
+    with several pictures the first); EXIF
     orientation is applied, alpha is flattened on white unless the field's comment says
     otherwise, other modes and colour profiles are converted to 8-bit sRGB. It is decoded before
     the work is accepted: IMAGE_UNREADABLE, IMAGE_TOO_LARGE and IMAGE_FORMAT_UNSUPPORTED name its
@@ -476,6 +514,7 @@ class OutputSettings(_message.Message):
     OMIT_PARAMETERS_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    SOURCE_METADATA_FIELD_NUMBER: _builtins.int
     format: Global___ImageFileFormat.ValueType
     """Default: PNG."""
     quality: _builtins.int
@@ -484,6 +523,10 @@ class OutputSettings(_message.Message):
     """For WebP: lossless instead of quality."""
     omit_parameters: _builtins.bool
     """Leave the generation parameters out of the file."""
+    source_metadata: Global___SourceMetadata.ValueType
+    """What the file keeps of the metadata of the picture that it is made of, in ProcessImage and
+    ProcessImages; KEEP is FIELDS_CONFLICT where nothing is the source. Default: DISCARD.
+    """
     @_builtins.property
     def provenance(self) -> Global___Provenance:
         """What the file says about where it comes from; absent: as the server's policy says."""
@@ -503,10 +546,11 @@ class OutputSettings(_message.Message):
         omit_parameters: _builtins.bool = ...,
         provenance: Global___Provenance | None = ...,
         retention: _duration_pb2.Duration | None = ...,
+        source_metadata: Global___SourceMetadata.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "provenance", b"provenance", "quality", b"quality", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "format", b"format", "lossless", b"lossless", "omit_parameters", b"omit_parameters", "provenance", b"provenance", "quality", b"quality", "retention", b"retention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "format", b"format", "lossless", b"lossless", "omit_parameters", b"omit_parameters", "provenance", b"provenance", "quality", b"quality", "retention", b"retention", "source_metadata", b"source_metadata"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015

@@ -64,7 +64,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_IMAGE_TOO_LARGE: _ErrorReason.ValueType  # 18
     """INVALID_ARGUMENT. A picture has too many pixels, bytes or frames."""
     ERROR_REASON_IMAGE_FORMAT_UNSUPPORTED: _ErrorReason.ValueType  # 19
-    """INVALID_ARGUMENT. A picture is not PNG, JPEG or WebP."""
+    """INVALID_ARGUMENT. A picture is not PNG, JPEG, WebP or AVIF."""
     ERROR_REASON_IMAGE_SIZE_MISMATCH: _ErrorReason.ValueType  # 20
     """INVALID_ARGUMENT. A mask or control picture does not fit the picture it goes with."""
     ERROR_REASON_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 21
@@ -276,7 +276,7 @@ ERROR_REASON_IMAGE_UNREADABLE: ErrorReason.ValueType  # 17
 ERROR_REASON_IMAGE_TOO_LARGE: ErrorReason.ValueType  # 18
 """INVALID_ARGUMENT. A picture has too many pixels, bytes or frames."""
 ERROR_REASON_IMAGE_FORMAT_UNSUPPORTED: ErrorReason.ValueType  # 19
-"""INVALID_ARGUMENT. A picture is not PNG, JPEG or WebP."""
+"""INVALID_ARGUMENT. A picture is not PNG, JPEG, WebP or AVIF."""
 ERROR_REASON_IMAGE_SIZE_MISMATCH: ErrorReason.ValueType  # 20
 """INVALID_ARGUMENT. A mask or control picture does not fit the picture it goes with."""
 ERROR_REASON_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 21

@@ -20,6 +20,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DenoiseMethod:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DenoiseMethodEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DenoiseMethod.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DENOISE_METHOD_UNSPECIFIED: _DenoiseMethod.ValueType  # 0
+    """BILATERAL."""
+    DENOISE_METHOD_BILATERAL: _DenoiseMethod.ValueType  # 1
+    """Pixels near it of a colour like its own."""
+    DENOISE_METHOD_NON_LOCAL_MEANS: _DenoiseMethod.ValueType  # 2
+    """Pixels in a wider window whose surroundings are like its own: slower, keeps more texture.
+    POSTPROCESSOR_NOT_FOUND where OpenCV is not installed.
+    """
+
+class DenoiseMethod(_DenoiseMethod, metaclass=_DenoiseMethodEnumTypeWrapper):
+    """What counts as like a pixel."""
+
+DENOISE_METHOD_UNSPECIFIED: DenoiseMethod.ValueType  # 0
+"""BILATERAL."""
+DENOISE_METHOD_BILATERAL: DenoiseMethod.ValueType  # 1
+"""Pixels near it of a colour like its own."""
+DENOISE_METHOD_NON_LOCAL_MEANS: DenoiseMethod.ValueType  # 2
+"""Pixels in a wider window whose surroundings are like its own: slower, keeps more texture.
+POSTPROCESSOR_NOT_FOUND where OpenCV is not installed.
+"""
+Global___DenoiseMethod: _TypeAlias = DenoiseMethod  # noqa: Y015
+
 class _ResizeFilter:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -36,6 +64,10 @@ class _ResizeFilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResizeFi
     """Bilinear."""
     RESIZE_FILTER_NEAREST: _ResizeFilter.ValueType  # 4
     """Nearest pixel."""
+    RESIZE_FILTER_BOX: _ResizeFilter.ValueType  # 5
+    """The mean of what a pixel covers."""
+    RESIZE_FILTER_HAMMING: _ResizeFilter.ValueType  # 6
+    """A raised cosine: sharper than bilinear made smaller, without its ringing."""
 
 class ResizeFilter(_ResizeFilter, metaclass=_ResizeFilterEnumTypeWrapper):
     """How pixels are computed at another size."""
@@ -50,6 +82,10 @@ RESIZE_FILTER_BILINEAR: ResizeFilter.ValueType  # 3
 """Bilinear."""
 RESIZE_FILTER_NEAREST: ResizeFilter.ValueType  # 4
 """Nearest pixel."""
+RESIZE_FILTER_BOX: ResizeFilter.ValueType  # 5
+"""The mean of what a pixel covers."""
+RESIZE_FILTER_HAMMING: ResizeFilter.ValueType  # 6
+"""A raised cosine: sharper than bilinear made smaller, without its ringing."""
 Global___ResizeFilter: _TypeAlias = ResizeFilter  # noqa: Y015
 
 class _Anchor:
@@ -91,6 +127,34 @@ ANCHOR_CENTER: Anchor.ValueType  # 5
 ANCHOR_TILED: Anchor.ValueType  # 6
 """Repeated over the whole picture."""
 Global___Anchor: _TypeAlias = Anchor  # noqa: Y015
+
+class _PadMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PadModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PadMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAD_MODE_UNSPECIFIED: _PadMode.ValueType  # 0
+    """FILL."""
+    PAD_MODE_FILL: _PadMode.ValueType  # 1
+    """A colour."""
+    PAD_MODE_EDGE: _PadMode.ValueType  # 2
+    """The outermost pixels, repeated."""
+    PAD_MODE_REFLECT: _PadMode.ValueType  # 3
+    """The picture mirrored at its outermost pixels, which are not repeated."""
+
+class PadMode(_PadMode, metaclass=_PadModeEnumTypeWrapper):
+    """What is put around a picture."""
+
+PAD_MODE_UNSPECIFIED: PadMode.ValueType  # 0
+"""FILL."""
+PAD_MODE_FILL: PadMode.ValueType  # 1
+"""A colour."""
+PAD_MODE_EDGE: PadMode.ValueType  # 2
+"""The outermost pixels, repeated."""
+PAD_MODE_REFLECT: PadMode.ValueType  # 3
+"""The picture mirrored at its outermost pixels, which are not repeated."""
+Global___PadMode: _TypeAlias = PadMode  # noqa: Y015
 
 class _SafetyAction:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -286,16 +350,20 @@ class DenoiseStep(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     STRENGTH_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
     strength: _builtins.float
     """Strength. Range: 0 to 1. Default: 0.5."""
+    method: Global___DenoiseMethod.ValueType
+    """Default: BILATERAL."""
     def __init__(
         self,
         *,
         strength: _builtins.float | None = ...,
+        method: Global___DenoiseMethod.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "strength", b"strength"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "method", b"method", "strength", b"strength"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
@@ -305,7 +373,10 @@ Global___DenoiseStep: _TypeAlias = DenoiseStep  # noqa: Y015
 
 @_typing.final
 class ColorStep(_message.Message):
-    """Colour and tone. 1 leaves a property as it is."""
+    """Colour and tone: first the light (`auto_white_balance`, `temperature`, `tint`,
+    `exposure_stops`, on linear light), then the levels. 1, of the light 0, leaves a property as it
+    is.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -314,6 +385,10 @@ class ColorStep(_message.Message):
     SATURATION_FIELD_NUMBER: _builtins.int
     GAMMA_FIELD_NUMBER: _builtins.int
     AUTO_CONTRAST_FIELD_NUMBER: _builtins.int
+    EXPOSURE_STOPS_FIELD_NUMBER: _builtins.int
+    TEMPERATURE_FIELD_NUMBER: _builtins.int
+    TINT_FIELD_NUMBER: _builtins.int
+    AUTO_WHITE_BALANCE_FIELD_NUMBER: _builtins.int
     brightness: _builtins.float
     """Range: 0 to 4. Default: 1."""
     contrast: _builtins.float
@@ -324,6 +399,14 @@ class ColorStep(_message.Message):
     """Range: 0.1 to 10. Default: 1."""
     auto_contrast: _builtins.bool
     """Stretch levels so that the darkest and brightest 0.5 % clip."""
+    exposure_stops: _builtins.float
+    """Twice the light for each. Range: -5 to 5. Default: 0."""
+    temperature: _builtins.float
+    """Warmer above 0: more red and less blue light. Range: -100 to 100. Default: 0."""
+    tint: _builtins.float
+    """Towards magenta above 0, towards green below. Range: -100 to 100. Default: 0."""
+    auto_white_balance: _builtins.bool
+    """Make the picture's mean grey (grey world), as bright as it is."""
     def __init__(
         self,
         *,
@@ -332,27 +415,43 @@ class ColorStep(_message.Message):
         saturation: _builtins.float | None = ...,
         gamma: _builtins.float | None = ...,
         auto_contrast: _builtins.bool = ...,
+        exposure_stops: _builtins.float | None = ...,
+        temperature: _builtins.float | None = ...,
+        tint: _builtins.float | None = ...,
+        auto_white_balance: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_brightness", b"_brightness", "_contrast", b"_contrast", "_gamma", b"_gamma", "_saturation", b"_saturation", "brightness", b"brightness", "contrast", b"contrast", "gamma", b"gamma", "saturation", b"saturation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_brightness", b"_brightness", "_contrast", b"_contrast", "_exposure_stops", b"_exposure_stops", "_gamma", b"_gamma", "_saturation", b"_saturation", "_temperature", b"_temperature", "_tint", b"_tint", "brightness", b"brightness", "contrast", b"contrast", "exposure_stops", b"exposure_stops", "gamma", b"gamma", "saturation", b"saturation", "temperature", b"temperature", "tint", b"tint"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_brightness", b"_brightness", "_contrast", b"_contrast", "_gamma", b"_gamma", "_saturation", b"_saturation", "auto_contrast", b"auto_contrast", "brightness", b"brightness", "contrast", b"contrast", "gamma", b"gamma", "saturation", b"saturation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_brightness", b"_brightness", "_contrast", b"_contrast", "_exposure_stops", b"_exposure_stops", "_gamma", b"_gamma", "_saturation", b"_saturation", "_temperature", b"_temperature", "_tint", b"_tint", "auto_contrast", b"auto_contrast", "auto_white_balance", b"auto_white_balance", "brightness", b"brightness", "contrast", b"contrast", "exposure_stops", b"exposure_stops", "gamma", b"gamma", "saturation", b"saturation", "temperature", b"temperature", "tint", b"tint"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__brightness: _TypeAlias = _typing.Literal["brightness"]  # noqa: Y015
     _WhichOneofArgType__brightness: _TypeAlias = _typing.Literal["_brightness", b"_brightness"]  # noqa: Y015
     _WhichOneofReturnType__contrast: _TypeAlias = _typing.Literal["contrast"]  # noqa: Y015
     _WhichOneofArgType__contrast: _TypeAlias = _typing.Literal["_contrast", b"_contrast"]  # noqa: Y015
+    _WhichOneofReturnType__exposure_stops: _TypeAlias = _typing.Literal["exposure_stops"]  # noqa: Y015
+    _WhichOneofArgType__exposure_stops: _TypeAlias = _typing.Literal["_exposure_stops", b"_exposure_stops"]  # noqa: Y015
     _WhichOneofReturnType__gamma: _TypeAlias = _typing.Literal["gamma"]  # noqa: Y015
     _WhichOneofArgType__gamma: _TypeAlias = _typing.Literal["_gamma", b"_gamma"]  # noqa: Y015
     _WhichOneofReturnType__saturation: _TypeAlias = _typing.Literal["saturation"]  # noqa: Y015
     _WhichOneofArgType__saturation: _TypeAlias = _typing.Literal["_saturation", b"_saturation"]  # noqa: Y015
+    _WhichOneofReturnType__temperature: _TypeAlias = _typing.Literal["temperature"]  # noqa: Y015
+    _WhichOneofArgType__temperature: _TypeAlias = _typing.Literal["_temperature", b"_temperature"]  # noqa: Y015
+    _WhichOneofReturnType__tint: _TypeAlias = _typing.Literal["tint"]  # noqa: Y015
+    _WhichOneofArgType__tint: _TypeAlias = _typing.Literal["_tint", b"_tint"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__brightness) -> _WhichOneofReturnType__brightness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__contrast) -> _WhichOneofReturnType__contrast | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exposure_stops) -> _WhichOneofReturnType__exposure_stops | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__gamma) -> _WhichOneofReturnType__gamma | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__saturation) -> _WhichOneofReturnType__saturation | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__temperature) -> _WhichOneofReturnType__temperature | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tint) -> _WhichOneofReturnType__tint | None: ...
 
 Global___ColorStep: _TypeAlias = ColorStep  # noqa: Y015
 
@@ -506,6 +605,172 @@ class SafetyStep(_message.Message):
 Global___SafetyStep: _TypeAlias = SafetyStep  # noqa: Y015
 
 @_typing.final
+class RotateStep(_message.Message):
+    """Turned about its middle, on a canvas that holds all of it. Quarter turns keep every pixel,
+    other angles are bicubic.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEGREES_FIELD_NUMBER: _builtins.int
+    MIRROR_FIELD_NUMBER: _builtins.int
+    FILL_FIELD_NUMBER: _builtins.int
+    degrees: _builtins.float
+    """Clockwise. Range: -360 to 360. Default: 90."""
+    mirror: _builtins.bool
+    """Left and right swapped before."""
+    fill: _builtins.str
+    """Colour around the picture, "#RRGGBB" or "#RRGGBBAA"; empty means transparent. At most 9
+    characters.
+    """
+    def __init__(
+        self,
+        *,
+        degrees: _builtins.float | None = ...,
+        mirror: _builtins.bool = ...,
+        fill: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_degrees", b"_degrees", "degrees", b"degrees"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_degrees", b"_degrees", "degrees", b"degrees", "fill", b"fill", "mirror", b"mirror"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__degrees: _TypeAlias = _typing.Literal["degrees"]  # noqa: Y015
+    _WhichOneofArgType__degrees: _TypeAlias = _typing.Literal["_degrees", b"_degrees"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__degrees) -> _WhichOneofReturnType__degrees | None: ...
+
+Global___RotateStep: _TypeAlias = RotateStep  # noqa: Y015
+
+@_typing.final
+class PadStep(_message.Message):
+    """More around the picture, which itself stays as it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    FILL_FIELD_NUMBER: _builtins.int
+    left: _builtins.int
+    """Pixels to the left. Range: 0 to 16384. Default: 0."""
+    top: _builtins.int
+    """Pixels above. Range: 0 to 16384. Default: 0."""
+    right: _builtins.int
+    """Pixels to the right. Range: 0 to 16384. Default: 0."""
+    bottom: _builtins.int
+    """Pixels below. Range: 0 to 16384. Default: 0."""
+    mode: Global___PadMode.ValueType
+    """Default: FILL."""
+    fill: _builtins.str
+    """Colour of FILL, "#RRGGBB" or "#RRGGBBAA"; empty means transparent. At most 9 characters."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.int | None = ...,
+        top: _builtins.int | None = ...,
+        right: _builtins.int | None = ...,
+        bottom: _builtins.int | None = ...,
+        mode: Global___PadMode.ValueType = ...,
+        fill: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bottom", b"_bottom", "_left", b"_left", "_right", b"_right", "_top", b"_top", "bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bottom", b"_bottom", "_left", b"_left", "_right", b"_right", "_top", b"_top", "bottom", b"bottom", "fill", b"fill", "left", b"left", "mode", b"mode", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bottom: _TypeAlias = _typing.Literal["bottom"]  # noqa: Y015
+    _WhichOneofArgType__bottom: _TypeAlias = _typing.Literal["_bottom", b"_bottom"]  # noqa: Y015
+    _WhichOneofReturnType__left: _TypeAlias = _typing.Literal["left"]  # noqa: Y015
+    _WhichOneofArgType__left: _TypeAlias = _typing.Literal["_left", b"_left"]  # noqa: Y015
+    _WhichOneofReturnType__right: _TypeAlias = _typing.Literal["right"]  # noqa: Y015
+    _WhichOneofArgType__right: _TypeAlias = _typing.Literal["_right", b"_right"]  # noqa: Y015
+    _WhichOneofReturnType__top: _TypeAlias = _typing.Literal["top"]  # noqa: Y015
+    _WhichOneofArgType__top: _TypeAlias = _typing.Literal["_top", b"_top"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bottom) -> _WhichOneofReturnType__bottom | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__left) -> _WhichOneofReturnType__left | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__right) -> _WhichOneofReturnType__right | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__top) -> _WhichOneofReturnType__top | None: ...
+
+Global___PadStep: _TypeAlias = PadStep  # noqa: Y015
+
+@_typing.final
+class LutStep(_message.Message):
+    """Colours by a table, a .cube file (Adobe's Cube LUT Specification 1.0): one dimension for each
+    channel or three dimensions of 2 to 64, over sRGB levels as shares of 255, interpolated
+    linearly. What is wrong with it is TEXT_INVALID, with the line.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CUBE_FIELD_NUMBER: _builtins.int
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
+    cube: _builtins.bytes
+    """The file itself. At most 1048576 bytes; upload larger ones as an artifact."""
+    artifact_id: _builtins.str
+    """An uploaded one, of 16777216 bytes at most."""
+    strength: _builtins.float
+    """Share of the table's colours in the result. Range: 0 to 1. Default: 1."""
+    def __init__(
+        self,
+        *,
+        cube: _builtins.bytes = ...,
+        artifact_id: _builtins.str = ...,
+        strength: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "artifact_id", b"artifact_id", "cube", b"cube", "strength", b"strength", "table", b"table"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_strength", b"_strength", "artifact_id", b"artifact_id", "cube", b"cube", "strength", b"strength", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    _WhichOneofReturnType_table: _TypeAlias = _typing.Literal["cube", "artifact_id"]  # noqa: Y015
+    _WhichOneofArgType_table: _TypeAlias = _typing.Literal["table", b"table"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_table) -> _WhichOneofReturnType_table | None: ...
+
+Global___LutStep: _TypeAlias = LutStep  # noqa: Y015
+
+@_typing.final
+class DeblurStep(_message.Message):
+    """Undo a Gaussian blur, by Richardson and Lucy's iteration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RADIUS_PIXELS_FIELD_NUMBER: _builtins.int
+    ITERATIONS_FIELD_NUMBER: _builtins.int
+    radius_pixels: _builtins.float
+    """Standard deviation of the blur in pixels. Range: 0.1 to 10. Default: 1."""
+    iterations: _builtins.int
+    """Sharper and noisier with each. Range: 1 to 100. Default: 10."""
+    def __init__(
+        self,
+        *,
+        radius_pixels: _builtins.float | None = ...,
+        iterations: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_iterations", b"_iterations", "_radius_pixels", b"_radius_pixels", "iterations", b"iterations", "radius_pixels", b"radius_pixels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_iterations", b"_iterations", "_radius_pixels", b"_radius_pixels", "iterations", b"iterations", "radius_pixels", b"radius_pixels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__iterations: _TypeAlias = _typing.Literal["iterations"]  # noqa: Y015
+    _WhichOneofArgType__iterations: _TypeAlias = _typing.Literal["_iterations", b"_iterations"]  # noqa: Y015
+    _WhichOneofReturnType__radius_pixels: _TypeAlias = _typing.Literal["radius_pixels"]  # noqa: Y015
+    _WhichOneofArgType__radius_pixels: _TypeAlias = _typing.Literal["_radius_pixels", b"_radius_pixels"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__iterations) -> _WhichOneofReturnType__iterations | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__radius_pixels) -> _WhichOneofReturnType__radius_pixels | None: ...
+
+Global___DeblurStep: _TypeAlias = DeblurStep  # noqa: Y015
+
+@_typing.final
 class RemoveBackgroundStep(_message.Message):
     """Make transparent what is no person. Only people count: a picture of anything else becomes
     transparent altogether.
@@ -544,6 +809,10 @@ class PostprocessingStep(_message.Message):
     CROP_FIELD_NUMBER: _builtins.int
     WATERMARK_FIELD_NUMBER: _builtins.int
     SAFETY_FIELD_NUMBER: _builtins.int
+    ROTATE_FIELD_NUMBER: _builtins.int
+    PAD_FIELD_NUMBER: _builtins.int
+    LUT_FIELD_NUMBER: _builtins.int
+    DEBLUR_FIELD_NUMBER: _builtins.int
     REMOVE_BACKGROUND_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upscale(self) -> Global___UpscaleStep:
@@ -580,6 +849,22 @@ class PostprocessingStep(_message.Message):
         """A safety verdict."""
 
     @_builtins.property
+    def rotate(self) -> Global___RotateStep:
+        """Turned."""
+
+    @_builtins.property
+    def pad(self) -> Global___PadStep:
+        """More around it."""
+
+    @_builtins.property
+    def lut(self) -> Global___LutStep:
+        """Colours by a table."""
+
+    @_builtins.property
+    def deblur(self) -> Global___DeblurStep:
+        """A blur undone."""
+
+    @_builtins.property
     def remove_background(self) -> Global___RemoveBackgroundStep:
         """Only people stay."""
 
@@ -595,13 +880,17 @@ class PostprocessingStep(_message.Message):
         crop: Global___CropStep | None = ...,
         watermark: Global___WatermarkStep | None = ...,
         safety: Global___SafetyStep | None = ...,
+        rotate: Global___RotateStep | None = ...,
+        pad: Global___PadStep | None = ...,
+        lut: Global___LutStep | None = ...,
+        deblur: Global___DeblurStep | None = ...,
         remove_background: Global___RemoveBackgroundStep | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "denoise", b"denoise", "face_restore", b"face_restore", "remove_background", b"remove_background", "resize", b"resize", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "remove_background", b"remove_background", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "denoise", b"denoise", "face_restore", b"face_restore", "remove_background", b"remove_background", "resize", b"resize", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["color", b"color", "crop", b"crop", "deblur", b"deblur", "denoise", b"denoise", "face_restore", b"face_restore", "lut", b"lut", "pad", b"pad", "remove_background", b"remove_background", "resize", b"resize", "rotate", b"rotate", "safety", b"safety", "sharpen", b"sharpen", "step", b"step", "upscale", b"upscale", "watermark", b"watermark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "safety", "remove_background"]  # noqa: Y015
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["upscale", "face_restore", "sharpen", "denoise", "color", "resize", "crop", "watermark", "safety", "rotate", "pad", "lut", "deblur", "remove_background"]  # noqa: Y015
     _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
 

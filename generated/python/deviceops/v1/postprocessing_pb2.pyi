@@ -53,6 +53,14 @@ class _PostprocessorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Pos
     """A safety verdict."""
     POSTPROCESSOR_KIND_CONTROL: _PostprocessorKind.ValueType  # 10
     """A control picture (pose, depth, normals)."""
+    POSTPROCESSOR_KIND_ROTATE: _PostprocessorKind.ValueType  # 11
+    """Turned."""
+    POSTPROCESSOR_KIND_PAD: _PostprocessorKind.ValueType  # 12
+    """More around it."""
+    POSTPROCESSOR_KIND_LUT: _PostprocessorKind.ValueType  # 13
+    """Colours by a table."""
+    POSTPROCESSOR_KIND_DEBLUR: _PostprocessorKind.ValueType  # 14
+    """A blur undone."""
     POSTPROCESSOR_KIND_REMOVE_BACKGROUND: _PostprocessorKind.ValueType  # 15
     """Only people stay."""
 
@@ -81,6 +89,14 @@ POSTPROCESSOR_KIND_SAFETY: PostprocessorKind.ValueType  # 9
 """A safety verdict."""
 POSTPROCESSOR_KIND_CONTROL: PostprocessorKind.ValueType  # 10
 """A control picture (pose, depth, normals)."""
+POSTPROCESSOR_KIND_ROTATE: PostprocessorKind.ValueType  # 11
+"""Turned."""
+POSTPROCESSOR_KIND_PAD: PostprocessorKind.ValueType  # 12
+"""More around it."""
+POSTPROCESSOR_KIND_LUT: PostprocessorKind.ValueType  # 13
+"""Colours by a table."""
+POSTPROCESSOR_KIND_DEBLUR: PostprocessorKind.ValueType  # 14
+"""A blur undone."""
 POSTPROCESSOR_KIND_REMOVE_BACKGROUND: PostprocessorKind.ValueType  # 15
 """Only people stay."""
 Global___PostprocessorKind: _TypeAlias = PostprocessorKind  # noqa: Y015

@@ -16,6 +16,7 @@ from domains.chain.backends.steps.bands import Between
 from domains.chain.types import (
     ColorStep,
     CropStep,
+    DenoiseMethod,
     DenoiseStep,
     FaceRestoreStep,
     RemoveBackgroundStep,
@@ -66,6 +67,7 @@ ALL: tuple[Step, ...] = (
     RemoveBackgroundStep(),
     FaceRestoreStep(),
     DenoiseStep(),
+    DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS),
     SharpenStep(),
     ColorStep(saturation=1.5),
     WatermarkStep("x"),
@@ -85,9 +87,9 @@ def test_steps_follow_one_another() -> None:
     assert same(found, one_by_one)
     assert found.size == (60, 10)
     assert [each for each in heard.told if each[0] == "step"] == [
-        ("step", done, 9) for done in range(1, 10)
+        ("step", done, 10) for done in range(1, 11)
     ]
-    assert heard.told[-3:] == [("piece", 1, 2), ("piece", 2, 2), ("step", 9, 9)]
+    assert heard.told[-3:] == [("piece", 1, 2), ("piece", 2, 2), ("step", 10, 10)]
 
 
 def test_no_steps_change_nothing() -> None:
@@ -102,7 +104,7 @@ def test_a_chain_stops_between_steps() -> None:
     with pytest.raises(Cancelled):
         Executor(Doubling()).run(noise(12, 11), ALL, heard)
 
-    assert heard.told[-1] == ("step", 2, 8)
+    assert heard.told[-1] == ("step", 2, 9)
 
 
 def test_no_step_changes_what_it_is_given() -> None:

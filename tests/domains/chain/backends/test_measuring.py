@@ -6,16 +6,41 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
+from domains.chain.backends.executor import Executor
 from domains.chain.backends.measuring import measure_step, synthetic
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
+from domains.chain.core.cube import parse_cube
+from domains.chain.core.rules import check_chain
+from domains.chain.core.sizes import size_after
 from domains.chain.jobs import StepBenchmarkJob
-from domains.chain.types import SharpenStep, Step, UpscalerModel, UpscaleStep
+from domains.chain.types import (
+    AskedChain,
+    CubeFile,
+    LutStep,
+    SharpenStep,
+    Step,
+    Table,
+    UpscalerModel,
+    UpscaleStep,
+)
 from domains.errors import Cancelled
+from domains.limits import LIMITS
+from domains.postprocessing.core.benchmarks import _INVERTING, _MEASURED
 from domains.session.types import Piece, PieceFinished
 from domains.values import ModelPlace
 from tests.domains.chain.backends.upscaling.files import CPU, small_compact
+from tests.domains.chain.pictures import same
+
+
+class Silent:
+    """Hears a chain's progress and forgets it."""
+
+    def piece(self, done: int, pieces: int) -> None: ...
+
+    def step(self, done: int, steps: int) -> None: ...
 
 
 class Context:
@@ -56,6 +81,28 @@ def test_every_run_is_measured_but_the_first(tmp_path, kind):
     assert runs == [(1, 4), (2, 4), (3, 4), (4, 4)]
     model = job.model
     assert (model is None) == (kind == "classical")
+
+
+@pytest.mark.parametrize("step", [make(64) for make in _MEASURED.values()], ids=type)
+def test_what_is_measured_of_each_step_changes_the_picture(step, tmp_path):
+    canvas = synthetic(64)
+    cubes = {}
+    if isinstance(step, LutStep):
+        cubes = {0: CubeFile(_INVERTING)}
+        cube = parse_cube(_INVERTING)
+        (tmp_path / "table").write_bytes(cube.colours)
+        table = Table(tmp_path / "table", cube.entries, True, cube.low, cube.high)
+        step = replace(step, table=table)
+    assert not list(
+        check_chain(
+            AskedChain((step,), cubes=cubes), "steps", LIMITS["ProcessImageRequest.steps"]
+        )
+    )
+
+    found = Executor(None).run(canvas, (step,), Silent())
+
+    assert found.size == size_after(step, canvas.size)
+    assert not same(found, canvas)
 
 
 def test_it_stops_between_pieces(tmp_path):

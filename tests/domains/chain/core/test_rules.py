@@ -16,11 +16,17 @@ from domains.chain.types import (
     Anchor,
     ColorStep,
     CropStep,
+    DeblurStep,
+    DenoiseMethod,
     DenoiseStep,
     FaceRestoreStep,
+    LutStep,
+    PadMode,
+    PadStep,
     RemoveBackgroundStep,
     ResizeFilter,
     ResizeStep,
+    RotateStep,
     SafetyStep,
     SharpenStep,
     UpscaleStep,
@@ -57,12 +63,16 @@ def test_an_empty_step_of_each_kind_has_the_contracts_defaults() -> None:
         UpscaleStep("", 4.0, 0, 16),
         FaceRestoreStep("", 1.0, 0.5),
         SharpenStep(1.0, 1.0, 0),
-        DenoiseStep(0.5),
-        ColorStep(1.0, 1.0, 1.0, 1.0, False),
+        DenoiseStep(0.5, DenoiseMethod.BILATERAL),
+        ColorStep(1.0, 1.0, 1.0, 1.0, False, 0.0, 0.0, 0.0, False),
         ResizeStep(0, 0, ResizeFilter.LANCZOS, ResizeFit.STRETCH),
         CropStep(0, 0, 0, 0),
         WatermarkStep("", Anchor.BOTTOM_RIGHT, 0.5, 0.05, 16),
         SafetyStep(""),
+        RotateStep(90.0, False, ""),
+        PadStep(0, 0, 0, 0, PadMode.FILL, ""),
+        LutStep(1.0),
+        DeblurStep(1.0, 10),
         RemoveBackgroundStep(""),
     )
 
@@ -87,6 +97,8 @@ def test_what_is_set_arrives() -> None:
             )
         ),
         pb.PostprocessingStep(color=pb.ColorStep(gamma=2.0, auto_contrast=True)),
+        pb.PostprocessingStep(rotate=pb.RotateStep(degrees=0.0, mirror=True, fill="#fff0ff")),
+        pb.PostprocessingStep(pad=pb.PadStep(left=1, mode=pb.PAD_MODE_REFLECT)),
     ]
 
     chain = chain_from_proto(steps, "steps")
@@ -95,6 +107,8 @@ def test_what_is_set_arrives() -> None:
         ResizeStep(9, 8, ResizeFilter.NEAREST, ResizeFit.COVER),
         WatermarkStep("", Anchor.TILED, 0.25, 0.5, 0),
         ColorStep(gamma=2.0, auto_contrast=True),
+        RotateStep(0.0, True, "#fff0ff"),
+        PadStep(left=1, mode=PadMode.REFLECT),
     )
     assert chain.marks == {1: InputImage(artifact_id="b" * 64)}
 
@@ -119,6 +133,8 @@ def test_a_step_that_says_nothing_is_refused_by_its_place() -> None:
             pb.PostprocessingStep(watermark=pb.WatermarkStep(anchor=77)),  # type: ignore[arg-type]
             "steps[0].watermark.anchor",
         ),
+        (pb.PostprocessingStep(denoise=pb.DenoiseStep(method=77)), "steps[0].denoise.method"),  # type: ignore[arg-type]
+        (pb.PostprocessingStep(pad=pb.PadStep(mode=77)), "steps[0].pad.mode"),  # type: ignore[arg-type]
     ],
 )
 def test_values_of_a_newer_contract_are_refused(
@@ -171,6 +187,17 @@ def test_every_number_has_its_bounds(name: str, part: str, whole: bool) -> None:
         ({"crop": pb.CropStep(left=-1, width=1, height=1)}, "left", "DIMENSIONS_INVALID"),
         ({"crop": pb.CropStep(top=-9, width=1, height=1)}, "top", "DIMENSIONS_INVALID"),
         ({"resize": pb.ResizeStep(width=5)}, "height", "DIMENSIONS_INVALID"),
+        ({"rotate": pb.RotateStep(fill="red")}, "fill", "TEXT_INVALID"),
+        ({"rotate": pb.RotateStep(fill="#1234567")}, "fill", "TEXT_INVALID"),
+        ({"rotate": pb.RotateStep(fill="#12345678\n")}, "fill", "TEXT_INVALID"),
+        ({"pad": pb.PadStep(fill="#12345g")}, "fill", "TEXT_INVALID"),
+        (
+            {"pad": pb.PadStep(mode=pb.PAD_MODE_EDGE, fill="#123456")},
+            "fill",
+            "FIELDS_CONFLICT",
+        ),
+        ({"lut": pb.LutStep(artifact_id="x")}, "artifact_id", "NAME_INVALID"),
+        ({"lut": pb.LutStep(cube=bytes(1_048_577))}, "cube", "FIELD_OUT_OF_RANGE"),
         ({"watermark": pb.WatermarkStep()}, "text", "REQUIRED_FIELD_MISSING"),
         ({"watermark": pb.WatermarkStep(text=" ")}, "text", "REQUIRED_FIELD_MISSING"),
         ({"watermark": pb.WatermarkStep(text="a" * 201)}, "text", "TEXT_TOO_LONG"),
@@ -198,8 +225,19 @@ def test_what_does_not_go_together_is_refused(
     assert (violation.field, violation.reason) == (f"steps[1].{name}.{field}", reason)
 
 
+def test_a_table_must_be_there() -> None:
+    [violation] = refused(lut=pb.LutStep())
+
+    assert (violation.field, violation.reason) == (
+        "steps[1].lut",
+        Reason.REQUIRED_FIELD_MISSING,
+    )
+
+
 def test_good_steps_break_no_rule() -> None:
     assert not refused(upscale=pb.UpscaleStep(tile_pixels=40, tile_overlap_pixels=16))
+    assert not refused(rotate=pb.RotateStep(fill="#12aBcD"))
+    assert not refused(pad=pb.PadStep(mode=pb.PAD_MODE_FILL, fill="#12aBcD80"))
     assert not refused(watermark=pb.WatermarkStep(text="© “2026” - no, … yes"))
 
 
@@ -223,12 +261,25 @@ def test_sizes_follow_from_step_to_step() -> None:
         ResizeStep(40, 40, fit=ResizeFit.CONTAIN),
         ResizeStep(5, 7, fit=ResizeFit.COVER),
         UpscaleStep(factor=8),
+        RotateStep(),
+        RotateStep(-180.0),
+        PadStep(1, 2, 3, 4),
     )
 
     found = sizes_of(steps, (7, 5), "steps")
 
     assert found.violation is None
-    assert found.sizes == ((11, 8), (8, 6), (8, 6), (40, 30), (5, 7), (40, 56))
+    assert found.sizes == (
+        (11, 8),
+        (8, 6),
+        (8, 6),
+        (40, 30),
+        (5, 7),
+        (40, 56),
+        (56, 40),
+        (56, 40),
+        (60, 46),
+    )
     assert sizes_of((), (3, 4), "steps").sizes == ()
 
 
@@ -281,6 +332,8 @@ def test_a_picture_that_becomes_too_large_is_refused_by_its_step() -> None:
     assert long.violation is not None
     assert sizes_of((ResizeStep(16_384, 4_096),), (1, 1), "steps").violation is None
     assert sizes_of((ResizeStep(16_384, 4_097),), (1, 1), "steps").violation is not None
+    assert sizes_of((RotateStep(45.0),), (8_192, 8_192), "steps").violation is not None
+    assert sizes_of((PadStep(16_384, 0, 16_384),), (1, 1), "steps").violation is not None
 
 
 def test_a_format_has_its_longest_edge() -> None:

@@ -89,7 +89,7 @@ def test_only_a_png_takes_text():
         insert_text(b"GIF89a", {"parameters": "x"})
 
 
-@pytest.mark.parametrize("format", [ImageFileFormat.JPEG, ImageFileFormat.WEBP])
+@pytest.mark.parametrize("format", [*ImageFileFormat][1:])
 @pytest.mark.parametrize("text", NASTY)
 def test_text_in_other_formats(pixels, format, text):
     data = encode_image(
@@ -99,10 +99,24 @@ def test_text_in_other_formats(pixels, format, text):
     image.load()
     assert image.size == (40, 24)
     comment = image.getexif().get_ifd(0x8769).get(0x9286, b"")
-    if format is ImageFileFormat.WEBP or len(text) < 1000:
+    if format is not ImageFileFormat.JPEG or len(text) < 1000:
         expected = text.encode("utf-16-be", "replace")
         assert comment == (b"UNICODE\0" + expected if text else b"")
         assert image.getexif()[0x010E] == '{"seed": 1}'
+
+
+def test_an_avif_is_close_and_keeps_its_alpha(pixels):
+    smooth = np.asarray(Image.fromarray(pixels).resize((4, 3)).resize((60, 45)))
+    levels = np.linspace(0, 255, 60).astype(np.uint8)
+    whole = np.dstack((smooth, np.broadcast_to(levels, (45, 60))))
+    for quality, apart in ((100, 2), (50, 12)):
+        data = encode_image(whole, OutputSettings(ImageFileFormat.AVIF, quality))
+        found = Image.open(io.BytesIO(data))
+        assert (found.format, found.mode) == ("AVIF", "RGBA")
+        away = np.abs(np.asarray(found).astype(int) - whole)
+        assert away.mean() < apart
+    opaque = encode_image(smooth, OutputSettings(ImageFileFormat.AVIF))
+    assert Image.open(io.BytesIO(opaque)).mode == "RGB"
 
 
 def test_lossless_webp_keeps_every_pixel(pixels):
@@ -172,6 +186,7 @@ def test_a_finished_file_holds_its_settings(draw):
         (ImageFileFormat.JPEG, "s" * 40_000, "f" * 10, (False, False)),
         (ImageFileFormat.PNG, "s" * 40_000, "f" * 70_000, (True, True)),
         (ImageFileFormat.WEBP, "s" * 40_000, "f" * 70_000, (True, True)),
+        (ImageFileFormat.AVIF, "s" * 40_000, "f" * 70_000, (True, True)),
         (ImageFileFormat.JPEG, "", "", (False, False)),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -15,11 +18,13 @@ from domains.chain.backends.steps.background import remove_background
 from domains.chain.backends.steps.color import color
 from domains.chain.backends.steps.crop import crop
 from domains.chain.backends.steps.denoise import denoise
+from domains.chain.backends.steps.non_local_means import PATCH, WINDOW, non_local_means
 from domains.chain.backends.steps.resize import resize
 from domains.chain.backends.steps.sharpen import sharpen
 from domains.chain.types import (
     ColorStep,
     CropStep,
+    DenoiseMethod,
     DenoiseStep,
     RemoveBackgroundStep,
     ResizeFilter,
@@ -140,6 +145,57 @@ def test_denoising_smooths_noise_and_keeps_an_edge(monkeypatch: pytest.MonkeyPat
     assert edge.mean() > 130
     assert told == [(1, 3), (2, 3), (3, 3)]
     assert denoise(noisy, DenoiseStep(0.0), ignored) is noisy
+
+
+# Non-local means, likewise.
+
+
+def alike(pixels: npt.NDArray[np.uint8], strength: float) -> Floats:
+    reach = PATCH // 2 + WINDOW // 2
+    levels = np.pad(pixels.astype(np.float64), ((reach,) * 2, (reach,) * 2, (0, 0)), "reflect")
+    height, width = pixels.shape[:2]
+    patches = np.lib.stride_tricks.sliding_window_view(levels, (PATCH, PATCH), (0, 1))
+    result = np.empty(pixels.shape)
+    for y, x in itertools.product(range(height), range(width)):
+        around = patches[y : y + WINDOW, x : x + WINDOW]
+        apart = ((around - around[WINDOW // 2, WINDOW // 2]) ** 2).mean((2, 3, 4))
+        weights = np.exp(-apart / (20 * strength) ** 2)
+        half = PATCH // 2
+        others = levels[y + half :, x + half :][:WINDOW, :WINDOW]
+        result[y, x] = (weights[..., None] * others).sum((0, 1)) / weights.sum()
+    return result
+
+
+@pytest.mark.parametrize("strength", [0.3, 1.0])
+def test_non_local_means_are_as_they_are_written_down(strength: float) -> None:
+    random = np.random.default_rng(2)
+    stripes = np.where(np.arange(24) % 6 < 3, 90, 160)[None, :, None]
+    noisy = (stripes + random.normal(0, 6, (18, 24, 3))).clip(0, 255).astype(np.uint8)
+    canvas = Canvas(noisy, noise(24, 18, alpha=True).alpha)
+    step = DenoiseStep(strength, DenoiseMethod.NON_LOCAL_MEANS)
+
+    found = non_local_means(canvas, step, ignored)
+
+    assert levels_apart(found.pixels, np.rint(alike(noisy, strength))) <= 2
+    assert found.alpha is canvas.alpha
+
+
+def test_non_local_means_by_bands_are_those_of_the_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    canvas, step = noise(30, 50), DenoiseStep(1.0, DenoiseMethod.NON_LOCAL_MEANS)
+    whole = non_local_means(canvas, step, ignored)
+    assert np.array_equal(
+        whole.pixels, cv2.fastNlMeansDenoising(canvas.pixels, None, 20.0, PATCH, WINDOW)
+    )
+    monkeypatch.setattr("domains.chain.backends.steps.non_local_means._ROWS", 16)
+    told, between = counted()
+
+    assert same(non_local_means(canvas, step, between), whole)
+    assert told == [(done, 4) for done in range(1, 5)]
+    nothing = DenoiseStep(0.0, DenoiseMethod.NON_LOCAL_MEANS)
+    assert non_local_means(canvas, nothing, ignored) is canvas
+    assert non_local_means(noise(1, 1), step, ignored).size == (1, 1)
 
 
 # Colour, against Pillow where it has the same, and against the definition.
