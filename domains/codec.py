@@ -29,6 +29,8 @@ Name = Annotated[str, Meta(max_length=128, pattern=r"\A[A-Za-z0-9][A-Za-z0-9._:-
 """An id or a name: never a path, never empty."""
 Text = Annotated[str, Meta(max_length=_LONGEST_TEXT, pattern=_ONE_LINE)]
 """One line for people."""
+Word = Annotated[str, Meta(max_length=128, pattern=_ONE_LINE)]
+"""A few words of one line, perhaps none."""
 ModelId = Annotated[str, Meta(max_length=256, pattern=_ONE_LINE)]
 FilePath = Annotated[str, Meta(max_length=1_024, pattern=_ONE_LINE)]
 """Where below a folder a file lies, with slashes."""

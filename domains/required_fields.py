@@ -21,6 +21,7 @@ REQUIRED: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "GetUploadRequest": ("upload_id",),
     "DownloadArtifactRequest": ("artifact_id",),
     "GetArtifactRequest": ("artifact_id",),
+    "GetThumbnailRequest": ("artifact_id",),
     "UpdateArtifactRequest": ("artifact_id",),
     "DeleteArtifactRequest": ("artifact_id",),
     # common.proto

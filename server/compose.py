@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from domains.artifact import build as artifact
+from domains.artifact.types import Thumbnail
 from domains.clock import Clock
 from domains.device import build as device
 from domains.device.types import DeviceKind
@@ -65,7 +66,11 @@ class Composition:
         )
         self._inspectors = Inspectors(InspectorOptions(settings.log_level))
         self._main_memory = memory.main_memory(lambda: self._model.cache.used_bytes)
-        self._artifact = artifact.build(settings, clock=clock)
+        self._artifact = artifact.build(
+            settings,
+            shrink=self._shrink,
+            clock=clock,
+        )
         self._session = session.build(
             settings,
             self._artifact.store,
@@ -144,6 +149,9 @@ class Composition:
             journal.records("workflows"),
             verdict=lambda request: self.inference.verdict(request),
             least_role=lambda method: least_role(f"/deviceops.v1.{method}"),
+            pictures=workflows.PictureWork(
+                self._provenance.verification, self._picture.pictures, self._artifact.store
+            ),
             now=clock.wall,
         )
         self.processing = processing.build(
@@ -213,6 +221,9 @@ class Composition:
             upload_seconds=EXPIRY_SECONDS,
         )
         self._background = Background()
+
+    async def _shrink(self, artifact_id: str, edge_pixels: int) -> Thumbnail:
+        return await self._picture.thumbnails.make(artifact_id, edge_pixels)
 
     def _machine(self) -> model.Machine:
         return model.Machine(self._device.inventory, self._memory.models, self._memory.monitor)

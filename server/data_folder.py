@@ -67,7 +67,8 @@ def prepare_runtime_folder(settings: Settings) -> None:
 
 def own_folders(settings: Settings) -> tuple[Path, ...]:
     """The folders whose content is this server's alone; they may be made again at any time."""
-    return tuple(settings.data_dir / name for name in ("artifacts", "spool", "uploads"))
+    names = ("artifacts", "spool", "thumbnails", "uploads")
+    return tuple(settings.data_dir / name for name in names)
 
 
 def aside_in(names: Iterable[str]) -> list[str]:

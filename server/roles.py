@@ -18,7 +18,7 @@ _READ, _RUN, _ADMIN = Role.READ, Role.RUN, Role.ADMIN
 
 _RPCS: Mapping[str, Mapping[Role, str]] = {
     "ArtifactService": {
-        _READ: "GetArtifact ListArtifacts DownloadArtifact GetUpload",
+        _READ: "GetArtifact ListArtifacts DownloadArtifact GetThumbnail GetUpload",
         _RUN: "UploadArtifact UpdateArtifact DeleteArtifact",
     },
     "DeviceService": {

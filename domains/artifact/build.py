@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Protocol
 
 from domains.artifact.backends.folder import ArtifactFolder
+from domains.artifact.backends.thumbnail_folder import ThumbnailFolder
 from domains.artifact.backends.upload_folder import UploadFolder
-from domains.artifact.core import ArtifactStore, ArtifactUploads
+from domains.artifact.core import ArtifactStore, ArtifactUploads, Thumbnails
+from domains.artifact.ports import Shrink
 from domains.artifact.servicer import ArtifactServicer
 from domains.clock import Clock
 from domains.loops import Loop
@@ -41,6 +43,7 @@ class Built:
     store: ArtifactStore
     uploads: Uploads
     receiving: ArtifactUploads
+    thumbnails: Thumbnails
     servicer: ArtifactServicer
     loops: tuple[Loop, ...]
 
@@ -48,12 +51,22 @@ class Built:
         """Find what is kept, and delete what an earlier server left unfinished."""
         await self.store.start()
         await self.receiving.start()
+        await self.thumbnails.start()
 
 
-def build(settings: Settings, *, clock: Clock) -> Built:
-    """The domain as `settings` describe it; nothing runs yet."""
+def build(settings: Settings, *, shrink: Shrink, clock: Clock) -> Built:
+    """The domain as `settings` describe it; nothing runs yet.
+
+    Args:
+        settings: What the operator chose.
+        shrink: Makes small pictures of artifacts.
+        clock: The time.
+    """
+    small = ThumbnailFolder(
+        settings.data_dir / "thumbnails", min_free_bytes=settings.artifact_min_free_bytes
+    )
     store = ArtifactStore(
-        ArtifactFolder(settings.data_dir / "artifacts"),
+        ArtifactFolder(settings.data_dir / "artifacts", small.remove),
         quota_bytes=settings.artifact_quota_bytes,
         min_free_bytes=settings.artifact_min_free_bytes,
         retention=timedelta(seconds=settings.artifact_retention_seconds),
@@ -71,5 +84,6 @@ def build(settings: Settings, *, clock: Clock) -> Built:
         Loop("expired artifacts", _TIDY_SECONDS, store.tidy),
         Loop("unfinished uploads", _TIDY_SECONDS, uploads.tidy),
     )
-    servicer = ArtifactServicer(store, receiving, uploads)
-    return Built(store, uploads, receiving, servicer, loops)
+    thumbnails = Thumbnails(store, small, shrink)
+    servicer = ArtifactServicer(store, receiving, uploads, thumbnails)
+    return Built(store, uploads, receiving, thumbnails, servicer, loops)

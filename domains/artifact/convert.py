@@ -20,6 +20,7 @@ def artifact_to_proto(artifact: Artifact) -> artifact_pb2.Artifact:
         pinned=artifact.pinned,
         width=artifact.width,
         height=artifact.height,
+        labels=artifact.labels,
     )
 
 
@@ -35,4 +36,5 @@ def filter_from_proto(message: artifact_pb2.ListArtifactsRequest) -> ArtifactFil
         owner=message.owner,
         artifact_ids=tuple(message.artifact_ids),
         created_after=moment(message, "created_after", "created_after"),
+        labels=dict(sorted(message.labels.items())),  # as page tokens compare them
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from domains.artifact.types import Claim, Holdings, StoredFile
+from domains.artifact.types import Claim, Holdings, StoredFile, Thumbnail
 
 
 class ArtifactFiles(Protocol):
@@ -76,6 +76,41 @@ class ArtifactFiles(Protocol):
 
     def free_bytes(self) -> int:
         """What is free on the disk, as far as this user may fill it."""
+        ...
+
+
+class ThumbnailFiles(Protocol):
+    """Where small pictures lie, by artifact and edge in pixels. Every method blocks on the
+    disk, may be called by several threads at once, and raises nothing: what cannot be kept is
+    made again."""
+
+    def sweep(self, artifact_ids: Iterable[str]) -> None:
+        """Keep those of these artifacts only, and nothing that is not whole."""
+        ...
+
+    def read(self, artifact_id: str, edge_pixels: int) -> Thumbnail | None:
+        """The one that is kept."""
+        ...
+
+    def keep(self, artifact_id: str, edge_pixels: int, made: Thumbnail) -> None:
+        """Keep one; those that were not asked for the longest give way."""
+        ...
+
+    def remove(self, artifact_id: str) -> None:
+        """Delete all of an artifact's."""
+        ...
+
+
+class Shrink(Protocol):
+    """Makes small pictures."""
+
+    async def __call__(self, artifact_id: str, edge_pixels: int) -> Thumbnail:
+        """Of an artifact of the call's client.
+
+        Raises:
+            DomainError: InvalidArgument (IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED,
+                IMAGE_TOO_LARGE), NotFound (ARTIFACT_NOT_FOUND), or it cannot be read now.
+        """
         ...
 
 

@@ -10,7 +10,8 @@ import grpc.aio
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
 from domains.artifact import convert
-from domains.artifact.core import ArtifactStore, ArtifactUploads
+from domains.artifact.core import ArtifactStore, ArtifactUploads, Thumbnails
+from domains.artifact.types import LabelChange
 from domains.clients import caller
 from domains.conversions import seconds
 from domains.upload_conversions import (
@@ -28,8 +29,13 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     """Every RPC of the service."""
 
     def __init__(
-        self, store: ArtifactStore, receiving: ArtifactUploads, uploads: Uploads
+        self,
+        store: ArtifactStore,
+        receiving: ArtifactUploads,
+        uploads: Uploads,
+        thumbnails: Thumbnails,
     ) -> None:
+        self._thumbnails = thumbnails
         self._store = store
         self._receiving = receiving
         self._uploads = uploads
@@ -46,6 +52,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             header_from_proto(header.upload, "header.upload"),
             parts_from_proto(request_iterator),
             retention_seconds=retention,
+            labels=LabelChange(dict(header.labels), path="header.labels"),
         )
         return artifact_pb2.UploadArtifactResponse(
             artifact=convert.artifact_to_proto(artifact), existed=existed
@@ -77,6 +84,15 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         artifact = await self._store.look(caller(), request.artifact_id)
         return artifact_pb2.GetArtifactResponse(artifact=convert.artifact_to_proto(artifact))
 
+    async def GetThumbnail(
+        self, request: artifact_pb2.GetThumbnailRequest, context: Context
+    ) -> artifact_pb2.GetThumbnailResponse:
+        edge = request.edge_pixels if request.HasField("edge_pixels") else None
+        small = await self._thumbnails.get(caller(), request.artifact_id, edge)
+        return artifact_pb2.GetThumbnailResponse(
+            data=small.data, width=small.width, height=small.height, media_type="image/webp"
+        )
+
     async def ListArtifacts(
         self, request: artifact_pb2.ListArtifactsRequest, context: Context
     ) -> artifact_pb2.ListArtifactsResponse:
@@ -101,6 +117,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
             retention_seconds=(
                 seconds(request.retention) if request.HasField("retention") else None
             ),
+            labels=LabelChange(dict(request.labels), tuple(request.removed_labels)),
         )
         return artifact_pb2.UpdateArtifactResponse(artifact=convert.artifact_to_proto(artifact))
 

@@ -10,12 +10,44 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from domains.codec import Moment, Name, Seconds, Value
+from domains import checks
+from domains.codec import Moment, Name, Seconds, Value, Word
+from domains.errors import InvalidArgument
+from domains.limits import LIMITS
 
 MOST_SESSIONS = 1000
 """Sessions remembered of one owner's artifact: the first, and the newest."""
 MOST_OWNERS = 1000
 SessionIds = Annotated[tuple[Name, ...], Meta(max_length=MOST_SESSIONS)]
+MOST_LABELS = 16
+Labels = Annotated[Mapping[Name, Word], Meta(max_length=MOST_LABELS)]
+"""What an owner calls an artifact, by the names of its labels."""
+
+
+@dataclass(frozen=True)
+class LabelChange:
+    """Labels that are set, and names of those that go; the others stay. `path` is where
+    those that are set stand in the request."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    path: str = "labels"
+
+    def applied_to(self, labels: Labels) -> Labels:
+        """What is there afterwards.
+
+        Raises:
+            InvalidArgument: TOO_MANY_ELEMENTS: with those that stay there are too many.
+        """
+        after = {name: labels[name] for name in labels if name not in self.removed}
+        after |= self.values
+        limit = LIMITS["Artifact.labels"]
+        InvalidArgument.check(checks.elements(self.path, len(after), limit))
+        return after
+
+
+SAME_LABELS = LabelChange()
+"""Nothing is set, and nothing removed."""
 
 
 class Holding(Value, frozen=True):
@@ -30,6 +62,7 @@ class Holding(Value, frozen=True):
     create_time: Moment | None = None
     pinned: bool = False
     retention_seconds: Seconds | None = None
+    labels: Labels = msgspec.field(default_factory=dict)
 
     def made_by(self, session_id: str) -> Holding:
         """With one session more; of very many, the second are forgotten."""
@@ -38,6 +71,22 @@ class Holding(Value, frozen=True):
         ids = (*self.session_ids, session_id)
         kept = ids[:1] + ids[1:][-(MOST_SESSIONS - 1) :]
         return msgspec.structs.replace(self, session_ids=kept)
+
+    def changed(
+        self, pinned: bool | None, retention_seconds: float | None, labels: LabelChange
+    ) -> Holding:
+        """Kept and called otherwise; None leaves as it is.
+
+        Raises:
+            InvalidArgument: TOO_MANY_ELEMENTS: it would have too many labels.
+        """
+        kept = self.retention_seconds if retention_seconds is None else retention_seconds
+        return msgspec.structs.replace(
+            self,
+            pinned=self.pinned if pinned is None else pinned,
+            retention_seconds=kept,
+            labels=labels.applied_to(self.labels),
+        )
 
 
 Holdings = Mapping[Name, Holding]
@@ -52,13 +101,17 @@ class Claim:
     create_time: datetime
     session_id: str = ""
     retention_seconds: float | None = None
+    labels: LabelChange = SAME_LABELS
 
     def added_to(self, holding: Holding | None) -> Holding:
-        """What its owner has of the bytes from now on; a new retention replaces the old."""
+        """What its owner has of the bytes from now on; a new retention replaces the old.
+
+        Raises:
+            InvalidArgument: TOO_MANY_ELEMENTS: it would have too many labels.
+        """
         holding = holding or Holding(create_time=self.create_time)
-        if self.retention_seconds is not None:
-            holding = msgspec.structs.replace(holding, retention_seconds=self.retention_seconds)
-        return holding.made_by(self.session_id)
+        changed = holding.changed(None, self.retention_seconds, self.labels)
+        return changed.made_by(self.session_id)
 
 
 @dataclass(frozen=True)
@@ -94,6 +147,7 @@ class Artifact:
     pinned: bool = False
     width: int = 0
     height: int = 0
+    labels: Labels = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +159,16 @@ class ArtifactFilter:
     owner: str = ""
     artifact_ids: tuple[str, ...] = ()
     created_after: datetime | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture: a whole WebP file, and its size in pixels."""
+
+    data: bytes
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def build(
 
     def template(request: bytes) -> GenerationTemplate:
         return GenerationTemplate(
-            request, preparer, picture.pictures, session.starters.request_of
+            request, preparer, picture.pictures, forecasts, session.starters.request_of
         )
 
     return Built(servicer, keeper, experience, template, loops)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from domains.picture.backends.picture_folder import PictureFolder
-from domains.picture.core import ControlImages, Files, Pictures
+from domains.picture.core import ControlImages, Files, Pictures, ThumbnailMaking
 from domains.picture.ports import Artifacts
 from domains.session import build as session_build
 from domains.session.jobs import JobRunner
@@ -29,6 +29,7 @@ class Built:
     pictures: Pictures
     control_images: ControlImages
     files: Files
+    thumbnails: ThumbnailMaking
 
 
 def build(
@@ -47,5 +48,9 @@ def build(
     """
     files = PictureFolder(settings.data_dir / "pictures")
     pictures = Pictures(artifacts, session.sessions, inspectors, files)
-    control_images = ControlImages(pictures, inspectors, files, artifacts)
-    return Built(pictures, control_images, Files(artifacts, files))
+    return Built(
+        pictures,
+        ControlImages(pictures, inspectors, files, artifacts),
+        Files(artifacts, files),
+        ThumbnailMaking(pictures, files),
+    )

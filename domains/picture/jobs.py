@@ -58,6 +58,23 @@ class PictureJob(Job[PictureReport], frozen=True):
     metadata: MetadataWish | None = None
 
 
+class ThumbnailReport(Value, frozen=True):
+    """The small picture's size in pixels."""
+
+    width: Edge
+    height: Edge
+
+
+class ThumbnailJob(Job[ThumbnailReport], frozen=True):
+    """Decode the picture at `source`, make it so small that its longer edge has at most
+    `edge_pixels`, and write it to `target` as a WebP, with an alpha where a pixel is not
+    opaque."""
+
+    source: Path
+    target: Path
+    edge_pixels: Edge
+
+
 class ControlImageReport(Value, frozen=True):
     """Seconds that making a control picture and encoding it took."""
 

@@ -40,6 +40,10 @@ class PictureFiles(Protocol):
         """Take over a file of pixels: it has the size that the report says, or is refused."""
         ...
 
+    def read_small(self, path: Path, width: int, height: int) -> bytes | None:
+        """A finished small picture, a WebP of that size in pixels; None where it is none."""
+        ...
+
     def measure(self, path: Path, expected: PreparedPicture) -> ImageResult:
         """What a finished file is: a PNG of the size that is expected, or it is refused."""
         ...

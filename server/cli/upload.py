@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -22,7 +23,11 @@ CHUNK_BYTES = 1 << 20
 
 
 def upload(
-    client: Client, path: Path, upload_id: str | None, retention: Duration | None
+    client: Client,
+    path: Path,
+    upload_id: str | None,
+    retention: Duration | None,
+    labels: Mapping[str, str] = MappingProxyType({}),
 ) -> artifact_pb2.UploadArtifactResponse:
     """Store the file's bytes; what the server says of them.
 
@@ -34,13 +39,14 @@ def upload(
         path: The file.
         upload_id: An earlier upload of the same file, to go on with; None begins one.
         retention: How long it is kept after its last use; None leaves it to the server.
+        labels: What it is called.
 
     Raises:
         UnusableOptions: The file cannot be read or is empty.
         CallFailed: The server refused, or the connection was lost for good.
     """
     try:
-        sending = _Sending(client, path, upload_id, retention)
+        sending = _Sending(client, path, upload_id, retention, labels)
     except OSError as error:
         raise UnusableOptions(f"{path} cannot be read: {error.strerror or error}") from error
     if not sending.size_bytes:
@@ -61,10 +67,16 @@ class _Sending:
     """One upload over as many calls as it takes."""
 
     def __init__(
-        self, client: Client, path: Path, upload_id: str | None, retention: Duration | None
+        self,
+        client: Client,
+        path: Path,
+        upload_id: str | None,
+        retention: Duration | None,
+        labels: Mapping[str, str],
     ) -> None:
         self._client = client
         self._retention = retention
+        self._labels = labels
         self._path = path
         self._meter = Meter(f"Uploading {path.name}")
         with path.open("rb") as file:
@@ -120,7 +132,9 @@ class _Sending:
             sha256=self._sha256,
         )
         yield artifact_pb2.UploadArtifactRequest(
-            header=artifact_pb2.ArtifactUpload(upload=header, retention=self._retention)
+            header=artifact_pb2.ArtifactUpload(
+                upload=header, retention=self._retention, labels=self._labels
+            )
         )
         for data in self._chunks(offset):
             yield artifact_pb2.UploadArtifactRequest(data=data)

@@ -58,7 +58,7 @@ _SESSION, _WATCH = CallClass.SESSION, CallClass.WATCH
 _RPCS: Mapping[str, Mapping[CallClass, str]] = {
     "ArtifactService": {
         _CONTROL: "GetArtifact ListArtifacts UpdateArtifact DeleteArtifact GetUpload",
-        _WORK: "UploadArtifact DownloadArtifact",
+        _WORK: "UploadArtifact DownloadArtifact GetThumbnail",
     },
     "DeviceService": {
         _CONTROL: "ListDevices GetDevice SetDefaultDevice GetDeviceMemory GetDeviceStatus",

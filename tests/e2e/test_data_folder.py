@@ -4,11 +4,13 @@ gone. The same request draws them again, by the same worker."""
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 from collections.abc import AsyncIterator
 
 import grpc
 import pytest
+from PIL import Image
 
 from deviceops.v1 import artifact_pb2, device_pb2, errors_pb2, event_pb2, processing_pb2
 from tests.e2e.errors import refusal_of
@@ -73,6 +75,18 @@ async def test_a_damaged_picture_is_refused_and_drawn_again(
     assert hashlib.sha256(whole).hexdigest() == artifact_id
     found = await watched(client, session_id)
     assert found[-1].WhichOneof("event") == "completed"
+
+
+@pytest.mark.demonstration
+async def test_a_picture_is_made_small_by_a_process_without_rights(client: Client) -> None:
+    artifact_id, _ = await drawn(client, 4011)
+    request = artifact_pb2.GetThumbnailRequest(artifact_id=artifact_id, edge_pixels=64)
+
+    small = await client.artifact.GetThumbnail(request, metadata=client.metadata)
+
+    with Image.open(io.BytesIO(small.data)) as image:
+        assert (image.format, image.size) == ("WEBP", (64, 64))
+    assert (small.width, small.height, small.media_type) == (64, 64, "image/webp")
 
 
 async def test_a_session_whose_picture_is_gone_is_watched_to_its_end(

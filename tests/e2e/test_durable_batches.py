@@ -30,6 +30,7 @@ from deviceops.v1 import (
     safety_pb2,
     session_pb2,
 )
+from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import read
 from tests.e2e.programs import run
 from tests.fakes.tiny_models import save_sd1
@@ -41,6 +42,7 @@ FAILED = session_pb2.SESSION_STATE_FAILED
 CANCELLED = session_pb2.SESSION_STATE_CANCELLED
 PAUSED = session_pb2.SESSION_STATE_PAUSED
 RUNNING = session_pb2.SESSION_STATE_RUNNING
+THROUGHPUT = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
 FINAL = (COMPLETED, FAILED, CANCELLED)
 
 
@@ -257,6 +259,40 @@ async def test_what_a_client_breaks_is_named_and_nothing_is_accepted(client: Cli
         batch_pb2.ListBatchesRequest(), metadata=client.metadata
     )
     assert after == listed
+
+
+async def test_pictures_that_are_given_are_finished_beside_those_that_are_drawn(
+    client: Client,
+) -> None:
+    def given(name: str, **source: Any) -> batch_pb2.BatchItem:
+        return batch_pb2.BatchItem(item_id=name, image=common_pb2.InputImage(**source))
+
+    resize = {"resize": {"width": 64, "height": 48}}
+    items = (
+        given("broken", inline=b"no picture"),
+        given("mine", inline=saved(painting(96, 72))),
+        given("gone", artifact_id="0" * 64),
+        item("drawn", steps=1),
+    )
+    batch = await create(
+        client,
+        asked(*items, postprocessing=[resize], computation=THROUGHPUT),
+    )
+    found = await until(client, batch.batch_id, *FINAL)
+
+    states = {each.item_id: each.state for each in found.items}
+    assert states == {"broken": FAILED, "mine": COMPLETED, "gone": FAILED, "drawn": COMPLETED}
+    made = {each.item_id: each.images for each in found.items}
+    for name in ("mine", "drawn"):
+        (image,) = made[name]
+        assert (image.width, image.height) == (64, 48)
+    failures = {each.item_id: each.failure for each in found.items}
+    assert failures["broken"].violations[0].field == "image"
+    wrong = asked(items[1], postprocessing=[{"resize": {"width": 0, "height": 48}}])
+    told = await refused(create(client, wrong))
+    assert told.fields == ["postprocessing[0].resize.width"]
+    told = await refused(create(client, asked(given("a", artifact_id="x"))))
+    assert told.fields == ["items[0].image.artifact_id"]
 
 
 async def test_a_matrix_is_drawn_with_the_seeds_that_were_decided(client: Client) -> None:

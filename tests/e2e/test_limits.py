@@ -212,7 +212,7 @@ def test_limits_of_requests_and_of_answers_are_all_there_are() -> None:
         *("ValidateGenerationResponse", "VerifyImageResponse", "GetModelComponentsResponse"),
         *("ReadAllocationResponse", "RenewLeasesResponse", "ValidateWorkflowResponse"),
         *("ModelValidationReport", "RefreshReport", "Postprocessor", "WorkflowNeeds"),
-        "ByteFigure",
+        *("ByteFigure", "Artifact", "GetThumbnailResponse"),
     }
     assert len(CASES) > 300
 

@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from deviceops.v1 import (
+    artifact_pb2,
     common_pb2,
     errors_pb2,
     event_pb2,
@@ -492,3 +493,73 @@ async def test_a_run_that_takes_too_long_ends_with_its_steps(client: Client) -> 
     _, refusal = await refused(client, run_request(of))
     assert refusal.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert refusal.metadata["step_id"] == "long"
+
+
+KEEP = """
+    parameters { name: 'project' kind: VALUE_KIND_TEXT }
+    parameters { name: 'given' kind: VALUE_KIND_IMAGES }
+    steps {
+      step_id: 'look' verify {}
+      bindings { input: 'images' parameter: 'given' }
+    }
+    steps {
+      step_id: 'keep'
+      store { pinned: true retention { seconds: 3600 } labels { key: 'stage' value: 'kept' } }
+      condition { output { step_id: 'look' kind: STEP_OUTPUT_KIND_TRUSTED } negated: NEGATED }
+      bindings { input: 'images' parameter: 'given' }
+      bindings { input: 'labels.project' parameter: 'project' }
+    }
+"""
+
+
+async def test_pictures_that_nobody_signed_are_told_and_kept(
+    client: Client, pictures: list[str]
+) -> None:
+    given = workflow_pb2.WorkflowValue()
+    given.images.images.extend(common_pb2.InputImage(artifact_id=each) for each in pictures)
+    wanted = workflow(KEEP.replace("NEGATED", "true"))
+
+    events = await run(client, run_request(wanted, project="sky", given=given))
+
+    done = events[-1].completed
+    assert [image.artifact_id for image in done.images] == pictures
+    assert [image.item_id for image in done.images] == ["keep", "keep"]
+    for artifact_id in pictures:
+        request = artifact_pb2.GetArtifactRequest(artifact_id=artifact_id)
+        answer = await client.artifact.GetArtifact(request, metadata=client.metadata)
+        assert answer.artifact.pinned
+        assert dict(answer.artifact.labels) == {"stage": "kept", "project": "sky"}
+        undone = artifact_pb2.UpdateArtifactRequest(artifact_id=artifact_id, pinned=False)
+        await client.artifact.UpdateArtifact(undone, metadata=client.metadata)
+
+    wanted = workflow(KEEP.replace("NEGATED", "false"))
+    events = await run(client, run_request(wanted, project="sky", given=given))
+    assert not events[-1].completed.images
+
+
+async def test_what_cannot_be_looked_at_or_kept_is_told_with_its_place(
+    client: Client, pictures: list[str]
+) -> None:
+    given = workflow_pb2.WorkflowValue()
+    given.images.images.add(inline=b"no file of the server's")
+    wanted = workflow(KEEP.replace("NEGATED", "true"))
+    wanted.steps[1].store.retention.seconds = 1
+    wanted.steps[1].store.labels["a b"] = "x" * 129
+    wanted.steps.add(step_id="nothing").store.SetInParent()
+
+    _, refusal = await refused(client, run_request(wanted, project="sky", given=given))
+
+    assert set(refusal.fields) == {
+        "workflow.steps[1].store.retention",
+        "workflow.steps[1].store.labels",
+        "workflow.steps[2].store.images",
+    }
+    wanted = workflow(KEEP.replace("NEGATED", "true"))
+    _, refusal = await refused(client, run_request(wanted, project="sky", given=given))
+    assert list(refusal.fields) == ["workflow.steps[1].store.images[0].inline"]
+    given.images.images[0].artifact_id = "0" * 64
+    _, refusal = await refused(client, run_request(wanted, project="sky", given=given))
+    assert (refusal.code, refusal.reason) == (
+        *(grpc.StatusCode.NOT_FOUND, "ARTIFACT_NOT_FOUND"),
+    )
+    assert refusal.metadata["step_id"] == "look"

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import Path
@@ -68,10 +68,14 @@ class ArtifactFolder:
 
     Args:
         folder: Where they lie; made whenever it is missing.
+        gone: Called, in a thread, with the id of each whose file goes or is gone.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, gone: Callable[[str], None] = lambda artifact_id: None
+    ) -> None:
         self._folder = folder
+        self._gone = gone
         # What was hashed, by what tells that a file is still the same: hashed once.
         self._whole: dict[str, tuple[int, ...]] = {}
 
@@ -175,10 +179,14 @@ class ArtifactFolder:
         return True
 
     def missing(self, artifact_ids: Iterable[str]) -> list[str]:
-        return [name for name in artifact_ids if not os.path.lexists(self._folder / name)]
+        missing = [name for name in artifact_ids if not os.path.lexists(self._folder / name)]
+        for name in missing:
+            self._gone(name)
+        return missing
 
     def remove(self, artifact_id: str) -> None:
         self._whole.pop(artifact_id, None)
+        self._gone(artifact_id)
         with typed():
             for path in (self._folder / artifact_id, self._sidecar(artifact_id).path):
                 with contextlib.suppress(FileNotFoundError):

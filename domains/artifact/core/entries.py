@@ -90,6 +90,7 @@ class Entry:
             pinned=holding.pinned,
             width=stored.width,
             height=stored.height,
+            labels=holding.labels,
         )
 
     def artifacts(self, caller: Caller, wanted: ArtifactFilter) -> Iterator[Artifact]:
@@ -119,4 +120,5 @@ def _accepts(wanted: ArtifactFilter, artifact: Artifact) -> bool:
         (not wanted.session_id or wanted.session_id in artifact.session_ids)
         and artifact.media_type.startswith(wanted.media_type_prefix)
         and (after is None or artifact.create_time >= after)
+        and wanted.labels.items() <= artifact.labels.items()
     )

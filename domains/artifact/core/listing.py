@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 
 from domains import checks
+from domains.artifact.core.changes import broken_labels
 from domains.artifact.core.entries import Entry
 from domains.artifact.types import Artifact, ArtifactFilter
 from domains.clients import Caller
@@ -58,6 +59,7 @@ def _broken(wanted: ArtifactFilter) -> list[FieldViolation | None]:
         checks.name("session_id", wanted.session_id) if wanted.session_id else None,
         checks.line("media_type_prefix", wanted.media_type_prefix, prefix),
         checks.name("owner", wanted.owner) if wanted.owner else None,
+        *broken_labels("labels", wanted.labels, LIMITS["ListArtifactsRequest.labels"]),
         too_many,
         *(
             checks.sha256(f"artifact_ids[{k}]", name)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from domains import checks
+from domains.artifact.core.changes import check_labels, check_retention
 from domains.artifact.core.store import ArtifactStore
 from domains.artifact.errors import ArtifactNotFound, UploadsTooLarge
 from domains.artifact.ports import UploadFile, UploadFiles
-from domains.artifact.types import Artifact
+from domains.artifact.types import SAME_LABELS, Artifact, LabelChange
 from domains.clients import Caller, Role
-from domains.errors import InvalidArgument
 from domains.finishing import finished
-from domains.limits import LIMITS
 from domains.rooms import Room
 from domains.uploads import UploadHeader, UploadPart, Uploads
 
@@ -48,7 +46,8 @@ class ArtifactUploads:
         header: UploadHeader,
         parts: AsyncIterator[UploadPart],
         *,
-        retention_seconds: float | None,
+        retention_seconds: float | None = None,
+        labels: LabelChange = SAME_LABELS,
     ) -> tuple[Artifact, bool]:
         """Take an upload to its end, and keep its bytes for this client.
 
@@ -58,15 +57,14 @@ class ArtifactUploads:
             The artifact, and whether this client had it before.
 
         Raises:
-            InvalidArgument: FIELD_OUT_OF_RANGE: no retention is that long or short.
+            InvalidArgument: FIELD_OUT_OF_RANGE: no retention is that long or short; what
+                `check_labels` finds.
             UploadsTooLarge: This client has its share of unfinished bytes.
             DomainError: What `Uploads.receive` and `ArtifactStore.adopt` raise.
         """
-        if retention_seconds is not None:
-            limit = LIMITS["ArtifactUpload.retention"]
-            path = "header.retention"
-            InvalidArgument.check(checks.number(path, retention_seconds, limit))
-        had = await self._had(client, header.sha256, retention_seconds)
+        check_retention(retention_seconds, "header.retention")
+        check_labels(labels)
+        had = await self._had(client, header.sha256, retention_seconds, labels)
         if had is not None:
             return had, True
 
@@ -76,22 +74,31 @@ class ArtifactUploads:
         target, sha256 = await self._uploads.receive(
             client, header, parts, purpose=_PURPOSE, target=begin
         )
-        return await finished(self._keep(client, target, sha256, retention_seconds))
+        return await finished(self._keep(client, target, sha256, retention_seconds, labels))
 
     async def _keep(
-        self, client: str, target: _Target, sha256: str, retention_seconds: float | None
+        self,
+        client: str,
+        target: _Target,
+        sha256: str,
+        retention_seconds: float | None,
+        labels: LabelChange,
     ) -> tuple[Artifact, bool]:
         try:
-            had = await self._had(client, sha256, None)
+            had = await self._had(client, sha256, None, SAME_LABELS)
             kept = await self._store.adopt(
-                target.file.path, sha256, client, retention_seconds=retention_seconds
+                target.file.path,
+                sha256,
+                client,
+                retention_seconds=retention_seconds,
+                labels=labels,
             )
             return kept, had is not None
         finally:
             target.free()
 
     async def _had(
-        self, client: str, sha256: str, retention_seconds: float | None
+        self, client: str, sha256: str, retention_seconds: float | None, labels: LabelChange
     ) -> Artifact | None:
         """What this client has of that hash, which is used now."""
         if not sha256:
@@ -99,7 +106,9 @@ class ArtifactUploads:
         owner = Caller(client, Role.RUN)
         try:
             await self._store.look(owner, sha256)
-            return await self._store.update(owner, sha256, retention_seconds=retention_seconds)
+            return await self._store.update(
+                owner, sha256, retention_seconds=retention_seconds, labels=labels
+            )
         except ArtifactNotFound:
             return None
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-import msgspec
-
 from domains import checks
 from domains.artifact.core.arriving import discard, size_of
+from domains.artifact.core.changes import check_labels, check_retention
 from domains.artifact.core.entries import Entry, Retention
 from domains.artifact.core.listing import page_of
 from domains.artifact.core.quota import Quota
@@ -28,10 +27,16 @@ from domains.artifact.errors import (
     StorageUnavailable,
 )
 from domains.artifact.ports import ArtifactFiles
-from domains.artifact.types import Artifact, ArtifactFilter, ArtifactUsage, Claim
+from domains.artifact.types import (
+    SAME_LABELS,
+    Artifact,
+    ArtifactFilter,
+    ArtifactUsage,
+    Claim,
+    LabelChange,
+)
 from domains.clients import Caller, Role
 from domains.errors import InvalidArgument
-from domains.limits import LIMITS
 from domains.paging import Page
 
 
@@ -89,27 +94,27 @@ class ArtifactStore:
         *,
         session_id: str = "",
         retention_seconds: float | None = None,
+        labels: LabelChange = SAME_LABELS,
     ) -> Artifact:
         """Take a finished file into the store by renaming it.
-
-        Its bytes are not read again: they were hashed when they were received.
 
         Args:
             path: A complete file, synced to disk, and out of everybody else's reach; it is
                 gone afterwards, whatever happens.
-            sha256: The hash of its content.
+            sha256: The hash of its content, which is not computed again.
             owner: The client it belongs to.
             session_id: The session that made it; empty for an upload.
             retention_seconds: How long it is kept after its last use; None leaves that as it
                 is, or to the server's setting.
+            labels: What its owner calls it.
 
         Raises:
+            InvalidArgument: TOO_MANY_ELEMENTS: it would have too many labels.
             LargerThanQuota: It has more bytes than may be kept beside what is pinned.
-            DiskReserved: Too little of the disk is free.
-            DiskFull: There is no room on the disk.
+            DiskReserved, DiskFull: There is no room on the disk.
             StorageUnavailable: It cannot be kept for another reason.
         """
-        claim = Claim(owner, self._retention.now(), session_id, retention_seconds)
+        claim = Claim(owner, self._retention.now(), session_id, retention_seconds, labels)
         try:
             async with self._changing:
                 if sha256 not in self._entries:
@@ -256,6 +261,11 @@ class ArtifactStore:
             self._entries.pop(name, None)
         return bool(missing)
 
+    @property
+    def artifact_ids(self) -> Collection[str]:
+        """Everybody's."""
+        return self._entries.keys()
+
     def usage(self) -> ArtifactUsage:
         """How full the store is."""
         used = sum(entry.size_bytes for entry in self._entries.values())
@@ -270,29 +280,27 @@ class ArtifactStore:
         *,
         pinned: bool | None = None,
         retention_seconds: float | None = None,
+        labels: LabelChange = SAME_LABELS,
     ) -> Artifact:
         """Keep an artifact otherwise from now on; None leaves as it is.
 
         Raises:
             ArtifactNotFound: There is none of that id that the caller may see.
-            InvalidArgument: FIELD_OUT_OF_RANGE: no retention is that long or short.
+            InvalidArgument: What `check_retention` and `check_labels` find, or it would have
+                too many labels.
             TooMuchPinned: No more may be pinned.
             DiskFull: It cannot be noted, for lack of room.
             StorageUnavailable: It cannot be noted.
         """
-        limit = LIMITS["UpdateArtifactRequest.retention"]
-        if retention_seconds is not None:
-            InvalidArgument.check(checks.number("retention", retention_seconds, limit))
+        check_retention(retention_seconds)
+        check_labels(labels)
         async with self._changing:
             entry, owner = self._found(caller, artifact_id)
-            holding = entry.shares[owner].holding
-            if retention_seconds is not None:
-                holding = msgspec.structs.replace(holding, retention_seconds=retention_seconds)
-            if pinned is not None:
-                holding = msgspec.structs.replace(holding, pinned=pinned)
-            if holding.pinned and not entry.shares[owner].holding.pinned:
+            before = entry.shares[owner].holding
+            holding = before.changed(pinned, retention_seconds, labels)
+            if holding.pinned and not before.pinned:
                 self._quota.check_pin(self._entries.values(), entry, owner)
-            if holding != entry.shares[owner].holding:
+            if holding != before:
                 noted = {**entry.holdings, owner: holding}
                 await asyncio.to_thread(self._files.note, artifact_id, noted)
             entry.use(owner, self._retention, holding)
@@ -330,8 +338,7 @@ class ArtifactStore:
         """Its bytes from `offset`, at most `length` (0: all), in chunks of 1 MiB at most.
 
         Raises:
-            ArtifactNotFound: There is none of that id that the caller may see, or its file
-                was deleted.
+            ArtifactNotFound: There is none that the caller may see, or its file was deleted.
             OffsetPastEnd: `offset` is past the end.
             ArtifactDamaged: The file's content has another hash now.
             StorageUnavailable: The file cannot be read.

@@ -6,8 +6,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import batch_pb2, generation_pb2, inference_pb2, session_pb2
+from deviceops.v1 import (
+    batch_pb2,
+    generation_pb2,
+    inference_pb2,
+    postprocessing_pb2,
+    session_pb2,
+)
 from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument
+from domains.inference.convert import request_from_proto
+from domains.inference.convert.batch_pictures import check_given
 from domains.inference.convert.batches import item_of, matrix_items
 from domains.inference.convert.overlays import (
     Layer,
@@ -16,8 +24,10 @@ from domains.inference.convert.overlays import (
     combinations,
     laid_over,
 )
+from domains.inference.core.forecast import Forecasts
 from domains.inference.core.item_fields import each_prepared, items_fields
 from domains.inference.core.preparing import GenerationPreparer, PreparedGeneration
+from domains.inference.core.resolution import effort_of
 from domains.inference.core.same_pictures import SamePictures
 from domains.inference.core.validation import check_request
 from domains.inference.ports import PicturePreparer
@@ -28,6 +38,7 @@ from domains.session.convert import PRIORITIES
 from domains.session.core.plan import SessionRequest
 from domains.session.types import Priority
 
+_NOTHING_OPEN = Settled((), "")
 _MOST = LIMITS["CreateBatchRequest.items"].max_elements or 0
 Start = Callable[[Message], SessionRequest]
 
@@ -39,6 +50,7 @@ class GenerationTemplate:
         request: The batch's request, in bytes; empty for a template that says nothing.
         preparer: Checks and resolves generations.
         pictures: Prepares those that items name.
+        forecasts: Tell how much memory one takes.
         start: Makes the session of one.
     """
 
@@ -47,10 +59,12 @@ class GenerationTemplate:
         request: bytes,
         preparer: GenerationPreparer,
         pictures: PicturePreparer,
+        forecasts: Forecasts,
         start: Start,
     ) -> None:
         self._message = batch_pb2.CreateBatchRequest.FromString(request)
         self._preparer, self._pictures, self._start = preparer, pictures, start
+        self._forecasts = forecasts
         self._common = inference_pb2.GenerateRequest(
             settings=self._message.template,
             options=self._options(),
@@ -98,9 +112,25 @@ class GenerationTemplate:
             items = (
                 item_of(self._common, work.item_id, [Layer(overlay, f"{work.path}.overlay")])
                 for work, overlay in zip(works, overlays, strict=True)
+                if work.image is None
             )
+        await check_given(works, self._finishing, self._start)
         pictures = SamePictures(self._pictures)
-        return await each_prepared(self._preparer, items, pictures, _settled)
+        drawn = iter(await each_prepared(self._preparer, items, pictures, _settled))
+        return [next(drawn) if work.image is None else _NOTHING_OPEN for work in works]
+
+    def _finishing(self, image: bytes) -> postprocessing_pb2.ProcessImageRequest:
+        """A picture that is given, put through the batch's postprocessing."""
+        own, template = postprocessing_pb2.ProcessImageRequest(), self._message.template
+        own.image.ParseFromString(image)
+        own.steps.extend(self._common.postprocessing)
+        own.options.CopyFrom(self._common.options)
+        own.placement.CopyFrom(self._common.placement)
+        if template.HasField("output"):
+            own.output.CopyFrom(template.output)
+        if template.HasField("precision"):
+            own.precision.CopyFrom(template.precision)
+        return own
 
     def _check_template(self) -> None:
         """What can be said of it alone; items may say more, or otherwise."""
@@ -111,7 +141,11 @@ class GenerationTemplate:
                 raise FeatureNotBuilt(template.request.unbuilt)
 
     def request(self, work: ItemWork, settled: Settled, priority: Priority) -> SessionRequest:
-        """An item as the session that draws it; see the port."""
+        """An item as the session that draws or finishes it; see the port."""
+        if work.image is not None:
+            given = self._finishing(work.image)
+            given.options.priority = PRIORITIES.to_proto(priority)
+            return self._start(given)
         own = inference_pb2.GenerateRequest()
         own.CopyFrom(self._common)
         own.settings.CopyFrom(self._settings(work, settled))
@@ -134,6 +168,26 @@ class GenerationTemplate:
             overlay = _difference(several.template, self._settings(work, settled))
             several.items.add(item_id=work.item_id, overlay=overlay)
         return self._start(several)
+
+    async def at_once(
+        self, work: ItemWork, settled: Settled, device_ids: Sequence[str]
+    ) -> int | None:
+        """How many such items memory suffices for together; see the port."""
+        own = inference_pb2.GenerateRequest()
+        own.CopyFrom(self._common)
+        own.settings.CopyFrom(self._settings(work, settled))
+        prepared = await self._preparer.prepare(request_from_proto(own), self._pictures)
+        settings = prepared.job.settings
+        counts = [
+            (
+                await self._forecasts.of(
+                    device_id, effort_of(settings), settings, prepared.models
+                )
+            ).at_once
+            for device_id in device_ids
+        ]
+        known = [count // len(settled.seeds) for count in counts if count is not None]
+        return min(known, default=None)
 
     def _settings(self, work: ItemWork, settled: Settled) -> generation_pb2.GenerationSettings:
         """What an item draws, with nothing left open that was decided."""

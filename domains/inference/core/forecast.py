@@ -53,6 +53,17 @@ class Forecast:
     fits: bool | None
     degradations: tuple[Degradation, ...] = ()
 
+    @property
+    def at_once(self) -> int | None:
+        """How many such pictures the free memory suffices for when they share passes: each
+        takes what one takes while it is denoised. None where that is not known."""
+        sizes = {phase: figure.value for phase, figure in self.phases}
+        weights, denoising = sizes.get(Phase.ENCODING_TEXT), sizes.get(Phase.DENOISING)
+        available = self.available.value
+        if weights is None or denoising is None or available is None or denoising <= weights:
+            return None
+        return max(available - SPARE_BYTES - weights, 0) // (denoising - weights)
+
 
 class MeasuredPeak(Value, frozen=True):
     """The least peak in bytes of a device's memory; `work` stands for what was drawn."""

@@ -9,14 +9,16 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 from domains.errors import Reason, Unavailable
+from domains.limits import LIMITS
 from domains.picture.jobs import PictureReport
 from domains.picture.types import PreparedPicture, bytes_of
 from domains.picture_files import NoPicture, measure
 from domains.private_folders import empty, prepare
-from domains.regular_files import open_regular
+from domains.regular_files import TooLong, open_regular, read_regular
 from domains.session.types import ImageResult
 from domains.shortages import shortage_of
 from domains.values import ImageFileFormat
@@ -24,6 +26,7 @@ from domains.values import ImageFileFormat
 _NAME = re.compile(
     r"([0-9a-f]{32}\.(source|pixels)|[0-9a-f]{64}\.[0-9a-f]{32}\.(rgba?|grey))\Z"
 )
+_LARGEST_SMALL_BYTES = LIMITS["GetThumbnailResponse.data"].max_bytes or 0
 _log = logging.getLogger("deviceops.files")
 
 
@@ -74,6 +77,15 @@ class PictureFolder:
             kept = self._folder / f"{sha256}.{uuid.uuid4().hex}.{ending}"
             os.replace(path, kept)
         return PreparedPicture(kept, *size, sha256, grey, report.alpha)
+
+    def read_small(self, path: Path, width: int, height: int) -> bytes | None:
+        with _typed():
+            try:
+                data = read_regular(path, _LARGEST_SMALL_BYTES)
+                found = measure(BytesIO(data), len(data))
+            except (TooLong, NoPicture):
+                return None
+        return data if found == (ImageFileFormat.WEBP, width, height) else None
 
     def measure(self, path: Path, expected: PreparedPicture) -> ImageResult:
         with _typed(), open(open_regular(path), "rb") as file:

@@ -5,6 +5,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image
@@ -20,11 +24,15 @@ from domains.picture.jobs import (
     ControlImageReport,
     PictureJob,
     PictureReport,
+    ThumbnailJob,
+    ThumbnailReport,
 )
 from domains.picture.types import MOST_BYTES
 from domains.regular_files import open_regular, read_regular
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted
+
+_WEBP_QUALITY = 80
 
 
 def prepare(job: PictureJob, context: JobContext) -> PictureReport:
@@ -34,10 +42,7 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
         PictureRefused: IMAGE_UNREADABLE, IMAGE_TOO_LARGE or IMAGE_FORMAT_UNSUPPORTED.
         OSError: The disk fails or is full.
     """
-    with open(open_regular(job.source), "rb") as file:
-        if os.fstat(file.fileno()).st_size > MOST_BYTES:
-            rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
-            raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
+    with _opened(job.source) as file:
         image = decode(file, grey=job.grey, keep_alpha=job.keep_alpha)
         wish = job.metadata
         metadata = None if wish is None else read_metadata(file, parameters=wish.parameters)
@@ -52,6 +57,22 @@ def prepare(job: PictureJob, context: JobContext) -> PictureReport:
         return PictureReport(*size, *image.size, alpha=alpha, metadata=metadata)
     values = np.asarray(picture)
     return PictureReport(*size, *image.size, int(values.min()), int(values.max()))
+
+
+def make_thumbnail(job: ThumbnailJob, context: JobContext) -> ThumbnailReport:
+    """Write the small picture into the job's file, which is there and empty.
+
+    Raises:
+        PictureRefused: IMAGE_UNREADABLE, IMAGE_TOO_LARGE or IMAGE_FORMAT_UNSUPPORTED.
+        OSError: The disk fails or is full.
+    """
+    with _opened(job.source) as file:
+        image = decode(file, keep_alpha=True)
+    edge = job.edge_pixels
+    image.thumbnail((edge, edge), Image.Resampling.LANCZOS)
+    with open(open_regular(job.target, os.O_WRONLY), "wb") as file:
+        image.save(file, "WEBP", quality=_WEBP_QUALITY, alpha_quality=_WEBP_QUALITY)
+    return ThumbnailReport(*image.size)
 
 
 def make_control_image(job: ControlImageJob, context: JobContext) -> ControlImageReport:
@@ -73,3 +94,13 @@ def make_control_image(job: ControlImageJob, context: JobContext) -> ControlImag
         file.flush()
         os.fsync(file.fileno())
     return ControlImageReport(prepared - begun, time.perf_counter() - prepared)
+
+
+@contextmanager
+def _opened(source: Path) -> Iterator[BinaryIO]:
+    """A picture's file, if it is not too large to be one."""
+    with open(open_regular(source), "rb") as file:
+        if os.fstat(file.fileno()).st_size > MOST_BYTES:
+            rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
+            raise PictureRefused(Reason.IMAGE_TOO_LARGE, rule)
+        yield file

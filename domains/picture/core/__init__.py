@@ -3,6 +3,7 @@
 from domains.picture.core.control_images import ControlImages, check_preprocessor
 from domains.picture.core.files import Files, KeptFile
 from domains.picture.core.pictures import KeptPicture, Pictures, check_image
+from domains.picture.core.thumbnails import ThumbnailMaking
 
 __all__ = [
     "ControlImages",
@@ -10,6 +11,7 @@ __all__ = [
     "KeptFile",
     "KeptPicture",
     "Pictures",
+    "ThumbnailMaking",
     "check_image",
     "check_preprocessor",
 ]

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from domains import checks
 from domains.clients import Caller, caller
@@ -30,7 +31,9 @@ from domains.picture.types import (
     ResizeFit,
 )
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import JobRunner
+from domains.session.jobs import Job, JobRunner
+
+Report = TypeVar("Report")
 
 _AT_ONCE = 2
 # A picture within the limits takes seconds; what takes longer was made to.
@@ -161,7 +164,7 @@ class Pictures:
             await asyncio.to_thread(self._files.append, source, image.inline)
             return hashlib.sha256(image.inline).hexdigest()
         try:
-            artifact_id = image.artifact_id or self._finished(client, image, field)
+            artifact_id = self.artifact_of(image, field)
             size_bytes = self._artifacts.get(client, artifact_id).size_bytes
             if size_bytes > MOST_BYTES:
                 rule = f"Must have at most {MOST_BYTES} bytes; send it smaller."
@@ -174,6 +177,14 @@ class Pictures:
             error.metadata.setdefault("field", field)
             raise
         return artifact_id
+
+    def artifact_of(self, image: InputImage, field: str) -> str:
+        """The id of the artifact that a call's client names in `field`, not inline.
+
+        Raises:
+            NotFound: ARTIFACT_NOT_FOUND or SESSION_NOT_FOUND: a session has no such picture.
+        """
+        return image.artifact_id or self._finished(caller(), image, field)
 
     def _finished(self, client: Caller, image: InputImage, field: str) -> str:
         """The artifact of a session's finished picture."""
@@ -194,7 +205,7 @@ class Pictures:
     ) -> tuple[PreparedPicture, PictureReport]:
         target = await asyncio.to_thread(self._files.new_target)
         try:
-            report = await self._inspect(job(target), field)
+            report = await self.inspect(job(target), PictureReport, field)
             size = canvas.size_for(report.source_width, report.source_height)
             if (report.width, report.height) != size or (report.alpha and not keep_alpha):
                 raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
@@ -203,14 +214,20 @@ class Pictures:
         finally:
             await finished(asyncio.to_thread(self._files.remove, target))
 
-    async def _inspect(self, job: PictureJob, field: str) -> PictureReport:
+    async def inspect(self, job: Job[Report], kind: type[Report], field: str) -> Report:
+        """Have an inspector do `job`, whose report is of that `kind`, on a fetched file.
+
+        Raises:
+            InvalidPicture: IMAGE_UNREADABLE, IMAGE_TOO_LARGE or IMAGE_FORMAT_UNSUPPORTED.
+            DomainError: There is no room for it now.
+        """
         begun = time.monotonic()
         name = f"picture-{uuid.uuid4()}"
         try:
             run = self._inspectors.run("", name, job, remaining=_LONGEST_SECONDS)
             async with aclosing(run) as outcomes:
                 async for outcome in outcomes:
-                    if isinstance(outcome, PictureReport):
+                    if isinstance(outcome, kind):
                         return outcome
         except DomainError as error:
             if error.reason in _REFUSALS:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from deviceops.v1 import batch_pb2, generation_pb2, session_pb2
 from domains.conversions import EnumMap, digest, duration, given, timestamp
 from domains.device.convert import choice_from_proto
-from domains.errors import FeatureNotBuilt, FieldViolation, InvalidArgument, Reason
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.batches.core.control import BatchFilter
 from domains.processing.batches.types import (
     BatchRequest,
@@ -35,7 +35,6 @@ def batch_from_proto(message: batch_pb2.CreateBatchRequest) -> BatchRequest:
 
     Raises:
         InvalidArgument: options.on_disconnect is set.
-        FeatureNotBuilt: It uses what this version does not do.
     """
     if message.options.on_disconnect:
         rule = "Must be unset: nothing ends a batch but its end and CancelBatch."
@@ -69,11 +68,7 @@ def _manner(message: batch_pb2.CreateBatchRequest) -> Manner:
 
 
 def items_from_proto(items: Iterable[batch_pb2.BatchItem]) -> tuple[ItemWork, ...]:
-    """The items of a call, unchecked.
-
-    Raises:
-        FeatureNotBuilt: One is a picture for postprocessing.
-    """
+    """The items of a call, unchecked."""
     return tuple(_works(items))
 
 
@@ -81,7 +76,9 @@ def _works(items: Iterable[batch_pb2.BatchItem]) -> Iterator[ItemWork]:
     for at, item in enumerate(items):
         path = f"items[{at}]"
         if item.HasField("image"):
-            raise FeatureNotBuilt((f"{path}.image",))
+            image = item.image.SerializeToString(deterministic=True)
+            yield ItemWork(item.item_id, b"", path, image)
+            continue
         overlay = item.overlay.SerializeToString(deterministic=True)
         yield ItemWork(item.item_id, overlay, path)
 

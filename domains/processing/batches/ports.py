@@ -53,6 +53,17 @@ class Template(Protocol):
         """
         ...
 
+    async def at_once(
+        self, work: ItemWork, settled: Settled, device_ids: Sequence[str]
+    ) -> int | None:
+        """How many items like this one the memory that is free on each of these devices
+        suffices for when they share what they can; None where nobody knows.
+
+        Raises:
+            DomainError: It cannot be done any more.
+        """
+        ...
+
 
 Templates = Callable[[bytes], Template]
 """The template in the request of a batch."""

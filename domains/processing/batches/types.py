@@ -60,16 +60,24 @@ class Manner:
 @dataclass(frozen=True)
 class ItemWork:
     """What an item is to do: an overlay of the contract in bytes, empty for the template as it
-    stands; None for a combination of the template's matrix, which its name tells. `path` is
+    stands; None for a combination of the template's matrix, which its name tells. With an
+    `image`, in bytes as the contract names one, it draws nothing and finishes that. `path` is
     where it stands in the request that brings it."""
 
     item_id: str
     overlay: bytes | None
     path: str = ""
+    image: bytes | None = None
+
+    @property
+    def held_bytes(self) -> int:
+        """What is kept of it."""
+        return len(self.overlay or b"") + len(self.image or b"")
 
 
 class Settled(Value, frozen=True):
-    """What a work leaves open, decided once and for all when it is accepted."""
+    """What a work leaves open, decided once and for all when it is accepted; one that draws
+    nothing has no seeds."""
 
     seeds: Annotated[tuple[Seed, ...], _Few]
     model_id: ModelId
@@ -110,6 +118,7 @@ class ItemRecord(Value, frozen=True):
     images: Annotated[tuple[ImageResult, ...], _Few] = ()
     failure: Failure | None = None
     worked_seconds: Seconds = 0.0
+    image: _Bytes | None = None
 
 
 class BatchRecord(Value, frozen=True):

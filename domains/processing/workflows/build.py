@@ -10,11 +10,14 @@ from domains.clients import Role
 from domains.processing.workflows.convert.dry_runs import Verdict
 from domains.processing.workflows.convert.ready import ready_made
 from domains.processing.workflows.convert.running import WorkflowRequests
+from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
 from domains.processing.workflows.servicer import WorkflowParts
 from domains.records import Records
 from domains.session import build as session_build
+
+__all__ = ["PictureWork", "build"]
 
 
 def build(
@@ -22,6 +25,7 @@ def build(
     records: Records,
     verdict: Verdict,
     least_role: Callable[[str], Role | None],
+    pictures: PictureWork,
     now: Callable[[], datetime],
 ) -> WorkflowParts:
     """Workflows over sessions; the store is to recall what an earlier server kept.
@@ -31,11 +35,14 @@ def build(
         records: What outlives the server of workflows.
         verdict: What Generate would make of a request.
         least_role: The least role for a method, `Service/Method`.
+        pictures: Does what runs do themselves.
         now: The time.
     """
     store = WorkflowStore(ready_made(), records, now)
     services = SessionServices(session.sessions, session.runner, session.reader)
-    requests = WorkflowRequests(store, session.starters, services, verdict, least_role)
+    requests = WorkflowRequests(
+        store, session.starters, services, verdict, least_role, pictures
+    )
     session.starters.know(
         workflow_pb2.RunWorkflowRequest, lambda request: request, requests.session
     )

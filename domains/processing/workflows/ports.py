@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from domains.errors import Failure
-from domains.processing.workflows.types import Inputs, StepVerdict, Target
+from domains.processing.workflows.types import Ended, Inputs, StepVerdict, Target
 from domains.session.core.plan import SessionRequest
 from domains.session.core.session import Session
 
@@ -28,8 +28,16 @@ class StepRequests(Protocol):
         """
         ...
 
+    async def do(self, place: int, inputs: Inputs, run: Session) -> Ended:
+        """A step that has no session, one of `OWN_WORKS`: done for the run's client.
+
+        Raises:
+            DomainError: As the method that does the same for a client.
+        """
+        ...
+
     def explained(self, place: int, failure: Failure) -> Failure:
-        """A failure of that session, with fields named as in the workflow."""
+        """A failure of that step, with fields named as in the workflow."""
         ...
 
 

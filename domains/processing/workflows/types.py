@@ -63,6 +63,11 @@ class OutputKind(Enum):
     SEED = "seed"
     FLAGGED = "flagged"
     MODEL = "model"
+    TRUSTED = "trusted"
+
+
+OWN_WORKS = frozenset({"verify", "store"})
+"""What a run does itself, without a session for it."""
 
 
 @dataclass(frozen=True)
@@ -182,11 +187,13 @@ class Ending(Enum):
 
 @dataclass(frozen=True)
 class Ended:
-    """A step, or a run of one that fans out, once it has ended, with what it gives."""
+    """A step, or a run of one that fans out, once it has ended, with what it gives; `trusted`
+    is None where nobody looked."""
 
     ending: Ending
     images: tuple[ImageResult, ...] = ()
     model_id: str = ""
+    trusted: bool | None = None
 
     def output(self, kind: OutputKind) -> WorkflowValue | None:
         """The output of that kind; None where it has none."""
@@ -199,6 +206,8 @@ class Ended:
             return WorkflowValue(ValueKind.BOOL, any(image.flagged for image in self.images))
         if kind is OutputKind.MODEL and self.model_id:
             return WorkflowValue(ValueKind.MODEL, self.model_id)
+        if kind is OutputKind.TRUSTED and self.trusted is not None:
+            return WorkflowValue(ValueKind.BOOL, self.trusted)
         return None
 
 

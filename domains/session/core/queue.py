@@ -315,7 +315,7 @@ class DeviceQueue:
         if session.suspended:
             return
         safe = session.about.repeats and error.repeats and session.cancel_reason is None
-        if not safe or session.lost_turns >= MOST_LOST_TURNS:
+        if not safe or session.lost + 1 >= MOST_LOST_TURNS:  # a worker had begun this turn
             self._fail(session, error)
             return
         session.done.set_back(0)

@@ -76,7 +76,7 @@ class Session:
         self.yielding: YieldReason | None = None
         self.followers, self.held = 0, False
         self.lost = self.retry_count = 0
-        self.suspended = False
+        self.suspended = self._begun = False
         self.times, self._expected = SessionTimes(clock), Expectation(clock)
         self._cancel_work: Callable[[], object] | None = None
         self._pause_work: Callable[[], object] | None = None
@@ -175,6 +175,7 @@ class Session:
         self.state = SessionState.RUNNING
         self.phase = None
         self.queue_position = 0
+        self._begun = False
         self.times.enter(Spell.RUNNING)
         self._expected.begin()
         self._cancel_work, self._pause_work = cancel_work, pause_work
@@ -187,6 +188,7 @@ class Session:
         if isinstance(event, Preview):
             self.log.show(event, item_id)
             return
+        self._note_work()
         self.log.append(event, item_id)
         if isinstance(event, PhaseStarted):
             self.phase = event.phase
@@ -201,6 +203,7 @@ class Session:
         """A picture is kept; they may come in any order."""
         if self.state.final:
             return
+        self._note_work()
         self.images = tuple(sorted((*self.images, image), key=lambda one: one.image_index))
         self.done.finish(image.image_index)
         self.times.note_sign()
@@ -209,7 +212,14 @@ class Session:
     def finish_item(self, item: ItemFinished) -> None:
         """One of its items has ended."""
         if not self.state.final:
+            self._note_work()
             self.log.append(item, item.item_id)
+
+    def _note_work(self) -> None:
+        """Something has come of this turn: from here on it is lost when the server ends."""
+        if not self._begun:
+            self._begun = True
+            self._note_change()
 
     def note_peak(self, figure: ByteFigure) -> None:
         """The most of its device's memory that a turn of it took."""
@@ -228,9 +238,10 @@ class Session:
 
     @property
     def lost_turns(self) -> int:
-        """Turns that began and came to no end, the one of now among them. Work that is on no
-        device has none: it only starts other work, and nothing is lost through it."""
-        at_work = self.state in _AT_WORK and bool(self.device_id)
+        """Turns that began and came to no end, the one of now among them once its work has
+        told something: before that it waits for a worker, which is not its fault. Work that is
+        on no device has none: it only starts other work, and nothing is lost through it."""
+        at_work = self.state in _AT_WORK and bool(self.device_id) and self._begun
         return self.lost + (at_work and not self.suspended)
 
     @property

@@ -1,4 +1,4 @@
-"""`deviceops artifacts`: list, show, get, keep, delete."""
+"""`deviceops artifacts`: list, show, get, thumbnail, keep, label, delete."""
 
 from __future__ import annotations
 
@@ -27,6 +27,10 @@ def artifacts(
     media_type: Annotated[
         str, typer.Option("--type", metavar="PREFIX", help="Only media types so: image/")
     ] = "",
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="Repeatable: all of them."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Most to show.")] = 50,
     as_json: AsJson = False,
 ) -> None:
@@ -34,12 +38,17 @@ def artifacts(
     if context.invoked_subcommand is not None:
         return
     from deviceops.v1 import artifact_pb2
+    from server.cli.labels import labels_in
     from server.cli.output import table
     from server.cli.views import write_message
     from server.cli.wording import moment, size
 
     request = artifact_pb2.ListArtifactsRequest(
-        session_id=session, owner=owner, media_type_prefix=media_type, page_size=limit
+        session_id=session,
+        owner=owner,
+        media_type_prefix=media_type,
+        labels=labels_in(label or ()),
+        page_size=limit,
     )
     found = artifact_pb2.ListArtifactsResponse()
     with connected(context) as client:
@@ -76,6 +85,7 @@ def artifacts(
 def show(context: typer.Context, artifact_id: ArtifactId, as_json: AsJson = False) -> None:
     """Show one artifact without its bytes."""
     from deviceops.v1 import artifact_pb2
+    from server.cli.labels import labels_as_text
     from server.cli.output import details
     from server.cli.views import write_message
     from server.cli.wording import moment, size
@@ -95,6 +105,7 @@ def show(context: typer.Context, artifact_id: ArtifactId, as_json: AsJson = Fals
             ("pixels", f"{one.width}x{one.height}" if one.width else ""),
             ("session", one.session_id),
             ("owner", one.owner),
+            ("labels", labels_as_text(one.labels)),
             ("stored", moment(one.create_time)),
             ("kept until", "deleted" if one.pinned else moment(one.expire_time)),
         )
@@ -126,6 +137,41 @@ def get(
         write_json({"type": "saved", **facts})
     else:
         typer.echo(str(path))
+
+
+@app.command("thumbnail")
+@reported
+def thumbnail(
+    context: typer.Context,
+    artifact_id: ArtifactId,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE")],
+    edge: Annotated[
+        int | None, typer.Option(metavar="PIXELS", help="Its longer edge: 256.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an existing file.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Save a small picture of an artifact that is a picture, as WebP."""
+    from deviceops.v1 import artifact_pb2
+    from server.cli.choices import UnusableOptions
+    from server.cli.files import new_file
+    from server.cli.views import write_json
+
+    request = artifact_pb2.GetThumbnailRequest(artifact_id=artifact_id, edge_pixels=edge)
+    with connected(context) as client:
+        small = client.ask(client.artifacts.GetThumbnail, request)
+    try:
+        with new_file(output, replace=overwrite) as made:
+            made.file.write(small.data)
+    except OSError as error:
+        raise UnusableOptions(f"{output} cannot be written: {error.strerror}") from error
+    if as_json:
+        facts = {"path": str(made.path), "width": small.width, "height": small.height}
+        write_json({"type": "saved", "artifact_id": artifact_id, **facts})
+    else:
+        typer.echo(str(made.path))
 
 
 @app.command("keep")
@@ -163,6 +209,39 @@ def keep(
         one = answer.artifact
         until = "it is deleted" if one.pinned else moment(one.expire_time) or "it is deleted"
         typer.echo(f"Kept until {until}.")
+
+
+@app.command("label")
+@reported
+def label(
+    context: typer.Context,
+    artifact_id: ArtifactId,
+    labels: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME=VALUE", help="Labels to set.")
+    ] = None,
+    remove: Annotated[
+        list[str] | None,
+        typer.Option("--remove", metavar="NAME", help="Repeatable: a label to remove."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Set labels of an artifact, or remove them; the others stay."""
+    from deviceops.v1 import artifact_pb2
+    from server.cli.choices import UnusableOptions
+    from server.cli.labels import labels_as_text, labels_in
+    from server.cli.views import write_message
+
+    if not labels and not remove:
+        raise UnusableOptions("Say what changes: NAME=VALUE, --remove NAME")
+    request = artifact_pb2.UpdateArtifactRequest(
+        artifact_id=artifact_id, labels=labels_in(labels or ()), removed_labels=remove or ()
+    )
+    with connected(context) as client:
+        answer = client.ask(client.artifacts.UpdateArtifact, request)
+    if as_json:
+        write_message(answer)
+    else:
+        typer.echo(labels_as_text(answer.artifact.labels) or "It has no labels.")
 
 
 @app.command("delete")

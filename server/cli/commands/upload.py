@@ -23,6 +23,10 @@ def upload(
         str | None,
         typer.Option(metavar="TIME", help="How long it is kept after its last use: 2h, 7d."),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="NAME=VALUE", help="Repeatable: a label to set."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Store a file on the server and print its artifact id.
@@ -31,13 +35,15 @@ def upload(
     are not sent.
     """
     from server.cli.choices import duration_in
+    from server.cli.labels import labels_in
     from server.cli.upload import upload as send
     from server.cli.views import write_message
     from server.cli.wording import printable
 
     kept = duration_in("--retention", retention) if retention is not None else None
+    labels = labels_in(label or ())
     with connected(context) as client:
-        answer = send(client, path, upload_id, kept)
+        answer = send(client, path, upload_id, kept, labels)
     if as_json:
         write_message(answer)
         return

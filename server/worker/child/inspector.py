@@ -22,8 +22,8 @@ from domains.errors import DomainError, Internal
 from domains.model.backends.inspector.conversion import convert
 from domains.model.backends.inspector.inspection import inspect
 from domains.model.jobs import ConvertJob, InspectJob
-from domains.picture.backends.preparing import make_control_image, prepare
-from domains.picture.jobs import ControlImageJob, PictureJob
+from domains.picture.backends.preparing import make_control_image, make_thumbnail, prepare
+from domains.picture.jobs import ControlImageJob, PictureJob, ThumbnailJob
 from domains.provenance.backends.reading import verify
 from domains.provenance.jobs import VerifyJob
 from domains.session.jobs import EncodedImage, Handler, PartEnded
@@ -42,6 +42,7 @@ HANDLERS: Mapping[type, Handler] = {
     ConvertJob: convert,
     PictureJob: prepare,
     ControlImageJob: make_control_image,
+    ThumbnailJob: make_thumbnail,
     VerifyJob: verify,
 }
 

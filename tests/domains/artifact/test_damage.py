@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 
 from domains.artifact.backends.folder import ArtifactFolder
-from domains.artifact.build import build
 from domains.artifact.core import ArtifactStore
 from domains.artifact.types import ArtifactFilter
 from domains.clock import Clock as SystemClock
 from domains.errors import DataLoss, NotFound, Reason, ResourceExhausted, Unavailable
+from tests.domains.artifact.stand import build
 from tests.domains.artifact.test_store import ME, PNG, Clock, joined, keep, listed, opened
 from tests.odd_files import ODD
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domains.artifact.backends.folder import ArtifactFolder, media_type
-from domains.artifact.types import MOST_SESSIONS, Claim, StoredFile
+from domains.artifact.types import MOST_SESSIONS, Claim, Holding, LabelChange, StoredFile
 from domains.clients import DEFAULT_CLIENT
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
@@ -62,6 +62,27 @@ def test_an_upload_of_the_first_version_has_no_session(
     (tmp_path / "artifacts" / f"{PNG_ID}.json").write_text('{"session_id": ""}')
 
     assert [sessions(stored) for stored in folder.scan()] == [()]
+
+
+def test_a_sidecar_of_before_labels_is_still_read(
+    folder: ArtifactFolder, tmp_path: Path
+) -> None:
+    (tmp_path / "artifacts" / PNG_ID).write_bytes(PNG)
+    (tmp_path / "artifacts" / f"{PNG_ID}.json").write_text(
+        '{"type":"_Content","holdings":{"ann":{"type":"Holding","session_ids":["hers"],'
+        '"create_time":"2026-01-02T03:04:05Z","pinned":true,"retention_seconds":120.0}},'
+        '"session_ids":[],"session_id":""}'
+    )
+
+    (stored,) = folder.scan()
+
+    made = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    before = Holding(("hers",), made, pinned=True, retention_seconds=120.0)
+    assert stored.holdings == {"ann": before}
+    folder.note(PNG_ID, {"ann": before.changed(None, None, LabelChange({"a": "1"}))})
+    (labelled,) = folder.scan()
+    assert labelled.holdings["ann"].labels == {"a": "1"}
+    assert labelled.holdings["ann"].session_ids == ("hers",)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from domains.artifact.core import ArtifactStore
-from domains.artifact.types import Artifact, ArtifactFilter
+from domains.artifact.types import Artifact, ArtifactFilter, LabelChange
 from domains.clients import Caller, Role
 from domains.errors import InvalidArgument, NotFound, Reason, ResourceExhausted
 from tests.domains.artifact.test_store import PNG, Clock, joined, keep, opened
@@ -269,3 +269,22 @@ async def test_a_picture_has_its_size(
     for kept in (store, await opened(tmp_path / "artifacts", clock)):
         assert (kept.get(ANN, name).width, kept.get(ANN, name).height) == (264, 320)
         assert (kept.get(ANN, text).width, kept.get(ANN, text).height) == (0, 0)
+
+
+# Labels.
+
+
+async def test_labels_are_each_owners_and_outlive_the_server(
+    store: ArtifactStore, tmp_path: Path, clock: Clock
+) -> None:
+    name = await keep(store, tmp_path, PNG, "anns", "ann")
+    await store.update(ANN, name, labels=LabelChange({"whose": "anns", "mood": "ü"}))
+    await keep(store, tmp_path, PNG, "bobs", "bob")
+    await store.update(BOB, name, labels=LabelChange({"whose": "bobs"}))
+    await keep(store, tmp_path, PNG, "again", "ann")
+
+    for kept in (store, await opened(tmp_path / "artifacts", clock)):
+        assert kept.get(ANN, name).labels == {"whose": "anns", "mood": "ü"}
+        assert kept.get(BOB, name).labels == {"whose": "bobs"}
+        assert listed(kept, BOB, labels={"whose": "anns"}) == []
+        assert [a.owner for a in listed(kept, ROOT, labels={"whose": "anns"})] == ["ann"]

@@ -14,11 +14,12 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc
-from domains.artifact.build import Built, build
+from domains.artifact.build import Built
 from domains.artifact.core import ArtifactStore
-from domains.clients import DEFAULT_CLIENT, Role
+from domains.clients import DEFAULT_CLIENT, Caller, Role
 from domains.clock import Clock
 from tests.callers import called
+from tests.domains.artifact.stand import build
 from tests.domains.wire import channel_to, refusal
 
 Stub: TypeAlias = "artifact_pb2_grpc.ArtifactServiceAsyncStub"
@@ -176,3 +177,87 @@ async def test_a_caller_sees_its_own(stub: Stub, store: ArtifactStore, tmp_path:
     refused = await refusal(stub.GetArtifact(request, metadata=called("ann")))
     assert refused.reason == "ARTIFACT_NOT_FOUND"
     assert (await stub.GetArtifact(request, metadata=called("root", Role.ADMIN))).artifact
+
+
+async def test_labels_are_set_removed_and_listed_by(
+    stub: Stub, store: ArtifactStore, tmp_path: Path
+) -> None:
+    artifact_id = await keep(store, tmp_path, PNG, "one")
+    await keep(store, tmp_path, b"other", "one")
+
+    async def changed(*removed: str, **labels: str) -> dict[str, str]:
+        request = artifact_pb2.UpdateArtifactRequest(
+            artifact_id=artifact_id, labels=labels, removed_labels=removed
+        )
+        answer = await stub.UpdateArtifact(request, metadata=ME)
+        return dict(answer.artifact.labels)
+
+    async def listed(**labels: str) -> list[str]:
+        request = artifact_pb2.ListArtifactsRequest(labels=labels)
+        answer = await stub.ListArtifacts(request, metadata=ME)
+        return [artifact.artifact_id for artifact in answer.artifacts]
+
+    assert await changed(project="sky", stage="draft") == {"project": "sky", "stage": "draft"}
+    assert await changed(stage="final", note="") == {
+        **{"project": "sky", "stage": "final", "note": ""}
+    }
+    assert await changed("note", "nothing") == {"project": "sky", "stage": "final"}
+    assert await listed(project="sky") == [artifact_id]
+    assert await listed(project="sky", stage="final") == [artifact_id]
+    assert await listed(project="sky", stage="draft") == []
+    assert await listed(note="") == []
+    assert len(await listed()) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "field"),
+    [
+        ({"labels": {"../x": "1"}}, "NAME_INVALID", "labels"),
+        ({"labels": {"a": "x" * 129}}, "TEXT_TOO_LONG", "labels"),
+        ({"labels": {"a": "x\ny"}}, "TEXT_INVALID", "labels"),
+        ({"labels": {f"l{n}": "" for n in range(17)}}, "TOO_MANY_ELEMENTS", "labels"),
+        ({"labels": {f"l{n}": "" for n in range(16)}}, "TOO_MANY_ELEMENTS", "labels"),
+        ({"removed_labels": ["-"]}, "NAME_INVALID", "removed_labels[0]"),
+        ({"removed_labels": ["l"] * 17}, "TOO_MANY_ELEMENTS", "removed_labels"),
+        (
+            {"labels": {"a": "1"}, "removed_labels": ["b", "a"]},
+            *("FIELDS_CONFLICT", "removed_labels[1]"),
+        ),
+    ],
+)
+async def test_labels_that_cannot_be_are_refused(
+    stub: Stub,
+    store: ArtifactStore,
+    tmp_path: Path,
+    fields: dict[str, Any],
+    reason: str,
+    field: str,
+) -> None:
+    artifact_id = await keep(store, tmp_path, PNG, "one")
+    known = artifact_pb2.UpdateArtifactRequest(artifact_id=artifact_id, labels={"mine": "1"})
+    await stub.UpdateArtifact(known, metadata=ME)
+    request = artifact_pb2.UpdateArtifactRequest(artifact_id=artifact_id, **fields)
+
+    refused = await refusal(stub.UpdateArtifact(request, metadata=ME))
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    assert refused.fields == (field,)
+    assert store.get(Caller(DEFAULT_CLIENT, Role.RUN), artifact_id).labels == {"mine": "1"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ({"../x": "1"}, "NAME_INVALID"),
+        ({"a": "x" * 129}, "TEXT_TOO_LONG"),
+        ({f"l{n}": "" for n in range(17)}, "TOO_MANY_ELEMENTS"),
+    ],
+)
+async def test_no_list_is_made_by_labels_that_cannot_be(
+    stub: Stub, labels: dict[str, str], reason: str
+) -> None:
+    request = artifact_pb2.ListArtifactsRequest(labels=labels)
+
+    refused = await refusal(stub.ListArtifacts(request, metadata=ME))
+
+    assert (refused.reason, refused.fields) == (reason, ("labels",))

@@ -17,10 +17,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from deviceops.v1 import artifact_pb2, artifact_pb2_grpc, upload_pb2
-from domains.artifact.build import Built, build
+from domains.artifact.build import Built
 from domains.clock import Clock
 from domains.uploads import EXPIRY_SECONDS
 from tests.callers import called
+from tests.domains.artifact.stand import build
 from tests.domains.artifact.test_servicer import PNG, Settings
 from tests.domains.wire import Refusal, channel_to, refusal
 
@@ -352,3 +353,38 @@ async def test_the_domain_throws_away_what_nobody_goes_on_with(
     for loop in domain.loops:
         await loop.work()
     assert left(tmp_path) == []
+
+
+# Labels.
+
+
+async def test_an_upload_has_labels_which_a_later_one_adds_to(stub: Stub) -> None:
+    first = await upload(stub, [header(labels={"a": "1", "b": "1"}), *data(), end()])
+    known = await upload(stub, [header(sha256=SHA256, labels={"b": "2"})])
+    sent = await upload(stub, [header(labels={"c": "3"}), *data(), end()])
+    bobs = await upload(stub, [header(labels={"d": "4"}), *data(), end()], BOB)
+
+    assert dict(first.artifact.labels) == {"a": "1", "b": "1"}
+    assert dict(known.artifact.labels) == {"a": "1", "b": "2"}
+    assert dict(sent.artifact.labels) == {"a": "1", "b": "2", "c": "3"}
+    assert dict(bobs.artifact.labels) == {"d": "4"}
+
+
+@pytest.mark.parametrize("sha256", ["", SHA256])
+async def test_more_labels_than_an_artifact_has_are_refused(stub: Stub, sha256: str) -> None:
+    mine = {f"mine{n}": "" for n in range(16)}
+    await upload(stub, [header(labels=mine), *data(), end()])
+
+    wrong = await refused(stub, [header(sha256=sha256, labels={"new": ""}), *data(), end()])
+
+    assert (wrong.reason, wrong.fields) == ("TOO_MANY_ELEMENTS", ("header.labels",))
+    same = await upload(stub, [header(sha256=SHA256)])
+    assert dict(same.artifact.labels) == mine
+
+
+async def test_labels_of_an_upload_that_cannot_be_are_refused_before_its_data(
+    stub: Stub,
+) -> None:
+    wrong = await refused(stub, [header(labels={"a b": "1"})])
+
+    assert (wrong.reason, wrong.fields) == ("NAME_INVALID", ("header.labels",))

@@ -424,6 +424,8 @@ class Bench:
     machine: FakeMachine
     fits: FakeFits
     guard: Guard
+    preparer: GenerationPreparer
+    forecasts: Forecasts
     steps: StepStatistics
 
     def run(self, wanted: GenerationRequest) -> AsyncGenerator[SessionEvent]:
@@ -481,6 +483,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         steps,
         software_versions=lambda _: {"torch": "2"},
     )
+    forecasts = Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine))
     generations = Generations(
         sessions,
         place,
@@ -489,7 +492,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         pictures,
         paused,
         statistics,
-        Forecasts(sessions.speeds, FakeDevices(), lambda: cast("Any", machine)),
+        forecasts,
         describe=describe_failure,
     )
     batches = GenerationBatches(
@@ -515,6 +518,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         machine,
         fits,
         guard,
+        preparer,
+        forecasts,
         steps,
     )
     await sessions.stop(0)

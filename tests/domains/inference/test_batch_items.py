@@ -41,6 +41,7 @@ def template(started: list[Any], **fields: Any) -> GenerationTemplate:
         message.SerializeToString(),
         unasked,
         unasked,
+        unasked,
         lambda asked: started.append(asked),  # type: ignore[arg-type,return-value]
     )
 

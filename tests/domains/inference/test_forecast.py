@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from msgspec import structs
 
+from deviceops.v1 import batch_pb2
 from domains.device.types import Device, DeviceKind, LoadedComponent
 from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.inference import convert
+from domains.inference.convert.batch_items import GenerationTemplate
 from domains.inference.core.memory_needs import ENCODE, phase_bytes
 from domains.inference.types import (
     ControlNetGuidance,
@@ -24,8 +27,9 @@ from domains.inference.types import (
 )
 from domains.memory.types import HeldComponent
 from domains.model.core.estimates import weights_by_header
-from domains.model.core.room import CONTROLLED_PLAIN, STEP_PLAIN, union_factor
+from domains.model.core.room import CONTROLLED_PLAIN, SPARE_BYTES, STEP_PLAIN, union_factor
 from domains.model.types import Component, ModelType
+from domains.processing.batches.types import ItemWork, Settled
 from domains.session.types import Phase
 from domains.values import ByteFigure, ControlNetType, DegradationKind, FigureQuality
 from tests.domains.inference.conftest import MODEL, Bench, request
@@ -281,3 +285,32 @@ def test_a_lone_vae_of_any_name_is_the_one_that_is_used() -> None:
     needs = phase_bytes(SHAPED, lone, resolved(), number=4)
 
     assert needs[Phase.DECODING] == 5 * 8 * 512 * 256 * 4
+
+
+async def test_so_many_are_drawn_together_as_free_memory_suffices_for(bench: Bench) -> None:
+    bench.models.model = SHAPED
+    none: Any = None
+    message = batch_pb2.CreateBatchRequest()
+    message.template.width, message.template.height, message.template.steps = 512, 256, 2
+    message.template.prompt = "a cat"
+    made = GenerationTemplate(
+        message.SerializeToString(), bench.preparer, bench.pictures, bench.forecasts, none
+    )
+    work = ItemWork("one", b"")
+
+    async def fitting(*seeds: int) -> int | None:
+        return await made.at_once(work, Settled(seeds, SHAPED.model_id), ["cpu:0"])
+
+    bench.machine.free = WEIGHTS + SPARE_BYTES + 7 * UNET
+    assert (await fitting(1), await fitting(1, 2, 3)) == (7, 2)
+    bench.machine.free = WEIGHTS + SPARE_BYTES + UNET - 1
+    assert await fitting(1) == 0
+    bench.machine.free = None
+    assert await fitting(1) is None
+    bench.models.model = MODEL
+    bench.machine.free = 1 << 30
+    assert await fitting(1) is None  # its header does not tell its shapes
+    bench.models.model = SHAPED
+    bench.machine.total = WEIGHTS - 1
+    with pytest.raises(ResourceExhausted):
+        await fitting(1)

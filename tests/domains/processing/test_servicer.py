@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import grpc.aio
 import pytest
@@ -15,6 +15,7 @@ from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
 from domains.processing.workflows.convert.running import WorkflowRequests
+from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
 from domains.processing.workflows.servicer import WorkflowParts
@@ -57,7 +58,10 @@ async def stub(
         WorkflowStore((), Memory(), clock.clock.wall),
     )
     services = SessionServices(sessions, runner, reader)
-    requests = WorkflowRequests(store, starters, services, no_generation, lambda method: None)
+    pictures = cast("PictureWork", None)  # no run here has a step that needs any
+    requests = WorkflowRequests(
+        store, starters, services, no_generation, lambda method: None, pictures
+    )
     streams = SessionStreams(runner, converter, starters)
     here = place(clock, sessions)
     servicer = ProcessingServicer(

@@ -16,7 +16,7 @@ from domains.session.core.taking_up import PATIENCE_SECONDS, RETURN_SECONDS
 from domains.session.errors import Restarted, ShuttingDown, WorkerLost
 from domains.session.records import KeptMessage
 from domains.session.turns import Retried
-from domains.session.types import OnDisconnect, SessionState, WorkOptions
+from domains.session.types import OnDisconnect, Phase, PhaseStarted, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import asked, collect, nothing, picture, plan, until_started
 from tests.domains.session.servers import Disk, Server
@@ -53,6 +53,12 @@ def repeatable(
 
 
 async def endless(session: Session) -> None:
+    session.record(PhaseStarted(Phase.ENCODING_TEXT))
+    await asyncio.Event().wait()
+
+
+async def not_begun(session: Session) -> None:
+    """Its turn has come, and its worker has not."""
     await asyncio.Event().wait()
 
 
@@ -120,6 +126,25 @@ async def test_what_was_at_work_when_two_servers_ended_has_failed(
     assert lost.failure is not None
     assert lost.failure.reason is Reason.SERVER_RESTARTED
     assert "2 times" in lost.failure.message
+
+
+async def test_deaths_before_work_has_begun_are_not_its_fault(
+    servers: Callable[[], Server],
+) -> None:
+    server = servers()
+    session = await server.runner.begin(repeatable(not_begun))
+    await until_started(session)
+    for _ in range(3):
+        server = servers()
+        server.anew = {b"1": repeatable(not_begun)}
+        again = await taken_up(server, session)
+        await until_started(again)
+        assert (again.state, again.retry_count) == (SessionState.RUNNING, 0)
+    last = servers()
+    last.anew = {b"1": repeatable(drawn)}
+    again = await taken_up(last, session)
+    await until_final(again)
+    assert again.state is SessionState.COMPLETED
 
 
 async def test_no_number_is_given_out_again_by_a_server_of_a_moment(
@@ -275,6 +300,7 @@ async def test_work_whose_worker_was_lost_is_done_once_more(
     turns: list[int] = []
 
     async def work(session: Session) -> None:
+        session.record(PhaseStarted(Phase.ENCODING_TEXT))
         turns.append(session.lost_turns)
         if len(turns) == 1:
             session.finish_image(picture(0))

@@ -376,6 +376,12 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
             return refuse(context, code, "No artifact.", "ARTIFACT_NOT_FOUND")
         return artifact_pb2.GetArtifactResponse(artifact=self._described(request.artifact_id))
 
+    def GetThumbnail(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        return artifact_pb2.GetThumbnailResponse(
+            data=b"small", width=64, height=48, media_type="image/webp"
+        )
+
     def ListArtifacts(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         found = sorted(self._script.artifacts)[: request.page_size]
@@ -385,6 +391,7 @@ class Artifacts(artifact_pb2_grpc.ArtifactServiceServicer):
         self._script.came(request, context)
         artifact = self._described(request.artifact_id)
         artifact.pinned = request.pinned
+        artifact.labels.update(request.labels)
         return artifact_pb2.UpdateArtifactResponse(artifact=artifact)
 
     def DeleteArtifact(self, request: Any, context: Any) -> Any:

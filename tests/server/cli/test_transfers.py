@@ -285,3 +285,39 @@ def test_how_long_an_artifact_is_kept_is_changed_by_name(
     assert second.HasField("pinned")
     assert (second.pinned, second.retention.seconds) == (False, 7 * 86400)
     assert nothing.exit_code == 2
+
+
+def test_labels_are_set_removed_and_searched_for(
+    against: Run, scripted: ScriptedServer, file: Path
+) -> None:
+    data = file.read_bytes()
+
+    against("upload", file, "--label", "project=sky", "--label", "empty=")
+    told = against("artifacts", "label", sha256(data), "b=2", "a=x=y", "--remove", "old")
+    against("artifacts", "--label", "a=x=y")
+    nothing = against("artifacts", "label", sha256(data))
+    unusable = against("artifacts", "label", sha256(data), "novalue")
+    twice = against("artifacts", "--label", "a=1", "--label", "a=2")
+
+    sent, change, listing = scripted.requests
+    assert dict(sent.labels) == {"project": "sky", "empty": ""}
+    assert dict(change.labels) == {"a": "x=y", "b": "2"}
+    assert list(change.removed_labels) == ["old"]
+    assert told.stdout == "a=x=y, b=2\n"
+    assert dict(listing.labels) == {"a": "x=y"}
+    assert [done.exit_code for done in (nothing, unusable, twice)] == [2, 2, 2]
+
+
+def test_a_small_picture_is_saved_over_nothing(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    command = ("artifacts", "thumbnail", "a" * 64, "--edge", 64, "-o", tmp_path / "s.webp")
+
+    first, second = against(*command), against(*command)
+    nowhere = against(*command[:-1], "/dev/null/s.webp")
+
+    assert first.stdout.split() == [str(tmp_path / "s.webp")]
+    assert second.stdout.split() == [str(tmp_path / "s-1.webp")]
+    assert (tmp_path / "s.webp").read_bytes() == b"small"
+    assert scripted.requests[0].edge_pixels == 64
+    assert nowhere.exit_code == 2

@@ -21,6 +21,7 @@ RPCS: dict[str, MethodDescriptor] = {
 WAITING = {
     "GetDeviceCapabilities",
     "CreateAllocation",
+    "GetThumbnail",
     "VerifyImage",
 }
 

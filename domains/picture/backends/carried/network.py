@@ -126,8 +126,8 @@ def _between(taken: int, given: int) -> Numbers:
     """How much of each pixel of an axis is in each pixel that it becomes."""
     places = np.clip((np.arange(given) + 0.5) * taken / given - 0.5, 0, taken - 1)
     shares = 1 - np.abs(places[:, None] - np.arange(taken))
-    numbers: Numbers = np.maximum(shares, 0).astype(np.float32)
-    return numbers
+    weights: Numbers = np.maximum(shares, 0).astype(np.float32)
+    return weights
 
 
 def _halved(_step: _Step, taken: Numbers) -> Numbers:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from domains.processing.batches.core.groups import GroupSize
-from domains.processing.batches.core.items import Items
+from domains.processing.batches.core.items import Items, work_of
 from domains.processing.batches.ports import Template, Templates
 from domains.processing.batches.types import (
     BatchRecord,
@@ -96,7 +96,7 @@ class Batch:
     def add(self, record: ItemRecord) -> None:
         """Take in an item that is on disk."""
         self.items.add(record)
-        self.held_bytes += len(record.overlay or b"")
+        self.held_bytes += work_of(record).held_bytes
 
     # How it stands.
 

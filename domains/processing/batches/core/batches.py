@@ -187,7 +187,7 @@ class Batches:
             BatchQuotaExceeded: They may not.
         """
         held = sum(each.held_bytes for each in self._batches.values() if each.owner == owner)
-        held += template_bytes + sum(len(work.overlay or b"") for work in works)
+        held += template_bytes + sum(work.held_bytes for work in works)
         if held > MOST_BYTES:
             raise BatchQuotaExceeded(held, MOST_BYTES)
 
@@ -296,6 +296,7 @@ def new_items(
             position=position,
             item_id=work.item_id,
             overlay=work.overlay,
+            image=work.image,
             settled=each,
         )
         for position, (work, each) in enumerate(zip(works, settled, strict=True), first)

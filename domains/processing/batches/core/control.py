@@ -265,7 +265,7 @@ def _new(batch: Batch, works: Iterable[ItemWork]) -> list[ItemWork]:
         there = batch.items.find(work.item_id)
         if there is None:
             new.append(work)
-        elif there.overlay != work.overlay:
+        elif (there.overlay, there.image) != (work.overlay, work.image):
             raise ItemIdTaken(work.item_id, work.path)
     return new
 

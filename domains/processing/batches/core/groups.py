@@ -14,17 +14,30 @@ _NO_ROOM = (Reason.DEVICE_OUT_OF_MEMORY, Reason.HOST_OUT_OF_MEMORY)
 
 
 class GroupSize:
-    """The size of a batch's groups, kept honest by what happens: halved after one for which
-    memory did not suffice, and one larger after each that worked.
+    """The size of a batch's groups: at first by the memory that is free, then kept honest by
+    what happens: halved after one for which memory did not suffice, and one larger after each
+    that worked.
 
     How many of a group are really under way at once the device's worker decides, from the
     memory that is free then.
     """
 
     def __init__(self) -> None:
-        self.size = _FIRST
-        self.smallest = _FIRST
-        """The smallest that it was made after memory ran out."""
+        self.size = self.first = self.smallest = _FIRST
+        """`smallest` is the smallest that it was made after memory ran out."""
+        self.begun = False
+        """Whether free memory was looked at."""
+
+    def begin(self, at_once: int | None) -> None:
+        """Memory suffices for so many items at once, as far as anybody knows."""
+        self.begun = True
+        if at_once is not None:
+            self.size = self.first = self.smallest = min(max(2 * at_once, 1), _FIRST)
+
+    @property
+    def begun_smaller(self) -> bool:
+        """Whether free memory was too little for the usual size."""
+        return self.first < _FIRST
 
     def note(self, *, worked: bool, size: int) -> None:
         """A group of that size has ended; `worked` unless memory did not suffice."""
@@ -37,7 +50,7 @@ class GroupSize:
     @property
     def shrunk(self) -> bool:
         """Whether memory has ever not sufficed."""
-        return self.smallest < _FIRST
+        return self.smallest < self.first
 
 
 def lacked_room(failure: Failure | None) -> bool:
@@ -46,7 +59,9 @@ def lacked_room(failure: Failure | None) -> bool:
 
 
 def goes_with(group: list[ItemRecord], record: ItemRecord) -> bool:
-    """Whether an item may join a group: it is for the same model, and there is room."""
+    """Whether an item may join a group: both draw, with the same model, and there is room."""
+    if not (group[0].settled.seeds and record.settled.seeds):
+        return False
     images = sum(len(each.settled.seeds) for each in group) + len(record.settled.seeds)
     same = group[0].settled.model_id == record.settled.model_id
     return same and images <= MOST_IMAGES and len(group) < MOST_ITEMS

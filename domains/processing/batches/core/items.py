@@ -205,4 +205,4 @@ class Items:
 
 def work_of(record: ItemRecord) -> ItemWork:
     """What an item does."""
-    return ItemWork(record.item_id, record.overlay)
+    return ItemWork(record.item_id, record.overlay, image=record.image)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
+from domains.clients import Caller, Role, calling
 from domains.clock import Clock
 from domains.device.types import DeviceState
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
@@ -15,6 +16,7 @@ from domains.processing.batches.core.attempt import Attempt
 from domains.processing.batches.core.batch import Batch
 from domains.processing.batches.core.endings import Endings
 from domains.processing.batches.core.groups import goes_with
+from domains.processing.batches.core.items import work_of
 from domains.processing.batches.core.shelf import Shelf
 from domains.processing.batches.ports import BatchDevices
 from domains.processing.batches.types import Computation, ItemRecord
@@ -98,10 +100,12 @@ class BatchRun:
 
     def _degradations(self) -> tuple[Degradation, ...]:
         sizes = self._batch.group_size
-        if not sizes.shrunk:
-            return ()
-        detail = f"Memory ran out: groups had {sizes.smallest} items and fewer for a while."
-        return (Degradation(DegradationKind.SHARED_LESS, detail),)
+        told = []
+        if sizes.begun_smaller:
+            told.append(f"Little memory was free: groups began with {sizes.first} items.")
+        if sizes.shrunk:
+            told.append(f"Memory ran out: groups had {sizes.smallest} items for a while.")
+        return tuple(Degradation(DegradationKind.SHARED_LESS, detail) for detail in told)
 
     async def _work_off(self) -> None:
         batch, items = self._batch, self._items
@@ -110,6 +114,7 @@ class BatchRun:
             if self._session.state is SessionState.PAUSING:
                 self._pause()
             await self._keep_to_failures()
+            await self._look_at_memory()
             self._begin_some()
             if batch.sealed and items.all_ended and not self._attempts and not batch.awaiting:
                 batch.closing = True
@@ -172,6 +177,22 @@ class BatchRun:
                 group.append(joining)
             self._start(group)
 
+    async def _look_at_memory(self) -> None:
+        """Have groups begin with as many items as free memory suffices for: once, when there is
+        one to judge by."""
+        sizes, record = self._batch.group_size, self._items.next(self._now())
+        if not self._sharing or sizes.begun or record is None or not record.settled.seeds:
+            return
+        reports = self._means.devices.selected(self._batch.manner.devices)
+        try:
+            devices = [report.device.device_id for report in reports]
+            template = self._batch.template
+            with calling(Caller(self._batch.owner, Role.RUN)):  # whose pictures it names
+                fitting = await template.at_once(work_of(record), record.settled, devices)
+        except DomainError:  # whoever begins the item is told
+            fitting = None
+        sizes.begin(fitting)
+
     def _room(self) -> int:
         """How many items may begin as one session now; 0 where none may.
 
@@ -212,7 +233,7 @@ class BatchRun:
             attempt.give_back()
         except Exception as error:
             await attempt.fail(self._endings, self._means.describe(error))
-        if attempt.size > 1 and attempt.child is not None:
+        if self._sharing and attempt.child is not None:
             self._batch.group_size.note(worked=not attempt.lacked_room, size=attempt.size)
 
     def _wait_a_while(self, error: DomainError) -> None:

@@ -29,7 +29,7 @@ _NUMBERS = {
 _LINES = frozenset(
     {
         *("Workflow.description", "WorkflowParameter.description"),
-        *("WorkflowParameter.choices", "WorkflowValue.choice"),
+        *("WorkflowParameter.choices", "WorkflowValue.choice", "StoreWork.labels"),
     }
 )
 
@@ -48,9 +48,13 @@ def check_limits(message: Message, path: str = "") -> Iterator[FieldViolation]:
         name = f"{message.DESCRIPTOR.name}.{field.name}"
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             yield from _kept(checks.elements(where, len(value), LIMITS.get(name, Limit(name))))
-            if field.message_type.fields_by_name["value"].message_type is not None:
-                for key in value:
+            of = field.message_type.fields_by_name["value"]
+            for key in value:
+                if of.message_type is not None:
                     yield from check_limits(value[key], f"{where}[{key!r}]")
+                elif name in LIMITS:
+                    yield from _kept(checks.name(where, key))
+                    yield from _kept(_check(where, value[key], LIMITS[name], of))
             continue
         if field.is_repeated:
             yield from _kept(checks.elements(where, len(value), LIMITS.get(name, Limit(name))))

@@ -88,7 +88,8 @@ def target(work: Message, path: str) -> Target:
         at = _entered(at, part)
     last = parts[-1]
     if last.key is not None:
-        return Target(_ANY)
+        plain = _map_value(last.field).message_type is None
+        return Target(frozenset({ValueKind.TEXT}) if plain else _ANY)
     if _is_map(last.field):
         raise NoSuchInput(f"{last.field.name} has names: bind one, {last.field.name}.NAME.")
     kinds, choices = _taken(last.field)
@@ -131,7 +132,11 @@ def put(work: Message, path: str, values: Sequence[WorkflowValue]) -> None:
             at.SetInParent()
     flat = [each for value in values for each in _elements(value)]
     if last.key is not None:
-        _put_value(getattr(at, last.field.name)[last.key], values)
+        into = getattr(at, last.field.name)
+        if _map_value(last.field).message_type is None:
+            into[last.key] = str(flat[-1])
+        else:
+            _put_value(into[last.key], values)
         return
     if last.field.is_repeated and last.place is None:
         _extend(at, last.field, flat, path)
@@ -265,6 +270,11 @@ def _oneof(field: Any) -> Any:
     """The group of which one can be set that a field is in; None where there is none."""
     oneof = field.containing_oneof
     return oneof if oneof is not None and len(oneof.fields) > 1 else None
+
+
+def _map_value(field: Any) -> Any:
+    """What a map has under each name."""
+    return field.message_type.fields_by_name["value"]
 
 
 def _is_map(field: Any) -> bool:

@@ -28,6 +28,7 @@ from domains.processing.workflows.convert.requests import MessageSteps
 from domains.processing.workflows.convert.works import METHODS, StepWorks, stand_in
 from domains.processing.workflows.core.judging import judge
 from domains.processing.workflows.core.needs import costs_of, needs_of
+from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.rules import check_graph
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
@@ -62,6 +63,7 @@ class WorkflowRequests:
         services: Where those are begun, found and read.
         verdict: Judges generations.
         least_role: The least role for a method, `Service/Method`.
+        pictures: Does what runs do themselves.
     """
 
     store: WorkflowStore
@@ -69,6 +71,7 @@ class WorkflowRequests:
     services: SessionServices
     verdict: Verdict
     least_role: Callable[[str], Role | None]
+    pictures: PictureWork
 
     async def judged(self, request: Asking, viewer: Caller) -> Judgement:
         """What running a workflow would come to, and what is wrong with the request.
@@ -201,7 +204,7 @@ class WorkflowRequests:
         turns = WorkflowTurns(
             graph,
             filled(graph, arguments_from_proto(request.arguments)),
-            MessageSteps(request, self.starters, self.nested),
+            MessageSteps(request, self.starters, self.nested, self.pictures),
             self.services,
             costs_of(graph, judgement.forecasts),
             needs_of(judgement.forecasts).seconds,

@@ -26,7 +26,9 @@ from deviceops.v1 import (
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.workflows.convert import paths
 from domains.processing.workflows.convert.limits import check_required
+from domains.processing.workflows.convert.own_works import OwnWork
 from domains.processing.workflows.types import (
+    OWN_WORKS,
     Inputs,
     Pictures,
     Target,
@@ -101,6 +103,21 @@ class StepWorks:
             request.delivery.CopyFrom(delivery)
         InvalidArgument.check(*check_required(made))
         return made
+
+    def own(self, place: int, inputs: Inputs) -> OwnWork:
+        """What a run does itself, with its inputs; the step is one of `OWN_WORKS`.
+
+        Raises:
+            InvalidArgument: An input cannot be put where it is bound.
+        """
+        work: OwnWork = _work(self._steps[place])
+        for path, values in inputs.items():
+            paths.put(work, path, values)
+        return work
+
+    def is_own(self, place: int) -> bool:
+        """Whether the step is one of `OWN_WORKS`."""
+        return self._steps[place].WhichOneof("work") in OWN_WORKS
 
     def named(self, place: int, field: str) -> str:
         """Where in the workflow a field of a step's request comes from."""
@@ -265,6 +282,8 @@ METHODS: Mapping[str, str] = {
     "control_image": "InferenceService/PreviewControlImage",
     "run_workflow": "ProcessingService/RunWorkflow",
     "batch": "ProcessingService/CreateBatch",
+    "verify": "InferenceService/VerifyImage",
+    "store": "ArtifactService/UpdateArtifact",
 }
 """The method that a client would call for a step, by what it does."""
 

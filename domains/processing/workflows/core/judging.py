@@ -118,6 +118,7 @@ _OUTPUTS: Mapping[OutputKind, ValueKind] = {
     OutputKind.SEED: ValueKind.INTEGER,
     OutputKind.FLAGGED: ValueKind.BOOL,
     OutputKind.MODEL: ValueKind.MODEL,
+    OutputKind.TRUSTED: ValueKind.BOOL,
 }
 
 

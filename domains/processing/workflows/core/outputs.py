@@ -75,4 +75,5 @@ def together(runs: tuple[Ended, ...]) -> Ended:
     endings = {run.ending for run in runs}
     # Any that failed or was left out makes the step so; without runs there is nothing to do.
     ending = next((e for e in _WORST_FIRST if e in endings), _WORST_FIRST[-1])
-    return Ended(ending, images, models[0] if models else "")
+    looked = [run.trusted for run in runs if run.trusted is not None]
+    return Ended(ending, images, models[0] if models else "", all(looked) if looked else None)

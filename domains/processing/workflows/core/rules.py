@@ -24,21 +24,25 @@ TargetOf = Callable[[int, str], Target | str]
 """What an input of a step, by its place, takes; or in words why there is no such input."""
 
 GIVES: Mapping[str, frozenset[OutputKind]] = {
-    "generate": frozenset(OutputKind),
+    "generate": frozenset(OutputKind) - {OutputKind.TRUSTED},
     "batch": frozenset({OutputKind.IMAGES, OutputKind.SEED, OutputKind.FLAGGED}),
     "postprocess": frozenset({OutputKind.IMAGES, OutputKind.FLAGGED}),
     "control_image": frozenset({OutputKind.IMAGES}),
     "run_workflow": frozenset({OutputKind.IMAGES}),
     "load_model": frozenset({OutputKind.MODEL}),
     "cache_model": frozenset({OutputKind.MODEL}),
+    "verify": frozenset({OutputKind.TRUSTED}),
+    "store": frozenset({OutputKind.IMAGES}),
 }
 """The outputs of a step by what it does; what is not here has none."""
 
+_TRUE = frozenset({OutputKind.FLAGGED, OutputKind.TRUSTED, OutputKind.IMAGES})
 _KIND_OF = {
     OutputKind.IMAGES: ValueKind.IMAGES,
     OutputKind.SEED: ValueKind.INTEGER,
     OutputKind.FLAGGED: ValueKind.BOOL,
     OutputKind.MODEL: ValueKind.MODEL,
+    OutputKind.TRUSTED: ValueKind.BOOL,
 }
 
 
@@ -134,10 +138,9 @@ class _Checked:
         if step.condition is not None:
             where = f"{path}.condition.output"
             yield from self._output(step.condition.output, where)
-            if step.condition.output.kind not in (OutputKind.FLAGGED, OutputKind.IMAGES):
-                yield _wrong(
-                    f"{where}.kind", "Must be FLAGGED or IMAGES: nothing else is true."
-                )
+            if step.condition.output.kind not in _TRUE:
+                rule = "Must be FLAGGED, TRUSTED or IMAGES: nothing else is true."
+                yield _wrong(f"{where}.kind", rule)
 
     def _binding(
         self, binding: Binding, counts: Counter[str], path: str

@@ -17,9 +17,11 @@ from domains.processing.workflows.core.outputs import (
     inputs_of,
     together,
 )
+from domains.processing.workflows.core.own_steps import OwnStepRun
 from domains.processing.workflows.core.stepping import SessionServices, StepRun
 from domains.processing.workflows.ports import StepRequests
 from domains.processing.workflows.types import (
+    OWN_WORKS,
     Arguments,
     Ended,
     Ending,
@@ -189,8 +191,9 @@ class WorkflowRun:
         inputs = inputs_of(step, self._values, self._ended)
         if inputs is None:
             return self._tell(step.step_id, Ended(Ending.SKIPPED))
+        kind = OwnStepRun if step.work in OWN_WORKS else StepRun
         runs = [
-            StepRun(
+            kind(
                 self._services,
                 self._requests,
                 self._session,

@@ -42,7 +42,8 @@ MOST_RESULTS = 256
 """Pictures that a run keeps as its own."""
 MOST_DEPTH = 3
 """Workflows that run within each other."""
-_NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
+NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
+"""Codes of what no second try can mend."""
 _ROOM_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 3_600.0
 
@@ -116,12 +117,16 @@ class StepRun:
                 self.child = None
                 continue
             retries = self.step.retries
-            if attempt >= retries.max_attempts or failure.code in _NEVER_BETTER:
+            if attempt >= retries.max_attempts or failure.code in NEVER_BETTER:
                 self.failure = failure
                 return Ended(Ending.FAILED)
-            seconds = retries.backoff_seconds * 2.0 ** (attempt - 1)
-            await asyncio.sleep(min(seconds, _LONGEST_BACKOFF_SECONDS))
+            await self.back_off(attempt)
             attempt, self.child = attempt + 1, None
+
+    async def back_off(self, attempt: int) -> None:
+        """Wait before the try that follows on that one, the first being 1."""
+        seconds = self.step.retries.backoff_seconds * 2.0 ** (attempt - 1)
+        await asyncio.sleep(min(seconds, _LONGEST_BACKOFF_SECONDS))
 
     async def _try(self) -> Failure | None:
         """Follow the session of now, or one that is begun for it; returns why it failed."""
@@ -212,8 +217,13 @@ class StepRun:
         told = sum(image.item_id == self.name for image in self.run.images)
         for place, image in enumerate(self.services.pictures(child)):
             in_turn = place == told and (batch or image.image_index == place)
-            if in_turn and len(self.run.images) < MOST_RESULTS:
-                index = len(self.run.images)
-                taken = replace(image, image_index=index, item_id=self.name)
-                self.run.finish_image(taken)
+            if in_turn and self.take(image):
                 told += 1
+
+    def take(self, image: ImageResult) -> bool:
+        """Have a picture be the run's own too; False where it has as many as it may."""
+        index = len(self.run.images)
+        if index >= MOST_RESULTS:
+            return False
+        self.run.finish_image(replace(image, image_index=index, item_id=self.name))
+        return True

@@ -27,62 +27,78 @@ namespace DeviceOperations.V1 {
             "ChtkZXZpY2VvcHMvdjEvYXJ0aWZhY3QucHJvdG8SDGRldmljZW9wcy52MRoZ",
             "ZGV2aWNlb3BzL3YxL3VwbG9hZC5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL2R1",
             "cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGltZXN0YW1wLnByb3Rv",
-            "IvsBCghBcnRpZmFjdBITCgthcnRpZmFjdF9pZBgBIAEoCRISCgpzaXplX2J5",
+            "It4CCghBcnRpZmFjdBITCgthcnRpZmFjdF9pZBgBIAEoCRISCgpzaXplX2J5",
             "dGVzGAIgASgDEhIKCm1lZGlhX3R5cGUYAyABKAkSLwoLY3JlYXRlX3RpbWUY",
             "BCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2V4cGlyZV90",
             "aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBISCgpzZXNz",
             "aW9uX2lkGAYgASgJEg0KBW93bmVyGAcgASgJEg4KBnBpbm5lZBgIIAEoCBIN",
-            "CgV3aWR0aBgJIAEoBRIOCgZoZWlnaHQYCiABKAUilQEKFVVwbG9hZEFydGlm",
-            "YWN0UmVxdWVzdBIuCgZoZWFkZXIYASABKAsyHC5kZXZpY2VvcHMudjEuQXJ0",
-            "aWZhY3RVcGxvYWRIABIOCgRkYXRhGAIgASgMSAASNAoKY29tcGxldGlvbhgD",
-            "IAEoCzIeLmRldmljZW9wcy52MS5VcGxvYWRDb21wbGV0aW9uSABCBgoEcGFy",
-            "dCJqCg5BcnRpZmFjdFVwbG9hZBIqCgZ1cGxvYWQYASABKAsyGi5kZXZpY2Vv",
-            "cHMudjEuVXBsb2FkSGVhZGVyEiwKCXJldGVudGlvbhgCIAEoCzIZLmdvb2ds",
-            "ZS5wcm90b2J1Zi5EdXJhdGlvbiIlChBHZXRVcGxvYWRSZXF1ZXN0EhEKCXVw",
-            "bG9hZF9pZBgBIAEoCSI5ChFHZXRVcGxvYWRSZXNwb25zZRIkCgZ1cGxvYWQY",
-            "ASABKAsyFC5kZXZpY2VvcHMudjEuVXBsb2FkIlMKFlVwbG9hZEFydGlmYWN0",
-            "UmVzcG9uc2USKAoIYXJ0aWZhY3QYASABKAsyFi5kZXZpY2VvcHMudjEuQXJ0",
-            "aWZhY3QSDwoHZXhpc3RlZBgCIAEoCCJaChdEb3dubG9hZEFydGlmYWN0UmVx",
-            "dWVzdBITCgthcnRpZmFjdF9pZBgBIAEoCRIUCgxvZmZzZXRfYnl0ZXMYAiAB",
-            "KAMSFAoMbGVuZ3RoX2J5dGVzGAMgASgDIlMKGERvd25sb2FkQXJ0aWZhY3RS",
-            "ZXNwb25zZRIUCgxvZmZzZXRfYnl0ZXMYASABKAMSEwoLdG90YWxfYnl0ZXMY",
-            "AiABKAMSDAoEZGF0YRgDIAEoDCIpChJHZXRBcnRpZmFjdFJlcXVlc3QSEwoL",
-            "YXJ0aWZhY3RfaWQYASABKAkiPwoTR2V0QXJ0aWZhY3RSZXNwb25zZRIoCghh",
-            "cnRpZmFjdBgBIAEoCzIWLmRldmljZW9wcy52MS5BcnRpZmFjdCLEAQoUTGlz",
-            "dEFydGlmYWN0c1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoCRIZChFtZWRp",
-            "YV90eXBlX3ByZWZpeBgCIAEoCRIRCglwYWdlX3NpemUYAyABKAUSEgoKcGFn",
-            "ZV90b2tlbhgEIAEoCRINCgVvd25lchgFIAEoCRIUCgxhcnRpZmFjdF9pZHMY",
-            "BiADKAkSMQoNY3JlYXRlZF9hZnRlchgHIAEoCzIaLmdvb2dsZS5wcm90b2J1",
-            "Zi5UaW1lc3RhbXAiWwoVTGlzdEFydGlmYWN0c1Jlc3BvbnNlEikKCWFydGlm",
-            "YWN0cxgBIAMoCzIWLmRldmljZW9wcy52MS5BcnRpZmFjdBIXCg9uZXh0X3Bh",
-            "Z2VfdG9rZW4YAiABKAkiegoVVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0EhMKC2Fy",
-            "dGlmYWN0X2lkGAEgASgJEhMKBnBpbm5lZBgCIAEoCEgAiAEBEiwKCXJldGVu",
-            "dGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIJCgdfcGlu",
-            "bmVkIkIKFlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QYASAB",
-            "KAsyFi5kZXZpY2VvcHMudjEuQXJ0aWZhY3QiLAoVRGVsZXRlQXJ0aWZhY3RS",
-            "ZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIhgKFkRlbGV0ZUFydGlmYWN0",
-            "UmVzcG9uc2UyiwUKD0FydGlmYWN0U2VydmljZRJdCg5VcGxvYWRBcnRpZmFj",
-            "dBIjLmRldmljZW9wcy52MS5VcGxvYWRBcnRpZmFjdFJlcXVlc3QaJC5kZXZp",
-            "Y2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXNwb25zZSgBEkwKCUdldFVwbG9h",
-            "ZBIeLmRldmljZW9wcy52MS5HZXRVcGxvYWRSZXF1ZXN0Gh8uZGV2aWNlb3Bz",
-            "LnYxLkdldFVwbG9hZFJlc3BvbnNlEmMKEERvd25sb2FkQXJ0aWZhY3QSJS5k",
-            "ZXZpY2VvcHMudjEuRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QaJi5kZXZpY2Vv",
-            "cHMudjEuRG93bmxvYWRBcnRpZmFjdFJlc3BvbnNlMAESUgoLR2V0QXJ0aWZh",
-            "Y3QSIC5kZXZpY2VvcHMudjEuR2V0QXJ0aWZhY3RSZXF1ZXN0GiEuZGV2aWNl",
-            "b3BzLnYxLkdldEFydGlmYWN0UmVzcG9uc2USWAoNTGlzdEFydGlmYWN0cxIi",
-            "LmRldmljZW9wcy52MS5MaXN0QXJ0aWZhY3RzUmVxdWVzdBojLmRldmljZW9w",
-            "cy52MS5MaXN0QXJ0aWZhY3RzUmVzcG9uc2USWwoOVXBkYXRlQXJ0aWZhY3QS",
-            "Iy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2aWNl",
-            "b3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVzcG9uc2USWwoORGVsZXRlQXJ0aWZh",
-            "Y3QSIy5kZXZpY2VvcHMudjEuRGVsZXRlQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2",
-            "aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVzcG9uc2VCFqoCE0RldmljZU9w",
-            "ZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "CgV3aWR0aBgJIAEoBRIOCgZoZWlnaHQYCiABKAUSMgoGbGFiZWxzGAsgAygL",
+            "MiIuZGV2aWNlb3BzLnYxLkFydGlmYWN0LkxhYmVsc0VudHJ5Gi0KC0xhYmVs",
+            "c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEilQEKFVVw",
+            "bG9hZEFydGlmYWN0UmVxdWVzdBIuCgZoZWFkZXIYASABKAsyHC5kZXZpY2Vv",
+            "cHMudjEuQXJ0aWZhY3RVcGxvYWRIABIOCgRkYXRhGAIgASgMSAASNAoKY29t",
+            "cGxldGlvbhgDIAEoCzIeLmRldmljZW9wcy52MS5VcGxvYWRDb21wbGV0aW9u",
+            "SABCBgoEcGFydCLTAQoOQXJ0aWZhY3RVcGxvYWQSKgoGdXBsb2FkGAEgASgL",
+            "MhouZGV2aWNlb3BzLnYxLlVwbG9hZEhlYWRlchIsCglyZXRlbnRpb24YAiAB",
+            "KAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SOAoGbGFiZWxzGAMgAygL",
+            "MiguZGV2aWNlb3BzLnYxLkFydGlmYWN0VXBsb2FkLkxhYmVsc0VudHJ5Gi0K",
+            "C0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEi",
+            "JQoQR2V0VXBsb2FkUmVxdWVzdBIRCgl1cGxvYWRfaWQYASABKAkiOQoRR2V0",
+            "VXBsb2FkUmVzcG9uc2USJAoGdXBsb2FkGAEgASgLMhQuZGV2aWNlb3BzLnYx",
+            "LlVwbG9hZCJTChZVcGxvYWRBcnRpZmFjdFJlc3BvbnNlEigKCGFydGlmYWN0",
+            "GAEgASgLMhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0Eg8KB2V4aXN0ZWQYAiAB",
+            "KAgiWgoXRG93bmxvYWRBcnRpZmFjdFJlcXVlc3QSEwoLYXJ0aWZhY3RfaWQY",
+            "ASABKAkSFAoMb2Zmc2V0X2J5dGVzGAIgASgDEhQKDGxlbmd0aF9ieXRlcxgD",
+            "IAEoAyJTChhEb3dubG9hZEFydGlmYWN0UmVzcG9uc2USFAoMb2Zmc2V0X2J5",
+            "dGVzGAEgASgDEhMKC3RvdGFsX2J5dGVzGAIgASgDEgwKBGRhdGEYAyABKAwi",
+            "KQoSR2V0QXJ0aWZhY3RSZXF1ZXN0EhMKC2FydGlmYWN0X2lkGAEgASgJIj8K",
+            "E0dldEFydGlmYWN0UmVzcG9uc2USKAoIYXJ0aWZhY3QYASABKAsyFi5kZXZp",
+            "Y2VvcHMudjEuQXJ0aWZhY3QiVAoTR2V0VGh1bWJuYWlsUmVxdWVzdBITCgth",
+            "cnRpZmFjdF9pZBgBIAEoCRIYCgtlZGdlX3BpeGVscxgCIAEoBUgAiAEBQg4K",
+            "DF9lZGdlX3BpeGVscyJXChRHZXRUaHVtYm5haWxSZXNwb25zZRIMCgRkYXRh",
+            "GAEgASgMEg0KBXdpZHRoGAIgASgFEg4KBmhlaWdodBgDIAEoBRISCgptZWRp",
+            "YV90eXBlGAQgASgJIrMCChRMaXN0QXJ0aWZhY3RzUmVxdWVzdBISCgpzZXNz",
+            "aW9uX2lkGAEgASgJEhkKEW1lZGlhX3R5cGVfcHJlZml4GAIgASgJEhEKCXBh",
+            "Z2Vfc2l6ZRgDIAEoBRISCgpwYWdlX3Rva2VuGAQgASgJEg0KBW93bmVyGAUg",
+            "ASgJEhQKDGFydGlmYWN0X2lkcxgGIAMoCRIxCg1jcmVhdGVkX2FmdGVyGAcg",
+            "ASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBI+CgZsYWJlbHMYCCAD",
+            "KAsyLi5kZXZpY2VvcHMudjEuTGlzdEFydGlmYWN0c1JlcXVlc3QuTGFiZWxz",
+            "RW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIg",
+            "ASgJOgI4ASJbChVMaXN0QXJ0aWZhY3RzUmVzcG9uc2USKQoJYXJ0aWZhY3Rz",
+            "GAEgAygLMhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0EhcKD25leHRfcGFnZV90",
+            "b2tlbhgCIAEoCSKCAgoVVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0EhMKC2FydGlm",
+            "YWN0X2lkGAEgASgJEhMKBnBpbm5lZBgCIAEoCEgAiAEBEiwKCXJldGVudGlv",
+            "bhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI/CgZsYWJlbHMY",
+            "BCADKAsyLy5kZXZpY2VvcHMudjEuVXBkYXRlQXJ0aWZhY3RSZXF1ZXN0Lkxh",
+            "YmVsc0VudHJ5EhYKDnJlbW92ZWRfbGFiZWxzGAUgAygJGi0KC0xhYmVsc0Vu",
+            "dHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAFCCQoHX3Bpbm5l",
+            "ZCJCChZVcGRhdGVBcnRpZmFjdFJlc3BvbnNlEigKCGFydGlmYWN0GAEgASgL",
+            "MhYuZGV2aWNlb3BzLnYxLkFydGlmYWN0IiwKFURlbGV0ZUFydGlmYWN0UmVx",
+            "dWVzdBITCgthcnRpZmFjdF9pZBgBIAEoCSIYChZEZWxldGVBcnRpZmFjdFJl",
+            "c3BvbnNlMuIFCg9BcnRpZmFjdFNlcnZpY2USXQoOVXBsb2FkQXJ0aWZhY3QS",
+            "Iy5kZXZpY2VvcHMudjEuVXBsb2FkQXJ0aWZhY3RSZXF1ZXN0GiQuZGV2aWNl",
+            "b3BzLnYxLlVwbG9hZEFydGlmYWN0UmVzcG9uc2UoARJMCglHZXRVcGxvYWQS",
+            "Hi5kZXZpY2VvcHMudjEuR2V0VXBsb2FkUmVxdWVzdBofLmRldmljZW9wcy52",
+            "MS5HZXRVcGxvYWRSZXNwb25zZRJjChBEb3dubG9hZEFydGlmYWN0EiUuZGV2",
+            "aWNlb3BzLnYxLkRvd25sb2FkQXJ0aWZhY3RSZXF1ZXN0GiYuZGV2aWNlb3Bz",
+            "LnYxLkRvd25sb2FkQXJ0aWZhY3RSZXNwb25zZTABElIKC0dldEFydGlmYWN0",
+            "EiAuZGV2aWNlb3BzLnYxLkdldEFydGlmYWN0UmVxdWVzdBohLmRldmljZW9w",
+            "cy52MS5HZXRBcnRpZmFjdFJlc3BvbnNlElUKDEdldFRodW1ibmFpbBIhLmRl",
+            "dmljZW9wcy52MS5HZXRUaHVtYm5haWxSZXF1ZXN0GiIuZGV2aWNlb3BzLnYx",
+            "LkdldFRodW1ibmFpbFJlc3BvbnNlElgKDUxpc3RBcnRpZmFjdHMSIi5kZXZp",
+            "Y2VvcHMudjEuTGlzdEFydGlmYWN0c1JlcXVlc3QaIy5kZXZpY2VvcHMudjEu",
+            "TGlzdEFydGlmYWN0c1Jlc3BvbnNlElsKDlVwZGF0ZUFydGlmYWN0EiMuZGV2",
+            "aWNlb3BzLnYxLlVwZGF0ZUFydGlmYWN0UmVxdWVzdBokLmRldmljZW9wcy52",
+            "MS5VcGRhdGVBcnRpZmFjdFJlc3BvbnNlElsKDkRlbGV0ZUFydGlmYWN0EiMu",
+            "ZGV2aWNlb3BzLnYxLkRlbGV0ZUFydGlmYWN0UmVxdWVzdBokLmRldmljZW9w",
+            "cy52MS5EZWxldGVBcnRpZmFjdFJlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRp",
+            "b25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.UploadReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(null, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Artifact), global::DeviceOperations.V1.Artifact.Parser, new[]{ "ArtifactId", "SizeBytes", "MediaType", "CreateTime", "ExpireTime", "SessionId", "Owner", "Pinned", "Width", "Height" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Artifact), global::DeviceOperations.V1.Artifact.Parser, new[]{ "ArtifactId", "SizeBytes", "MediaType", "CreateTime", "ExpireTime", "SessionId", "Owner", "Pinned", "Width", "Height", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadArtifactRequest), global::DeviceOperations.V1.UploadArtifactRequest.Parser, new[]{ "Header", "Data", "Completion" }, new[]{ "Part" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ArtifactUpload), global::DeviceOperations.V1.ArtifactUpload.Parser, new[]{ "Upload", "Retention" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ArtifactUpload), global::DeviceOperations.V1.ArtifactUpload.Parser, new[]{ "Upload", "Retention", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetUploadRequest), global::DeviceOperations.V1.GetUploadRequest.Parser, new[]{ "UploadId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetUploadResponse), global::DeviceOperations.V1.GetUploadResponse.Parser, new[]{ "Upload" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UploadArtifactResponse), global::DeviceOperations.V1.UploadArtifactResponse.Parser, new[]{ "Artifact", "Existed" }, null, null, null, null),
@@ -90,9 +106,11 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DownloadArtifactResponse), global::DeviceOperations.V1.DownloadArtifactResponse.Parser, new[]{ "OffsetBytes", "TotalBytes", "Data" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactRequest), global::DeviceOperations.V1.GetArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetArtifactResponse), global::DeviceOperations.V1.GetArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken", "Owner", "ArtifactIds", "CreatedAfter" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetThumbnailRequest), global::DeviceOperations.V1.GetThumbnailRequest.Parser, new[]{ "ArtifactId", "EdgePixels" }, new[]{ "EdgePixels" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetThumbnailResponse), global::DeviceOperations.V1.GetThumbnailResponse.Parser, new[]{ "Data", "Width", "Height", "MediaType" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsRequest), global::DeviceOperations.V1.ListArtifactsRequest.Parser, new[]{ "SessionId", "MediaTypePrefix", "PageSize", "PageToken", "Owner", "ArtifactIds", "CreatedAfter", "Labels" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListArtifactsResponse), global::DeviceOperations.V1.ListArtifactsResponse.Parser, new[]{ "Artifacts", "NextPageToken" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactRequest), global::DeviceOperations.V1.UpdateArtifactRequest.Parser, new[]{ "ArtifactId", "Pinned", "Retention" }, new[]{ "Pinned" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactRequest), global::DeviceOperations.V1.UpdateArtifactRequest.Parser, new[]{ "ArtifactId", "Pinned", "Retention", "Labels", "RemovedLabels" }, new[]{ "Pinned" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UpdateArtifactResponse), global::DeviceOperations.V1.UpdateArtifactResponse.Parser, new[]{ "Artifact" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteArtifactRequest), global::DeviceOperations.V1.DeleteArtifactRequest.Parser, new[]{ "ArtifactId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.DeleteArtifactResponse), global::DeviceOperations.V1.DeleteArtifactResponse.Parser, null, null, null, null, null)
@@ -150,6 +168,7 @@ namespace DeviceOperations.V1 {
       pinned_ = other.pinned_;
       width_ = other.width_;
       height_ = other.height_;
+      labels_ = other.labels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -311,6 +330,22 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 11;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 90);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Its owner's words for finding it again, not interpreted. Those of one client are not
+    /// another's, though the bytes are kept once. Keys are names. At most 16 elements. At most
+    /// 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -336,6 +371,7 @@ namespace DeviceOperations.V1 {
       if (Pinned != other.Pinned) return false;
       if (Width != other.Width) return false;
       if (Height != other.Height) return false;
+      if (!Labels.Equals(other.Labels)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -353,6 +389,7 @@ namespace DeviceOperations.V1 {
       if (Pinned != false) hash ^= Pinned.GetHashCode();
       if (Width != 0) hash ^= Width.GetHashCode();
       if (Height != 0) hash ^= Height.GetHashCode();
+      hash ^= Labels.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -411,6 +448,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(80);
         output.WriteInt32(Height);
       }
+      labels_.WriteTo(output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -461,6 +499,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(80);
         output.WriteInt32(Height);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -501,6 +540,7 @@ namespace DeviceOperations.V1 {
       if (Height != 0) {
         size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -549,6 +589,7 @@ namespace DeviceOperations.V1 {
       if (other.Height != 0) {
         Height = other.Height;
       }
+      labels_.MergeFrom(other.labels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -614,6 +655,10 @@ namespace DeviceOperations.V1 {
             Height = input.ReadInt32();
             break;
           }
+          case 90: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
         }
       }
     #endif
@@ -677,6 +722,10 @@ namespace DeviceOperations.V1 {
           }
           case 80: {
             Height = input.ReadInt32();
+            break;
+          }
+          case 90: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
             break;
           }
         }
@@ -1086,6 +1135,7 @@ namespace DeviceOperations.V1 {
     public ArtifactUpload(ArtifactUpload other) : this() {
       upload_ = other.upload_ != null ? other.upload_.Clone() : null;
       retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      labels_ = other.labels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1126,6 +1176,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 3;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 26);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Labels to set; of bytes that the caller has already the others stay. Keys are names. At
+    /// most 16 elements. At most 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -1143,6 +1208,7 @@ namespace DeviceOperations.V1 {
       }
       if (!object.Equals(Upload, other.Upload)) return false;
       if (!object.Equals(Retention, other.Retention)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1152,6 +1218,7 @@ namespace DeviceOperations.V1 {
       int hash = 1;
       if (upload_ != null) hash ^= Upload.GetHashCode();
       if (retention_ != null) hash ^= Retention.GetHashCode();
+      hash ^= Labels.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1178,6 +1245,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1196,6 +1264,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(18);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1212,6 +1281,7 @@ namespace DeviceOperations.V1 {
       if (retention_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1236,6 +1306,7 @@ namespace DeviceOperations.V1 {
         }
         Retention.MergeFrom(other.Retention);
       }
+      labels_.MergeFrom(other.labels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1269,6 +1340,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Retention);
             break;
           }
+          case 26: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
         }
       }
     #endif
@@ -1300,6 +1375,10 @@ namespace DeviceOperations.V1 {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(Retention);
+            break;
+          }
+          case 26: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
             break;
           }
         }
@@ -2956,6 +3035,591 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Of which artifact, and how large.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class GetThumbnailRequest : pb::IMessage<GetThumbnailRequest>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<GetThumbnailRequest> _parser = new pb::MessageParser<GetThumbnailRequest>(() => new GetThumbnailRequest());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<GetThumbnailRequest> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[10]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailRequest() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailRequest(GetThumbnailRequest other) : this() {
+      _hasBits0 = other._hasBits0;
+      artifactId_ = other.artifactId_;
+      edgePixels_ = other.edgePixels_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailRequest Clone() {
+      return new GetThumbnailRequest(this);
+    }
+
+    /// <summary>Field number for the "artifact_id" field.</summary>
+    public const int ArtifactIdFieldNumber = 1;
+    private string artifactId_ = "";
+    /// <summary>
+    /// Required.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string ArtifactId {
+      get { return artifactId_; }
+      set {
+        artifactId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "edge_pixels" field.</summary>
+    public const int EdgePixelsFieldNumber = 2;
+    private readonly static int EdgePixelsDefaultValue = 0;
+
+    private int edgePixels_;
+    /// <summary>
+    /// Longer edge in pixels. Range: 32 to 1024. Default: 256.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int EdgePixels {
+      get { if ((_hasBits0 & 1) != 0) { return edgePixels_; } else { return EdgePixelsDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        edgePixels_ = value;
+      }
+    }
+    /// <summary>Gets whether the "edge_pixels" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasEdgePixels {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "edge_pixels" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearEdgePixels() {
+      _hasBits0 &= ~1;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as GetThumbnailRequest);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(GetThumbnailRequest other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (ArtifactId != other.ArtifactId) return false;
+      if (EdgePixels != other.EdgePixels) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
+      if (HasEdgePixels) hash ^= EdgePixels.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (ArtifactId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ArtifactId);
+      }
+      if (HasEdgePixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(EdgePixels);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (ArtifactId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(ArtifactId);
+      }
+      if (HasEdgePixels) {
+        output.WriteRawTag(16);
+        output.WriteInt32(EdgePixels);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (ArtifactId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(ArtifactId);
+      }
+      if (HasEdgePixels) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(EdgePixels);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(GetThumbnailRequest other) {
+      if (other == null) {
+        return;
+      }
+      if (other.ArtifactId.Length != 0) {
+        ArtifactId = other.ArtifactId;
+      }
+      if (other.HasEdgePixels) {
+        EdgePixels = other.EdgePixels;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 16: {
+            EdgePixels = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            ArtifactId = input.ReadString();
+            break;
+          }
+          case 16: {
+            EdgePixels = input.ReadInt32();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A small picture.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class GetThumbnailResponse : pb::IMessage<GetThumbnailResponse>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<GetThumbnailResponse> _parser = new pb::MessageParser<GetThumbnailResponse>(() => new GetThumbnailResponse());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<GetThumbnailResponse> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[11]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailResponse() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailResponse(GetThumbnailResponse other) : this() {
+      data_ = other.data_;
+      width_ = other.width_;
+      height_ = other.height_;
+      mediaType_ = other.mediaType_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public GetThumbnailResponse Clone() {
+      return new GetThumbnailResponse(this);
+    }
+
+    /// <summary>Field number for the "data" field.</summary>
+    public const int DataFieldNumber = 1;
+    private pb::ByteString data_ = pb::ByteString.Empty;
+    /// <summary>
+    /// A whole file. At most 3145728 bytes.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pb::ByteString Data {
+      get { return data_; }
+      set {
+        data_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "width" field.</summary>
+    public const int WidthFieldNumber = 2;
+    private int width_;
+    /// <summary>
+    /// Width in pixels.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Width {
+      get { return width_; }
+      set {
+        width_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "height" field.</summary>
+    public const int HeightFieldNumber = 3;
+    private int height_;
+    /// <summary>
+    /// Height in pixels.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Height {
+      get { return height_; }
+      set {
+        height_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "media_type" field.</summary>
+    public const int MediaTypeFieldNumber = 4;
+    private string mediaType_ = "";
+    /// <summary>
+    /// What the file is ("image/webp").
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string MediaType {
+      get { return mediaType_; }
+      set {
+        mediaType_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as GetThumbnailResponse);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(GetThumbnailResponse other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Data != other.Data) return false;
+      if (Width != other.Width) return false;
+      if (Height != other.Height) return false;
+      if (MediaType != other.MediaType) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Data.Length != 0) hash ^= Data.GetHashCode();
+      if (Width != 0) hash ^= Width.GetHashCode();
+      if (Height != 0) hash ^= Height.GetHashCode();
+      if (MediaType.Length != 0) hash ^= MediaType.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Data.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Data);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Height);
+      }
+      if (MediaType.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(MediaType);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Data.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteBytes(Data);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(16);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(24);
+        output.WriteInt32(Height);
+      }
+      if (MediaType.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(MediaType);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Data.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeBytesSize(Data);
+      }
+      if (Width != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
+      }
+      if (Height != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
+      }
+      if (MediaType.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(MediaType);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(GetThumbnailResponse other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Data.Length != 0) {
+        Data = other.Data;
+      }
+      if (other.Width != 0) {
+        Width = other.Width;
+      }
+      if (other.Height != 0) {
+        Height = other.Height;
+      }
+      if (other.MediaType.Length != 0) {
+        MediaType = other.MediaType;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            Data = input.ReadBytes();
+            break;
+          }
+          case 16: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Height = input.ReadInt32();
+            break;
+          }
+          case 34: {
+            MediaType = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            Data = input.ReadBytes();
+            break;
+          }
+          case 16: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 24: {
+            Height = input.ReadInt32();
+            break;
+          }
+          case 34: {
+            MediaType = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// Which artifacts to list.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -2973,7 +3637,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[10]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[12]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3000,6 +3664,7 @@ namespace DeviceOperations.V1 {
       owner_ = other.owner_;
       artifactIds_ = other.artifactIds_.Clone();
       createdAfter_ = other.createdAfter_ != null ? other.createdAfter_.Clone() : null;
+      labels_ = other.labels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3115,6 +3780,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 8;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 66);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Only those that have all of these labels, with these values. At most 16 elements. At most
+    /// 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3137,6 +3817,7 @@ namespace DeviceOperations.V1 {
       if (Owner != other.Owner) return false;
       if(!artifactIds_.Equals(other.artifactIds_)) return false;
       if (!object.Equals(CreatedAfter, other.CreatedAfter)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3151,6 +3832,7 @@ namespace DeviceOperations.V1 {
       if (Owner.Length != 0) hash ^= Owner.GetHashCode();
       hash ^= artifactIds_.GetHashCode();
       if (createdAfter_ != null) hash ^= CreatedAfter.GetHashCode();
+      hash ^= Labels.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3194,6 +3876,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(58);
         output.WriteMessage(CreatedAfter);
       }
+      labels_.WriteTo(output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3229,6 +3912,7 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(58);
         output.WriteMessage(CreatedAfter);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3258,6 +3942,7 @@ namespace DeviceOperations.V1 {
       if (createdAfter_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(CreatedAfter);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3292,6 +3977,7 @@ namespace DeviceOperations.V1 {
         }
         CreatedAfter.MergeFrom(other.CreatedAfter);
       }
+      labels_.MergeFrom(other.labels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -3340,6 +4026,10 @@ namespace DeviceOperations.V1 {
               CreatedAfter = new global::Google.Protobuf.WellKnownTypes.Timestamp();
             }
             input.ReadMessage(CreatedAfter);
+            break;
+          }
+          case 66: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
             break;
           }
         }
@@ -3392,6 +4082,10 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(CreatedAfter);
             break;
           }
+          case 66: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
+            break;
+          }
         }
       }
     }
@@ -3417,7 +4111,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3630,7 +4324,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// How long to keep what.
+  /// How long to keep what, and what to call it.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class UpdateArtifactRequest : pb::IMessage<UpdateArtifactRequest>
@@ -3648,7 +4342,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3672,6 +4366,8 @@ namespace DeviceOperations.V1 {
       artifactId_ = other.artifactId_;
       pinned_ = other.pinned_;
       retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      labels_ = other.labels_.Clone();
+      removedLabels_ = other.removedLabels_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3742,6 +4438,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 4;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Labels to set, new or in place of those of the same names; the others stay. Keys are
+    /// names. At most 16 elements. At most 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
+    /// <summary>Field number for the "removed_labels" field.</summary>
+    public const int RemovedLabelsFieldNumber = 5;
+    private static readonly pb::FieldCodec<string> _repeated_removedLabels_codec
+        = pb::FieldCodec.ForString(42);
+    private readonly pbc::RepeatedField<string> removedLabels_ = new pbc::RepeatedField<string>();
+    /// <summary>
+    /// Names of labels to remove; of those that are not there nothing happens. At most 16
+    /// elements. At most 127 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<string> RemovedLabels {
+      get { return removedLabels_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3760,6 +4486,8 @@ namespace DeviceOperations.V1 {
       if (ArtifactId != other.ArtifactId) return false;
       if (Pinned != other.Pinned) return false;
       if (!object.Equals(Retention, other.Retention)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
+      if(!removedLabels_.Equals(other.removedLabels_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3770,6 +4498,8 @@ namespace DeviceOperations.V1 {
       if (ArtifactId.Length != 0) hash ^= ArtifactId.GetHashCode();
       if (HasPinned) hash ^= Pinned.GetHashCode();
       if (retention_ != null) hash ^= Retention.GetHashCode();
+      hash ^= Labels.GetHashCode();
+      hash ^= removedLabels_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3800,6 +4530,8 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(output, _map_labels_codec);
+      removedLabels_.WriteTo(output, _repeated_removedLabels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3822,6 +4554,8 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Retention);
       }
+      labels_.WriteTo(ref output, _map_labels_codec);
+      removedLabels_.WriteTo(ref output, _repeated_removedLabels_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3841,6 +4575,8 @@ namespace DeviceOperations.V1 {
       if (retention_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
       }
+      size += labels_.CalculateSize(_map_labels_codec);
+      size += removedLabels_.CalculateSize(_repeated_removedLabels_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -3865,6 +4601,8 @@ namespace DeviceOperations.V1 {
         }
         Retention.MergeFrom(other.Retention);
       }
+      labels_.MergeFrom(other.labels_);
+      removedLabels_.Add(other.removedLabels_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -3897,6 +4635,14 @@ namespace DeviceOperations.V1 {
               Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(Retention);
+            break;
+          }
+          case 34: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
+          case 42: {
+            removedLabels_.AddEntriesFrom(input, _repeated_removedLabels_codec);
             break;
           }
         }
@@ -3933,6 +4679,14 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Retention);
             break;
           }
+          case 34: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
+            break;
+          }
+          case 42: {
+            removedLabels_.AddEntriesFrom(ref input, _repeated_removedLabels_codec);
+            break;
+          }
         }
       }
     }
@@ -3958,7 +4712,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4168,7 +4922,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4372,7 +5126,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.ArtifactReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -70,6 +70,10 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.GetArtifactResponse> __Marshaller_deviceops_v1_GetArtifactResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetArtifactResponse.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.GetThumbnailRequest> __Marshaller_deviceops_v1_GetThumbnailRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetThumbnailRequest.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Marshaller<global::DeviceOperations.V1.GetThumbnailResponse> __Marshaller_deviceops_v1_GetThumbnailResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.GetThumbnailResponse.Parser));
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListArtifactsRequest> __Marshaller_deviceops_v1_ListArtifactsRequest = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListArtifactsRequest.Parser));
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Marshaller<global::DeviceOperations.V1.ListArtifactsResponse> __Marshaller_deviceops_v1_ListArtifactsResponse = grpc::Marshallers.Create(__Helper_SerializeMessage, context => __Helper_DeserializeMessage(context, global::DeviceOperations.V1.ListArtifactsResponse.Parser));
@@ -113,6 +117,14 @@ namespace DeviceOperations.V1 {
         "GetArtifact",
         __Marshaller_deviceops_v1_GetArtifactRequest,
         __Marshaller_deviceops_v1_GetArtifactResponse);
+
+    [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+    static readonly grpc::Method<global::DeviceOperations.V1.GetThumbnailRequest, global::DeviceOperations.V1.GetThumbnailResponse> __Method_GetThumbnail = new grpc::Method<global::DeviceOperations.V1.GetThumbnailRequest, global::DeviceOperations.V1.GetThumbnailResponse>(
+        grpc::MethodType.Unary,
+        __ServiceName,
+        "GetThumbnail",
+        __Marshaller_deviceops_v1_GetThumbnailRequest,
+        __Marshaller_deviceops_v1_GetThumbnailResponse);
 
     [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
     static readonly grpc::Method<global::DeviceOperations.V1.ListArtifactsRequest, global::DeviceOperations.V1.ListArtifactsResponse> __Method_ListArtifacts = new grpc::Method<global::DeviceOperations.V1.ListArtifactsRequest, global::DeviceOperations.V1.ListArtifactsResponse>(
@@ -175,8 +187,8 @@ namespace DeviceOperations.V1 {
       /// Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
       /// hash the answer comes at once, before the data.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
-      /// REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID,
+      /// FIELDS_CONFLICT: a second header, REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
       /// (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
       /// stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
       /// CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
@@ -194,8 +206,8 @@ namespace DeviceOperations.V1 {
       /// Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
       /// hash the answer comes at once, before the data.
       /// Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
-      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
-      /// REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+      /// UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID,
+      /// FIELDS_CONFLICT: a second header, REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
       /// (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
       /// stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
       /// CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
@@ -346,6 +358,78 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_GetArtifact, null, options, request);
       }
       /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.GetThumbnailResponse GetThumbnail(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return GetThumbnail(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The response received from the server.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual global::DeviceOperations.V1.GetThumbnailResponse GetThumbnail(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.BlockingUnaryCall(__Method_GetThumbnail, null, options, request);
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
+      /// <param name="deadline">An optional deadline for the call. The call will be cancelled if deadline is hit.</param>
+      /// <param name="cancellationToken">An optional token for canceling the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetThumbnailResponse> GetThumbnailAsync(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::Metadata headers = null, global::System.DateTime? deadline = null, global::System.Threading.CancellationToken cancellationToken = default(global::System.Threading.CancellationToken))
+      {
+        return GetThumbnailAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
+      }
+      /// <summary>
+      /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+      /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+      /// once and kept beside the artifact, in room of its own, as long as that is kept.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// (STORAGE_UNAVAILABLE).
+      /// </summary>
+      /// <param name="request">The request to send to the server.</param>
+      /// <param name="options">The options for the call.</param>
+      /// <returns>The call object.</returns>
+      [global::System.CodeDom.Compiler.GeneratedCode("grpc_csharp_plugin", null)]
+      public virtual grpc::AsyncUnaryCall<global::DeviceOperations.V1.GetThumbnailResponse> GetThumbnailAsync(global::DeviceOperations.V1.GetThumbnailRequest request, grpc::CallOptions options)
+      {
+        return CallInvoker.AsyncUnaryCall(__Method_GetThumbnail, null, options, request);
+      }
+      /// <summary>
       /// List artifacts, newest first.
       /// Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
       /// TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
@@ -402,9 +486,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListArtifacts, null, options, request);
       }
       /// <summary>
-      /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// Change how long an artifact is kept, and its labels.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -418,9 +503,10 @@ namespace DeviceOperations.V1 {
         return UpdateArtifact(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// Change how long an artifact is kept, and its labels.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -432,9 +518,10 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_UpdateArtifact, null, options, request);
       }
       /// <summary>
-      /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// Change how long an artifact is kept, and its labels.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -448,9 +535,10 @@ namespace DeviceOperations.V1 {
         return UpdateArtifactAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Change how long an artifact is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-      /// RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+      /// Change how long an artifact is kept, and its labels.
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>

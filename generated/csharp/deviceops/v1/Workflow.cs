@@ -66,89 +66,98 @@ namespace DeviceOperations.V1 {
             "PwoJYXJndW1lbnRzGAIgAygLMiwuZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93",
             "V29yay5Bcmd1bWVudHNFbnRyeRpNCg5Bcmd1bWVudHNFbnRyeRILCgNrZXkY",
             "ASABKAkSKgoFdmFsdWUYAiABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zsb3dW",
-            "YWx1ZToCOAEiSgoNU3RlcENvbmRpdGlvbhIoCgZvdXRwdXQYASABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuU3RlcE91dHB1dBIPCgduZWdhdGVkGAIgASgIIooHCgxX",
-            "b3JrZmxvd1N0ZXASDwoHc3RlcF9pZBgBIAEoCRIuCghnZW5lcmF0ZRgCIAEo",
-            "CzIaLmRldmljZW9wcy52MS5HZW5lcmF0ZVdvcmtIABI0Cgtwb3N0cHJvY2Vz",
-            "cxgDIAEoCzIdLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc1dvcmtIABIxCgps",
-            "b2FkX21vZGVsGAQgASgLMhsuZGV2aWNlb3BzLnYxLkxvYWRNb2RlbFdvcmtI",
-            "ABI1Cgx1bmxvYWRfbW9kZWwYBSABKAsyHS5kZXZpY2VvcHMudjEuVW5sb2Fk",
-            "TW9kZWxXb3JrSAASOwoPb3B0aW1pemVfZGV2aWNlGA0gASgLMiAuZGV2aWNl",
-            "b3BzLnYxLk9wdGltaXplRGV2aWNlV29ya0gAEjUKDGV2aWN0X21vZGVscxgO",
-            "IAEoCzIdLmRldmljZW9wcy52MS5FdmljdE1vZGVsc1dvcmtIABIzCgtjYWNo",
-            "ZV9tb2RlbBgPIAEoCzIcLmRldmljZW9wcy52MS5DYWNoZU1vZGVsV29ya0gA",
-            "EigKBWJhdGNoGBAgASgLMhcuZGV2aWNlb3BzLnYxLkJhdGNoV29ya0gAEjcK",
-            "DWNvbnRyb2xfaW1hZ2UYEyABKAsyHi5kZXZpY2VvcHMudjEuQ29udHJvbElt",
-            "YWdlV29ya0gAEjUKDHJ1bl93b3JrZmxvdxgUIAEoCzIdLmRldmljZW9wcy52",
-            "MS5SdW5Xb3JrZmxvd1dvcmtIABIuCgljb25kaXRpb24YESABKAsyGy5kZXZp",
-            "Y2VvcHMudjEuU3RlcENvbmRpdGlvbhIvCghiaW5kaW5ncxgGIAMoCzIdLmRl",
-            "dmljZW9wcy52MS5Xb3JrZmxvd0JpbmRpbmcSFgoOYWZ0ZXJfc3RlcF9pZHMY",
-            "ByADKAkSFgoOZm9yX2VhY2hfaW5wdXQYCCABKAkSMAoJcGxhY2VtZW50GAkg",
-            "ASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNlbWVudBIqCgVyZXRyeRgK",
-            "IAEoCzIbLmRldmljZW9wcy52MS5SZXRyeVNldHRpbmdzEi8KCm9uX2ZhaWx1",
-            "cmUYCyABKA4yGy5kZXZpY2VvcHMudjEuRmFpbHVyZVBvbGljeRIuCgtydW5f",
-            "dGltZW91dBgSIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIGCgR3",
-            "b3JrIpACCghXb3JrZmxvdxITCgt3b3JrZmxvd19pZBgBIAEoCRITCgtkZXNj",
-            "cmlwdGlvbhgCIAEoCRIzCgpwYXJhbWV0ZXJzGAMgAygLMh8uZGV2aWNlb3Bz",
-            "LnYxLldvcmtmbG93UGFyYW1ldGVyEikKBXN0ZXBzGAQgAygLMhouZGV2aWNl",
-            "b3BzLnYxLldvcmtmbG93U3RlcBIXCg9yZXN1bHRfc3RlcF9pZHMYBSADKAkS",
-            "EAoIYnVpbHRfaW4YBiABKAgSLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29n",
-            "bGUucHJvdG9idWYuVGltZXN0YW1wEg8KB3ZlcnNpb24YCCABKAUSDQoFb3du",
-            "ZXIYCSABKAkiTAoUTGlzdFdvcmtmbG93c1JlcXVlc3QSDQoFb3duZXIYAyAB",
-            "KAkSEQoJcGFnZV9zaXplGAEgASgFEhIKCnBhZ2VfdG9rZW4YAiABKAkiWwoV",
-            "TGlzdFdvcmtmbG93c1Jlc3BvbnNlEikKCXdvcmtmbG93cxgBIAMoCzIWLmRl",
-            "dmljZW9wcy52MS5Xb3JrZmxvdxIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki",
-            "UwoSR2V0V29ya2Zsb3dSZXF1ZXN0EhMKC3dvcmtmbG93X2lkGAEgASgJEigK",
-            "BHZpZXcYAiABKA4yGi5kZXZpY2VvcHMudjEuV29ya2Zsb3dWaWV3Ij8KE0dl",
-            "dFdvcmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2Vv",
-            "cHMudjEuV29ya2Zsb3ciQQoVQ3JlYXRlV29ya2Zsb3dSZXF1ZXN0EigKCHdv",
-            "cmtmbG93GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IkIKFkNyZWF0",
-            "ZVdvcmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2Vv",
-            "cHMudjEuV29ya2Zsb3ciWwoVVXBkYXRlV29ya2Zsb3dSZXF1ZXN0EigKCHdv",
-            "cmtmbG93GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93EhgKEGV4cGVj",
-            "dGVkX3ZlcnNpb24YAiABKAUiQgoWVXBkYXRlV29ya2Zsb3dSZXNwb25zZRIo",
-            "Cgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5Xb3JrZmxvdyJGChVE",
-            "ZWxldGVXb3JrZmxvd1JlcXVlc3QSEwoLd29ya2Zsb3dfaWQYASABKAkSGAoQ",
-            "ZXhwZWN0ZWRfdmVyc2lvbhgCIAEoBSIYChZEZWxldGVXb3JrZmxvd1Jlc3Bv",
-            "bnNlIqACChdWYWxpZGF0ZVdvcmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19p",
-            "ZBgBIAEoCUgAEioKCHdvcmtmbG93GAIgASgLMhYuZGV2aWNlb3BzLnYxLldv",
-            "cmtmbG93SAASRwoJYXJndW1lbnRzGAMgAygLMjQuZGV2aWNlb3BzLnYxLlZh",
-            "bGlkYXRlV29ya2Zsb3dSZXF1ZXN0LkFyZ3VtZW50c0VudHJ5EhcKD2NoZWNr",
-            "X2FyZ3VtZW50cxgEIAEoCBpNCg5Bcmd1bWVudHNFbnRyeRILCgNrZXkYASAB",
-            "KAkSKgoFdmFsdWUYAiABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zsb3dWYWx1",
-            "ZToCOAFCEQoPd29ya2Zsb3dfc291cmNlIsABChhWYWxpZGF0ZVdvcmtmbG93",
-            "UmVzcG9uc2USDQoFdmFsaWQYASABKAgSOQoKdmlvbGF0aW9ucxgCIAMoCzIl",
-            "Lmdvb2dsZS5ycGMuQmFkUmVxdWVzdC5GaWVsZFZpb2xhdGlvbhIaChJ2aW9s",
-            "YXRpb25zX29taXR0ZWQYAyABKAUSEgoKc3RlcF9vcmRlchgEIAMoCRIqCgVu",
-            "ZWVkcxgFIAEoCzIbLmRldmljZW9wcy52MS5Xb3JrZmxvd05lZWRzIp0BCg1X",
-            "b3JrZmxvd05lZWRzEhEKCW1vZGVsX2lkcxgBIAMoCRItCgtwZWFrX21lbW9y",
-            "eRgCIAEoCzIYLmRldmljZW9wcy52MS5CeXRlRmlndXJlEjUKEmVzdGltYXRl",
-            "ZF9kdXJhdGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIT",
-            "CgtpbWFnZV9jb3VudBgEIAEoBSKMAwoSUnVuV29ya2Zsb3dSZXF1ZXN0EhUK",
-            "C3dvcmtmbG93X2lkGAEgASgJSAASKgoId29ya2Zsb3cYAiABKAsyFi5kZXZp",
-            "Y2VvcHMudjEuV29ya2Zsb3dIABJCCglhcmd1bWVudHMYAyADKAsyLy5kZXZp",
-            "Y2VvcHMudjEuUnVuV29ya2Zsb3dSZXF1ZXN0LkFyZ3VtZW50c0VudHJ5EioK",
-            "B29wdGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoI",
-            "ZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25z",
-            "EjAKCXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
-            "ZW1lbnQaTQoOQXJndW1lbnRzRW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVl",
-            "GAIgASgLMhsuZGV2aWNlb3BzLnYxLldvcmtmbG93VmFsdWU6AjgBQhEKD3dv",
-            "cmtmbG93X3NvdXJjZSJAChNSdW5Xb3JrZmxvd1Jlc3BvbnNlEikKBWV2ZW50",
-            "GAEgASgLMhouZGV2aWNlb3BzLnYxLlNlc3Npb25FdmVudCrEAQoJVmFsdWVL",
-            "aW5kEhoKFlZBTFVFX0tJTkRfVU5TUEVDSUZJRUQQABIVChFWQUxVRV9LSU5E",
-            "X0lNQUdFUxABEhMKD1ZBTFVFX0tJTkRfVEVYVBACEhUKEVZBTFVFX0tJTkRf",
-            "TlVNQkVSEAMSFAoQVkFMVUVfS0lORF9NT0RFTBAEEhYKElZBTFVFX0tJTkRf",
-            "SU5URUdFUhAFEhMKD1ZBTFVFX0tJTkRfQk9PTBAGEhUKEVZBTFVFX0tJTkRf",
-            "Q0hPSUNFEAcqpAEKDlN0ZXBPdXRwdXRLaW5kEiAKHFNURVBfT1VUUFVUX0tJ",
-            "TkRfVU5TUEVDSUZJRUQQABIbChdTVEVQX09VVFBVVF9LSU5EX0lNQUdFUxAB",
-            "EhkKFVNURVBfT1VUUFVUX0tJTkRfU0VFRBACEhwKGFNURVBfT1VUUFVUX0tJ",
-            "TkRfRkxBR0dFRBADEhoKFlNURVBfT1VUUFVUX0tJTkRfTU9ERUwQBCqAAQoN",
-            "RmFpbHVyZVBvbGljeRIeChpGQUlMVVJFX1BPTElDWV9VTlNQRUNJRklFRBAA",
-            "EhcKE0ZBSUxVUkVfUE9MSUNZX1NUT1AQARIbChdGQUlMVVJFX1BPTElDWV9D",
-            "T05USU5VRRACEhkKFUZBSUxVUkVfUE9MSUNZX0lHTk9SRRADKl4KDFdvcmtm",
-            "bG93VmlldxIdChlXT1JLRkxPV19WSUVXX1VOU1BFQ0lGSUVEEAASFwoTV09S",
-            "S0ZMT1dfVklFV19CQVNJQxABEhYKEldPUktGTE9XX1ZJRVdfRlVMTBACQhaq",
-            "AhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
+            "YWx1ZToCOAEiNgoKVmVyaWZ5V29yaxIoCgZpbWFnZXMYASADKAsyGC5kZXZp",
+            "Y2VvcHMudjEuSW5wdXRJbWFnZSLnAQoJU3RvcmVXb3JrEigKBmltYWdlcxgB",
+            "IAMoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlEhMKBnBpbm5lZBgCIAEo",
+            "CEgAiAEBEiwKCXJldGVudGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
+            "dXJhdGlvbhIzCgZsYWJlbHMYBCADKAsyIy5kZXZpY2VvcHMudjEuU3RvcmVX",
+            "b3JrLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRIN",
+            "CgV2YWx1ZRgCIAEoCToCOAFCCQoHX3Bpbm5lZCJKCg1TdGVwQ29uZGl0aW9u",
+            "EigKBm91dHB1dBgBIAEoCzIYLmRldmljZW9wcy52MS5TdGVwT3V0cHV0Eg8K",
+            "B25lZ2F0ZWQYAiABKAgi4AcKDFdvcmtmbG93U3RlcBIPCgdzdGVwX2lkGAEg",
+            "ASgJEi4KCGdlbmVyYXRlGAIgASgLMhouZGV2aWNlb3BzLnYxLkdlbmVyYXRl",
+            "V29ya0gAEjQKC3Bvc3Rwcm9jZXNzGAMgASgLMh0uZGV2aWNlb3BzLnYxLlBv",
+            "c3Rwcm9jZXNzV29ya0gAEjEKCmxvYWRfbW9kZWwYBCABKAsyGy5kZXZpY2Vv",
+            "cHMudjEuTG9hZE1vZGVsV29ya0gAEjUKDHVubG9hZF9tb2RlbBgFIAEoCzId",
+            "LmRldmljZW9wcy52MS5VbmxvYWRNb2RlbFdvcmtIABI7Cg9vcHRpbWl6ZV9k",
+            "ZXZpY2UYDSABKAsyIC5kZXZpY2VvcHMudjEuT3B0aW1pemVEZXZpY2VXb3Jr",
+            "SAASNQoMZXZpY3RfbW9kZWxzGA4gASgLMh0uZGV2aWNlb3BzLnYxLkV2aWN0",
+            "TW9kZWxzV29ya0gAEjMKC2NhY2hlX21vZGVsGA8gASgLMhwuZGV2aWNlb3Bz",
+            "LnYxLkNhY2hlTW9kZWxXb3JrSAASKAoFYmF0Y2gYECABKAsyFy5kZXZpY2Vv",
+            "cHMudjEuQmF0Y2hXb3JrSAASNwoNY29udHJvbF9pbWFnZRgTIAEoCzIeLmRl",
+            "dmljZW9wcy52MS5Db250cm9sSW1hZ2VXb3JrSAASNQoMcnVuX3dvcmtmbG93",
+            "GBQgASgLMh0uZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93V29ya0gAEioKBnZl",
+            "cmlmeRgVIAEoCzIYLmRldmljZW9wcy52MS5WZXJpZnlXb3JrSAASKAoFc3Rv",
+            "cmUYFiABKAsyFy5kZXZpY2VvcHMudjEuU3RvcmVXb3JrSAASLgoJY29uZGl0",
+            "aW9uGBEgASgLMhsuZGV2aWNlb3BzLnYxLlN0ZXBDb25kaXRpb24SLwoIYmlu",
+            "ZGluZ3MYBiADKAsyHS5kZXZpY2VvcHMudjEuV29ya2Zsb3dCaW5kaW5nEhYK",
+            "DmFmdGVyX3N0ZXBfaWRzGAcgAygJEhYKDmZvcl9lYWNoX2lucHV0GAggASgJ",
+            "EjAKCXBsYWNlbWVudBgJIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
+            "ZW1lbnQSKgoFcmV0cnkYCiABKAsyGy5kZXZpY2VvcHMudjEuUmV0cnlTZXR0",
+            "aW5ncxIvCgpvbl9mYWlsdXJlGAsgASgOMhsuZGV2aWNlb3BzLnYxLkZhaWx1",
+            "cmVQb2xpY3kSLgoLcnVuX3RpbWVvdXQYEiABKAsyGS5nb29nbGUucHJvdG9i",
+            "dWYuRHVyYXRpb25CBgoEd29yayKQAgoIV29ya2Zsb3cSEwoLd29ya2Zsb3df",
+            "aWQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSMwoKcGFyYW1ldGVycxgD",
+            "IAMoCzIfLmRldmljZW9wcy52MS5Xb3JrZmxvd1BhcmFtZXRlchIpCgVzdGVw",
+            "cxgEIAMoCzIaLmRldmljZW9wcy52MS5Xb3JrZmxvd1N0ZXASFwoPcmVzdWx0",
+            "X3N0ZXBfaWRzGAUgAygJEhAKCGJ1aWx0X2luGAYgASgIEi8KC2NyZWF0ZV90",
+            "aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd2ZXJz",
+            "aW9uGAggASgFEg0KBW93bmVyGAkgASgJIkwKFExpc3RXb3JrZmxvd3NSZXF1",
+            "ZXN0Eg0KBW93bmVyGAMgASgJEhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdl",
+            "X3Rva2VuGAIgASgJIlsKFUxpc3RXb3JrZmxvd3NSZXNwb25zZRIpCgl3b3Jr",
+            "Zmxvd3MYASADKAsyFi5kZXZpY2VvcHMudjEuV29ya2Zsb3cSFwoPbmV4dF9w",
+            "YWdlX3Rva2VuGAIgASgJIlMKEkdldFdvcmtmbG93UmVxdWVzdBITCgt3b3Jr",
+            "Zmxvd19pZBgBIAEoCRIoCgR2aWV3GAIgASgOMhouZGV2aWNlb3BzLnYxLldv",
+            "cmtmbG93VmlldyI/ChNHZXRXb3JrZmxvd1Jlc3BvbnNlEigKCHdvcmtmbG93",
+            "GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IkEKFUNyZWF0ZVdvcmtm",
+            "bG93UmVxdWVzdBIoCgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5X",
+            "b3JrZmxvdyJCChZDcmVhdGVXb3JrZmxvd1Jlc3BvbnNlEigKCHdvcmtmbG93",
+            "GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IlsKFVVwZGF0ZVdvcmtm",
+            "bG93UmVxdWVzdBIoCgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5X",
+            "b3JrZmxvdxIYChBleHBlY3RlZF92ZXJzaW9uGAIgASgFIkIKFlVwZGF0ZVdv",
+            "cmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2VvcHMu",
+            "djEuV29ya2Zsb3ciRgoVRGVsZXRlV29ya2Zsb3dSZXF1ZXN0EhMKC3dvcmtm",
+            "bG93X2lkGAEgASgJEhgKEGV4cGVjdGVkX3ZlcnNpb24YAiABKAUiGAoWRGVs",
+            "ZXRlV29ya2Zsb3dSZXNwb25zZSKgAgoXVmFsaWRhdGVXb3JrZmxvd1JlcXVl",
+            "c3QSFQoLd29ya2Zsb3dfaWQYASABKAlIABIqCgh3b3JrZmxvdxgCIAEoCzIW",
+            "LmRldmljZW9wcy52MS5Xb3JrZmxvd0gAEkcKCWFyZ3VtZW50cxgDIAMoCzI0",
+            "LmRldmljZW9wcy52MS5WYWxpZGF0ZVdvcmtmbG93UmVxdWVzdC5Bcmd1bWVu",
+            "dHNFbnRyeRIXCg9jaGVja19hcmd1bWVudHMYBCABKAgaTQoOQXJndW1lbnRz",
+            "RW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVlGAIgASgLMhsuZGV2aWNlb3Bz",
+            "LnYxLldvcmtmbG93VmFsdWU6AjgBQhEKD3dvcmtmbG93X3NvdXJjZSLAAQoY",
+            "VmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlEg0KBXZhbGlkGAEgASgIEjkKCnZp",
+            "b2xhdGlvbnMYAiADKAsyJS5nb29nbGUucnBjLkJhZFJlcXVlc3QuRmllbGRW",
+            "aW9sYXRpb24SGgoSdmlvbGF0aW9uc19vbWl0dGVkGAMgASgFEhIKCnN0ZXBf",
+            "b3JkZXIYBCADKAkSKgoFbmVlZHMYBSABKAsyGy5kZXZpY2VvcHMudjEuV29y",
+            "a2Zsb3dOZWVkcyKdAQoNV29ya2Zsb3dOZWVkcxIRCgltb2RlbF9pZHMYASAD",
+            "KAkSLQoLcGVha19tZW1vcnkYAiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZp",
+            "Z3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24YAyABKAsyGS5nb29nbGUucHJv",
+            "dG9idWYuRHVyYXRpb24SEwoLaW1hZ2VfY291bnQYBCABKAUijAMKElJ1bldv",
+            "cmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19pZBgBIAEoCUgAEioKCHdvcmtm",
+            "bG93GAIgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93SAASQgoJYXJndW1l",
+            "bnRzGAMgAygLMi8uZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93UmVxdWVzdC5B",
+            "cmd1bWVudHNFbnRyeRIqCgdvcHRpb25zGAQgASgLMhkuZGV2aWNlb3BzLnYx",
+            "LldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAYgASgLMh0uZGV2aWNlb3BzLnYx",
+            "LkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQYBSABKAsyHS5kZXZpY2Vv",
+            "cHMudjEuRGV2aWNlUGxhY2VtZW50Gk0KDkFyZ3VtZW50c0VudHJ5EgsKA2tl",
+            "eRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRldmljZW9wcy52MS5Xb3JrZmxv",
+            "d1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3VyY2UiQAoTUnVuV29ya2Zsb3dS",
+            "ZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9u",
+            "RXZlbnQqxAEKCVZhbHVlS2luZBIaChZWQUxVRV9LSU5EX1VOU1BFQ0lGSUVE",
+            "EAASFQoRVkFMVUVfS0lORF9JTUFHRVMQARITCg9WQUxVRV9LSU5EX1RFWFQQ",
+            "AhIVChFWQUxVRV9LSU5EX05VTUJFUhADEhQKEFZBTFVFX0tJTkRfTU9ERUwQ",
+            "BBIWChJWQUxVRV9LSU5EX0lOVEVHRVIQBRITCg9WQUxVRV9LSU5EX0JPT0wQ",
+            "BhIVChFWQUxVRV9LSU5EX0NIT0lDRRAHKsIBCg5TdGVwT3V0cHV0S2luZBIg",
+            "ChxTVEVQX09VVFBVVF9LSU5EX1VOU1BFQ0lGSUVEEAASGwoXU1RFUF9PVVRQ",
+            "VVRfS0lORF9JTUFHRVMQARIZChVTVEVQX09VVFBVVF9LSU5EX1NFRUQQAhIc",
+            "ChhTVEVQX09VVFBVVF9LSU5EX0ZMQUdHRUQQAxIaChZTVEVQX09VVFBVVF9L",
+            "SU5EX01PREVMEAQSHAoYU1RFUF9PVVRQVVRfS0lORF9UUlVTVEVEEAUqgAEK",
+            "DUZhaWx1cmVQb2xpY3kSHgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQ",
+            "ABIXChNGQUlMVVJFX1BPTElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lf",
+            "Q09OVElOVUUQAhIZChVGQUlMVVJFX1BPTElDWV9JR05PUkUQAypeCgxXb3Jr",
+            "Zmxvd1ZpZXcSHQoZV09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dP",
+            "UktGTE9XX1ZJRVdfQkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAkIW",
+            "qgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ValueKind), typeof(global::DeviceOperations.V1.StepOutputKind), typeof(global::DeviceOperations.V1.FailurePolicy), typeof(global::DeviceOperations.V1.WorkflowView), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -167,8 +176,10 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchWork), global::DeviceOperations.V1.BatchWork.Parser, new[]{ "Template", "Items" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlImageWork), global::DeviceOperations.V1.ControlImageWork.Parser, new[]{ "Image", "Preprocessor", "Width", "Height" }, new[]{ "Width", "Height" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.RunWorkflowWork), global::DeviceOperations.V1.RunWorkflowWork.Parser, new[]{ "WorkflowId", "Arguments" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyWork), global::DeviceOperations.V1.VerifyWork.Parser, new[]{ "Images" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StoreWork), global::DeviceOperations.V1.StoreWork.Parser, new[]{ "Images", "Pinned", "Retention", "Labels" }, new[]{ "Pinned" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepCondition), global::DeviceOperations.V1.StepCondition.Parser, new[]{ "Output", "Negated" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "OptimizeDevice", "EvictModels", "CacheModel", "Batch", "ControlImage", "RunWorkflow", "Condition", "Bindings", "AfterStepIds", "ForEachInput", "Placement", "Retry", "OnFailure", "RunTimeout" }, new[]{ "Work" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "OptimizeDevice", "EvictModels", "CacheModel", "Batch", "ControlImage", "RunWorkflow", "Verify", "Store", "Condition", "Bindings", "AfterStepIds", "ForEachInput", "Placement", "Retry", "OnFailure", "RunTimeout" }, new[]{ "Work" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Workflow), global::DeviceOperations.V1.Workflow.Parser, new[]{ "WorkflowId", "Description", "Parameters", "Steps", "ResultStepIds", "BuiltIn", "CreateTime", "Version", "Owner" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsRequest), global::DeviceOperations.V1.ListWorkflowsRequest.Parser, new[]{ "Owner", "PageSize", "PageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsResponse), global::DeviceOperations.V1.ListWorkflowsResponse.Parser, new[]{ "Workflows", "NextPageToken" }, null, null, null, null),
@@ -238,7 +249,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Its pictures, IMAGES: of generate, postprocess, batch, control_image and run_workflow.
+    /// Its pictures, IMAGES: of generate, postprocess, batch, control_image, run_workflow and
+    /// store.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_IMAGES")] Images = 1,
     /// <summary>
@@ -253,6 +265,10 @@ namespace DeviceOperations.V1 {
     /// The model it used, MODEL: of generate, load_model and cache_model.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_MODEL")] Model = 4,
+    /// <summary>
+    /// Whether each of its pictures has a signature that is TRUSTED, BOOL: of verify.
+    /// </summary>
+    [pbr::OriginalName("STEP_OUTPUT_KIND_TRUSTED")] Trusted = 5,
   }
 
   /// <summary>
@@ -4460,6 +4476,530 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Look who made pictures, by their marks, as VerifyImage does. One without a signature, or with
+  /// one that does not hold, is no failure: the output TRUSTED tells.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class VerifyWork : pb::IMessage<VerifyWork>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<VerifyWork> _parser = new pb::MessageParser<VerifyWork>(() => new VerifyWork());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<VerifyWork> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[15]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyWork() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyWork(VerifyWork other) : this() {
+      images_ = other.images_.Clone();
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public VerifyWork Clone() {
+      return new VerifyWork(this);
+    }
+
+    /// <summary>Field number for the "images" field.</summary>
+    public const int ImagesFieldNumber = 1;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.InputImage> _repeated_images_codec
+        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.InputImage.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.InputImage> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.InputImage>();
+    /// <summary>
+    /// The pictures. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.InputImage> Images {
+      get { return images_; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as VerifyWork);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(VerifyWork other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if(!images_.Equals(other.images_)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= images_.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      images_.WriteTo(output, _repeated_images_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      images_.WriteTo(ref output, _repeated_images_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += images_.CalculateSize(_repeated_images_codec);
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(VerifyWork other) {
+      if (other == null) {
+        return;
+      }
+      images_.Add(other.images_);
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            images_.AddEntriesFrom(input, _repeated_images_codec);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            images_.AddEntriesFrom(ref input, _repeated_images_codec);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Keep pictures, as UpdateArtifact does. Its pictures are those that it keeps.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class StoreWork : pb::IMessage<StoreWork>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<StoreWork> _parser = new pb::MessageParser<StoreWork>(() => new StoreWork());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<StoreWork> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[16]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public StoreWork() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public StoreWork(StoreWork other) : this() {
+      _hasBits0 = other._hasBits0;
+      images_ = other.images_.Clone();
+      pinned_ = other.pinned_;
+      retention_ = other.retention_ != null ? other.retention_.Clone() : null;
+      labels_ = other.labels_.Clone();
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public StoreWork Clone() {
+      return new StoreWork(this);
+    }
+
+    /// <summary>Field number for the "images" field.</summary>
+    public const int ImagesFieldNumber = 1;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.InputImage> _repeated_images_codec
+        = pb::FieldCodec.ForMessage(10, global::DeviceOperations.V1.InputImage.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.InputImage> images_ = new pbc::RepeatedField<global::DeviceOperations.V1.InputImage>();
+    /// <summary>
+    /// The pictures, none of them inline. At most 64 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.InputImage> Images {
+      get { return images_; }
+    }
+
+    /// <summary>Field number for the "pinned" field.</summary>
+    public const int PinnedFieldNumber = 2;
+    private readonly static bool PinnedDefaultValue = false;
+
+    private bool pinned_;
+    /// <summary>
+    /// Keep them until they are deleted; absent leaves that as it is.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Pinned {
+      get { if ((_hasBits0 & 1) != 0) { return pinned_; } else { return PinnedDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        pinned_ = value;
+      }
+    }
+    /// <summary>Gets whether the "pinned" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasPinned {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "pinned" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearPinned() {
+      _hasBits0 &= ~1;
+    }
+
+    /// <summary>Field number for the "retention" field.</summary>
+    public const int RetentionFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Duration retention_;
+    /// <summary>
+    /// How long to keep them after their last use, from now; absent leaves that as it is. Range:
+    /// 60 to 31536000 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration Retention {
+      get { return retention_; }
+      set {
+        retention_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "labels" field.</summary>
+    public const int LabelsFieldNumber = 4;
+    private static readonly pbc::MapField<string, string>.Codec _map_labels_codec
+        = new pbc::MapField<string, string>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForString(18, ""), 34);
+    private readonly pbc::MapField<string, string> labels_ = new pbc::MapField<string, string>();
+    /// <summary>
+    /// Labels to set; a binding's input names one as "labels.NAME". Keys are names. At most 16
+    /// elements. At most 128 characters each.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, string> Labels {
+      get { return labels_; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as StoreWork);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(StoreWork other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if(!images_.Equals(other.images_)) return false;
+      if (Pinned != other.Pinned) return false;
+      if (!object.Equals(Retention, other.Retention)) return false;
+      if (!Labels.Equals(other.Labels)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= images_.GetHashCode();
+      if (HasPinned) hash ^= Pinned.GetHashCode();
+      if (retention_ != null) hash ^= Retention.GetHashCode();
+      hash ^= Labels.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      images_.WriteTo(output, _repeated_images_codec);
+      if (HasPinned) {
+        output.WriteRawTag(16);
+        output.WriteBool(Pinned);
+      }
+      if (retention_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Retention);
+      }
+      labels_.WriteTo(output, _map_labels_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      images_.WriteTo(ref output, _repeated_images_codec);
+      if (HasPinned) {
+        output.WriteRawTag(16);
+        output.WriteBool(Pinned);
+      }
+      if (retention_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Retention);
+      }
+      labels_.WriteTo(ref output, _map_labels_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += images_.CalculateSize(_repeated_images_codec);
+      if (HasPinned) {
+        size += 1 + 1;
+      }
+      if (retention_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Retention);
+      }
+      size += labels_.CalculateSize(_map_labels_codec);
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(StoreWork other) {
+      if (other == null) {
+        return;
+      }
+      images_.Add(other.images_);
+      if (other.HasPinned) {
+        Pinned = other.Pinned;
+      }
+      if (other.retention_ != null) {
+        if (retention_ == null) {
+          Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        Retention.MergeFrom(other.Retention);
+      }
+      labels_.MergeFrom(other.labels_);
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            images_.AddEntriesFrom(input, _repeated_images_codec);
+            break;
+          }
+          case 16: {
+            Pinned = input.ReadBool();
+            break;
+          }
+          case 26: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
+            break;
+          }
+          case 34: {
+            labels_.AddEntriesFrom(input, _map_labels_codec);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            images_.AddEntriesFrom(ref input, _repeated_images_codec);
+            break;
+          }
+          case 16: {
+            Pinned = input.ReadBool();
+            break;
+          }
+          case 26: {
+            if (retention_ == null) {
+              Retention = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Retention);
+            break;
+          }
+          case 34: {
+            labels_.AddEntriesFrom(ref input, _map_labels_codec);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// When a step runs.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -4477,7 +5017,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4512,8 +5052,8 @@ namespace DeviceOperations.V1 {
     public const int OutputFieldNumber = 1;
     private global::DeviceOperations.V1.StepOutput output_;
     /// <summary>
-    /// An earlier step's output that must be true: FLAGGED, or IMAGES for any picture at all.
-    /// Required.
+    /// An earlier step's output that must be true: FLAGGED, TRUSTED, or IMAGES for any picture at
+    /// all. Required.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4731,7 +5271,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4790,6 +5330,12 @@ namespace DeviceOperations.V1 {
           break;
         case WorkOneofCase.RunWorkflow:
           RunWorkflow = other.RunWorkflow.Clone();
+          break;
+        case WorkOneofCase.Verify:
+          Verify = other.Verify.Clone();
+          break;
+        case WorkOneofCase.Store:
+          Store = other.Store.Clone();
           break;
       }
 
@@ -4961,6 +5507,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "verify" field.</summary>
+    public const int VerifyFieldNumber = 21;
+    /// <summary>
+    /// Look who made pictures.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.VerifyWork Verify {
+      get { return workCase_ == WorkOneofCase.Verify ? (global::DeviceOperations.V1.VerifyWork) work_ : null; }
+      set {
+        work_ = value;
+        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.Verify;
+      }
+    }
+
+    /// <summary>Field number for the "store" field.</summary>
+    public const int StoreFieldNumber = 22;
+    /// <summary>
+    /// Keep pictures.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.StoreWork Store {
+      get { return workCase_ == WorkOneofCase.Store ? (global::DeviceOperations.V1.StoreWork) work_ : null; }
+      set {
+        work_ = value;
+        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.Store;
+      }
+    }
+
     /// <summary>Field number for the "condition" field.</summary>
     public const int ConditionFieldNumber = 17;
     private global::DeviceOperations.V1.StepCondition condition_;
@@ -5096,6 +5672,8 @@ namespace DeviceOperations.V1 {
       Batch = 16,
       ControlImage = 19,
       RunWorkflow = 20,
+      Verify = 21,
+      Store = 22,
     }
     private WorkOneofCase workCase_ = WorkOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5137,6 +5715,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Batch, other.Batch)) return false;
       if (!object.Equals(ControlImage, other.ControlImage)) return false;
       if (!object.Equals(RunWorkflow, other.RunWorkflow)) return false;
+      if (!object.Equals(Verify, other.Verify)) return false;
+      if (!object.Equals(Store, other.Store)) return false;
       if (!object.Equals(Condition, other.Condition)) return false;
       if(!bindings_.Equals(other.bindings_)) return false;
       if(!afterStepIds_.Equals(other.afterStepIds_)) return false;
@@ -5164,6 +5744,8 @@ namespace DeviceOperations.V1 {
       if (workCase_ == WorkOneofCase.Batch) hash ^= Batch.GetHashCode();
       if (workCase_ == WorkOneofCase.ControlImage) hash ^= ControlImage.GetHashCode();
       if (workCase_ == WorkOneofCase.RunWorkflow) hash ^= RunWorkflow.GetHashCode();
+      if (workCase_ == WorkOneofCase.Verify) hash ^= Verify.GetHashCode();
+      if (workCase_ == WorkOneofCase.Store) hash ^= Store.GetHashCode();
       if (condition_ != null) hash ^= Condition.GetHashCode();
       hash ^= bindings_.GetHashCode();
       hash ^= afterStepIds_.GetHashCode();
@@ -5261,6 +5843,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(162, 1);
         output.WriteMessage(RunWorkflow);
       }
+      if (workCase_ == WorkOneofCase.Verify) {
+        output.WriteRawTag(170, 1);
+        output.WriteMessage(Verify);
+      }
+      if (workCase_ == WorkOneofCase.Store) {
+        output.WriteRawTag(178, 1);
+        output.WriteMessage(Store);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5341,6 +5931,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(162, 1);
         output.WriteMessage(RunWorkflow);
       }
+      if (workCase_ == WorkOneofCase.Verify) {
+        output.WriteRawTag(170, 1);
+        output.WriteMessage(Verify);
+      }
+      if (workCase_ == WorkOneofCase.Store) {
+        output.WriteRawTag(178, 1);
+        output.WriteMessage(Store);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5383,6 +5981,12 @@ namespace DeviceOperations.V1 {
       }
       if (workCase_ == WorkOneofCase.RunWorkflow) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(RunWorkflow);
+      }
+      if (workCase_ == WorkOneofCase.Verify) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Verify);
+      }
+      if (workCase_ == WorkOneofCase.Store) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(Store);
       }
       if (condition_ != null) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Condition);
@@ -5511,6 +6115,18 @@ namespace DeviceOperations.V1 {
             RunWorkflow = new global::DeviceOperations.V1.RunWorkflowWork();
           }
           RunWorkflow.MergeFrom(other.RunWorkflow);
+          break;
+        case WorkOneofCase.Verify:
+          if (Verify == null) {
+            Verify = new global::DeviceOperations.V1.VerifyWork();
+          }
+          Verify.MergeFrom(other.Verify);
+          break;
+        case WorkOneofCase.Store:
+          if (Store == null) {
+            Store = new global::DeviceOperations.V1.StoreWork();
+          }
+          Store.MergeFrom(other.Store);
           break;
       }
 
@@ -5671,6 +6287,24 @@ namespace DeviceOperations.V1 {
             RunWorkflow = subBuilder;
             break;
           }
+          case 170: {
+            global::DeviceOperations.V1.VerifyWork subBuilder = new global::DeviceOperations.V1.VerifyWork();
+            if (workCase_ == WorkOneofCase.Verify) {
+              subBuilder.MergeFrom(Verify);
+            }
+            input.ReadMessage(subBuilder);
+            Verify = subBuilder;
+            break;
+          }
+          case 178: {
+            global::DeviceOperations.V1.StoreWork subBuilder = new global::DeviceOperations.V1.StoreWork();
+            if (workCase_ == WorkOneofCase.Store) {
+              subBuilder.MergeFrom(Store);
+            }
+            input.ReadMessage(subBuilder);
+            Store = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -5828,6 +6462,24 @@ namespace DeviceOperations.V1 {
             RunWorkflow = subBuilder;
             break;
           }
+          case 170: {
+            global::DeviceOperations.V1.VerifyWork subBuilder = new global::DeviceOperations.V1.VerifyWork();
+            if (workCase_ == WorkOneofCase.Verify) {
+              subBuilder.MergeFrom(Verify);
+            }
+            input.ReadMessage(subBuilder);
+            Verify = subBuilder;
+            break;
+          }
+          case 178: {
+            global::DeviceOperations.V1.StoreWork subBuilder = new global::DeviceOperations.V1.StoreWork();
+            if (workCase_ == WorkOneofCase.Store) {
+              subBuilder.MergeFrom(Store);
+            }
+            input.ReadMessage(subBuilder);
+            Store = subBuilder;
+            break;
+          }
         }
       }
     }
@@ -5853,7 +6505,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6354,7 +7006,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6638,7 +7290,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -6868,7 +7520,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7112,7 +7764,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7322,7 +7974,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7536,7 +8188,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[25]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7746,7 +8398,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[26]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8000,7 +8652,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[25]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[27]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8210,7 +8862,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[26]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[28]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8454,7 +9106,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[27]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[29]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8618,7 +9270,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[28]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[30]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8991,7 +9643,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[29]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[31]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9342,7 +9994,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[30]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[32]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9674,7 +10326,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[31]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[33]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10157,7 +10809,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[32]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[34]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

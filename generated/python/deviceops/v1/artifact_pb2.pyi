@@ -27,6 +27,26 @@ class Artifact(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
@@ -37,6 +57,7 @@ class Artifact(_message.Message):
     PINNED_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
     """SHA-256 of the content in lower-case hexadecimal, 64 characters."""
     size_bytes: _builtins.int
@@ -65,6 +86,13 @@ class Artifact(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """When it will be deleted unless used again; absent when it is kept for good."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Its owner's words for finding it again, not interpreted. Those of one client are not
+        another's, though the bytes are kept once. Keys are names. At most 16 elements. At most
+        128 characters each.
+        """
+
     def __init__(
         self,
         *,
@@ -78,10 +106,11 @@ class Artifact(_message.Message):
         pinned: _builtins.bool = ...,
         width: _builtins.int = ...,
         height: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "create_time", b"create_time", "expire_time", b"expire_time", "height", b"height", "media_type", b"media_type", "owner", b"owner", "pinned", b"pinned", "session_id", b"session_id", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_id", b"artifact_id", "create_time", b"create_time", "expire_time", b"expire_time", "height", b"height", "labels", b"labels", "media_type", b"media_type", "owner", b"owner", "pinned", b"pinned", "session_id", b"session_id", "size_bytes", b"size_bytes", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,8 +158,29 @@ class ArtifactUpload(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     UPLOAD_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def upload(self) -> _upload_pb2.UploadHeader:
         """Which bytes follow. Required."""
@@ -141,15 +191,22 @@ class ArtifactUpload(_message.Message):
         Range: 60 to 31536000 seconds.
         """
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels to set; of bytes that the caller has already the others stay. Keys are names. At
+        most 16 elements. At most 128 characters each.
+        """
+
     def __init__(
         self,
         *,
         upload: _upload_pb2.UploadHeader | None = ...,
         retention: _duration_pb2.Duration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "upload", b"upload"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["retention", b"retention", "upload", b"upload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "retention", b"retention", "upload", b"upload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -330,10 +387,92 @@ class GetArtifactResponse(_message.Message):
 Global___GetArtifactResponse: _TypeAlias = GetArtifactResponse  # noqa: Y015
 
 @_typing.final
+class GetThumbnailRequest(_message.Message):
+    """Of which artifact, and how large."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ARTIFACT_ID_FIELD_NUMBER: _builtins.int
+    EDGE_PIXELS_FIELD_NUMBER: _builtins.int
+    artifact_id: _builtins.str
+    """Required."""
+    edge_pixels: _builtins.int
+    """Longer edge in pixels. Range: 32 to 1024. Default: 256."""
+    def __init__(
+        self,
+        *,
+        artifact_id: _builtins.str = ...,
+        edge_pixels: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_edge_pixels", b"_edge_pixels", "edge_pixels", b"edge_pixels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_edge_pixels", b"_edge_pixels", "artifact_id", b"artifact_id", "edge_pixels", b"edge_pixels"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__edge_pixels: _TypeAlias = _typing.Literal["edge_pixels"]  # noqa: Y015
+    _WhichOneofArgType__edge_pixels: _TypeAlias = _typing.Literal["_edge_pixels", b"_edge_pixels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__edge_pixels) -> _WhichOneofReturnType__edge_pixels | None: ...
+
+Global___GetThumbnailRequest: _TypeAlias = GetThumbnailRequest  # noqa: Y015
+
+@_typing.final
+class GetThumbnailResponse(_message.Message):
+    """A small picture."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    data: _builtins.bytes
+    """A whole file. At most 3145728 bytes."""
+    width: _builtins.int
+    """Width in pixels."""
+    height: _builtins.int
+    """Height in pixels."""
+    media_type: _builtins.str
+    """What the file is ("image/webp")."""
+    def __init__(
+        self,
+        *,
+        data: _builtins.bytes = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        media_type: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "height", b"height", "media_type", b"media_type", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetThumbnailResponse: _TypeAlias = GetThumbnailResponse  # noqa: Y015
+
+@_typing.final
 class ListArtifactsRequest(_message.Message):
     """Which artifacts to list."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     MEDIA_TYPE_PREFIX_FIELD_NUMBER: _builtins.int
@@ -342,6 +481,7 @@ class ListArtifactsRequest(_message.Message):
     OWNER_FIELD_NUMBER: _builtins.int
     ARTIFACT_IDS_FIELD_NUMBER: _builtins.int
     CREATED_AFTER_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     """Only those that this session made, first or again; empty means all."""
     media_type_prefix: _builtins.str
@@ -364,6 +504,12 @@ class ListArtifactsRequest(_message.Message):
     def created_after(self) -> _timestamp_pb2.Timestamp:
         """Only those stored since then."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only those that have all of these labels, with these values. At most 16 elements. At most
+        128 characters each.
+        """
+
     def __init__(
         self,
         *,
@@ -374,10 +520,11 @@ class ListArtifactsRequest(_message.Message):
         owner: _builtins.str = ...,
         artifact_ids: _abc.Iterable[_builtins.str] | None = ...,
         created_after: _timestamp_pb2.Timestamp | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_after", b"created_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_ids", b"artifact_ids", "created_after", b"created_after", "media_type_prefix", b"media_type_prefix", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_ids", b"artifact_ids", "created_after", b"created_after", "labels", b"labels", "media_type_prefix", b"media_type_prefix", "owner", b"owner", "page_size", b"page_size", "page_token", b"page_token", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,13 +558,35 @@ Global___ListArtifactsResponse: _TypeAlias = ListArtifactsResponse  # noqa: Y015
 
 @_typing.final
 class UpdateArtifactRequest(_message.Message):
-    """How long to keep what."""
+    """How long to keep what, and what to call it."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     ARTIFACT_ID_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    REMOVED_LABELS_FIELD_NUMBER: _builtins.int
     artifact_id: _builtins.str
     """Required."""
     pinned: _builtins.bool
@@ -428,16 +597,30 @@ class UpdateArtifactRequest(_message.Message):
         31536000 seconds.
         """
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels to set, new or in place of those of the same names; the others stay. Keys are
+        names. At most 16 elements. At most 128 characters each.
+        """
+
+    @_builtins.property
+    def removed_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of labels to remove; of those that are not there nothing happens. At most 16
+        elements. At most 127 characters each.
+        """
+
     def __init__(
         self,
         *,
         artifact_id: _builtins.str = ...,
         pinned: _builtins.bool | None = ...,
         retention: _duration_pb2.Duration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        removed_labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "pinned", b"pinned", "retention", b"retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "artifact_id", b"artifact_id", "pinned", b"pinned", "retention", b"retention"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "artifact_id", b"artifact_id", "labels", b"labels", "pinned", b"pinned", "removed_labels", b"removed_labels", "retention", b"retention"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
     _WhichOneofArgType__pinned: _TypeAlias = _typing.Literal["_pinned", b"_pinned"]  # noqa: Y015

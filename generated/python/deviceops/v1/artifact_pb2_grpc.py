@@ -58,6 +58,11 @@ class ArtifactServiceStub:
                 request_serializer=deviceops_dot_v1_dot_artifact__pb2.GetArtifactRequest.SerializeToString,
                 response_deserializer=deviceops_dot_v1_dot_artifact__pb2.GetArtifactResponse.FromString,
                 _registered_method=True)
+        self.GetThumbnail = channel.unary_unary(
+                '/deviceops.v1.ArtifactService/GetThumbnail',
+                request_serializer=deviceops_dot_v1_dot_artifact__pb2.GetThumbnailRequest.SerializeToString,
+                response_deserializer=deviceops_dot_v1_dot_artifact__pb2.GetThumbnailResponse.FromString,
+                _registered_method=True)
         self.ListArtifacts = channel.unary_unary(
                 '/deviceops.v1.ArtifactService/ListArtifacts',
                 request_serializer=deviceops_dot_v1_dot_artifact__pb2.ListArtifactsRequest.SerializeToString,
@@ -86,8 +91,8 @@ class ArtifactServiceServicer:
         """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
         hash the answer comes at once, before the data.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
-        REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID,
+        FIELDS_CONFLICT: a second header, REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
         (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
         stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
         CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
@@ -123,6 +128,19 @@ class ArtifactServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetThumbnail(self, request, context):
+        """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+        never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+        once and kept beside the artifact, in room of its own, as long as that is kept.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+        picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+        DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListArtifacts(self, request, context):
         """List artifacts, newest first.
         Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
@@ -133,9 +151,10 @@ class ArtifactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateArtifact(self, request, context):
-        """Change how long an artifact is kept.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-        RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+        """Change how long an artifact is kept, and its labels.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+        TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+        FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
         (STORAGE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -174,6 +193,11 @@ def add_ArtifactServiceServicer_to_server(servicer, server):
                     servicer.GetArtifact,
                     request_deserializer=deviceops_dot_v1_dot_artifact__pb2.GetArtifactRequest.FromString,
                     response_serializer=deviceops_dot_v1_dot_artifact__pb2.GetArtifactResponse.SerializeToString,
+            ),
+            'GetThumbnail': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetThumbnail,
+                    request_deserializer=deviceops_dot_v1_dot_artifact__pb2.GetThumbnailRequest.FromString,
+                    response_serializer=deviceops_dot_v1_dot_artifact__pb2.GetThumbnailResponse.SerializeToString,
             ),
             'ListArtifacts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListArtifacts,
@@ -303,6 +327,33 @@ class ArtifactService:
             '/deviceops.v1.ArtifactService/GetArtifact',
             deviceops_dot_v1_dot_artifact__pb2.GetArtifactRequest.SerializeToString,
             deviceops_dot_v1_dot_artifact__pb2.GetArtifactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetThumbnail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/deviceops.v1.ArtifactService/GetThumbnail',
+            deviceops_dot_v1_dot_artifact__pb2.GetThumbnailRequest.SerializeToString,
+            deviceops_dot_v1_dot_artifact__pb2.GetThumbnailResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,8 +41,8 @@ class ArtifactServiceStub:
     """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
     hash the answer comes at once, before the data.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
-    REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID,
+    FIELDS_CONFLICT: a second header, REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
     (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
     stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
     CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
@@ -62,15 +62,25 @@ class ArtifactServiceStub:
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
+    GetThumbnail: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.GetThumbnailRequest, _artifact_pb2.GetThumbnailResponse]
+    """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+    never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+    once and kept beside the artifact, in room of its own, as long as that is kept.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+    picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+    DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE).
+    """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
     TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
     """
     UpdateArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]
-    """Change how long an artifact is kept.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+    """Change how long an artifact is kept, and its labels.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+    TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+    FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
     (STORAGE_UNAVAILABLE).
     """
     DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]
@@ -93,8 +103,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
     hash the answer comes at once, before the data.
     Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
-    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
-    REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+    UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID,
+    FIELDS_CONFLICT: a second header, REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
     (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
     stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
     CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
@@ -114,15 +124,25 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Describe an artifact without its bytes. Before uploading, ask whether it is there.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
     """
+    GetThumbnail: _aio.UnaryUnaryMultiCallable[_artifact_pb2.GetThumbnailRequest, _artifact_pb2.GetThumbnailResponse]  # type: ignore[assignment]
+    """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+    never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+    once and kept beside the artifact, in room of its own, as long as that is kept.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+    picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+    DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    (STORAGE_UNAVAILABLE).
+    """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]  # type: ignore[assignment]
     """List artifacts, newest first.
     Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID, FIELD_OUT_OF_RANGE, TEXT_TOO_LONG,
     TEXT_INVALID, TOO_MANY_ELEMENTS, NAME_INVALID).
     """
     UpdateArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]  # type: ignore[assignment]
-    """Change how long an artifact is kept.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-    RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+    """Change how long an artifact is kept, and its labels.
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+    TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+    FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
     (STORAGE_UNAVAILABLE).
     """
     DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
@@ -147,8 +167,8 @@ class ArtifactServiceServicer:
         """Store bytes, in the shape of upload.proto. When the caller has an artifact of the announced
         hash the answer comes at once, before the data.
         Errors: INVALID_ARGUMENT (REQUIRED_FIELD_MISSING, CHECKSUM_MISMATCH, NAME_INVALID,
-        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, FIELDS_CONFLICT: a second header,
-        REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
+        UPLOAD_INCOMPLETE, FIELD_OUT_OF_RANGE, TOO_MANY_ELEMENTS, TEXT_TOO_LONG, TEXT_INVALID,
+        FIELDS_CONFLICT: a second header, REQUEST_ID_INVALID), OUT_OF_RANGE (OFFSET_OUT_OF_RANGE), ALREADY_EXISTS
         (REQUEST_ID_REUSED: the upload is of other content), NOT_FOUND (UPLOAD_NOT_FOUND: another
         stream finished it meanwhile), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED, DISK_FULL,
         CLIENT_QUOTA_EXCEEDED: too many unfinished ones), UNAVAILABLE (STORAGE_UNAVAILABLE).
@@ -184,6 +204,20 @@ class ArtifactServiceServicer:
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND).
         """
 
+    def GetThumbnail(
+        self,
+        request: _artifact_pb2.GetThumbnailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_artifact_pb2.GetThumbnailResponse, _abc.Awaitable[_artifact_pb2.GetThumbnailResponse]]:
+        """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
+        never larger than the picture itself; WebP, with an alpha where the picture has one. Made
+        once and kept beside the artifact, in room of its own, as long as that is kept.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
+        picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
+        DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        (STORAGE_UNAVAILABLE).
+        """
+
     def ListArtifacts(
         self,
         request: _artifact_pb2.ListArtifactsRequest,
@@ -199,9 +233,10 @@ class ArtifactServiceServicer:
         request: _artifact_pb2.UpdateArtifactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_artifact_pb2.UpdateArtifactResponse, _abc.Awaitable[_artifact_pb2.UpdateArtifactResponse]]:
-        """Change how long an artifact is kept.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE),
-        RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
+        """Change how long an artifact is kept, and its labels.
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
+        TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
+        FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
         (STORAGE_UNAVAILABLE).
         """
 

@@ -82,13 +82,17 @@ class _StepOutputKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepOu
     STEP_OUTPUT_KIND_UNSPECIFIED: _StepOutputKind.ValueType  # 0
     """IMAGES."""
     STEP_OUTPUT_KIND_IMAGES: _StepOutputKind.ValueType  # 1
-    """Its pictures, IMAGES: of generate, postprocess, batch, control_image and run_workflow."""
+    """Its pictures, IMAGES: of generate, postprocess, batch, control_image, run_workflow and
+    store.
+    """
     STEP_OUTPUT_KIND_SEED: _StepOutputKind.ValueType  # 2
     """The seed of its first picture, INTEGER: of generate and batch."""
     STEP_OUTPUT_KIND_FLAGGED: _StepOutputKind.ValueType  # 3
     """Whether a safety policy flagged any of its pictures: of generate, postprocess and batch."""
     STEP_OUTPUT_KIND_MODEL: _StepOutputKind.ValueType  # 4
     """The model it used, MODEL: of generate, load_model and cache_model."""
+    STEP_OUTPUT_KIND_TRUSTED: _StepOutputKind.ValueType  # 5
+    """Whether each of its pictures has a signature that is TRUSTED, BOOL: of verify."""
 
 class StepOutputKind(_StepOutputKind, metaclass=_StepOutputKindEnumTypeWrapper):
     """What an earlier step gives."""
@@ -96,13 +100,17 @@ class StepOutputKind(_StepOutputKind, metaclass=_StepOutputKindEnumTypeWrapper):
 STEP_OUTPUT_KIND_UNSPECIFIED: StepOutputKind.ValueType  # 0
 """IMAGES."""
 STEP_OUTPUT_KIND_IMAGES: StepOutputKind.ValueType  # 1
-"""Its pictures, IMAGES: of generate, postprocess, batch, control_image and run_workflow."""
+"""Its pictures, IMAGES: of generate, postprocess, batch, control_image, run_workflow and
+store.
+"""
 STEP_OUTPUT_KIND_SEED: StepOutputKind.ValueType  # 2
 """The seed of its first picture, INTEGER: of generate and batch."""
 STEP_OUTPUT_KIND_FLAGGED: StepOutputKind.ValueType  # 3
 """Whether a safety policy flagged any of its pictures: of generate, postprocess and batch."""
 STEP_OUTPUT_KIND_MODEL: StepOutputKind.ValueType  # 4
 """The model it used, MODEL: of generate, load_model and cache_model."""
+STEP_OUTPUT_KIND_TRUSTED: StepOutputKind.ValueType  # 5
+"""Whether each of its pictures has a signature that is TRUSTED, BOOL: of verify."""
 Global___StepOutputKind: _TypeAlias = StepOutputKind  # noqa: Y015
 
 class _FailurePolicy:
@@ -645,6 +653,98 @@ class RunWorkflowWork(_message.Message):
 Global___RunWorkflowWork: _TypeAlias = RunWorkflowWork  # noqa: Y015
 
 @_typing.final
+class VerifyWork(_message.Message):
+    """Look who made pictures, by their marks, as VerifyImage does. One without a signature, or with
+    one that does not hold, is no failure: the output TRUSTED tells.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.InputImage]:
+        """The pictures. At most 64 elements."""
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_common_pb2.InputImage] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["images", b"images"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyWork: _TypeAlias = VerifyWork  # noqa: Y015
+
+@_typing.final
+class StoreWork(_message.Message):
+    """Keep pictures, as UpdateArtifact does. Its pictures are those that it keeps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    IMAGES_FIELD_NUMBER: _builtins.int
+    PINNED_FIELD_NUMBER: _builtins.int
+    RETENTION_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    pinned: _builtins.bool
+    """Keep them until they are deleted; absent leaves that as it is."""
+    @_builtins.property
+    def images(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.InputImage]:
+        """The pictures, none of them inline. At most 64 elements."""
+
+    @_builtins.property
+    def retention(self) -> _duration_pb2.Duration:
+        """How long to keep them after their last use, from now; absent leaves that as it is. Range:
+        60 to 31536000 seconds.
+        """
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels to set; a binding's input names one as "labels.NAME". Keys are names. At most 16
+        elements. At most 128 characters each.
+        """
+
+    def __init__(
+        self,
+        *,
+        images: _abc.Iterable[_common_pb2.InputImage] | None = ...,
+        pinned: _builtins.bool | None = ...,
+        retention: _duration_pb2.Duration | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "pinned", b"pinned", "retention", b"retention"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "images", b"images", "labels", b"labels", "pinned", b"pinned", "retention", b"retention"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
+    _WhichOneofArgType__pinned: _TypeAlias = _typing.Literal["_pinned", b"_pinned"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pinned) -> _WhichOneofReturnType__pinned | None: ...
+
+Global___StoreWork: _TypeAlias = StoreWork  # noqa: Y015
+
+@_typing.final
 class StepCondition(_message.Message):
     """When a step runs."""
 
@@ -656,8 +756,8 @@ class StepCondition(_message.Message):
     """It must be false instead."""
     @_builtins.property
     def output(self) -> Global___StepOutput:
-        """An earlier step's output that must be true: FLAGGED, or IMAGES for any picture at all.
-        Required.
+        """An earlier step's output that must be true: FLAGGED, TRUSTED, or IMAGES for any picture at
+        all. Required.
         """
 
     def __init__(
@@ -691,6 +791,8 @@ class WorkflowStep(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     CONTROL_IMAGE_FIELD_NUMBER: _builtins.int
     RUN_WORKFLOW_FIELD_NUMBER: _builtins.int
+    VERIFY_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     BINDINGS_FIELD_NUMBER: _builtins.int
     AFTER_STEP_IDS_FIELD_NUMBER: _builtins.int
@@ -744,6 +846,14 @@ class WorkflowStep(_message.Message):
         """Run another workflow."""
 
     @_builtins.property
+    def verify(self) -> Global___VerifyWork:
+        """Look who made pictures."""
+
+    @_builtins.property
+    def store(self) -> Global___StoreWork:
+        """Keep pictures."""
+
+    @_builtins.property
     def condition(self) -> Global___StepCondition:
         """Only when this holds; absent means always. A step that does not run counts as ended
         without output.
@@ -785,6 +895,8 @@ class WorkflowStep(_message.Message):
         batch: Global___BatchWork | None = ...,
         control_image: Global___ControlImageWork | None = ...,
         run_workflow: Global___RunWorkflowWork | None = ...,
+        verify: Global___VerifyWork | None = ...,
+        store: Global___StoreWork | None = ...,
         condition: Global___StepCondition | None = ...,
         bindings: _abc.Iterable[Global___WorkflowBinding] | None = ...,
         after_step_ids: _abc.Iterable[_builtins.str] | None = ...,
@@ -794,11 +906,11 @@ class WorkflowStep(_message.Message):
         on_failure: Global___FailurePolicy.ValueType = ...,
         run_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "generate", b"generate", "load_model", b"load_model", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "generate", b"generate", "load_model", b"load_model", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "store", b"store", "unload_model", b"unload_model", "verify", b"verify", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "batch", b"batch", "bindings", b"bindings", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "for_each_input", b"for_each_input", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "step_id", b"step_id", "unload_model", b"unload_model", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "batch", b"batch", "bindings", b"bindings", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "for_each_input", b"for_each_input", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "step_id", b"step_id", "store", b"store", "unload_model", b"unload_model", "verify", b"verify", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model", "optimize_device", "evict_models", "cache_model", "batch", "control_image", "run_workflow"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model", "optimize_device", "evict_models", "cache_model", "batch", "control_image", "run_workflow", "verify", "store"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 

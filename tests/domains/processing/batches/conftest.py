@@ -106,6 +106,7 @@ class Craft:
     begun: list[str] = field(default_factory=list)
     groups: list[list[str]] = field(default_factory=list)
     refusal: DomainError | None = None
+    fitting: int | DomainError | None = None
     callers: set[Caller] = field(default_factory=set)
     """In whose name items were prepared."""
 
@@ -153,6 +154,14 @@ class Craft:
             )
 
         return SessionRequest(WorkOptions(priority=priority), b"", prepare)
+
+    async def at_once(
+        self, work: ItemWork, settled: Settled, device_ids: Sequence[str]
+    ) -> int | None:
+        assert list(device_ids) == ["cpu:0"]
+        if isinstance(self.fitting, DomainError):
+            raise self.fitting
+        return self.fitting
 
     def together(
         self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority

@@ -324,6 +324,32 @@ async def test_items_that_share_are_drawn_in_groups_and_told_one_by_one(here: Pl
     assert sorted(names) == sorted(f"i{at}" for at in range(40))
 
 
+@pytest.mark.parametrize(
+    ("fitting", "first"),
+    [
+        (0, 1),
+        (2, 4),
+        (100, 16),
+        (ResourceExhausted("No.", reason=Reason.DEVICE_OUT_OF_MEMORY), 16),
+    ],
+)
+async def test_groups_begin_as_large_as_free_memory_allows_and_grow(
+    here: Place, fitting: int | DomainError, first: int
+) -> None:
+    here.craft.fitting = fitting
+    batch = await begin(here, batch_of(*[""] * 60, **SHARED))
+    found = await ended(here, batch.batch_id)
+    assert found.completed == 60
+    groups = [len(group) for group in here.craft.groups]
+    assert groups[0] == max(first, 2)  # one alone is no group
+    assert max(groups) > first
+    end = here.sessions.get(batch.session_id).log.terminal
+    assert isinstance(end, Completed)
+    told = [each.detail for each in end.degradations]
+    small = [f"Little memory was free: groups began with {first} items."]
+    assert told == (small if first < 16 else [])
+
+
 async def test_groups_are_halved_when_memory_runs_out_and_grow_back(here: Place) -> None:
     batch = await begin(here, batch_of(*["oom:5"] * 20, *[""] * 40, **SHARED))
     found = await ended(here, batch.batch_id)

@@ -16,6 +16,7 @@ from domains.processing.workflows.types import (
     Arguments,
     Binding,
     Condition,
+    Ended,
     Graph,
     Inputs,
     Step,
@@ -86,6 +87,7 @@ class Steps:
     does: dict[str, Does] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     given: dict[str, Inputs] = field(default_factory=dict)
+    own: dict[str, Callable[[], Awaitable[Ended]]] = field(default_factory=dict)
     pauses: bool = False
 
     def request(self, place: int, inputs: Inputs, run: Session, name: str) -> SessionRequest:
@@ -101,6 +103,12 @@ class Steps:
 
         parent = Parent(run.session_id, name)
         return SessionRequest(WorkOptions(), b"", prepare, run.owner, parent)
+
+    async def do(self, place: int, inputs: Inputs, run: Session) -> Ended:
+        name = self.steps[place].step_id
+        self.counts[name] += 1
+        self.given[name] = inputs
+        return await self.own[name]()
 
     def explained(self, place: int, failure: Failure) -> Failure:
         return failure.renamed(lambda field: f"workflow.steps[{place}].{field}")

@@ -134,3 +134,15 @@ def test_an_argument_of_a_workflow_is_bound_by_its_name() -> None:
     put(into, "arguments.pictures", [pictures])
     assert into.arguments["a.b"].number == 0.5
     assert into.arguments["pictures"].images.images[0].artifact_id == "a"
+
+
+def test_a_text_goes_under_a_name() -> None:
+    keeping = workflow_pb2.StoreWork(labels={"project": "sky"})
+
+    assert target(keeping, "labels.stage").kinds == {ValueKind.TEXT}
+    put(keeping, "labels.stage", [value(ValueKind.TEXT, "final")])
+    put(keeping, "labels.project", [value(ValueKind.TEXT, "sea")])
+
+    assert dict(keeping.labels) == {"project": "sea", "stage": "final"}
+    with pytest.raises(NoSuchInput, match=r"bind one, labels\.NAME"):
+        target(keeping, "labels")

@@ -200,3 +200,34 @@ def test_a_choice_that_is_none_where_it_is_bound_is_told() -> None:
     values = {"c": WorkflowValue(ValueKind.CHOICE, "C")}
     found = [*check_choices(of, target_of, values, lambda name: f"arguments[{name!r}]")]
     assert violations(found) == [("arguments['c']", Reason.ENUM_VALUE_UNKNOWN)]
+
+
+def test_only_a_step_that_looks_is_trusted_and_only_one_that_keeps_gives_pictures() -> None:
+    trusted = StepOutput("look", OutputKind.TRUSTED)
+    of = Graph(
+        "w",
+        (),
+        (
+            step("draw"),
+            step("look", "draw", work="verify"),
+            step("keep", "draw", work="store", condition=Condition(trusted)),
+            step("more", "keep"),
+        ),
+        ("more", "keep"),
+    )
+    assert wrong(of) == []
+    of = Graph(
+        "w",
+        (),
+        (
+            step("look", work="verify"),
+            step("more", "look"),
+            step("drawn", condition=Condition(StepOutput("more", OutputKind.TRUSTED))),
+        ),
+        ("look",),
+    )
+    assert wrong(of) == [
+        "workflow.steps[1].bindings[0].output.kind",
+        "workflow.steps[2].condition.output.kind",
+        "workflow.result_step_ids[0]",
+    ]

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from domains.errors import Reason
 from domains.processing.workflows.core.graph import order
-from domains.processing.workflows.core.outputs import holds
+from domains.processing.workflows.core.outputs import holds, together
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.types import (
@@ -41,6 +41,7 @@ from domains.session.types import (
 )
 from domains.session.types.runs import run_name
 from tests.domains.processing.workflows.runs import (
+    Lost,
     Steps,
     draw,
     fail,
@@ -373,3 +374,108 @@ def test_a_condition_knows_whether_anything_was_flagged() -> None:
 def test_steps_come_in_the_order_of_the_workflow_where_several_can() -> None:
     steps = (step("late", "early"), step("z"), step("early"), step("a"))
     assert order(steps) == ("z", "early", "a", "late")
+
+
+# Steps that a run does itself.
+
+
+async def test_what_a_step_finds_out_decides_what_runs() -> None:
+    trusted = StepOutput("look", OutputKind.TRUSTED)
+    of = graph(
+        step("draw"),
+        step("look", "draw", work="verify"),
+        step("good", condition=Condition(trusted)),
+        step("bad", condition=Condition(trusted, negated=True)),
+    )
+    for verdict in (True, False):
+
+        async def look(verdict: bool = verdict) -> Ended:
+            return Ended(Ending.DONE, trusted=verdict)
+
+        steps = Steps(of.steps, own={"look": look})
+        async with place() as here:
+            session = await here.end(of, steps)
+        assert session.state is SessionState.COMPLETED
+        assert (steps.counts["good"], steps.counts["bad"]) == (verdict, not verdict)
+        assert steps.counts["look"] == 1
+
+
+async def test_a_step_that_fans_out_is_trusted_when_all_of_it_is() -> None:
+    assert together((Ended(Ending.DONE, trusted=True),) * 2).trusted
+    mixed = (Ended(Ending.DONE, trusted=True), Ended(Ending.DONE, trusted=False))
+    assert together(mixed).trusted is False
+    assert together((Ended(Ending.DONE),)).trusted is None
+
+
+async def test_pictures_that_a_run_keeps_are_its_result() -> None:
+    kept = (image(), image())
+
+    async def keep() -> Ended:
+        return Ended(Ending.DONE, kept)
+
+    of = graph(step("draw"), step("keep", "draw", work="store"))
+    async with place() as here:
+        session = await here.end(of, Steps(of.steps, own={"keep": keep}))
+
+    found = [(each.artifact_id, each.image_index, each.item_id) for each in session.images]
+    assert found == [(each.artifact_id, k, "keep") for k, each in enumerate(kept)]
+    (told,) = [
+        entry
+        for entry in session.log.entries()
+        if isinstance(entry, ItemFinished) and entry.item_id == "keep"
+    ]
+    assert told.images == kept
+
+
+async def test_a_step_without_a_session_is_tried_again_and_fails_by_name() -> None:
+    async def lose() -> Ended:
+        raise Lost
+
+    retries = Retries(max_attempts=3, backoff_seconds=0.0)
+    of = graph(step("draw"), step("look", "draw", work="verify", retries=retries))
+    steps = Steps(of.steps, own={"look": lose})
+    async with place() as here:
+        session = await here.end(of, steps)
+
+    assert steps.counts["look"] == 3
+    assert session.failure is not None
+    assert session.failure.reason is Reason.DEVICE_LOST
+    assert session.failure.metadata["step_id"] == "look"
+
+
+async def test_what_is_done_is_not_done_again_after_a_pause() -> None:
+    kept = (image(),)
+    begun, held = asyncio.Event(), asyncio.Event()
+
+    async def keep() -> Ended:
+        return Ended(Ending.DONE, kept)
+
+    async def lose() -> Ended:
+        raise Lost
+
+    async def hold() -> Ended:
+        begun.set()
+        await held.wait()
+        return Ended(Ending.DONE, trusted=True)
+
+    of = graph(
+        step("draw"),
+        step("keep", "draw", work="store"),
+        step("lost", "draw", work="store", on_failure=FailurePolicy.IGNORE),
+        step("look", "keep", work="verify", after=("lost",)),
+        step("end", "keep", condition=Condition(StepOutput("look", OutputKind.TRUSTED))),
+    )
+    steps = Steps(of.steps, own={"keep": keep, "lost": lose, "look": hold})
+    async with place() as here, asyncio.timeout(20):
+        session, _ = await here.begin(of, steps)
+        await begun.wait()
+        here.sessions.pause(session, "", "mary")
+        while (change := session.log.change()) and session.state is not SessionState.PAUSED:
+            await change.wait()
+        held.set()
+        here.sessions.resume(session, "")
+        await session.over()
+
+    assert session.state is SessionState.COMPLETED
+    assert (steps.counts["keep"], steps.counts["lost"], steps.counts["look"]) == (1, 1, 2)
+    assert steps.counts["end"] == 1
