@@ -150,11 +150,13 @@ def test_the_step_keeps_alpha_and_its_network_stays_loaded(tmp_path: Path) -> No
     canvas = Canvas(astronaut(), noise(288, 288, alpha=True).alpha)
     finishing = Finishing(shelf, (step,), False, context)  # type: ignore[arg-type]
 
-    first = finishing.finish(0, canvas)
+    first = finishing.finish(0, canvas).canvas
     loads = finishing.load_seconds
-    second = finishing.finish(0, canvas)
+    second = finishing.finish(0, canvas).canvas
 
     assert canvas.alpha is not None
+    assert first is not None
+    assert second is not None
     assert np.array_equal(first.alpha, canvas.alpha)
     assert np.array_equal(first.pixels, second.pixels)
     assert first.pixels[EYES[0][1], EYES[0][0]] == pytest.approx((0, 255, 0), abs=1)
