@@ -517,6 +517,8 @@ async def test_the_command_line_makes_shows_and_controls_batches(
     assert (code, out) == (0, "1 item runs again.\n"), err
     code, out, err = await deviceops("delete", batch_id)
     assert (code, "STATE_CONFLICT" in err) == (1, True)
+    code, out, err = await deviceops("cancel", batch_id)  # else others wait for what is long
+    assert code == 0, err
     table.write_text("item_id,prompt,steps\nred,an apple,\nlong,a robot,151\n")
     code, out, err = await deviceops("create", str(table), *make)
     assert code == 2, err
