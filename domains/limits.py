@@ -59,6 +59,16 @@ LIMITS: Mapping[str, Limit] = _by_field(
     # upload.proto
     Limit("UploadHeader.offset_bytes", default=0, unit="bytes"),
     Limit("UploadHeader.size_bytes", minimum=1, maximum=68719476736, unit="bytes"),
+    # Lists of several services
+    *(
+        Limit(f"{message}.page_size", minimum=0, maximum=1000, default=100)
+        for message in (
+            "ListArtifactsRequest", "GetBatchRequest", "ListBatchesRequest",
+            "ListAllocationsRequest", "ListModelsRequest", "SearchModelsRequest",
+            "ListPoliciesRequest", "ListWorkflowsRequest", "ListSessionsRequest",
+            "ListQueueRequest",
+        )
+    ),
     # artifact.proto
     Limit("Artifact.labels", max_elements=16, max_characters=128),
     Limit("UploadArtifactRequest.data", max_bytes=1048576),
@@ -70,7 +80,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
           unit="pixels"),
     Limit("GetThumbnailResponse.data", max_bytes=3145728),
     Limit("ListArtifactsRequest.media_type_prefix", max_characters=128),
-    Limit("ListArtifactsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("ListArtifactsRequest.artifact_ids", max_elements=1000),
     Limit("ListArtifactsRequest.labels", max_elements=16, max_characters=128),
     Limit("UpdateArtifactRequest.retention", minimum=60, maximum=31536000, unit="seconds"),
@@ -106,10 +115,10 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("ColorStep.exposure_stops", minimum=-5, maximum=5, default=0),
     Limit("ColorStep.temperature", minimum=-100, maximum=100, default=0),
     Limit("ColorStep.tint", minimum=-100, maximum=100, default=0),
-    Limit("ResizeStep.width", minimum=1, maximum=16384, unit="pixels"),
-    Limit("ResizeStep.height", minimum=1, maximum=16384, unit="pixels"),
-    Limit("CropStep.width", minimum=1, maximum=16384, unit="pixels"),
-    Limit("CropStep.height", minimum=1, maximum=16384, unit="pixels"),
+    *(
+        Limit(f"{step}.{edge}", minimum=1, maximum=16384, unit="pixels")
+        for step in ("ResizeStep", "CropStep") for edge in ("width", "height")
+    ),
     Limit("WatermarkStep.text", max_characters=200),
     Limit("WatermarkStep.opacity", minimum=0, maximum=1, default=0.5),
     Limit("WatermarkStep.scale", minimum=0.01, maximum=1, default=0.05),
@@ -171,11 +180,11 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("GuidanceSettings.end", minimum=0, maximum=1, default=1),
     # generation.proto
     Limit("ImageToImage.strength", minimum=0, maximum=1, default=0.8),
-    Limit("OutpaintingMargins.left_pixels", minimum=0, maximum=1024, default=0, unit="pixels"),
-    Limit("OutpaintingMargins.top_pixels", minimum=0, maximum=1024, default=0, unit="pixels"),
-    Limit("OutpaintingMargins.right_pixels", minimum=0, maximum=1024, default=0, unit="pixels"),
-    Limit("OutpaintingMargins.bottom_pixels", minimum=0, maximum=1024, default=0,
-          unit="pixels"),
+    *(
+        Limit(f"OutpaintingMargins.{edge}_pixels", minimum=0, maximum=1024, default=0,
+              unit="pixels")
+        for edge in ("left", "top", "right", "bottom")
+    ),
     Limit("Inpainting.strength", minimum=0, maximum=1, default=0.8),
     Limit("Inpainting.mask_blur_pixels", minimum=0, maximum=64, default=4, unit="pixels"),
     Limit("Inpainting.crop_margin_pixels", minimum=0, maximum=512, unit="pixels"),
@@ -255,10 +264,8 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("CreateBatchRequest.max_parallel", minimum=1, maximum=64),
     Limit("AddBatchItemsRequest.items", max_elements=1000),
     Limit("GetBatchRequest.item_states", max_elements=16),
-    Limit("GetBatchRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("ListBatchesRequest.states", max_elements=16),
     Limit("ListBatchesRequest.tags", max_elements=32, max_characters=64),
-    Limit("ListBatchesRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("PauseBatchRequest.reason_text", max_characters=256),
     Limit("CancelBatchRequest.reason_text", max_characters=256),
     Limit("RetryBatchItemsRequest.item_ids", max_elements=1000),
@@ -286,7 +293,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("RenewLeasesRequest.allocation_ids", max_elements=1000),
     Limit("RenewLeasesRequest.lease", minimum=1, maximum=86400, default=60, unit="seconds"),
     Limit("RenewLeasesResponse.allocations", max_elements=1000),
-    Limit("ListAllocationsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("AllocationUpload.target_offset_bytes", default=0, unit="bytes"),
     Limit("WriteAllocationRequest.data", max_bytes=1048576),
     Limit("ReadAllocationRequest.offset_bytes", default=0, unit="bytes"),
@@ -308,14 +314,12 @@ LIMITS: Mapping[str, Limit] = _by_field(
           unit="bytes"),
     # model.proto
     Limit("ListModelsRequest.tags", max_elements=32, max_characters=64),
-    Limit("ListModelsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("SearchModelsRequest.query", max_characters=256),
     Limit("SearchModelsRequest.tags", max_elements=32, max_characters=64),
-    Limit("SearchModelsRequest.page_size", minimum=0, maximum=1000, default=100),
-    Limit("GetModelComponentsResponse.compatible_vae_model_ids", max_elements=256),
-    Limit("GetModelComponentsResponse.compatible_lora_model_ids", max_elements=256),
-    Limit("GetModelComponentsResponse.compatible_control_net_model_ids", max_elements=256),
-    Limit("GetModelComponentsResponse.compatible_refiner_model_ids", max_elements=256),
+    *(
+        Limit(f"GetModelComponentsResponse.compatible_{part}_model_ids", max_elements=256)
+        for part in ("vae", "lora", "control_net", "refiner")
+    ),
     Limit("GetModelComponentsResponse.compatible_image_prompt_adapter_ids", max_elements=256),
     Limit("LoadModelRequest.data_types", max_elements=8),
     Limit("UnloadModelRequest.device_ids", max_elements=64),
@@ -329,7 +333,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("SafetyPolicy.rules", max_elements=32),
     Limit("SafetyPolicy.postprocessor_ids", max_elements=8),
     Limit("SafetyPolicy.prompt_words", max_elements=1000, max_characters=64),
-    Limit("ListPoliciesRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("TestPolicyRequest.images", max_elements=16),
     Limit("TestPolicyRequest.prompts", max_elements=8, max_characters=10000),
     Limit("TestPolicyRequest.scores", max_elements=32),
@@ -370,7 +373,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("Workflow.parameters", max_elements=64),
     Limit("Workflow.steps", max_elements=64),
     Limit("Workflow.result_step_ids", max_elements=64),
-    Limit("ListWorkflowsRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("CreateWorkflowRequest.workflow", max_bytes=3670016),
     Limit("UpdateWorkflowRequest.workflow", max_bytes=3670016),
     Limit("ValidateWorkflowRequest.arguments", max_elements=64),
@@ -381,8 +383,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("SessionFilter.kinds", max_elements=16),
     Limit("SessionFilter.states", max_elements=16),
     Limit("SessionFilter.tags", max_elements=32, max_characters=64),
-    Limit("ListSessionsRequest.page_size", minimum=0, maximum=1000, default=100),
-    Limit("ListQueueRequest.page_size", minimum=0, maximum=1000, default=100),
     Limit("PauseSessionRequest.reason_text", max_characters=256),
     Limit("CancelSessionRequest.reason_text", max_characters=256),
     Limit("CancelSessionsRequest.reason_text", max_characters=256),

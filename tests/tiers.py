@@ -87,7 +87,6 @@ _DEMONSTRATIONS = (
     "tests/e2e/test_combinations.py",  # each is drawn three times
     "tests/e2e/test_csharp.py",  # compiles for a minute
     "tests/e2e/test_larger_and_varied.py",
-    "tests/e2e/test_machines.py",  # starts a cluster of several nodes
     "tests/e2e/test_pausing.py",  # a worker is killed and comes back
     "tests/e2e/test_restarts.py",  # servers are killed and started again
     "tests/e2e/test_placement.py",  # three workers draw on one processor
@@ -102,6 +101,7 @@ _DEMONSTRATIONS = (
 # These take minutes together, and what each shows is guarded by others in smaller pieces.
 _ON_DEMAND = (
     "tests/attack/test_odd_generations.py",  # tests/e2e/test_odd_generations.py refuses as many
+    "tests/e2e/test_machines.py",  # a cluster of several nodes; its pieces are tested alone
     "tests/bench/test_overhead.py",  # runs every benchmark of overhead once
     "tests/e2e/test_thirty_steps.py",  # fourteen pictures of thirty steps
 )
