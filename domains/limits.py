@@ -59,21 +59,21 @@ LIMITS: Mapping[str, Limit] = _by_field(
     # upload.proto
     Limit("UploadHeader.offset_bytes", default=0, unit="bytes"),
     Limit("UploadHeader.size_bytes", minimum=1, maximum=68719476736, unit="bytes"),
-    # Lists of several services
     *(
-        Limit(f"{message}.page_size", minimum=0, maximum=1000, default=100)
-        for message in (
-            "ListArtifactsRequest", "GetBatchRequest", "ListBatchesRequest",
-            "ListAllocationsRequest", "ListModelsRequest", "SearchModelsRequest",
-            "ListPoliciesRequest", "ListWorkflowsRequest", "ListSessionsRequest",
-            "ListQueueRequest",
+        Limit(f"{call}Request.page_size", minimum=0, maximum=1000, default=100)
+        for call in (
+            "ListArtifacts", "GetBatch", "ListBatches", "ListAllocations", "ListModels",
+            "SearchModels", "ListPolicies", "ListWorkflows", "ListSessions", "ListQueue",
         )
     ),
     # artifact.proto
-    Limit("Artifact.labels", max_elements=16, max_characters=128),
+    *(
+        Limit(f"{message}.labels", max_elements=16, max_characters=128)
+        for message in ("Artifact", "ArtifactUpload", "ListArtifactsRequest",
+                        "UpdateArtifactRequest", "StoreWork")
+    ),
     Limit("UploadArtifactRequest.data", max_bytes=1048576),
     Limit("ArtifactUpload.retention", minimum=60, maximum=31536000, unit="seconds"),
-    Limit("ArtifactUpload.labels", max_elements=16, max_characters=128),
     Limit("DownloadArtifactRequest.offset_bytes", default=0, unit="bytes"),
     Limit("DownloadArtifactResponse.data", max_bytes=1048576),
     Limit("GetThumbnailRequest.edge_pixels", minimum=32, maximum=1024, default=256,
@@ -81,9 +81,7 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("GetThumbnailResponse.data", max_bytes=3145728),
     Limit("ListArtifactsRequest.media_type_prefix", max_characters=128),
     Limit("ListArtifactsRequest.artifact_ids", max_elements=1000),
-    Limit("ListArtifactsRequest.labels", max_elements=16, max_characters=128),
     Limit("UpdateArtifactRequest.retention", minimum=60, maximum=31536000, unit="seconds"),
-    Limit("UpdateArtifactRequest.labels", max_elements=16, max_characters=128),
     Limit("UpdateArtifactRequest.removed_labels", max_elements=16, max_characters=127),
     # common.proto
     Limit("ByteFigure.source", max_characters=128),
@@ -363,7 +361,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("VerifyWork.images", max_elements=64),
     Limit("StoreWork.images", max_elements=64),
     Limit("StoreWork.retention", minimum=60, maximum=31536000, unit="seconds"),
-    Limit("StoreWork.labels", max_elements=16, max_characters=128),
     Limit("WorkflowStep.bindings", max_elements=32),
     Limit("WorkflowStep.after_step_ids", max_elements=64),
     Limit("WorkflowStep.for_each_input", max_characters=256),
