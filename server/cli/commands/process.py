@@ -36,9 +36,9 @@ def process(
             "--step",
             "-s",
             metavar="NAME[:FIELD=VALUE,...]",
-            help="upscale, face_restore, sharpen, denoise, deblur, color, lut, resize, crop, pad,"
-            " rotate, remove_background, watermark or safety, with the fields of its message in"
-            " the contract. Repeatable, done in this order.",
+            help="upscale, face_restore, sharpen, denoise, deblur, color, lut, resize, crop,"
+            " pad, rotate, remove_background, watermark or safety, with the fields of its"
+            " message in the contract. Repeatable, done in this order.",
         ),
     ] = None,
     output: Output = None,
