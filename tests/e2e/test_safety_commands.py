@@ -44,7 +44,8 @@ def test_verdicts_are_told_to_people_and_programs(
     code, out, err = run("check a.png --prompt 'a BAD cat' --prompt 'a cat' --policy strict")
     told = (out + err).splitlines()
     assert code == 0
-    assert any(re.match(r"a.png: allow by strict version 1; nsfw 0\.\d{3}$", x) for x in told)
+    scores = r"nsfw 0\.\d{3}(, (drawing|hentai|porn|sexy) [01]\.\d{3}){4}"
+    assert any(re.fullmatch(f"a.png: allow by strict version 1; {scores}", x) for x in told)
     assert "prompt 1: block by strict version 1; words 1.000 (flagged from 0.5)" in told
     assert "prompt 2: allow by strict version 1; words 0.000" in told
     code, out, _ = run("check --prompt bad --policy strict --json")
