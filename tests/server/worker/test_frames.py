@@ -67,6 +67,9 @@ def leaves(info: shape.Type) -> Iterator[shape.Type]:
         case shape.VarTupleType(item_type=item):
             yield info
             yield from leaves(item)
+        case shape.TupleType(item_types=items):
+            for item in items:
+                yield from leaves(item)
         case shape.DictType(key_type=key, value_type=item):
             yield info
             yield from leaves(key)
@@ -146,6 +149,8 @@ def honest(info: shape.Type) -> st.SearchStrategy[Any]:
             return st.datetimes(min_value=datetime(1971, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
         case shape.VarTupleType(item_type=item):
             return st.lists(honest(item), max_size=3).map(tuple)
+        case shape.TupleType(item_types=items):
+            return st.tuples(*map(honest, items))
         case shape.DictType(key_type=key, value_type=item):
             return st.dictionaries(honest(key), honest(item), max_size=3)
         case shape.CustomType():
@@ -250,6 +255,12 @@ def hostile(info: shape.Type, sent: Any) -> Iterator[tuple[str, Any]]:
                 yield "many", sent[:1] * ((most or 10_000) + 1)
                 for what, changed in hostile(item, sent[0]):
                     yield what, [changed, *sent[1:]]
+        case shape.TupleType(item_types=items):
+            yield "no list", 7
+            yield "one more", [*sent, sent[-1]]
+            for at, item in enumerate(items):
+                for what, changed in hostile(item, sent[at]):
+                    yield what, [*sent[:at], changed, *sent[at + 1 :]]
         case shape.DictType(max_length=most):
             yield "no map", 7
             yield "many", {f"a{k}": "b" for k in range((most or 10_000) + 1)}
