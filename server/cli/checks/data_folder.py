@@ -98,7 +98,7 @@ def _journal(folder: Path, names: list[str]) -> Iterator[Finding]:
 def _aside(settings: Settings, names: list[str]) -> Iterator[Finding]:
     """What servers could not use and kept."""
     aside = aside_in(names)
-    for part in ("artifacts", "spool", "runtime", "uploads"):
+    for part in ("artifacts", "spool", "runtime", "thumbnails", "uploads"):
         inside = _names_in(settings.data_dir / part)
         aside += [f"{part}/{name}" for name in aside_in(inside)]
     if aside:
