@@ -23,7 +23,18 @@ if TYPE_CHECKING:
 _ADVICE = "The next start migrates it, leaves its damaged rows out, or sets it aside."
 _MOST_NAMED = 5
 _JOURNAL = "journal.sqlite"
-_FOLDERS = ("artifacts", "compiled", "models", "runtime", "spool", "thumbnails", "uploads")
+_FOLDERS = (
+    "artifacts",
+    "compiled",
+    "models",
+    "paused",
+    "pictures",
+    "provenance",
+    "runtime",
+    "spool",
+    "thumbnails",
+    "uploads",
+)
 _OWN = frozenset(
     {*_FOLDERS, "server.lock"}
     | {_JOURNAL, f"{_JOURNAL}-wal", f"{_JOURNAL}-shm", f"{_JOURNAL}-journal"}
