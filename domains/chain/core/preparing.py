@@ -95,6 +95,16 @@ class PreparedChain:
         return dataclasses.replace(self, steps=steps, of_inputs=of_inputs, demanded=demanded)
 
     @property
+    def model_id(self) -> str:
+        """The first model; empty without any."""
+        return self.models[0].model_id if self.models else ""
+
+    @property
+    def companion_ids(self) -> tuple[str, ...]:
+        """The models beside the first."""
+        return tuple(model.model_id for model in self.models[1:])
+
+    @property
     def policies(self) -> tuple[str, ...]:
         """Keys of the safety policies that it goes by."""
         found = [step.policy for step in self.steps if isinstance(step, SafetyStep)]

@@ -176,7 +176,7 @@ class StepBenchmarks:
         cubes = {0: CubeFile(_INVERTING)} if isinstance(asked, LutStep) else {}
         whole = AskedChain((asked,), cubes=cubes)
         chain = await self._preparer.prepare(whole, "postprocessor_id")
-        model_id = chain.models[0].model_id if chain.models else ""
+        model_id = chain.model_id
         effort = Effort(model_id, f"measuring {asked.field}")
         placed = await self._place(request.placement, effort, request.options.priority)
 

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypedDict
 
 from msgspec.structs import replace
 
@@ -143,7 +142,9 @@ class Processing:
             kind=SessionKind.POSTPROCESSING,
             device_id=placed.decision.device_id,
             placed=placed,
-            **_named(chain),
+            model_id=chain.model_id,
+            companion_ids=chain.companion_ids,
+            policies=chain.policies,
             expected_phases=(Phase.QUEUED, *_phases(chain)),
             work=self._run.single(chain, piece),
             stop=self._run.stop,
@@ -175,7 +176,9 @@ class Processing:
         return SessionPlan(
             kind=SessionKind.POSTPROCESSING,
             device_id="",
-            **_named(chain),
+            model_id=chain.model_id,
+            companion_ids=chain.companion_ids,
+            policies=chain.policies,
             expected_phases=_phases(chain),
             work=work,
             pause=lambda session: None,  # it sees that its session is to pause
@@ -228,21 +231,6 @@ class Processing:
         )
 
 
-class _Named(TypedDict):
-    """What of a plan says which models and policies a chain needs."""
-
-    model_id: str
-    companion_ids: tuple[str, ...]
-    policies: tuple[str, ...]
-
-
-def _named(chain: PreparedChain) -> _Named:
-    names = tuple(model.model_id for model in chain.models)
-    return _Named(
-        model_id=names[0] if names else "", companion_ids=names[1:], policies=chain.policies
-    )
-
-
 def _phases(chain: PreparedChain) -> tuple[Phase, ...]:
     loading = (Phase.LOADING_MODEL,) if chain.models else ()
     return (*loading, Phase.POSTPROCESSING, Phase.ENCODING_IMAGE)
@@ -262,9 +250,8 @@ def _effort(chain: PreparedChain, pieces: list[Piece]) -> Effort:
             picture = piece.job.picture
             amounts[Phase.POSTPROCESSING] += chain.pixels((picture.width, picture.height))
             amounts[Phase.ENCODING_IMAGE] += piece.job.width * piece.job.height
-    name = chain.models[0].model_id if chain.models else ""
     manner = ",".join(step.field for step in chain.steps)
-    return Effort(name, manner, amounts=dict(amounts))
+    return Effort(chain.model_id, manner, amounts=dict(amounts))
 
 
 def _check(request: ProcessingRequest) -> Iterator[FieldViolation]:

@@ -9,18 +9,13 @@ import torch
 from torch import nn
 
 from domains.chain.backends.by_spandrel import build
+from domains.chain.backends.network_file import open_network, read_weights, shortages_told
 from domains.chain.backends.restoring.gfpgan import Gfpgan
 from domains.chain.backends.restoring.restorer import EDGE, Restorer
-from domains.device.backends import faults
 from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.file_bytes import OpenBytes, open_file
-from domains.model.backends.file_recognition import recognise_file
 from domains.model.backends.model_plan import WeightFile
-from domains.model.backends.original_config import OriginalConfig
 from domains.model.backends.restorers import KINDS, design_of, of_another_kind
-from domains.model.backends.safetensors_header import read_header
-from domains.model.backends.weights import read_tensors
 from domains.model.types import ModelType
 from domains.values import ModelPlace
 
@@ -52,45 +47,21 @@ def load_restorer(
         ResourceExhausted: DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY.
         OSError: The machine cannot read it at the moment.
     """
-    files = ConfinedFiles(place)
-    file = WeightFile(files, "", read_header(files))
-    found = recognise_file(file.header, OriginalConfig())
-    if found.type is not ModelType.FACE_RESTORER:
-        kind = found.type.value if found.type else "model of unknown type"
-        raise FailedPrecondition(
-            f"The model is a {kind} and no face restorer; choose another one.",
-            reason=Reason.MODEL_INCOMPATIBLE,
-            metadata={"type": kind},
-        )
-    load = _built_in if found.kind in KINDS else _foreign
-    try:
-        network = load(file, found.kind, on_bytes, open_bytes)
+    file, kind = open_network(place, ModelType.FACE_RESTORER, "face restorer")
+    load = _built_in if kind in KINDS else _foreign
+    with shortages_told(device, ADVICE):
+        network = load(file, kind, on_bytes, open_bytes)
         network = network.to(device, torch.float32).eval().requires_grad_(False)
-    except Exception as error:
-        shortage = faults.domain_error(error, device, advice=ADVICE)
-        if shortage is None:
-            raise
-        faults.drop_frames(error)
-        raise shortage from error
-    return Restorer(network, found.kind, device)
+    return Restorer(network, kind, device)
 
 
 def _built_in(
     file: WeightFile, kind: str, on_bytes: Callable[[int], None], open_bytes: OpenBytes
 ) -> nn.Module:
     design = design_of(file.header)
-    new = {old: name for name, old in design.names.items()}
-    entries = [entry for entry in file.header.tensors if entry.name in new]
-    tensors: dict[str, torch.Tensor] = {}
-    for entry, tensor in read_tensors(file, entries, on_bytes=on_bytes, open_bytes=open_bytes):
-        weights = tensor.to(torch.float32, copy=True)
-        if not bool(weights.isfinite().all()):
-            raise FailedPrecondition(
-                f"The restorer's {entry.name} holds what is no number; fetch it again.",
-                reason=Reason.MODEL_NON_FINITE,
-                metadata={"tensor": entry.name},
-            )
-        tensors[new[entry.name]] = weights
+    tensors = read_weights(
+        file, design.names, "restorer", on_bytes=on_bytes, open_bytes=open_bytes
+    )
     with torch.device("meta"):
         network = Gfpgan(widths=design.widths, style=design.style, mapping=design.mapping)
     network.load_state_dict(tensors, assign=True)

@@ -7,21 +7,14 @@ from collections.abc import Callable, Iterable, Mapping
 import torch
 from torch import nn
 
+from domains.chain.backends.network_file import open_network, read_weights, shortages_told
 from domains.chain.backends.upscaling.compact import Compact
 from domains.chain.backends.upscaling.foreign import load_foreign
 from domains.chain.backends.upscaling.rrdb import Rrdb
 from domains.chain.backends.upscaling.upscaler import Upscaler
-from domains.device.backends import faults
 from domains.device.backends.torch_gauge import in_main_memory
-from domains.errors import FailedPrecondition, Reason
-from domains.model.backends.confined_files import ConfinedFiles
 from domains.model.backends.file_bytes import OpenBytes, open_file
-from domains.model.backends.file_recognition import recognise_file
-from domains.model.backends.model_plan import WeightFile
-from domains.model.backends.original_config import OriginalConfig
-from domains.model.backends.safetensors_header import read_header
 from domains.model.backends.upscalers import KINDS, UpscalerDesign, design_of
-from domains.model.backends.weights import read_tensors
 from domains.model.types import ModelType
 from domains.values import ModelPlace
 
@@ -58,57 +51,18 @@ def load_upscaler(
         ResourceExhausted: DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY.
         OSError: The machine cannot read it at the moment.
     """
-    files = ConfinedFiles(place)
-    file = WeightFile(files, "", read_header(files))
-    found = recognise_file(file.header, OriginalConfig())
-    if found.type is not ModelType.UPSCALER:
-        kind = found.type.value if found.type else "model of unknown type"
-        raise FailedPrecondition(
-            f"The model is a {kind} and no upscaler; choose another one.",
-            reason=Reason.MODEL_INCOMPATIBLE,
-            metadata={"type": kind},
-        )
+    file, kind = open_network(place, ModelType.UPSCALER, "upscaler")
     wanted = data_type or (torch.float32 if in_main_memory(device) else torch.float16)
-    try:
-        if found.kind not in KINDS:
+    with shortages_told(device, _ADVICE):
+        if kind not in KINDS:
             return load_foreign(
-                file, found.kind, device, wanted, on_bytes=on_bytes, open_bytes=open_bytes
+                file, kind, device, wanted, on_bytes=on_bytes, open_bytes=open_bytes
             )
-        design = design_of(file.header, found.kind)
-        tensors = _read(file, design, on_bytes, open_bytes)
-        wanted = _holding(tensors.values(), wanted)
-        return _on_device(design, tensors, device, wanted)
-    except Exception as error:
-        shortage = faults.domain_error(error, device, advice=_ADVICE)
-        if shortage is None:
-            raise
-        faults.drop_frames(error)
-        raise shortage from error
-
-
-def _read(
-    file: WeightFile,
-    design: UpscalerDesign,
-    on_bytes: Callable[[int], None],
-    open_bytes: OpenBytes,
-) -> dict[str, torch.Tensor]:
-    """Its weights in float32 by the network's names, on the processor."""
-    new = {old: name for name, old in design.names.items()}
-    entries = [entry for entry in file.header.tensors if entry.name in new]
-    tensors = {
-        new[entry.name]: tensor.to(torch.float32, copy=True)
-        for entry, tensor in read_tensors(
-            file, entries, on_bytes=on_bytes, open_bytes=open_bytes
+        design = design_of(file.header, kind)
+        tensors = read_weights(
+            file, design.names, "upscaler", on_bytes=on_bytes, open_bytes=open_bytes
         )
-    }
-    for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise FailedPrecondition(
-                f"The upscaler's {design.names[name]} holds what is no number; fetch it again.",
-                reason=Reason.MODEL_NON_FINITE,
-                metadata={"tensor": design.names[name]},
-            )
-    return tensors
+        return _on_device(design, tensors, device, _holding(tensors.values(), wanted))
 
 
 def _holding(tensors: Iterable[torch.Tensor], data_type: torch.dtype) -> torch.dtype:
