@@ -361,9 +361,9 @@ namespace DeviceOperations.V1 {
       /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
       /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
       /// once and kept beside the artifact, in room of its own, as long as that is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+      /// decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -380,9 +380,9 @@ namespace DeviceOperations.V1 {
       /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
       /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
       /// once and kept beside the artifact, in room of its own, as long as that is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+      /// decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -397,9 +397,9 @@ namespace DeviceOperations.V1 {
       /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
       /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
       /// once and kept beside the artifact, in room of its own, as long as that is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+      /// decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -416,9 +416,9 @@ namespace DeviceOperations.V1 {
       /// A small picture of an artifact that is a picture: upright, its longer edge as asked for,
       /// never larger than the picture itself; WebP, with an alpha where the picture has one. Made
       /// once and kept beside the artifact, in room of its own, as long as that is kept.
-      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-      /// picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-      /// DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+      /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+      /// IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+      /// decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
       /// (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
@@ -488,9 +488,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change how long an artifact is kept, and its labels.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-      /// (STORAGE_UNAVAILABLE).
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+      /// a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+      /// pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -505,9 +505,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change how long an artifact is kept, and its labels.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-      /// (STORAGE_UNAVAILABLE).
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+      /// a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+      /// pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -520,9 +520,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change how long an artifact is kept, and its labels.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-      /// (STORAGE_UNAVAILABLE).
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+      /// a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+      /// pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -537,9 +537,9 @@ namespace DeviceOperations.V1 {
       /// <summary>
       /// Change how long an artifact is kept, and its labels.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-      /// FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-      /// (STORAGE_UNAVAILABLE).
+      /// TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+      /// a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+      /// pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -132,9 +132,9 @@ class ArtifactServiceServicer:
         """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
         never larger than the picture itself; WebP, with an alpha where the picture has one. Made
         once and kept beside the artifact, in room of its own, as long as that is kept.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-        picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-        DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+        IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+        decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
         (STORAGE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -153,9 +153,9 @@ class ArtifactServiceServicer:
     def UpdateArtifact(self, request, context):
         """Change how long an artifact is kept, and its labels.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-        TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-        FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-        (STORAGE_UNAVAILABLE).
+        TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+        a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+        pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

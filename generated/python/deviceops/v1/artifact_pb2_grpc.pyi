@@ -66,9 +66,9 @@ class ArtifactServiceStub:
     """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
     never larger than the picture itself; WebP, with an alpha where the picture has one. Made
     once and kept beside the artifact, in room of its own, as long as that is kept.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-    picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-    DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+    IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+    decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
     (STORAGE_UNAVAILABLE).
     """
     ListArtifacts: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]
@@ -79,9 +79,9 @@ class ArtifactServiceStub:
     UpdateArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]
     """Change how long an artifact is kept, and its labels.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-    TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-    FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-    (STORAGE_UNAVAILABLE).
+    TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+    a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+    pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     DeleteArtifact: _grpc.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]
     """Delete an artifact now. Sessions that made it keep their record of it, and other clients
@@ -128,9 +128,9 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
     never larger than the picture itself; WebP, with an alpha where the picture has one. Made
     once and kept beside the artifact, in room of its own, as long as that is kept.
-    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-    picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-    DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+    Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+    IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+    decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
     (STORAGE_UNAVAILABLE).
     """
     ListArtifacts: _aio.UnaryUnaryMultiCallable[_artifact_pb2.ListArtifactsRequest, _artifact_pb2.ListArtifactsResponse]  # type: ignore[assignment]
@@ -141,9 +141,9 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     UpdateArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.UpdateArtifactRequest, _artifact_pb2.UpdateArtifactResponse]  # type: ignore[assignment]
     """Change how long an artifact is kept, and its labels.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-    TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-    FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-    (STORAGE_UNAVAILABLE).
+    TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+    a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+    pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
     """
     DeleteArtifact: _aio.UnaryUnaryMultiCallable[_artifact_pb2.DeleteArtifactRequest, _artifact_pb2.DeleteArtifactResponse]  # type: ignore[assignment]
     """Delete an artifact now. Sessions that made it keep their record of it, and other clients
@@ -212,9 +212,9 @@ class ArtifactServiceServicer:
         """A small picture of an artifact that is a picture: upright, its longer edge as asked for,
         never larger than the picture itself; WebP, with an alpha where the picture has one. Made
         once and kept beside the artifact, in room of its own, as long as that is kept.
-        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE; of what is no
-        picture that can be decoded IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE),
-        DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
+        Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE,
+        IMAGE_UNREADABLE, IMAGE_FORMAT_UNSUPPORTED, IMAGE_TOO_LARGE: what is no picture that can be
+        decoded), DATA_LOSS (DATA_CORRUPTED), RESOURCE_EXHAUSTED (DISK_FULL), UNAVAILABLE
         (STORAGE_UNAVAILABLE).
         """
 
@@ -235,9 +235,9 @@ class ArtifactServiceServicer:
     ) -> _typing.Union[_artifact_pb2.UpdateArtifactResponse, _abc.Awaitable[_artifact_pb2.UpdateArtifactResponse]]:
         """Change how long an artifact is kept, and its labels.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), INVALID_ARGUMENT (FIELD_OUT_OF_RANGE, NAME_INVALID,
-        TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels, with those that stay;
-        FIELDS_CONFLICT: one is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be pinned, DISK_FULL), UNAVAILABLE
-        (STORAGE_UNAVAILABLE).
+        TEXT_TOO_LONG, TEXT_INVALID, TOO_MANY_ELEMENTS: labels and those that stay, FIELDS_CONFLICT:
+        a label is set and removed), RESOURCE_EXHAUSTED (STORAGE_QUOTA_EXCEEDED: no more may be
+        pinned, DISK_FULL), UNAVAILABLE (STORAGE_UNAVAILABLE).
         """
 
     def DeleteArtifact(
