@@ -25,8 +25,9 @@ def import_libraries() -> None:
     # The schedulers have them for the beta schedule and for linear multistep alone.
     put_off("scipy.stats")
     put_off("scipy.integrate")
-    # Adapters are applied by code of our own.
-    sys.modules.setdefault("peft", None)  # type: ignore[arg-type]  # importing it fails
+    # Adapters are applied by code of our own. Diffusers looks for it once, when it is imported.
+    if "diffusers" not in sys.modules:
+        sys.modules.setdefault("peft", None)  # type: ignore[arg-type]  # importing it fails
     transformers = importlib.import_module("transformers")
     scan = importlib.import_module("transformers.utils.import_utils")
     with _remembering(scan, Path(str(transformers.__file__)).parent / "models"):
