@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from domains.processing.workflows.convert.ready import ready_made
+from tests.domains.chain.photograph import PATH as PHOTOGRAPH
 from tests.running import RunningServer
 
 PAGE = (Path(__file__).parents[2] / "docs/workflows.md").read_text("utf-8")
@@ -44,13 +45,14 @@ def test_each_that_runs_is_shown() -> None:
 
 
 def test_what_is_shown_runs(server: RunningServer, tmp_path: Path) -> None:
+    (tmp_path / "photo.webp").write_bytes(PHOTOGRAPH.read_bytes())
     for line in COMMANDS:
         done = command(server, tmp_path, line)
         assert done.returncode == 0, (line, done.stderr)
         for path in done.stdout.splitlines():
             assert (tmp_path / path).stat().st_size > 1000, line
     assert {"apple.png", "large.png"} <= {each.name for each in tmp_path.iterdir()}
-    assert len([*(tmp_path / "out").iterdir()]) == 2 + 4 + 2 + 1 + 1
+    assert len([*(tmp_path / "out").iterdir()]) == 2 + 4 + 2 + 1 + 1 + 1
 
 
 def test_a_workflow_is_stored_and_changed_from_files(
