@@ -74,10 +74,12 @@ class ProcessingServicer(BatchCalls, WorkflowCalls):
     ) -> processing_pb2.GetSessionResponse:
         viewer = caller()
         session = self._sessions.get(request.session_id, viewer)
-        return processing_pb2.GetSessionResponse(
+        answer = processing_pb2.GetSessionResponse(
             session=snapshot_to_proto(shown(viewer, session), full=True),
             terminal_event=self._converter.terminal(session.log),
         )
+        await self._sessions.settled(session)  # that it is paused or final outlives the server
+        return answer
 
     def WatchSession(
         self, request: processing_pb2.WatchSessionRequest, context: Context

@@ -63,7 +63,7 @@ class BatchCalls(processing_pb2_grpc.ProcessingServiceServicer):
     async def GetBatch(
         self, request: batch_pb2.GetBatchRequest, context: Context
     ) -> batch_pb2.GetBatchResponse:
-        batch, items = self._of_batches.control.get(
+        batch, items = await self._of_batches.control.get(
             request.batch_id,
             caller(),
             convert.states_from_proto(request.item_states, "item_states"),

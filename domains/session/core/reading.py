@@ -14,6 +14,7 @@ from domains.session.core.selection import Selection
 from domains.session.core.session import Session
 from domains.session.errors import EventsExpired, ShuttingDown
 from domains.session.ports import ArtifactReader
+from domains.session.turns import Paused
 from domains.session.types import (
     ENTRIES,
     Delivery,
@@ -39,7 +40,7 @@ class SessionReader:
         artifacts: Where finished pictures are read back from.
         heartbeat_seconds: Silence after which a stream gets a heartbeat.
         clock: The time.
-        settled: Returns once a session's end may be told.
+        settled: Returns once it may be told that a session has ended or paused.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class SessionReader:
                 if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
                     raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
                 cursor = entry.sequence + 1
-                if isinstance(entry.event, Terminal):
+                if isinstance(entry.event, Terminal | Paused):
                     await self._settled(session)
+                if isinstance(entry.event, Terminal):
                     failpoints.reach("session.end-written")  # and not told
                 if not selection.takes(entry):
                     continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeAlias, cast
 
@@ -175,6 +176,25 @@ async def test_a_waiting_session_is_changed_paused_resumed_and_cancelled_while_o
     assert got.terminal_event.cancelled.cancelled_by == "operator"
     watch.cancel()
     work.release.set()
+
+
+async def test_what_became_of_a_session_is_answered_once_it_is_on_disk(
+    stub: Stub, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = await started(sessions)
+    written = asyncio.Event()
+
+    async def settled(of: Session) -> None:
+        assert of is session
+        await written.wait()
+
+    monkeypatch.setattr(sessions, "settled", settled)
+    request = processing_pb2.GetSessionRequest(session_id=session.session_id)
+    answer = asyncio.ensure_future(stub.GetSession(request, metadata=OPERATOR))
+    await asyncio.sleep(0.1)
+    assert not answer.done()
+    written.set()
+    assert (await answer).session.session_id == session.session_id
 
 
 async def test_what_is_somebody_elses_is_not_there(stub: Stub, sessions: Sessions) -> None:

@@ -16,6 +16,7 @@ from domains.session.core.plan import SessionRequest, Work
 from domains.session.core.session import Session
 from domains.session.errors import EventsExpired, RequestIdReused, SessionNotFound
 from domains.session.records import SessionRecord, record_in
+from domains.session.turns import Paused
 from domains.session.types import (
     OnDisconnect,
     Outcome,
@@ -225,6 +226,37 @@ async def test_an_end_is_told_once_it_is_on_disk(
     assert not gone.done()
     (await disk.tried.get()).set_result(None)
     await gone
+
+
+async def test_a_pause_is_told_once_it_is_on_disk(
+    servers: Callable[[], Server], disk: Disk
+) -> None:
+    server = servers()
+    await until_started(await server.runner.begin(asked(endless)))
+    session = await server.runner.begin(asked(drawing, OPTIONS))
+    while not disk.tried.empty():
+        disk.tried.get_nowait()
+    disk.slow = True
+    server.sessions.pause(session, "", "ada")
+    tried = await disk.tried.get()
+    events = server.reader.events(session)
+    told: list[type[object]] = []
+    paused = asyncio.Event()
+
+    async def read() -> None:
+        async for event in events:
+            told.append(type(event.event))
+            if isinstance(event.event, Paused):
+                paused.set()
+
+    reading = asyncio.ensure_future(read())
+    await asyncio.sleep(0.05)
+    assert types.Accepted in told
+    assert not paused.is_set()
+    tried.set_result(None)
+    async with asyncio.timeout(30):
+        await paused.wait()
+    reading.cancel()
 
 
 async def test_what_the_disk_does_not_take_was_never_accepted(

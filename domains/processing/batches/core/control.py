@@ -95,7 +95,7 @@ class BatchControl:
         )
         return page.mapped(lambda each: each.status(viewer))
 
-    def get(
+    async def get(
         self,
         batch_id: str,
         viewer: Viewer,
@@ -104,7 +104,8 @@ class BatchControl:
         page_size: int,
         page_token: str,
     ) -> tuple[BatchStatus, Page[ItemStatus]]:
-        """A batch, and a page of its items in the order in which they were added.
+        """A batch, and a page of its items in the order in which they were added; once it is
+        on disk that the batch is paused or final, where it is.
 
         Raises:
             BatchNotFound: There is none of that id for this caller.
@@ -120,7 +121,9 @@ class BatchControl:
             page_token=page_token,
             scope=f"batch {batch_id} {named}",
         )
-        return batch.status(viewer), page.mapped(batch.item_status)
+        answer = batch.status(viewer), page.mapped(batch.item_status)
+        await self._means.sessions.settled(batch.session)
+        return answer
 
     # Items.
 

@@ -31,15 +31,17 @@ from domains.processing.batches.types import (
     Retry,
 )
 from domains.processing.errors import StateConflict
+from domains.session.core.session import Session
 from domains.session.types import Completed, ItemFinished, SessionState, WorkOptions
 from tests.clocks import SteeredTime
 from tests.domains.processing.batches.conftest import Place
 
 MARY, BOB = Caller("default", Role.RUN), Caller("bob", Role.RUN)
-COMPLETED, FAILED, CANCELLED = (
+COMPLETED, FAILED, CANCELLED, PAUSED = (
     SessionState.COMPLETED,
     SessionState.FAILED,
     SessionState.CANCELLED,
+    SessionState.PAUSED,
 )
 
 
@@ -69,8 +71,8 @@ async def begin(here: Place, request: BatchRequest) -> BatchStatus:
 
 
 def items(here: Place, batch_id: str) -> list[ItemStatus]:
-    _, page = here.control.get(batch_id, MARY, frozenset(), page_size=1000, page_token="")
-    return list(page.items)
+    batch = here.batches.get(batch_id, MARY)
+    return [batch.item_status(record) for record in batch.items.all]
 
 
 async def until(said: Callable[[], bool]) -> None:
@@ -194,6 +196,30 @@ async def test_pausing_stops_what_runs_and_resuming_goes_on(here: Place) -> None
     found = await ended(here, batch.batch_id)
     assert found.completed == 3
     assert len(here.sessions.children(batch.session_id)) == 3
+
+
+async def test_that_it_is_paused_is_answered_once_it_is_on_disk(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = await begin(here, batch_of("slow"))
+    session = here.batches.get(batch.batch_id, MARY).session
+    written = asyncio.Event()
+
+    async def settled(of: Session) -> None:
+        assert of is session
+        await written.wait()
+
+    monkeypatch.setattr(here.sessions, "settled", settled)
+    here.sessions.pause(session, "", "mary")
+    await until(lambda: session.state is PAUSED)
+    answer = asyncio.ensure_future(
+        here.control.get(batch.batch_id, MARY, frozenset(), page_size=0, page_token="")
+    )
+    await asyncio.sleep(0.05)
+    assert not answer.done()
+    written.set()
+    status, _ = await answer
+    assert status.state is PAUSED
 
 
 async def test_a_paused_batch_that_is_cancelled_ends_its_items(here: Place) -> None:
