@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -35,8 +36,20 @@ class ChainReport(Value, frozen=True):
     encode_image: Seconds
 
 
-class ChainJob(Job[ChainReport], frozen=True):
+class PausedChain(Value, frozen=True):
+    """Seconds that loading networks and the steps took before it paused, and how many of the
+    steps are kept; one that was at work begins anew."""
+
+    load: Seconds
+    postprocess: Seconds
+    kept_steps: Count = 0
+
+
+class ChainJob(Job[ChainReport | PausedChain], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
+
+    `paused_file` is where a pause keeps what finished steps have come to; where `kept_steps` of
+    them were kept, it is there.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
     with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
@@ -53,6 +66,8 @@ class ChainJob(Job[ChainReport], frozen=True):
     exact: bool = False
     mark_key: MarkKey | None = None
     metadata: PictureMetadata | None = None
+    paused_file: Path | None = None
+    kept_steps: Count = 0
 
     @property
     def image_count(self) -> Count:
@@ -68,9 +83,13 @@ class ChainJob(Job[ChainReport], frozen=True):
         first, *others = files
         return ModelFiles(first.model_id, first.path, tuple(others))
 
-    def due_images(self, report: ChainReport) -> int:
-        """The result."""
-        return 1
+    def due_images(self, report: ChainReport | PausedChain) -> int:
+        """The result, once it is there."""
+        return 0 if self.paused(report) else 1
+
+    def paused(self, report: ChainReport | PausedChain) -> bool:
+        """Whether it stopped between two tiles or steps."""
+        return isinstance(report, PausedChain)
 
     def accepts(self, image: ImageResult) -> bool:
         """Whether format, size and mark are those asked for, and it is judged if it must be."""
