@@ -36,20 +36,29 @@ class ChainReport(Value, frozen=True):
     encode_image: Seconds
 
 
+class ChainKept(Value, frozen=True):
+    """What is kept of a chain: steps, and tiles of the one after them where that is an
+    upscaling. `lost_tiles` is whether it had tiles that could not be kept; every other step
+    that was at work begins anew."""
+
+    steps: Count = 0
+    tiles: Count = 0
+    lost_tiles: bool = False
+
+
 class PausedChain(Value, frozen=True):
-    """Seconds that loading networks and the steps took before it paused, and how many of the
-    steps are kept; one that was at work begins anew."""
+    """Seconds that loading networks and the steps took before it paused, and what is kept."""
 
     load: Seconds
     postprocess: Seconds
-    kept_steps: Count = 0
+    kept: ChainKept = ChainKept()
 
 
 class ChainJob(Job[ChainReport | PausedChain], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
 
-    `paused_file` is where a pause keeps what finished steps have come to; where `kept_steps` of
-    them were kept, it is there.
+    `paused_file` is where a pause keeps what it has come to; where `kept_steps` or `kept_tiles`
+    of the step after them were kept, it is there.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
     with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
@@ -68,6 +77,12 @@ class ChainJob(Job[ChainReport | PausedChain], frozen=True):
     metadata: PictureMetadata | None = None
     paused_file: Path | None = None
     kept_steps: Count = 0
+    kept_tiles: Count = 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something was kept."""
+        return self.kept_steps + self.kept_tiles > 0
 
     @property
     def image_count(self) -> Count:

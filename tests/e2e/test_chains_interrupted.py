@@ -25,6 +25,7 @@ from tests.running import Client, RunningServer, start_server
 
 COMPLETED = session_pb2.SESSION_STATE_COMPLETED
 PAUSED = session_pb2.SESSION_STATE_PAUSED
+TILES = 64  # of the long upscaling
 NAMES = ("a", "b", "c", "d", "e")
 
 
@@ -121,13 +122,13 @@ async def test_a_killed_worker_costs_a_picture_nothing_but_time(client: Client) 
 def long_upscale(
     priority: session_pb2.Priority.ValueType = session_pb2.PRIORITY_NORMAL, **options: Any
 ) -> pb.ProcessImageRequest:
-    """A step that is done at once, and an upscaling of 64 tiles."""
+    """A step that is done at once, and an upscaling of many tiles."""
     request = pb.ProcessImageRequest(options={"priority": priority, **options})
     request.steps.add().sharpen.amount = 2.0
     request.steps.add().upscale.postprocessor_id = "compact-4x"
-    request.steps[1].upscale.tile_pixels = 64
+    request.steps[1].upscale.tile_pixels = 48
     request.steps[1].upscale.tile_overlap_pixels = 0
-    request.image.inline = saved(noise(512, 512).image())
+    request.image.inline = saved(noise(384, 384).image())
     return request
 
 
@@ -159,7 +160,18 @@ async def artifact_of(chain: Followed) -> str:
 
 def steps_of(chain: Followed) -> list[int]:
     finished = [e.item_finished for e in chain.events if e.HasField("item_finished")]
-    return [each.done for each in finished if each.item_id == "step"]
+    return [each.done_count for each in finished if each.item_id == "step"]
+
+
+def tiles_of(chain: Followed) -> list[int]:
+    finished = [e.item_finished for e in chain.events if e.HasField("item_finished")]
+    upscaling = [each for each in finished if each.total_count == TILES]
+    return [each.done_count for each in upscaling]
+
+
+def goes_up(counts: list[int]) -> bool:
+    """Of fast tiles not each is told."""
+    return counts == sorted(set(counts)) and counts[-1] == TILES
 
 
 def kept_steps(chain: Followed) -> list[int]:
@@ -203,6 +215,7 @@ async def test_a_chain_pauses_in_mid_upscale_and_comes_to_the_same_bytes(
     assert await artifact_of(chain) == wanted
     assert kept_steps(chain) == [0, 1]
     assert steps_of(chain) == [1, 2]
+    assert goes_up(tiles_of(chain))  # none is computed again
     await until(lambda: not kept(running), 60)
 
 
@@ -222,6 +235,7 @@ async def test_an_urgent_picture_waits_for_a_tile_and_not_for_an_upscaling(
     assert yielded.kept_steps == 1
     assert await artifact_of(patient) == wanted
     assert steps_of(patient) == [1, 2]
+    assert goes_up(tiles_of(patient))
 
 
 async def test_many_pictures_pause_with_the_one_that_runs(client: Client) -> None:

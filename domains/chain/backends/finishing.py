@@ -46,6 +46,7 @@ class Finishing:
     exact: bool
     context: JobContext
     load_seconds: float = 0.0
+    _progress: ChainProgress | None = None
 
     def finish(self, index: int, canvas: Canvas) -> Finished:
         """The picture of that number after all steps; raises as `go_on`."""
@@ -68,11 +69,13 @@ class Finishing:
         judged = progress.verdicts.append
         for step in self.steps[progress.steps :]:
             telling = _Telling(self.context, index, progress.steps, len(self.steps))
+            self._progress = progress
             try:
                 progress.reach(Executor(self).run(progress.canvas, (step,), telling, judged))
             except Withheld:
                 return Finished(None, harshest(progress.verdicts))
             self.context.check_stop()
+        self._progress = None
         return Finished(progress.canvas, harshest(progress.verdicts))
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
@@ -84,10 +87,15 @@ class Finishing:
         )
         self.load_seconds += time.perf_counter() - begun
         how = (step.factor, step.tile_pixels, step.tile_overlap_pixels)
-        pixels = enlarge(upscaler, canvas.pixels, *how, between)
-        if canvas.alpha is None:
-            return Canvas(pixels)
-        return Canvas(pixels, enlarge_alpha(upscaler, canvas.alpha, *how, between))
+        under_way = None
+        if self._progress is not None:
+            under_way = self._progress.upscaling.for_network(upscaler)
+            self._progress.upscaling = under_way
+        pixels = enlarge(upscaler, canvas.pixels, *how, between, under_way=under_way)
+        alpha = canvas.alpha
+        if alpha is not None:
+            alpha = enlarge_alpha(upscaler, alpha, *how, between, under_way=under_way)
+        return Canvas(pixels, alpha)
 
     def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
         """See the executor's port."""

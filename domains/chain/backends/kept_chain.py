@@ -13,8 +13,10 @@ import torch
 from msgspec import Meta, structs
 
 from domains.chain.backends.canvas import Canvas, Pixels
+from domains.chain.backends.kept_upscaling import KeptUpscaling
 from domains.chain.backends.reading import read_canvas
-from domains.chain.jobs import ChainJob, models_of
+from domains.chain.backends.upscaling.under_way import Upscaling
+from domains.chain.jobs import ChainJob, ChainKept, models_of
 from domains.chain.types import MOST_STEPS
 from domains.codec import Count, Sha256, Value, encode
 from domains.model.backends.confined_files import ConfinedFiles
@@ -23,8 +25,9 @@ from domains.picture.types import MOST_EDGE, MOST_PIXELS
 from domains.safety import SafetyVerdict
 
 _MOST_VERDICT_BYTES = 1024 * 1024
-MOST_BYTES = 4 * MOST_PIXELS + _MOST_VERDICT_BYTES
-"""Of a kept chain: the largest picture with its alpha, and what safety steps said."""
+MOST_BYTES = 8 * MOST_PIXELS + _MOST_VERDICT_BYTES
+"""Of a kept chain: the largest picture with its alpha, what safety steps said, and as much
+again for tiles of an upscaling."""
 _log = logging.getLogger("deviceops.pausing")
 
 _Edge = Annotated[int, Meta(ge=1, le=MOST_EDGE)]
@@ -65,29 +68,32 @@ class KeptCanvas(Value, frozen=True):
 
 
 class KeptChain(Value, frozen=True):
-    """The picture of the job with that fingerprint after so many of its steps, and the verdicts
-    of those that came to one."""
+    """The picture of the job with that fingerprint after so many of its steps, the verdicts of
+    those that came to one, and what the next one, an upscaling, has come to."""
 
     fingerprint: Sha256
     steps: Count
     canvas: KeptCanvas
     verdicts: Annotated[tuple[SafetyVerdict, ...], Meta(max_length=MOST_STEPS + 1)] = ()
+    upscaling: KeptUpscaling | None = None
 
 
 @dataclass
 class ChainProgress:
-    """A picture after so many steps of a chain, and the verdicts of those that came to one."""
+    """A picture after so many steps of a chain, the verdicts of those that came to one, and how
+    far the step at work is, where that is an upscaling."""
 
     canvas: Canvas
     steps: int = 0
     verdicts: list[SafetyVerdict] = field(default_factory=list)
+    upscaling: Upscaling = field(default_factory=Upscaling)
 
     def reach(self, canvas: Canvas) -> None:
         """One more step has come to that."""
         # In one piece, as a picture that was kept is: what follows must not tell them apart.
         alpha = None if canvas.alpha is None else np.ascontiguousarray(canvas.alpha)
         self.canvas = Canvas(np.ascontiguousarray(canvas.pixels), alpha)
-        self.steps += 1
+        self.steps, self.upscaling = self.steps + 1, Upscaling()
 
 
 class ChainKeeper:
@@ -102,7 +108,7 @@ class ChainKeeper:
         self._job, self._device = job, device
         self._progress: ChainProgress | None = None
         self._fingerprint = ""
-        self._filed = job.kept_steps
+        self._filed = (job.kept_steps, job.kept_tiles)
 
     def begin(self) -> ChainProgress:
         """The progress that was kept, or the picture as it was given.
@@ -112,13 +118,15 @@ class ChainKeeper:
             FailedPrecondition: A model's file cannot be looked at.
         """
         self._fingerprint = _fingerprint_of(self._job, self._device)
-        self._progress = self._kept() or ChainProgress(read_canvas(self._job.picture))
-        self._filed = self._progress.steps
-        return self._progress
+        progress = self._kept()
+        if progress is None:
+            progress, self._filed = ChainProgress(read_canvas(self._job.picture)), (0, 0)
+        self._progress = progress
+        return progress
 
     def _kept(self) -> ChainProgress | None:
         job = self._job
-        if not job.kept_steps or job.paused_file is None:
+        if not job.goes_on or job.paused_file is None:
             return None
         try:
             found = read_kept(job.paused_file, KeptChain, MOST_BYTES)
@@ -127,31 +135,45 @@ class ChainKeeper:
         except NotKept as why:
             _log.warning("the chain of a paused session begins anew: %s", why)
             return None
-        return ChainProgress(found.canvas.canvas(), found.steps, [*found.verdicts])
+        kept = found.upscaling
+        upscaling = Upscaling() if kept is None else kept.upscaling(self._device)
+        return ChainProgress(found.canvas.canvas(), found.steps, [*found.verdicts], upscaling)
 
-    def keep(self) -> int:
-        """Keep what its steps have come to; how many of them are kept."""
+    def keep(self) -> ChainKept:
+        """Keep what it has come to. What was kept before is there still where that fails; where
+        the tiles of a step are too many, the steps before it are kept alone."""
         progress, path = self._progress, self._job.paused_file
-        if progress is None or path is None or progress.steps <= self._filed:
-            return self._filed  # what was kept before is there still
-        kept = KeptChain(
+        if progress is None or path is None:
+            return ChainKept(*self._filed)
+        tiles = progress.upscaling.tiles
+        for now in dict.fromkeys(((progress.steps, tiles), (progress.steps, 0))):
+            if now <= self._filed:
+                break
+            try:
+                write_kept(path, self._as_kept(progress, tiles=bool(now[1])), MOST_BYTES)
+            except NotKept as why:
+                _log.warning("work of a chain that pauses is lost: %s", why)
+            else:
+                self._filed = now
+                break
+        lost = tiles > 0 and self._filed != (progress.steps, tiles)
+        return ChainKept(*self._filed, lost)
+
+    def _as_kept(self, progress: ChainProgress, *, tiles: bool) -> KeptChain:
+        return KeptChain(
             self._fingerprint,
             progress.steps,
             KeptCanvas.of(progress.canvas),
             tuple(progress.verdicts),
+            KeptUpscaling.of(progress.upscaling) if tiles else None,
         )
-        try:
-            write_kept(path, kept, MOST_BYTES)
-        except NotKept as why:
-            _log.warning("steps of a chain that pauses are lost: %s", why)
-        else:
-            self._filed = progress.steps
-        return self._filed
 
 
 def _fingerprint_of(job: ChainJob, device: torch.device) -> str:
     """What the pixels of a job depend on: where it differs, nothing is taken up."""
-    asked = structs.replace(job, paused_file=None, kept_steps=0, mark_key=None, metadata=None)
+    asked = structs.replace(
+        job, paused_file=None, kept_steps=0, kept_tiles=0, mark_key=None, metadata=None
+    )
     files = (ConfinedFiles(each.place) for each in models_of(job.steps))
     depends_on = (
         asked,

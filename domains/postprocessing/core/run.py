@@ -15,7 +15,6 @@ from domains.provenance.core import Keeping
 from domains.provenance.types import Made
 from domains.safety import Decided, SafetyAction, SafetySubject
 from domains.safety.verdict import verdict
-from domains.session import types
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.plan import Work
@@ -26,7 +25,6 @@ from domains.session.types import (
     Outcome,
     Phase,
     PhaseStarted,
-    PieceFinished,
     ProgressEvent,
     SessionState,
 )
@@ -105,9 +103,7 @@ class ChainRun:
         def record(event: ProgressEvent) -> None:
             session.record(event)
             followed.hear(event)
-            if isinstance(event, PieceFinished) and event.piece is types.Piece.STEP:
-                session.done.reach(event.done / event.total)
-                session.times.note_step()  # it is kept: another session may have its turn
+            turns.hear(event, job.steps, session)
 
         async def keep(spooled: SpooledImage) -> None:
             followed.finish(spooled.image.image_index)

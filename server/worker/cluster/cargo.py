@@ -74,7 +74,7 @@ def paused_files(job: Job[Any]) -> dict[str, Path]:
 
 def kept_files(job: Job[Any]) -> dict[str, Path]:
     """Those of `paused_files` that it goes on from."""
-    going_on = (each for each in _every(job, _PAUSING) if each.kept_steps)
+    going_on = (each for each in _every(job, _PAUSING) if each.goes_on)
     return {each.paused_file.name: each.paused_file for each in going_on if each.paused_file}
 
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from msgspec import structs
 from safetensors.torch import save_file
 
 from domains import paused_work
+from domains.chain.backends import kept_chain
 from domains.chain.backends.kept_chain import KeptCanvas
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
+from domains.chain.backends.upscaling.under_way import Upscaling
 from domains.chain.backends.work import process
 from domains.chain.jobs import ChainJob, ChainReport, PausedChain
 from domains.chain.types import (
@@ -31,8 +34,9 @@ from domains.safety import SafetyPolicy
 from domains.session.jobs import EncodedImage, WorkPaused
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 from tests.domains.chain.backends.test_work import job, model
-from tests.domains.chain.backends.upscaling.files import CPU, small_compact
+from tests.domains.chain.backends.upscaling.files import CPU, loaded, small_compact
 
+UPSCALING = 3
 Wish = Callable[["Context"], bool]
 
 
@@ -52,6 +56,16 @@ class Context:
 
     def of(self, kind: type) -> list[Any]:
         return [each for each in self.told if isinstance(each, kind)]
+
+    def tiles(self, step: int) -> list[PieceFinished]:
+        """Those of one step."""
+        done, found = next(iter(self.kept_steps), 0), []
+        for each in self.of(PieceFinished):
+            if each.piece is Piece.STEP:
+                done = each.done
+            elif done == step - 1:
+                found.append(each)
+        return found
 
     @property
     def kept_steps(self) -> list[int]:
@@ -88,7 +102,10 @@ class Turns:
         assert not heard.of(EncodedImage)
         assert self.job.paused(report)
         assert self.job.due_images(report) == 0
-        self.job = structs.replace(self.job, kept_steps=report.kept_steps)
+        self.lost_tiles = report.kept.lost_tiles
+        self.job = structs.replace(
+            self.job, kept_steps=report.kept.steps, kept_tiles=report.kept.tiles
+        )
         return heard
 
     def finish(self) -> Context:
@@ -136,6 +153,8 @@ def test_a_pause_at_any_piece_comes_to_the_same_file(work: ChainJob, tmp_path: P
         assert again.kept_steps == [len(heard.pieces)], pieces
         assert [*heard.pieces, *again.pieces] == [1, 2, 3, 4]
         assert file_of(again) == file_of(wanted), pieces
+        tiles = [*heard.tiles(UPSCALING), *again.tiles(UPSCALING)]
+        assert tiles == wanted.tiles(UPSCALING), "each tile was computed once"
     assert pieces > 8
 
 
@@ -261,3 +280,47 @@ def test_a_kept_picture_has_the_bytes_of_its_size() -> None:
         KeptCanvas(1, 1, b"abc", b"ab")
     canvas = KeptCanvas(1, 1, b"abc", b"d").canvas()
     assert np.array_equal(canvas.whole(), [[list(b"abcd")]])
+
+
+def test_every_tile_of_several_passes_is_computed_once(tmp_path: Path) -> None:
+    """Eight times with a network of two: three passes of colours, and three of the alpha."""
+    step = UpscaleStep(factor=8, tile_pixels=32, tile_overlap_pixels=8, model=model(tmp_path))
+    work = job(tmp_path, (step,), (192, 160))
+    wanted = Context()
+    process(work, UpscalerShelf(CPU), wanted)  # type: ignore[arg-type]
+    turns, tiles, pauses = Turns(work, tmp_path), [], 0
+    while len(tiles) < len(wanted.tiles(1)) - 1:
+        tiles += turns.pause(after(7)).tiles(1)
+        pauses += 1
+    again = turns.finish()
+    assert pauses > 3
+    assert [*tiles, *again.tiles(1)] == wanted.tiles(1)
+    assert file_of(again) == file_of(wanted)
+
+
+def test_tiles_that_are_too_many_are_lost_and_the_steps_before_them_kept(
+    work: ChainJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = Turns(work, tmp_path)
+    monkeypatch.setattr(kept_chain, "MOST_BYTES", 10_000)  # the picture alone has 1,920
+    turns.pause(lambda heard: len(heard.tiles(UPSCALING)) == 3)
+    assert (turns.job.kept_steps, turns.job.kept_tiles) == (2, 0)
+    assert turns.lost_tiles
+    again = turns.finish()
+    assert again.kept_steps == [2]
+    assert file_of(again) == whole(work)
+
+
+def test_an_upscaling_goes_on_in_the_type_that_it_had_come_to(tmp_path: Path) -> None:
+    """After numbers that were not finite its network stays in float32; one that is wider by
+    now begins the step anew."""
+    had, now = (
+        Upscaling(torch.float32, [(np.zeros((1, 1, 3), np.uint8), 1)]),
+        loaded(small_compact(), tmp_path),
+    )
+    now.network.half()
+    now.data_type = torch.float16
+    assert had.for_network(now) is had
+    assert now.data_type == torch.float32
+    narrow = Upscaling(torch.float16, [(np.zeros((1, 1, 3), np.uint8), 1)])
+    assert narrow.for_network(now).tiles == 0
