@@ -184,7 +184,6 @@ class Composition:
             describe=describe_failure,
         )
         self.postprocessing = self._postprocessing.servicer
-        self._paused = inference.paused_files(settings.data_dir)
         self._inference = inference.build(
             pool,
             self._model.runs,
@@ -195,7 +194,6 @@ class Composition:
             self._artifact.store,
             self._picture,
             self._provenance,
-            self._paused,
             journal,
             self._machine,
             policies=self._safety.policies,
@@ -243,7 +241,7 @@ class Composition:
         self._inference.experience.recall()
         await self._artifact.start()
         await self._picture.pictures.start()
-        await asyncio.to_thread(self._paused.sweep)
+        await asyncio.to_thread(self._session.paused.sweep)
         await asyncio.to_thread(self._model.new_models.sweep)
         await self._pool.start(self._device.inventory.devices)
         for domain in (

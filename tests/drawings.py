@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import grpc.aio
+
 from deviceops.v1 import (
     device_info_pb2,
     device_pb2,
@@ -18,19 +20,28 @@ from tests.running import Client, small_request
 RUNNING = session_pb2.SESSION_STATE_RUNNING
 
 
-class Drawing:
-    """A generation whose stream is read as far as a test needs."""
+class Followed:
+    """A session whose stream is read as far as a test needs.
 
-    def __init__(self, client: Client, request: inference_pb2.GenerateRequest) -> None:
-        self._client = client
-        self._call = client.generate(request)
+    Args:
+        client: Who asks of it.
+        call: The stream that has started it.
+    """
+
+    def __init__(self, client: Client, call: Any) -> None:
+        self._client, self._call = client, call
         self.events: list[event_pb2.SessionEvent] = []
+
+    @property
+    def session_id(self) -> str:
+        """Once an event has come."""
+        return self.events[0].session_id
 
     async def until(self, kind: str) -> event_pb2.SessionEvent:
         """The next event of that kind; those before it are kept in `events`."""
         while True:
             answer = await self._call.read()
-            assert isinstance(answer, inference_pb2.GenerateResponse), f"it ended before {kind}"
+            assert answer is not grpc.aio.EOF, f"it ended before {kind}"
             self.events.append(answer.event)
             if answer.event.WhichOneof("event") == kind:
                 return answer.event
@@ -55,6 +66,13 @@ class Drawing:
     def cancel(self) -> None:
         """Drop the stream, which stops the session."""
         self._call.cancel()
+
+
+class Drawing(Followed):
+    """A generation."""
+
+    def __init__(self, client: Client, request: inference_pb2.GenerateRequest) -> None:
+        super().__init__(client, client.generate(request))
 
 
 def request(

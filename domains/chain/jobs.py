@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 from msgspec import Meta
@@ -35,8 +36,29 @@ class ChainReport(Value, frozen=True):
     encode_image: Seconds
 
 
-class ChainJob(Job[ChainReport], frozen=True):
+class ChainKept(Value, frozen=True):
+    """What is kept of a chain: steps, and tiles of the one after them where that is an
+    upscaling. `lost_tiles` is whether it had tiles that could not be kept; every other step
+    that was at work begins anew."""
+
+    steps: Count = 0
+    tiles: Count = 0
+    lost_tiles: bool = False
+
+
+class PausedChain(Value, frozen=True):
+    """Seconds that loading networks and the steps took before it paused, and what is kept."""
+
+    load: Seconds
+    postprocess: Seconds
+    kept: ChainKept = ChainKept()
+
+
+class ChainJob(Job[ChainReport | PausedChain], frozen=True):
     """Do a chain on a picture, and make a file of what it comes to.
+
+    `paused_file` is where a pause keeps what it has come to; where `kept_steps` or `kept_tiles`
+    of the step after them were kept, it is there.
 
     `width` and `height` are the size that the result must have. Networks compute in float32
     with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
@@ -53,6 +75,14 @@ class ChainJob(Job[ChainReport], frozen=True):
     exact: bool = False
     mark_key: MarkKey | None = None
     metadata: PictureMetadata | None = None
+    paused_file: Path | None = None
+    kept_steps: Count = 0
+    kept_tiles: Count = 0
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether something was kept."""
+        return self.kept_steps + self.kept_tiles > 0
 
     @property
     def image_count(self) -> Count:
@@ -68,9 +98,13 @@ class ChainJob(Job[ChainReport], frozen=True):
         first, *others = files
         return ModelFiles(first.model_id, first.path, tuple(others))
 
-    def due_images(self, report: ChainReport) -> int:
-        """The result."""
-        return 1
+    def due_images(self, report: ChainReport | PausedChain) -> int:
+        """The result, once it is there."""
+        return 0 if self.paused(report) else 1
+
+    def paused(self, report: ChainReport | PausedChain) -> bool:
+        """Whether it stopped between two tiles or steps."""
+        return isinstance(report, PausedChain)
 
     def accepts(self, image: ImageResult) -> bool:
         """Whether format, size and mark are those asked for, and it is judged if it must be."""

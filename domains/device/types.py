@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
@@ -200,6 +200,12 @@ class DeviceReport:
     state: DeviceState
     explanation: str = ""  # why it is not READY; empty when it is
     is_default: bool = False
+
+
+def at_once(reports: Sequence[DeviceReport]) -> int:
+    """How many pieces of work keep those devices busy, at least one: for each ready one what
+    runs, and one more, so that it need not idle while the end of that is written down."""
+    return max(2 * sum(report.state is DeviceState.READY for report in reports), 1)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from domains.chain.backends.classifiers import installed
 from domains.chain.core.preparing import ChainPreparer
@@ -15,7 +14,6 @@ from domains.clock import Clock
 from domains.device.ports import FactsStore, Place, Workers
 from domains.inference import convert
 from domains.inference.backends.lora_fit import LoraFits
-from domains.inference.backends.paused_folder import PausedFolder
 from domains.inference.convert.batch_items import GenerationTemplate
 from domains.inference.convert.batches import BATCH_REPORTS
 from domains.inference.core.batches import GenerationBatches
@@ -28,7 +26,7 @@ from domains.inference.core.preparing import GenerationPreparer
 from domains.inference.core.safeguards import Safeguards
 from domains.inference.core.statistics import StatisticsInquiry, StatisticsKeeper
 from domains.inference.core.validation import MAX_SEED
-from domains.inference.ports import Devices, Models, PausedFiles
+from domains.inference.ports import Devices, Models
 from domains.inference.servicer import InferenceServicer
 from domains.loops import Loop
 from domains.model.ports import Machine
@@ -41,7 +39,7 @@ from domains.session.convert import Reports
 from domains.session.jobs import ModelRunner
 from domains.session.ports import ArtifactKeeper, FaultReporter
 
-__all__ = ["REPORTS", "UNBUILT", "Built", "build", "paused_files"]
+__all__ = ["REPORTS", "UNBUILT", "Built", "build"]
 
 REPORTS: Reports = {**convert.REPORTS, **BATCH_REPORTS}
 """What turns reports of sessions of this domain into messages."""
@@ -61,11 +59,6 @@ class Built:
     loops: tuple[Loop, ...]
 
 
-def paused_files(data_dir: Path) -> PausedFiles:
-    """Where unfinished pictures of paused generations lie, below the server's data."""
-    return PausedFolder(data_dir / "paused")
-
-
 def build(
     workers: Workers,
     runs: ModelRunner,
@@ -76,7 +69,6 @@ def build(
     artifacts: ArtifactKeeper,
     picture: picture_build.Built,
     provenance: provenance_build.Built,
-    paused: PausedFiles,
     facts: FactsStore,
     machine: Callable[[], Machine],
     *,
@@ -100,7 +92,6 @@ def build(
         artifacts: Where finished pictures go.
         picture: Prepares what generations start from, and makes control pictures.
         provenance: Marks pictures, and reads marks.
-        paused: Where unfinished pictures of paused generations lie.
         facts: What outlives the server.
         machine: Where models can be loaded.
         policies: Finds the safety policies that steps name.
@@ -137,7 +128,7 @@ def build(
         preparer,
         drawing,
         picture.pictures,
-        paused,
+        session.paused,
         keeper,
         forecasts,
         describe=describe,
@@ -148,7 +139,7 @@ def build(
         preparer,
         drawing,
         picture.pictures,
-        paused,
+        session.paused,
         keeper,
         describe=describe,
     )

@@ -177,6 +177,11 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
         """One for each seed."""
         return len(self.settings.seeds)
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether something of a picture was kept."""
+        return self.kept_steps > 0
+
     def due_images(self, report: GenerationReport | PausedGeneration) -> int:
         """Every picture that was not finished before."""
         return 0 if self.paused(report) else self.image_count - self.first_image

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from domains.device.jobs import OptimizationJob, OptimizationReport, ReleaseJob, ReleaseReport
@@ -184,22 +183,6 @@ class PicturePreparer(Protocol):
             InvalidPicture: It cannot be used.
             DomainError: It is not there, or cannot be stored or read now.
         """
-        ...
-
-
-class PausedFiles(Protocol):
-    """Where unfinished pictures of paused generations lie."""
-
-    def sweep(self) -> None:
-        """Delete what an earlier server left; what refuses is logged."""
-        ...
-
-    def new(self) -> Path:
-        """Where one may be kept; nothing lies there yet."""
-        ...
-
-    def remove(self, path: Path) -> None:
-        """Delete it; nothing happens where none lies."""
         ...
 
 

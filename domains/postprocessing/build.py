@@ -25,7 +25,7 @@ from domains.provenance import build as provenance_build
 from domains.provenance.core import Keeping
 from domains.session import build as session_build
 from domains.session.core.children import Children
-from domains.session.jobs import JobRunner
+from domains.session.jobs import PausingRunner
 from domains.session.ports import ArtifactKeeper, FaultReporter
 
 __all__ = ["REPORTS", "Built", "build"]
@@ -50,7 +50,7 @@ class Built:
 
 def build(
     session: session_build.Built,
-    jobs: JobRunner,
+    jobs: PausingRunner,
     place: Place,
     devices: PlacedDevices,
     models: ModelCatalogue,
@@ -99,6 +99,7 @@ def build(
         ),
         safety.policies.default,
         Means(Children(session.sessions, session.runner, session.reader), devices, describe),
+        session.paused,
     )
     benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
     servicer = PostprocessingServicer(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Protocol
 
 from domains.clock import Clock
 from domains.loops import Loop
+from domains.paused_work import PausedFolder
 from domains.records import Records
 from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
 from domains.session.core.changes import SessionChanges
@@ -19,7 +21,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.taking_up import TakingUp
-from domains.session.ports import ArtifactReader, FaultReporter
+from domains.session.ports import ArtifactReader, FaultReporter, PausedFiles
 from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
@@ -28,6 +30,8 @@ _SWEEP_SECONDS = 0.5
 class Settings(Protocol):
     """The settings that are read here."""
 
+    @property
+    def data_dir(self) -> Path: ...
     @property
     def queue_length_per_device(self) -> int: ...
     @property
@@ -50,6 +54,7 @@ class Built:
     converter: SessionConverter
     streams: SessionStreams
     starters: Starters
+    paused: PausedFiles
     loops: tuple[Loop, ...]
 
 
@@ -108,4 +113,5 @@ def build(
         Loop("expired sessions", _SWEEP_SECONDS, sessions.sweep),
         Loop("sessions of an earlier server", _SWEEP_SECONDS, taking_up.run),
     )
-    return Built(sessions, reader, runner, converter, streams, starters, loops)
+    paused = PausedFolder(settings.data_dir / "paused")
+    return Built(sessions, reader, runner, converter, streams, starters, paused, loops)

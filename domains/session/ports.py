@@ -46,3 +46,19 @@ class FaultReporter(Protocol):
     def __call__(self, error: BaseException) -> Failure:
         """Describe `error`; unexpected ones are logged and get an incident id."""
         ...
+
+
+class PausedFiles(Protocol):
+    """Where lies what paused work goes on from."""
+
+    def sweep(self) -> None:
+        """Delete what an earlier server left; what refuses is logged."""
+        ...
+
+    def new(self) -> Path:
+        """Where one may be kept; nothing lies there yet."""
+        ...
+
+    def remove(self, path: Path) -> None:
+        """Delete it; nothing happens where none lies."""
+        ...

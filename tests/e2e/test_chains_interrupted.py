@@ -8,6 +8,7 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -17,11 +18,14 @@ from deviceops.v1 import device_pb2, event_pb2, processing_pb2, session_pb2
 from deviceops.v1 import postprocessing_pb2 as pb
 from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
+from tests.drawings import Followed
+from tests.e2e.test_faults import until, worker_of
 from tests.e2e.test_restarts import get, kill, watch
 from tests.running import Client, RunningServer, start_server
 
 COMPLETED = session_pb2.SESSION_STATE_COMPLETED
 PAUSED = session_pb2.SESSION_STATE_PAUSED
+TILES = 64  # of the long upscaling
 NAMES = ("a", "b", "c", "d", "e")
 
 
@@ -113,6 +117,174 @@ async def test_a_killed_worker_costs_a_picture_nothing_but_time(client: Client) 
     found = await client.processing.ListSessions(children, metadata=client.metadata)
     assert sorted(each.retry_count for each in found.sessions) == [0, 1]
     assert {each.method for each in found.sessions} == {"PostprocessingService.ProcessImages"}
+
+
+def long_upscale(
+    priority: session_pb2.Priority.ValueType = session_pb2.PRIORITY_NORMAL, **options: Any
+) -> pb.ProcessImageRequest:
+    """A step that is done at once, and an upscaling of many tiles."""
+    request = pb.ProcessImageRequest(options={"priority": priority, **options})
+    request.steps.add().sharpen.amount = 2.0
+    request.steps.add().upscale.postprocessor_id = "compact-4x"
+    request.steps[1].upscale.tile_pixels = 48
+    request.steps[1].upscale.tile_overlap_pixels = 0
+    request.image.inline = saved(noise(384, 384).image())
+    return request
+
+
+def begun(client: Client, request: pb.ProcessImageRequest) -> Followed:
+    call = client.postprocessing.ProcessImage(request, metadata=client.metadata)
+    return Followed(client, call)
+
+
+async def in_mid_upscale(chain: Followed) -> None:
+    """The first step is done, and some tiles of the second."""
+    while (await chain.until("item_finished")).item_finished.item_id != "step":
+        pass
+    for _ in range(3):
+        assert (await chain.until("item_finished")).item_finished.item_id == "tile"
+
+
+async def in_mid_upscale_again(chain: Followed) -> None:
+    """It goes on, after the first step."""
+    await chain.until("phase_started")
+    for _ in range(3):
+        await chain.until("item_finished")
+
+
+async def artifact_of(chain: Followed) -> str:
+    """The hash of its picture's file, at its end."""
+    [image] = (await chain.finish()).images
+    return image.artifact_id
+
+
+def steps_of(chain: Followed) -> list[int]:
+    finished = [e.item_finished for e in chain.events if e.HasField("item_finished")]
+    return [each.done_count for each in finished if each.item_id == "step"]
+
+
+def tiles_of(chain: Followed) -> list[int]:
+    finished = [e.item_finished for e in chain.events if e.HasField("item_finished")]
+    upscaling = [each for each in finished if each.total_count == TILES]
+    return [each.done_count for each in upscaling]
+
+
+def goes_up(counts: list[int]) -> bool:
+    """Of fast tiles not each is told."""
+    return counts == sorted(set(counts)) and counts[-1] == TILES
+
+
+def kept_steps(chain: Followed) -> list[int]:
+    phases = [e.phase_started for e in chain.events if e.HasField("phase_started")]
+    wanted = session_pb2.PHASE_POSTPROCESSING
+    return [each.kept_steps for each in phases if each.phase == wanted]
+
+
+def kept(server: RunningServer) -> list[Path]:
+    return list((server.data_dir / "paused").iterdir())
+
+
+async def pause(client: Client, session_id: str) -> session_pb2.Session:
+    request = processing_pb2.PauseSessionRequest(session_id=session_id)
+    answer = await client.processing.PauseSession(request, metadata=client.metadata)
+    return answer.session
+
+
+async def resume(client: Client, session_id: str) -> None:
+    await client.processing.ResumeSession(
+        processing_pb2.ResumeSessionRequest(session_id=session_id), metadata=client.metadata
+    )
+
+
+async def test_a_chain_pauses_in_mid_upscale_and_comes_to_the_same_bytes(
+    client: Client, running: RunningServer
+) -> None:
+    wanted = await artifact_of(begun(client, long_upscale()))
+    chain = begun(client, long_upscale())
+    await in_mid_upscale(chain)
+    assert (await pause(client, chain.session_id)).state == session_pb2.SESSION_STATE_PAUSING
+    await chain.until("paused")
+    assert (await chain.session()).state == PAUSED
+    assert len(kept(running)) == 1
+
+    other = pb.ProcessImageRequest(image=long_upscale().image)  # the device is free
+    other.steps.add().sharpen.amount = 1.0
+    await begun(client, other).finish()
+    await resume(client, chain.session_id)
+
+    assert await artifact_of(chain) == wanted
+    assert kept_steps(chain) == [0, 1]
+    assert steps_of(chain) == [1, 2]
+    assert goes_up(tiles_of(chain))  # none is computed again
+    await until(lambda: not kept(running), 60)
+
+
+async def test_an_urgent_picture_waits_for_a_tile_and_not_for_an_upscaling(
+    client: Client,
+) -> None:
+    wanted = await artifact_of(begun(client, long_upscale()))
+    patient = begun(client, long_upscale(session_pb2.PRIORITY_LOW))
+    await in_mid_upscale(patient)
+    urgent = pb.ProcessImageRequest(image=long_upscale().image)
+    urgent.options.priority = session_pb2.PRIORITY_HIGH
+    urgent.steps.add().sharpen.amount = 1.0
+    await begun(client, urgent).finish()
+
+    yielded = (await patient.until("yielded")).yielded
+    assert yielded.reason == event_pb2.YIELD_REASON_HIGHER_PRIORITY
+    assert yielded.kept_steps == 1
+    assert await artifact_of(patient) == wanted
+    assert steps_of(patient) == [1, 2]
+    assert goes_up(tiles_of(patient))
+
+
+async def test_many_pictures_pause_with_the_one_that_runs(client: Client) -> None:
+    request = slow("a", "b")
+    call = client.postprocessing.ProcessImages(request, metadata=client.metadata)
+    pictures = Followed(client, call)
+    await pictures.until("item_finished")
+    await pause(client, pictures.session_id)
+    await pictures.until("paused")
+    children = processing_pb2.ListSessionsRequest()
+    children.filter.parent_session_id = pictures.session_id
+    found = await client.processing.ListSessions(children, metadata=client.metadata)
+    assert {each.state for each in found.sessions} == {PAUSED}
+
+    await resume(client, pictures.session_id)
+
+    end = await pictures.finish()
+    assert [image.item_id for image in end.images] == ["a", "b"]
+    assert end.images[0].artifact_id == end.images[1].artifact_id  # the same work
+    found = await client.processing.ListSessions(children, metadata=client.metadata)
+    assert [each.state for each in found.sessions] == [COMPLETED] * 2
+
+
+@pytest.mark.demonstration
+async def test_a_paused_chain_outlives_its_worker_and_its_server(tmp_path: Path) -> None:
+    request = long_upscale(request_id=str(uuid.uuid4()))
+    request.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
+    with start_server(tmp_path / "data") as running:
+        async with running.client() as client:
+            wanted = await artifact_of(begun(client, long_upscale()))
+            chain = begun(client, request)
+            await in_mid_upscale(chain)
+            await pause(client, chain.session_id)
+            await chain.until("paused")
+            os.kill(worker_of(running.process.pid), signal.SIGKILL)
+            await resume(client, chain.session_id)
+            await in_mid_upscale_again(chain)
+            assert kept_steps(chain) == [0, 1]
+            await pause(client, chain.session_id)
+            await chain.until("paused")
+            kill(running)
+
+    with start_server(tmp_path / "data") as running:
+        async with running.client() as client:
+            assert (await get(client, chain.session_id)).session.state == PAUSED
+            await resume(client, chain.session_id)
+            last = await finished(client, chain.session_id)
+            assert last.completed.images[0].artifact_id == wanted
+            await until(lambda: not kept(running), 60)
 
 
 @pytest.mark.demonstration

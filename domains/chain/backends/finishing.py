@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
+from domains.chain.backends.kept_chain import ChainProgress
 from domains.chain.backends.restoring.restoring import restore
 from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.steps.bands import Between
@@ -46,22 +46,37 @@ class Finishing:
     exact: bool
     context: JobContext
     load_seconds: float = 0.0
+    _progress: ChainProgress | None = None
 
     def finish(self, index: int, canvas: Canvas) -> Finished:
-        """The picture of that number after all steps.
+        """The picture of that number after all steps; raises as `go_on`."""
+        return self.go_on(index, ChainProgress(canvas))
+
+    def go_on(self, index: int, progress: ChainProgress) -> Finished:
+        """The same, after those steps that are done.
+
+        Args:
+            index: The picture's number.
+            progress: Is told of each step that is done; whatever stops it, it is as after the
+                last of them.
 
         Raises:
             DomainError: As `Executor.run`; what the context's `check_stop` raises.
             Exception: As torch raises it.
         """
         self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index))
-        telling = _Telling(self.context, index)
-        verdicts: list[SafetyVerdict] = []
-        finished: Canvas | None = None
-        with suppress(Withheld):
-            finished = Executor(self).run(canvas, self.steps, telling, verdicts.append)
-        return Finished(finished, harshest(verdicts))
+        self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index, progress.steps))
+        judged = progress.verdicts.append
+        for step in self.steps[progress.steps :]:
+            telling = _Telling(self.context, index, progress.steps, len(self.steps))
+            self._progress = progress
+            try:
+                progress.reach(Executor(self).run(progress.canvas, (step,), telling, judged))
+            except Withheld:
+                return Finished(None, harshest(progress.verdicts))
+            self.context.check_stop()
+        self._progress = None
+        return Finished(progress.canvas, harshest(progress.verdicts))
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         """See the executor's port."""
@@ -72,10 +87,15 @@ class Finishing:
         )
         self.load_seconds += time.perf_counter() - begun
         how = (step.factor, step.tile_pixels, step.tile_overlap_pixels)
-        pixels = enlarge(upscaler, canvas.pixels, *how, between)
-        if canvas.alpha is None:
-            return Canvas(pixels)
-        return Canvas(pixels, enlarge_alpha(upscaler, canvas.alpha, *how, between))
+        under_way = None
+        if self._progress is not None:
+            under_way = self._progress.upscaling.for_network(upscaler)
+            self._progress.upscaling = under_way
+        pixels = enlarge(upscaler, canvas.pixels, *how, between, under_way=under_way)
+        alpha = canvas.alpha
+        if alpha is not None:
+            alpha = enlarge_alpha(upscaler, alpha, *how, between, under_way=under_way)
+        return Canvas(pixels, alpha)
 
     def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
         """See the executor's port."""
@@ -94,15 +114,17 @@ class Finishing:
 
 @dataclass(frozen=True)
 class _Telling:
+    """Tells of one step of several, after those that are done."""
+
     context: JobContext
     index: int
+    done: int
+    steps: int
 
     def piece(self, done: int, pieces: int) -> None:
-        self._tell(Piece.TILE, done, pieces)
+        self.context.emit(PieceFinished(self.index, Piece.TILE, done, pieces))
+        self.context.check_stop()
 
     def step(self, done: int, steps: int) -> None:
-        self._tell(Piece.STEP, done, steps)
-
-    def _tell(self, piece: Piece, done: int, total: int) -> None:
-        self.context.emit(PieceFinished(self.index, piece, done, total))
-        self.context.check_stop()
+        # What it has come to is not handed out yet: whoever receives it looks for a stop.
+        self.context.emit(PieceFinished(self.index, Piece.STEP, self.done + done, self.steps))

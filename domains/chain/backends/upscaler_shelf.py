@@ -41,7 +41,7 @@ class UpscalerShelf:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._device = device
+        self.device = device
         self._kept: OrderedDict[tuple[ModelPlace, str, bool], _Kept] = OrderedDict()
 
     def get(
@@ -71,7 +71,7 @@ class UpscalerShelf:
             loading,
             lambda: load_upscaler(
                 model.place,
-                self._device,
+                self.device,
                 torch.float32 if exact else None,
                 on_bytes=lambda _count: check_stop(),
             ),
@@ -98,7 +98,7 @@ class UpscalerShelf:
             True,
             loading,
             lambda: load_restorer(
-                model.place, self._device, on_bytes=lambda _count: check_stop()
+                model.place, self.device, on_bytes=lambda _count: check_stop()
             ),
         )
         assert isinstance(found, Restorer)

@@ -6,17 +6,21 @@ import time
 from dataclasses import replace
 
 from domains.chain.backends.finishing import Finishing
-from domains.chain.backends.reading import read_canvas
+from domains.chain.backends.kept_chain import ChainKeeper
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
-from domains.chain.jobs import ChainJob, ChainReport
+from domains.chain.jobs import ChainJob, ChainReport, PausedChain
 from domains.picture.backends.encoding import encode_image
 from domains.provenance.backends.mark import marked
-from domains.session.jobs import EncodedImage, JobContext
+from domains.session.jobs import EncodedImage, JobContext, WorkPaused
 from domains.session.types import Phase, PhaseStarted
 
 
-def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainReport:
+def process(
+    job: ChainJob, shelf: UpscalerShelf, context: JobContext
+) -> ChainReport | PausedChain:
     """Do the chain, and hand out the file; none where a safety step withholds the picture.
+
+    Asked to pause, it keeps what finished steps have come to, and the next job goes on there.
 
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the prepared picture is gone.
@@ -26,8 +30,25 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
     """
     begun = time.perf_counter()
     finishing = Finishing(shelf, job.steps, job.exact, context)
+    keeper = ChainKeeper(job, shelf.device)
+    try:
+        return _processed(job, finishing, keeper, begun)
+    except WorkPaused:
+        taken = max(0.0, time.perf_counter() - begun - finishing.load_seconds)
+        return PausedChain(finishing.load_seconds, taken, keeper.keep())
+
+
+def _processed(
+    job: ChainJob, finishing: Finishing, keeper: ChainKeeper, begun: float
+) -> ChainReport:
+    """What is left of it; `begun` is when it began.
+
+    Raises:
+        WorkPaused: It is to pause, and no file is out.
+    """
+    context = finishing.context
     data = b""  # of a picture that is withheld
-    done = finishing.finish(0, read_canvas(job.picture))
+    done = finishing.go_on(0, keeper.begin())
     finished = time.perf_counter()
     canvas = done.canvas
     if canvas is not None:

@@ -147,7 +147,9 @@ class FollowedChain:
         """Something happened."""
         now = self._clock.monotonic()
         if isinstance(event, PhaseStarted) and event.phase is Phase.POSTPROCESSING:
-            self._at_work[event.image_index or 0] = _Picture(list(self._postprocessors), now)
+            self._at_work[event.image_index or 0] = _Picture(
+                list(self._postprocessors[event.kept_steps :]), now
+            )
         elif isinstance(event, PieceFinished) and event.piece is Piece.STEP:
             picture = self._at_work.get(event.image_index)
             if picture is not None and picture.left:

@@ -16,6 +16,7 @@ from domains.chain.backends.work import process
 from domains.chain.jobs import (
     ChainJob,
     ChainReport,
+    PausedChain,
     StepBenchmarkJob,
     StepBenchmarkReport,
 )
@@ -197,7 +198,7 @@ class Engine:
             self._loader.upscalers,
         ).run()
 
-    def process(self, job: ChainJob, context: JobContext) -> ChainReport:
+    def process(self, job: ChainJob, context: JobContext) -> ChainReport | PausedChain:
         """Do a chain of finishing steps on a picture; when memory runs out, what can be had
         again is dropped, models too, and it is done once more.
 
@@ -206,10 +207,10 @@ class Engine:
                 `generate`.
         """
 
-        def once() -> ChainReport:
+        def once() -> ChainReport | PausedChain:
             return process(job, self._loader.upscalers, context)
 
-        def work() -> ChainReport:
+        def work() -> ChainReport | PausedChain:
             try:
                 return with_room(once, self._loader.let_go)
             except ResourceExhausted as error:  # even with the smallest tiles
@@ -217,7 +218,10 @@ class Engine:
             self._loader.let_go()
             return once()
 
-        return self._guarded(work)
+        report = self._guarded(work)
+        if isinstance(report, PausedChain):
+            release_memory(self._device)
+        return report
 
     def measure_step(self, job: StepBenchmarkJob, context: JobContext) -> StepBenchmarkReport:
         """Measure a finishing step; raises as `process`, and makes no room."""

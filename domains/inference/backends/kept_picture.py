@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,15 +10,11 @@ from typing import Annotated, Any
 import torch
 from msgspec import Meta
 
-from domains.codec import FEW, Count, Malformed, Sha256, Value, decode, encode
-from domains.private_folders import prepare
-from domains.regular_files import TooLong, read_regular
-from domains.whole_files import whole_file
+from domains.codec import FEW, Count, Sha256, Value
+from domains.paused_work import NotKept, read_kept, write_kept
 
 MOST_BYTES = 256 * 1024 * 1024
 """Of a kept picture. Latents of the largest one are a megabyte; a scheduler keeps a handful."""
-_MARK = b"deviceops paused 1\n"
-_DIGEST_BYTES = 32
 _CPU = torch.device("cpu")
 _TYPES = {
     str(kind).removeprefix("torch."): kind
@@ -30,10 +25,6 @@ _TYPES = {
 }
 
 Dimension = Annotated[int, Meta(ge=0, le=2**31)]
-
-
-class NotKept(Exception):
-    """A picture cannot be kept, or what was kept is no good; the text says why."""
 
 
 class KeptTensor(Value, frozen=True):
@@ -151,20 +142,12 @@ def plain(value: Kept, device: torch.device) -> Any:
 
 
 def write_picture(path: Path, picture: KeptPicture) -> None:
-    """Have the picture at `path`; when it raises, what lay there before is there still.
+    """Have the picture at `path`.
 
     Raises:
-        NotKept: It is too large, or the disk refuses.
+        NotKept: As `write_kept`.
     """
-    body = encode(picture)
-    if len(body) > MOST_BYTES:
-        raise NotKept(f"it has {len(body)} bytes")
-    try:
-        prepare(path.parent)
-        with whole_file(path) as file:
-            file.write(_MARK + hashlib.sha256(body).digest() + body)
-    except OSError as error:
-        raise NotKept(f"its file cannot be written: {error.strerror}") from error
+    write_kept(path, picture, MOST_BYTES)
 
 
 def read_picture(path: Path, fingerprint: str, image_index: int) -> KeptPicture:
@@ -173,18 +156,7 @@ def read_picture(path: Path, fingerprint: str, image_index: int) -> KeptPicture:
     Raises:
         NotKept: There is none, it is damaged, or that of other work or of another picture.
     """
-    start = len(_MARK) + _DIGEST_BYTES
-    try:
-        content = read_regular(path, start + MOST_BYTES)
-    except (OSError, TooLong) as error:
-        raise NotKept("its file is gone, or is not one that was written here") from error
-    body = content[start:]
-    if content[:start] != _MARK + hashlib.sha256(body).digest():
-        raise NotKept("its file is damaged")
-    try:
-        picture = decode(KeptPicture, body)
-    except Malformed as error:
-        raise NotKept("its file is damaged") from error
+    picture = read_kept(path, KeptPicture, MOST_BYTES)
     if (picture.fingerprint, picture.image_index) != (fingerprint, image_index):
         raise NotKept("its file is that of another picture, or of other models")
     return picture

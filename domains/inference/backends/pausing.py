@@ -12,13 +12,14 @@ import torch
 from msgspec import structs
 
 from domains.codec import encode
-from domains.inference.backends.kept_picture import NotKept, read_picture, write_picture
+from domains.inference.backends.kept_picture import read_picture, write_picture
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.loops import PictureLoops
 from domains.inference.backends.model_loading import state_of
 from domains.inference.jobs import Companion, ControlPictures, GenerationJob
 from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.model.types import loads
+from domains.paused_work import NotKept
 from domains.picture.types import PreparedPicture
 from domains.session.types import PreviewSettings
 

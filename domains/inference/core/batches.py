@@ -29,7 +29,7 @@ from domains.inference.core.turns import Turns
 from domains.inference.core.validation import check_request
 from domains.inference.errors import InvalidGeneration
 from domains.inference.jobs import MOST_IMAGES
-from domains.inference.ports import PausedFiles, PicturePreparer
+from domains.inference.ports import PicturePreparer
 from domains.inference.types import GenerationFacts
 from domains.inference.types.batches import (
     BatchComputation,
@@ -45,7 +45,7 @@ from domains.session.core.sessions import Sessions
 from domains.session.core.speeds import Effort, Speeds
 from domains.session.errors import SessionTimedOut
 from domains.session.jobs import WorkPaused
-from domains.session.ports import FaultReporter
+from domains.session.ports import FaultReporter, PausedFiles
 from domains.session.types import ItemFinished, Outcome, Phase, SessionKind, SessionState
 from domains.values import Degradation, DegradationKind
 

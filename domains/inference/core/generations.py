@@ -16,7 +16,7 @@ from domains.inference.core.resolution import effective, effort_of, steps_of_all
 from domains.inference.core.statistics import StatisticsKeeper
 from domains.inference.core.turns import Turns
 from domains.inference.errors import InvalidGeneration
-from domains.inference.ports import PausedFiles, PicturePreparer
+from domains.inference.ports import PicturePreparer
 from domains.inference.types import GenerationRequest, GenerationSettings
 from domains.inference.types.batches import with_seeds
 from domains.picture.errors import InvalidPicture
@@ -25,7 +25,7 @@ from domains.session.core.placed import Placed
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.ports import FaultReporter
+from domains.session.ports import FaultReporter, PausedFiles
 from domains.session.types import Outcome, Phase, SessionKind
 from domains.values import Degradation, PlacementDecision
 

@@ -12,7 +12,7 @@ from domains.inference.jobs import (
     PausedGeneration,
     Timings,
 )
-from domains.inference.ports import PausedFiles
+from domains.session.ports import PausedFiles
 
 _Report = TypeVar("_Report", GenerationReport, PausedGeneration)
 _Item = TypeVar("_Item")

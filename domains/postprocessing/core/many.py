@@ -7,8 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from domains.device.types import DeviceChoice, DeviceState, Placement
-from domains.errors import Failure, Reason, ResourceExhausted, Unavailable
+from domains.device.types import DeviceChoice, Placement, at_once
+from domains.errors import Failure, Reason, Unavailable
 from domains.postprocessing.core.run import Piece
 from domains.postprocessing.ports import PlacedDevices
 from domains.session.core.children import (
@@ -16,6 +16,7 @@ from domains.session.core.children import (
     RELAYED,
     Children,
     is_left_behind,
+    paused,
     why_not_completed,
 )
 from domains.session.core.items import SessionItem
@@ -35,7 +36,7 @@ from domains.session.types import (
     SessionState,
 )
 
-_LOOK_SECONDS = 1.0  # devices come and go, and queues get room, without telling
+_LOOK_SECONDS = 1.0  # devices come and go without telling
 
 
 @dataclass(frozen=True)
@@ -152,20 +153,16 @@ class ManyRun:
     def _most_at_once(self) -> int:
         if not isinstance(self._placement, DeviceChoice):
             return 2
-        reports = self._means.devices.selected(self._placement)
-        return max(2 * sum(report.state is DeviceState.READY for report in reports), 1)
+        return at_once(self._means.devices.selected(self._placement))
 
     def _pause(self) -> None:
-        """What waits is paused, what runs goes on to its end.
+        """Ask every picture's session to pause.
 
         Raises:
-            WorkPaused: Nothing runs any more.
+            WorkPaused: They have.
         """
         children = [picture.child for picture in self._at_work]
-        for child in children:
-            if child is not None and child.state is SessionState.QUEUED:
-                self._means.children.sessions.pause(child, "Its request was paused.", "")
-        if all(child is not None and child.state is SessionState.PAUSED for child in children):
+        if paused(self._means.children.sessions, children, "Its request was paused."):
             raise WorkPaused
 
     def _note_ends(self) -> None:
@@ -243,14 +240,10 @@ class ManyRun:
 
     async def _begun(self, piece: Piece) -> Session:
         """A session for a picture, once there is room for it in a queue."""
-        while True:
-            request = self._request(piece, self._session)
-            try:
-                return await self._means.children.runner.begin(request)
-            except ResourceExhausted as error:
-                if error.reason is not Reason.QUEUE_FULL:
-                    raise
-            await asyncio.sleep(_LOOK_SECONDS)
+        begin = self._means.children.runner.begin
+        return await self._means.children.begun(
+            lambda: begin(self._request(piece, self._session))
+        )
 
     async def _follow(self, picture: _Picture, child: Session, first: int) -> None:
         """Tell what a picture's session reports, until it is over."""

@@ -25,6 +25,7 @@ from domains.picture.jobs import MetadataWish
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.many import ManyRun, Means
 from domains.postprocessing.core.run import ChainRun, Piece
+from domains.postprocessing.core.turns import Turns
 from domains.provenance.core import Provenance
 from domains.safety import SafetyPolicy
 from domains.session.core.about import Parent
@@ -32,6 +33,7 @@ from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.core.speeds import Effort
+from domains.session.ports import PausedFiles
 from domains.session.types import (
     OnDisconnect,
     Outcome,
@@ -87,6 +89,7 @@ class Processing:
         default: The safety policy that holds for all, with its classifiers installed; None for
             none.
         means: With what many pictures of one request are done.
+        paused: Where lies what paused chains go on from.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Processing:
         run: ChainRun,
         default: Callable[[], SafetyPolicy | None],
         means: Means,
+        paused: PausedFiles,
     ) -> None:
         self._pictures = pictures
         self._preparer = preparer
@@ -106,6 +110,7 @@ class Processing:
         self._run = run
         self._default = default
         self._means = means
+        self._paused = paused
 
     def process(self, request: ProcessingRequest) -> SessionRequest:
         """The chain as a session, with a picture for each that is given.
@@ -137,6 +142,7 @@ class Processing:
         self, request: ProcessingRequest, chain: PreparedChain, piece: Piece, priority: Priority
     ) -> SessionPlan:
         """One picture, on the device that will be done with it first."""
+        turns = Turns(self._paused)
         placed = await self._place(request.placement, _effort(chain, [piece]), priority)
         return SessionPlan(
             kind=SessionKind.POSTPROCESSING,
@@ -146,8 +152,10 @@ class Processing:
             companion_ids=chain.companion_ids,
             policies=chain.policies,
             expected_phases=(Phase.QUEUED, *_phases(chain)),
-            work=self._run.single(chain, piece),
+            work=self._run.single(chain, piece, turns),
             stop=self._run.stop,
+            pause=self._run.pause,
+            ended=lambda session: turns.end(),
         )
 
     async def _together(

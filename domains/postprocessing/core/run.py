@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 from domains.chain.core.preparing import PreparedChain
 from domains.chain.core.statistics import StepStatistics
-from domains.chain.jobs import ChainJob, SafetyCheckJob, SafetyFindings
+from domains.chain.jobs import ChainJob, PausedChain, SafetyCheckJob, SafetyFindings
 from domains.errors import Failure
 from domains.picture.core import KeptPicture
+from domains.postprocessing.core.turns import Turns
 from domains.postprocessing.ports import ModelUses
 from domains.provenance.core import Keeping
 from domains.provenance.types import Made
 from domains.safety import Decided, SafetyAction, SafetySubject
 from domains.safety.verdict import verdict
-from domains.session import types
 from domains.session.core.items import SessionItem
 from domains.session.core.jobs import run_job
 from domains.session.core.plan import Work
 from domains.session.core.session import Session
-from domains.session.jobs import JobRunner, SpooledImage
+from domains.session.jobs import PausingRunner, SpooledImage, WorkPaused
 from domains.session.types import (
     ImageResult,
     Outcome,
     Phase,
     PhaseStarted,
-    PieceFinished,
     ProgressEvent,
+    SessionState,
 )
 
 
@@ -54,7 +53,7 @@ class ChainRun:
 
     def __init__(
         self,
-        jobs: JobRunner,
+        jobs: PausingRunner,
         keeping: Keeping,
         models: ModelUses,
         statistics: StepStatistics,
@@ -70,37 +69,41 @@ class ChainRun:
         """Have a session's work end after its tile or step; only then is the worker free."""
         self._jobs.cancel(session.device_id, session.session_id)
 
-    def single(self, chain: PreparedChain, piece: Piece) -> Work:
-        """The work of one picture, which can be used; it holds its file."""
+    def pause(self, session: Session) -> None:
+        """Have it pause after its tile or step."""
+        self._jobs.pause(session.device_id, session.session_id)
+
+    def single(self, chain: PreparedChain, piece: Piece, turns: Turns) -> Work:
+        """The work of one picture, which can be used; it holds its file. Called again after a
+        pause, it goes on with the same turns."""
 
         async def work(session: Session) -> Outcome:
-            seconds: defaultdict[Phase, float] = defaultdict(float)
-            await self._do(chain, piece, session, seconds)
-            return Outcome(timings=dict(seconds))
+            return Outcome(timings=await self._do(chain, piece, turns, session))
 
         return work
 
     async def _do(
-        self,
-        chain: PreparedChain,
-        piece: Piece,
-        session: Session,
-        seconds: defaultdict[Phase, float],
-    ) -> None:
-        job = piece.job
-        assert isinstance(job, ChainJob)
+        self, chain: PreparedChain, piece: Piece, turns: Turns, session: Session
+    ) -> dict[Phase, float]:
+        """Have done what is left of it; the seconds that all its turns took.
+
+        Raises:
+            WorkPaused: It stopped between two tiles or steps.
+            DomainError: As `run_job`.
+        """
+        assert isinstance(piece.job, ChainJob)
         for model in chain.models:
             self._models.record_use(model.model_id)
 
-        if await self._withheld(chain, job, session):
-            return
+        if await self._withheld(chain, piece.job, turns, session):
+            return {}
+        job = turns.next(piece.job)
         followed = self._statistics.follow(chain.steps)
 
         def record(event: ProgressEvent) -> None:
             session.record(event)
             followed.hear(event)
-            if isinstance(event, PieceFinished) and event.piece is types.Piece.STEP:
-                session.done.reach(event.done / event.total)
+            turns.hear(event, job.steps, session)
 
         async def keep(spooled: SpooledImage) -> None:
             followed.finish(spooled.image.image_index)
@@ -110,19 +113,34 @@ class ChainRun:
             await self._keeping.keep(spooled, SessionItem(session), job.output, made)
 
         try:
-            report = await run_job(self._jobs, session, job, record=record, keep=keep)
+            found = await run_job(self._jobs, session, job, record=record, keep=keep)
+        except WorkPaused:  # before the worker had the job
+            raise WorkPaused(turns.kept_steps) from None
         except BaseException as error:
             followed.fail(error)
             raise
-        seconds[Phase.POSTPROCESSING] += report.postprocess
-        seconds[Phase.ENCODING_IMAGE] += report.encode_image
-        if chain.models:
-            seconds[Phase.LOADING_MODEL] += report.load
+        if isinstance(found, PausedChain):
+            turns.note(found)
+            raise WorkPaused(turns.kept_steps)
+        report = turns.whole(found)
+        loading = {Phase.LOADING_MODEL: report.load} if chain.models else {}
+        return {
+            **loading,
+            Phase.POSTPROCESSING: report.postprocess,
+            Phase.ENCODING_IMAGE: report.encode_image,
+        }
 
-    async def _withheld(self, chain: PreparedChain, job: ChainJob, session: Session) -> bool:
-        """Whether the result is withheld because of the picture that it would be made of."""
+    async def _withheld(
+        self, chain: PreparedChain, job: ChainJob, turns: Turns, session: Session
+    ) -> bool:
+        """Whether the result is withheld because of the picture that it would be made of.
+
+        Raises:
+            WorkPaused: It was asked to pause meanwhile.
+            DomainError: As `run_job`.
+        """
         policy = chain.of_inputs
-        if policy is None:
+        if policy is None or turns.judged:
             return False
         session.record(PhaseStarted(Phase.CHECKING_SAFETY))
         check = SafetyCheckJob((job.picture,), policy.classifiers)
@@ -133,7 +151,10 @@ class ChainRun:
         subject, failed = SafetySubject.INPUT_IMAGE, bool(found.failed)
         said = verdict(found.scores, policy, subject, failed=failed)
         self._decided(session.session_id, said)
-        if said.action is not SafetyAction.BLOCK:
+        turns.judged = said.action is not SafetyAction.BLOCK
+        if turns.judged:
+            if session.state is SessionState.PAUSING or session.yielding is not None:
+                raise WorkPaused  # the look at its picture could not
             return False
         format = job.output.format
         session.finish_image(

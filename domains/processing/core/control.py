@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from domains.errors import FieldViolation, InvalidArgument, Reason, Unimplemented
+from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.core.filters import broken_filter, broken_reason
 from domains.processing.core.lists import shown
-from domains.processing.errors import StateConflict
+from domains.processing.errors import RunsToItsEnd, StateConflict
 from domains.session.core.options import check_options
 from domains.session.core.sessions import Sessions
 from domains.session.types import SessionState, WorkOptions
@@ -35,19 +35,15 @@ class SessionControl:
         Raises:
             SessionNotFound: There is none of that id for this caller.
             StateConflict: It is final or being cancelled.
+            RunsToItsEnd: It runs, and its work cannot be paused then.
             InvalidArgument: TEXT_TOO_LONG or TEXT_INVALID for the reason.
-            Unimplemented: It runs, and its work cannot be paused yet.
         """
         InvalidArgument.check(broken_reason(reason_text))
         session = self._sessions.get(session_id, viewer)
         if session.state in (SessionState.PAUSING, SessionState.PAUSED):
             return shown(viewer, session)
         if session.state is SessionState.RUNNING and not session.can_pause_work:
-            raise Unimplemented(
-                "This version can pause sessions of this kind only while they wait; cancel it,"
-                " or let it end.",
-                metadata={"session_id": session_id},
-            )
+            raise RunsToItsEnd(session_id, session.kind)
         if session.state not in (SessionState.QUEUED, SessionState.RUNNING):
             raise StateConflict(session_id, session.state, "paused")
         self._sessions.pause(session, reason_text, viewer.name)

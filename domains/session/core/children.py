@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
-from domains.errors import Failure, Reason
+from domains.errors import Failure, Reason, ResourceExhausted
 from domains.session.core.queue import MOST_LOST_TURNS
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner
@@ -18,11 +20,13 @@ from domains.session.types import (
     PhaseStarted,
     PieceFinished,
     PreviewSettings,
+    SessionState,
     StepFinished,
     TextEncoded,
     TransferProgress,
 )
 
+_ROOM_SECONDS = 1.0  # a queue gets room without telling
 FOLLOWED = Delivery(image_data=False, previews=PreviewSettings(every_steps=1))
 """How whoever has begun a session follows it."""
 RELAYED = (
@@ -52,12 +56,53 @@ class Children:
         children = self.sessions.children(parent.session_id)
         return [child for child in children if not child.state.final]
 
+    async def begun(self, begin: Callable[[], Awaitable[Session]]) -> Session:
+        """The session that `begin` begins, once there is room for it in its queue.
+
+        Raises:
+            DomainError: As `begin`, but for QUEUE_FULL.
+        """
+        while True:
+            try:
+                return await begin()
+            except ResourceExhausted as error:
+                if error.reason is not Reason.QUEUE_FULL:
+                    raise
+            await asyncio.sleep(_ROOM_SECONDS)
+
     def cancel(self, parent: Session, why: str = "") -> list[Session]:
         """Have those stopped that have not ended; returns them."""
         live, reason = self.live(parent), parent.cancel_reason or Reason.CANCELLED_BY_CLIENT
         for child in live:
             child.request_cancel(reason, why, parent.owner)
         return live
+
+
+def paused(
+    sessions: Sessions, children: Iterable[Session | None], why: str, paused_by: str = ""
+) -> bool:
+    """Have those pause that can: what waits at once, what runs between two steps, and else once
+    it has ended.
+
+    Args:
+        sessions: Where they are.
+        children: Not ended when they were looked for; None for one that is being begun.
+        why: Said in their logs.
+        paused_by: Likewise: the client that asked.
+
+    Returns:
+        Whether all of them have.
+    """
+    all_paused = True
+    for child in children:
+        if child is None:
+            all_paused = False
+            continue
+        runs = child.state is SessionState.RUNNING and child.can_pause_work
+        if runs or child.state is SessionState.QUEUED:
+            sessions.pause(child, why, paused_by)
+        all_paused &= child.state is SessionState.PAUSED
+    return all_paused
 
 
 def is_left_behind(child: Session) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, Union
 import msgspec
 from msgspec import structs
 
+from domains.chain.jobs import ChainJob
 from domains.chain.types import Table
 from domains.errors import FailedPrecondition, Reason
 from domains.inference.jobs import GenerationJob
@@ -22,6 +23,7 @@ from server.worker.link.jobs import JOBS
 _ANY_JOB: Any = Union[JOBS]  # noqa: UP007 - it is a tuple
 # Weights lie in a handful of files, their configurations in a few more.
 _MOST_FILES = 1_000
+_PAUSING = (GenerationJob, ChainJob)
 
 
 class ModelElsewhere(FailedPrecondition):
@@ -66,13 +68,13 @@ def pictures(job: Job[Any]) -> dict[str, Path]:
 
 def paused_files(job: Job[Any]) -> dict[str, Path]:
     """Where the job keeps unfinished pictures when it pauses, by name."""
-    kept = (each.paused_file for each in _every(job, GenerationJob))
+    kept = (each.paused_file for each in _every(job, _PAUSING))
     return {path.name: path for path in kept if path is not None}
 
 
 def kept_files(job: Job[Any]) -> dict[str, Path]:
     """Those of `paused_files` that it goes on from."""
-    going_on = (each for each in _every(job, GenerationJob) if each.kept_steps)
+    going_on = (each for each in _every(job, _PAUSING) if each.goes_on)
     return {each.paused_file.name: each.paused_file for each in going_on if each.paused_file}
 
 
@@ -84,7 +86,7 @@ def moved(job: Job[Any], path_of: Callable[[str], Path]) -> Job[Any]:
 def _move(path_of: Callable[[str], Path], value: msgspec.Struct) -> msgspec.Struct:
     if isinstance(value, PreparedPicture | Table):
         return structs.replace(value, path=path_of(_name_of(value)))
-    if isinstance(value, GenerationJob) and value.paused_file is not None:
+    if isinstance(value, _PAUSING) and value.paused_file is not None:
         return structs.replace(value, paused_file=path_of(value.paused_file.name))
     return value
 
@@ -94,7 +96,7 @@ def _name_of(file: PreparedPicture | Table) -> str:
     return file.sha256 if isinstance(file, PreparedPicture) else file.path.name
 
 
-def _every(value: Any, kind: type) -> Iterator[Any]:
+def _every(value: Any, kind: type | tuple[type, ...]) -> Iterator[Any]:
     """Every value of that kind in another one."""
     if isinstance(value, kind):
         yield value

@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from domains.errors import InvalidArgument, Reason, Unimplemented
+from domains.errors import InvalidArgument, Reason
 from domains.processing.core.control import SessionControl
-from domains.processing.errors import StateConflict
+from domains.processing.errors import RunsToItsEnd, StateConflict
 from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
 from domains.session.errors import SessionNotFound
@@ -76,12 +76,14 @@ async def test_only_the_session_that_is_named_is_cancelled(
     assert named.state is SessionState.CANCELLED
 
 
-async def test_running_work_that_cannot_pause_is_not_paused_yet(
+async def test_running_work_that_cannot_pause_is_refused_with_what_to_do(
     sessions: Sessions, control: SessionControl
 ) -> None:
     session = await started(sessions)
-    with pytest.raises(Unimplemented):
+    with pytest.raises(RunsToItsEnd, match="cancel it, or let it end") as caught:
         control.pause(session.session_id, ADMIN)
+    assert caught.value.reason is Reason.STATE_CONFLICT
+    assert caught.value.metadata["kind"] == session.kind.value
     assert session.state is SessionState.RUNNING
 
 

@@ -18,6 +18,7 @@ from domains import heap
 from domains.chain.backends.upscaling.passes import Pass, passes
 from domains.chain.backends.upscaling.tiled import Pixels, Plan, run_pass
 from domains.chain.backends.upscaling.tiles import halved
+from domains.chain.backends.upscaling.under_way import Tiles, Upscaling
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of, in_main_memory, obtainable_bytes
@@ -49,6 +50,7 @@ def enlarge(
     between: Callable[[int, int], None] = lambda _done, _tiles: None,
     *,
     tell: Callable[[PassMade], None] = lambda _made: None,
+    under_way: Upscaling | None = None,
 ) -> Pixels:
     """Enlarge a picture.
 
@@ -64,7 +66,8 @@ def enlarge(
         between: Called after each tile with how many are done and how many there are, over
             all passes; may raise to stop. When memory runs out, the tiles become more and
             those of the pass begin again.
-        tell: Called after each pass.
+        tell: Called after each pass that is made.
+        under_way: What of it is done: that is not done again; told of each tile more.
 
     Returns:
         uint8 `[height, width, 3]`, of `enlarged_size`.
@@ -75,13 +78,19 @@ def enlarge(
     """
     height, width = pixels.shape[:2]
     todo = passes((width, height), factor, upscaler.factor)
+    under_way = Upscaling() if under_way is None else under_way
     try:
         done = 0
         for number, each in enumerate(todo):
+            if (finished := under_way.next()) is not None:
+                pixels, tiles = finished
+                done += tiles
+                continue
             pixels = resized(pixels, each.taken)
             later = todo[number + 1 :]
-            tiling = _Tiling(upscaler, pixels, tile_pixels, tile_overlap_pixels)
+            tiling = _Tiling(upscaler, pixels, tile_pixels, tile_overlap_pixels, under_way)
             pixels, made = tiling.run(done, later, between)
+            under_way.end_pass(pixels, made.tiles)
             done += made.tiles
             tell(made)
         return resized(pixels, enlarged_size((width, height), factor))
@@ -96,6 +105,8 @@ def enlarge_alpha(
     tile_pixels: int = 0,
     tile_overlap_pixels: int = 16,
     between: Callable[[int, int], None] = lambda _done, _tiles: None,
+    *,
+    under_way: Upscaling | None = None,
 ) -> Pixels:
     """Enlarge how opaque pixels are: as a grey picture, by the same network, so that its edges
     are as sharp as those of the colours.
@@ -113,7 +124,8 @@ def enlarge_alpha(
         wide, high = enlarged_size((width, height), factor)
         return np.full((high, wide), alpha.flat[0], np.uint8)
     grey = np.repeat(alpha[:, :, None], 3, 2)
-    enlarged = enlarge(upscaler, grey, factor, tile_pixels, tile_overlap_pixels, between)
+    how = (factor, tile_pixels, tile_overlap_pixels, between)
+    enlarged = enlarge(upscaler, grey, *how, under_way=under_way)
     # The network may tint what is grey: the mean of three levels, rounded.
     levels: Pixels = ((enlarged.sum(2, dtype=np.uint16) + 1) // 3).astype(np.uint8)
     return levels
@@ -139,10 +151,19 @@ def give_back(device: torch.device) -> None:
 class _Tiling:
     """One pass, with smaller tiles when memory runs out."""
 
-    def __init__(self, upscaler: Upscaler, pixels: Pixels, tile: int, overlap: int) -> None:
+    def __init__(
+        self,
+        upscaler: Upscaler,
+        pixels: Pixels,
+        tile: int,
+        overlap: int,
+        under_way: Upscaling,
+    ) -> None:
         self._upscaler, self._pixels, self._overlap = upscaler, pixels, overlap
         self._size = (pixels.shape[1], pixels.shape[0])
-        self._tile = tile or self._fitting()
+        self._under_way = under_way
+        begun = under_way.now
+        self._tile = begun.tile if begun is not None else tile or self._fitting()
 
     def run(
         self, done: int, later: tuple[Pass, ...], between: Callable[[int, int], None]
@@ -163,7 +184,7 @@ class _Tiling:
                     device = self._upscaler.device
                     shortage = faults.domain_error(error, device, advice=_ADVICE)
                     raise shortage or error from error
-                self._tile = smaller
+                self._tile, self._under_way.now = smaller, None
             # Out here nothing refers to the failed tile's tensors any more.
             give_back(self._upscaler.device)
 
@@ -173,14 +194,17 @@ class _Tiling:
         plan = self._plan(self._size)
         # Those of later passes, if their tiles are as large as these.
         tiles = done + plan.tiles + sum(self._plan(each.taken).tiles for each in later)
-        now = done
+        under_way = self._under_way
+        under_way.now = begun = under_way.now or Tiles(self._tile)
+        now = done + begun.done
 
         def next_tile() -> None:
             nonlocal now
             now += 1
+            under_way.data_type = self._upscaler.data_type
             between(now, tiles)
 
-        enlarged = run_pass(self._upscaler, self._pixels, plan, next_tile)
+        enlarged = run_pass(self._upscaler, self._pixels, plan, next_tile, begun)
         return enlarged, PassMade(self._tile, plan.tiles, self._upscaler.data_type)
 
     def _plan(self, size: Size) -> Plan:

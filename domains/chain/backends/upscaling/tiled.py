@@ -10,15 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from domains.chain.backends.upscaling.tiles import Cuts, Fading, cut, fadings
+from domains.chain.backends.upscaling.under_way import Pixels, Tiles
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.errors import FailedPrecondition, Reason
 from domains.model.core.enlarging import Size
-
-Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,11 @@ class Plan:
 
 
 def run_pass(
-    upscaler: Upscaler, pixels: Pixels, plan: Plan, between: Callable[[], None]
+    upscaler: Upscaler,
+    pixels: Pixels,
+    plan: Plan,
+    between: Callable[[], None],
+    tiles: Tiles,
 ) -> Pixels:
     """Enlarge a picture by the upscaler's own factor.
 
@@ -59,6 +61,7 @@ def run_pass(
         pixels: uint8 `[height, width, 3]`.
         plan: Of this picture's tiles.
         between: Called after each tile; may raise to stop.
+        tiles: Those of this plan that are done; told of each one more.
 
     Returns:
         uint8 `[height * factor, width * factor, 3]`.
@@ -71,14 +74,16 @@ def run_pass(
     filled = _filled(pixels, upscaler.unit)
     rows = fadings(plan.down, plan.overlap, factor)
     columns = fadings(plan.across, plan.overlap, factor)
-    before: torch.Tensor | None = None
-    written = 0
-    for number, top in enumerate(plan.down.starts):
+    written = tiles.written
+    if tiles.levels is not None:
+        whole[:written] = tiles.levels
+    for number in range(tiles.rows, len(plan.down.starts)):
+        top = plan.down.starts[number]
         band = filled[top : top + plan.down.length]
-        row = _row(upscaler, band, plan.across, columns, between)
-        if before is not None:
-            _fade(before, row, rows[number - 1], dimension=1)
-        end = height * factor
+        row = _row(upscaler, band, plan.across, columns, between, tiles)
+        if tiles.fading is not None:
+            _fade(tiles.fading, row, rows[number - 1], dimension=1)
+        before, end = None, height * factor
         if number < len(rows):
             later = (plan.down.starts[number + 1] - top) * factor
             kept = slice(later + rows[number].begin, later + rows[number].end)
@@ -87,6 +92,7 @@ def run_pass(
         own = row[:, written - top * factor : end - top * factor, : width * factor]
         whole[written:end] = _rounded(own)
         written = end
+        tiles.end_row(whole[:written], before)
     return whole
 
 
@@ -96,12 +102,14 @@ def _row(
     across: Cuts,
     columns: tuple[Fading, ...],
     between: Callable[[], None],
+    tiles: Tiles,
 ) -> torch.Tensor:
-    """A row of tiles as float32 `[3, height, width]` on the device."""
+    """A row of tiles, of which some may be done: float32 `[3, height, width]` on the device."""
     factor = upscaler.factor
     shape = (3, band.shape[0] * factor, band.shape[1] * factor)
-    row = torch.empty(shape, dtype=torch.float32, device=upscaler.device)
-    for number, left in enumerate(across.starts):
+    row = tiles.take(torch.empty(shape, dtype=torch.float32, device=upscaler.device))
+    for number in range(tiles.columns, len(across.starts)):
+        left = across.starts[number]
         tile = _tile(upscaler, band[:, left : left + across.length])
         begin = 0
         if number:
@@ -109,7 +117,9 @@ def _row(
             before = row[:, :, left * factor + fading.begin : left * factor + fading.end]
             _fade(before, tile, fading, dimension=2)
             begin = fading.begin
-        row[:, :, left * factor + begin : (left + across.length) * factor] = tile[:, :, begin:]
+        end = (left + across.length) * factor
+        row[:, :, left * factor + begin : end] = tile[:, :, begin:]
+        tiles.end_tile(end)
         between()
     return row
 

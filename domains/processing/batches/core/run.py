@@ -10,7 +10,7 @@ from msgspec import structs
 
 from domains.clients import Caller, Role, calling
 from domains.clock import Clock
-from domains.device.types import DeviceState
+from domains.device.types import at_once
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.processing.batches.core.attempt import Attempt
 from domains.processing.batches.core.batch import Batch
@@ -20,6 +20,7 @@ from domains.processing.batches.core.items import work_of
 from domains.processing.batches.core.shelf import Shelf
 from domains.processing.batches.ports import BatchDevices
 from domains.processing.batches.types import Computation, ItemRecord
+from domains.session.core.children import paused
 from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
@@ -203,12 +204,11 @@ class BatchRun:
             return 0
         manner = self._batch.manner
         reports = self._means.devices.selected(manner.devices)
-        ready = sum(report.state is DeviceState.READY for report in reports)
         most = manner.max_parallel
         size = self._batch.group_size.size if self._sharing else 1
         if most is not None and (self._sharing or most < len(reports)):
             return min(size, most - len(self._items.at_work))
-        return size if len(self._attempts) < max(2 * ready, 1) else 0
+        return size if len(self._attempts) < at_once(reports) else 0
 
     def _start(self, group: list[ItemRecord], child: Session | None = None) -> None:
         attempt = Attempt(self._batch, self._session, group, child)
@@ -268,13 +268,7 @@ class BatchRun:
             WorkPaused: They have.
         """
         children = [attempt.child for attempt in self._attempts]
-        for child in children:
-            if child is None:
-                continue
-            runs = child.state is SessionState.RUNNING and child.can_pause_work
-            if runs or child.state is SessionState.QUEUED:
-                self._means.sessions.pause(child, "Its batch was paused.", "")
-        if all(child is not None and child.state is SessionState.PAUSED for child in children):
+        if paused(self._means.sessions, children, "Its batch was paused."):
             raise WorkPaused
 
     async def _end_items(self) -> None:

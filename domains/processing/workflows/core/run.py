@@ -29,6 +29,7 @@ from domains.processing.workflows.types import (
     Graph,
     Step,
 )
+from domains.session.core.children import paused
 from domains.session.core.progress import Progress
 from domains.session.core.session import Session
 from domains.session.errors import SessionFailed
@@ -39,7 +40,6 @@ from domains.session.types import (
     Outcome,
     Phase,
     PhaseStarted,
-    SessionState,
 )
 from domains.session.types.runs import run_name, run_of
 
@@ -163,11 +163,7 @@ class WorkflowRun:
         finally:
             pausing.cancel()
         while self._pausing.is_set() and not any(task.done() for task in tasks):
-            for child in self._live():
-                waits = child.state is SessionState.QUEUED
-                if waits or (child.state is SessionState.RUNNING and child.can_pause_work):
-                    self._services.sessions.pause(child, "", self._session.owner)
-            if all(child.state is SessionState.PAUSED for child in self._live()):
+            if paused(self._services.sessions, self._live(), "", self._session.owner):
                 raise WorkPaused
             await asyncio.wait([*tasks], timeout=_LOOK_SECONDS)
 

@@ -14,7 +14,6 @@ from domains.errors import (
     Internal,
     InvalidArgument,
     Reason,
-    ResourceExhausted,
     Unimplemented,
 )
 from domains.processing.workflows.ports import StepRequests
@@ -44,7 +43,6 @@ MOST_DEPTH = 3
 """Workflows that run within each other."""
 NEVER_BETTER = (InvalidArgument.code, Unimplemented.code)
 """Codes of what no second try can mend."""
-_ROOM_SECONDS = 1.0
 _LONGEST_BACKOFF_SECONDS = 3_600.0
 
 
@@ -177,18 +175,15 @@ class StepRun:
             raise InvalidArgument.of(
                 FieldViolation("workflow_id", Reason.WORKFLOW_INVALID, rule)
             )
-        while True:
-            await self.may_begin.wait()
-            try:
-                async with self.in_order:
-                    request: SessionRequest = self.requests.request(
-                        self.place, self.inputs, self.run, self.name
-                    )
-                    return await self.services.runner.begin(request)
-            except ResourceExhausted as error:
-                if error.reason is not Reason.QUEUE_FULL:
-                    raise
-            await asyncio.sleep(_ROOM_SECONDS)
+        return await self.services.begun(self._begin)
+
+    async def _begin(self) -> Session:
+        await self.may_begin.wait()
+        async with self.in_order:
+            request: SessionRequest = self.requests.request(
+                self.place, self.inputs, self.run, self.name
+            )
+            return await self.services.runner.begin(request)
 
     async def _follow(self, child: Session, first: int) -> None:
         """Tell in the run's log what a session reports, until it is over."""

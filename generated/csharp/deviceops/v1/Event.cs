@@ -2652,8 +2652,9 @@ namespace DeviceOperations.V1 {
     public const int KeptStepsFieldNumber = 3;
     private int keptSteps_;
     /// <summary>
-    /// Of DENOISING: steps of the picture that were done before a pause and are kept. 0 where it
-    /// begins, also anew because what was kept is gone or damaged: it comes out the same.
+    /// Of DENOISING: steps of the picture that were done before a pause and are kept; of
+    /// POSTPROCESSING of a given picture likewise steps of its chain. 0 where it begins, also anew
+    /// because what was kept is gone or damaged: it comes out the same.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -5959,7 +5960,7 @@ namespace DeviceOperations.V1 {
     public const int KeptStepsFieldNumber = 2;
     private int keptSteps_;
     /// <summary>
-    /// Denoising steps of the picture at work that are kept; 0 where it has none.
+    /// Steps of the picture at work that are kept, of denoising or of its chain; 0 where it has none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -646,11 +646,13 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncUnaryCall(__Method_ListQueue, null, options, request);
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on; one that waits
-      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Stop the session after its current step or tile and keep what is needed to go on; one that
+      /// waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+      /// postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+      /// conversion, measuring, transfers) run to their end.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs and its kind cannot be paused then).
+      /// being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+      /// (TEXT_TOO_LONG, TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -663,11 +665,13 @@ namespace DeviceOperations.V1 {
         return PauseSession(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on; one that waits
-      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Stop the session after its current step or tile and keep what is needed to go on; one that
+      /// waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+      /// postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+      /// conversion, measuring, transfers) run to their end.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs and its kind cannot be paused then).
+      /// being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+      /// (TEXT_TOO_LONG, TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -678,11 +682,13 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_PauseSession, null, options, request);
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on; one that waits
-      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Stop the session after its current step or tile and keep what is needed to go on; one that
+      /// waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+      /// postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+      /// conversion, measuring, transfers) run to their end.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs and its kind cannot be paused then).
+      /// being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+      /// (TEXT_TOO_LONG, TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -695,11 +701,13 @@ namespace DeviceOperations.V1 {
         return PauseSessionAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Stop the session after its current step and keep what is needed to go on; one that waits
-      /// is paused at once and keeps its place. One that is paused stays as it is.
+      /// Stop the session after its current step or tile and keep what is needed to go on; one that
+      /// waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+      /// postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+      /// conversion, measuring, transfers) run to their end.
       /// Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-      /// being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-      /// it runs and its kind cannot be paused then).
+      /// being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+      /// (TEXT_TOO_LONG, TEXT_INVALID).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

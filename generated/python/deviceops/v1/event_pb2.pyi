@@ -372,8 +372,9 @@ class PhaseStarted(_message.Message):
     image_index: _builtins.int
     """The picture it is about; absent when it is about all."""
     kept_steps: _builtins.int
-    """Of DENOISING: steps of the picture that were done before a pause and are kept. 0 where it
-    begins, also anew because what was kept is gone or damaged: it comes out the same.
+    """Of DENOISING: steps of the picture that were done before a pause and are kept; of
+    POSTPROCESSING of a given picture likewise steps of its chain. 0 where it begins, also anew
+    because what was kept is gone or damaged: it comes out the same.
     """
     def __init__(
         self,
@@ -745,7 +746,7 @@ class SessionYielded(_message.Message):
     reason: Global___YieldReason.ValueType
     """Why."""
     kept_steps: _builtins.int
-    """Denoising steps of the picture at work that are kept; 0 where it has none."""
+    """Steps of the picture at work that are kept, of denoising or of its chain; 0 where it has none."""
     queue_position: _builtins.int
     """Sessions before it in the queue now."""
     def __init__(

@@ -233,11 +233,13 @@ class ProcessingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseSession(self, request, context):
-        """Stop the session after its current step and keep what is needed to go on; one that waits
-        is paused at once and keeps its place. One that is paused stays as it is.
+        """Stop the session after its current step or tile and keep what is needed to go on; one that
+        waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+        postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+        conversion, measuring, transfers) run to their end.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-        being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-        it runs and its kind cannot be paused then).
+        being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+        (TEXT_TOO_LONG, TEXT_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -65,11 +65,13 @@ class ProcessingServiceStub:
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
     """
     PauseSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.PauseSessionRequest, _processing_pb2.PauseSessionResponse]
-    """Stop the session after its current step and keep what is needed to go on; one that waits
-    is paused at once and keeps its place. One that is paused stays as it is.
+    """Stop the session after its current step or tile and keep what is needed to go on; one that
+    waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+    postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+    conversion, measuring, transfers) run to their end.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-    being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-    it runs and its kind cannot be paused then).
+    being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+    (TEXT_TOO_LONG, TEXT_INVALID).
     """
     ResumeSession: _grpc.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]
     """Go on with a paused session; it waits for its device in the queue.
@@ -216,11 +218,13 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     Errors: NOT_FOUND (DEVICE_NOT_FOUND), INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
     """
     PauseSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.PauseSessionRequest, _processing_pb2.PauseSessionResponse]  # type: ignore[assignment]
-    """Stop the session after its current step and keep what is needed to go on; one that waits
-    is paused at once and keeps its place. One that is paused stays as it is.
+    """Stop the session after its current step or tile and keep what is needed to go on; one that
+    waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+    postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+    conversion, measuring, transfers) run to their end.
     Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-    being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-    it runs and its kind cannot be paused then).
+    being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+    (TEXT_TOO_LONG, TEXT_INVALID).
     """
     ResumeSession: _aio.UnaryUnaryMultiCallable[_processing_pb2.ResumeSessionRequest, _processing_pb2.ResumeSessionResponse]  # type: ignore[assignment]
     """Go on with a paused session; it waits for its device in the queue.
@@ -394,11 +398,13 @@ class ProcessingServiceServicer:
         request: _processing_pb2.PauseSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_processing_pb2.PauseSessionResponse, _abc.Awaitable[_processing_pb2.PauseSessionResponse]]:
-        """Stop the session after its current step and keep what is needed to go on; one that waits
-        is paused at once and keeps its place. One that is paused stays as it is.
+        """Stop the session after its current step or tile and keep what is needed to go on; one that
+        waits is paused at once and keeps its place. One that is paused stays as it is. Generations,
+        postprocessing, batches and workflows can be paused while they run; other kinds (loading,
+        conversion, measuring, transfers) run to their end.
         Errors: NOT_FOUND (SESSION_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: it is final or
-        being cancelled), INVALID_ARGUMENT (TEXT_TOO_LONG, TEXT_INVALID), UNIMPLEMENTED (NOT_BUILT:
-        it runs and its kind cannot be paused then).
+        being cancelled or it runs and its kind cannot be paused then), INVALID_ARGUMENT
+        (TEXT_TOO_LONG, TEXT_INVALID).
         """
 
     def ResumeSession(

@@ -14,10 +14,10 @@ import torch
 from msgspec.structs import replace
 from safetensors.torch import save_file
 
+from domains import paused_work
 from domains.codec import decode, encode
-from domains.inference.backends import kept_picture
 from domains.inference.backends.engine import Engine
-from domains.inference.backends.kept_picture import Kept, NotKept, plain
+from domains.inference.backends.kept_picture import Kept, plain
 from domains.inference.backends.kept_picture import kept as as_kept
 from domains.inference.jobs import (
     Companion,
@@ -38,6 +38,7 @@ from domains.inference.types import (
     SolverOptions,
 )
 from domains.model.types import ModelType
+from domains.paused_work import NotKept
 from domains.picture.types import PictureFile, PreparedPicture
 from domains.session.jobs import EncodedImage, WorkPaused
 from domains.session.types import Phase, PhaseStarted, Preview, PreviewSettings, StepFinished
@@ -352,7 +353,7 @@ def test_a_disk_that_refuses_costs_steps_and_nothing_else(
 
     turns = Turns(small)
     turns.pause(engine, after(1))
-    monkeypatch.setattr(kept_picture, "whole_file", full)
+    monkeypatch.setattr(paused_work, "whole_file", full)
     turns.pause(engine, after(1))
     assert turns.job.kept_steps == 1  # the one that was kept before
     assert "cannot be written: No space left on device" in caplog.text
