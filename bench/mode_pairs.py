@@ -68,7 +68,7 @@ def pairs(shape: Shape, folder: Path) -> dict[str, Pair]:
     guidance = GuidanceSettings(work_of_round(0, shape.steps).guidance_scale)
     latent, pixels = (
         SecondPass(SCALE, upscale, STRENGTH, shape.steps, guidance)
-        for upscale in SecondPassUpscale
+        for upscale in (SecondPassUpscale.LATENT, SecondPassUpscale.PIXELS)
     )
     refiner = Refiner(
         "emoji-refiner", switch_at=SWITCH_AT, steps=shape.steps, guidance=guidance

@@ -54,6 +54,8 @@ REFINER_MODES: Mapping[str, str] = {
     "handover": "HANDOVER",
     "image-to-image": "IMAGE_TO_IMAGE",
 }
+# How a second pass enlarges; what is none of them is the id of an upscaler.
+UPSCALES: Mapping[str, str] = {"latent": "LATENT", "pixels": "PIXELS", "model": "MODEL"}
 PRECISIONS: Mapping[str, str] = {"exact": "EXACT", "fastest": "FASTEST"}
 # What schedulers' names end in says how they compute; people leave it out.
 _ENDINGS = re.compile("_(DISCRETE|MULTISTEP|SINGLESTEP)$")

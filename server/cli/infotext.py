@@ -215,6 +215,10 @@ def _embeddings(reading: Reading, value: str, entries: _Entries) -> None:
     reading.settings.embedding_model_ids.extend(filter(None, names))
 
 
+# What stable-diffusion-webui enlarges with that is no model, beside latents.
+_OTHER_FILTERS = ("None", "Nearest")
+
+
 def _second_pass(reading: Reading, value: str, entries: _Entries) -> None:
     second = reading.settings.second_pass
     second.scale = _number(value)
@@ -229,10 +233,13 @@ def _second_pass(reading: Reading, value: str, entries: _Entries) -> None:
         second.upscale = generation_pb2.SECOND_PASS_UPSCALE_PIXELS
     elif upscaler == "Latent":
         second.upscale = generation_pb2.SECOND_PASS_UPSCALE_LATENT
-    else:
+    elif upscaler in _OTHER_FILTERS or upscaler.startswith("Latent ("):
         reading.notes.append(
             f"There is no upscaler {upscaler[:40]!r} here; latents are enlarged."
         )
+    else:
+        second.upscale = generation_pb2.SECOND_PASS_UPSCALE_MODEL
+        second.postprocessor_id = _file_stem(upscaler)
 
 
 def _strength(reading: Reading, value: str, entries: _Entries) -> None:

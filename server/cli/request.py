@@ -20,6 +20,7 @@ from server.cli.choices import (
     PRIORITIES,
     REFINER_MODES,
     SEAMLESS,
+    UPSCALES,
     UnusableOptions,
     choose,
     duration_in,
@@ -92,6 +93,7 @@ class GenerationOptions:
     variation_strength: float | None = None
     seamless: str | None = None
     second_pass: float | None = None
+    upscaler: str | None = None
     start: StartOptions = field(default_factory=StartOptions)
     control: ControlOptions = field(default_factory=ControlOptions)
     assignments: tuple[str, ...] = ()
@@ -267,6 +269,19 @@ def _set_variations(
         ]
     if options.second_pass is not None:
         settings.second_pass.scale = options.second_pass
+    if options.upscaler is not None:
+        _enlarge_with(options.upscaler, settings)
+
+
+def _enlarge_with(name: str, settings: generation_pb2.GenerationSettings) -> None:
+    """Let the second pass enlarge so; what names no way of it is a model's id."""
+    if not settings.HasField("second_pass"):
+        raise UnusableOptions("--upscaler needs --second-pass")
+    way, model_id = (name, "") if name in UPSCALES else ("model", name)
+    settings.second_pass.upscale = choose(
+        generation_pb2.SecondPassUpscale, "SECOND_PASS_UPSCALE_", way, UPSCALES
+    )
+    settings.second_pass.postprocessor_id = model_id
 
 
 def _output(options: GenerationOptions) -> common_pb2.OutputSettings:

@@ -39,7 +39,6 @@ from domains.inference.jobs import GenerationJob, GenerationReport, PausedGenera
 from domains.inference.types import (
     GenerationSettings,
     PrecisionMode,
-    SecondPassUpscale,
     resolved,
 )
 from domains.picture.types import PreparedPicture
@@ -88,7 +87,9 @@ class Drawing:
             self.context.check_stop,
             self._note,
         )
-        self._sources = Sources(self.model, self.settings, self._through_vae)
+        self._sources = Sources(
+            self.model, self.settings, self._through_vae, self.parts.upscaler
+        )
         self._finishing = Finishing(
             self.job,
             self.settings,
@@ -294,11 +295,14 @@ class Drawing:
         self, index: int, latents: torch.Tensor, settings: GenerationSettings
     ) -> Source:
         """What the second pass starts from, in the size of its settings."""
-        if resolved(self.settings.second_pass).upscale is SecondPassUpscale.LATENT:
-            return self._sources.larger(latents, settings)
+        if not resolved(self.settings.second_pass).through_pixels:
+            return self._sources.larger(latents, settings, index)
+        if self.parts.upscaler is not None:
+            with self.clock.time("load"):  # it may have made way meanwhile
+                self.parts.upscaler.ready()
         self._begin(Phase.PREPARING_INPUT, index)
         with self.clock.time("prepare_input"):
-            return self._sources.larger(latents, settings)
+            return self._sources.larger(latents, settings, index)
 
     def _denoise(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,9 +10,7 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from domains.inference.backends.enlarging import enlarge_pixels
 from domains.inference.backends.images import Pixels
-from domains.inference.backends.seamless import Edges
 from domains.inference.types import Inpainting, InpaintingFill
 
 Box = tuple[int, int, int, int]
@@ -54,16 +53,18 @@ class MaskedPicture:
         """
         return pixels if self.box is None else np.asarray(self._part(Image.fromarray(pixels)))
 
-    def enlarged(self, width: int, height: int, edges: Edges) -> MaskedPicture:
-        """The same with picture and masks of another size, by Lanczos; of the whole picture
-        alone.
+    def enlarged(
+        self, width: int, height: int, enlarge: Callable[[Pixels, int, int], Pixels]
+    ) -> MaskedPicture:
+        """The same with picture and masks of another size, the masks by Lanczos; of the whole
+        picture alone.
 
         Args:
             width: In pixels.
             height: In pixels.
-            edges: Those of the picture that continue at the opposite ones.
+            enlarge: Gives a picture in another height and width.
         """
-        pixels = enlarge_pixels(np.asarray(self.picture), height, width, edges)
+        pixels = enlarge(np.asarray(self.picture), height, width)
         mask, cover = (
             each.resize((width, height), Image.Resampling.LANCZOS)
             for each in (self.mask, self.cover)

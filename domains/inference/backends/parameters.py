@@ -17,6 +17,7 @@ from domains.codec import Value
 from domains.inference.types import (
     GenerationSettings,
     LoraWeight,
+    SecondPass,
     SecondPassUpscale,
     SigmaSpacing,
     resolved,
@@ -84,15 +85,24 @@ def _of_second_pass(settings: GenerationSettings) -> dict[str, Any]:
     again = settings.second_pass
     if again is None:
         return {}
-    latent = again.upscale is SecondPassUpscale.LATENT
     strength = "Hires denoising strength" if settings.start else "Denoising strength"
     return {
         strength: f"{again.strength:g}",
         "Hires upscale": f"{again.scale:g}",
         "Hires steps": resolved(again.steps),
-        "Hires upscaler": "Latent" if latent else "Lanczos",
+        "Hires upscaler": _upscaler(again),
         "Hires CFG Scale": f"{resolved(again.guidance).scale:g}",
     }
+
+
+def _upscaler(again: SecondPass) -> str:
+    match again.upscale:
+        case SecondPassUpscale.LATENT:
+            return "Latent"
+        case SecondPassUpscale.PIXELS:
+            return "Lanczos"
+        case SecondPassUpscale.MODEL:
+            return _quoted(_one_line(again.postprocessor_id))
 
 
 def full_text(

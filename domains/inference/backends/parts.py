@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from domains.chain.types import UpscalerModel
 from domains.errors import FailedPrecondition, Reason
+from domains.inference.backends.by_upscaler import ByUpscaler
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.control import ControlNet
 from domains.inference.backends.control_check import check_control_net
@@ -21,7 +23,7 @@ from domains.inference.backends.seamless import edges_of
 from domains.inference.backends.vae_part import Vae, own_vae
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.jobs import GenerationJob
-from domains.inference.types import resolved
+from domains.inference.types import PrecisionMode, resolved
 from domains.session.jobs import JobContext
 
 
@@ -35,6 +37,7 @@ class Parts:
     inversions: Inversions = NO_INVERSIONS
     control_nets: tuple[ControlNet, ...] = ()
     refiner: RefinerPart | None = None
+    upscaler: ByUpscaler | None = None
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class PartLoading:
 
         Raises:
             DomainError: As `Loader.ready_network`, `LoraShelf.get`, `check_loras` and
-                `read_inversion` and `prepare_refiner`.
+                `read_inversion`, `prepare_refiner` and `ByUpscaler.ready`.
             FailedPrecondition: MODEL_INCOMPLETE, where there is no VAE.
             Exception: As torch raises it.
         """
@@ -66,7 +69,24 @@ class PartLoading:
             inversions=self._inversions(job, model),
             control_nets=self._control_nets(job, model),
             refiner=self._refiner(job, model, vae),
+            upscaler=self._upscaler(job, model),
         )
+
+    def _upscaler(self, job: GenerationJob, model: LoadedModel) -> ByUpscaler | None:
+        again = job.settings.second_pass
+        if again is None or not again.postprocessor_id:
+            return None
+        place = job.companion(again.postprocessor_id).place
+        upscaler = ByUpscaler(
+            self.loader.upscalers,
+            UpscalerModel(again.postprocessor_id, place),
+            model.precision is PrecisionMode.EXACT,
+            self.context,
+            model.make_room,
+        )
+        with self.clock.time("load"):
+            upscaler.ready()
+        return upscaler
 
     def _refiner(self, job: GenerationJob, model: LoadedModel, vae: Vae) -> RefinerPart | None:
         named = job.settings.refiner

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from domains.inference.backends.by_upscaler import ByUpscaler
 from domains.inference.backends.encoding import to_image
 from domains.inference.backends.enlarging import enlarge_pixels
 from domains.inference.backends.images import Pixels
@@ -26,7 +27,6 @@ from domains.inference.backends.through_vae import ThroughVae
 from domains.inference.types import (
     GenerationSettings,
     RefinerMode,
-    SecondPassUpscale,
     resolved,
 )
 from domains.picture.backends.prepared import read_pixels
@@ -40,6 +40,7 @@ Source = CleanLatents | InpaintingSource
 class Sources:
     """What pictures of resolved `settings` start from.
 
+    `upscaler` enlarges pictures for the second pass; None: a filter does.
     `first` is what the first pass does, None where that is noise. Inpainting has `scenes`, one
     for each pass. With a UNet that takes masks `larger_masked` is what the second pass shows to
     it, where that is of enlarged latents, and `kept` the picture that a refiner puts back.
@@ -48,6 +49,7 @@ class Sources:
     model: LoadedModel
     settings: GenerationSettings
     through_vae: ThroughVae
+    upscaler: ByUpscaler | None = None
     first: Source | None = None
     scenes: tuple[MaskedPicture, ...] = ()
     larger_masked: CleanLatents | None = None
@@ -63,9 +65,8 @@ class Sources:
         if how is None:
             return replace(self, first=self.through_vae.latents(to_image(pixels)))
         scene = lay_out(how, pixels, None if mask is None else read_pixels(mask))
-        edges = self.through_vae.vae.edges
         others = (each.size for each in self.settings.passes[1:])
-        scenes = (scene, *(scene.enlarged(*size, edges) for size in others))
+        scenes = (scene, *(scene.enlarged(*size, self._enlarged) for size in others))
         masked = kept = None
         if takes_masks(self.model):
             last = scenes[-1]
@@ -78,15 +79,19 @@ class Sources:
         first = self._inpainting(scene, to_image(scene.shown()), self.settings)
         return replace(self, first=first, scenes=scenes, larger_masked=masked, kept=kept)
 
-    def larger(self, latents: torch.Tensor, settings: GenerationSettings) -> Source:
+    def larger(
+        self, latents: torch.Tensor, settings: GenerationSettings, image_index: int
+    ) -> Source:
         """What the second pass starts from.
 
         Args:
             latents: Those that the first pass came to.
             settings: Of the second pass.
+            image_index: Whose.
 
         Raises:
-            DomainError: As `ThroughVae.pixels` and `ThroughVae.latents`.
+            DomainError: As `ThroughVae.pixels`, `ThroughVae.latents` and `ByUpscaler.enlarge`.
+            Exception: As torch raises it.
         """
         width, height = settings.size
         through = self.through_vae
@@ -98,7 +103,7 @@ class Sources:
         pixels = through.pixels(latents)
         if self.scenes:
             pixels = self.scenes[0].finished(pixels)
-        image = to_image(enlarge_pixels(pixels, height, width, through.vae.edges))
+        image = to_image(self._enlarged(pixels, height, width, image_index))
         if not self.scenes:
             return through.latents(image)
         return self._inpainting(self.scenes[-1], image, settings)
@@ -178,8 +183,16 @@ class Sources:
 
     @property
     def _enlarges_latents(self) -> bool:
-        again = resolved(self.settings.second_pass)
-        return again.upscale is SecondPassUpscale.LATENT
+        return not resolved(self.settings.second_pass).through_pixels
+
+    def _enlarged(
+        self, pixels: Pixels, height: int, width: int, image_index: int | None = None
+    ) -> Pixels:
+        """A picture in the size of the second pass; `image_index` as `ByUpscaler.enlarge`."""
+        through, edges = self.through_vae, self.through_vae.vae.edges
+        if self.upscaler is None:
+            return enlarge_pixels(pixels, height, width, edges)
+        return self.upscaler.enlarge(pixels, height, width, edges, through.note, image_index)
 
     def _inpainting(
         self, scene: MaskedPicture, image: torch.Tensor, settings: GenerationSettings

@@ -9,6 +9,7 @@ from domains.inference.core.combinations import Feature, Mode, features_of, mode
 from domains.inference.core.resolution import scheduler_of
 from domains.inference.core.sampling_rules import schedulers_for
 from domains.inference.core.schedules import most_steps
+from domains.inference.core.second_pass import NO_UPSCALER
 from domains.inference.ports import Devices, Models, Provenance
 from domains.inference.types import GenerationSettings, PrecisionMode, Scheduler
 from domains.limits import LIMITS, Limit
@@ -21,7 +22,6 @@ UNBUILT: dict[str, str] = {
     "control_nets.preprocessor.postprocessor_id": "Preprocessors with a model are not run yet.",
     "image_prompts": "Pictures are not read as prompts yet.",
     "regions": "One prompt is for the whole picture.",
-    "second_pass.postprocessor_id": "Models that enlarge pictures are not run yet.",
     "precision.data_types": "Choose EXACT or FASTEST instead of data types.",
     "precision.attention_slicing": "The device's profile decides.",
     "precision.vae_slicing": "Pictures are decoded one by one.",
@@ -36,6 +36,7 @@ UNBUILT_VALUES: dict[str, str] = {
 
 _MANIFEST = "output.provenance.manifest"
 _VAE = "GenerationSettings.vae_model_id"
+_UPSCALER = "second_pass.postprocessor_id"
 _TYPE = "CONTROL_NET_TYPE_"
 
 _LIMITED_MESSAGES = (
@@ -135,16 +136,19 @@ class CapabilityInquiry:
             native_height=model.native_height,
             limits=_limits(model),
             modes=modes_of(model, UNBUILT),
-            features=features_of(model, UNBUILT | self._missing()),
+            features=features_of(model, UNBUILT | await self._missing()),
             values=UNBUILT_VALUES | await self._control_types(model),
             output_formats=writable_formats(),
             precision_modes=(PrecisionMode.EXACT, PrecisionMode.FASTEST),
         )
 
-    def _missing(self) -> dict[str, str]:
+    async def _missing(self) -> dict[str, str]:
         """Fields for which something is not installed, and what."""
         why = self._provenance.no_manifests
-        return {_MANIFEST: why} if why else {}
+        upscalers = await self._models.of_type(ModelType.UPSCALER)
+        return ({_MANIFEST: why} if why else {}) | (
+            {} if upscalers else {_UPSCALER: NO_UPSCALER}
+        )
 
     async def _control_types(self, model: Model) -> dict[str, str]:
         """What a control picture can be taken for, by the unions that go with the model."""

@@ -20,6 +20,8 @@ _REFINES = (
 )
 # What a refiner is asked for by.
 _OF_REFINERS = ("sdxl", "sdxl.refiner")
+# Parts of parts that need a model of their own.
+_OF_PARTS = ("second_pass.postprocessor_id",)
 
 # Each excludes the others; fields by their paths in GenerationSettings.
 _ONE_OF = (
@@ -93,7 +95,7 @@ def features_of(model: Model, unbuilt: Mapping[str, str]) -> tuple[Feature, ...]
         reasons.setdefault("image_to_image", _MASKS_ONLY)
     named = [_DEEPER.get(name, name) for name in GenerationSettings.__struct_fields__]
     exclusive = [field for group in _ONE_OF for field in group]
-    fields = dict.fromkeys([*named, *_OF_REFINERS, *exclusive, *reasons])
+    fields = dict.fromkeys([*named, *_OF_REFINERS, *_OF_PARTS, *exclusive, *reasons])
     if model.type is ModelType.REFINER:
         reasons = {field: _REFINES for field in fields if field not in _OF_REFINERS} | dict(
             unbuilt

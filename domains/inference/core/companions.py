@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from domains.errors import DomainError, FieldViolation, Reason
 from domains.inference.jobs import Companion
 from domains.inference.ports import LoraFits, Models
-from domains.inference.types import GenerationSettings, SdxlSettings
+from domains.inference.types import GenerationSettings, SdxlSettings, SecondPass
 from domains.model.types import Model, ModelType
 
 _NOUNS: dict[ModelType | None, str] = {
@@ -21,8 +21,10 @@ _NOUNS: dict[ModelType | None, str] = {
     ModelType.CHECKPOINT: "a checkpoint",
     ModelType.EMBEDDING: "an embedding",
     ModelType.CONTROL_NET: "a ControlNet",
+    ModelType.UPSCALER: "an upscaler",
 }
 REFINER_FIELD = "sdxl.refiner.model_id"
+UPSCALER_FIELD = "second_pass.postprocessor_id"
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ def visit(settings: GenerationSettings, visitor: Callable[[Named], str]) -> Gene
     return replace(
         settings,
         sdxl=_visit_sdxl(settings.sdxl, visitor),
+        second_pass=_visit_second_pass(settings.second_pass, visitor),
         vae_model_id=visitor(Named("vae_model_id", vae, ModelType.VAE)) if vae else "",
         loras=tuple(
             replace(
@@ -86,6 +89,15 @@ def _visit_sdxl(
     return replace(sdxl, refiner=replace(sdxl.refiner, model_id=visitor(refiner)))
 
 
+def _visit_second_pass(
+    again: SecondPass | None, visitor: Callable[[Named], str]
+) -> SecondPass | None:
+    if again is None or not again.postprocessor_id:
+        return again
+    upscaler = Named(UPSCALER_FIELD, again.postprocessor_id, ModelType.UPSCALER)
+    return replace(again, postprocessor_id=visitor(upscaler))
+
+
 @dataclass(frozen=True)
 class Companions:
     """The models that settings name, by field in the order of the settings."""
@@ -96,6 +108,11 @@ class Companions:
     def refiner(self) -> Model | None:
         """The refiner."""
         return self.by_field.get(REFINER_FIELD)
+
+    @property
+    def upscaler(self) -> Model | None:
+        """What enlarges pictures for their second pass."""
+        return self.by_field.get(UPSCALER_FIELD)
 
     @property
     def models(self) -> tuple[Model, ...]:

@@ -218,7 +218,16 @@ def _phases(
         return ()
     number = FULL if device.traits.full_numbers else HALF
     vae = next((each for each in models if each.type is ModelType.VAE), models[0])
-    needs = phase_bytes(models[0], vae, settings, number=number)
+    again = settings.second_pass
+    named = again.postprocessor_id if again else ""
+    needs = phase_bytes(
+        models[0],
+        vae,
+        settings,
+        next((each for each in models if named and each.model_id == named), None),
+        number=number,
+        in_main_memory=device.traits.in_main_memory,
+    )
     return tuple(
         (phase, ByteFigure(weights + need, FigureQuality.ESTIMATED, _SHAPES))
         for phase in (

@@ -29,7 +29,7 @@ from domains.inference.core.resolution import resolve, scheduler_of
 from domains.inference.core.safeguards import Safeguard, Safeguards
 from domains.inference.core.sampling_rules import check_scheduler
 from domains.inference.core.schedule_rules import check_schedules
-from domains.inference.core.second_pass import check_result_size
+from domains.inference.core.second_pass import check_result_size, with_upscaler
 from domains.inference.core.text_layers import check_clip_skip
 from domains.inference.core.validation import (
     check_lora_weights,
@@ -113,6 +113,7 @@ class GenerationPreparer:
             InvalidGeneration: The content breaks rules.
             InvalidPicture: A picture cannot be used.
             FeatureNotBuilt: The request uses what this version does not do.
+            PostprocessorMissing: No upscaler is installed that a second pass needs.
             NotFound: A step names a safety policy that is not there, or what it needs is not.
             InvalidChain: A step does not go with the size of what is drawn.
             InvalidProvenance: A mark cannot be made.
@@ -126,6 +127,7 @@ class GenerationPreparer:
         if request.unbuilt:
             raise FeatureNotBuilt(request.unbuilt)
         model = await look_up(self._models, settings.model_id, "settings.model_id")
+        settings = await with_upscaler(settings, self._models, "settings")
         companions = await find(self._models, settings, "settings")
         settings = companions.named_in(settings)
         scheduler, refiner = scheduler_of(settings, model), companions.refiner
@@ -148,7 +150,7 @@ class GenerationPreparer:
         inputs = await prepare(pictures, request, model, "settings")
         picture, mask = inputs.picture, inputs.mask
         settings = resolve(inputs.named_in(settings), model, self._random_seed)
-        violations = [*check_result_size(settings, "settings")]
+        violations = [*check_result_size(settings, companions.upscaler, "settings")]
         if violations:
             raise InvalidGeneration.of(*violations)
         chain = await self._chains.prepare(request.chain, "postprocessing")

@@ -13,7 +13,6 @@ from domains.inference.types import (
     GuidanceSettings,
     RefinerMode,
     Scheduler,
-    SecondPassUpscale,
     asked_together,
     resolved,
     steps_by_strength,
@@ -125,7 +124,7 @@ def expected_phases(
         Phase.ENCODING_TEXT,
         *(prepared if settings.start else ()),
         Phase.DENOISING,
-        *(prepared if again and again.upscale is SecondPassUpscale.PIXELS else ()),
+        *(prepared if again and again.through_pixels else ()),
         *((Phase.SECOND_PASS,) if again else ()),
         *((Phase.REFINING,) if settings.refiner else ()),
         Phase.DECODING,
@@ -139,11 +138,11 @@ def effort_of(settings: GenerationSettings) -> Effort:
     images, again = len(settings.seeds), settings.second_pass
     drawn, result = (width * height for width, height in (settings.size, settings.result_size))
     prepared = drawn if settings.start else 0
-    if again and again.upscale is SecondPassUpscale.PIXELS:
+    if again and again.through_pixels:
         prepared += images * (drawn + result)
     return Effort(
         settings.model_id,
-        settings.precision.value,
+        _manner(settings),
         drawn,
         {
             Phase.ENCODING_TEXT: 1.0,
@@ -158,6 +157,14 @@ def effort_of(settings: GenerationSettings) -> Effort:
             Phase.ENCODING_IMAGE: images * result,
         },
     )
+
+
+def _manner(settings: GenerationSettings) -> str:
+    """Work of which manners is comparable. How long an upscaler takes is its own matter."""
+    again, precision = settings.second_pass, settings.precision.value
+    if again is None or not again.postprocessor_id:
+        return precision
+    return f"{precision}, enlarged by {again.postprocessor_id}"
 
 
 def _pixels_predicted(settings: GenerationSettings) -> float:

@@ -33,13 +33,14 @@ class SecondPassUpscale(Enum):
 
     LATENT = "latent"
     PIXELS = "pixels"
+    MODEL = "model"
 
 
 class SecondPass(Value, frozen=True):
     """Draw again, `scale` times as large (1 to 4), of which `strength` (0 to 1) is noised away.
 
     `steps` and `guidance` are the first pass's where they are None; resolved settings have
-    them.
+    them, and with MODEL the upscaler's id.
     """
 
     scale: Measure = default_of("SecondPass.scale")
@@ -47,6 +48,12 @@ class SecondPass(Value, frozen=True):
     strength: Share = default_of("SecondPass.strength")
     steps: Count | None = None
     guidance: GuidanceSettings | None = None
+    postprocessor_id: Annotated[str, Meta(max_length=256)] = ""
+
+    @property
+    def through_pixels(self) -> bool:
+        """Whether the first picture is decoded and the larger one encoded."""
+        return self.upscale is not SecondPassUpscale.LATENT
 
     def enlarged(self, edge: int) -> int:
         """What becomes of an edge, in pixels: the closest multiple of 8, the larger of two."""

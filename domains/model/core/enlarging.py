@@ -6,6 +6,12 @@ import math
 
 Size = tuple[int, int]
 """Width and height in pixels."""
+FOREIGN_NUMBERS_PER_PIXEL = 6_000
+"""That upscalers of kinds that are not built in are taken to keep at once for a pixel:
+attention and wide blocks keep more than convolutions."""
+TILE_ON_PROCESSOR, TILE_ON_DEVICE, TILE_OVERLAP = 192, 256, 16
+"""Edges of tiles and what they share where results must not depend on what memory is free, in
+pixels."""
 LEAST_TILE = 64
 """No tile that is chosen for a request is smaller, in pixels along an edge."""
 # Of a row of tiles, in float32: the row, and its pixels while they are rounded.

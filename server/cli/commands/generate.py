@@ -192,6 +192,14 @@ def generate(
             " and the like.",
         ),
     ] = None,
+    upscaler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What enlarges for --second-pass: latent, pixels, model for the best "
+            "upscaler installed, or an upscaler's id.",
+        ),
+    ] = None,
     clip_skip: Annotated[
         int | None,
         typer.Option(metavar="N", help="Text encoder layers left out."),
@@ -347,6 +355,7 @@ def generate(
         variation_strength=variation_strength,
         seamless=seamless,
         second_pass=second_pass,
+        upscaler=upscaler,
         control=ControlOptions(tuple(control or ()), tuple(preprocess or ())),
         start=StartOptions(
             image=image,

@@ -267,6 +267,9 @@ class FakeModels:
             raise NotFound("no such model", reason=Reason.MODEL_NOT_FOUND)
         return self.model if type is ModelType.CHECKPOINT else replace(self.model, type=type)
 
+    async def of_type(self, type: ModelType) -> tuple[Model, ...]:
+        return tuple(other for other in self.others.values() if other.type is type)
+
     async def companions_of(self, model: Model, type: ModelType) -> tuple[Model, ...]:
         return tuple(other for other in self.others.values() if other.type is type)
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from deviceops.v1 import generation_pb2, inference_pb2
-from domains.errors import FeatureNotBuilt, Reason
+from deviceops.v1 import generation_pb2
+from domains.errors import Reason
 from domains.inference import convert
 from domains.inference.core.capabilities import UNBUILT
 from domains.inference.core.combinations import excluded_by
@@ -32,6 +32,7 @@ from domains.picture.types import InputImage
 from domains.session.types import Accepted, Completed, ImageResult, Phase, StepFinished
 from domains.values import ImageFileFormat, ModelPlace
 from tests.domains.inference.conftest import MODEL, Bench, request
+from tests.domains.inference.test_second_pass_by_model import UPSCALER
 
 FIELD = "settings.second_pass"
 
@@ -149,6 +150,7 @@ async def test_the_models_own_size_counts_where_none_is_asked_for(bench: Bench) 
 async def test_steps_and_phases_are_told_beforehand(
     bench: Bench, upscale: SecondPassUpscale, picture: bool
 ) -> None:
+    bench.models.others["twice"] = UPSCALER
     settings = twice(
         SecondPass(strength=0.3, upscale=upscale),
         image_to_image=ImageToImage(0.5) if picture else None,
@@ -162,7 +164,7 @@ async def test_steps_and_phases_are_told_beforehand(
         Phase.ENCODING_TEXT,
         *([Phase.PREPARING_INPUT] if picture else []),
         Phase.DENOISING,
-        *([Phase.PREPARING_INPUT] if upscale is SecondPassUpscale.PIXELS else []),
+        *([] if upscale is SecondPassUpscale.LATENT else [Phase.PREPARING_INPUT]),
         Phase.SECOND_PASS,
         Phase.DECODING,
         Phase.ENCODING_IMAGE,
@@ -234,12 +236,12 @@ def test_what_the_wire_leaves_open_has_defaults() -> None:
     assert convert.settings_from_proto(generation_pb2.GenerationSettings()).variation is None
 
 
-def test_enlarging_by_a_model_is_not_built() -> None:
-    wanted = inference_pb2.GenerateRequest()
-    wanted.settings.second_pass.upscale = generation_pb2.SECOND_PASS_UPSCALE_MODEL
-    with pytest.raises(FeatureNotBuilt) as refused:
-        convert.request_from_proto(wanted)
-    assert "SECOND_PASS_UPSCALE_MODEL" in str(refused.value.metadata)
-    assert "second_pass.postprocessor_id" in UNBUILT
-    built = {"second_pass", "variation", "seamless_horizontally", "seamless_vertically"}
+def test_all_of_it_is_built() -> None:
+    built = {
+        "second_pass",
+        "second_pass.postprocessor_id",
+        "variation",
+        "seamless_horizontally",
+        "seamless_vertically",
+    }
     assert not built & set(UNBUILT)

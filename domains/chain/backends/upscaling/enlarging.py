@@ -1,4 +1,5 @@
-"""Pictures enlarged by any factor: passes of an upscaler, tile by tile, then Lanczos.
+"""Pictures enlarged by any factor or to any size: passes of an upscaler, tile by tile, then
+Lanczos.
 
 What is resized is resized in 8 bits, as the step that resizes does it: in floating point it
 comes 0.04 dB nearer to the truth (4 times made 3 times, the demo's held-out emoji) and takes
@@ -77,7 +78,43 @@ def enlarge(
         ResourceExhausted: DEVICE_OUT_OF_MEMORY or HOST_OUT_OF_MEMORY, with the smallest tiles.
     """
     height, width = pixels.shape[:2]
-    todo = passes((width, height), factor, upscaler.factor)
+    size = enlarged_size((width, height), factor)
+    return enlarge_to(
+        upscaler,
+        pixels,
+        size,
+        tile_pixels,
+        tile_overlap_pixels,
+        between,
+        tell=tell,
+        under_way=under_way,
+    )
+
+
+def enlarge_to(
+    upscaler: Upscaler,
+    pixels: Pixels,
+    size: Size,
+    tile_pixels: int,
+    tile_overlap_pixels: int,
+    between: Callable[[int, int], None],
+    *,
+    tell: Callable[[PassMade], None] = lambda _made: None,
+    under_way: Upscaling | None = None,
+    may_shrink: bool = True,
+) -> Pixels:
+    """Enlarge a picture to a width and height, neither of them smaller than its own.
+
+    Args:
+        may_shrink: Whether tiles become smaller when memory runs out. Where they do not, what
+            comes out depends on the arguments alone.
+
+    The other arguments and errors are those of `enlarge`.
+
+    Raises:
+        Exception: As torch raises it, when memory runs out for tiles that may not shrink.
+    """
+    todo = passes(pixels.shape[1::-1], size, upscaler.factor)
     under_way = Upscaling() if under_way is None else under_way
     try:
         done = 0
@@ -88,12 +125,19 @@ def enlarge(
                 continue
             pixels = resized(pixels, each.taken)
             later = todo[number + 1 :]
-            tiling = _Tiling(upscaler, pixels, tile_pixels, tile_overlap_pixels, under_way)
+            tiling = _Tiling(
+                upscaler,
+                pixels,
+                tile_pixels,
+                tile_overlap_pixels,
+                under_way,
+                may_shrink=may_shrink,
+            )
             pixels, made = tiling.run(done, later, between)
             under_way.end_pass(pixels, made.tiles)
             done += made.tiles
             tell(made)
-        return resized(pixels, enlarged_size((width, height), factor))
+        return resized(pixels, size)
     finally:
         give_back(upscaler.device)
 
@@ -158,8 +202,11 @@ class _Tiling:
         tile: int,
         overlap: int,
         under_way: Upscaling,
+        *,
+        may_shrink: bool,
     ) -> None:
         self._upscaler, self._pixels, self._overlap = upscaler, pixels, overlap
+        self._may_shrink = may_shrink
         self._size = (pixels.shape[1], pixels.shape[0])
         self._under_way = under_way
         begun = under_way.now
@@ -175,7 +222,7 @@ class _Tiling:
             except DomainError:
                 raise
             except Exception as error:
-                if not faults.is_shortage(error):
+                if not faults.is_shortage(error) or not self._may_shrink:
                     raise
                 faults.drop_frames(error)
                 # Tiles larger than the picture were as large as the picture.

@@ -14,9 +14,7 @@ from domains.errors import FailedPrecondition, Reason
 from domains.model.backends.file_bytes import OpenBytes
 from domains.model.backends.model_plan import WeightFile
 from domains.model.backends.upscalers import of_another_kind
-
-# Attention and wide blocks keep more than convolutions; memory that runs out halves the tile.
-_NUMBERS_PER_PIXEL = 6_000
+from domains.model.core.enlarging import FOREIGN_NUMBERS_PER_PIXEL
 
 
 def load_foreign(
@@ -63,7 +61,7 @@ def load_foreign(
         factor=int(built.scale),
         channels=channels[0],
         unit=max(1, int(built.size_requirements.multiple_of)),
-        numbers_per_pixel=_NUMBERS_PER_PIXEL,
+        numbers_per_pixel=FOREIGN_NUMBERS_PER_PIXEL,
         device=device,
         data_type=chosen,
         channels_last=False,

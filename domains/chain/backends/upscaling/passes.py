@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from domains.model.core.enlarging import Size, enlarged_size
+from domains.model.core.enlarging import Size
 
 
 @dataclass(frozen=True)
@@ -16,9 +16,8 @@ class Pass:
     given: Size
 
 
-def passes(size: Size, factor: float, by_network: int) -> tuple[Pass, ...]:
-    """The passes that reach a factor; the last one's result is resized to `enlarged_size`
-    where it is another.
+def passes(size: Size, wanted: Size, by_network: int) -> tuple[Pass, ...]:
+    """The passes that reach a size; the last one's result is resized to it where it is larger.
 
     A network goes over the picture until it is large enough. Before the last of several passes
     it is made smaller, so that this one ends where it should: pictures come out better than
@@ -27,10 +26,9 @@ def passes(size: Size, factor: float, by_network: int) -> tuple[Pass, ...]:
 
     Args:
         size: Width and height of the picture.
-        factor: Enlargement of an edge, at least 1.
+        wanted: Width and height that the picture is to have, no edge shorter.
         by_network: Enlargement of an edge by one pass; of 1, one pass is made.
     """
-    wanted = enlarged_size(size, factor)
     if by_network == 1:
         return (Pass(size, size),)
     found: list[Pass] = []

@@ -239,7 +239,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_PIXELS")] Pixels = 2,
     /// <summary>
-    /// Pixels are enlarged by a model.
+    /// The picture is decoded, enlarged by an upscaler, tile by tile, until it is at least as large
+    /// as asked for, brought to that size with Lanczos, and encoded.
     /// </summary>
     [pbr::OriginalName("SECOND_PASS_UPSCALE_MODEL")] Model = 3,
   }
@@ -3501,7 +3502,8 @@ namespace DeviceOperations.V1 {
     public const int PostprocessorIdFieldNumber = 3;
     private string postprocessorId_ = "";
     /// <summary>
-    /// The upscaler of MODEL; empty means the best installed.
+    /// The upscaler of MODEL, by its model's id; empty means the best installed for `scale`. With
+    /// others than MODEL it must be empty.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

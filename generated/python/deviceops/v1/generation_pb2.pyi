@@ -120,7 +120,9 @@ class _SecondPassUpscaleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sec
     SECOND_PASS_UPSCALE_PIXELS: _SecondPassUpscale.ValueType  # 2
     """The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
     SECOND_PASS_UPSCALE_MODEL: _SecondPassUpscale.ValueType  # 3
-    """Pixels are enlarged by a model."""
+    """The picture is decoded, enlarged by an upscaler, tile by tile, until it is at least as large
+    as asked for, brought to that size with Lanczos, and encoded.
+    """
 
 class SecondPassUpscale(_SecondPassUpscale, metaclass=_SecondPassUpscaleEnumTypeWrapper):
     """How the latents of a second pass come to be."""
@@ -132,7 +134,9 @@ SECOND_PASS_UPSCALE_LATENT: SecondPassUpscale.ValueType  # 1
 SECOND_PASS_UPSCALE_PIXELS: SecondPassUpscale.ValueType  # 2
 """The picture is decoded, enlarged with Lanczos and encoded. Good from low strengths on."""
 SECOND_PASS_UPSCALE_MODEL: SecondPassUpscale.ValueType  # 3
-"""Pixels are enlarged by a model."""
+"""The picture is decoded, enlarged by an upscaler, tile by tile, until it is at least as large
+as asked for, brought to that size with Lanczos, and encoded.
+"""
 Global___SecondPassUpscale: _TypeAlias = SecondPassUpscale  # noqa: Y015
 
 class _PrecisionMode:
@@ -642,7 +646,9 @@ class SecondPass(_message.Message):
     upscale: Global___SecondPassUpscale.ValueType
     """Default: LATENT."""
     postprocessor_id: _builtins.str
-    """The upscaler of MODEL; empty means the best installed."""
+    """The upscaler of MODEL, by its model's id; empty means the best installed for `scale`. With
+    others than MODEL it must be empty.
+    """
     strength: _builtins.float
     """How much is noised away. Of the steps only the last strength times steps, rounded down,
     are done; that must be at least 1. Range: 0 to 1. Default: 0.5.

@@ -9,10 +9,23 @@ import pytest
 
 from domains.errors import DomainError, Reason
 from domains.inference.jobs import Companion
-from domains.inference.types import GuidanceSettings, LoraWeight, Refiner, SdxlSettings
+from domains.inference.types import (
+    GuidanceSettings,
+    LoraWeight,
+    Refiner,
+    SdxlSettings,
+    SecondPass,
+    SecondPassUpscale,
+)
 from domains.model.types import ModelType
 from domains.values import ModelPlace
 
+SECOND_PASS = SecondPass(
+    upscale=SecondPassUpscale.MODEL,
+    steps=4,
+    guidance=GuidanceSettings(),
+    postprocessor_id="gone",
+)
 REFINER = Refiner("gone", steps=4, guidance=GuidanceSettings())
 
 
@@ -22,6 +35,7 @@ REFINER = Refiner("gone", steps=4, guidance=GuidanceSettings())
         (ModelType.VAE, {"vae_model_id": "gone"}),
         (ModelType.LORA, {"loras": (LoraWeight("gone", 1.0, 1.0),)}),
         (ModelType.REFINER, {"sdxl": SdxlSettings(refiner=REFINER)}),
+        (ModelType.UPSCALER, {"second_pass": SECOND_PASS}),
     ],
 )
 def test_it_is_named(

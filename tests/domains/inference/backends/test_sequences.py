@@ -129,7 +129,15 @@ def _second_pass(chance: random.Random, _: Settings, __: FileOf) -> Settings:
     upscale = chance.choice(list(SecondPassUpscale))
     guidance = GuidanceSettings(chance.choice([1.0, 4.0]))
     again = SecondPass(SCALE, upscale, 0.75, steps=4, guidance=guidance)
-    return {"second_pass": again}
+    if upscale is not SecondPassUpscale.MODEL:
+        return {"second_pass": again}
+    upscaler = Companion(
+        "compact-2x", ModelType.UPSCALER, ModelPlace.of(MODEL.parent / "compact-2x.safetensors")
+    )
+    return {
+        "second_pass": replace(again, postprocessor_id=upscaler.model_id),
+        "companions": (upscaler,),
+    }
 
 
 def _crop(chance: random.Random, asked: Settings, _: FileOf) -> Settings:

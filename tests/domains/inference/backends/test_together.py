@@ -55,7 +55,7 @@ __all__ = ["folders", "prepared", "random_net", "second"]
 SIDE, LARGE = 64, 96
 SMALL = {"width": SIDE, "height": SIDE, "steps": 4}
 FULL = pytest.mark.demonstration
-LATENT, PIXELS = SecondPassUpscale
+LATENT, PIXELS = SecondPassUpscale.LATENT, SecondPassUpscale.PIXELS
 HANDOVER, IMAGE_TO_IMAGE = RefinerMode
 OF_REFINERS = {"requires_aesthetics_score": True, "force_zeros_for_empty_prompt": False}
 HARD = Inpainting(strength=0.7, mask_blur_pixels=0)

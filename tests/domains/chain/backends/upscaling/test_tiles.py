@@ -101,7 +101,7 @@ def test_halves_down_to_the_least():
 )
 def test_passes_reach_the_size_and_little_more(size, factor, by_network):
     wanted = enlarged_size(size, factor)
-    found = passes(size, factor, by_network)
+    found = passes(size, wanted, by_network)
     given_last = found[-1].given if found else size
     if by_network == 1:
         assert [each.taken for each in found] == [size]
@@ -131,7 +131,15 @@ def test_passes_reach_the_size_and_little_more(size, factor, by_network):
     ],
 )
 def test_passes(factor, by_network, taken):
-    assert [each.taken for each in passes((30, 20), factor, by_network)] == taken
+    wanted = enlarged_size((30, 20), factor)
+    assert [each.taken for each in passes((30, 20), wanted, by_network)] == taken
+
+
+def test_passes_reach_a_size_of_another_shape():
+    found = passes((104, 72), (136, 96), 2)
+    assert [(each.taken, each.given) for each in found] == [((104, 72), (208, 144))]
+    found = passes((100, 50), (300, 250), 2)  # the shorter edge needs a third pass
+    assert [each.taken for each in found] == [(100, 50), (200, 100), (150, 125)]
 
 
 def test_halves_are_rounded_up():
