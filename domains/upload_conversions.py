@@ -12,7 +12,8 @@ from deviceops.v1 import upload_pb2
 from domains.conversions import timestamp
 from domains.errors import FieldViolation, Reason
 from domains.upload_errors import UploadInvalid
-from domains.uploads import Upload, UploadCompletion, UploadHeader, UploadPart, check_header
+from domains.upload_parts import UploadCompletion, UploadHeader, UploadPart
+from domains.uploads import Upload, check_header
 
 
 async def opening(messages: AsyncIterator[Any]) -> Any:

@@ -32,33 +32,13 @@ from domains.upload_errors import (
     UploadOfOtherContent,
     UploadTakenOver,
 )
+from domains.upload_parts import UploadCompletion, UploadHeader, UploadPart
 
 EXPIRY_SECONDS = 600.0
 """How long an unfinished upload is kept after its last stream ended."""
 MOST_UPLOADS = 256
 """Unfinished uploads of all clients together; one client has half while others have some."""
 _DATA = LIMITS["UploadArtifactRequest.data"]  # the same wherever bytes are uploaded
-
-
-@dataclass(frozen=True)
-class UploadHeader:
-    """What an upload announces; `sha256` is empty while the client does not know it."""
-
-    upload_id: str
-    offset_bytes: int
-    size_bytes: int
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
-class UploadCompletion:
-    """What an upload closes with: the hash of the whole content."""
-
-    sha256: str
-
-
-UploadPart = bytes | UploadCompletion | UploadHeader | None
-"""What follows a header; None stands for a message that holds nothing."""
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is not of the tier; files that take long come first."""
-    tiers.select(config, items)
-    items.sort(key=lambda item: order.place(item.path.relative_to(config.rootpath).as_posix()))
+    """Leave out what is not of the tier, and put files in their order."""
+    files = {
+        path: path.relative_to(config.rootpath).as_posix()
+        for path in {item.path for item in items}
+    }
+    tiers.select(config, items, files)
+    places = {file: at for at, file in enumerate(order.arranged(files.values()))}
+    items.sort(key=lambda item: places[files[item.path]])
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -209,7 +209,7 @@ def small_request(
     prompt: str = "a red apple on a blue background", **settings: Any
 ) -> inference_pb2.GenerateRequest:
     """A quick generation: 256x256, few steps, a fixed seed unless told otherwise."""
-    chosen: dict[str, Any] = {"width": 256, "height": 256, "steps": 4, "seed": 7} | settings
+    chosen: dict[str, Any] = {"width": 256, "height": 256, "steps": 2, "seed": 7} | settings
     return inference_pb2.GenerateRequest(
         settings=generation_pb2.GenerationSettings(prompt=prompt, **chosen)
     )

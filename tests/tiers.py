@@ -16,6 +16,7 @@ matrix, `@pytest.mark.matrix`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
@@ -164,12 +165,18 @@ def needs_torch(folder: str) -> bool:
     return folder == "tests/domains/inference/backends/"
 
 
-def select(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what is not of the tier that was asked for."""
+def select(config: pytest.Config, items: list[pytest.Item], files: Mapping[Path, str]) -> None:
+    """Deselect what is not of the tier that was asked for.
+
+    Args:
+        config: Says which.
+        items: All tests; those that are not chosen are taken out.
+        files: Where each test's file is, from the root, with `/`.
+    """
     tier = Tier(config.getoption("tier"))
     chosen, others = [], []
     for item in items:
-        path = item.path.relative_to(config.rootpath).as_posix()
+        path = files[item.path]
         marked, in_grid = (
             item.get_closest_marker(name) is not None for name in ("demonstration", "matrix")
         )

@@ -13,7 +13,7 @@ from msgspec import Meta
 from domains.codec import ByteCount, Name, Value
 from domains.device.types import DeviceMemory, LoadedComponent
 from domains.session.types import WorkOptions
-from domains.uploads import UploadHeader
+from domains.upload_parts import UploadHeader
 from domains.values import ByteFigure
 
 

@@ -21,15 +21,8 @@ from domains.errors import (
     ResourceExhausted,
     Unavailable,
 )
-from domains.uploads import (
-    EXPIRY_SECONDS,
-    MOST_UPLOADS,
-    UploadCompletion,
-    UploadHeader,
-    UploadPart,
-    Uploads,
-    check_header,
-)
+from domains.upload_parts import UploadCompletion, UploadHeader, UploadPart
+from domains.uploads import EXPIRY_SECONDS, MOST_UPLOADS, Uploads, check_header
 
 CONTENT = bytes(range(256)) * 4
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

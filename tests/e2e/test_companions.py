@@ -126,11 +126,11 @@ async def test_a_checkpoint_without_a_vae_draws_with_the_one_that_is_named(
 
 
 async def test_a_refiner_is_told_and_leaves_nothing_behind(client: Client) -> None:
-    _, plain = await client.draw(small_request())
-    request = small_request()
+    _, plain = await client.draw(small_request(steps=4))
+    request = small_request(steps=4)
     request.settings.sdxl.refiner.model_id = "emoji-refiner"
     events, refined = await client.draw(request)
-    _, again = await client.draw(small_request())
+    _, again = await client.draw(small_request(steps=4))
 
     phases = list(events[0].accepted.expected_phases)
     after = phases.index(session_pb2.PHASE_DENOISING) + 1

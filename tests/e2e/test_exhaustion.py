@@ -1,9 +1,11 @@
-"""Memory or room in a queue that runs out: what is said, what works next, what is kept."""
+"""Memory or room in a queue that runs out, and a server that goes: what is said, what works
+next, what is kept."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 
 from deviceops.v1 import (
     device_pb2,
+    event_pb2,
     generation_pb2,
     inference_pb2,
     memory_history_pb2,
@@ -25,6 +28,7 @@ from deviceops.v1 import (
 from server.config import Settings
 from tests.e2e.errors import read, refusal_of
 from tests.e2e.memory_calls import CPU, HOST, MIB, free, lend
+from tests.e2e.test_faults import until, until_step
 from tests.running import Client, RunningServer, small_request, start_server
 
 TOO_MUCH = 1 << 40
@@ -36,7 +40,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
     """Without a quota memory itself is the limit."""
     config = tmp_path_factory.mktemp("exhaustion") / "config.toml"
     config.write_text("allocation_quota_bytes = 0\n", "utf-8")
-    return ("--config", str(config), "--log-level", "warning")
+    return ("--config", str(config))
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +105,7 @@ async def test_a_picture_too_large_for_the_worker_fails_and_the_next_smaller_is_
     )
     worker = psutil.Process(status.worker.process_id)
     counted = await failures(client)
-    limit = worker.memory_info().vms + 320 * MIB
+    limit = worker.memory_info().vms + 80 * MIB
     worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
 
     large = small_request(steps=1, width=2048, height=2048)
@@ -129,15 +133,19 @@ async def test_a_full_queue_says_so_and_can_still_be_looked_at_and_emptied(
     """Streams that are open for their sessions keep nobody from list, get and control."""
     long = small_request(steps=150, image_count=9)
     running = client.generate(long)
-    accepted = [await _session_id(running, "phase_started")]
+    accepted = [(await _first(running, "phase_started")).session_id]
     waiting = [client.generate(long) for _ in range(LENGTH)]
-    accepted += [await _session_id(stream, "accepted") for stream in waiting]
+    queued = [await _first(stream, "accepted") for stream in waiting]
+    accepted += [event.session_id for event in queued]
+    places = sorted(event.accepted.queue_position for event in queued)
+    assert places == list(range(1, LENGTH + 1))
 
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await client.draw(long)
     full = read(refused.value)
     assert (full.code, full.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
     assert full.metadata["queue_length"] == str(LENGTH)
+    assert full.retry_seconds
 
     listed = await client.processing.ListSessions(
         processing_pb2.ListSessionsRequest(), metadata=client.metadata
@@ -201,14 +209,35 @@ def _peak(told: memory_history_pb2.MemoryHistory) -> int:
     return max((one.peak_bytes for one in told.holders if one.kind == wanted), default=0)
 
 
-async def _session_id(
+async def _first(
     stream: grpc.aio.UnaryStreamCall[
         inference_pb2.GenerateRequest, inference_pb2.GenerateResponse
     ],
-    event: str,
-) -> str:
-    """Of the session that the stream is about, when such an event has come."""
+    kind: str,
+) -> event_pb2.SessionEvent:
+    """Of the session that the stream is about, the next event of that kind."""
     async for response in stream:
-        if response.event.WhichOneof("event") == event:
-            return response.event.session_id
-    raise AssertionError(f"the stream ended without {event}")
+        if response.event.WhichOneof("event") == kind:
+            return response.event
+    raise AssertionError(f"the stream ended without {kind}")
+
+
+async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
+    unlimited: RunningServer,
+) -> None:
+    """The last one: there is no server afterwards."""
+    async with unlimited.client() as client:
+        events: list[event_pb2.SessionEvent] = []
+        call = client.generate(small_request(steps=10))
+        await until_step(call, events)
+
+        unlimited.process.send_signal(signal.SIGTERM)
+        await until(lambda: '"draining"' in unlimited.log(), 60)
+        refused = await refusal_of(client.draw(small_request()))
+        async for response in call:
+            events.append(response.event)
+
+        assert refused.code is grpc.StatusCode.UNAVAILABLE
+        assert events[-1].HasField("completed")
+    code = await asyncio.to_thread(unlimited.process.wait, 30)
+    assert code == 0

@@ -1,4 +1,4 @@
-"""Killing, draining and starving real processes."""
+"""Killing and draining real processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from deviceops.v1 import errors_pb2, event_pb2, inference_pb2
-from tests.e2e.errors import read, refusal_of
+from tests.e2e.errors import read
 from tests.running import (
     RunningServer,
     alive,
@@ -27,16 +27,6 @@ from tests.running import (
 GenerateCall: TypeAlias = (
     "grpc.aio.UnaryStreamCall[inference_pb2.GenerateRequest, inference_pb2.GenerateResponse]"
 )
-
-
-@pytest.fixture(scope="module")
-def short(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server in whose queue there is room for one."""
-    folder = tmp_path_factory.mktemp("short")
-    config = folder / "deviceops.toml"
-    config.write_text("queue_length_per_device = 1\n")
-    with start_server(folder / "data", "--config", str(config)) as running:
-        yield running
 
 
 def worker_of(server_id: int) -> int:
@@ -62,13 +52,13 @@ async def until_step(call: GenerateCall, events: list[event_pb2.SessionEvent]) -
 
 
 async def test_work_whose_worker_is_killed_starts_over_and_is_the_same(
-    short: RunningServer,
+    server: RunningServer,
 ) -> None:
-    async with short.client() as client:
+    async with server.client() as client:
         events: list[event_pb2.SessionEvent] = []
-        call = client.generate(small_request(steps=30))
+        call = client.generate(small_request(steps=8))
         await until_step(call, events)
-        worker = worker_of(short.process.pid)
+        worker = worker_of(server.process.pid)
 
         os.kill(worker, signal.SIGKILL)
         killed = time.monotonic()
@@ -78,7 +68,7 @@ async def test_work_whose_worker_is_killed_starts_over_and_is_the_same(
             events.append(response.event)
             if response.event.HasField("retried"):
                 told_after = time.monotonic() - killed
-        again, _ = await client.draw(small_request(steps=30))
+        again, _ = await client.draw(small_request(steps=8))
 
         (retried,) = [event.retried for event in events if event.HasField("retried")]
         assert retried.retry_count == 1
@@ -86,7 +76,7 @@ async def test_work_whose_worker_is_killed_starts_over_and_is_the_same(
         assert 0 < told_after < 20  # its silence would be noticed after 30
         (picture,) = events[-1].completed.images
         assert picture.artifact_id == again[-1].completed.images[0].artifact_id
-        assert worker_of(short.process.pid) != worker
+        assert worker_of(server.process.pid) != worker
 
 
 @pytest.mark.demonstration
@@ -115,44 +105,3 @@ async def test_a_second_signal_ends_what_runs_at_once(tmp_path: Path) -> None:
 async def until_end(call: GenerateCall) -> None:
     async for _ in call:
         pass
-
-
-async def test_a_full_queue_says_so_and_empties(short: RunningServer) -> None:
-    async with short.client() as client:
-        running = client.generate(small_request(steps=150))
-        await until_step(running, [])
-        waiting = client.generate(small_request(steps=1))
-        first = (await anext(aiter(waiting))).event
-
-        refusal = await refusal_of(client.draw(small_request(steps=1)))
-        running.cancel()
-        rest = [response.event async for response in waiting]
-
-        assert first.accepted.queue_position == 1
-        assert (refusal.code, refusal.reason) == (
-            grpc.StatusCode.RESOURCE_EXHAUSTED,
-            "QUEUE_FULL",
-        )
-        assert refusal.retry_seconds
-        assert rest[-1].HasField("completed")
-
-
-async def test_a_drained_server_finishes_what_runs_and_refuses_what_is_new(
-    short: RunningServer,
-) -> None:
-    """The last one: there is no server afterwards."""
-    async with short.client() as client:
-        events: list[event_pb2.SessionEvent] = []
-        call = client.generate(small_request(steps=15))
-        await until_step(call, events)
-
-        short.process.send_signal(signal.SIGTERM)
-        await until(lambda: '"draining"' in short.log(), 60)
-        refused = await refusal_of(client.draw(small_request()))
-        async for response in call:
-            events.append(response.event)
-
-        assert refused.code is grpc.StatusCode.UNAVAILABLE
-        assert events[-1].HasField("completed")
-    code = await asyncio.to_thread(short.process.wait, 30)
-    assert code == 0

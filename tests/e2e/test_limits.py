@@ -141,11 +141,14 @@ def places(kind: Descriptor, steps: tuple[Any, ...] = ()) -> Iterator[tuple[Any,
 
 
 def cases() -> Iterator[Case]:
+    made: dict[str, list[tuple[str, Any]]] = {}  # some are of megabytes, and have many places
     for rpc in EVERY_RPC:
         for steps in places(rpc.descriptor.input_type):
             field = steps[-1]
-            limit = LIMITS[f"{field.containing_type.name}.{field.name}"]
-            for what, value in outside(field, limit):
+            name = f"{field.containing_type.name}.{field.name}"
+            if name not in made:
+                made[name] = list(outside(field, LIMITS[name]))
+            for what, value in made[name]:
                 yield Case(rpc, steps, what, value)
 
 

@@ -13,7 +13,8 @@ from domains.artifact.types import SAME_LABELS, Artifact, LabelChange
 from domains.clients import Caller, Role
 from domains.finishing import finished
 from domains.rooms import Room
-from domains.uploads import UploadHeader, UploadPart, Uploads
+from domains.upload_parts import UploadHeader, UploadPart
+from domains.uploads import Uploads
 
 _PURPOSE = "artifact"
 

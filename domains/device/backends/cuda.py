@@ -8,10 +8,12 @@ from typing import Any
 
 from domains.device.backends.absence import NotThere, library
 from domains.device.backends.torch_adapter import runtime_version, why_unusable
+from domains.device.backends.torch_build import must_be_built_for
 from domains.device.types import Adapter, DeviceKind
 from domains.values import ByteFigure
 
 _BUILT_FOR = {DeviceKind.CUDA: "CUDA", DeviceKind.ROCM: "ROCm"}
+_TOOLKITS = {DeviceKind.CUDA: "cuda", DeviceKind.ROCM: "hip"}
 _VENDORS = {DeviceKind.CUDA: "NVIDIA", DeviceKind.ROCM: "AMD"}
 _NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
 _AMD_VERSION = Path("/sys/module/amdgpu/version")
@@ -23,9 +25,9 @@ def find(kind: DeviceKind) -> list[Adapter]:
     Raises:
         NotThere: Torch is missing, built for something else, or finds no adapter.
     """
+    must_be_built_for(_BUILT_FOR[kind], _TOOLKITS[kind])
     torch = library("torch")
-    version = torch.version.hip if kind is DeviceKind.ROCM else torch.version.cuda
-    if not version:
+    if not getattr(torch.version, _TOOLKITS[kind]):
         raise NotThere(f"torch {torch.__version__} was built without {_BUILT_FOR[kind]}")
     if not torch.cuda.is_available():
         raise NotThere(_why_not_available(torch))

@@ -6,6 +6,7 @@ from typing import Any
 
 from domains.device.backends.absence import NotThere, library
 from domains.device.backends.torch_adapter import runtime_version, why_unusable
+from domains.device.backends.torch_build import must_be_built_for
 from domains.device.types import Adapter, DeviceKind
 from domains.values import ByteFigure
 
@@ -16,6 +17,7 @@ def find(kind: DeviceKind) -> list[Adapter]:
     Raises:
         NotThere: Torch is missing, built for something else, or finds no adapter.
     """
+    must_be_built_for("XPU", "xpu")
     torch = library("torch")
     xpu = getattr(torch, "xpu", None)
     if xpu is None or not xpu._is_compiled():

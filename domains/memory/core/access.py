@@ -16,7 +16,8 @@ from domains.memory.core.sink import Sink
 from domains.memory.errors import ChecksumMismatch
 from domains.memory.types import Place, ReadChunk, SegmentRegion, WriteHeader
 from domains.upload_errors import UploadChecksumMismatch
-from domains.uploads import UploadPart, Uploads
+from domains.upload_parts import UploadPart
+from domains.uploads import Uploads
 
 # A client that does not read holds two slots and four copies of a chunk, 3 MiB in all.
 CHUNK_BYTES = 1 << 18

@@ -188,6 +188,26 @@ async def test_a_missing_driver_is_explained_in_its_own_words(
     assert "without CUDA" in outcome(discovery, DeviceKind.CUDA).explanation
 
 
+async def test_a_torch_built_for_none_of_them_is_not_imported(interpreter: Interpreter) -> None:
+    discovery = await discover(interpreter("built_for_none"))
+
+    assert {
+        outcome(discovery, kind).explanation
+        for kind in (DeviceKind.CUDA, DeviceKind.ROCM, DeviceKind.XPU)
+    } == {f"torch 9.9.1+cpu was built without {name}" for name in ("CUDA", "ROCm", "XPU")}
+
+
+async def test_a_torch_that_may_be_built_for_a_kind_is_imported(
+    interpreter: Interpreter,
+) -> None:
+    """One that says a version, and one that says nothing of the kind."""
+    discovery = await discover(interpreter("built_for_some"))
+
+    assert "built without ROCm" in outcome(discovery, DeviceKind.ROCM).explanation
+    for kind in (DeviceKind.CUDA, DeviceKind.XPU):
+        assert outcome(discovery, kind).explanation == "torch cannot be loaded: it was imported"
+
+
 async def test_each_kind_may_have_an_interpreter_of_its_own(interpreter: Interpreter) -> None:
     pythons: dict[DeviceKind, Path] = dict.fromkeys(LOOKED_FOR, interpreter("empty"))
     pythons[DeviceKind.DIRECT_ML] = interpreter("segfaulting")

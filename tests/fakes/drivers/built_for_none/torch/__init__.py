@@ -1,0 +1,3 @@
+"""Nobody may import it."""
+
+raise ImportError("it was imported")
