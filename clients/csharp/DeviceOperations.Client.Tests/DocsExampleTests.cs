@@ -8,6 +8,11 @@ namespace DeviceOperations.Client.Tests;
 
 public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<ServerUnderTest>
 {
+    // 64 x 48 pixels.
+    private const string RedPng =
+        "iVBORw0KGgoAAAANSUhEUgAAAEAAAAAwCAIAAAAuKetIAAAAQElEQVR42u3PQQkAAAgAsetfWiv4FQYrsKZeS0BA"
+        + "QEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEDgagGlwfSmsRz7tgAAAABJRU5ErkJggg==";
+
     private static readonly Metadata headers = ServerUnderTest.Authorized();
 
     private readonly GrpcChannel channel = running.Channel;
@@ -210,6 +215,41 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         return start;
     }
 
+    private async Task<ListArtifactsResponse> KeepAsync(string path, string album)
+    {
+        // docs/csharp.md begins
+        var artifacts = new ArtifactService.ArtifactServiceClient(channel);
+        await using (var source = File.OpenRead(path))
+        {
+            Artifact stored = await artifacts.UploadAsync(source, headers, retention: TimeSpan.FromDays(30));
+            var change = new UpdateArtifactRequest { ArtifactId = stored.ArtifactId, Pinned = true };
+            change.Labels.Add("album", album); // your own words, to find it again
+            await artifacts.UpdateArtifactAsync(change, headers);
+        }
+
+        var wanted = new ListArtifactsRequest { MediaTypePrefix = "image/" };
+        wanted.Labels.Add("album", album);
+        ListArtifactsResponse page = await artifacts.ListArtifactsAsync(wanted, headers); // newest first
+        foreach (Artifact artifact in page.Artifacts)
+        {
+            var small = new GetThumbnailRequest { ArtifactId = artifact.ArtifactId, EdgePixels = 128 };
+            GetThumbnailResponse thumbnail = await artifacts.GetThumbnailAsync(small, headers);
+            await File.WriteAllBytesAsync(
+                Path.Combine(folder, $"{artifact.ArtifactId}.webp"), thumbnail.Data.ToByteArray());
+            Console.WriteLine($"{artifact.Width} x {artifact.Height}, shown as {thumbnail.Width} x {thumbnail.Height}");
+
+            await using var file = File.Create(Path.Combine(folder, artifact.ArtifactId));
+            var rest = new DownloadArtifactRequest { ArtifactId = artifact.ArtifactId, OffsetBytes = file.Length };
+            using var download = artifacts.DownloadArtifact(rest, headers); // from any byte on, also after a broken one
+            await foreach (DownloadArtifactResponse part in download.ResponseStream.ReadAllAsync())
+            {
+                part.Data.WriteTo(file);
+            }
+        }
+        // docs/csharp.md ends
+        return page;
+    }
+
     [Fact]
     public async Task TheServerSaysWhoIAm() => Assert.NotEmpty(await ConnectAsync(
         "http://" + ServerUnderTest.Address, ServerUnderTest.Token));
@@ -223,6 +263,27 @@ public sealed class DocsExampleTests(ServerUnderTest running) : IClassFixture<Se
         Assert.Equal(2, files.Length);
         ImageToImage start = await UploadAsync(files[0]);
         Assert.Equal(64, start.Image.ArtifactId.Length);
+        Directory.Delete(folder, recursive: true);
+    }
+
+    [Fact]
+    public async Task ArtifactsAreKeptFoundShownAndFetched()
+    {
+        string path = Path.Combine(folder, "given");
+        await File.WriteAllBytesAsync(path, Convert.FromBase64String(RedPng));
+
+        ListArtifactsResponse page = await KeepAsync(path, Guid.NewGuid().ToString());
+
+        Artifact found = Assert.Single(page.Artifacts);
+        Assert.True(found.Pinned);
+        Assert.Equal("image/png", found.MediaType);
+        Assert.Equal(
+            await File.ReadAllBytesAsync(path),
+            await File.ReadAllBytesAsync(Path.Combine(folder, found.ArtifactId)));
+        byte[] thumbnail = await File.ReadAllBytesAsync(Path.Combine(folder, $"{found.ArtifactId}.webp"));
+        Assert.Equal("RIFF"u8.ToArray(), thumbnail[..4]);
+        await new ArtifactService.ArtifactServiceClient(channel).DeleteArtifactAsync(
+            new DeleteArtifactRequest { ArtifactId = found.ArtifactId }, headers);
         Directory.Delete(folder, recursive: true);
     }
 

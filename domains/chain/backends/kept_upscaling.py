@@ -11,7 +11,6 @@ from msgspec import Meta
 from domains.chain.backends.canvas import Pixels
 from domains.chain.backends.upscaling.under_way import Tiles, Upscaling
 from domains.codec import FEW, Count, Value
-from domains.picture.types import MOST_PIXELS
 
 _TYPES = {
     str(kind).removeprefix("torch."): kind
@@ -26,7 +25,7 @@ class KeptLevels(Value, frozen=True):
 
     width: _Edge
     height: _Edge
-    data: Annotated[bytes, Meta(max_length=3 * MOST_PIXELS)]
+    data: bytes  # of a pass: more than the step's result where that is made smaller
 
     def __post_init__(self) -> None:
         if len(self.data) != 3 * self.width * self.height:
@@ -45,10 +44,10 @@ class KeptLevels(Value, frozen=True):
 
 
 class KeptNumbers(Value, frozen=True):
-    """float32 `[3, height, width]`, row by row."""
+    """float32 `[3, height, width]`, row by row; of tiles that share nothing none fade."""
 
     width: _Edge
-    height: _Edge
+    height: Annotated[int, Meta(ge=0, le=2**20)]
     data: bytes
 
     def __post_init__(self) -> None:
@@ -63,8 +62,8 @@ class KeptNumbers(Value, frozen=True):
 
     def tensor(self, device: torch.device) -> torch.Tensor:
         """Those numbers again."""
-        found = torch.frombuffer(bytearray(self.data), dtype=torch.float32)
-        return found.reshape((3, self.height, self.width)).to(device)
+        found = np.frombuffer(self.data, np.float32).copy()
+        return torch.from_numpy(found.reshape((3, self.height, self.width))).to(device)
 
 
 class KeptTiles(Value, frozen=True):

@@ -282,15 +282,18 @@ def test_a_kept_picture_has_the_bytes_of_its_size() -> None:
     assert np.array_equal(canvas.whole(), [[list(b"abcd")]])
 
 
-def test_every_tile_of_several_passes_is_computed_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("overlap", [0, 8])
+def test_every_tile_of_several_passes_is_computed_once(overlap: int, tmp_path: Path) -> None:
     """Eight times with a network of two: three passes of colours, and three of the alpha."""
-    step = UpscaleStep(factor=8, tile_pixels=32, tile_overlap_pixels=8, model=model(tmp_path))
+    step = UpscaleStep(
+        factor=8, tile_pixels=32, tile_overlap_pixels=overlap, model=model(tmp_path)
+    )
     work = job(tmp_path, (step,), (192, 160))
     wanted = Context()
     process(work, UpscalerShelf(CPU), wanted)  # type: ignore[arg-type]
     turns, tiles, pauses = Turns(work, tmp_path), [], 0
-    while len(tiles) < len(wanted.tiles(1)) - 1:
-        tiles += turns.pause(after(7)).tiles(1)
+    while len(tiles) < len(wanted.tiles(1)) - 5:
+        tiles += turns.pause(after(5)).tiles(1)
         pauses += 1
     again = turns.finish()
     assert pauses > 3
