@@ -8,7 +8,6 @@ import json
 import math
 import sys
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import read
 from tests.e2e.programs import run
 from tests.fakes.tiny_models import save_sd1
-from tests.running import Client, RunningServer, small_request, start_server
+from tests.running import Client, RunningServer, small_request
 
 Settings = generation_pb2.GenerationSettings
 COMPLETED = session_pb2.SESSION_STATE_COMPLETED
@@ -47,27 +46,10 @@ FINAL = (COMPLETED, FAILED, CANCELLED)
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(models: Path) -> Path:
     """One tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("models")
-    save_sd1(folder / "small")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def batch_server(
-    root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[RunningServer]:
-    """A server with that model alone."""
-    data = tmp_path_factory.mktemp("data")
-    with start_server(data, "--model-root", str(root)) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(batch_server: RunningServer) -> AsyncIterator[Client]:
-    async with batch_server.client() as connected:
-        yield connected
+    save_sd1(models / "small")
+    return models
 
 
 def item(name: str, *cleared: str, **settings: Any) -> batch_pb2.BatchItem:
@@ -473,9 +455,9 @@ async def test_items_that_fail_are_tried_again_and_end_the_batch(client: Client)
 
 @pytest.mark.demonstration
 async def test_the_command_line_makes_shows_and_controls_batches(
-    batch_server: RunningServer, tmp_path: Path
+    running: RunningServer, tmp_path: Path
 ) -> None:
-    async with batch_server.client() as client:
+    async with running.client() as client:
         await client.draw(small_request(model_id="small", steps=1))  # loaded from here on
     table = tmp_path / "items.csv"
     table.write_text(
@@ -483,9 +465,9 @@ async def test_the_command_line_makes_shows_and_controls_batches(
     )
 
     async def deviceops(*arguments: str) -> tuple[int, str, str]:
-        token = str(batch_server.data_dir / "runtime" / "token")
+        token = str(running.data_dir / "runtime" / "token")
         return await run(
-            *(sys.executable, "-m", "server.cli", "--server", batch_server.address),
+            *(sys.executable, "-m", "server.cli", "--server", running.address),
             *("--token-file", token, "batch", *arguments),
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -52,31 +52,26 @@ def make_huge(model: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models to load, and one that takes long to read."""
-    folder = tmp_path_factory.mktemp("models")
-    copy_demo(folder / DEMO)
-    copy_demo(folder / OTHER)
-    make_huge(sketch_demo(folder / HUGE))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[RunningServer]:
-    """A server over that folder."""
-    data, flags = tmp_path_factory.mktemp("data"), ("--model-root", str(root))
-    with start_server(data, *flags) as server:
-        yield server
+def root(models: Path) -> Path:
+    """Another model to load beside the demo's, and one that takes long to read."""
+    copy_demo(models / OTHER)
+    make_huge(sketch_demo(models / HUGE))
+    return models
 
 
 @pytest.fixture
 async def client(running: RunningServer) -> AsyncIterator[Client]:
     """A client of a server whose cache is empty and as large as it was set up to be."""
     async with running.client() as connected:
-        for model_id in (DEMO, OTHER, HUGE):
-            await evict(connected, model_id)
-        await budget(connected, None)
+        await _emptied(connected)
         yield connected
+        await _emptied(connected)
+
+
+async def _emptied(client: Client) -> None:
+    for model_id in await cached(client):
+        await evict(client, model_id)
+    await budget(client, None)
 
 
 async def cache(client: Client, model_id: str, **fields: Any) -> list[event_pb2.SessionEvent]:

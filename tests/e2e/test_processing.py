@@ -500,8 +500,8 @@ async def test_a_generations_own_chain_is_that_of_its_plain_pictures(client: Cli
     plain.settings.image_count = 2
     finished = inference_pb2.GenerateRequest()
     finished.CopyFrom(plain)
-    finished.postprocessing.extend([UPSCALE, SHARPEN])
-    finished.postprocessing[0].upscale.postprocessor_id = "small"
+    finished.postprocessing.extend([CROP, UPSCALE, SHARPEN])
+    finished.postprocessing[1].upscale.postprocessor_id = "small"
 
     drawn, _ = await client.draw(plain)
     events, files = await client.draw(finished)
@@ -520,7 +520,7 @@ async def test_a_generations_own_chain_is_that_of_its_plain_pictures(client: Cli
             np.asarray(Image.open(io.BytesIO(each))) for each in (files[index], processed)
         )
         assert np.array_equal(one, other)
-        assert one.shape[:2] == (plain.settings.height * 3, plain.settings.width * 3)
+        assert one.shape[:2] == (CROP.crop.height * 3, CROP.crop.width * 3)
 
 
 async def test_a_chain_too_large_for_what_is_drawn_is_refused(client: Client) -> None:

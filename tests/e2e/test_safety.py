@@ -359,7 +359,7 @@ CROP = {"crop": {"left": 8, "width": 200, "height": 160}}
 
 def judged(policy_id: str, *seeds: int, **settings: Any) -> inference_pb2.GenerateRequest:
     """A generation whose pictures are cropped, then judged by a policy."""
-    request = small_request(steps=2, **settings)
+    request = small_request(steps=1, **settings)
     if seeds:
         request.settings.ClearField("seed")
         request.settings.seeds.extend(seeds)

@@ -62,16 +62,14 @@ async def pool(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Worker
 
 
 async def test_it_draws_what_was_asked_for(pool: WorkerPool) -> None:
-    result = await outcome(
-        pool, drawing(steps=20, seeds=(7,), previews=PreviewSettings(10, 64))
-    )
+    result = await outcome(pool, drawing(steps=8, seeds=(7,), previews=PreviewSettings(4, 64)))
     assert result.error is None
     phases = [event.phase for event in result.events if isinstance(event, PhaseStarted)]
     assert phases[:2] == [Phase.LOADING_MODEL, Phase.ENCODING_TEXT]
     steps = [event for event in result.events if isinstance(event, StepFinished)]
-    assert [event.step for event in steps] == list(range(1, 21))
+    assert [event.step for event in steps] == list(range(1, 9))
     previews = [event for event in result.events if isinstance(event, Preview)]
-    assert [event.step for event in previews] == [10, 20]
+    assert [event.step for event in previews] == [4, 8]
     [image] = result.images
     with Image.open(image.path) as picture:
         assert (picture.format, picture.size) == ("PNG", (256, 256))
