@@ -16,6 +16,7 @@ from domains.chain.types import (
     UpscaleStep,
 )
 from domains.codec import Count, Name, Seconds, Value
+from domains.model.jobs import MOST_DB
 from domains.picture.types import PictureMetadata, PreparedPicture
 from domains.provenance.types import MarkKey
 from domains.safety import Findings
@@ -118,22 +119,41 @@ class SafetyCheckJob(Job[SafetyFindings], frozen=True):
         return len(self.pictures)
 
 
+class PictureQuality(Value, frozen=True):
+    """How near a picture comes to what it should be: peak signal-to-noise ratio in decibels,
+    `MOST_DB` for equal ones, and structural similarity; None where it is too small for that."""
+
+    psnr_db: Annotated[float, Meta(ge=0, le=MOST_DB)]
+    ssim: Annotated[float, Meta(ge=-1, le=1)] | None = None
+
+
 class StepBenchmarkReport(Value, frozen=True):
-    """Seconds of each run, and the most memory that the device held meanwhile."""
+    """Seconds of each run, and the most memory that the device held meanwhile.
+
+    `quality` is that of the result where there is a reference, `baseline` what it would be
+    without the step; None where that could not be compared.
+    """
 
     run: Annotated[tuple[Seconds, ...], Meta(max_length=MOST_RUNS)]
     peak_memory: ByteFigure
+    quality: PictureQuality | None = None
+    baseline: PictureQuality | None = None
 
 
 class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
-    """Measure a step on a square synthetic picture with edges of `input_pixels`: so many runs,
-    after one that is not measured."""
+    """Measure a step: so many runs, after one that is not measured.
+
+    It is done on `picture`, or on a square synthetic one with edges of `input_pixels`. The
+    `reference` is what should come of it, in the result's size and without alpha.
+    """
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
 
     step: Step
     input_pixels: Edge
     runs: Annotated[int, Meta(ge=1, le=MOST_RUNS)]
+    picture: PreparedPicture | None = None
+    reference: PreparedPicture | None = None
 
     @property
     def image_count(self) -> Count:

@@ -100,7 +100,7 @@ def build(
         safety.policies.default,
         Means(Children(session.sessions, session.runner, session.reader), devices, describe),
     )
-    benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
+    benchmarks = StepBenchmarks(inventory, picture.pictures, preparer, place, jobs, measured)
     servicer = PostprocessingServicer(
         inventory, processing, benchmarks, statistics, session.streams, safety
     )

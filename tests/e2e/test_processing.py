@@ -28,6 +28,7 @@ from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
+from domains.chain.backends.likeness import quality_of
 from domains.chain.backends.measuring import synthetic
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
 from domains.chain.types import (
@@ -41,6 +42,7 @@ from domains.chain.types import (
     RotateStep,
     SharpenStep,
 )
+from domains.picture.backends.colour import to_srgb
 from tests.domains.chain.backends.restoring.files import painting
 from tests.domains.chain.backends.restoring.files import saved as save_painting
 from tests.domains.chain.backends.upscaling.files import loaded, small_compact
@@ -455,6 +457,105 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
         service.BenchmarkPostprocessor(request, metadata=metadata).read()
     )
     assert refused.fields == ["input_pixels"]
+
+
+async def test_a_result_is_held_against_a_reference(client: Client, tmp_path: Path) -> None:
+    picture, wanted = Canvas(astronaut()[60:100, 90:140]), noise(100, 80, alpha=True)
+    request = pb.BenchmarkPostprocessorRequest(postprocessor_id="small", runs=1)
+    request.image.inline = saved(picture.image())
+    request.reference.inline = saved(wanted.image())
+    service, metadata = client.postprocessing, client.metadata
+
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    events = [each.event async for each in found]
+
+    measured = events[-1].completed.postprocessor_benchmark
+    reference = np.asarray(to_srgb(wanted.image()))
+    small = enlarge(loaded(small_compact(), tmp_path), picture.pixels, 2.0)
+    plain = np.asarray(picture.image().resize((100, 80), Image.Resampling.LANCZOS))
+    for told, pixels in ((measured.quality, small), (measured.baseline_quality, plain)):
+        expected = quality_of(pixels, reference)
+        assert told.psnr_db == pytest.approx(expected.psnr_db, abs=1e-6)
+        assert told.ssim == pytest.approx(expected.ssim, abs=1e-6)
+    assert (measured.width, measured.height) == (50, 40)
+    listed = await service.ListPostprocessors(
+        pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_UPSCALE), metadata=metadata
+    )
+    assert measured in [each for one in listed.postprocessors for each in one.benchmarks]
+    # Equal ones, without what there is no room for, and without what makes no sense.
+    request.postprocessor_id = "crop"
+    request.image.inline = saved(noise(12, 9).image())
+    request.reference.inline = saved(Canvas(noise(12, 9).pixels[:4, :6]).image())
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    measured = [each.event async for each in found][-1].completed.postprocessor_benchmark
+    assert (measured.quality.psnr_db, measured.quality.HasField("ssim")) == (100, False)
+    assert not measured.HasField("baseline_quality")
+
+
+def square(edge: int) -> common_pb2.InputImage:
+    """A picture to send."""
+    return common_pb2.InputImage(inline=saved(noise(edge, edge).image()))
+
+
+def wide() -> common_pb2.InputImage:
+    """One that is too wide once it is enlarged."""
+    return common_pb2.InputImage(inline=saved(Image.new("RGB", (17_000, 1))))
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "reason", "field"),
+    [
+        (
+            {"input_pixels": 64, "image": square(8)},
+            "INVALID_ARGUMENT",
+            "FIELDS_CONFLICT",
+            "input_pixels",
+        ),
+        ({"reference": square(8)}, "INVALID_ARGUMENT", "REQUIRED_FIELD_MISSING", "image"),
+        (
+            {"image": square(8), "reference": square(15)},
+            "INVALID_ARGUMENT",
+            "DIMENSIONS_INVALID",
+            "reference",
+        ),
+        ({"image": wide()}, "INVALID_ARGUMENT", "DIMENSIONS_INVALID", "image"),
+        (
+            {"image": square(8), "reference": common_pb2.InputImage(inline=b"none")},
+            "INVALID_ARGUMENT",
+            "IMAGE_UNREADABLE",
+            "reference",
+        ),
+        (
+            {"image": square(8), "reference": common_pb2.InputImage(artifact_id="0")},
+            "INVALID_ARGUMENT",
+            "NAME_INVALID",
+            "reference.artifact_id",
+        ),
+        (
+            {"image": common_pb2.InputImage(artifact_id="0" * 64)},
+            "NOT_FOUND",
+            "ARTIFACT_NOT_FOUND",
+            "",
+        ),
+        (
+            {"image": common_pb2.InputImage()},
+            "INVALID_ARGUMENT",
+            "REQUIRED_FIELD_MISSING",
+            "image",
+        ),
+    ],
+)
+async def test_pictures_to_measure_with_are_refused_by_field(
+    client: Client, asked: Any, code: str, reason: str, field: str
+) -> None:
+    request = pb.BenchmarkPostprocessorRequest(postprocessor_id="small", **asked)
+
+    refused = await refusal_of(
+        client.postprocessing.BenchmarkPostprocessor(request, metadata=client.metadata).read()
+    )
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode[code], reason)
+    assert refused.fields == ([field] if field else [])
 
 
 async def test_steps_are_counted_and_timed(client: Client) -> None:
