@@ -21,7 +21,14 @@ from domains.picture.types import PictureMetadata, PreparedPicture
 from domains.provenance.types import MarkKey
 from domains.safety import Findings
 from domains.session.jobs import Job, ModelFiles
-from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
+from domains.session.types import (
+    Edge,
+    ImageResult,
+    PhaseStarted,
+    PieceFinished,
+    Preview,
+    PreviewSettings,
+)
 from domains.values import ByteFigure, OutputSettings, PictureMarks
 
 MOST_RUNS = 100
@@ -41,10 +48,10 @@ class ChainJob(Job[ChainReport], frozen=True):
 
     `width` and `height` are the size that the result must have. Networks compute in float32
     with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
-    file says `metadata` as well.
+    file says `metadata` as well. `previews` shows the picture in between.
     """
 
-    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished, Preview)
 
     picture: PreparedPicture
     steps: Steps
@@ -54,6 +61,7 @@ class ChainJob(Job[ChainReport], frozen=True):
     exact: bool = False
     mark_key: MarkKey | None = None
     metadata: PictureMetadata | None = None
+    previews: PreviewSettings = PreviewSettings()
 
     @property
     def image_count(self) -> Count:

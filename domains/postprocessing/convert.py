@@ -29,7 +29,7 @@ from domains.postprocessing.types import (
     PostprocessorKind,
 )
 from domains.provenance.convert import output_from_proto
-from domains.session.convert import Reports, options_from_proto
+from domains.session.convert import Reports, delivery_from_proto, options_from_proto
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
@@ -125,6 +125,7 @@ def image_request_from_proto(
 
     Raises:
         InvalidArgument: A step has no value here; see `chain_from_proto`.
+        FeatureNotBuilt: Previews in a format that there is not.
     """
     return _request(message, (AskedPicture(image_from_proto(message.image)),), batch=False)
 
@@ -155,6 +156,7 @@ def _request(
         batch=batch,
         exact=message.precision.mode == generation_pb2.PRECISION_MODE_EXACT,
         unbuilt=(*_set(message.precision, _PRECISION, "precision"),),
+        previews=delivery_from_proto(message.delivery, "delivery").previews,
     )
 
 

@@ -21,6 +21,7 @@ from deviceops.v1 import (
     common_pb2,
     event_pb2,
     inference_pb2,
+    processing_pb2,
     session_pb2,
     upload_pb2,
 )
@@ -409,6 +410,77 @@ async def test_what_cannot_be_done_is_refused_before_it_begins(
 
     assert (refused.code, refused.reason) == (code, reason)
     assert not field or refused.fields[0] == field
+
+
+async def test_pictures_are_shown_while_a_chain_works_where_that_is_asked_for(
+    client: Client,
+) -> None:
+    canvas = Canvas(astronaut())
+    request = pb.ProcessImageRequest(steps=[COLOR, UPSCALE, SHARPEN])
+    request.steps[1].upscale.tile_pixels = 32
+    request.image.inline = saved(canvas.image())
+
+    events, plain = await done(client, request)
+    assert not any(each.HasField("preview") for each in events)
+    request.delivery.previews.every_steps = 1
+    request.delivery.previews.max_edge_pixels = 96
+    events, data = await done(client, request)
+
+    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(file))) for file in (plain, data)))
+    previews = [each.preview for each in events if each.HasField("preview")]
+    result = Image.open(io.BytesIO(data)).resize((96, 96), Image.Resampling.BOX)
+    assert previews
+    for preview in previews:
+        shown = Image.open(io.BytesIO(preview.data))
+        assert (shown.format, shown.size) == ("JPEG", (96, 96))
+        assert (preview.width, preview.height) == (96, 96)
+        assert len(preview.data) <= 262_144
+        alike = np.corrcoef(np.asarray(shown).ravel(), np.asarray(result).ravel())[0, 1]
+        assert alike > 0.9
+    # They are nothing that is kept.
+    watch = processing_pb2.WatchSessionRequest(session_id=events[0].session_id)
+    watch.delivery.previews.every_steps = 1
+    again = client.processing.WatchSession(watch, metadata=client.metadata)
+    kept = [each.event async for each in again]
+    assert kept[-1].HasField("completed")
+    assert not any(each.HasField("preview") for each in kept)
+
+
+async def test_previews_of_several_pictures_say_whose_they_are(client: Client) -> None:
+    request = pb.ProcessImagesRequest(steps=[UPSCALE, SHARPEN])
+    request.steps[0].upscale.tile_pixels = 32
+    for name in ("one", "two"):
+        item = request.items.add(item_id=name)
+        item.image.inline = saved(Canvas(astronaut()).image())
+    request.delivery.omit_image_data = True
+    request.delivery.previews.every_steps = 1
+
+    events, _ = await done(client, request)
+
+    shown = {
+        (each.item_id, each.preview.image_index) for each in events if each.HasField("preview")
+    }
+    assert shown == {("one", 0), ("two", 1)}
+
+
+@pytest.mark.parametrize(
+    ("previews", "field"),
+    [
+        ({"every_steps": 151}, "delivery.previews.every_steps"),
+        ({"every_steps": 1, "max_edge_pixels": 63}, "delivery.previews.max_edge_pixels"),
+    ],
+)
+async def test_previews_of_chains_have_the_limits_of_others(
+    client: Client, previews: dict[str, int], field: str
+) -> None:
+    request = pb.ProcessImageRequest(steps=[SHARPEN], image=square(8))
+    request.delivery.previews.CopyFrom(session_pb2.PreviewSettings(**previews))
+
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+
+    assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
 
 
 async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Client) -> None:

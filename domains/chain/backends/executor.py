@@ -67,6 +67,10 @@ def _unheard(verdict: SafetyVerdict) -> None:
     """Nobody asked what safety steps say."""
 
 
+def _unseen(canvas: Canvas, done: int, steps: int) -> None:
+    """Nobody asked how the picture looks in between."""
+
+
 class Networks(Protocol):
     """Does steps with networks that lie on the device."""
 
@@ -117,6 +121,7 @@ class Executor:
         steps: Sequence[Step],
         telling: Telling,
         judged: Callable[[SafetyVerdict], None] = _unheard,
+        seen: Callable[[Canvas, int, int], None] = _unseen,
     ) -> Canvas:
         """The picture after all steps; without any it is the same.
 
@@ -125,6 +130,7 @@ class Executor:
             steps: Checked against its size, everything that they name looked up.
             telling: Hears of each piece and each step.
             judged: Hears of the verdict of each safety step.
+            seen: Gets the picture after each step, with how many are done and there are.
 
         Raises:
             Withheld: A safety step blocks it; its verdict was heard as well.
@@ -146,4 +152,5 @@ class Executor:
             else:
                 canvas = _CLASSICAL[type(step)](canvas, step, telling.piece)
             telling.step(done, len(steps))
+            seen(canvas, done, len(steps))
         return canvas

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
+from domains.chain.backends.previews import ChainPreviews
 from domains.chain.backends.restoring.restoring import restore
 from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.steps.bands import Between
@@ -17,7 +18,7 @@ from domains.chain.types import FaceRestoreStep, Steps, UpscaleStep
 from domains.safety import SafetyVerdict
 from domains.safety.verdict import harshest
 from domains.session.jobs import JobContext
-from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
+from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished, PreviewSettings
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Finishing:
         steps: The chain.
         exact: Whether networks compute in float32.
         context: Hears of it, and says when to stop.
+        previews: Whether pictures are shown meanwhile, and how.
         load_seconds: What reading networks has taken so far.
     """
 
@@ -45,7 +47,9 @@ class Finishing:
     steps: Steps
     exact: bool
     context: JobContext
+    previews: PreviewSettings = field(default_factory=PreviewSettings)
     load_seconds: float = 0.0
+    _shown: ChainPreviews | None = None  # of the picture at work
 
     def finish(self, index: int, canvas: Canvas) -> Finished:
         """The picture of that number after all steps.
@@ -59,8 +63,13 @@ class Finishing:
         telling = _Telling(self.context, index)
         verdicts: list[SafetyVerdict] = []
         finished: Canvas | None = None
+        self._shown = None
+        if self.previews.every_steps:
+            self._shown = ChainPreviews(self.previews, index, self.context.emit)
         with suppress(Withheld):
-            finished = Executor(self).run(canvas, self.steps, telling, verdicts.append)
+            finished = Executor(self).run(
+                canvas, self.steps, telling, verdicts.append, self._see
+            )
         return Finished(finished, harshest(verdicts))
 
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
@@ -72,7 +81,11 @@ class Finishing:
         )
         self.load_seconds += time.perf_counter() - begun
         how = (step.factor, step.tile_pixels, step.tile_overlap_pixels)
-        pixels = enlarge(upscaler, canvas.pixels, *how, between)
+        if self._shown is None:
+            pixels = enlarge(upscaler, canvas.pixels, *how, between)
+        else:
+            forming = self._shown.enlarging(canvas, step.size_after(canvas.size))
+            pixels = enlarge(upscaler, canvas.pixels, *how, between, shown=forming.tile)
         if canvas.alpha is None:
             return Canvas(pixels)
         return Canvas(pixels, enlarge_alpha(upscaler, canvas.alpha, *how, between))
@@ -87,6 +100,10 @@ class Finishing:
         self.load_seconds += time.perf_counter() - begun
         how = (step.strength, step.least_confidence, between)
         return Canvas(restore(restorer, canvas.pixels, *how), canvas.alpha)
+
+    def _see(self, canvas: Canvas, done: int, steps: int) -> None:
+        if self._shown is not None:
+            self._shown.step(canvas, done, steps)
 
     def _loading(self) -> None:
         self.context.emit(PhaseStarted(Phase.LOADING_MODEL))

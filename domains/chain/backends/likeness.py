@@ -62,7 +62,7 @@ def ssim(
     Returns:
         1 for equal pictures; None where an edge is shorter than the window.
     """
-    height, width = one.shape[:2]
+    height, width = map(int, one.shape[:2])
     if min(height, width) < WINDOW:
         return None
     total = 0.0
@@ -72,7 +72,7 @@ def ssim(
         seen = slice(top, min(top + rows, places) + 2 * _REACH)
         total += float(_similarities(one[seen], other[seen]).sum())
         check_stop()
-    mean = total / (places * (width - 2 * _REACH) * one.shape[2])
+    mean = total / (places * (width - 2 * _REACH) * int(one.shape[2]))
     return min(max(mean, -1.0), 1.0)
 
 
@@ -103,4 +103,4 @@ def _seen(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _rows_at_once(pixels: Pixels) -> int:
     """So many rows that a handful of copies in floating point take little memory."""
-    return max(1, _PIXELS_AT_ONCE // pixels.shape[1])
+    return max(1, _PIXELS_AT_ONCE // int(pixels.shape[1]))

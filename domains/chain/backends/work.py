@@ -25,7 +25,7 @@ def process(job: ChainJob, shelf: UpscalerShelf, context: JobContext) -> ChainRe
         Exception: As torch raises it.
     """
     begun = time.perf_counter()
-    finishing = Finishing(shelf, job.steps, job.exact, context)
+    finishing = Finishing(shelf, job.steps, job.exact, context, job.previews)
     data = b""  # of a picture that is withheld
     done = finishing.finish(0, read_canvas(job.picture))
     finished = time.perf_counter()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from domains import heap
 from domains.chain.backends.upscaling.passes import Pass, passes
-from domains.chain.backends.upscaling.tiled import Pixels, Plan, run_pass
+from domains.chain.backends.upscaling.tiled import Box, Pixels, Plan, run_pass
 from domains.chain.backends.upscaling.tiles import halved
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.device.backends import faults
@@ -28,6 +28,9 @@ from domains.model.core.room import SPARE_BYTES
 # Of the processor the caches decide: tiles of 512 take twice as long for a pixel.
 _MOST_ON_PROCESSOR, _MOST_ON_DEVICE = 192, 1024
 _ADVICE = "use smaller tiles, a smaller picture or another device"
+Shown = Callable[[torch.Tensor, Box, int], None]
+"""Hears of each tile: float32 `[3, height, width]` on its device, 0 to 1 and not clipped; where
+it lies in the picture; and how many tiles are done."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ def enlarge(
     between: Callable[[int, int], None] = lambda _done, _tiles: None,
     *,
     tell: Callable[[PassMade], None] = lambda _made: None,
+    shown: Shown = lambda _tile, _box, _done: None,
 ) -> Pixels:
     """Enlarge a picture.
 
@@ -65,6 +69,7 @@ def enlarge(
             all passes; may raise to stop. When memory runs out, the tiles become more and
             those of the pass begin again.
         tell: Called after each pass.
+        shown: Called after each tile, before `between`, with the tile and how many are done.
 
     Returns:
         uint8 `[height, width, 3]`, of `enlarged_size`.
@@ -81,7 +86,7 @@ def enlarge(
             pixels = resized(pixels, each.taken)
             later = todo[number + 1 :]
             tiling = _Tiling(upscaler, pixels, tile_pixels, tile_overlap_pixels)
-            pixels, made = tiling.run(done, later, between)
+            pixels, made = tiling.run(done, later, between, shown)
             done += made.tiles
             tell(made)
         return resized(pixels, enlarged_size((width, height), factor))
@@ -145,12 +150,16 @@ class _Tiling:
         self._tile = tile or self._fitting()
 
     def run(
-        self, done: int, later: tuple[Pass, ...], between: Callable[[int, int], None]
+        self,
+        done: int,
+        later: tuple[Pass, ...],
+        between: Callable[[int, int], None],
+        shown: Shown,
     ) -> tuple[Pixels, PassMade]:
         """The enlarged picture; `done` tiles are behind it and the passes `later` before it."""
         while True:
             try:
-                return self._once(done, later, between)
+                return self._once(done, later, between, shown)
             except DomainError:
                 raise
             except Exception as error:
@@ -168,16 +177,21 @@ class _Tiling:
             give_back(self._upscaler.device)
 
     def _once(
-        self, done: int, later: tuple[Pass, ...], between: Callable[[int, int], None]
+        self,
+        done: int,
+        later: tuple[Pass, ...],
+        between: Callable[[int, int], None],
+        shown: Shown,
     ) -> tuple[Pixels, PassMade]:
         plan = self._plan(self._size)
         # Those of later passes, if their tiles are as large as these.
         tiles = done + plan.tiles + sum(self._plan(each.taken).tiles for each in later)
         now = done
 
-        def next_tile() -> None:
+        def next_tile(tile: torch.Tensor, box: Box) -> None:
             nonlocal now
             now += 1
+            shown(tile, box, now)
             between(now, tiles)
 
         enlarged = run_pass(self._upscaler, self._pixels, plan, next_tile)
