@@ -17,11 +17,19 @@ from domains.chain.types import (
     UpscaleStep,
 )
 from domains.codec import Count, Name, Seconds, Value
+from domains.model.jobs import MOST_DB
 from domains.picture.types import PictureMetadata, PreparedPicture
 from domains.provenance.types import MarkKey
 from domains.safety import Findings
 from domains.session.jobs import Job, ModelFiles
-from domains.session.types import Edge, ImageResult, PhaseStarted, PieceFinished
+from domains.session.types import (
+    Edge,
+    ImageResult,
+    PhaseStarted,
+    PieceFinished,
+    Preview,
+    PreviewSettings,
+)
 from domains.values import ByteFigure, OutputSettings, PictureMarks
 
 MOST_RUNS = 100
@@ -62,10 +70,10 @@ class ChainJob(Job[ChainReport | PausedChain], frozen=True):
 
     `width` and `height` are the size that the result must have. Networks compute in float32
     with `exact`. `mark_key` is the secret of the mark that it is to bear, None for none. The
-    file says `metadata` as well.
+    file says `metadata` as well. `previews` shows the picture in between.
     """
 
-    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
+    events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished, Preview)
 
     picture: PreparedPicture
     steps: Steps
@@ -78,6 +86,7 @@ class ChainJob(Job[ChainReport | PausedChain], frozen=True):
     paused_file: Path | None = None
     kept_steps: Count = 0
     kept_tiles: Count = 0
+    previews: PreviewSettings = PreviewSettings()
 
     @property
     def goes_on(self) -> bool:
@@ -152,22 +161,41 @@ class SafetyCheckJob(Job[SafetyFindings], frozen=True):
         return len(self.pictures)
 
 
+class PictureQuality(Value, frozen=True):
+    """How near a picture comes to what it should be: peak signal-to-noise ratio in decibels,
+    `MOST_DB` for equal ones, and structural similarity; None where it is too small for that."""
+
+    psnr_db: Annotated[float, Meta(ge=0, le=MOST_DB)]
+    ssim: Annotated[float, Meta(ge=-1, le=1)] | None = None
+
+
 class StepBenchmarkReport(Value, frozen=True):
-    """Seconds of each run, and the most memory that the device held meanwhile."""
+    """Seconds of each run, and the most memory that the device held meanwhile.
+
+    `quality` is that of the result where there is a reference, `baseline` what it would be
+    without the step; None where that could not be compared.
+    """
 
     run: Annotated[tuple[Seconds, ...], Meta(max_length=MOST_RUNS)]
     peak_memory: ByteFigure
+    quality: PictureQuality | None = None
+    baseline: PictureQuality | None = None
 
 
 class StepBenchmarkJob(Job[StepBenchmarkReport], frozen=True):
-    """Measure a step on a square synthetic picture with edges of `input_pixels`: so many runs,
-    after one that is not measured."""
+    """Measure a step: so many runs, after one that is not measured.
+
+    It is done on `picture`, or on a square synthetic one with edges of `input_pixels`. The
+    `reference` is what should come of it, in the result's size and without alpha.
+    """
 
     events: ClassVar[tuple[type, ...]] = (PhaseStarted, PieceFinished)
 
     step: Step
     input_pixels: Edge
     runs: Annotated[int, Meta(ge=1, le=MOST_RUNS)]
+    picture: PreparedPicture | None = None
+    reference: PreparedPicture | None = None
 
     @property
     def image_count(self) -> Count:

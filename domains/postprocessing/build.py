@@ -101,7 +101,7 @@ def build(
         Means(Children(session.sessions, session.runner, session.reader), devices, describe),
         session.paused,
     )
-    benchmarks = StepBenchmarks(inventory, preparer, place, jobs, measured)
+    benchmarks = StepBenchmarks(inventory, picture.pictures, preparer, place, jobs, measured)
     servicer = PostprocessingServicer(
         inventory, processing, benchmarks, statistics, session.streams, safety
     )

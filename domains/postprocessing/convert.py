@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from deviceops.v1 import finishing_pb2, generation_pb2, postprocessing_pb2
 from domains.chain.convert import chain_from_proto
 from domains.chain.core.statistics import StepAccount
+from domains.chain.jobs import PictureQuality
 from domains.conversions import (
     EnumMap,
     byte_figure,
@@ -19,6 +20,7 @@ from domains.conversions import (
 )
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
+from domains.picture.types import InputImage
 from domains.postprocessing.core.benchmarks import StepBenchmarkRequest
 from domains.postprocessing.core.processing import AskedPicture, ProcessingRequest
 from domains.postprocessing.types import (
@@ -27,7 +29,7 @@ from domains.postprocessing.types import (
     PostprocessorKind,
 )
 from domains.provenance.convert import output_from_proto
-from domains.session.convert import Reports, options_from_proto
+from domains.session.convert import Reports, delivery_from_proto, options_from_proto
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
@@ -58,7 +60,17 @@ def benchmark_to_proto(found: PostprocessorBenchmark) -> finishing_pb2.Postproce
         run=duration_statistics(found.run),
         megapixels_per_second=found.megapixels_per_second,
         peak_memory=byte_figure(found.peak_memory),
+        quality=_quality_to_proto(found.quality),
+        baseline_quality=_quality_to_proto(found.baseline),
+        width=found.input_width,
+        height=found.input_height,
     )
+
+
+def _quality_to_proto(found: PictureQuality | None) -> finishing_pb2.PictureQuality | None:
+    if found is None:
+        return None
+    return finishing_pb2.PictureQuality(psnr_db=found.psnr_db, ssim=found.ssim)
 
 
 REPORTS: Reports = {PostprocessorBenchmark: benchmark_to_proto}
@@ -72,11 +84,21 @@ def benchmark_from_proto(
     return StepBenchmarkRequest(
         postprocessor_id=message.postprocessor_id,
         placement=placement_from_proto(message.placement),
-        input_pixels=int(given(message, "input_pixels")),
+        input_pixels=_wished(message, "input_pixels"),
+        image=_picture(message, "image"),
+        reference=_picture(message, "reference"),
         runs=int(given(message, "runs")),
         options=options_from_proto(message.options),
         digest=digest(message),
     )
+
+
+def _wished(message: Message, field: str) -> int | None:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _picture(message: Message, field: str) -> InputImage | None:
+    return image_from_proto(getattr(message, field)) if message.HasField(field) else None
 
 
 def statistics_to_proto(
@@ -103,6 +125,7 @@ def image_request_from_proto(
 
     Raises:
         InvalidArgument: A step has no value here; see `chain_from_proto`.
+        FeatureNotBuilt: Previews in a format that there is not.
     """
     return _request(message, (AskedPicture(image_from_proto(message.image)),), batch=False)
 
@@ -133,6 +156,7 @@ def _request(
         batch=batch,
         exact=message.precision.mode == generation_pb2.PRECISION_MODE_EXACT,
         unbuilt=(*_set(message.precision, _PRECISION, "precision"),),
+        previews=delivery_from_proto(message.delivery, "delivery").previews,
     )
 
 

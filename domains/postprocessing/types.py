@@ -9,9 +9,10 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.chain.jobs import MOST_RUNS
-from domains.codec import Count, ModelId, Name, Seconds, Value
+from domains.chain.jobs import MOST_RUNS, PictureQuality
+from domains.codec import ModelId, Name, Seconds, Value
 from domains.limits import Limit
+from domains.session.types import Edge
 from domains.values import ByteFigure
 
 
@@ -36,20 +37,27 @@ class PostprocessorKind(Enum):
 
 
 class PostprocessorBenchmark(Value, frozen=True):
-    """Figures of a postprocessor on a device: seconds of each run on a square picture with
-    edges of `input_pixels`, and the most memory of the device."""
+    """Figures of a postprocessor on a device: seconds of each run on a picture of that width
+    and height, and the most memory of the device.
+
+    Where there was a reference, `quality` is how near the result comes to it, and `baseline`
+    how near the picture does without the postprocessor.
+    """
 
     postprocessor_id: ModelId
     device_id: Name
-    input_pixels: Count
+    input_width: Edge
+    input_height: Edge
     run: Annotated[tuple[Seconds, ...], Meta(max_length=MOST_RUNS)]
     peak_memory: ByteFigure
+    quality: PictureQuality | None = None
+    baseline: PictureQuality | None = None
 
     @property
     def megapixels_per_second(self) -> float:
         """Of the input, at the median run; 0 where none was timed."""
         seconds = median_low(self.run) if self.run else 0.0
-        return self.input_pixels**2 / 1e6 / seconds if seconds else 0.0
+        return self.input_width * self.input_height / 1e6 / seconds if seconds else 0.0
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,10 @@ from server.cli.endings import conclude
 from server.cli.exits import Exit
 from server.cli.following import Ending, EventCall, Follower, Manner
 from server.cli.narration import sentence
-from server.cli.postprocessor_rows import benchmark_lines
+from server.cli.postprocessor_rows import SAME_DB, benchmark_lines
 from server.cli.views import chosen, message_facts
 from server.cli.wording import byte_figure, duration, enum_word, printable, seconds_of, size
 
-_SAME_DB = 100.0  # the contract's word for equal pictures
 _WHENCE = {
     model_info_pb2.MODEL_ORIGIN_LOADED: ", and was already",
     model_info_pb2.MODEL_ORIGIN_CACHED: ", from main memory",
@@ -220,7 +219,7 @@ def _usual(found: model_info_pb2.ModelBenchmark, name: str) -> str:
 
 
 def _likeness(decibels: float) -> str:
-    same = decibels >= _SAME_DB
+    same = decibels >= SAME_DB
     return "the same to the pixel" if same else f"{decibels:.1f} dB alike"
 
 

@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from rich.text import Text
 
 Pixel = tuple[int, int, int]
@@ -18,7 +19,7 @@ MOST_BYTES = 262_144
 
 
 class PreviewUnreadable(ValueError):
-    """The bytes are no JPEG that could be a preview."""
+    """The bytes are no picture that could be shown."""
 
 
 def half_blocks(jpeg: bytes, columns: int, rows: int) -> Lines:
@@ -41,6 +42,13 @@ def half_blocks(jpeg: bytes, columns: int, rows: int) -> Lines:
             picture = image.convert("RGB")
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise PreviewUnreadable("not a JPEG file") from error
+    return lines_of(picture, columns, rows)
+
+
+def lines_of(picture: Image, columns: int, rows: int) -> Lines:
+    """An image of mode RGB as `half_blocks` shows it."""
+    from PIL import Image
+
     scale = min(columns / picture.width, 2 * rows / picture.height, 1.0)
     width = max(1, round(picture.width * scale))
     height = max(2, round(picture.height * scale))

@@ -11,6 +11,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from deviceops.v1 import common_pb2, device_info_pb2, finishing_pb2, postprocessing_pb2
+from server.cli.before_after import before_after
 from server.cli.choices import UnusableOptions, choose
 from server.cli.client import Client
 from server.cli.endings import conclude
@@ -18,16 +19,20 @@ from server.cli.exits import Exit
 from server.cli.field_values import Picture, put
 from server.cli.following import Follower, Manner
 from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, picture_of
+from server.cli.live import draws_previews, terminal
+from server.cli.pictures import SavedPicture
 from server.cli.views import chosen, picture_facts
 from server.cli.wording import duration, seconds_of
 
+_ROWS = 21
+"""Lines that a picture and what came of it take."""
 _NEXT_FIELD = re.compile(r",(?=[a-z_]+=)")
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What to do with each picture, where, and how its file is made; `quality` None is the
-    contract's."""
+    contract's. `preview_every` None shows pictures where the terminal can."""
 
     steps: tuple[str, ...]
     placement: device_info_pb2.DevicePlacement | None = None
@@ -35,6 +40,7 @@ class Wanted:
     quality: int | None = None
     lossless: bool = False
     keep_metadata: bool = False
+    preview_every: int | None = None
 
 
 def parse_step(text: str, picture: Picture) -> finishing_pb2.PostprocessingStep:
@@ -84,6 +90,8 @@ def process(
     )
     if wanted.keep_metadata:
         made.source_metadata = common_pb2.SOURCE_METADATA_KEEP
+    draws = not as_json and draws_previews(terminal())
+    previews = int(draws) if wanted.preview_every is None else wanted.preview_every
     code = Exit.OK
     for picture in pictures:
         request = postprocessing_pb2.ProcessImageRequest(
@@ -93,7 +101,16 @@ def process(
             placement=wanted.placement,
         )
         request.options.request_id = str(uuid.uuid4())
-        ended = _one(client, picture, request, output or DEFAULT_OUTPUT, as_json=as_json)
+        if previews:
+            request.delivery.previews.every_steps = previews
+        ended = _one(
+            client,
+            picture,
+            request,
+            output or DEFAULT_OUTPUT,
+            compared=draws and bool(previews),
+            as_json=as_json,
+        )
         code = code if code is not Exit.OK else ended
         if ended is Exit.CANCELLED:
             break
@@ -106,6 +123,7 @@ def _one(
     request: postprocessing_pb2.ProcessImageRequest,
     output: Path,
     *,
+    compared: bool,
     as_json: bool,
 ) -> Exit:
     with chosen(as_json=as_json) as view:
@@ -119,11 +137,22 @@ def _one(
             f"{_size_before(picture)}{each.width}x{each.height} in {total}"
             for each in keeper.saved
         ]
+        if compared:
+            _compare(picture, keeper.saved)
     facts = {
         "picture": picture,
         "pictures": [picture_facts(each) for each in keeper.saved],
     }
     return conclude(view, ending, lines, facts, as_json=as_json)
+
+
+def _compare(picture: str, saved: Sequence[SavedPicture]) -> None:
+    """Draw a file beside what came of it; nothing for a picture that lies with the server."""
+    console = terminal()
+    for each in saved:
+        both = before_after(Path(picture), each.path, console.width, _ROWS)
+        if both is not None:
+            console.print(both)
 
 
 def _size_before(picture: str) -> str:

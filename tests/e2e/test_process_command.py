@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,22 @@ def test_several_are_enlarged_and_one_that_is_none_fails(
     with Image.open(tmp_path / path) as image:
         assert np.asarray(image).shape[:2] == (16, 24)
     assert "image" in done.stderr
+
+
+def test_previews_come_where_they_are_asked_for(server: RunningServer, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200), "navy").save(tmp_path / "a.png")
+    steps = 3 * "--step deblur:iterations=10 "
+
+    done = command(
+        server, tmp_path, f"deviceops process a.png {steps} --preview-every 1 --json -o out"
+    )
+
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    previews = [each["event"]["preview"] for each in told if "preview" in each.get("event", {})]
+    assert previews
+    assert all(each["width"] == each["height"] == 200 for each in previews)
+    assert all(each["data_bytes"] > 0 for each in previews)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from deviceops.v1 import (
     common_pb2,
     event_pb2,
     inference_pb2,
+    processing_pb2,
     session_pb2,
     upload_pb2,
 )
@@ -28,6 +29,7 @@ from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
+from domains.chain.backends.likeness import quality_of
 from domains.chain.backends.measuring import synthetic
 from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
 from domains.chain.types import (
@@ -41,6 +43,7 @@ from domains.chain.types import (
     RotateStep,
     SharpenStep,
 )
+from domains.picture.backends.colour import to_srgb
 from tests.domains.chain.backends.restoring.files import painting
 from tests.domains.chain.backends.restoring.files import saved as save_painting
 from tests.domains.chain.backends.upscaling.files import loaded, small_compact
@@ -409,6 +412,77 @@ async def test_what_cannot_be_done_is_refused_before_it_begins(
     assert not field or refused.fields[0] == field
 
 
+async def test_pictures_are_shown_while_a_chain_works_where_that_is_asked_for(
+    client: Client,
+) -> None:
+    canvas = Canvas(astronaut())
+    request = pb.ProcessImageRequest(steps=[COLOR, UPSCALE, SHARPEN])
+    request.steps[1].upscale.tile_pixels = 32
+    request.image.inline = saved(canvas.image())
+
+    events, plain = await done(client, request)
+    assert not any(each.HasField("preview") for each in events)
+    request.delivery.previews.every_steps = 1
+    request.delivery.previews.max_edge_pixels = 96
+    events, data = await done(client, request)
+
+    assert np.array_equal(*(np.asarray(Image.open(io.BytesIO(file))) for file in (plain, data)))
+    previews = [each.preview for each in events if each.HasField("preview")]
+    result = Image.open(io.BytesIO(data)).resize((96, 96), Image.Resampling.BOX)
+    assert previews
+    for preview in previews:
+        shown = Image.open(io.BytesIO(preview.data))
+        assert (shown.format, shown.size) == ("JPEG", (96, 96))
+        assert (preview.width, preview.height) == (96, 96)
+        assert len(preview.data) <= 262_144
+        alike = np.corrcoef(np.asarray(shown).ravel(), np.asarray(result).ravel())[0, 1]
+        assert alike > 0.9
+    # They are nothing that is kept.
+    watch = processing_pb2.WatchSessionRequest(session_id=events[0].session_id)
+    watch.delivery.previews.every_steps = 1
+    again = client.processing.WatchSession(watch, metadata=client.metadata)
+    kept = [each.event async for each in again]
+    assert kept[-1].HasField("completed")
+    assert not any(each.HasField("preview") for each in kept)
+
+
+async def test_previews_of_several_pictures_say_whose_they_are(client: Client) -> None:
+    request = pb.ProcessImagesRequest(steps=[UPSCALE, SHARPEN])
+    request.steps[0].upscale.tile_pixels = 32
+    for name in ("one", "two"):
+        item = request.items.add(item_id=name)
+        item.image.inline = saved(Canvas(astronaut()).image())
+    request.delivery.omit_image_data = True
+    request.delivery.previews.every_steps = 1
+
+    events, _ = await done(client, request)
+
+    shown = {
+        (each.item_id, each.preview.image_index) for each in events if each.HasField("preview")
+    }
+    assert shown == {("one", 0), ("two", 1)}
+
+
+@pytest.mark.parametrize(
+    ("previews", "field"),
+    [
+        ({"every_steps": 151}, "delivery.previews.every_steps"),
+        ({"every_steps": 1, "max_edge_pixels": 63}, "delivery.previews.max_edge_pixels"),
+    ],
+)
+async def test_previews_of_chains_have_the_limits_of_others(
+    client: Client, previews: dict[str, int], field: str
+) -> None:
+    request = pb.ProcessImageRequest(steps=[SHARPEN], image=square(8))
+    request.delivery.previews.CopyFrom(session_pb2.PreviewSettings(**previews))
+
+    refused = await refusal_of(
+        client.postprocessing.ProcessImage(request, metadata=client.metadata).read()
+    )
+
+    assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, [field])
+
+
 async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Client) -> None:
     request = pb.BenchmarkPostprocessorRequest(
         postprocessor_id="small", input_pixels=64, runs=3
@@ -455,6 +529,105 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
         service.BenchmarkPostprocessor(request, metadata=metadata).read()
     )
     assert refused.fields == ["input_pixels"]
+
+
+async def test_a_result_is_held_against_a_reference(client: Client, tmp_path: Path) -> None:
+    picture, wanted = Canvas(astronaut()[60:100, 90:140]), noise(100, 80, alpha=True)
+    request = pb.BenchmarkPostprocessorRequest(postprocessor_id="small", runs=1)
+    request.image.inline = saved(picture.image())
+    request.reference.inline = saved(wanted.image())
+    service, metadata = client.postprocessing, client.metadata
+
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    events = [each.event async for each in found]
+
+    measured = events[-1].completed.postprocessor_benchmark
+    reference = np.asarray(to_srgb(wanted.image()))
+    small = enlarge(loaded(small_compact(), tmp_path), picture.pixels, 2.0)
+    plain = np.asarray(picture.image().resize((100, 80), Image.Resampling.LANCZOS))
+    for told, pixels in ((measured.quality, small), (measured.baseline_quality, plain)):
+        expected = quality_of(pixels, reference)
+        assert told.psnr_db == pytest.approx(expected.psnr_db, abs=1e-6)
+        assert told.ssim == pytest.approx(expected.ssim, abs=1e-6)
+    assert (measured.width, measured.height) == (50, 40)
+    listed = await service.ListPostprocessors(
+        pb.ListPostprocessorsRequest(kind=pb.POSTPROCESSOR_KIND_UPSCALE), metadata=metadata
+    )
+    assert measured in [each for one in listed.postprocessors for each in one.benchmarks]
+    # Equal ones, without what there is no room for, and without what makes no sense.
+    request.postprocessor_id = "crop"
+    request.image.inline = saved(noise(12, 9).image())
+    request.reference.inline = saved(Canvas(noise(12, 9).pixels[:4, :6]).image())
+    found = service.BenchmarkPostprocessor(request, metadata=metadata)
+    measured = [each.event async for each in found][-1].completed.postprocessor_benchmark
+    assert (measured.quality.psnr_db, measured.quality.HasField("ssim")) == (100, False)
+    assert not measured.HasField("baseline_quality")
+
+
+def square(edge: int) -> common_pb2.InputImage:
+    """A picture to send."""
+    return common_pb2.InputImage(inline=saved(noise(edge, edge).image()))
+
+
+def wide() -> common_pb2.InputImage:
+    """One that is too wide once it is enlarged."""
+    return common_pb2.InputImage(inline=saved(Image.new("RGB", (17_000, 1))))
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "reason", "field"),
+    [
+        (
+            {"input_pixels": 64, "image": square(8)},
+            "INVALID_ARGUMENT",
+            "FIELDS_CONFLICT",
+            "input_pixels",
+        ),
+        ({"reference": square(8)}, "INVALID_ARGUMENT", "REQUIRED_FIELD_MISSING", "image"),
+        (
+            {"image": square(8), "reference": square(15)},
+            "INVALID_ARGUMENT",
+            "DIMENSIONS_INVALID",
+            "reference",
+        ),
+        ({"image": wide()}, "INVALID_ARGUMENT", "DIMENSIONS_INVALID", "image"),
+        (
+            {"image": square(8), "reference": common_pb2.InputImage(inline=b"none")},
+            "INVALID_ARGUMENT",
+            "IMAGE_UNREADABLE",
+            "reference",
+        ),
+        (
+            {"image": square(8), "reference": common_pb2.InputImage(artifact_id="0")},
+            "INVALID_ARGUMENT",
+            "NAME_INVALID",
+            "reference.artifact_id",
+        ),
+        (
+            {"image": common_pb2.InputImage(artifact_id="0" * 64)},
+            "NOT_FOUND",
+            "ARTIFACT_NOT_FOUND",
+            "",
+        ),
+        (
+            {"image": common_pb2.InputImage()},
+            "INVALID_ARGUMENT",
+            "REQUIRED_FIELD_MISSING",
+            "image",
+        ),
+    ],
+)
+async def test_pictures_to_measure_with_are_refused_by_field(
+    client: Client, asked: Any, code: str, reason: str, field: str
+) -> None:
+    request = pb.BenchmarkPostprocessorRequest(postprocessor_id="small", **asked)
+
+    refused = await refusal_of(
+        client.postprocessing.BenchmarkPostprocessor(request, metadata=client.metadata).read()
+    )
+
+    assert (refused.code, refused.reason) == (grpc.StatusCode[code], reason)
+    assert refused.fields == ([field] if field else [])
 
 
 async def test_steps_are_counted_and_timed(client: Client) -> None:

@@ -336,6 +336,27 @@ async def test_a_safety_step_does_what_its_policy_says(client: Client, strict: s
     )
 
 
+async def test_what_a_step_may_withhold_is_not_shown_meanwhile(
+    client: Client, strict: str
+) -> None:
+    often = session_pb2.DeliveryOptions(
+        omit_image_data=True, previews=session_pb2.PreviewSettings(every_steps=1)
+    )
+    slow = {"deblur": {"iterations": 20}}
+
+    async def shown(*steps: Any) -> int:
+        request = postprocessing_pb2.ProcessImageRequest(
+            image=inline(painting(320, 320)), steps=steps, delivery=often
+        )
+        call = client.postprocessing.ProcessImage(request, metadata=client.metadata)
+        events = await events_of(call)
+        assert events[-1].HasField("completed")
+        return sum(each.HasField("preview") for each in events)
+
+    assert await shown(slow, slow, slow)
+    assert not await shown(slow, slow, slow, {"safety": {"policy_id": strict}})
+
+
 @contextlib.asynccontextmanager
 async def kept(client: Client, policy_id: str, *rules: Any) -> AsyncIterator[str]:
     """A policy with these rules, for as long as the block runs."""

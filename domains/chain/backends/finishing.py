@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.kept_chain import ChainProgress
+from domains.chain.backends.previews import ChainPreviews
 from domains.chain.backends.restoring.restoring import restore
 from domains.chain.backends.safeguard import Withheld
 from domains.chain.backends.steps.bands import Between
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
-from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
+from domains.chain.backends.upscaling.enlarging import (
+    Shown,
+    enlarge,
+    enlarge_alpha,
+    unshown,
+)
 from domains.chain.types import FaceRestoreStep, Steps, UpscaleStep
 from domains.safety import SafetyVerdict
 from domains.safety.verdict import harshest
 from domains.session.jobs import JobContext
-from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
+from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished, PreviewSettings
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Finishing:
         steps: The chain.
         exact: Whether networks compute in float32.
         context: Hears of it, and says when to stop.
+        previews: Whether pictures are shown meanwhile, and how.
         load_seconds: What reading networks has taken so far.
     """
 
@@ -45,8 +52,10 @@ class Finishing:
     steps: Steps
     exact: bool
     context: JobContext
+    previews: PreviewSettings = field(default_factory=PreviewSettings)
     load_seconds: float = 0.0
     _progress: ChainProgress | None = None
+    _shown: ChainPreviews | None = None  # of the picture at work
 
     def finish(self, index: int, canvas: Canvas) -> Finished:
         """The picture of that number after all steps; raises as `go_on`."""
@@ -67,6 +76,9 @@ class Finishing:
         self.context.check_stop()
         self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index, progress.steps))
         judged = progress.verdicts.append
+        self._shown = None
+        if self.previews.every_steps:
+            self._shown = ChainPreviews(self.previews, index, self.context.emit)
         for step in self.steps[progress.steps :]:
             telling = _Telling(self.context, index, progress.steps, len(self.steps))
             self._progress = progress
@@ -74,6 +86,8 @@ class Finishing:
                 progress.reach(Executor(self).run(progress.canvas, (step,), telling, judged))
             except Withheld:
                 return Finished(None, harshest(progress.verdicts))
+            if self._shown is not None:
+                self._shown.step(progress.canvas, progress.steps, len(self.steps))
             self.context.check_stop()
         self._progress = None
         return Finished(progress.canvas, harshest(progress.verdicts))
@@ -91,11 +105,23 @@ class Finishing:
         if self._progress is not None:
             under_way = self._progress.upscaling.for_network(upscaler)
             self._progress.upscaling = under_way
-        pixels = enlarge(upscaler, canvas.pixels, *how, between, under_way=under_way)
+        pixels = enlarge(
+            upscaler,
+            canvas.pixels,
+            *how,
+            between,
+            under_way=under_way,
+            shown=self._hears_of_tiles(canvas, step),
+        )
         alpha = canvas.alpha
         if alpha is not None:
             alpha = enlarge_alpha(upscaler, alpha, *how, between, under_way=under_way)
         return Canvas(pixels, alpha)
+
+    def _hears_of_tiles(self, canvas: Canvas, step: UpscaleStep) -> Shown:
+        if self._shown is None:
+            return unshown
+        return self._shown.enlarging(canvas, step.size_after(canvas.size)).tile
 
     def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
         """See the executor's port."""

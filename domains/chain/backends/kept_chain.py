@@ -23,6 +23,7 @@ from domains.model.backends.confined_files import ConfinedFiles
 from domains.paused_work import NotKept, read_kept, write_kept
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 from domains.safety import SafetyVerdict
+from domains.session.types import PreviewSettings
 
 _MOST_VERDICT_BYTES = 1024 * 1024
 MOST_BYTES = 8 * MOST_PIXELS + _MOST_VERDICT_BYTES
@@ -172,7 +173,13 @@ class ChainKeeper:
 def _fingerprint_of(job: ChainJob, device: torch.device) -> str:
     """What the pixels of a job depend on: where it differs, nothing is taken up."""
     asked = structs.replace(
-        job, paused_file=None, kept_steps=0, kept_tiles=0, mark_key=None, metadata=None
+        job,
+        paused_file=None,
+        kept_steps=0,
+        kept_tiles=0,
+        mark_key=None,
+        metadata=None,
+        previews=PreviewSettings(),
     )
     files = (ConfinedFiles(each.place) for each in models_of(job.steps))
     depends_on = (

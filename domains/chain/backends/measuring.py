@@ -7,14 +7,27 @@ import time
 import numpy as np
 import torch
 
-from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.canvas import Canvas, Pixels
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.finishing import Finishing
+from domains.chain.backends.likeness import quality_of
+from domains.chain.backends.reading import read_canvas
+from domains.chain.backends.steps.bands import Between
+from domains.chain.backends.steps.resize import resize
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import StepBenchmarkJob, StepBenchmarkReport
-from domains.chain.types import FaceRestoreStep, RemoveBackgroundStep
+from domains.chain.types import (
+    FaceRestoreStep,
+    RemoveBackgroundStep,
+    ResizeStep,
+    Size,
+    Step,
+    UpscaleStep,
+)
 from domains.device.backends.torch_gauge import stretch_on
 from domains.picture.backends.carried.figure import figure
+from domains.picture.backends.colour import to_srgb
+from domains.picture.backends.prepared import read_pixels
 from domains.session.jobs import JobContext
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 
@@ -25,29 +38,57 @@ _NOISE = 8
 def measure_step(
     job: StepBenchmarkJob, shelf: UpscalerShelf, device: torch.device, context: JobContext
 ) -> StepBenchmarkReport:
-    """Do a step on a synthetic picture, once to warm up and then as often as asked.
+    """Do a step on a picture, once to warm up and then as often as asked; and compare what the
+    last run made of it with what it should look like.
 
     Raises:
+        Unavailable: STORAGE_UNAVAILABLE, where a prepared picture is gone.
         DomainError: As `Executor.run`; what the context's `check_stop` raises.
         Exception: As torch raises it.
     """
     finishing = Finishing(shelf, (job.step,), False, context)
-    # What finds faces and people needs some.
-    drawn = isinstance(job.step, FaceRestoreStep | RemoveBackgroundStep)
-    edge = job.input_pixels
-    canvas = Canvas(figure(edge)) if drawn else synthetic(edge)
+    canvas = _given(job) if job.picture is None else read_canvas(job.picture)
     hearing = _Hearing(context)
     context.emit(PhaseStarted(Phase.MEASURING))
     # The first reads the network, fills caches and picks kernels.
-    Executor(finishing).run(canvas, finishing.steps, hearing)
+    result = Executor(finishing).run(canvas, finishing.steps, hearing)
     stretch = stretch_on(device)
     seconds = []
     for run in range(1, job.runs + 1):
         began = time.perf_counter()
-        Executor(finishing).run(canvas, finishing.steps, hearing)
+        result = Executor(finishing).run(canvas, finishing.steps, hearing)
         seconds.append(time.perf_counter() - began)
         context.emit(PieceFinished(0, Piece.STEP, run, job.runs))
-    return StepBenchmarkReport(tuple(seconds), stretch.peak())
+    peak = stretch.peak()
+    if job.reference is None:
+        return StepBenchmarkReport(tuple(seconds), peak)
+    reference = read_pixels(job.reference)
+    plain = _untouched(canvas, job.step, result.size, hearing.piece)
+    return StepBenchmarkReport(
+        tuple(seconds),
+        peak,
+        quality_of(_on_white(result), reference, context.check_stop),
+        None if plain is None else quality_of(_on_white(plain), reference, context.check_stop),
+    )
+
+
+def _given(job: StepBenchmarkJob) -> Canvas:
+    """What is worked on where nothing is given: what finds faces and people needs some."""
+    if isinstance(job.step, FaceRestoreStep | RemoveBackgroundStep):
+        return Canvas(figure(job.input_pixels))
+    return synthetic(job.input_pixels)
+
+
+def _untouched(canvas: Canvas, step: Step, size: Size, between: Between) -> Canvas | None:
+    """The picture in the result's size without what the step does for it; None where there is
+    no such picture."""
+    if isinstance(step, UpscaleStep):
+        return resize(canvas, ResizeStep(*size), between)
+    return canvas if canvas.size == size else None
+
+
+def _on_white(canvas: Canvas) -> Pixels:
+    return np.asarray(to_srgb(canvas.image()))
 
 
 def synthetic(edge: int) -> Canvas:

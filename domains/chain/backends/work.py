@@ -29,7 +29,7 @@ def process(
         Exception: As torch raises it.
     """
     begun = time.perf_counter()
-    finishing = Finishing(shelf, job.steps, job.exact, context)
+    finishing = Finishing(shelf, job.steps, job.exact, context, job.previews)
     keeper = ChainKeeper(job, shelf.device)
     try:
         return _processed(job, finishing, keeper, begun)

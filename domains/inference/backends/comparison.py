@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
-
+from domains.chain.backends.likeness import psnr_db
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.images import Pixels
 from domains.inference.backends.loader import Loader
 from domains.inference.backends.step_trial import StepTrial
 from domains.inference.backends.wanted import WantedModel
 from domains.inference.types import PrecisionMode
-from domains.model.jobs import MOST_DB, ComparisonJob, ComparisonReport
+from domains.model.jobs import ComparisonJob, ComparisonReport
 from domains.session.jobs import JobContext
 from domains.values import ModelPlace
 
 # Enough for a picture; more would let small differences grow.
 _STEPS = 10
-_LARGEST = 255.0
 
 
 class Comparison:
@@ -44,7 +40,7 @@ class Comparison:
         job = self._job
         one = self._picture(job.model_id, job.place)
         other = self._picture(job.other_model_id, job.other_place)
-        return ComparisonReport(similarity_db(one, other))
+        return ComparisonReport(psnr_db(one, other))
 
     def _picture(self, model_id: str, place: ModelPlace) -> Pixels:
         # In exact numbers: what differs is the weights' doing.
@@ -57,15 +53,3 @@ class Comparison:
             self._loader.models.unclaim(place)
             if not before:
                 self._loader.let_go_of(place)
-
-
-def similarity_db(one: Pixels, other: Pixels) -> float:
-    """Peak signal-to-noise ratio of two pictures, `uint8 [height, width, 3]`, in decibels.
-
-    Returns:
-        10 log10(255^2 / mean squared error), 0 to `MOST_DB`, which stands for equal pictures.
-    """
-    error = float(np.mean(np.square(one.astype(np.float64) - other.astype(np.float64))))
-    if not error:
-        return MOST_DB
-    return min(max(10 * math.log10(_LARGEST**2 / error), 0.0), MOST_DB)

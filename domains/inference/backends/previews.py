@@ -6,7 +6,6 @@ neighbours determine the colours well. The map is fitted to each VAE by least sq
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
@@ -17,11 +16,11 @@ from domains.inference.backends.denoise import StepState
 from domains.inference.backends.seamless import NO_EDGES, Edges
 from domains.inference.backends.vae import encode_mean
 from domains.inference.backends.vae_part import Vae
+from domains.picture.backends.previews import preview_of, preview_size
 from domains.session.types import Preview
 
 _FIT_EDGE = 32  # latents
 _RIDGE = 0.01
-_JPEG_QUALITY = 80
 _LEAST_ALPHA = 1e-4
 
 
@@ -100,12 +99,9 @@ def draw_preview(
     rows, columns = latents.shape[2:]
     colours = (_neighbourhoods(latents, edges) @ matrix).nan_to_num().clamp(-1, 1)
     pixels = ((colours + 1) * 127.5).round().to(torch.uint8).reshape(rows, columns, 3)
-    shrink = min(1.0, max_edge / max(width, height))
-    size = (max(1, round(width * shrink)), max(1, round(height * shrink)))
+    size = preview_size((width, height), max_edge)
     image = Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC)
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=_JPEG_QUALITY)
-    return Preview(image_index, step, size[0], size[1], data.getvalue())
+    return preview_of(image, image_index=image_index, step=step)
 
 
 def _test_pictures(edge: int) -> list[torch.Tensor]:

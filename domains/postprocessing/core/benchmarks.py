@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated
@@ -11,40 +11,22 @@ from typing import Annotated
 from msgspec import Meta
 
 from domains import checks
-from domains.chain.core.preparing import NON_LOCAL_MEANS, ChainPreparer
+from domains.chain.core.preparing import ChainPreparer
+from domains.chain.core.sizes import sizes_of
 from domains.chain.errors import InvalidChain, PostprocessorMissing
 from domains.chain.jobs import StepBenchmarkJob
-from domains.chain.types import (
-    AskedChain,
-    ColorStep,
-    CropStep,
-    CubeFile,
-    DeblurStep,
-    DenoiseMethod,
-    DenoiseStep,
-    FaceRestoreStep,
-    LutStep,
-    PadMode,
-    PadStep,
-    RemoveBackgroundStep,
-    ResizeStep,
-    RotateStep,
-    SharpenStep,
-    Step,
-    UpscaleStep,
-    WatermarkStep,
-)
+from domains.chain.types import AskedChain, CubeFile, LutStep, Size, Step
 from domains.device.core import facts as kept
 from domains.device.core.placement import check_placement
 from domains.device.ports import FactsStore, Place
 from domains.device.types import Placement
-from domains.limits import LIMITS
+from domains.errors import FieldViolation, Reason
+from domains.limits import LIMITS, default_of
+from domains.picture.core import KeptPicture, Pictures, check_image
+from domains.picture.types import OWN_SIZE, InputImage, PreparedPicture, ResizeFit
 from domains.postprocessing.core.inventory import PostprocessorInventory
-from domains.postprocessing.types import (
-    Postprocessor,
-    PostprocessorBenchmark,
-    PostprocessorKind,
-)
+from domains.postprocessing.core.measured_steps import INVERTING, step_of
+from domains.postprocessing.types import Postprocessor, PostprocessorBenchmark
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
@@ -55,46 +37,36 @@ from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 
 _MESSAGE = "BenchmarkPostprocessorRequest"
 _KEY = "postprocessing.benchmarks"
+_EDGE = LIMITS[f"{_MESSAGE}.input_pixels"]
+_DEFAULT_EDGE = int(default_of(f"{_MESSAGE}.input_pixels"))
 _MOST_KEPT = 512
 _MOST_SHOWN = 8
-
-_MEASURED: Mapping[PostprocessorKind, Callable[[int], Step]] = {
-    PostprocessorKind.SHARPEN: lambda _edge: SharpenStep(),
-    PostprocessorKind.DENOISE: lambda _edge: DenoiseStep(),
-    PostprocessorKind.COLOR: lambda _edge: ColorStep(
-        brightness=1.1, contrast=1.1, saturation=1.1, gamma=1.1, auto_white_balance=True
-    ),
-    PostprocessorKind.RESIZE: lambda edge: ResizeStep(width=edge // 2, height=edge // 2),
-    PostprocessorKind.CROP: lambda edge: CropStep(0, 0, edge // 2, edge // 2),
-    PostprocessorKind.WATERMARK: lambda _edge: WatermarkStep(text="deviceops"),
-    PostprocessorKind.ROTATE: lambda _edge: RotateStep(degrees=10.0),
-    PostprocessorKind.PAD: lambda edge: PadStep(*4 * (edge // 4,), PadMode.REFLECT),
-    PostprocessorKind.LUT: lambda _edge: LutStep(),
-    PostprocessorKind.DEBLUR: lambda _edge: DeblurStep(),
-    PostprocessorKind.REMOVE_BACKGROUND: lambda _edge: RemoveBackgroundStep(),
-}
-"""What is measured of each built-in postprocessor, with edges of so many pixels: something that
-changes every pixel that it could."""
-
-# The eight corners of a cube of colours, each turned to its opposite.
-_INVERTING = b"LUT_3D_SIZE 2\n" + b"".join(
-    b"%d %d %d\n" % (1 - red, 1 - green, 1 - blue)
-    for blue in range(2)
-    for green in range(2)
-    for red in range(2)
-)
 
 
 @dataclass(frozen=True)
 class StepBenchmarkRequest:
-    """Measure a postprocessor; `digest` stands for the whole request."""
+    """Measure a postprocessor; `digest` stands for the whole request.
+
+    It works on `image`, or on a synthetic square with edges of `input_pixels`; None is what
+    the client leaves out. The `reference` is what should come of it.
+    """
 
     postprocessor_id: str
     placement: Placement
-    input_pixels: int
+    input_pixels: int | None
+    image: InputImage | None
+    reference: InputImage | None
     runs: int
     options: WorkOptions
     digest: bytes
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """The pictures of a request; None where it has none."""
+
+    image: KeptPicture | None = None
+    reference: KeptPicture | None = None
 
 
 class KeptBenchmarks:
@@ -129,6 +101,7 @@ class StepBenchmarks:
 
     Args:
         inventory: Knows what there is.
+        pictures: Prepares what is worked on and compared with.
         preparer: Finds the network of a step.
         place: Chooses the device.
         jobs: Does it on the device's worker.
@@ -138,12 +111,14 @@ class StepBenchmarks:
     def __init__(
         self,
         inventory: PostprocessorInventory,
+        pictures: Pictures,
         preparer: ChainPreparer,
         place: Place,
         jobs: JobRunner,
         results: KeptBenchmarks,
     ) -> None:
         self._inventory = inventory
+        self._pictures = pictures
         self._preparer = preparer
         self._place = place
         self._jobs = jobs
@@ -154,8 +129,9 @@ class StepBenchmarks:
 
         Preparing it raises:
             InvalidChain: The content breaks rules.
+            InvalidPicture: A picture cannot be used.
             PostprocessorMissing: There is none of that id that could be measured.
-            DomainError: Device or model cannot be used.
+            DomainError: Device, model or picture cannot be used.
         """
         prepare = partial(self._prepare, request)
         return SessionRequest(
@@ -163,33 +139,38 @@ class StepBenchmarks:
         )
 
     async def _prepare(self, request: StepBenchmarkRequest) -> SessionPlan:
-        InvalidChain.check(
-            checks.required("postprocessor_id", request.postprocessor_id),
-            *check_placement(request.placement, "placement."),
-            *(
-                checks.number(field, getattr(request, field), LIMITS[f"{_MESSAGE}.{field}"])
-                for field in ("input_pixels", "runs")
-            ),
-            *check_options(request.options, "options"),
-        )
-        asked = _step_of(await self._found(request.postprocessor_id), request.input_pixels)
-        cubes = {0: CubeFile(_INVERTING)} if isinstance(asked, LutStep) else {}
+        InvalidChain.check(*_check(request))
+        postprocessor = await self._found(request.postprocessor_id)
+        compared = await self._compared(request)
+        size = _size_of(request, compared)
+        asked = step_of(postprocessor, size)
+        cubes = {0: CubeFile(INVERTING)} if isinstance(asked, LutStep) else {}
         whole = AskedChain((asked,), cubes=cubes)
         chain = await self._preparer.prepare(whole, "postprocessor_id")
+        if compared.image is not None:
+            InvalidChain.check(*_check_sizes(asked, size, compared.reference))
         model_id = chain.model_id
         effort = Effort(model_id, f"measuring {asked.field}")
         placed = await self._place(request.placement, effort, request.options.priority)
 
         async def work(session: Session) -> Outcome:
-            # Made here, so that the chain, and with it the files of its steps, stays.
-            job = StepBenchmarkJob(chain.steps[0], request.input_pixels, request.runs)
+            # Made here, so that the files of the chain's steps and the pictures stay.
+            job = StepBenchmarkJob(
+                chain.steps[0],
+                size[0],
+                request.runs,
+                _prepared(compared.image),
+                _prepared(compared.reference),
+            )
             report = await run_job(self._jobs, session, job)
             measured = PostprocessorBenchmark(
                 request.postprocessor_id,
                 session.device_id,
-                request.input_pixels,
+                *size,
                 report.run,
                 report.peak_memory,
+                report.quality,
+                report.baseline,
             )
             await self._results.keep(measured)
             return Outcome(report=measured)
@@ -214,17 +195,60 @@ class StepBenchmarks:
         why = "there is none of that id; ListPostprocessors lists them."
         raise PostprocessorMissing("postprocessor_id", why, postprocessor_id)
 
+    async def _compared(self, request: StepBenchmarkRequest) -> _Compared:
+        image = reference = None
+        if request.image is not None:
+            prepare = partial(self._pictures.prepare, canvas=OWN_SIZE, fit=ResizeFit.STRETCH)
+            image = await prepare(request.image, "image", keep_alpha=True)
+            if request.reference is not None:
+                reference = await prepare(request.reference, "reference")
+        return _Compared(image, reference)
 
-def _step_of(found: Postprocessor, input_pixels: int) -> Step:
-    if found.ready and found.postprocessor_id == NON_LOCAL_MEANS:
-        return DenoiseStep(method=DenoiseMethod.NON_LOCAL_MEANS)
-    if found.ready and found.kind in _MEASURED:
-        return _MEASURED[found.kind](input_pixels)
-    if found.ready and found.kind is PostprocessorKind.UPSCALE:
-        # Its own factor, so that nothing but the network is measured.
-        factor = float(found.factors[0]) if found.factors else UpscaleStep().factor
-        return UpscaleStep(postprocessor_id=found.postprocessor_id, factor=factor)
-    if found.ready and found.kind is PostprocessorKind.FACE_RESTORE:
-        return FaceRestoreStep(postprocessor_id=found.postprocessor_id)
-    why = found.explanation or "it cannot be measured by itself."
-    raise PostprocessorMissing("postprocessor_id", why, found.postprocessor_id)
+
+def _prepared(kept: KeptPicture | None) -> PreparedPicture | None:
+    return None if kept is None else kept.prepared
+
+
+def _size_of(request: StepBenchmarkRequest, compared: _Compared) -> Size:
+    """Of what is worked on."""
+    if compared.image is not None:
+        return compared.image.prepared.width, compared.image.prepared.height
+    edge = _DEFAULT_EDGE if request.input_pixels is None else request.input_pixels
+    return edge, edge
+
+
+def _check(request: StepBenchmarkRequest) -> Iterator[FieldViolation | None]:
+    yield checks.required("postprocessor_id", request.postprocessor_id)
+    yield from check_placement(request.placement, "placement.")
+    if request.input_pixels is not None:
+        yield checks.number("input_pixels", request.input_pixels, _EDGE)
+        if request.image is not None:
+            rule = "There is an image to work on; leave one of the two out."
+            yield FieldViolation("input_pixels", Reason.FIELDS_CONFLICT, rule)
+    yield checks.number("runs", request.runs, LIMITS[f"{_MESSAGE}.runs"])
+    yield from check_options(request.options, "options")
+    if request.image is not None:
+        yield from check_image(request.image, "image")
+    if request.reference is not None:
+        yield from check_image(request.reference, "reference")
+        if request.image is None:
+            rule = "Must hold the picture to work on, as there is a reference for it."
+            yield FieldViolation("image", Reason.REQUIRED_FIELD_MISSING, rule)
+
+
+def _check_sizes(
+    step: Step, size: Size, reference: KeptPicture | None
+) -> Iterator[FieldViolation]:
+    """Whether a picture of that size can be worked on, and what comes of it compared."""
+    found = sizes_of((step,), size, "image")
+    if found.violation is not None:
+        yield FieldViolation("image", found.violation.reason, found.violation.description)
+    elif reference is not None:
+        width, height = found.sizes[-1]
+        prepared = reference.prepared
+        if (prepared.width, prepared.height) != (width, height):
+            rule = (
+                f"Must have the result's {width}x{height} pixels; it has "
+                f"{prepared.width}x{prepared.height}."
+            )
+            yield FieldViolation("reference", Reason.DIMENSIONS_INVALID, rule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from msgspec.structs import replace
@@ -13,7 +13,7 @@ from domains import checks
 from domains.chain.core.preparing import ChainPreparer, PreparedChain
 from domains.chain.core.rules import check_chain
 from domains.chain.errors import InvalidChain
-from domains.chain.jobs import ChainJob
+from domains.chain.jobs import ChainJob, judged_by
 from domains.chain.types import AskedChain
 from domains.device.core.placement import check_placement
 from domains.device.ports import Place
@@ -38,6 +38,7 @@ from domains.session.types import (
     OnDisconnect,
     Outcome,
     Phase,
+    PreviewSettings,
     Priority,
     SessionKind,
     WorkOptions,
@@ -63,7 +64,7 @@ class ProcessingRequest:
     """One call of ProcessImage or, with `batch`, ProcessImages. `digest` stands for all of it.
 
     `unbuilt` names what is set although this version does nothing with it; networks compute in
-    float32 with `exact`.
+    float32 with `exact`. `previews` shows pictures while they are worked on.
     """
 
     pictures: tuple[AskedPicture, ...]
@@ -75,6 +76,7 @@ class ProcessingRequest:
     batch: bool = False
     exact: bool = False
     unbuilt: tuple[str, ...] = ()
+    previews: PreviewSettings = field(default_factory=PreviewSettings)
 
 
 class Processing:
@@ -236,6 +238,8 @@ class Processing:
             request.exact,
             await self._provenance.mark_key() if marks.watermark else None,
             kept.report.metadata,
+            # What may be withheld is not shown while it forms either.
+            previews=PreviewSettings() if judged_by(chain.steps) else request.previews,
         )
 
 

@@ -42,20 +42,38 @@ def bench(
     any_of: AnyOf = "",
     pixels: Annotated[int | None, typer.Option(help="Edge of the square picture.")] = None,
     runs: Annotated[int | None, typer.Option(help="Measured runs.")] = None,
+    image: Annotated[
+        str,
+        typer.Option(
+            metavar="PICTURE", help="Work on this one: a file, artifact or SESSION#N."
+        ),
+    ] = "",
+    reference: Annotated[
+        str,
+        typer.Option(
+            metavar="PICTURE",
+            help="What should come of it, as large as the result: tells PSNR and SSIM.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast one is on a device and what memory it takes."""
+    """Measure how fast one is on a device, what memory it takes and how good its result is."""
     from deviceops.v1 import postprocessing_pb2
     from server.cli import device_tasks
+    from server.cli.generation import picture_of
     from server.cli.placing import placement
 
-    request = postprocessing_pb2.BenchmarkPostprocessorRequest(
-        postprocessor_id=postprocessor_id,
-        placement=placement(device or (), any_of),
-        input_pixels=pixels,
-        runs=runs,
-    )
+    where = placement(device or (), any_of)
     with connected(context) as client:
+        named = picture_of(client)
+        request = postprocessing_pb2.BenchmarkPostprocessorRequest(
+            postprocessor_id=postprocessor_id,
+            placement=where,
+            input_pixels=pixels,
+            runs=runs,
+            image=named(image) if image else None,
+            reference=named(reference) if reference else None,
+        )
         leave(device_tasks.benchmark_postprocessor(client, request, as_json=as_json))
 
 

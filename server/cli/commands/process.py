@@ -25,6 +25,15 @@ KeepMetadata = Annotated[
     bool, typer.Option("--keep-metadata", help="Keep EXIF, XMP and texts of the source.")
 ]
 
+PreviewEvery = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="A preview after so many steps or tiles, and before and after at the end; by"
+        " default 1 where the terminal draws them, else 0 (none).",
+    ),
+]
+
 
 @reported
 def process(
@@ -46,6 +55,7 @@ def process(
     quality: Quality = None,
     lossless: Lossless = False,
     keep_metadata: KeepMetadata = False,
+    preview_every: PreviewEvery = None,
     device: Devices = None,
     any_of: AnyOf = "",
     as_json: AsJson = False,
@@ -59,7 +69,9 @@ def process(
     from server.cli.processing import process as work
 
     where = placement(device or (), any_of)
-    wanted = Wanted(tuple(step or ()), where, format, quality, lossless, keep_metadata)
+    wanted = Wanted(
+        tuple(step or ()), where, format, quality, lossless, keep_metadata, preview_every
+    )
     with connected(context) as client:
         leave(work(client, pictures, wanted, output, as_json=as_json))
 
@@ -79,6 +91,7 @@ def upscale(
     format: Format = "png",
     quality: Quality = None,
     lossless: Lossless = False,
+    preview_every: PreviewEvery = None,
     device: Devices = None,
     any_of: AnyOf = "",
     as_json: AsJson = False,
@@ -89,6 +102,7 @@ def upscale(
     from server.cli.processing import process as work
 
     step = f"upscale:factor={factor},tile_pixels={tile},postprocessor_id={model}"
-    wanted = Wanted((step,), placement(device or (), any_of), format, quality, lossless)
+    where = placement(device or (), any_of)
+    wanted = Wanted((step,), where, format, quality, lossless, preview_every=preview_every)
     with connected(context) as client:
         leave(work(client, pictures, wanted, output, as_json=as_json))

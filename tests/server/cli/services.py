@@ -154,6 +154,11 @@ class Postprocessing(postprocessing_pb2_grpc.PostprocessingServiceServicer):
         for entry in self._script.loading:
             yield postprocessing_pb2.BenchmarkPostprocessorResponse(event=entry)
 
+    def ProcessImage(self, request: Any, context: Any) -> Any:
+        self._script.came(request, context)
+        for entry in self._script.on_generate(request, context):
+            yield postprocessing_pb2.ProcessImageResponse(event=entry)
+
     def GetPostprocessingStatistics(self, request: Any, context: Any) -> Any:
         self._script.came(request, context)
         return self._script.step_statistics

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from deviceops.v1 import common_pb2, event_pb2, finishing_pb2
 from deviceops.v1 import postprocessing_pb2 as pb
@@ -58,6 +59,35 @@ def test_bench_shows_what_it_came_to(against: Run, scripted: ScriptedServer) -> 
     assert scripted.requests == [
         pb.BenchmarkPostprocessorRequest(postprocessor_id="big", input_pixels=256, runs=5)
     ]
+
+
+def test_bench_compares_what_comes_of_a_picture_with_a_reference(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "small.png").write_bytes(b"small")
+    (tmp_path / "large.png").write_bytes(b"large")
+    measured = finishing_pb2.PostprocessorBenchmark()
+    measured.CopyFrom(MEASURED)
+    measured.quality.psnr_db, measured.quality.ssim = 31.257, 0.91234
+    measured.baseline_quality.psnr_db = 100
+    completed = event_pb2.SessionCompleted(postprocessor_benchmark=measured)
+    scripted.loading = [accepted(), event(2, completed=completed)]
+    pictures = [f"{tmp_path}/small.png", "--reference", f"{tmp_path}/large.png"]
+
+    done = against("postprocessors", "bench", "big", "--image", *pictures)
+
+    assert done.exit_code == 0, done.output
+    assert "  against the reference: 31.26 dB, SSIM 0.9123" in done.stderr.splitlines()
+    assert "  without it: the same to the pixel" in done.stderr.splitlines()
+    [asked] = scripted.requests
+    assert (asked.image.inline, asked.reference.inline) == (b"small", b"large")
+
+
+def test_bench_says_which_picture_cannot_be_read(against: Run, tmp_path: Path) -> None:
+    done = against("postprocessors", "bench", "big", "--image", f"{tmp_path}/none.png")
+
+    assert done.exit_code == 2
+    assert "none.png cannot be read" in done.output
 
 
 def test_statistics_are_shown(against: Run, scripted: ScriptedServer) -> None:

@@ -17,9 +17,9 @@ from PIL import Image
 
 from domains import heap
 from domains.chain.backends.upscaling.passes import Pass, passes
-from domains.chain.backends.upscaling.tiled import Pixels, Plan, run_pass
+from domains.chain.backends.upscaling.tiled import Box, Plan, run_pass
 from domains.chain.backends.upscaling.tiles import halved
-from domains.chain.backends.upscaling.under_way import Tiles, Upscaling
+from domains.chain.backends.upscaling.under_way import Pixels, Tiles, Upscaling
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of, in_main_memory, obtainable_bytes
@@ -30,6 +30,13 @@ from domains.model.core.room import SPARE_BYTES
 # Of the processor the caches decide: tiles of 512 take twice as long for a pixel.
 _MOST_ON_PROCESSOR, _MOST_ON_DEVICE = 192, 1024
 _ADVICE = "use smaller tiles, a smaller picture or another device"
+Shown = Callable[[torch.Tensor, Box, int], None]
+"""Hears of each tile: float32 `[3, height, width]` on its device, 0 to 1 and not clipped; where
+it lies in the picture; and how many tiles are done."""
+
+
+def unshown(_tile: torch.Tensor, _box: Box, _done: int) -> None:
+    """Nobody looks at tiles."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ def enlarge(
     *,
     tell: Callable[[PassMade], None] = lambda _made: None,
     under_way: Upscaling | None = None,
+    shown: Shown = unshown,
 ) -> Pixels:
     """Enlarge a picture.
 
@@ -69,6 +77,7 @@ def enlarge(
             those of the pass begin again.
         tell: Called after each pass that is made.
         under_way: What of it is done: that is not done again; told of each tile more.
+        shown: Called after each tile, before `between`, with the tile and how many are done.
 
     Returns:
         uint8 `[height, width, 3]`, of `enlarged_size`.
@@ -88,6 +97,7 @@ def enlarge(
         between,
         tell=tell,
         under_way=under_way,
+        shown=shown,
     )
 
 
@@ -101,6 +111,7 @@ def enlarge_to(
     *,
     tell: Callable[[PassMade], None] = lambda _made: None,
     under_way: Upscaling | None = None,
+    shown: Shown = unshown,
     may_shrink: bool = True,
 ) -> Pixels:
     """Enlarge a picture to a width and height, neither of them smaller than its own.
@@ -133,7 +144,7 @@ def enlarge_to(
                 under_way,
                 may_shrink=may_shrink,
             )
-            pixels, made = tiling.run(done, later, between)
+            pixels, made = tiling.run(done, later, between, shown)
             under_way.end_pass(pixels, made.tiles)
             done += made.tiles
             tell(made)
@@ -213,12 +224,16 @@ class _Tiling:
         self._tile = begun.tile if begun is not None else tile or self._fitting()
 
     def run(
-        self, done: int, later: tuple[Pass, ...], between: Callable[[int, int], None]
+        self,
+        done: int,
+        later: tuple[Pass, ...],
+        between: Callable[[int, int], None],
+        shown: Shown,
     ) -> tuple[Pixels, PassMade]:
         """The enlarged picture; `done` tiles are behind it and the passes `later` before it."""
         while True:
             try:
-                return self._once(done, later, between)
+                return self._once(done, later, between, shown)
             except DomainError:
                 raise
             except Exception as error:
@@ -236,7 +251,11 @@ class _Tiling:
             give_back(self._upscaler.device)
 
     def _once(
-        self, done: int, later: tuple[Pass, ...], between: Callable[[int, int], None]
+        self,
+        done: int,
+        later: tuple[Pass, ...],
+        between: Callable[[int, int], None],
+        shown: Shown,
     ) -> tuple[Pixels, PassMade]:
         plan = self._plan(self._size)
         # Those of later passes, if their tiles are as large as these.
@@ -245,10 +264,11 @@ class _Tiling:
         under_way.now = begun = under_way.now or Tiles(self._tile)
         now = done + begun.done
 
-        def next_tile() -> None:
+        def next_tile(tile: torch.Tensor, box: Box) -> None:
             nonlocal now
             now += 1
             under_way.data_type = self._upscaler.data_type
+            shown(tile, box, now)
             between(now, tiles)
 
         enlarged = run_pass(self._upscaler, self._pixels, plan, next_tile, begun)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -47,12 +48,23 @@ class Plan:
         return len(self.down.starts) * len(self.across.starts)
 
 
+@dataclass(frozen=True)
+class Box:
+    """Where a tile lies, in shares of the picture's width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+Between = Callable[[torch.Tensor, Box], None]
+"""Called after each tile with that, float32 `[3, height, width]` on its device, from where on
+it counts for more than those before it; may raise to stop."""
+
+
 def run_pass(
-    upscaler: Upscaler,
-    pixels: Pixels,
-    plan: Plan,
-    between: Callable[[], None],
-    tiles: Tiles,
+    upscaler: Upscaler, pixels: Pixels, plan: Plan, between: Between, tiles: Tiles
 ) -> Pixels:
     """Enlarge a picture by the upscaler's own factor.
 
@@ -60,7 +72,7 @@ def run_pass(
         upscaler: After numbers that are not finite it stays in float32.
         pixels: uint8 `[height, width, 3]`.
         plan: Of this picture's tiles.
-        between: Called after each tile; may raise to stop.
+        between: Called after each tile.
         tiles: Those of this plan that are done; told of each one more.
 
     Returns:
@@ -80,7 +92,9 @@ def run_pass(
     for number in range(tiles.rows, len(plan.down.starts)):
         top = plan.down.starts[number]
         band = filled[top : top + plan.down.length]
-        row = _row(upscaler, band, plan.across, columns, between, tiles)
+        above = rows[number - 1].middle if number else 0
+        told = partial(_tell, between, whole.shape, top * factor, above)
+        row = _row(upscaler, band, plan.across, columns, told, tiles)
         if tiles.fading is not None:
             _fade(tiles.fading, row, rows[number - 1], dimension=1)
         before, end = None, height * factor
@@ -101,27 +115,44 @@ def _row(
     band: Pixels,
     across: Cuts,
     columns: tuple[Fading, ...],
-    between: Callable[[], None],
+    told: Callable[[torch.Tensor, int], None],
     tiles: Tiles,
 ) -> torch.Tensor:
-    """A row of tiles, of which some may be done: float32 `[3, height, width]` on the device."""
+    """A row of tiles, of which some may be done: float32 `[3, height, width]` on the device.
+    Each that is not is told as it comes, with where it begins to count."""
     factor = upscaler.factor
     shape = (3, band.shape[0] * factor, band.shape[1] * factor)
     row = tiles.take(torch.empty(shape, dtype=torch.float32, device=upscaler.device))
     for number in range(tiles.columns, len(across.starts)):
         left = across.starts[number]
         tile = _tile(upscaler, band[:, left : left + across.length])
-        begin = 0
+        begin = middle = 0
         if number:
             fading = columns[number - 1]
             before = row[:, :, left * factor + fading.begin : left * factor + fading.end]
             _fade(before, tile, fading, dimension=2)
-            begin = fading.begin
+            begin, middle = fading.begin, fading.middle
         end = (left + across.length) * factor
         row[:, :, left * factor + begin : end] = tile[:, :, begin:]
         tiles.end_tile(end)
-        between()
+        told(tile[:, :, middle:], left * factor + middle)
     return row
+
+
+def _tell(
+    between: Between,
+    shape: tuple[int, ...],
+    top: int,
+    above: int,
+    tile: torch.Tensor,
+    left: int,
+) -> None:
+    """Tell of a tile that begins there in a whole of `[height, width, 3]`: without the rows
+    `above` and without what lies beyond the whole."""
+    height, width = shape[:2]
+    own = tile[:, above : height - top, : width - left]
+    right, bottom, top = left + own.shape[2], top + above + own.shape[1], top + above
+    between(own, Box(left / width, top / height, right / width, bottom / height))
 
 
 def _tile(upscaler: Upscaler, pixels: Pixels) -> torch.Tensor:

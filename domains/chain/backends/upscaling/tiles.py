@@ -29,6 +29,11 @@ class Fading:
     begin: int
     end: int
 
+    @property
+    def middle(self) -> int:
+        """From where on it counts for more than the one before."""
+        return (self.begin + self.end) // 2
+
     def weights(self) -> list[float]:
         """What it counts for between them; the tile before counts for the rest."""
         width = self.end - self.begin

@@ -88,32 +88,36 @@ namespace DeviceOperations.V1 {
             "EioKBmFjdGlvbhgCIAEoDjIaLmRldmljZW9wcy52MS5TYWZldHlBY3Rpb24S",
             "EQoJcG9saWN5X2lkGAMgASgJEhYKDnBvbGljeV92ZXJzaW9uGAQgASgFEiwK",
             "B3N1YmplY3QYBSABKA4yGy5kZXZpY2VvcHMudjEuU2FmZXR5U3ViamVjdBIZ",
-            "ChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZpY2UYByABKAkiwgEK",
-            "FlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQcG9zdHByb2Nlc3Nvcl9pZBgB",
-            "IAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoDcnVuGAMgASgLMiAuZGV2aWNl",
-            "b3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIdChVtZWdhcGl4ZWxzX3Blcl9z",
-            "ZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkYBSABKAsyGC5kZXZpY2VvcHMu",
-            "djEuQnl0ZUZpZ3VyZSpxCg1EZW5vaXNlTWV0aG9kEh4KGkRFTk9JU0VfTUVU",
-            "SE9EX1VOU1BFQ0lGSUVEEAASHAoYREVOT0lTRV9NRVRIT0RfQklMQVRFUkFM",
-            "EAESIgoeREVOT0lTRV9NRVRIT0RfTk9OX0xPQ0FMX01FQU5TEAIqzAEKDFJl",
-            "c2l6ZUZpbHRlchIdChlSRVNJWkVfRklMVEVSX1VOU1BFQ0lGSUVEEAASGQoV",
-            "UkVTSVpFX0ZJTFRFUl9MQU5DWk9TEAESGQoVUkVTSVpFX0ZJTFRFUl9CSUNV",
-            "QklDEAISGgoWUkVTSVpFX0ZJTFRFUl9CSUxJTkVBUhADEhkKFVJFU0laRV9G",
-            "SUxURVJfTkVBUkVTVBAEEhUKEVJFU0laRV9GSUxURVJfQk9YEAUSGQoVUkVT",
-            "SVpFX0ZJTFRFUl9IQU1NSU5HEAYqoQEKBkFuY2hvchIWChJBTkNIT1JfVU5T",
-            "UEVDSUZJRUQQABITCg9BTkNIT1JfVE9QX0xFRlQQARIUChBBTkNIT1JfVE9Q",
-            "X1JJR0hUEAISFgoSQU5DSE9SX0JPVFRPTV9MRUZUEAMSFwoTQU5DSE9SX0JP",
-            "VFRPTV9SSUdIVBAEEhEKDUFOQ0hPUl9DRU5URVIQBRIQCgxBTkNIT1JfVElM",
-            "RUQQBipfCgdQYWRNb2RlEhgKFFBBRF9NT0RFX1VOU1BFQ0lGSUVEEAASEQoN",
-            "UEFEX01PREVfRklMTBABEhEKDVBBRF9NT0RFX0VER0UQAhIUChBQQURfTU9E",
-            "RV9SRUZMRUNUEAMqjwEKDFNhZmV0eUFjdGlvbhIdChlTQUZFVFlfQUNUSU9O",
-            "X1VOU1BFQ0lGSUVEEAASFwoTU0FGRVRZX0FDVElPTl9BTExPVxABEhYKElNB",
-            "RkVUWV9BQ1RJT05fV0FSThACEhYKElNBRkVUWV9BQ1RJT05fQkxVUhADEhcK",
-            "E1NBRkVUWV9BQ1RJT05fQkxPQ0sQBCqFAQoNU2FmZXR5U3ViamVjdBIeChpT",
-            "QUZFVFlfU1VCSkVDVF9VTlNQRUNJRklFRBAAEhkKFVNBRkVUWV9TVUJKRUNU",
-            "X1BST01QVBABEh4KGlNBRkVUWV9TVUJKRUNUX0lOUFVUX0lNQUdFEAISGQoV",
-            "U0FGRVRZX1NVQkpFQ1RfUkVTVUxUEANCFqoCE0RldmljZU9wZXJhdGlvbnMu",
-            "VjFiBnByb3RvMw=="));
+            "ChFjbGFzc2lmaWVyX2ZhaWxlZBgGIAEoCBIOCgZhZHZpY2UYByABKAkiPQoO",
+            "UGljdHVyZVF1YWxpdHkSDwoHcHNucl9kYhgBIAEoARIRCgRzc2ltGAIgASgB",
+            "SACIAQFCBwoFX3NzaW0iyAIKFlBvc3Rwcm9jZXNzb3JCZW5jaG1hcmsSGAoQ",
+            "cG9zdHByb2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkSLQoD",
+            "cnVuGAMgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxId",
+            "ChVtZWdhcGl4ZWxzX3Blcl9zZWNvbmQYBCABKAESLQoLcGVha19tZW1vcnkY",
+            "BSABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZpZ3VyZRItCgdxdWFsaXR5GAYg",
+            "ASgLMhwuZGV2aWNlb3BzLnYxLlBpY3R1cmVRdWFsaXR5EjYKEGJhc2VsaW5l",
+            "X3F1YWxpdHkYByABKAsyHC5kZXZpY2VvcHMudjEuUGljdHVyZVF1YWxpdHkS",
+            "DQoFd2lkdGgYCCABKAUSDgoGaGVpZ2h0GAkgASgFKnEKDURlbm9pc2VNZXRo",
+            "b2QSHgoaREVOT0lTRV9NRVRIT0RfVU5TUEVDSUZJRUQQABIcChhERU5PSVNF",
+            "X01FVEhPRF9CSUxBVEVSQUwQARIiCh5ERU5PSVNFX01FVEhPRF9OT05fTE9D",
+            "QUxfTUVBTlMQAirMAQoMUmVzaXplRmlsdGVyEh0KGVJFU0laRV9GSUxURVJf",
+            "VU5TUEVDSUZJRUQQABIZChVSRVNJWkVfRklMVEVSX0xBTkNaT1MQARIZChVS",
+            "RVNJWkVfRklMVEVSX0JJQ1VCSUMQAhIaChZSRVNJWkVfRklMVEVSX0JJTElO",
+            "RUFSEAMSGQoVUkVTSVpFX0ZJTFRFUl9ORUFSRVNUEAQSFQoRUkVTSVpFX0ZJ",
+            "TFRFUl9CT1gQBRIZChVSRVNJWkVfRklMVEVSX0hBTU1JTkcQBiqhAQoGQW5j",
+            "aG9yEhYKEkFOQ0hPUl9VTlNQRUNJRklFRBAAEhMKD0FOQ0hPUl9UT1BfTEVG",
+            "VBABEhQKEEFOQ0hPUl9UT1BfUklHSFQQAhIWChJBTkNIT1JfQk9UVE9NX0xF",
+            "RlQQAxIXChNBTkNIT1JfQk9UVE9NX1JJR0hUEAQSEQoNQU5DSE9SX0NFTlRF",
+            "UhAFEhAKDEFOQ0hPUl9USUxFRBAGKl8KB1BhZE1vZGUSGAoUUEFEX01PREVf",
+            "VU5TUEVDSUZJRUQQABIRCg1QQURfTU9ERV9GSUxMEAESEQoNUEFEX01PREVf",
+            "RURHRRACEhQKEFBBRF9NT0RFX1JFRkxFQ1QQAyqPAQoMU2FmZXR5QWN0aW9u",
+            "Eh0KGVNBRkVUWV9BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNTQUZFVFlfQUNU",
+            "SU9OX0FMTE9XEAESFgoSU0FGRVRZX0FDVElPTl9XQVJOEAISFgoSU0FGRVRZ",
+            "X0FDVElPTl9CTFVSEAMSFwoTU0FGRVRZX0FDVElPTl9CTE9DSxAEKoUBCg1T",
+            "YWZldHlTdWJqZWN0Eh4KGlNBRkVUWV9TVUJKRUNUX1VOU1BFQ0lGSUVEEAAS",
+            "GQoVU0FGRVRZX1NVQkpFQ1RfUFJPTVBUEAESHgoaU0FGRVRZX1NVQkpFQ1Rf",
+            "SU5QVVRfSU1BR0UQAhIZChVTQUZFVFlfU1VCSkVDVF9SRVNVTFQQA0IWqgIT",
+            "RGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.DenoiseMethod), typeof(global::DeviceOperations.V1.ResizeFilter), typeof(global::DeviceOperations.V1.Anchor), typeof(global::DeviceOperations.V1.PadMode), typeof(global::DeviceOperations.V1.SafetyAction), typeof(global::DeviceOperations.V1.SafetySubject), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -134,7 +138,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessingStep), global::DeviceOperations.V1.PostprocessingStep.Parser, new[]{ "Upscale", "FaceRestore", "Sharpen", "Denoise", "Color", "Resize", "Crop", "Watermark", "Safety", "Rotate", "Pad", "Lut", "Deblur", "RemoveBackground" }, new[]{ "Step" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyScore), global::DeviceOperations.V1.SafetyScore.Parser, new[]{ "Category", "Score", "Threshold", "Flagged", "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.SafetyVerdict), global::DeviceOperations.V1.SafetyVerdict.Parser, new[]{ "Scores", "Action", "PolicyId", "PolicyVersion", "Subject", "ClassifierFailed", "Advice" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PictureQuality), global::DeviceOperations.V1.PictureQuality.Parser, new[]{ "PsnrDb", "Ssim" }, new[]{ "Ssim" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorBenchmark), global::DeviceOperations.V1.PostprocessorBenchmark.Parser, new[]{ "PostprocessorId", "DeviceId", "Run", "MegapixelsPerSecond", "PeakMemory", "Quality", "BaselineQuality", "Width", "Height" }, null, null, null, null)
           }));
     }
     #endregion
@@ -6964,6 +6969,271 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// How near a picture comes to what it should be, in every pixel. Both are compared as they look on
+  /// white.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PictureQuality : pb::IMessage<PictureQuality>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PictureQuality> _parser = new pb::MessageParser<PictureQuality>(() => new PictureQuality());
+    private pb::UnknownFieldSet _unknownFields;
+    private int _hasBits0;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PictureQuality> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[17]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PictureQuality() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PictureQuality(PictureQuality other) : this() {
+      _hasBits0 = other._hasBits0;
+      psnrDb_ = other.psnrDb_;
+      ssim_ = other.ssim_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PictureQuality Clone() {
+      return new PictureQuality(this);
+    }
+
+    /// <summary>Field number for the "psnr_db" field.</summary>
+    public const int PsnrDbFieldNumber = 1;
+    private double psnrDb_;
+    /// <summary>
+    /// Peak signal-to-noise ratio over red, green and blue, 10 log10(255^2 / mean squared error), in
+    /// decibels; 100 where it is more than that, and where every pixel is the same.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double PsnrDb {
+      get { return psnrDb_; }
+      set {
+        psnrDb_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "ssim" field.</summary>
+    public const int SsimFieldNumber = 2;
+    private readonly static double SsimDefaultValue = 0D;
+
+    private double ssim_;
+    /// <summary>
+    /// Mean structural similarity (Wang et al., 2004) of red, green and blue, from -1 to 1, which is
+    /// for equal ones: a Gaussian window of 11x11 pixels and standard deviation 1.5, K1 = 0.01 and
+    /// K2 = 0.03, where it lies inside the picture. Absent where an edge has fewer than 11 pixels.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public double Ssim {
+      get { if ((_hasBits0 & 1) != 0) { return ssim_; } else { return SsimDefaultValue; } }
+      set {
+        _hasBits0 |= 1;
+        ssim_ = value;
+      }
+    }
+    /// <summary>Gets whether the "ssim" field is set</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool HasSsim {
+      get { return (_hasBits0 & 1) != 0; }
+    }
+    /// <summary>Clears the value of the "ssim" field</summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void ClearSsim() {
+      _hasBits0 &= ~1;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PictureQuality);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PictureQuality other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(PsnrDb, other.PsnrDb)) return false;
+      if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(Ssim, other.Ssim)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (PsnrDb != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(PsnrDb);
+      if (HasSsim) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(Ssim);
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (PsnrDb != 0D) {
+        output.WriteRawTag(9);
+        output.WriteDouble(PsnrDb);
+      }
+      if (HasSsim) {
+        output.WriteRawTag(17);
+        output.WriteDouble(Ssim);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (PsnrDb != 0D) {
+        output.WriteRawTag(9);
+        output.WriteDouble(PsnrDb);
+      }
+      if (HasSsim) {
+        output.WriteRawTag(17);
+        output.WriteDouble(Ssim);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (PsnrDb != 0D) {
+        size += 1 + 8;
+      }
+      if (HasSsim) {
+        size += 1 + 8;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PictureQuality other) {
+      if (other == null) {
+        return;
+      }
+      if (other.PsnrDb != 0D) {
+        PsnrDb = other.PsnrDb;
+      }
+      if (other.HasSsim) {
+        Ssim = other.Ssim;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 9: {
+            PsnrDb = input.ReadDouble();
+            break;
+          }
+          case 17: {
+            Ssim = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 9: {
+            PsnrDb = input.ReadDouble();
+            break;
+          }
+          case 17: {
+            Ssim = input.ReadDouble();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// Figures of a postprocessor.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -6981,7 +7251,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.FinishingReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7006,6 +7276,10 @@ namespace DeviceOperations.V1 {
       run_ = other.run_ != null ? other.run_.Clone() : null;
       megapixelsPerSecond_ = other.megapixelsPerSecond_;
       peakMemory_ = other.peakMemory_ != null ? other.peakMemory_.Clone() : null;
+      quality_ = other.quality_ != null ? other.quality_.Clone() : null;
+      baselineQuality_ = other.baselineQuality_ != null ? other.baselineQuality_.Clone() : null;
+      width_ = other.width_;
+      height_ = other.height_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -7084,6 +7358,68 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "quality" field.</summary>
+    public const int QualityFieldNumber = 6;
+    private global::DeviceOperations.V1.PictureQuality quality_;
+    /// <summary>
+    /// How near the result comes to the reference; absent without one.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.PictureQuality Quality {
+      get { return quality_; }
+      set {
+        quality_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "baseline_quality" field.</summary>
+    public const int BaselineQualityFieldNumber = 7;
+    private global::DeviceOperations.V1.PictureQuality baselineQuality_;
+    /// <summary>
+    /// The same of the picture that was worked on, for what the postprocessor is worth: enlarged with
+    /// Lanczos where that enlarges, as it was where the size stays. Absent without a reference, and
+    /// where what it does changes the size otherwise.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.PictureQuality BaselineQuality {
+      get { return baselineQuality_; }
+      set {
+        baselineQuality_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "width" field.</summary>
+    public const int WidthFieldNumber = 8;
+    private int width_;
+    /// <summary>
+    /// Width in pixels of the picture that was worked on.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Width {
+      get { return width_; }
+      set {
+        width_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "height" field.</summary>
+    public const int HeightFieldNumber = 9;
+    private int height_;
+    /// <summary>
+    /// Height in pixels of the picture that was worked on.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int Height {
+      get { return height_; }
+      set {
+        height_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -7104,6 +7440,10 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Run, other.Run)) return false;
       if (!pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.Equals(MegapixelsPerSecond, other.MegapixelsPerSecond)) return false;
       if (!object.Equals(PeakMemory, other.PeakMemory)) return false;
+      if (!object.Equals(Quality, other.Quality)) return false;
+      if (!object.Equals(BaselineQuality, other.BaselineQuality)) return false;
+      if (Width != other.Width) return false;
+      if (Height != other.Height) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -7116,6 +7456,10 @@ namespace DeviceOperations.V1 {
       if (run_ != null) hash ^= Run.GetHashCode();
       if (MegapixelsPerSecond != 0D) hash ^= pbc::ProtobufEqualityComparers.BitwiseDoubleEqualityComparer.GetHashCode(MegapixelsPerSecond);
       if (peakMemory_ != null) hash ^= PeakMemory.GetHashCode();
+      if (quality_ != null) hash ^= Quality.GetHashCode();
+      if (baselineQuality_ != null) hash ^= BaselineQuality.GetHashCode();
+      if (Width != 0) hash ^= Width.GetHashCode();
+      if (Height != 0) hash ^= Height.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -7154,6 +7498,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(PeakMemory);
       }
+      if (quality_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Quality);
+      }
+      if (baselineQuality_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(BaselineQuality);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(64);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(72);
+        output.WriteInt32(Height);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -7184,6 +7544,22 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(42);
         output.WriteMessage(PeakMemory);
       }
+      if (quality_ != null) {
+        output.WriteRawTag(50);
+        output.WriteMessage(Quality);
+      }
+      if (baselineQuality_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(BaselineQuality);
+      }
+      if (Width != 0) {
+        output.WriteRawTag(64);
+        output.WriteInt32(Width);
+      }
+      if (Height != 0) {
+        output.WriteRawTag(72);
+        output.WriteInt32(Height);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -7208,6 +7584,18 @@ namespace DeviceOperations.V1 {
       }
       if (peakMemory_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(PeakMemory);
+      }
+      if (quality_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Quality);
+      }
+      if (baselineQuality_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(BaselineQuality);
+      }
+      if (Width != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Width);
+      }
+      if (Height != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeInt32Size(Height);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -7241,6 +7629,24 @@ namespace DeviceOperations.V1 {
           PeakMemory = new global::DeviceOperations.V1.ByteFigure();
         }
         PeakMemory.MergeFrom(other.PeakMemory);
+      }
+      if (other.quality_ != null) {
+        if (quality_ == null) {
+          Quality = new global::DeviceOperations.V1.PictureQuality();
+        }
+        Quality.MergeFrom(other.Quality);
+      }
+      if (other.baselineQuality_ != null) {
+        if (baselineQuality_ == null) {
+          BaselineQuality = new global::DeviceOperations.V1.PictureQuality();
+        }
+        BaselineQuality.MergeFrom(other.BaselineQuality);
+      }
+      if (other.Width != 0) {
+        Width = other.Width;
+      }
+      if (other.Height != 0) {
+        Height = other.Height;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -7287,6 +7693,28 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(PeakMemory);
             break;
           }
+          case 50: {
+            if (quality_ == null) {
+              Quality = new global::DeviceOperations.V1.PictureQuality();
+            }
+            input.ReadMessage(Quality);
+            break;
+          }
+          case 58: {
+            if (baselineQuality_ == null) {
+              BaselineQuality = new global::DeviceOperations.V1.PictureQuality();
+            }
+            input.ReadMessage(BaselineQuality);
+            break;
+          }
+          case 64: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 72: {
+            Height = input.ReadInt32();
+            break;
+          }
         }
       }
     #endif
@@ -7330,6 +7758,28 @@ namespace DeviceOperations.V1 {
               PeakMemory = new global::DeviceOperations.V1.ByteFigure();
             }
             input.ReadMessage(PeakMemory);
+            break;
+          }
+          case 50: {
+            if (quality_ == null) {
+              Quality = new global::DeviceOperations.V1.PictureQuality();
+            }
+            input.ReadMessage(Quality);
+            break;
+          }
+          case 58: {
+            if (baselineQuality_ == null) {
+              BaselineQuality = new global::DeviceOperations.V1.PictureQuality();
+            }
+            input.ReadMessage(BaselineQuality);
+            break;
+          }
+          case 64: {
+            Width = input.ReadInt32();
+            break;
+          }
+          case 72: {
+            Height = input.ReadInt32();
             break;
           }
         }

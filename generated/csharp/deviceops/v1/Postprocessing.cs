@@ -60,60 +60,62 @@ namespace DeviceOperations.V1 {
             "CXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1l",
             "bnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lv",
             "biJCChVQcm9jZXNzSW1hZ2VzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IpACCh1CZW5jaG1hcmtQb3N0cHJv",
+            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IuYCCh1CZW5jaG1hcmtQb3N0cHJv",
             "Y2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEjAKCXBs",
             "YWNlbWVudBgCIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQS",
             "GQoMaW5wdXRfcGl4ZWxzGAMgASgFSACIAQESEQoEcnVucxgEIAEoBUgBiAEB",
             "EioKB29wdGlvbnMYBSABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMS",
             "LwoIZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
-            "b25zQg8KDV9pbnB1dF9waXhlbHNCBwoFX3J1bnMiSwoeQmVuY2htYXJrUG9z",
-            "dHByb2Nlc3NvclJlc3BvbnNlEikKBWV2ZW50GAEgASgLMhouZGV2aWNlb3Bz",
-            "LnYxLlNlc3Npb25FdmVudCI+CiJHZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3Rp",
-            "Y3NSZXF1ZXN0EhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAkilwEKF1Bvc3Rw",
-            "cm9jZXNzb3JTdGF0aXN0aWNzEhgKEHBvc3Rwcm9jZXNzb3JfaWQYASABKAkS",
-            "MwoJY29tcGxldGVkGAIgASgLMiAuZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3Rh",
-            "dGlzdGljcxIUCgxmYWlsZWRfY291bnQYAyABKAMSFwoPY2FuY2VsbGVkX2Nv",
-            "dW50GAQgASgDImQKI0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jlc3Bv",
-            "bnNlEj0KDnBvc3Rwcm9jZXNzb3JzGAEgAygLMiUuZGV2aWNlb3BzLnYxLlBv",
-            "c3Rwcm9jZXNzb3JTdGF0aXN0aWNzKpcEChFQb3N0cHJvY2Vzc29yS2luZBIi",
-            "Ch5QT1NUUFJPQ0VTU09SX0tJTkRfVU5TUEVDSUZJRUQQABIeChpQT1NUUFJP",
-            "Q0VTU09SX0tJTkRfVVBTQ0FMRRABEiMKH1BPU1RQUk9DRVNTT1JfS0lORF9G",
-            "QUNFX1JFU1RPUkUQAhIeChpQT1NUUFJPQ0VTU09SX0tJTkRfU0hBUlBFThAD",
-            "Eh4KGlBPU1RQUk9DRVNTT1JfS0lORF9ERU5PSVNFEAQSHAoYUE9TVFBST0NF",
-            "U1NPUl9LSU5EX0NPTE9SEAUSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1JFU0la",
-            "RRAGEhsKF1BPU1RQUk9DRVNTT1JfS0lORF9DUk9QEAcSIAocUE9TVFBST0NF",
-            "U1NPUl9LSU5EX1dBVEVSTUFSSxAIEh0KGVBPU1RQUk9DRVNTT1JfS0lORF9T",
-            "QUZFVFkQCRIeChpQT1NUUFJPQ0VTU09SX0tJTkRfQ09OVFJPTBAKEh0KGVBP",
-            "U1RQUk9DRVNTT1JfS0lORF9ST1RBVEUQCxIaChZQT1NUUFJPQ0VTU09SX0tJ",
-            "TkRfUEFEEAwSGgoWUE9TVFBST0NFU1NPUl9LSU5EX0xVVBANEh0KGVBPU1RQ",
-            "Uk9DRVNTT1JfS0lORF9ERUJMVVIQDhIoCiRQT1NUUFJPQ0VTU09SX0tJTkRf",
-            "UkVNT1ZFX0JBQ0tHUk9VTkQQDzKECQoVUG9zdHByb2Nlc3NpbmdTZXJ2aWNl",
-            "EmcKEkxpc3RQb3N0cHJvY2Vzc29ycxInLmRldmljZW9wcy52MS5MaXN0UG9z",
-            "dHByb2Nlc3NvcnNSZXF1ZXN0GiguZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJv",
-            "Y2Vzc29yc1Jlc3BvbnNlElcKDFByb2Nlc3NJbWFnZRIhLmRldmljZW9wcy52",
-            "MS5Qcm9jZXNzSW1hZ2VSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLlByb2Nlc3NJ",
-            "bWFnZVJlc3BvbnNlMAESWgoNUHJvY2Vzc0ltYWdlcxIiLmRldmljZW9wcy52",
-            "MS5Qcm9jZXNzSW1hZ2VzUmVxdWVzdBojLmRldmljZW9wcy52MS5Qcm9jZXNz",
-            "SW1hZ2VzUmVzcG9uc2UwARJUCgtDaGVja1NhZmV0eRIgLmRldmljZW9wcy52",
-            "MS5DaGVja1NhZmV0eVJlcXVlc3QaIS5kZXZpY2VvcHMudjEuQ2hlY2tTYWZl",
-            "dHlSZXNwb25zZTABElUKDENyZWF0ZVBvbGljeRIhLmRldmljZW9wcy52MS5D",
-            "cmVhdGVQb2xpY3lSZXF1ZXN0GiIuZGV2aWNlb3BzLnYxLkNyZWF0ZVBvbGlj",
-            "eVJlc3BvbnNlEkwKCUdldFBvbGljeRIeLmRldmljZW9wcy52MS5HZXRQb2xp",
-            "Y3lSZXF1ZXN0Gh8uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJlc3BvbnNlElUK",
-            "DExpc3RQb2xpY2llcxIhLmRldmljZW9wcy52MS5MaXN0UG9saWNpZXNSZXF1",
-            "ZXN0GiIuZGV2aWNlb3BzLnYxLkxpc3RQb2xpY2llc1Jlc3BvbnNlElUKDFVw",
-            "ZGF0ZVBvbGljeRIhLmRldmljZW9wcy52MS5VcGRhdGVQb2xpY3lSZXF1ZXN0",
-            "GiIuZGV2aWNlb3BzLnYxLlVwZGF0ZVBvbGljeVJlc3BvbnNlElUKDERlbGV0",
-            "ZVBvbGljeRIhLmRldmljZW9wcy52MS5EZWxldGVQb2xpY3lSZXF1ZXN0GiIu",
-            "ZGV2aWNlb3BzLnYxLkRlbGV0ZVBvbGljeVJlc3BvbnNlElEKClRlc3RQb2xp",
-            "Y3kSHy5kZXZpY2VvcHMudjEuVGVzdFBvbGljeVJlcXVlc3QaIC5kZXZpY2Vv",
-            "cHMudjEuVGVzdFBvbGljeVJlc3BvbnNlMAESdQoWQmVuY2htYXJrUG9zdHBy",
-            "b2Nlc3NvchIrLmRldmljZW9wcy52MS5CZW5jaG1hcmtQb3N0cHJvY2Vzc29y",
-            "UmVxdWVzdBosLmRldmljZW9wcy52MS5CZW5jaG1hcmtQb3N0cHJvY2Vzc29y",
-            "UmVzcG9uc2UwARKCAQobR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzEjAu",
-            "ZGV2aWNlb3BzLnYxLkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1JlcXVl",
-            "c3QaMS5kZXZpY2VvcHMudjEuR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNz",
-            "UmVzcG9uc2VCFqoCE0RldmljZU9wZXJhdGlvbnMuVjFiBnByb3RvMw=="));
+            "b25zEicKBWltYWdlGAcgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2US",
+            "KwoJcmVmZXJlbmNlGAggASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2VC",
+            "DwoNX2lucHV0X3BpeGVsc0IHCgVfcnVucyJLCh5CZW5jaG1hcmtQb3N0cHJv",
+            "Y2Vzc29yUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEu",
+            "U2Vzc2lvbkV2ZW50Ij4KIkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jl",
+            "cXVlc3QSGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCSKXAQoXUG9zdHByb2Nl",
+            "c3NvclN0YXRpc3RpY3MSGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCRIzCglj",
+            "b21wbGV0ZWQYAiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0",
+            "aWNzEhQKDGZhaWxlZF9jb3VudBgDIAEoAxIXCg9jYW5jZWxsZWRfY291bnQY",
+            "BCABKAMiZAojR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzUmVzcG9uc2US",
+            "PQoOcG9zdHByb2Nlc3NvcnMYASADKAsyJS5kZXZpY2VvcHMudjEuUG9zdHBy",
+            "b2Nlc3NvclN0YXRpc3RpY3MqlwQKEVBvc3Rwcm9jZXNzb3JLaW5kEiIKHlBP",
+            "U1RQUk9DRVNTT1JfS0lORF9VTlNQRUNJRklFRBAAEh4KGlBPU1RQUk9DRVNT",
+            "T1JfS0lORF9VUFNDQUxFEAESIwofUE9TVFBST0NFU1NPUl9LSU5EX0ZBQ0Vf",
+            "UkVTVE9SRRACEh4KGlBPU1RQUk9DRVNTT1JfS0lORF9TSEFSUEVOEAMSHgoa",
+            "UE9TVFBST0NFU1NPUl9LSU5EX0RFTk9JU0UQBBIcChhQT1NUUFJPQ0VTU09S",
+            "X0tJTkRfQ09MT1IQBRIdChlQT1NUUFJPQ0VTU09SX0tJTkRfUkVTSVpFEAYS",
+            "GwoXUE9TVFBST0NFU1NPUl9LSU5EX0NST1AQBxIgChxQT1NUUFJPQ0VTU09S",
+            "X0tJTkRfV0FURVJNQVJLEAgSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1NBRkVU",
+            "WRAJEh4KGlBPU1RQUk9DRVNTT1JfS0lORF9DT05UUk9MEAoSHQoZUE9TVFBS",
+            "T0NFU1NPUl9LSU5EX1JPVEFURRALEhoKFlBPU1RQUk9DRVNTT1JfS0lORF9Q",
+            "QUQQDBIaChZQT1NUUFJPQ0VTU09SX0tJTkRfTFVUEA0SHQoZUE9TVFBST0NF",
+            "U1NPUl9LSU5EX0RFQkxVUhAOEigKJFBPU1RQUk9DRVNTT1JfS0lORF9SRU1P",
+            "VkVfQkFDS0dST1VORBAPMoQJChVQb3N0cHJvY2Vzc2luZ1NlcnZpY2USZwoS",
+            "TGlzdFBvc3Rwcm9jZXNzb3JzEicuZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJv",
+            "Y2Vzc29yc1JlcXVlc3QaKC5kZXZpY2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNz",
+            "b3JzUmVzcG9uc2USVwoMUHJvY2Vzc0ltYWdlEiEuZGV2aWNlb3BzLnYxLlBy",
+            "b2Nlc3NJbWFnZVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuUHJvY2Vzc0ltYWdl",
+            "UmVzcG9uc2UwARJaCg1Qcm9jZXNzSW1hZ2VzEiIuZGV2aWNlb3BzLnYxLlBy",
+            "b2Nlc3NJbWFnZXNSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFn",
+            "ZXNSZXNwb25zZTABElQKC0NoZWNrU2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNo",
+            "ZWNrU2FmZXR5UmVxdWVzdBohLmRldmljZW9wcy52MS5DaGVja1NhZmV0eVJl",
+            "c3BvbnNlMAESVQoMQ3JlYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkNyZWF0",
+            "ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuQ3JlYXRlUG9saWN5UmVz",
+            "cG9uc2USTAoJR2V0UG9saWN5Eh4uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJl",
+            "cXVlc3QaHy5kZXZpY2VvcHMudjEuR2V0UG9saWN5UmVzcG9uc2USVQoMTGlz",
+            "dFBvbGljaWVzEiEuZGV2aWNlb3BzLnYxLkxpc3RQb2xpY2llc1JlcXVlc3Qa",
+            "Ii5kZXZpY2VvcHMudjEuTGlzdFBvbGljaWVzUmVzcG9uc2USVQoMVXBkYXRl",
+            "UG9saWN5EiEuZGV2aWNlb3BzLnYxLlVwZGF0ZVBvbGljeVJlcXVlc3QaIi5k",
+            "ZXZpY2VvcHMudjEuVXBkYXRlUG9saWN5UmVzcG9uc2USVQoMRGVsZXRlUG9s",
+            "aWN5EiEuZGV2aWNlb3BzLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaIi5kZXZp",
+            "Y2VvcHMudjEuRGVsZXRlUG9saWN5UmVzcG9uc2USUQoKVGVzdFBvbGljeRIf",
+            "LmRldmljZW9wcy52MS5UZXN0UG9saWN5UmVxdWVzdBogLmRldmljZW9wcy52",
+            "MS5UZXN0UG9saWN5UmVzcG9uc2UwARJ1ChZCZW5jaG1hcmtQb3N0cHJvY2Vz",
+            "c29yEisuZGV2aWNlb3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXF1",
+            "ZXN0GiwuZGV2aWNlb3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXNw",
+            "b25zZTABEoIBChtHZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3MSMC5kZXZp",
+            "Y2VvcHMudjEuR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzUmVxdWVzdBox",
+            "LmRldmljZW9wcy52MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXNw",
+            "b25zZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SafetyReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -125,7 +127,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessingItem), global::DeviceOperations.V1.ProcessingItem.Parser, new[]{ "ItemId", "Image" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImagesRequest), global::DeviceOperations.V1.ProcessImagesRequest.Parser, new[]{ "Items", "Steps", "Output", "Options", "Delivery", "Placement", "Precision" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImagesResponse), global::DeviceOperations.V1.ProcessImagesResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorRequest), global::DeviceOperations.V1.BenchmarkPostprocessorRequest.Parser, new[]{ "PostprocessorId", "Placement", "InputPixels", "Runs", "Options", "Delivery" }, new[]{ "InputPixels", "Runs" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorRequest), global::DeviceOperations.V1.BenchmarkPostprocessorRequest.Parser, new[]{ "PostprocessorId", "Placement", "InputPixels", "Runs", "Options", "Delivery", "Image", "Reference" }, new[]{ "InputPixels", "Runs" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorResponse), global::DeviceOperations.V1.BenchmarkPostprocessorResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPostprocessingStatisticsRequest), global::DeviceOperations.V1.GetPostprocessingStatisticsRequest.Parser, new[]{ "PostprocessorId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorStatistics), global::DeviceOperations.V1.PostprocessorStatistics.Parser, new[]{ "PostprocessorId", "Completed", "FailedCount", "CancelledCount" }, null, null, null, null),
@@ -2853,6 +2855,8 @@ namespace DeviceOperations.V1 {
       runs_ = other.runs_;
       options_ = other.options_ != null ? other.options_.Clone() : null;
       delivery_ = other.delivery_ != null ? other.delivery_.Clone() : null;
+      image_ = other.image_ != null ? other.image_.Clone() : null;
+      reference_ = other.reference_ != null ? other.reference_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -2898,7 +2902,8 @@ namespace DeviceOperations.V1 {
 
     private int inputPixels_;
     /// <summary>
-    /// Edge of the square synthetic input in pixels. Range: 64 to 4096. Default: 512.
+    /// Edge of the square synthetic input in pixels; not together with image. Range: 64 to 4096.
+    /// Default: 512.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2982,6 +2987,37 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "image" field.</summary>
+    public const int ImageFieldNumber = 7;
+    private global::DeviceOperations.V1.InputImage image_;
+    /// <summary>
+    /// What is worked on in the place of the synthetic input.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.InputImage Image {
+      get { return image_; }
+      set {
+        image_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "reference" field.</summary>
+    public const int ReferenceFieldNumber = 8;
+    private global::DeviceOperations.V1.InputImage reference_;
+    /// <summary>
+    /// What the result should look like, as large as the result; needs image. What is transparent
+    /// counts as white.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.InputImage Reference {
+      get { return reference_; }
+      set {
+        reference_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3003,6 +3039,8 @@ namespace DeviceOperations.V1 {
       if (Runs != other.Runs) return false;
       if (!object.Equals(Options, other.Options)) return false;
       if (!object.Equals(Delivery, other.Delivery)) return false;
+      if (!object.Equals(Image, other.Image)) return false;
+      if (!object.Equals(Reference, other.Reference)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3016,6 +3054,8 @@ namespace DeviceOperations.V1 {
       if (HasRuns) hash ^= Runs.GetHashCode();
       if (options_ != null) hash ^= Options.GetHashCode();
       if (delivery_ != null) hash ^= Delivery.GetHashCode();
+      if (image_ != null) hash ^= Image.GetHashCode();
+      if (reference_ != null) hash ^= Reference.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3058,6 +3098,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Delivery);
       }
+      if (image_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Image);
+      }
+      if (reference_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Reference);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3092,6 +3140,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Delivery);
       }
+      if (image_ != null) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Image);
+      }
+      if (reference_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(Reference);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3119,6 +3175,12 @@ namespace DeviceOperations.V1 {
       }
       if (delivery_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Delivery);
+      }
+      if (image_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Image);
+      }
+      if (reference_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Reference);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3158,6 +3220,18 @@ namespace DeviceOperations.V1 {
           Delivery = new global::DeviceOperations.V1.DeliveryOptions();
         }
         Delivery.MergeFrom(other.Delivery);
+      }
+      if (other.image_ != null) {
+        if (image_ == null) {
+          Image = new global::DeviceOperations.V1.InputImage();
+        }
+        Image.MergeFrom(other.Image);
+      }
+      if (other.reference_ != null) {
+        if (reference_ == null) {
+          Reference = new global::DeviceOperations.V1.InputImage();
+        }
+        Reference.MergeFrom(other.Reference);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -3211,6 +3285,20 @@ namespace DeviceOperations.V1 {
             input.ReadMessage(Delivery);
             break;
           }
+          case 58: {
+            if (image_ == null) {
+              Image = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Image);
+            break;
+          }
+          case 66: {
+            if (reference_ == null) {
+              Reference = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Reference);
+            break;
+          }
         }
       }
     #endif
@@ -3261,6 +3349,20 @@ namespace DeviceOperations.V1 {
               Delivery = new global::DeviceOperations.V1.DeliveryOptions();
             }
             input.ReadMessage(Delivery);
+            break;
+          }
+          case 58: {
+            if (image_ == null) {
+              Image = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Image);
+            break;
+          }
+          case 66: {
+            if (reference_ == null) {
+              Reference = new global::DeviceOperations.V1.InputImage();
+            }
+            input.ReadMessage(Reference);
             break;
           }
         }

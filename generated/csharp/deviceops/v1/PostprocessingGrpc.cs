@@ -665,8 +665,11 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_TestPolicy, null, options, request);
       }
       /// <summary>
-      /// Measure a postprocessor on a synthetic picture.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
+      /// Measure a postprocessor on a synthetic picture or a given one: how fast it is, what memory it
+      /// takes and, where a reference is given, how near its result comes to that.
+      /// Errors: INVALID_ARGUMENT (FIELDS_CONFLICT: input_pixels and image; REQUIRED_FIELD_MISSING:
+      /// a reference without an image; DIMENSIONS_INVALID: the reference has another size than the
+      /// result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -679,8 +682,11 @@ namespace DeviceOperations.V1 {
         return BenchmarkPostprocessor(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Measure a postprocessor on a synthetic picture.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
+      /// Measure a postprocessor on a synthetic picture or a given one: how fast it is, what memory it
+      /// takes and, where a reference is given, how near its result comes to that.
+      /// Errors: INVALID_ARGUMENT (FIELDS_CONFLICT: input_pixels and image; REQUIRED_FIELD_MISSING:
+      /// a reference without an image; DIMENSIONS_INVALID: the reference has another size than the
+      /// result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

@@ -987,6 +987,41 @@ class SafetyVerdict(_message.Message):
 Global___SafetyVerdict: _TypeAlias = SafetyVerdict  # noqa: Y015
 
 @_typing.final
+class PictureQuality(_message.Message):
+    """How near a picture comes to what it should be, in every pixel. Both are compared as they look on
+    white.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PSNR_DB_FIELD_NUMBER: _builtins.int
+    SSIM_FIELD_NUMBER: _builtins.int
+    psnr_db: _builtins.float
+    """Peak signal-to-noise ratio over red, green and blue, 10 log10(255^2 / mean squared error), in
+    decibels; 100 where it is more than that, and where every pixel is the same.
+    """
+    ssim: _builtins.float
+    """Mean structural similarity (Wang et al., 2004) of red, green and blue, from -1 to 1, which is
+    for equal ones: a Gaussian window of 11x11 pixels and standard deviation 1.5, K1 = 0.01 and
+    K2 = 0.03, where it lies inside the picture. Absent where an edge has fewer than 11 pixels.
+    """
+    def __init__(
+        self,
+        *,
+        psnr_db: _builtins.float = ...,
+        ssim: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ssim", b"_ssim", "ssim", b"ssim"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ssim", b"_ssim", "psnr_db", b"psnr_db", "ssim", b"ssim"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__ssim: _TypeAlias = _typing.Literal["ssim"]  # noqa: Y015
+    _WhichOneofArgType__ssim: _TypeAlias = _typing.Literal["_ssim", b"_ssim"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ssim) -> _WhichOneofReturnType__ssim | None: ...
+
+Global___PictureQuality: _TypeAlias = PictureQuality  # noqa: Y015
+
+@_typing.final
 class PostprocessorBenchmark(_message.Message):
     """Figures of a postprocessor."""
 
@@ -997,10 +1032,18 @@ class PostprocessorBenchmark(_message.Message):
     RUN_FIELD_NUMBER: _builtins.int
     MEGAPIXELS_PER_SECOND_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    BASELINE_QUALITY_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     device_id: _builtins.str
     megapixels_per_second: _builtins.float
     """Input megapixels per second at the median."""
+    width: _builtins.int
+    """Width in pixels of the picture that was worked on."""
+    height: _builtins.int
+    """Height in pixels of the picture that was worked on."""
     @_builtins.property
     def run(self) -> _common_pb2.DurationStatistics:
         """One run."""
@@ -1008,6 +1051,17 @@ class PostprocessorBenchmark(_message.Message):
     @_builtins.property
     def peak_memory(self) -> _common_pb2.ByteFigure:
         """Device memory at the peak."""
+
+    @_builtins.property
+    def quality(self) -> Global___PictureQuality:
+        """How near the result comes to the reference; absent without one."""
+
+    @_builtins.property
+    def baseline_quality(self) -> Global___PictureQuality:
+        """The same of the picture that was worked on, for what the postprocessor is worth: enlarged with
+        Lanczos where that enlarges, as it was where the size stays. Absent without a reference, and
+        where what it does changes the size otherwise.
+        """
 
     def __init__(
         self,
@@ -1017,10 +1071,14 @@ class PostprocessorBenchmark(_message.Message):
         run: _common_pb2.DurationStatistics | None = ...,
         megapixels_per_second: _builtins.float = ...,
         peak_memory: _common_pb2.ByteFigure | None = ...,
+        quality: Global___PictureQuality | None = ...,
+        baseline_quality: Global___PictureQuality | None = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["peak_memory", b"peak_memory", "run", b"run"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline_quality", b"baseline_quality", "peak_memory", b"peak_memory", "quality", b"quality", "run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "megapixels_per_second", b"megapixels_per_second", "peak_memory", b"peak_memory", "postprocessor_id", b"postprocessor_id", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_quality", b"baseline_quality", "device_id", b"device_id", "height", b"height", "megapixels_per_second", b"megapixels_per_second", "peak_memory", b"peak_memory", "postprocessor_id", b"postprocessor_id", "quality", b"quality", "run", b"run", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

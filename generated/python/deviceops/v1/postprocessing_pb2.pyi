@@ -421,10 +421,14 @@ class BenchmarkPostprocessorRequest(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
     DELIVERY_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    REFERENCE_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     """Required."""
     input_pixels: _builtins.int
-    """Edge of the square synthetic input in pixels. Range: 64 to 4096. Default: 512."""
+    """Edge of the square synthetic input in pixels; not together with image. Range: 64 to 4096.
+    Default: 512.
+    """
     runs: _builtins.int
     """Measured runs after one warm-up. Range: 1 to 100. Default: 5."""
     @_builtins.property
@@ -439,6 +443,16 @@ class BenchmarkPostprocessorRequest(_message.Message):
     def delivery(self) -> _session_pb2.DeliveryOptions:
         """How events come."""
 
+    @_builtins.property
+    def image(self) -> _common_pb2.InputImage:
+        """What is worked on in the place of the synthetic input."""
+
+    @_builtins.property
+    def reference(self) -> _common_pb2.InputImage:
+        """What the result should look like, as large as the result; needs image. What is transparent
+        counts as white.
+        """
+
     def __init__(
         self,
         *,
@@ -448,10 +462,12 @@ class BenchmarkPostprocessorRequest(_message.Message):
         runs: _builtins.int | None = ...,
         options: _session_pb2.WorkOptions | None = ...,
         delivery: _session_pb2.DeliveryOptions | None = ...,
+        image: _common_pb2.InputImage | None = ...,
+        reference: _common_pb2.InputImage | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "runs", b"runs"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "image", b"image", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "reference", b"reference", "runs", b"runs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "postprocessor_id", b"postprocessor_id", "runs", b"runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels", "_runs", b"_runs", "delivery", b"delivery", "image", b"image", "input_pixels", b"input_pixels", "options", b"options", "placement", b"placement", "postprocessor_id", b"postprocessor_id", "reference", b"reference", "runs", b"runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__input_pixels: _TypeAlias = _typing.Literal["input_pixels"]  # noqa: Y015
     _WhichOneofArgType__input_pixels: _TypeAlias = _typing.Literal["_input_pixels", b"_input_pixels"]  # noqa: Y015

@@ -194,8 +194,11 @@ class PostprocessingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BenchmarkPostprocessor(self, request, context):
-        """Measure a postprocessor on a synthetic picture.
-        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
+        """Measure a postprocessor on a synthetic picture or a given one: how fast it is, what memory it
+        takes and, where a reference is given, how near its result comes to that.
+        Errors: INVALID_ARGUMENT (FIELDS_CONFLICT: input_pixels and image; REQUIRED_FIELD_MISSING:
+        a reference without an image; DIMENSIONS_INVALID: the reference has another size than the
+        result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -85,8 +85,11 @@ class PostprocessingServiceStub:
     Errors: as CheckSafety.
     """
     BenchmarkPostprocessor: _grpc.UnaryStreamMultiCallable[_postprocessing_pb2.BenchmarkPostprocessorRequest, _postprocessing_pb2.BenchmarkPostprocessorResponse]
-    """Measure a postprocessor on a synthetic picture.
-    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
+    """Measure a postprocessor on a synthetic picture or a given one: how fast it is, what memory it
+    takes and, where a reference is given, how near its result comes to that.
+    Errors: INVALID_ARGUMENT (FIELDS_CONFLICT: input_pixels and image; REQUIRED_FIELD_MISSING:
+    a reference without an image; DIMENSIONS_INVALID: the reference has another size than the
+    result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
     """
     GetPostprocessingStatistics: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPostprocessingStatisticsRequest, _postprocessing_pb2.GetPostprocessingStatisticsResponse]
     """Counts and times since start.
@@ -149,8 +152,11 @@ class PostprocessingServiceAsyncStub(PostprocessingServiceStub):
     Errors: as CheckSafety.
     """
     BenchmarkPostprocessor: _aio.UnaryStreamMultiCallable[_postprocessing_pb2.BenchmarkPostprocessorRequest, _postprocessing_pb2.BenchmarkPostprocessorResponse]  # type: ignore[assignment]
-    """Measure a postprocessor on a synthetic picture.
-    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
+    """Measure a postprocessor on a synthetic picture or a given one: how fast it is, what memory it
+    takes and, where a reference is given, how near its result comes to that.
+    Errors: INVALID_ARGUMENT (FIELDS_CONFLICT: input_pixels and image; REQUIRED_FIELD_MISSING:
+    a reference without an image; DIMENSIONS_INVALID: the reference has another size than the
+    result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
     """
     GetPostprocessingStatistics: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPostprocessingStatisticsRequest, _postprocessing_pb2.GetPostprocessingStatisticsResponse]  # type: ignore[assignment]
     """Counts and times since start.
@@ -265,8 +271,11 @@ class PostprocessingServiceServicer:
         request: _postprocessing_pb2.BenchmarkPostprocessorRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_postprocessing_pb2.BenchmarkPostprocessorResponse], _abc.AsyncIterator[_postprocessing_pb2.BenchmarkPostprocessorResponse]]:
-        """Measure a postprocessor on a synthetic picture.
-        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
+        """Measure a postprocessor on a synthetic picture or a given one: how fast it is, what memory it
+        takes and, where a reference is given, how near its result comes to that.
+        Errors: INVALID_ARGUMENT (FIELDS_CONFLICT: input_pixels and image; REQUIRED_FIELD_MISSING:
+        a reference without an image; DIMENSIONS_INVALID: the reference has another size than the
+        result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
         """
 
     def GetPostprocessingStatistics(

@@ -129,7 +129,9 @@ def test_no_more_is_kept_than_there_is_room_for():
 
 
 def benchmark(name: str, device: str, seconds: float) -> PostprocessorBenchmark:
-    return PostprocessorBenchmark(name, device, 1000, (seconds,), ByteFigure.measured(1, "x"))
+    return PostprocessorBenchmark(
+        name, device, 1000, 1000, (seconds,), ByteFigure.measured(1, "x")
+    )
 
 
 async def test_the_newest_figures_of_each_device_are_kept():

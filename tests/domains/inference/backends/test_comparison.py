@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from domains.errors import Cancelled, FailedPrecondition
-from domains.inference.backends.comparison import similarity_db
 from domains.inference.backends.engine import Engine
 from domains.model.jobs import ComparisonJob, LoadJob
 from domains.session.types import StepFinished
@@ -29,17 +27,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def job(folder: Path, other: str = "two") -> ComparisonJob:
     return ComparisonJob(
         "one", ModelPlace.of(folder / "one"), other, ModelPlace.of(folder / other)
-    )
-
-
-def test_likeness_is_the_ratio_of_the_greatest_signal_to_the_noise() -> None:
-    black = np.zeros((4, 4, 3), np.uint8)
-    assert similarity_db(black, black) == 100
-    assert similarity_db(black, black + np.uint8(255)) == 0
-    assert similarity_db(black, black + np.uint8(1)) == pytest.approx(48.13, abs=0.01)
-    # Not in bytes, which have no negative numbers.
-    assert similarity_db(black, black + np.uint8(1)) == similarity_db(
-        black + np.uint8(1), black
     )
 
 

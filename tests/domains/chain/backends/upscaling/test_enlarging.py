@@ -15,7 +15,7 @@ from torch import nn
 
 from domains.chain.backends.upscaling import enlarging
 from domains.chain.backends.upscaling.enlarging import PassMade, enlarge, enlarge_alpha
-from domains.chain.backends.upscaling.tiled import Pixels
+from domains.chain.backends.upscaling.tiled import Box, Pixels
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.errors import Cancelled, FailedPrecondition, Reason, ResourceExhausted
 from domains.model.backends.upscalers import compact
@@ -58,6 +58,34 @@ def picture(height: int, width: int, seed: int = 1) -> Pixels:
 
 def apart(one: Pixels, other: Pixels) -> npt.NDArray[np.int64]:
     return np.abs(one.astype(int) - other.astype(int))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.integers(1, 70),
+    st.integers(1, 70),
+    st.integers(8, 48),
+    st.integers(0, 31),
+    st.sampled_from([(1, 1), (2, 1), (3, 1), (2, 2), (1, 4)]),
+)
+def test_tiles_are_told_with_where_they_lie(height, width, tile, overlap, network):
+    factor, unit = network
+    pixels = picture(height, width)
+    painted = np.zeros((height * factor, width * factor, 3), np.uint8)
+    numbers: list[int] = []
+
+    def shown(tile: torch.Tensor, box: Box, done: int) -> None:
+        edges = (box.top * height, box.bottom * height, box.left * width, box.right * width)
+        top, bottom, left, right = (round(edge * factor) for edge in edges)
+        levels = (tile * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+        painted[top:bottom, left:right] = levels
+        numbers.append(done)
+
+    upscaler = ready(Nearest(factor, unit), factor, unit)
+    found = enlarge(upscaler, pixels, factor, tile, overlap, shown=shown)
+
+    assert np.array_equal(painted, found)
+    assert numbers == list(range(1, len(numbers) + 1))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
