@@ -51,7 +51,7 @@ class Pictures:
 
 TINY = Pictures("batch", MODEL_ID, 256, 1, tiny_server)
 """Next to nothing but what surrounds the drawing."""
-DEMO = Pictures("batch-demo", DEMO_ID, 256, 8, plain_server)
+DEMO = Pictures("batch-demo", DEMO_ID, 256, 20, plain_server)
 
 
 def _items(first: int, count: int) -> Iterator[batch_pb2.BatchItem]:

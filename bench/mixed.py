@@ -104,7 +104,8 @@ async def _batch(mix: _Mix) -> None:
 async def _process(mix: _Mix) -> None:
     request = postprocessing_pb2.ProcessImageRequest()
     request.image.artifact_id = mix.one_of(mix.pictures)
-    request.steps.add().resize.width = 48
+    size = request.steps.add().resize
+    size.width = size.height = 48
     call = mix.client.postprocessing.ProcessImage(request, metadata=mix.client.metadata)
     async for _ in call:
         pass
