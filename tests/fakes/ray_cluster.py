@@ -74,6 +74,10 @@ class Cluster:
             each.kill()
         process.wait()
 
+    def has(self, name: str) -> bool:
+        """Whether a node of that name was started and not killed."""
+        return name in self._nodes
+
     def workers(self, name: str) -> set[int]:
         """Our workers on a node, by process id."""
         family = _family(self._nodes[name].pid)
