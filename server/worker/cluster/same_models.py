@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from server.worker.cluster.cargo import ModelElsewhere
 from server.worker.cluster.contents import State, sha256_of
@@ -60,5 +61,5 @@ class SameModels:
                 raise ModelElsewhere(self._node, path, "has other content there")
             self._same[path] = now[path]
 
-    def _call(self, method: str, *arguments: object) -> object:
+    def _call(self, method: str, *arguments: object) -> Any:
         return self._actor.call(method, *arguments, patience=_ANSWER_SECONDS)
