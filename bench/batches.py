@@ -1,11 +1,12 @@
-"""Small pictures as a durable batch, beside the same pictures by one call after another, as
-Markdown; and what it costs to accept items and to look at them.
+"""Pictures as a durable batch, beside the same pictures by one call after another.
 
-    python -m bench.batches [--pictures 1000] [--items 10000] [--out FILE.md]
+    python -m bench.sessions --only batch --only batch-demo
+    python -m bench.batches [--items 10000]
 
-All arms draw the same pictures with the same seeds on the same server, in turns A B C C B A.
-The calls of Generate come from one client that reads each stream to its end, and the batches
-are watched to their ends, pictures included in both.
+The second one says what it costs to accept items and to look at them. All arms of the first
+draw pictures of the same settings on the same server, each with a text and a seed of its own,
+in turns A B C C B A. The calls of Generate come from one client that reads each stream to its
+end, and the batches are watched to their ends, pictures included in both.
 """
 
 from __future__ import annotations
@@ -13,22 +14,44 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-from bench.machine import describe_machine
+from bench.outcome import Goal
+from bench.sections import Section
+from bench.served import MODEL_ID, Usage, plain_server, tiny_server, usage_of
+from bench.work import MODEL_ID as DEMO_ID
 from deviceops.v1 import batch_pb2, generation_pb2
-from tests.fakes.tiny_models import save_sd1
-from tests.running import Client, small_request, start_server
+from tests.running import Client, RunningServer, small_request
 
 PIECE = 1_000  # items of one call
+# Of the time that calls take, a batch is to take less: 1.2 times as fast.
+_MOST_OF_CALLS = 1 / 1.2
 
 
-def _template() -> generation_pb2.GenerationSettings:
-    return small_request(steps=1, model_id="small").settings
+@dataclass(frozen=True)
+class Pictures:
+    """What is drawn: squares of so many pixels, in so many steps."""
+
+    name: str
+    model_id: str
+    edge: int
+    steps: int
+    server: Callable[[], AbstractContextManager[RunningServer]]
+
+    def template(self) -> generation_pb2.GenerationSettings:
+        """What all have in common."""
+        return small_request(
+            model_id=self.model_id, steps=self.steps, width=self.edge, height=self.edge
+        ).settings
+
+
+TINY = Pictures("batch", MODEL_ID, 256, 1, tiny_server)
+"""Next to nothing but what surrounds the drawing."""
+DEMO = Pictures("batch-demo", DEMO_ID, 256, 20, plain_server)
 
 
 def _items(first: int, count: int) -> Iterator[batch_pb2.BatchItem]:
@@ -39,24 +62,25 @@ def _items(first: int, count: int) -> Iterator[batch_pb2.BatchItem]:
         yield batch_pb2.BatchItem(item_id=str(number), overlay=overlay)
 
 
-async def _by_calls(client: Client, first: int, count: int) -> float:
+async def _by_calls(client: Client, pictures: Pictures, first: int, count: int) -> float:
     """Seconds of so many calls of Generate, one after another."""
     start = time.perf_counter()
     for item in _items(first, count):
-        request = small_request(
-            item.overlay.settings.prompt,
-            steps=1,
-            model_id="small",
-            seed=item.overlay.settings.seed,
-        )
+        request = small_request()
+        request.settings.CopyFrom(pictures.template())
+        request.settings.prompt = item.overlay.settings.prompt
+        request.settings.seed = item.overlay.settings.seed
         await client.draw(request)
     return time.perf_counter() - start
 
 
-async def _as_batch(client: Client, first: int, count: int, *, shared: bool = False) -> float:
+async def _as_batch(
+    client: Client, pictures: Pictures, first: int, count: int, *, shared: bool = False
+) -> float:
     """Seconds of the same as a batch, from its call to the end of its log."""
     start = time.perf_counter()
-    batch = await _create(client, list(_items(first, count)), shared=shared)
+    items = list(_items(first, count))
+    batch = await _create(client, pictures.template(), items, shared=shared)
     call = client.processing.WatchBatch(
         batch_pb2.WatchBatchRequest(batch_id=batch.batch_id), metadata=client.metadata
     )
@@ -71,10 +95,14 @@ async def _as_batch(client: Client, first: int, count: int, *, shared: bool = Fa
 
 
 async def _create(
-    client: Client, items: Sequence[batch_pb2.BatchItem], *, shared: bool = False
+    client: Client,
+    template: generation_pb2.GenerationSettings,
+    items: Sequence[batch_pb2.BatchItem],
+    *,
+    shared: bool = False,
 ) -> batch_pb2.Batch:
     """A batch of these items, in as many calls as they need."""
-    request = batch_pb2.CreateBatchRequest(template=_template(), items=items[:PIECE])
+    request = batch_pb2.CreateBatchRequest(template=template, items=items[:PIECE])
     request.keep_open = len(items) > PIECE
     if shared:
         request.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
@@ -93,7 +121,7 @@ async def _many(client: Client, count: int) -> dict[str, float]:
     """What so many items cost that are accepted, looked at, and cancelled."""
     items = list(_items(0, count))
     start = time.perf_counter()
-    batch = await _create(client, items)
+    batch = await _create(client, TINY.template(), items)
     accepted = time.perf_counter()
     request = batch_pb2.GetBatchRequest(batch_id=batch.batch_id, page_size=PIECE)
     pages = []
@@ -120,7 +148,7 @@ async def _many(client: Client, count: int) -> dict[str, float]:
 
 
 BASELINE = "calls of Generate"
-ARMS: dict[str, Callable[[Client, int, int], Awaitable[float]]] = {
+ARMS: dict[str, Callable[[Client, Pictures, int, int], Awaitable[float]]] = {
     BASELINE: _by_calls,
     "as a batch": _as_batch,
     "as a batch that shares passes": partial(_as_batch, shared=True),
@@ -128,62 +156,80 @@ ARMS: dict[str, Callable[[Client, int, int], Awaitable[float]]] = {
 ROUNDS = [*ARMS, *reversed(ARMS)]
 
 
-async def _measure(client: Client, pictures: int, items: int) -> list[str]:
-    await client.draw(small_request(steps=1, model_id="small"))  # the model is loaded
-    piece = max(pictures // (len(ROUNDS) // len(ARMS)), 1)
-    seconds = dict.fromkeys(ARMS, 0.0)
-    begun = dict.fromkeys(ARMS, 0)
-    for name in ROUNDS:
-        seconds[name] += await ARMS[name](client, begun[name], piece)
-        begun[name] += piece
-    drawn = begun[BASELINE]
-    lines = [
-        f"| {drawn} pictures | seconds | milliseconds a picture | times as fast |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {name} | {took:.1f} | {1_000 * took / drawn:.1f} |"
-            f" {seconds[BASELINE] / took:.2f} |"
-            for name, took in seconds.items()
-        ),
-        "",
-        f"{items} items that are accepted, looked at and cancelled:",
-        "",
-    ]
-    found = await _many(client, items)
-    return lines + [f"- {name}: {value:.3f}" for name, value in found.items()]
+@dataclass
+class _Taken:
+    """What an arm has taken so far, in seconds."""
+
+    seconds: float = 0.0
+    front: float = 0.0
+    worker: float = 0.0
+    drawn: int = 0
+
+    def add(self, seconds: float, usage: Usage, drawn: int) -> None:
+        """One turn more."""
+        self.seconds += seconds
+        self.front += usage.front_seconds
+        self.worker += usage.workers_seconds
+        self.drawn += drawn
+
+    def row(self, name: str, baseline: float) -> tuple[str, ...]:
+        """What it took, beside `baseline` seconds."""
+        each = [1_000 * took / self.drawn for took in (self.seconds, self.front, self.worker)]
+        times = f"{baseline / self.seconds:.2f}"
+        return (name, f"{self.seconds:.1f}", *(f"{took:.1f}" for took in each), times)
+
+
+async def _compared(
+    running: RunningServer, pictures: Pictures, count: int
+) -> dict[str, _Taken]:
+    """What each arm takes for so many pictures, in two turns."""
+    async with running.client() as client:
+        await _by_calls(client, pictures, 2**30, 2)  # the model is loaded
+        taken = {name: _Taken() for name in ARMS}
+        first, piece = 0, max(count // 2, 1)
+        for name in ROUNDS:
+            before = usage_of(running.process.pid)
+            seconds = await ARMS[name](client, pictures, first, piece)
+            usage = usage_of(running.process.pid).since(before)
+            taken[name].add(seconds, usage, piece)
+            first += piece
+        return taken
+
+
+def measure(pictures: Pictures, count: int) -> Section:
+    """Have so many pictures drawn in each way."""
+    with pictures.server() as running:
+        taken = asyncio.run(_compared(running, pictures, count))
+    baseline = taken[BASELINE].seconds
+    heading = (
+        f"{taken[BASELINE].drawn} pictures",
+        *("seconds", "ms a picture", "ms of the front's processor", "ms of the worker's"),
+        "times as fast",
+    )
+    best = min(each.seconds for name, each in taken.items() if name != BASELINE)
+    return Section(
+        pictures.name,
+        f"Pictures of {pictures.edge}x{pictures.edge} of the model {pictures.model_id}, whose"
+        f" steps are {pictures.steps}, by calls one after another and as durable batches.",
+        [heading, *(each.row(name, baseline) for name, each in taken.items())],
+        [Goal("the faster batch, of the time of calls", _MOST_OF_CALLS, best / baseline, "x")],
+    )
+
+
+async def _looked_at(running: RunningServer, items: int) -> dict[str, float]:
+    async with running.client() as client:
+        return await _many(client, items)
 
 
 def main() -> None:
-    """Measure, and print or keep the page."""
+    """Print what items cost that are accepted and looked at."""
     parser = argparse.ArgumentParser(prog="python -m bench.batches")
-    parser.add_argument("--pictures", type=int, default=1_000)
     parser.add_argument("--items", type=int, default=10_000)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        save_sd1(Path(folder) / "models" / "small")
-        flags = ("--model-root", str(Path(folder) / "models"))
-        with start_server(Path(folder) / "data", *flags) as running:
-
-            async def measured() -> list[str]:
-                async with running.client() as client:
-                    return await _measure(client, options.pictures, options.items)
-
-            lines = asyncio.run(measured())
-    machine = describe_machine()
-    written = (
-        f"Written by `python -m bench.batches --pictures {options.pictures}"
-        f" --items {options.items}`, with a tiny model whose pictures of 256x256 take one step."
-    )
-    where = (
-        f"Machine: {machine.processor}, {machine.cores} cores, {machine.system}, Python"
-        f" {machine.python}; load average {', '.join(f'{each:.2f}' for each in machine.load)}."
-    )
-    page = "\n".join(["# Durable batches", "", written, "", *lines, "", where, ""])
-    if options.out is None:
-        print(page)
-    else:
-        options.out.write_text(page, "utf-8")
+    with tiny_server() as running:
+        found = asyncio.run(_looked_at(running, options.items))
+    for name, value in found.items():
+        print(f"{name}: {value:.3f}")
 
 
 if __name__ == "__main__":

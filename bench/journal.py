@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
+from bench.sections import Section
 from domains.clock import Clock
 from domains.session.convert import SessionConverter
 from domains.session.core.changes import SessionChanges
@@ -25,6 +26,7 @@ from domains.session.types import Phase, SessionKind, StepFinished, WorkOptions
 from server.errors import describe_failure
 from server.journal import Journal
 
+NAME = "journal"
 SESSIONS = 200
 TOGETHER = 10_000
 EVENTS = 20_000
@@ -38,7 +40,7 @@ async def _work(session: Session) -> None:
     await asyncio.Event().wait()
 
 
-def _registry(journal: Journal | None) -> Sessions:
+def _registry(journal: Journal | None, together: int = TOGETHER) -> Sessions:
     clock = Clock()
     keeping = None
     if journal is not None:
@@ -46,10 +48,10 @@ def _registry(journal: Journal | None) -> Sessions:
         keeping = Keeping(records, requests, SessionConverter({}).kept, clock)
     return Sessions(
         describe=describe_failure,
-        queue_length=TOGETHER + SESSIONS,
+        queue_length=together + SESSIONS,
         slice_seconds=30,
         retention=timedelta(hours=1),
-        kept=TOGETHER,
+        kept=together,
         changes=SessionChanges(clock, heartbeat_seconds=5, gone_kept=10),
         clock=clock,
         keeping=keeping,
@@ -71,11 +73,11 @@ async def _one_by_one(sessions: Sessions) -> float:
     return (time.perf_counter() - begin) / SESSIONS * 1e6
 
 
-async def _together(sessions: Sessions) -> float:
-    """Microseconds for one of sessions that are accepted at the same time."""
+async def _together(sessions: Sessions, count: int) -> float:
+    """Microseconds for one of sessions that are accepted at the same time, for one device."""
     begin = time.perf_counter()
-    await asyncio.gather(*(_accept(sessions, f"cpu:{n}") for n in range(TOGETHER)))
-    return (time.perf_counter() - begin) / TOGETHER * 1e6
+    await asyncio.gather(*(_accept(sessions, "cpu:0") for _ in range(count)))
+    return (time.perf_counter() - begin) / count * 1e6
 
 
 async def _event(sessions: Sessions) -> float:
@@ -88,50 +90,66 @@ async def _event(sessions: Sessions) -> float:
 
 
 @contextmanager
-def _journal() -> Iterator[Journal]:
-    with tempfile.TemporaryDirectory(prefix="deviceops-bench-") as folder:
-        journal = Journal(Path(folder) / "journal.sqlite")
-        journal.open()
-        try:
-            yield journal
-            journal.close()
-            begin = time.perf_counter()
-            again = Journal(Path(folder) / "journal.sqlite")
-            again.open()
-            sessions = _registry(again)
-            sessions.recall()
-            took = time.perf_counter() - begin
-            count = len(sessions.all())
-            again.close()
-            print(f"remembering {count} sessions at the start: {took:.2f} s")
-        finally:
-            journal.close()
+def _journal(folder: Path) -> Iterator[Journal]:
+    journal = Journal(folder / "journal.sqlite")
+    journal.open()
+    try:
+        yield journal
+    finally:
+        journal.close()
 
 
-async def _measure(journal: Journal | None) -> dict[str, float]:
-    sessions = _registry(journal)
+def _remembered(folder: Path, together: int) -> tuple[int, float]:
+    """How many sessions the next server finds, and seconds until it knows them."""
+    begin = time.perf_counter()
+    with _journal(folder) as journal:
+        sessions = _registry(journal, together)
+        sessions.recall()
+        return len(sessions.all()), time.perf_counter() - begin
+
+
+async def _measure(journal: Journal | None, together: int) -> dict[str, float]:
+    sessions = _registry(journal, together)
     measured = {
-        "accepted alone": await _one_by_one(sessions),
-        "event": await _event(sessions),
-        f"one of {TOGETHER} at once": await _together(sessions),
+        "a session accepted alone": await _one_by_one(sessions),
+        "an event": await _event(sessions),
+        f"one of {together} sessions accepted at once": await _together(sessions, together),
     }
     await sessions.stop(0)
     return measured
 
 
-async def _compared() -> None:
-    without = await _measure(None)
-    with _journal() as journal:
-        with_journal = await _measure(journal)
-    print(f"{'microseconds':24} {'without':>10} {'journal':>10} {'ratio':>7}")
-    for name, before in without.items():
-        after = with_journal[name]
-        print(f"{name:24} {before:10.1f} {after:10.1f} {after / before:7.2f}")
+def measure(together: int) -> Section:
+    """What each costs without a journal and with one; `together` are accepted at once."""
+    without = asyncio.run(_measure(None, together))
+    with tempfile.TemporaryDirectory(prefix="deviceops-bench-") as name:
+        folder = Path(name)
+        with _journal(folder) as journal:
+            with_journal = asyncio.run(_measure(journal, together))
+        count, seconds = _remembered(folder, together)
+    rows = [
+        (
+            each,
+            f"{before:.1f}",
+            f"{with_journal[each]:.1f}",
+            f"{with_journal[each] / before:.2f}",
+        )
+        for each, before in without.items()
+    ]
+    return Section(
+        NAME,
+        "Microseconds of sessions that outlive the server, and of those that do not.",
+        [("", "without", "with a journal", "ratio"), *rows],
+        notes=[f"the next server knows {count} sessions again in {seconds:.2f} s"],
+    )
 
 
 def main() -> None:
     """Print what each costs without a journal and with one, in the same run."""
-    asyncio.run(_compared())
+    for row in measure(TOGETHER).table:
+        print(
+            "".join(f"{cell:>44}" if at == 0 else f"{cell:>16}" for at, cell in enumerate(row))
+        )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ class Records(Protocol):
     """Records of one kind. They are all read once, at the start."""
 
     def found(self) -> Mapping[str, bytes]:
-        """What an earlier server kept, by key, in the order in which each first came."""
+        """What an earlier server kept, by key, in the order in which each first came; given out
+        once."""
         ...
 
     async def accept(self, key: str, body: bytes) -> None:

@@ -62,8 +62,11 @@ class RecordTable:
         self._found: Mapping[_Name, bytes] = {}  # of an earlier server
 
     def found(self, kind: str) -> Mapping[str, bytes]:
-        """The records of that kind of an earlier server, in the order of their acceptance."""
-        return {key: body for (its, key), body in self._found.items() if its == kind}
+        """The records of that kind of an earlier server, in the order of their acceptance. They
+        are given out once, and not kept beside those that replace them."""
+        found = {key: body for (its, key), body in self._found.items() if its == kind}
+        self._found = {name: body for name, body in self._found.items() if name[0] != kind}
+        return found
 
     def accept(self, kind: str, key: str, body: bytes) -> Future[None]:
         """Write a new record: what comes back is done when it is on disk, or has the error."""

@@ -36,6 +36,7 @@ class Cluster:
         self._folder = Path(tempfile.mkdtemp(prefix="ray-"))
         self.address = f"{_HEAD}:{_free_port()}"
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._numbers: dict[str, int] = {}
         try:
             port = self.address.rpartition(":")[2]
             self._start(
@@ -45,13 +46,23 @@ class Cluster:
                 "--include-dashboard=false",
             )
             self._until("here", lambda: _listens(self.address))
-            for number, name in enumerate(nodes, 3):
-                own = f"--node-ip-address={_NODES.format(number)}"
-                self._start(name, f"--address={self.address}", own)
-                self._until(name, lambda name=name: "Ray runtime started" in self._log(name))
+            for name in nodes:
+                self.join(name)
         except BaseException:
             self.close()
             raise
+
+    def join(self, name: str, *, instead: tuple[Path, Path] | None = None) -> None:
+        """Start a node, again where it was killed.
+
+        Args:
+            name: What it is called.
+            instead: A folder, and what the node finds in its place: another machine's disk.
+        """
+        number = self._numbers.setdefault(name, 3 + len(self._numbers))
+        own = f"--node-ip-address={_NODES.format(number)}"
+        self._start(name, f"--address={self.address}", own, instead=instead)
+        self._until(name, lambda: "Ray runtime started" in self._log(name))
 
     def kill(self, name: str) -> None:
         """End a node with everything on it, as if its machine lost power."""
@@ -62,6 +73,10 @@ class Cluster:
         for each in family:
             each.kill()
         process.wait()
+
+    def has(self, name: str) -> bool:
+        """Whether a node of that name was started and not killed."""
+        return name in self._nodes
 
     def workers(self, name: str) -> set[int]:
         """Our workers on a node, by process id."""
@@ -74,12 +89,17 @@ class Cluster:
             self.kill(name)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _start(self, name: str, *flags: str) -> None:
+    def _start(self, name: str, *flags: str, instead: tuple[Path, Path] | None = None) -> None:
         own = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "100"}
         start = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--node-name={name}"]
+        within: list[str] = []
+        if instead is not None:
+            place, other = map(str, instead)
+            script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+            within = ["unshare", "--mount", "sh", "-c", script, "sh", other, place]
         with (self._folder / f"{name}.log").open("wb") as log:
             self._nodes[name] = subprocess.Popen(
-                [*start, *_SMALL, *flags],
+                [*within, *start, *_SMALL, *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -96,6 +116,13 @@ class Cluster:
             if self._nodes[name].poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"node {name} did not start:\n{self._log(name)}")
             time.sleep(0.1)
+
+
+def can_have_other_disks() -> bool:
+    """Whether nodes on this machine may find other things than the rest of it does."""
+    return shutil.which("unshare") is not None and not subprocess.call(
+        ["unshare", "--mount", "true"], stderr=subprocess.DEVNULL
+    )
 
 
 def _free_port() -> int:

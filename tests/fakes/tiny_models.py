@@ -53,15 +53,16 @@ def save_sdxl(to: Path) -> Path:
     return to
 
 
-def save_sd1(to: Path) -> Path:
-    """A model of SD 1.x's parts; its tokenizer has a vocabulary and merges alone."""
+def save_sd1(to: Path, *, halvings: int = 2) -> Path:
+    """A model of SD 1.x's parts; its tokenizer has a vocabulary and merges alone. Its latents
+    are so many times half as wide and high as its pictures."""
     torch.manual_seed(6)
     kind: Any = StableDiffusionPipeline
     kind(
         tokenizer=_tokenizer(),
         text_encoder=CLIPTextModel(_text()),
         unet=_unet(_WIDTH),
-        vae=_vae(),
+        vae=_vae(halvings),
         scheduler=DDIMScheduler(**_NOISE, steps_offset=1, clip_sample=False),
         safety_checker=None,
         feature_extractor=None,
@@ -177,11 +178,11 @@ def _unet(width: int, **options: Any) -> UNet2DConditionModel:
     )
 
 
-def _vae() -> AutoencoderKL:
+def _vae(halvings: int = 2) -> AutoencoderKL:
     return AutoencoderKL(
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
+        block_out_channels=(8,) * (halvings + 1),
+        down_block_types=("DownEncoderBlock2D",) * (halvings + 1),
+        up_block_types=("UpDecoderBlock2D",) * (halvings + 1),
         latent_channels=4,
         layers_per_block=1,
         norm_num_groups=4,

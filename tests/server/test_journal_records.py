@@ -247,3 +247,17 @@ async def test_a_key_may_say_whose_a_record_is(reopened: Reopen) -> None:
     """As those of workflows and policies do."""
     await reopened().records("workflows").accept("Jörg M./my-workflow", b"1")
     assert reopened().records("workflows").found() == {"Jörg M./my-workflow": b"1"}
+
+
+async def test_what_an_earlier_server_kept_is_given_out_once_and_kept_on(
+    reopened: Reopen,
+) -> None:
+    """Whoever has it replaces it: nobody holds both. Other kinds are still there."""
+    first = reopened()
+    await first.records("workflows").accept("a", b"1")
+    await first.records("policies").accept("b", b"2")
+    for _ in range(2):  # and again by the next server
+        journal = reopened()
+        assert journal.records("workflows").found() == {"a": b"1"}
+        assert journal.records("workflows").found() == {}
+        assert journal.records("policies").found() == {"b": b"2"}

@@ -71,6 +71,7 @@ class Placer:
         self._tflops = tflops
         runs.subscribe(lambda device_id, _: self._leave(device_id))
         inventory.subscribe(self._leave)
+        sessions.waits_again = self._leave
 
     async def place(
         self, placement: Placement, effort: Effort, priority: Priority = Priority.NORMAL

@@ -35,6 +35,7 @@ from domains.session.types import (
 # More than a session has entries: so many numbers may have been given out since its record was
 # written.
 _UNKNOWN_ENTRIES = 1_000_000_000
+_FEW_WRITINGS = 64
 _STATES = {
     Completed: SessionState.COMPLETED,
     Failed: SessionState.FAILED,
@@ -79,6 +80,7 @@ class Keeping:
         self._marks: dict[str, tuple[bool, int]] = {}
         self._accepting: dict[str, asyncio.Task[None]] = {}
         self._writing: dict[str, Future[None]] = {}
+        self._look_from = _FEW_WRITINGS
 
     def accept(
         self,
@@ -171,8 +173,12 @@ class Keeping:
             self._await(session, self._records.remove(session.session_id))
 
     def _await(self, session: Session, written: Future[None]) -> None:
-        self._writing = {key: each for key, each in self._writing.items() if not each.done()}
         self._writing[session.session_id] = written
+        if len(self._writing) >= self._look_from:  # ever more seldom while a disk takes nothing
+            self._writing = {
+                key: each for key, each in self._writing.items() if not each.done()
+            }
+            self._look_from = max(2 * len(self._writing), _FEW_WRITINGS)
 
     async def settled(self, session: Session) -> None:
         """Return once it was tried to write down what was noted of a session, or that it is
@@ -180,7 +186,7 @@ class Keeping:
         takes nothing.
         """
         written = self._writing.get(session.session_id)
-        if written is not None:
+        if written is not None and not written.done():
             await asyncio.shield(asyncio.wrap_future(written))
 
     def remembered(

@@ -10,6 +10,7 @@ from domains.clock import Clock
 from domains.errors import Cancelled, DomainError
 from domains.loops import kept
 from domains.rooms import Room
+from domains.session.core.looking import SHORT, Looks
 from domains.session.core.order import Place, Turn, TurnOrder
 from domains.session.core.outlook import Task, foresee
 from domains.session.core.remaining import Remaining
@@ -82,6 +83,7 @@ class DeviceQueue:
         self._runner: asyncio.Task[None] | None = None
         self._running: Place | None = None
         self._closed = False
+        self._looks = Looks(self._look)
 
     @property
     def running(self) -> Session | None:
@@ -110,23 +112,26 @@ class DeviceQueue:
         ]
 
     def submit(self, session: Session, turn: Turn) -> None:
-        """Put a session in; its queue position is known when this returns.
+        """Put a session in; its queue position is known when this returns: in a long queue how
+        many are before it at most, and soon how many are.
 
         Raises:
             QueueFull: There is no room, or none for this client while others wait.
         """
-        self._drop_finished()
         owner = session.owner
+        if len(self._places) <= SHORT or not self._room.has_place_for(owner):
+            self._drop_finished()
         if not self._room.has_place_for(owner):
             shared = not self._room.alone(owner)
             raise QueueFull(self.device_id, self._room.limit_for(owner), shared=shared)
         self._room.take(owner)
         self._places.append(Place(session, turn, next(self._arrivals)))
-        self.reorder()
+        self._wake.set()
+        if not self._looks.again(len(self._places), urgent=self._goes_first(session)):
+            session.move_in_queue(len(self._places) - 1 + (self._running is not None))
         if self._runner is None:
             name = f"queue {self.device_id}"
             self._runner = asyncio.create_task(kept(name, self._run), name=name)
-        self._wake.set()
         submitted, self._submitted = self._submitted, asyncio.Event()
         submitted.set()
 
@@ -135,12 +140,24 @@ class DeviceQueue:
         return self._submitted
 
     def reorder(self) -> None:
-        """Look again at who comes when and whether what runs is to yield: a session came, was
-        paused, resumed or made more urgent, or time has passed.
+        """Look again at who comes when and whether what runs is to yield: a session was
+        paused, resumed or made more urgent, or time has passed. In a long queue that is soon.
         """
+        self._wake.set()
+        self._looks.again(len(self._places))
+
+    def _look(self) -> None:
         self._ask_to_yield()
         self._foresee()
-        self._wake.set()
+
+    def _goes_first(self, session: Session) -> bool:
+        """Whether what runs yields at once to a session that came, and was not asked to."""
+        running = self._running
+        return (
+            running is not None
+            and running.session.yielding is None
+            and self._rule.yields_to(running, session.options.priority)
+        )
 
     def _ask_to_yield(self) -> None:
         running = self._running
@@ -216,6 +233,7 @@ class DeviceQueue:
 
     async def stop(self) -> None:
         """End the runner; what runs is interrupted, what waits stays as it is."""
+        self._looks.stop()
         if self._runner is not None:
             self._runner.cancel()
             await asyncio.gather(self._runner, return_exceptions=True)
@@ -330,7 +348,7 @@ class DeviceQueue:
             session.pause()
         if error.gone:
             self._leave(self.device_id)
-        self.reorder()
+        self._looks.again(len(self._places), urgent=True)
 
     def _give_way(self, place: Place, reason: YieldReason) -> None:
         session, worked = place.session, place.session.slice_seconds
@@ -339,7 +357,7 @@ class DeviceQueue:
         left = place.slice_seconds + (worked or 0.0) if place.interrupted else 0.0
         self._put_back(place, slice_seconds=left)
         self._running = None
-        self.reorder()
+        self._looks.again(len(self._places), urgent=True)
         session.note_yield(reason)
 
     def _put_back(self, place: Place, *, slice_seconds: float) -> None:
@@ -363,7 +381,7 @@ class DeviceQueue:
         return True
 
     def _drop_finished(self) -> None:
-        for session in self.waiting():
+        for session in [place.session for place in self._places if place.waits]:
             if session.wait_left() <= 0:
                 seconds = session.options.queue_timeout_seconds or 0.0
                 self._fail(

@@ -68,13 +68,10 @@ class Sessions:
         keeping: Keeping | None = None,
     ) -> None:
         self._keeping = keeping
-        self._admit = admit
-        self._describe = describe
+        self._admit, self._describe = admit, describe
         self._queue_length, self._slice_seconds = queue_length, slice_seconds
-        self._retention = retention
-        self._kept = kept
-        self._clock = clock
-        self.changes = changes
+        self._retention, self._kept = retention, kept
+        self._clock, self.changes = clock, changes
         self._sessions: dict[str, Session] = {}
         self._children: dict[str, dict[str, Session]] = {}
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
@@ -87,6 +84,8 @@ class Sessions:
         self.speeds = Speeds()
         """How long work took on each device."""
         self._remaining = Remaining(self.speeds, holds)
+        self.waits_again: Callable[[str], None] = lambda device_id: None
+        """Called with the device of one that is resumed, before its turn can come."""
 
     # Life of the registry.
 
@@ -301,8 +300,8 @@ class Sessions:
             await self._keeping.accepted(session)
 
     async def settled(self, session: Session) -> None:
-        """Return once what became of a session, or that it is forgotten, outlives the server;
-        or once the disk did not take it, which is tried again."""
+        """Return once what became of a session, or that it is forgotten, outlives the server,
+        or was not taken by the disk, which is tried again."""
         if self._keeping is not None:
             await self._keeping.settled(session)
 
@@ -385,6 +384,7 @@ class Sessions:
     def resume(self, session: Session, resumed_by: str) -> None:
         """Let a paused one wait for its turn again."""
         session.resume(resumed_by)
+        self.waits_again(session.device_id)
         self._reorder(session)
 
     def update(self, session: Session, options: WorkOptions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -23,6 +24,7 @@ PATIENCE_SECONDS = 60.0
 """How long after its start a server waits for what sessions need, such as devices."""
 RETURN_SECONDS = 60.0
 """How long a session that ends with its streams waits for one after a restart."""
+_AT_ONCE = 64  # then whatever else the server has to do
 
 
 class TakingUp:
@@ -53,7 +55,7 @@ class TakingUp:
     async def run(self) -> None:
         """Take up every one that has not been yet, in the order in which they were accepted;
         call it now and then, from when on domains can resolve requests."""
-        unfinished = self._sessions.unfinished
+        unfinished, taken = self._sessions.unfinished, 0
         while unfinished:
             session, message = unfinished[0]
             failpoints.reach("session.taking-up")
@@ -64,6 +66,9 @@ class TakingUp:
             unfinished.pop(0)
             if failure is not None:
                 session.fail(failure)
+            taken += 1
+            if taken % _AT_ONCE == 0:
+                await asyncio.sleep(0)
         self._look()
 
     async def _taken_up(self, session: Session, message: KeptMessage) -> Failure | None:

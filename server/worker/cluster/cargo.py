@@ -17,6 +17,7 @@ from domains.inference.jobs import GenerationJob
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import Job
 from domains.values import ModelPlace
+from server.worker.cluster.contents import State, state_of
 from server.worker.link import frames
 from server.worker.link.jobs import JOBS
 
@@ -27,10 +28,10 @@ _PAUSING = (GenerationJob, ChainJob)
 
 
 class ModelElsewhere(FailedPrecondition):
-    """The other machine does not have the model where this one has it."""
+    """The other machine does not have the model where this one has it; `how` completes "A file
+    of the model ..."."""
 
-    def __init__(self, node: str, path: str, found: int) -> None:
-        how = "is not there" if found < 0 else "has another size there"
+    def __init__(self, node: str, path: str, how: str) -> None:
         super().__init__(
             f"A file of the model {how}: on node {node} the model folders must be at the same"
             f" path as on the server, with the same content ({Path(path).name}).",
@@ -49,15 +50,16 @@ def job_of(order: frames.RunOrder) -> Job[Any]:
     return job
 
 
-def model_files(job: Job[Any]) -> list[tuple[str, int]]:
-    """Every file of every model that the job uses, with its bytes, as they are here."""
-    found: dict[str, int] = {}
+def model_files(job: Job[Any]) -> dict[str, State]:
+    """Every file of every model that the job uses, by its path, as they are here."""
+    found: dict[str, State] = {}
     for place in dict.fromkeys(_every(job, ModelPlace)):
         path = place.path
         for each in sorted(path.rglob("*")) if path.is_dir() else (path,):
-            if each.is_file() and len(found) < _MOST_FILES:
-                found[str(each)] = each.stat().st_size
-    return list(found.items())
+            state = state_of(str(each)) if each.is_file() else None
+            if state is not None and len(found) < _MOST_FILES:
+                found[str(each)] = state
+    return found
 
 
 def pictures(job: Job[Any]) -> dict[str, Path]:

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from domains.session.types import ImageResult
 from domains.shortages import shortage_of
 from domains.whole_files import whole_file
 from server.worker.child.parent_death import die_with_parent
+from server.worker.child.run import SIGN_SECONDS
 from server.worker.cluster import cargo
 from server.worker.cluster.joining import Actor, ClusterUnreachable, NodeGone, joined
 from server.worker.cluster.node_worker import Heard, NodeWorker
+from server.worker.cluster.same_models import SameModels
 from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
 from server.worker.link.exits import EXIT_NODE_GONE, EXIT_ORPHANED
@@ -58,6 +61,8 @@ class Carrier:
         self._node = node
         self._paused: dict[str, Path] = {}
         self._files = Path()
+        self._models = SameModels(actor, node)
+        self._sign_at = 0.0
         self.greeted = False
         """Whether the worker's first words were passed on."""
 
@@ -146,7 +151,7 @@ class Carrier:
     def _pass_run(self, order: frames.RunOrder) -> None:
         """Bring what the run reads, then the order; or say why it cannot be run there."""
         try:
-            job = self._with_files(cargo.job_of(order))
+            job = self._with_files(cargo.job_of(order), order)
         except DomainError as error:
             failed = frames.Failed(order.session_id, order.epoch, error.failure())
             self._link.send(encode(failed))
@@ -154,11 +159,9 @@ class Carrier:
         there = frames.RunOrder(order.session_id, order.epoch, order.remaining, frames.raw(job))
         self._call("send", encode(there))
 
-    def _with_files(self, job: Any) -> Any:
+    def _with_files(self, job: Any, order: frames.RunOrder) -> Any:
         try:
-            other = self._call("other_file", cargo.model_files(job), patience=_FILE_SECONDS)
-            if other is not None:
-                raise cargo.ModelElsewhere(self._node, *other)
+            self._models.check(cargo.model_files(job), lambda: self._go_on(order))
             self._paused = cargo.paused_files(job)
             brought = cargo.pictures(job) | cargo.kept_files(job)
             there = set(self._call("keep_only", list(brought)))
@@ -175,6 +178,13 @@ class Carrier:
                 reason=Reason.STORAGE_UNAVAILABLE,
             ) from error
         return cargo.moved(job, lambda name: self._files / name)
+
+    def _go_on(self, order: frames.RunOrder) -> None:
+        """Now and then say that the run is at work, or it would be taken for one that hangs."""
+        now = time.monotonic()
+        if now - self._sign_at >= SIGN_SECONDS:
+            self._sign_at = now
+            self._link.send(encode(frames.Progress(order.session_id, order.epoch, None)))
 
 
 def main(address: str, node: str) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 from msgspec.structs import replace
 
+from server.worker.cluster.contents import Hashing, State, state_of
 from server.worker.front.environment import child_environment, worker_command
 from server.worker.front.process import WorkerProcess
 from server.worker.link.connection import (
@@ -55,6 +56,7 @@ class NodeWorker:
         self._heard = threading.Event()
         self._link: Link | None = None
         self._folder = Path()
+        self._hashing = Hashing()
 
     def start(self, record: bytes) -> str:
         """Start the worker that the front's start record describes, on this machine.
@@ -123,17 +125,17 @@ class NodeWorker:
             here.pop(name).unlink(missing_ok=True)
         return sorted(here)
 
-    def other_file(self, files: list[tuple[str, int]]) -> tuple[str, int] | None:
-        """The first of these files, by path and bytes, that is not the same on this machine,
-        and how large it is here, -1 where there is none; None when all are."""
-        for path, size in files:
-            try:
-                found = os.stat(path).st_size
-            except OSError:
-                return path, -1
-            if found != size:
-                return path, found
-        return None
+    def states(self, paths: list[str]) -> list[State | None]:
+        """How files are on this machine; None for one that is not there."""
+        return [state_of(path) for path in paths]
+
+    def begin_hashing(self, paths: list[str]) -> None:
+        """Begin to find what files hold; `hashed` tells."""
+        self._hashing.begin(paths)
+
+    def hashed(self) -> list[str] | None:
+        """SHA-256 of those files, "" for one that cannot be read; None: not yet."""
+        return self._hashing.found()
 
     def clear(self) -> None:
         """Delete what is kept, once the worker has ended."""

@@ -336,6 +336,31 @@ async def test_what_waits_for_a_device_that_goes_out_of_use_moves(machine: Machi
     assert sorted(machine.ran) == ["cuda:0"] * 2 + ["cuda:1"] * 2
 
 
+async def test_what_is_paused_while_its_device_goes_out_of_use_moves_when_resumed(
+    machine: Machine,
+) -> None:
+    """Its turn never comes where nothing can be done."""
+    running = await machine.begin()
+    other = await machine.begin()
+    paused = await machine.begin()
+    named = await machine.begin(NamedDevice("cuda:0"))
+    await asyncio.gather(_started(running), _started(other))
+    assert paused.device_id == "cuda:0"
+    for session in (paused, named):
+        machine.sessions.pause(session, "", "ada")
+
+    machine.runs.change("cuda:0", DeviceState.LOST, "it left")
+    assert paused.device_id == "cuda:0"
+    for session in (paused, named):
+        machine.sessions.resume(session, "ada")
+
+    assert (paused.device_id, named.device_id) == ("cuda:1", "cuda:0")
+    assert paused.queue_position == 1
+    machine.release.set()
+    await until_final(paused)
+    assert paused.state is SessionState.COMPLETED
+
+
 async def test_what_finds_no_other_device_or_no_room_stays(machine: Machine) -> None:
     only = DeviceChoice(("cuda:0", "cuda:1"))
     waiting = [await machine.begin(only) for _ in range(8)]  # both queues are full

@@ -68,11 +68,11 @@ def _report(report: str) -> Message:
 class Server:
     """What of a server is about sessions, over a disk."""
 
-    def __init__(self, disk: Disk, clock: SteeredTime) -> None:
+    def __init__(self, disk: Disk, clock: SteeredTime, queue_length: int = 10) -> None:
         self.converter = SessionConverter({str: _report})
         self.sessions = Sessions(
             describe=lambda error: DomainError(str(error)).failure(),
-            queue_length=10,
+            queue_length=queue_length,
             slice_seconds=30,
             retention=timedelta(hours=1),
             kept=5,

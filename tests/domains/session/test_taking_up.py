@@ -393,3 +393,31 @@ async def test_sessions_on_no_device_begin_at_once_and_have_children(
     assert [each.about.parent for each in kept] == [child.about.parent]
     server.sessions.forget(child)
     assert server.sessions.children(session.session_id) == []
+
+
+async def test_others_have_their_turns_while_hundreds_are_taken_up(
+    disk: Disk, clock: SteeredTime
+) -> None:
+    first = Server(disk, clock, queue_length=400)
+    accepted = [await first.runner.begin(repeatable(endless)) for _ in range(300)]
+    second = Server(disk, clock, queue_length=400)
+    second.anew = {b"1": repeatable(endless)}
+    left: list[int] = []
+
+    async def others() -> None:
+        while second.sessions.unfinished:
+            left.append(len(second.sessions.unfinished))
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    await second.taking_up.run()
+    await beside
+    assert len(set(left)) >= 4  # at the start, and after each 64
+    queue = second.sessions.queue(accepted[0].device_id)
+    async with asyncio.timeout(30):
+        await until_started(second.sessions.get(accepted[0].session_id))
+    assert [each.session_id for each in queue.waiting()] == [
+        each.session_id for each in accepted[1:]
+    ]
+    for server in (second, first):
+        await server.sessions.stop(0)

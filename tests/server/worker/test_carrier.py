@@ -136,27 +136,50 @@ def test_a_node_that_does_not_answer_is_gone(front: Front) -> None:
 def test_a_model_that_is_another_there_fails_the_run(
     front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This machine's disk stands for both, so only the other one's look is changed."""
-    model = tmp_path / "model.safetensors"
-    model.write_bytes(b"weights")
-    job = replace(work(), place=ModelPlace.of(model))
-    other = front.actor.worker.other_file
-    for content, words in ((b"other weights", "another size"), (None, "is not there")):
-        elsewhere = tmp_path / "elsewhere"
-        elsewhere.unlink(missing_ok=True)
+    """This machine's disk stands for both, so only where the other one looks is changed."""
+    here, there = tmp_path / "model.safetensors", tmp_path / "elsewhere"
+    here.write_bytes(b"weights")
+    job = replace(work(), place=ModelPlace.of(here))
+    worker = front.actor.worker
+    for method in ("states", "begin_hashing"):
+        original = getattr(worker, method)
+        monkeypatch.setattr(
+            worker, method, lambda paths, look=original: look([str(there) for _ in paths])
+        )
+    for content, words in (
+        (None, "is not there"),
+        (b"other weights", "has another size there"),
+        (b"Weights", "has other content there"),
+    ):
         if content is not None:
-            elsewhere.write_bytes(content)
-
-        def there(files: list[tuple[str, int]], at: Path = elsewhere) -> tuple[str, int] | None:
-            return other([(str(at), size) for _, size in files])
-
-        monkeypatch.setattr(front.actor.worker, "other_file", there)
+            there.write_bytes(content)
         front.order(job)
-        failed = front.heard()
+        while isinstance(failed := front.heard(), frames.Progress):
+            assert failed.event is None
         assert isinstance(failed, frames.Failed)
         assert failed.failure.reason is Reason.MODEL_INCOMPLETE
-        assert failed.failure.metadata["node"] == "node-a"
+        assert failed.failure.metadata == {"node": "node-a", "file": here.name}
         assert words in failed.failure.message
+    there.write_bytes(b"weights")
+    front.order(job)
+    while not isinstance(said := front.heard(), frames.Done):
+        assert isinstance(said, frames.Progress)
+
+
+def test_a_run_whose_models_are_read_for_long_is_at_work(
+    front: Front, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would else be taken for one that hangs."""
+    monkeypatch.setattr(carrier, "SIGN_SECONDS", 0.0)
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(bytes(9 << 20))
+    front.order(replace(work(), place=ModelPlace.of(model)))
+    for _ in range(3):  # one after each piece that is read
+        sign = front.heard()
+        assert isinstance(sign, frames.Progress)
+        assert (sign.session_id, sign.epoch, sign.event) == ("session", 1, None)
+    while not isinstance(front.heard(), frames.Done):
+        pass
 
 
 def test_files_that_go_with_work_are_brought_and_forgotten(
