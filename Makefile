@@ -12,9 +12,10 @@ BASELINE := protos/baseline.binpb
 
 # Arguments for the tools behind `run` and `test`: make test ARGS="-k sessions"
 ARGS ?=
-JOBS ?= 2
+JOBS ?=
 # Tests start hundreds of processes: none of them compiles the program anew, whatever is set.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# So many at a time as are called for here, unless JOBS says it.
+pytest = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(or $(JOBS),$(1)) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run generate baseline format lint types test test-quick test-full test-matrix coverage check bench clean
 
@@ -56,20 +57,21 @@ lint: setup ## Style, protos, contract compatibility, who imports whom
 types: setup ## Types, strictly
 	$(BIN)/mypy
 
-test: setup ## The tests, two at a time (ARGS="-k words" for some, JOBS=8 where there are cores)
-	@$(PYTEST) --tier usual $(ARGS)
+# One more than a small machine's processors: tests of servers wait for a third of their time.
+test: setup ## The tests, three at a time (ARGS="-k words" for some, JOBS=8 where there are cores)
+	@$(call pytest,3) --tier usual $(ARGS)
 
 test-quick: setup ## What needs neither torch nor a worker, for daily work: about a minute
-	@$(PYTEST) --tier quick $(ARGS)
+	@$(call pytest,2) --tier quick $(ARGS)
 
 test-full: setup ## What `test` leaves out: trainings, benchmarks' own tests, long oracles
-	@$(PYTEST) --tier demonstrations $(ARGS)
+	@$(call pytest,2) --tier demonstrations $(ARGS)
 
 test-matrix: setup ## Every sampler with every mode and part against diffusers, on demand
-	@$(PYTEST) --tier matrix $(ARGS)
+	@$(call pytest,2) --tier matrix $(ARGS)
 
 coverage: setup ## Which branches `test` takes, written to htmlcov/
-	@$(PYTEST) --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)
+	@$(call pytest,2) --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)
 
 # Types are looked through while the tests wait for something, and what mypy says comes after
 # what they say. In the background it hears no Ctrl-C.

@@ -274,6 +274,6 @@ async def test_a_picture_is_enlarged_and_judged(
 
 
 async def test_a_workflow_draws_and_enlarges_each(channel: grpc.aio.Channel) -> None:
-    runs, results = await run(channel, "a robot")
+    runs, results = await run(channel, "a robot", steps=2)
     assert runs == {"draw": {0}, "enlarge": {0, 1, 2, 3}}
     assert [(each.width, each.height) for each in results] == [(512, 512)] * 4

@@ -251,7 +251,7 @@ def psnr(first: bytes, second: bytes) -> float:
 
 
 async def test_a_batch_that_shares_is_paused_and_goes_on(client: Client) -> None:
-    long = Settings(steps=12)
+    long = Settings(steps=6)
     request = batch(item("one", long), item("two", long))
     request.computation = generation_pb2.BATCH_COMPUTATION_THROUGHPUT
     call = client.inference.GenerateBatch(request, metadata=client.metadata)

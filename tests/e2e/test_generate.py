@@ -105,12 +105,12 @@ async def test_the_file_holds_its_own_parameters(client: Client) -> None:
 
 
 async def test_each_picture_has_the_bits_of_a_request_of_its_own(client: Client) -> None:
-    events, together = await client.draw(small_request(seed=40, image_count=3))
-    _, alone = await client.draw(small_request(seed=42))
+    events, together = await client.draw(small_request(seed=40, image_count=2))
+    _, alone = await client.draw(small_request(seed=41))
 
-    assert list(events[0].accepted.seeds) == [40, 41, 42]
-    assert [image.seed for image in events[-1].completed.images] == [40, 41, 42]
-    assert np.array_equal(pixels(together[2]), pixels(alone[0]))
+    assert list(events[0].accepted.seeds) == [40, 41]
+    assert [image.seed for image in events[-1].completed.images] == [40, 41]
+    assert np.array_equal(pixels(together[1]), pixels(alone[0]))
     assert not np.array_equal(pixels(together[0]), pixels(together[1]))
 
 
@@ -140,7 +140,7 @@ async def test_other_formats_come_out_as_such(client: Client, format: str, name:
 
 
 async def test_previews_are_small_pictures_of_what_comes(client: Client) -> None:
-    request = small_request(steps=8)
+    request = small_request(steps=4)
     request.delivery.previews.every_steps = 2
     request.delivery.previews.max_edge_pixels = 64
 
@@ -148,7 +148,7 @@ async def test_previews_are_small_pictures_of_what_comes(client: Client) -> None
 
     previews = [event.preview for event in events if event.HasField("preview")]
     assert previews
-    assert {preview.step for preview in previews} <= {2, 4, 6, 8}
+    assert {preview.step for preview in previews} <= {2, 4}
     last = Image.open(io.BytesIO(previews[-1].data))
     assert last.size == (64, 64) == (previews[-1].width, previews[-1].height)
     small = np.asarray(Image.open(io.BytesIO(files[0])).resize((64, 64))).astype(int)
@@ -404,7 +404,7 @@ async def test_dropping_the_stream_cancels_and_frees_the_device(client: Client) 
 async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_lost(
     server: RunningServer, client: Client
 ) -> None:
-    request = small_request(steps=12, seed=5)
+    request = small_request(steps=6, seed=5)
     request.options.on_disconnect = session_pb2.ON_DISCONNECT_DETACH
     seen = []
     lost = client.generate(request)
@@ -430,7 +430,7 @@ async def test_a_detached_session_goes_on_and_can_be_watched_from_where_it_was_l
 
     assert entries(seen) == list(range(1, len(entries(seen)) + 1))
     assert kinds(seen)[-1] == "completed"
-    _, direct = await client.draw(small_request(steps=12, seed=5))
+    _, direct = await client.draw(small_request(steps=6, seed=5))
     assert file == direct[0]
 
 

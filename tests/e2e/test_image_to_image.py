@@ -29,7 +29,7 @@ def running(server: RunningServer) -> RunningServer:
 
 
 def start(strength: float = 0.5, **image: Any) -> inference_pb2.GenerateRequest:
-    request = small_request()
+    request = small_request(steps=4)
     request.settings.image_to_image.CopyFrom(
         generation_pb2.ImageToImage(image=common_pb2.InputImage(**image), strength=strength)
     )

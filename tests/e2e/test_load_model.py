@@ -314,7 +314,7 @@ async def test_watchers_hear_why_memorys_upkeep_took_a_model(client: Client) -> 
 
 
 async def test_unloading_waits_for_the_work_that_uses_it(client: Client) -> None:
-    drawing = client.generate(small_request(steps=20))
+    drawing = client.generate(small_request(steps=8))
     async for answer in drawing:
         if answer.event.HasField("step_finished"):
             break

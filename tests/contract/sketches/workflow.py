@@ -25,15 +25,15 @@ from deviceops.v1.workflow_pb2 import (
 )
 
 
-def draw_then_enlarge() -> Workflow:
-    """The graph."""
+def draw_then_enlarge(steps: int) -> Workflow:
+    """The graph; each picture is drawn in so many steps."""
     return Workflow(
         workflow_id="draw-then-enlarge",
         parameters=[WorkflowParameter(name="subject", kind=VALUE_KIND_TEXT)],
         steps=[
             WorkflowStep(
                 step_id="draw",
-                generate=GenerateWork(settings=GenerationSettings(image_count=4)),
+                generate=GenerateWork(settings=GenerationSettings(image_count=4, steps=steps)),
                 bindings=[WorkflowBinding(input="settings.prompt", parameter="subject")],
             ),
             WorkflowStep(
@@ -52,11 +52,11 @@ def draw_then_enlarge() -> Workflow:
 
 
 async def run(
-    channel: grpc.aio.Channel, subject: str
+    channel: grpc.aio.Channel, subject: str, steps: int = 25
 ) -> tuple[dict[str, set[int]], list[ImageResult]]:
     """Run it; return which runs of each step were seen, and the pictures of the last step."""
     request = RunWorkflowRequest(
-        workflow=draw_then_enlarge(),
+        workflow=draw_then_enlarge(steps),
         arguments={"subject": WorkflowValue(text=subject)},
         delivery=DeliveryOptions(omit_image_data=True),
     )

@@ -282,9 +282,10 @@ def equal(plan: Any, folder: Path) -> None:
     wanted = {network.name: network for network in plan_model(files_at(folder)).networks}
     for network in plan.networks:
         ours, theirs = (built(each) for each in (network, wanted[network.name]))
-        assert ours.state_dict().keys() == theirs.state_dict().keys()
-        for name, tensor in theirs.state_dict().items():
-            assert torch.equal(ours.state_dict()[name], tensor), name
+        found, expected = ours.state_dict(), theirs.state_dict()
+        assert found.keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(found[name], tensor), name
         for key in filter(lambda key: hasattr(theirs.config, key), TOLD_BY_NO_SHAPE):
             told = (getattr(ours.config, key), getattr(theirs.config, key))
             assert told[0] == told[1] or list(told[0]) == list(told[1]), (key, told)
