@@ -17,10 +17,10 @@ JOBS ?=
 # So many at a time as are called for here, unless JOBS says it.
 pytest = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(or $(JOBS),$(1)) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup run generate baseline format lint types test test-quick test-full test-matrix coverage check bench clean
+.PHONY: help setup run generate baseline format lint types test test-quick test-full test-matrix test-directml-set coverage check bench clean
 
 help: ## List the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## Create .venv with everything installed (PYTHON=python3.12 to choose)
 	@:
@@ -69,6 +69,9 @@ test-full: setup ## What `test` leaves out: trainings, benchmarks' own tests, lo
 
 test-matrix: setup ## Every sampler with every mode and part against diffusers, on demand
 	@$(call pytest,2) --tier matrix $(ARGS)
+
+test-directml-set: ## The engine with DirectML's old torch, in an environment of its own (6 GB), on demand
+	@$(PYTHON) tools/directml_set.py $(ARGS)
 
 coverage: setup ## Which branches `test` takes, written to htmlcov/
 	@$(call pytest,2) --tier usual --cov --cov-branch --cov-report html --cov-report term:skip-covered $(ARGS)

@@ -216,6 +216,8 @@ def _settings(options: GenerationOptions) -> generation_pb2.GenerationSettings:
     _set_variations(settings, options)
     if options.like is not None:
         settings = _over(options.like.settings, settings)
+    if options.upscaler is not None:
+        _enlarge_with(options.upscaler, settings)
     return settings
 
 
@@ -269,8 +271,6 @@ def _set_variations(
         ]
     if options.second_pass is not None:
         settings.second_pass.scale = options.second_pass
-    if options.upscaler is not None:
-        _enlarge_with(options.upscaler, settings)
 
 
 def _enlarge_with(name: str, settings: generation_pb2.GenerationSettings) -> None:

@@ -150,7 +150,7 @@ async def test_a_run_that_takes_too_long_says_so(server: RunningServer, tmp_path
 
 async def test_what_is_not_built_yet_is_said_so(server: RunningServer, tmp_path: Path) -> None:
     code, _, err = await run(
-        *deviceops(server, "generate", "a dog", "--set", "second_pass.postprocessor_id=x"),
+        *deviceops(server, "generate", "a dog", "--set", "precision.cpu_offload=on"),
         *("-o", str(tmp_path / "dog.png")),
     )
 

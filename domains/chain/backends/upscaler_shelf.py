@@ -1,4 +1,5 @@
-"""Networks of chains on a device: read once, kept while used, let go before models are."""
+"""Networks of chains and second passes on a device: read once, kept while used, let go before
+models are."""
 
 from __future__ import annotations
 

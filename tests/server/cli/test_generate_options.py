@@ -208,9 +208,37 @@ def test_seeds_edges_and_a_second_pass_reach_their_fields(
 
 
 @pytest.mark.parametrize(
+    ("name", "upscale", "postprocessor_id"),
+    [
+        ("latent", generation_pb2.SECOND_PASS_UPSCALE_LATENT, ""),
+        ("pixels", generation_pb2.SECOND_PASS_UPSCALE_PIXELS, ""),
+        ("model", generation_pb2.SECOND_PASS_UPSCALE_MODEL, ""),
+        ("compact-2x", generation_pb2.SECOND_PASS_UPSCALE_MODEL, "compact-2x"),
+    ],
+)
+def test_what_enlarges_for_a_second_pass_has_one_option(
+    against: Run,
+    scripted: ScriptedServer,
+    tmp_path: Path,
+    name: str,
+    upscale: generation_pb2.SecondPassUpscale,
+    postprocessor_id: str,
+) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+
+    against("generate", "x", "-o", tmp_path, "--second-pass", 2, "--upscaler", name)
+
+    (sent,) = scripted.requests
+    assert sent.settings.second_pass == generation_pb2.SecondPass(
+        scale=2, upscale=upscale, postprocessor_id=postprocessor_id
+    )
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("--variation-strength", 0.5), "needs --variation-seed"),
+        (("--upscaler", "compact-2x"), "needs --second-pass"),
         (("--seamless", "z"), "x, y, both"),
         (("--variation-seed", 2**70), "64 bits"),
     ],

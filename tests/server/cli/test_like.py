@@ -268,6 +268,53 @@ def test_a_share_of_fresh_noise_goes_to_a_sampler_that_has_one(
         assert reading.notes == []
 
 
+def test_another_upscaler_stands_in_place_of_the_pictures(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    scripted.on_generate = lambda request, context: whole(png())
+    second = {"scale": 1.5, "upscale": "model", "postprocessor_id": "compact-2x"}
+    like = picture(tmp_path, text("deviceops", json.dumps(STATED | {"second_pass": second})))
+
+    against("generate", "--like", like, "--upscaler", "pixels", "-o", tmp_path / "out")
+    against("generate", "--like", like, "-o", tmp_path / "again")
+
+    other, same = (each.settings.second_pass for each in scripted.requests)
+    assert (other.scale, other.upscale, other.postprocessor_id) == (
+        1.5,
+        generation_pb2.SECOND_PASS_UPSCALE_PIXELS,
+        "",
+    )
+    assert same == generation_pb2.SecondPass(
+        scale=1.5,
+        upscale=generation_pb2.SECOND_PASS_UPSCALE_MODEL,
+        postprocessor_id="compact-2x",
+    )
+
+
+@pytest.mark.parametrize(
+    ("upscaler", "upscale", "postprocessor_id", "said"),
+    [
+        ("Latent", generation_pb2.SECOND_PASS_UPSCALE_LATENT, "", False),
+        ("Lanczos", generation_pb2.SECOND_PASS_UPSCALE_PIXELS, "", False),
+        ("Latent (bicubic)", generation_pb2.SECOND_PASS_UPSCALE_UNSPECIFIED, "", True),
+        ("Nearest", generation_pb2.SECOND_PASS_UPSCALE_UNSPECIFIED, "", True),
+        ("compact-2x", generation_pb2.SECOND_PASS_UPSCALE_MODEL, "compact-2x", False),
+        ("4x-UltraSharp.pth", generation_pb2.SECOND_PASS_UPSCALE_MODEL, "4x-UltraSharp", False),
+    ],
+)
+def test_what_enlarged_it_enlarges_again(
+    upscaler: str,
+    upscale: generation_pb2.SecondPassUpscale,
+    postprocessor_id: str,
+    said: bool,
+) -> None:
+    text = f"a cat\nSteps: 9, Seed: 1, Hires upscale: 2, Hires upscaler: {upscaler}"
+    found = read_infotext(text)
+    second = found.settings.second_pass
+    assert (second.upscale, second.postprocessor_id) == (upscale, postprocessor_id)
+    assert any("no upscaler" in note for note in found.notes) is said
+
+
 def test_a_picture_that_was_drawn_from_one_says_that_it_is_needed() -> None:
     reading = read_infotext("x\nSteps: 20, Seed: 1, CFG scale: 1, Denoising strength: 0.6")
 

@@ -31,6 +31,7 @@ from domains.session.jobs import EncodedImage
 from domains.session.types import Preview, ProgressEvent, StepFinished
 from domains.values import ModelPlace
 from tests.fakes.jobs import Listener, changed
+from tests.libraries import DTYPE
 
 MODEL = Path(__file__).parents[4] / "demo" / "models" / "emoji-xl"
 APPLE = "a red apple on a blue background"
@@ -115,7 +116,7 @@ def draw(
 def pipeline() -> StableDiffusionXLPipeline:
     """The reference, from the same files."""
     pipe = StableDiffusionXLPipeline.from_pretrained(
-        MODEL, variant="fp16", dtype=torch.float32, local_files_only=True
+        MODEL, variant="fp16", local_files_only=True, **{DTYPE: torch.float32}
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

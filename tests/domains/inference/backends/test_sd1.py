@@ -39,6 +39,7 @@ from tests.domains.inference.backends.test_oracle import SPACED, SWITCHES, same
 from tests.domains.inference.backends.test_weighted_prompts import PIECES, embedding, run
 from tests.domains.inference.backends.test_weighted_prompts import PROMPT as PROMPT_OF_PIECES
 from tests.domains.model.disk import edit, files_at
+from tests.libraries import DTYPE
 
 PROMPT = "a robot on a teal background"
 SIZE = 64
@@ -103,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loaded(path: Path) -> Any:
     kind: Any = StableDiffusionPipeline
-    pipeline = kind.from_pretrained(path, dtype=torch.float32, local_files_only=True)
+    pipeline = kind.from_pretrained(path, local_files_only=True, **{DTYPE: torch.float32})
     pipeline.set_progress_bar_config(disable=True)
     for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         for parameter in network.parameters():

@@ -20,6 +20,7 @@ from domains.model.backends.disk_scanner import DiskScanner
 from domains.model.backends.networks import build_empty, fill
 from tests.domains.model.disk import DEMO, files_at
 from tests.domains.model.originals import original_control, parts_of
+from tests.libraries import DTYPE
 
 MODELS = DEMO.parent
 CANNY = MODELS / "emoji-canny"
@@ -41,7 +42,8 @@ def same(found: Any, wanted: Any) -> None:
 
 
 def reference(kind: Any, path: Path, **options: Any) -> Any:
-    return kind.from_pretrained(path, dtype=torch.float32, local_files_only=True, **options)
+    how = options | {DTYPE: torch.float32}
+    return kind.from_pretrained(path, local_files_only=True, **how)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,8 @@ def vae() -> Any:
         str(MODELS / "emoji-vae.safetensors"),
         config=str(DEMO),
         subfolder="vae",
-        dtype=torch.float32,
         local_files_only=True,
+        **{DTYPE: torch.float32},
     )
 
 
