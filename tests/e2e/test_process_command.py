@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from server.cli.choices import UnusableOptions
 from server.cli.processing import parse_step
+from tests.domains.chain.photograph import PATH
 from tests.domains.chain.pictures import noise
 from tests.e2e.test_workflow_commands import command
 from tests.running import RunningServer
@@ -65,6 +68,28 @@ def test_previews_come_where_they_are_asked_for(server: RunningServer, tmp_path:
     assert previews
     assert all(each["width"] == each["height"] == 200 for each in previews)
     assert all(each["data_bytes"] > 0 for each in previews)
+
+
+@pytest.mark.demonstration
+def test_an_upscaler_is_measured_as_the_page_shows(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    shutil.copy(PATH, tmp_path / "photo.png")
+    page = Path(__file__).parents[2] / "docs" / "postprocessing.md"
+    commands = re.findall(r"^\.venv/bin/(deviceops .+)$", page.read_text(), re.MULTILINE)
+    (bench,) = [each for each in commands if "postprocessors bench" in each]
+    for line in commands[commands.index(bench) - 2 : commands.index(bench) + 1]:
+        done = command(server, tmp_path, line)
+        assert done.returncode == 0, done.stderr
+
+    figures = {
+        name: [float(each) for each in re.findall(r"[\d.]+", found)]
+        for name, found in re.findall(
+            r"^  (against the reference|without it): (.+)$", done.stderr, re.MULTILINE
+        )
+    }
+    with_it, without = figures["against the reference"], figures["without it"]
+    assert all(mine > plain for mine, plain in zip(with_it, without, strict=True))
 
 
 @pytest.mark.parametrize(

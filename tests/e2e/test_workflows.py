@@ -158,6 +158,27 @@ async def test_steps_finish_pictures_of_others(client: Client, pictures: list[st
     assert {each.format for each in cut} == {common_pb2.IMAGE_FILE_FORMAT_WEBP}
 
 
+async def test_previews_of_its_chains_come_where_a_run_asks_for_them(
+    client: Client, pictures: list[str]
+) -> None:
+    sharpened = workflow("""
+        parameters { name: 'pictures' kind: VALUE_KIND_IMAGES }
+        steps {
+          step_id: 'sharp'
+          postprocess { steps { deblur {} } steps { deblur {} } steps { deblur {} } }
+          bindings { input: 'images' parameter: 'pictures' }
+        }
+    """)
+    request = run_request(sharpened, pictures=pictures)
+    request.delivery.previews.every_steps = 1
+
+    events = await run(client, request)
+
+    shown = [each for each in events if each.HasField("preview")]
+    assert {each.item_id for each in shown} == {"sharp"}
+    assert all(each.preview.data.startswith(b"\xff\xd8") for each in shown)
+
+
 async def test_a_step_that_cannot_finish_its_pictures_is_refused_or_fails(
     client: Client, pictures: list[str]
 ) -> None:

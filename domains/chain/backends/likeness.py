@@ -80,13 +80,12 @@ def _similarities(one: Pixels, other: Pixels) -> npt.NDArray[np.float64]:
     """At every place of each channel where the window lies inside."""
     x, y = one.astype(np.float64), other.astype(np.float64)
     mean_x, mean_y = _seen(x), _seen(y)
-    variance_x = _seen(x * x) - mean_x * mean_x
-    variance_y = _seen(y * y) - mean_y * mean_y
-    covariance = _seen(x * y) - mean_x * mean_y
+    of_means, squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
+    # Of the variances only the sum is needed.
+    variances = _seen(x * x + y * y) - squares
+    covariance = _seen(x * y) - of_means
     found: npt.NDArray[np.float64] = (
-        (2 * mean_x * mean_y + _C1)
-        * (2 * covariance + _C2)
-        / ((mean_x * mean_x + mean_y * mean_y + _C1) * (variance_x + variance_y + _C2))
+        (2 * of_means + _C1) * (2 * covariance + _C2) / ((squares + _C1) * (variances + _C2))
     )
     return found
 
