@@ -101,12 +101,13 @@ class KeptUpscaling(Value, frozen=True):
         """One that has begun."""
         finished = (KeptPass(KeptLevels.of(each), count) for each, count in upscaling.finished)
         name = str(upscaling.data_type).removeprefix("torch.")
-        return cls(name, tuple(finished), upscaling.now and _kept(upscaling.now))
+        now = None if upscaling.now is None else _kept(upscaling.now)
+        return cls(name, tuple(finished), now)
 
     def upscaling(self, device: torch.device) -> Upscaling:
         """The same again."""
         finished = [(each.levels.levels(), each.tiles) for each in self.finished]
-        now = self.now and _again(self.now, device)
+        now = None if self.now is None else _again(self.now, device)
         return Upscaling(_TYPES[self.data_type], finished, now)
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 
 from domains import heap
 from domains.chain.backends.upscaling.passes import Pass, passes
-from domains.chain.backends.upscaling.tiled import Pixels, Plan, run_pass
+from domains.chain.backends.upscaling.tiled import Plan, run_pass
 from domains.chain.backends.upscaling.tiles import halved
-from domains.chain.backends.upscaling.under_way import Tiles, Upscaling
+from domains.chain.backends.upscaling.under_way import Pixels, Tiles, Upscaling
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of, in_main_memory, obtainable_bytes
