@@ -94,13 +94,25 @@ class WorkerLost(Unavailable):
 
 
 class EventsExpired(OutOfRange):
-    """The event to start from does not exist."""
+    """The event to start from does not exist; how the session stands is said with it."""
 
-    def __init__(self, from_sequence: int, first: int, last: int) -> None:
+    def __init__(
+        self,
+        from_sequence: int,
+        first: int,
+        last: int,
+        state: types.SessionState,
+        progress: float,
+    ) -> None:
         super().__init__(
             f"Event {from_sequence} is not kept; this session has {first} to {last}.",
             reason=Reason.EVENTS_EXPIRED,
-            metadata={"first_sequence": str(first), "last_sequence": str(last)},
+            metadata={
+                "first_sequence": str(first),
+                "last_sequence": str(last),
+                "state": state.value,
+                "progress": f"{progress:.3f}",
+            },
         )
 
 

@@ -62,8 +62,8 @@ class Progress:
 
     @property
     def images_share(self) -> float:
-        """The share of the pictures that is finished; 0 where there are none."""
-        return len(self._finished) / self.image_count if self.image_count else 0.0
+        """The share of the pictures that is finished; of work that draws none, what it told."""
+        return len(self._finished) / self.image_count if self.image_count else self._moved_share
 
     @property
     def share(self) -> float:

@@ -77,7 +77,7 @@ class SessionReader:
         condensed = log.first_sequence > 1
         cursor = max(from_sequence, 1)
         if not (cursor == 1 or log.first_sequence <= cursor <= log.last_sequence + 1):
-            raise EventsExpired(from_sequence, log.first_sequence, log.last_sequence)
+            raise _expired(session, from_sequence)
         selection = Selection(delivery)
         shown: SessionEvent | None = None
         position = session.queue_position
@@ -87,7 +87,7 @@ class SessionReader:
             change = log.change()
             while (entry := log.entry(cursor)) is not None:
                 if 1 < cursor < log.first_sequence and not condensed:  # meanwhile
-                    raise EventsExpired(cursor, log.first_sequence, log.last_sequence)
+                    raise _expired(session, cursor)
                 cursor = entry.sequence + 1
                 if isinstance(entry.event, Terminal | Paused):
                     await self._settled(session)
@@ -156,3 +156,10 @@ class SessionReader:
             chunk = ImageChunk(image.image_index, offset, image.size_bytes, data)
             yield replace(entry, sequence=entry.sequence - 1, event=chunk)
             offset += len(data)
+
+
+def _expired(session: Session, sequence: int) -> EventsExpired:
+    log = session.log
+    return EventsExpired(
+        sequence, log.first_sequence, log.last_sequence, session.state, session.progress
+    )

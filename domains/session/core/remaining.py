@@ -44,7 +44,8 @@ class Remaining:
     """Tells what lies ahead of sessions.
 
     Of steps it is what is not done or was not kept when work last stopped; of what is done for
-    each picture, that of pictures that are not finished. Texts are encoded again in each turn.
+    each picture, that of pictures that are not finished; of other work what it has not told of.
+    Texts are encoded again in each turn.
 
     Args:
         speeds: How long work took.

@@ -81,6 +81,28 @@ async def test_each_begins_when_those_before_it_are_done(
     device.release.set()
 
 
+async def test_of_work_without_steps_what_it_told_lies_behind(
+    roomy: Sessions, clock: SteeredTime
+) -> None:
+    effort = Effort("", amounts={Phase.POSTPROCESSING: 10})
+    roomy.speeds.learn("cpu:0", effort, {Phase.POSTPROCESSING: 100.0})
+    device = Device()
+    chain = replace(plan(), seeds=(), steps=0, total_steps=0)
+    placed = Placed(PlacementDecision.named("cpu:0"), effort)
+    request = SessionRequest(WorkOptions(), b"", unprepared)
+    running = roomy.open(replace(chain, placed=placed), device.work, request)
+    await device.started.wait()
+    running.record(PhaseStarted(Phase.POSTPROCESSING, 0))
+    clock.move(40)
+    running.done.reach(0.5)
+    running.times.note_step()
+    clock.move(10)
+    waiting = roomy.open(replace(chain, placed=placed), idle, request)
+    assert running.estimated_end_time == clock.moment + timedelta(seconds=40)
+    assert waiting.estimated_start_time == clock.moment + timedelta(seconds=40)
+    device.release.set()
+
+
 async def test_no_end_is_expected_of_what_is_paused(measured: Sessions) -> None:
     device = Device()
     of_steps(measured, 10, device.work)

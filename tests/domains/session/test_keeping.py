@@ -108,6 +108,8 @@ async def test_its_events_are_watched_again_without_its_progress(
     assert told.value.metadata == {
         "first_sequence": str(last - 1),
         "last_sequence": str(last),
+        "state": "completed",
+        "progress": "1.000",
     }
 
 

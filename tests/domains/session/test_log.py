@@ -100,7 +100,8 @@ async def test_going_on_where_something_is_missing_is_refused(
     session.log.condense()
     with pytest.raises(EventsExpired) as expired:
         await collect(reader.events(session, start))
-    assert expired.value.metadata == {"first_sequence": "103", "last_sequence": "104"}
+    kept = {"first_sequence": "103", "last_sequence": "104"}
+    assert expired.value.metadata.items() >= kept.items()
     assert len(await collect(reader.events(session, 103))) == 2
 
 

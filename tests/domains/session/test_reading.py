@@ -88,7 +88,12 @@ async def test_watching_past_what_there_will_be_is_out_of_range(
 
     assert nothing_new == []
 
-    assert refusal.value.metadata["last_sequence"] == "2"
+    assert refusal.value.metadata == {
+        "first_sequence": "1",
+        "last_sequence": "2",
+        "state": "completed",
+        "progress": "1.000",
+    }
 
 
 async def test_one_past_the_newest_waits_for_it(

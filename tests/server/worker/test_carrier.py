@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from domains.chain.jobs import ChainJob
 from domains.chain.types import LutStep, Table
 from domains.codec import encode
 from domains.errors import Reason
 from domains.inference.jobs import ControlPictures, GenerationJob, SharedGenerationJob
 from domains.picture.types import PreparedPicture
 from domains.session.types import ImageResult
-from domains.values import ModelPlace
+from domains.values import ModelPlace, OutputSettings
 from server.worker.cluster import cargo, carrier, node_worker
 from server.worker.cluster.carrier import Carrier
 from server.worker.cluster.joining import NodeGone
@@ -213,6 +214,19 @@ def test_a_table_of_colours_goes_with_its_step() -> None:
     assert cargo.pictures(job) == {"colours": Path("/here/colours")}
     moved = cargo.moved(job, lambda name: Path("/there") / name)
     assert cargo.pictures(moved) == {"colours": Path("/there/colours")}
+
+
+def test_what_a_paused_chain_keeps_goes_with_it() -> None:
+    given = PreparedPicture(Path("/here/a"), 8, 8, "a" * 64)
+    job = ChainJob(given, (), 8, 8, OutputSettings(), paused_file=Path("/here/paused"))
+
+    assert cargo.paused_files(job) == {"paused": Path("/here/paused")}
+    assert cargo.kept_files(job) == {}
+    for kept in ({"kept_steps": 1}, {"kept_tiles": 1}):
+        going_on = replace(job, **kept)
+        assert cargo.kept_files(going_on) == {"paused": Path("/here/paused")}
+        moved = cargo.moved(going_on, lambda name: Path("/there") / name)
+        assert cargo.paused_files(moved) == {"paused": Path("/there/paused")}
 
 
 def test_every_file_of_a_job_is_found_and_moved() -> None:

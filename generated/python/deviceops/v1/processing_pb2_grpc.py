@@ -206,8 +206,9 @@ class ProcessingServiceServicer:
         """A session's events from any of its entries, live to its end, from any connection. The
         watch itself ends OK with the terminal event, whatever that is. Dropping it never
         cancels the session.
-        Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED), RESOURCE_EXHAUSTED
-        (SLOW_READER).
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED: the metadata says what
+        is kept and how the session stands in first_sequence and last_sequence and state and
+        progress), RESOURCE_EXHAUSTED (SLOW_READER).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

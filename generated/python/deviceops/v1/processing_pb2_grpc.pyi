@@ -50,8 +50,9 @@ class ProcessingServiceStub:
     """A session's events from any of its entries, live to its end, from any connection. The
     watch itself ends OK with the terminal event, whatever that is. Dropping it never
     cancels the session.
-    Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED), RESOURCE_EXHAUSTED
-    (SLOW_READER).
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED: the metadata says what
+    is kept and how the session stands in first_sequence and last_sequence and state and
+    progress), RESOURCE_EXHAUSTED (SLOW_READER).
     """
     WatchSessions: _grpc.UnaryStreamMultiCallable[_processing_pb2.WatchSessionsRequest, _processing_pb2.WatchSessionsResponse]
     """Sessions as they come, change state and end, from now or from a revision on; an
@@ -203,8 +204,9 @@ class ProcessingServiceAsyncStub(ProcessingServiceStub):
     """A session's events from any of its entries, live to its end, from any connection. The
     watch itself ends OK with the terminal event, whatever that is. Dropping it never
     cancels the session.
-    Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED), RESOURCE_EXHAUSTED
-    (SLOW_READER).
+    Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED: the metadata says what
+    is kept and how the session stands in first_sequence and last_sequence and state and
+    progress), RESOURCE_EXHAUSTED (SLOW_READER).
     """
     WatchSessions: _aio.UnaryStreamMultiCallable[_processing_pb2.WatchSessionsRequest, _processing_pb2.WatchSessionsResponse]  # type: ignore[assignment]
     """Sessions as they come, change state and end, from now or from a revision on; an
@@ -368,8 +370,9 @@ class ProcessingServiceServicer:
         """A session's events from any of its entries, live to its end, from any connection. The
         watch itself ends OK with the terminal event, whatever that is. Dropping it never
         cancels the session.
-        Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED), RESOURCE_EXHAUSTED
-        (SLOW_READER).
+        Errors: NOT_FOUND (SESSION_NOT_FOUND), OUT_OF_RANGE (EVENTS_EXPIRED: the metadata says what
+        is kept and how the session stands in first_sequence and last_sequence and state and
+        progress), RESOURCE_EXHAUSTED (SLOW_READER).
         """
 
     def WatchSessions(

@@ -15,7 +15,8 @@ from torch import nn
 
 from domains.chain.backends.upscaling import enlarging
 from domains.chain.backends.upscaling.enlarging import PassMade, enlarge, enlarge_alpha
-from domains.chain.backends.upscaling.tiled import Box, Pixels
+from domains.chain.backends.upscaling.tiled import Box
+from domains.chain.backends.upscaling.under_way import Pixels
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.errors import Cancelled, FailedPrecondition, Reason, ResourceExhausted
 from domains.model.backends.upscalers import compact

@@ -13,7 +13,7 @@ from demo.train.parts.compositing import Compositor
 from demo.train.parts.emoji import load_emoji
 from demo.train.upscaler import HELD_OUT_EVERY, shrink, split
 from domains.chain.backends.upscaling.enlarging import enlarge
-from domains.chain.backends.upscaling.tiled import Pixels
+from domains.chain.backends.upscaling.under_way import Pixels
 from tests.domains.chain.backends.upscaling.files import demo
 
 # What demo/results/upscaler.json has over 32 pictures.
