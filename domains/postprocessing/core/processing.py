@@ -24,6 +24,7 @@ from domains.picture.core import KeptPicture, Pictures, check_image
 from domains.picture.jobs import MetadataWish
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.many import ManyRun, Means
+from domains.postprocessing.core.room import Room
 from domains.postprocessing.core.run import ChainRun, Piece
 from domains.provenance.core import Provenance
 from domains.safety import SafetyPolicy
@@ -84,6 +85,7 @@ class Processing:
         provenance: Decides which marks pictures get.
         place: Chooses the device.
         run: Has them done.
+        room: Refuses what needs more memory than there is.
         default: The safety policy that holds for all, with its classifiers installed; None for
             none.
         means: With what many pictures of one request are done.
@@ -96,6 +98,7 @@ class Processing:
         provenance: Provenance,
         place: Place,
         run: ChainRun,
+        room: Room,
         default: Callable[[], SafetyPolicy | None],
         means: Means,
     ) -> None:
@@ -104,6 +107,7 @@ class Processing:
         self._provenance = provenance
         self._place = place
         self._run = run
+        self._room = room
         self._default = default
         self._means = means
 
@@ -137,7 +141,10 @@ class Processing:
         self, request: ProcessingRequest, chain: PreparedChain, piece: Piece, priority: Priority
     ) -> SessionPlan:
         """One picture, on the device that will be done with it first."""
+        total = await self._room.total()
         placed = await self._place(request.placement, _effort(chain, [piece]), priority)
+        assert isinstance(piece.job, ChainJob)
+        self._room.check(chain, piece.job, placed.decision.device_id, total)
         return SessionPlan(
             kind=SessionKind.POSTPROCESSING,
             device_id=placed.decision.device_id,

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from domains.chain.backends.upscaling.lanczos import widened
 from domains.chain.backends.upscaling.tiles import Cuts, Fading, cut, fadings
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.errors import FailedPrecondition, Reason
@@ -50,24 +51,26 @@ class Plan:
 
 
 def run_pass(
-    upscaler: Upscaler, pixels: Pixels, plan: Plan, between: Callable[[], None]
+    upscaler: Upscaler, pixels: Pixels, plan: Plan, between: Callable[[], None], width: int
 ) -> Pixels:
-    """Enlarge a picture by the upscaler's own factor.
+    """Enlarge a picture by the upscaler's own factor, with its rows resized at once.
 
     Args:
         upscaler: After numbers that are not finite it stays in float32.
         pixels: uint8 `[height, width, 3]`.
         plan: Of this picture's tiles.
         between: Called after each tile; may raise to stop.
+        width: Of the rows that are returned; they are resized across by Lanczos where a pass
+            makes others, so that what it makes too large is never there as a whole.
 
     Returns:
-        uint8 `[height * factor, width * factor, 3]`.
+        uint8 `[height * factor, width, 3]`.
 
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT, when float32 gives such numbers too.
     """
-    factor, (height, width) = upscaler.factor, pixels.shape[:2]
-    whole = np.empty((height * factor, width * factor, 3), np.uint8)
+    factor, (height, own_width) = upscaler.factor, pixels.shape[:2]
+    whole = np.empty((height * factor, width, 3), np.uint8)
     filled = _filled(pixels, upscaler.unit)
     rows = fadings(plan.down, plan.overlap, factor)
     columns = fadings(plan.across, plan.overlap, factor)
@@ -84,8 +87,8 @@ def run_pass(
             kept = slice(later + rows[number].begin, later + rows[number].end)
             before, end = row[:, kept].clone(), top * factor + kept.start
         # What lies before the part that fades is the row's before.
-        own = row[:, written - top * factor : end - top * factor, : width * factor]
-        whole[written:end] = _rounded(own)
+        own = row[:, written - top * factor : end - top * factor, : own_width * factor]
+        whole[written:end] = widened(_rounded(own), width)
         written = end
     return whole
 

@@ -14,7 +14,6 @@ from domains.chain.backends.measuring import measure_step, synthetic
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.core.cube import parse_cube
 from domains.chain.core.rules import check_chain
-from domains.chain.core.sizes import size_after
 from domains.chain.jobs import StepBenchmarkJob
 from domains.chain.types import (
     AskedChain,
@@ -25,6 +24,7 @@ from domains.chain.types import (
     Table,
     UpscalerModel,
     UpscaleStep,
+    size_after,
 )
 from domains.errors import Cancelled
 from domains.limits import LIMITS
