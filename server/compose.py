@@ -74,6 +74,7 @@ class Composition:
             settings,
             shrink=self._shrink,
             clock=clock,
+            needed=lambda: self._workflows.requests.needed.now(),
         )
         self._session = session.build(
             settings,
