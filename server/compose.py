@@ -11,6 +11,7 @@ from domains.device import build as device
 from domains.device.types import DeviceKind
 from domains.inference import build as inference
 from domains.memory import build as memory
+from domains.memory.types import Place
 from domains.model import build as model
 from domains.picture import build as picture
 from domains.postprocessing import build as postprocessing
@@ -46,6 +47,7 @@ class Composition:
 
     def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
         clock = clock or Clock()
+        self._settings = settings
         kinds = {DeviceKind(kind): path for kind, path in settings.worker_python.items()}
         timing = WorkerTiming(
             start=settings.worker_start_seconds,
@@ -72,6 +74,7 @@ class Composition:
             settings,
             shrink=self._shrink,
             clock=clock,
+            needed=lambda: self._workflows.requests.needed.now(),
         )
         self._session = session.build(
             settings,
@@ -181,6 +184,7 @@ class Composition:
             clock,
             self._provenance,
             self._safety,
+            self._main_bytes,
             describe=describe_failure,
         )
         self.postprocessing = self._postprocessing.servicer
@@ -225,6 +229,12 @@ class Composition:
 
     async def _shrink(self, artifact_id: str, edge_pixels: int) -> Thumbnail:
         return await self._picture.thumbnails.make(artifact_id, edge_pixels)
+
+    async def _main_bytes(self) -> int | None:
+        """Of this machine; None where others, which have as much as they have, work as well."""
+        if self._settings.ray_address:
+            return None
+        return (await self._memory.monitor.extent(Place())).total
 
     def _machine(self) -> model.Machine:
         return model.Machine(self._device.inventory, self._memory.models, self._memory.monitor)

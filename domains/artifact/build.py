@@ -11,7 +11,7 @@ from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.backends.thumbnail_folder import ThumbnailFolder
 from domains.artifact.backends.upload_folder import UploadFolder
 from domains.artifact.core import ArtifactStore, ArtifactUploads, Thumbnails
-from domains.artifact.ports import Shrink
+from domains.artifact.ports import Needed, Shrink
 from domains.artifact.servicer import ArtifactServicer
 from domains.clock import Clock
 from domains.loops import Loop
@@ -54,13 +54,14 @@ class Built:
         await self.thumbnails.start()
 
 
-def build(settings: Settings, *, shrink: Shrink, clock: Clock) -> Built:
+def build(settings: Settings, *, shrink: Shrink, clock: Clock, needed: Needed = dict) -> Built:
     """The domain as `settings` describe it; nothing runs yet.
 
     Args:
         settings: What the operator chose.
         shrink: Makes small pictures of artifacts.
         clock: The time.
+        needed: Artifacts that accepted work needs.
     """
     small = ThumbnailFolder(
         settings.data_dir / "thumbnails", min_free_bytes=settings.artifact_min_free_bytes
@@ -72,6 +73,7 @@ def build(settings: Settings, *, shrink: Shrink, clock: Clock) -> Built:
         retention=timedelta(seconds=settings.artifact_retention_seconds),
         now=clock.wall,
         monotonic=clock.monotonic,
+        needed=needed,
     )
     uploads = Uploads(clock)
     receiving = ArtifactUploads(

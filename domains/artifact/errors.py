@@ -35,6 +35,17 @@ class ArtifactBeingRead(FailedPrecondition):
         )
 
 
+class ArtifactNeeded(FailedPrecondition):
+    """It cannot be deleted while accepted work of its owner has not come to it yet."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A workflow that runs needs the artifact; cancel it, or wait for its end.",
+            reason=Reason.STATE_CONFLICT,
+            metadata={"state": "needed"},
+        )
+
+
 class OffsetPastEnd(OutOfRange):
     """Bytes are asked for that the artifact does not have."""
 

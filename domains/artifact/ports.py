@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from domains.artifact.types import Claim, Holdings, StoredFile, Thumbnail
+
+Needed = Callable[[], Mapping[str, Collection[str]]]
+"""Which artifacts accepted work has not come to yet, by their ids, and of each whose work it
+is."""
 
 
 class ArtifactFiles(Protocol):

@@ -312,6 +312,16 @@ Steps = Annotated[tuple[Step, ...], Meta(max_length=MOST_STEPS + 1)]
 """With the server's own last one."""
 
 
+def size_after(step: Step, size: Size) -> Size:
+    """Width and height after one step."""
+    match step:
+        case UpscaleStep() | ResizeStep() | RotateStep() | PadStep():
+            return step.size_after(size)
+        case CropStep():
+            return step.width, step.height
+    return size
+
+
 @dataclass(frozen=True)
 class CubeFile:
     """A .cube file as a client names it: its bytes, or an artifact; nothing where it names

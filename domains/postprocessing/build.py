@@ -16,6 +16,7 @@ from domains.postprocessing.core.benchmarks import KeptBenchmarks, StepBenchmark
 from domains.postprocessing.core.inventory import PostprocessorInventory
 from domains.postprocessing.core.many import Means
 from domains.postprocessing.core.processing import Processing
+from domains.postprocessing.core.room import MainMemory, Room
 from domains.postprocessing.core.run import ChainRun
 from domains.postprocessing.ports import PlacedDevices
 from domains.postprocessing.safety.servicer import SafetyParts
@@ -60,6 +61,7 @@ def build(
     clock: Clock,
     provenance: provenance_build.Built,
     safety: SafetyParts,
+    main_memory: MainMemory,
     *,
     describe: FaultReporter,
 ) -> Built:
@@ -77,6 +79,7 @@ def build(
         clock: The time.
         provenance: Marks them.
         safety: Knows the policies, and answers calls about them.
+        main_memory: How much there is.
         describe: What a client sees of an error.
     """
     statistics = StepStatistics(facts, clock)
@@ -97,6 +100,7 @@ def build(
             statistics,
             safety.decided,
         ),
+        Room(main_memory, devices),
         safety.policies.default,
         Means(Children(session.sessions, session.runner, session.reader), devices, describe),
         session.paused,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -14,6 +15,7 @@ import grpc
 import grpc.aio
 import psutil
 import pytest
+from PIL import Image
 
 from deviceops.v1 import (
     device_pb2,
@@ -23,6 +25,7 @@ from deviceops.v1 import (
     memory_history_pb2,
     memory_info_pb2,
     memory_pb2,
+    postprocessing_pb2,
     processing_pb2,
 )
 from server.config import Settings
@@ -125,6 +128,42 @@ async def test_a_picture_too_large_for_the_worker_fails_and_the_next_smaller_is_
     async with asyncio.timeout(30):  # failures are counted every second
         while await failures(client) != counted + 1:  # noqa: ASYNC110 -- another process
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process's memory")
+async def test_an_enlargement_too_large_for_the_worker_fails_and_a_smaller_one_is_done(
+    client: Client,
+) -> None:
+    """A real limit again: the result alone is more than the worker may have."""
+
+    async def ended(edge: int) -> event_pb2.SessionEvent:
+        png = io.BytesIO()
+        Image.new("RGB", (edge, edge), "teal").save(png, "PNG")
+        request = postprocessing_pb2.ProcessImageRequest()
+        request.steps.add().upscale.SetInParent()  # four times
+        request.image.inline = png.getvalue()
+        call = client.postprocessing.ProcessImage(request, metadata=client.metadata)
+        return [each.event async for each in call][-1]
+
+    before = await ended(64)
+    status = await client.device.GetDeviceStatus(
+        device_pb2.GetDeviceStatusRequest(device_id="cpu:0"), metadata=client.metadata
+    )
+    worker = psutil.Process(status.worker.process_id)
+    limit = worker.memory_info().vms + 150 * MIB
+    worker.rlimit(psutil.RLIMIT_AS, (limit, limit))
+
+    with pytest.raises(grpc.aio.AioRpcError) as failed:
+        await ended(2048)
+
+    told = read(failed.value)
+    assert told.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert told.reason == "HOST_OUT_OF_MEMORY"
+    assert int(told.metadata["needed_bytes"]) >= (4 * 2048) ** 2 * 3
+    assert 0 < int(told.metadata["free_bytes"]) < int(told.metadata["needed_bytes"])
+    after = await ended(64)
+    assert after.completed.images[0].artifact_id == before.completed.images[0].artifact_id
+    assert worker.is_running()
 
 
 async def test_a_full_queue_says_so_and_can_still_be_looked_at_and_emptied(

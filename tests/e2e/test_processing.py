@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import itertools
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from deviceops.v1 import (
-    artifact_pb2,
     common_pb2,
     event_pb2,
     inference_pb2,
     processing_pb2,
     session_pb2,
-    upload_pb2,
 )
 from deviceops.v1 import finishing_pb2 as steps_pb
 from deviceops.v1 import postprocessing_pb2 as pb
@@ -51,6 +47,7 @@ from tests.domains.chain.photograph import EYES, PATH, astronaut
 from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
 from tests.e2e.errors import refusal_of
+from tests.e2e.uploading import uploaded
 from tests.odd_pictures import bad_pictures
 from tests.running import Client, small_request
 
@@ -89,21 +86,6 @@ async def done(client: Client, request: Any) -> tuple[list[event_pb2.SessionEven
     method = service.ProcessImages if batch else service.ProcessImage
     events = [each.event async for each in method(request, metadata=client.metadata)]
     return events, b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
-
-
-async def uploaded(client: Client, data: bytes) -> str:
-    """The artifact's id of these bytes."""
-
-    def messages() -> Iterator[artifact_pb2.UploadArtifactRequest]:
-        header = upload_pb2.UploadHeader(upload_id=str(uuid.uuid4()), size_bytes=len(data))
-        upload = artifact_pb2.ArtifactUpload(upload=header)
-        yield artifact_pb2.UploadArtifactRequest(header=upload)
-        yield artifact_pb2.UploadArtifactRequest(data=data)
-        completion = upload_pb2.UploadCompletion(sha256=hashlib.sha256(data).hexdigest())
-        yield artifact_pb2.UploadArtifactRequest(completion=completion)
-
-    answer = await client.artifact.UploadArtifact(messages(), metadata=client.metadata)
-    return answer.artifact.artifact_id
 
 
 async def test_a_picture_goes_through_its_steps(client: Client) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import grpc.aio
+import numpy as np
+import numpy.typing as npt
 import pytest
+from PIL import Image
 
 from deviceops.v1 import (
     artifact_pb2,
@@ -24,6 +29,7 @@ from deviceops.v1 import (
 from domains.processing.workflows.convert.ready import ready_made
 from tests.domains.chain.photograph import PATH
 from tests.e2e.errors import refusal_of
+from tests.e2e.uploading import uploaded
 from tests.e2e.workflow_calls import ended, refused, run, run_request, workflow
 from tests.fakes.tiny_models import save_sdxl
 from tests.running import Client, RunningServer
@@ -65,6 +71,18 @@ async def pictures(client: Client) -> list[str]:
     )
     events = await run(client, request)
     return [image.artifact_id for image in events[-1].completed.images]
+
+
+async def deleted(client: Client, artifact_id: str) -> None:
+    request = artifact_pb2.DeleteArtifactRequest(artifact_id=artifact_id)
+    await client.artifact.DeleteArtifact(request, metadata=client.metadata)
+
+
+async def pixels_of(client: Client, artifact_id: str) -> npt.NDArray[np.uint8]:
+    request = artifact_pb2.DownloadArtifactRequest(artifact_id=artifact_id)
+    call = client.artifact.DownloadArtifact(request, metadata=client.metadata)
+    data = b"".join([each.data async for each in call])
+    return np.asarray(Image.open(io.BytesIO(data)))
 
 
 async def children(
@@ -177,6 +195,54 @@ async def test_previews_of_its_chains_come_where_a_run_asks_for_them(
     shown = [each for each in events if each.HasField("preview")]
     assert {each.item_id for each in shown} == {"sharp"}
     assert all(each.preview.data.startswith(b"\xff\xd8") for each in shown)
+
+
+async def test_files_that_a_step_names_stay_until_its_turn_has_come(client: Client) -> None:
+    """A table of colours and the picture of a mark, both as artifacts."""
+    inverting = b"LUT_3D_SIZE 2\n" + b"".join(
+        b"%d %d %d\n" % (1 - r, 1 - g, 1 - b) for b, g, r in itertools.product((0, 1), repeat=3)
+    )
+    mark = io.BytesIO()
+    Image.new("RGB", (4, 4), "red").save(mark, "PNG")
+    table, picture = [await uploaded(client, each) for each in (inverting, mark.getvalue())]
+    drawn = SMALL.replace("steps: 2", "steps: 20")
+    wanted = workflow(f"""
+        steps {{ step_id: 'drawn' generate {{ {drawn} }} }}
+        steps {{
+          step_id: 'finished'
+          postprocess {{
+            steps {{ lut {{ artifact_id: '{table}' }} }}
+            steps {{ watermark {{
+              image {{ artifact_id: '{picture}' }} opacity: 1 anchor: ANCHOR_TOP_LEFT
+              margin_pixels: 0 scale: 0.1
+            }} }}
+          }}
+          bindings {{ input: 'images' output {{ step_id: 'drawn' }} }}
+        }}
+    """)
+    refusals, events = [], []
+    call = client.processing.RunWorkflow(run_request(wanted), metadata=client.metadata)
+    async for response in call:
+        events.append(response.event)
+        if response.event.HasField("phase_started") and not refusals:
+            refusals = [await refusal_of(deleted(client, each)) for each in (table, picture)]
+
+    assert [(each.reason, each.metadata["state"]) for each in refusals] == [
+        ("STATE_CONFLICT", "needed")
+    ] * 2
+    steps = ended(events)
+    before, after = [
+        await pixels_of(client, steps[name].images[0].artifact_id)
+        for name in ("drawn", "finished")
+    ]
+    assert (after[:26, :26] == (255, 0, 0)).all()
+    assert np.array_equal(after[26:], 255 - before[26:])
+    for each in (table, picture):
+        await deleted(client, each)
+    _, refusal = await refused(client, run_request(wanted))
+    assert refusal.reason == "ARTIFACT_NOT_FOUND"
+    where = refusal.metadata["step"], refusal.metadata["field"]
+    assert where == ("workflow.steps[1].postprocess", "steps[0].lut.artifact_id")
 
 
 async def test_a_step_that_cannot_finish_its_pictures_is_refused_or_fails(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from domains.artifact.core.entries import Entry
@@ -40,3 +40,19 @@ class Quota:
                     room.take(name, other.size_bytes)
         if not room.has_place_for(owner, entry.size_bytes):
             raise TooMuchPinned(entry.size_bytes, room.limit_for(owner))
+
+    def beyond(self, entries: Sequence[Entry], needed: Collection[str]) -> Iterator[Entry]:
+        """What is to go for the rest to be within the quota: the least recently used, except
+        the newest and what is read, pinned or needed.
+
+        Args:
+            entries: All, the least recently used first.
+            needed: Ids of those that work needs.
+        """
+        used = sum(entry.size_bytes for entry in entries)
+        for entry in entries[:-1]:
+            if used <= self.size_bytes:
+                return
+            if not (entry.readers or entry.pinned or entry.artifact_id in needed):
+                yield entry
+                used -= entry.size_bytes

@@ -21,12 +21,13 @@ from domains.artifact.core.reading import chunks_of
 from domains.artifact.errors import (
     ArtifactBeingRead,
     ArtifactDamaged,
+    ArtifactNeeded,
     ArtifactNotFound,
     DiskReserved,
     OffsetPastEnd,
     StorageUnavailable,
 )
-from domains.artifact.ports import ArtifactFiles
+from domains.artifact.ports import ArtifactFiles, Needed
 from domains.artifact.types import (
     SAME_LABELS,
     Artifact,
@@ -53,6 +54,7 @@ class ArtifactStore:
         retention: How long an artifact is kept after its last use.
         now: The clock that people read, timezone-aware.
         monotonic: The clock that retention goes by, in seconds: it never jumps.
+        needed: Artifacts that accepted work needs.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class ArtifactStore:
         retention: timedelta,
         now: Callable[[], datetime],
         monotonic: Callable[[], float] = time.monotonic,
+        needed: Needed = dict,
     ) -> None:
-        self._files = files
+        self._files, self._needed = files, needed
         self._quota = Quota(quota_bytes)
         self._min_free_bytes = min_free_bytes
         self._retention = Retention(retention, now, monotonic)
@@ -83,8 +86,6 @@ class ArtifactStore:
             for stored in found
             if stored.size_bytes <= self._quota.size_bytes
         }
-
-    # Keeping.
 
     async def adopt(
         self,
@@ -132,7 +133,7 @@ class ArtifactStore:
             await asyncio.to_thread(discard, path)
 
     async def check_room_for(self, size_bytes: int) -> None:
-        """Refuse what would not be kept when it is here.
+        """Refuse what would not be kept.
 
         Raises:
             LargerThanQuota: It has more bytes than may be kept beside what is pinned.
@@ -153,21 +154,17 @@ class ArtifactStore:
             raise DiskReserved(free, self._min_free_bytes, coming_bytes)
 
     async def _make_room(self) -> None:
-        """Keep within the quota; the newest stays in any case."""
+        """Keep within the quota."""
         await self._remove_expired(but=1)
-        used = self.usage().used_bytes
-        for entry in list(self._entries.values())[:-1]:
-            if used <= self._quota.size_bytes:
-                return
-            if not entry.readers and not entry.pinned:
-                await self._let_go(entry)
-                used -= entry.size_bytes
+        for entry in self._quota.beyond(list(self._entries.values()), self._needed()):
+            await self._let_go(entry)
 
     async def _remove_expired(self, *, but: int = 0) -> None:
-        """Take what is over from whom it was, except of the `but` that were used last."""
-        moment = self._retention.monotonic()
+        """Take what is over from whom it was, but for the `but` that were used last."""
+        moment, needed = self._retention.monotonic(), self._needed()
         for entry in list(self._entries.values())[: len(self._entries) - but]:
-            expired = [] if entry.readers else entry.expired(moment)
+            used = entry.readers or entry.artifact_id in needed
+            expired = [] if used else entry.expired(moment)
             if len(expired) == len(entry.shares):
                 await self._let_go(entry)
             elif expired:
@@ -313,12 +310,15 @@ class ArtifactStore:
         Other clients' artifacts of the same bytes stay, and their file with them.
 
         Raises:
-            ArtifactNotFound: There is none of that id that the caller may see.
+            ArtifactNotFound: There is none that the caller may see.
+            ArtifactNeeded: Work of its owner has not come to it yet.
             ArtifactBeingRead: Somebody reads it.
             StorageUnavailable: Its file cannot be deleted; it stays.
         """
         async with self._changing:
             entry, owner = self._found(caller, artifact_id)
+            if owner in self._needed().get(artifact_id, ()):
+                raise ArtifactNeeded
             if len(entry.shares) > 1:
                 await self._disown(entry, [owner])
                 return

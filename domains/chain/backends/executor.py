@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.classifiers import Classifiers, of_this_process
+from domains.chain.backends.room import check_host
 from domains.chain.backends.safeguard import Withheld, apply
 from domains.chain.backends.steps.background import remove_background
 from domains.chain.backends.steps.bands import Between
@@ -21,6 +22,7 @@ from domains.chain.backends.steps.resize import resize
 from domains.chain.backends.steps.rotate import rotate
 from domains.chain.backends.steps.sharpen import sharpen
 from domains.chain.backends.steps.watermark import watermark
+from domains.chain.jobs.room import step_bytes
 from domains.chain.types import (
     ColorStep,
     CropStep,
@@ -128,9 +130,11 @@ class Executor:
 
         Raises:
             Withheld: A safety step blocks it; its verdict was heard as well.
+            ResourceExhausted: HOST_OUT_OF_MEMORY, before a step that does not fit.
             DomainError: As the networks, `read_canvas` of a mark, or `telling` raises it.
         """
         for done, step in enumerate(steps, start=1):
+            check_host(step_bytes(step, canvas.size, alpha=canvas.alpha is not None))
             if isinstance(step, UpscaleStep):
                 canvas = self._networks.enlarge(canvas, step, telling.piece)
             elif isinstance(step, FaceRestoreStep):

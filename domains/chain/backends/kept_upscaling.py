@@ -25,7 +25,7 @@ class KeptLevels(Value, frozen=True):
 
     width: _Edge
     height: _Edge
-    data: bytes  # of a pass: more than the step's result where that is made smaller
+    data: bytes
 
     def __post_init__(self) -> None:
         if len(self.data) != 3 * self.width * self.height:

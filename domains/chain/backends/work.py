@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from domains.chain.backends.finishing import Finishing
 from domains.chain.backends.kept_chain import ChainKeeper
+from domains.chain.backends.room import check_host
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.jobs import ChainJob, ChainReport, PausedChain
+from domains.chain.jobs.room import file_bytes
 from domains.picture.backends.encoding import encode_image
 from domains.provenance.backends.mark import marked
 from domains.session.jobs import EncodedImage, JobContext, WorkPaused
@@ -25,6 +27,7 @@ def process(
     Raises:
         Unavailable: STORAGE_UNAVAILABLE, where the prepared picture is gone.
         InvalidProvenance: The mark would not be found again in such a picture.
+        ResourceExhausted: HOST_OUT_OF_MEMORY, before a step or the file that does not fit.
         DomainError: As `Finishing.finish`.
         Exception: As torch raises it.
     """
@@ -57,6 +60,7 @@ def _processed(
         if job.mark_key is not None:
             pixels = marked(canvas.pixels, job.mark_key, "output.provenance.watermark")
             canvas = replace(canvas, pixels=pixels)
+        check_host(file_bytes(canvas.size, job.output.format))
         data = encode_image(canvas.whole(), job.output, metadata=job.metadata)
     size, format = (job.width, job.height), job.output.format
     watermark = bool(data) and job.mark_key is not None

@@ -5,15 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from domains.chain.types import (
-    CropStep,
-    PadStep,
-    ResizeStep,
-    RotateStep,
-    Size,
-    Step,
-    UpscaleStep,
-)
+from domains.chain.types import CropStep, Size, Step, size_after
 from domains.errors import FieldViolation, Reason
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 from domains.values import ImageFileFormat
@@ -51,16 +43,6 @@ def sizes_of(steps: Sequence[Step], size: Size, path: str) -> Sizes:
             return Sizes(tuple(found), broken)
         found.append(size)
     return Sizes(tuple(found))
-
-
-def size_after(step: Step, size: Size) -> Size:
-    """Width and height after one step."""
-    match step:
-        case UpscaleStep() | ResizeStep() | RotateStep() | PadStep():
-            return step.size_after(size)
-        case CropStep():
-            return step.width, step.height
-    return size
 
 
 def check_format(size: Size, format: ImageFileFormat, field: str) -> list[FieldViolation]:

@@ -24,6 +24,7 @@ from domains.picture.core import KeptPicture, Pictures, check_image
 from domains.picture.jobs import MetadataWish
 from domains.picture.types import OWN_SIZE, InputImage, ResizeFit
 from domains.postprocessing.core.many import ManyRun, Means
+from domains.postprocessing.core.room import Room
 from domains.postprocessing.core.run import ChainRun, Piece
 from domains.postprocessing.core.turns import Turns
 from domains.provenance.core import Provenance
@@ -88,6 +89,7 @@ class Processing:
         provenance: Decides which marks pictures get.
         place: Chooses the device.
         run: Has them done.
+        room: Refuses what needs more memory than there is.
         default: The safety policy that holds for all, with its classifiers installed; None for
             none.
         means: With what many pictures of one request are done.
@@ -101,6 +103,7 @@ class Processing:
         provenance: Provenance,
         place: Place,
         run: ChainRun,
+        room: Room,
         default: Callable[[], SafetyPolicy | None],
         means: Means,
         paused: PausedFiles,
@@ -110,6 +113,7 @@ class Processing:
         self._provenance = provenance
         self._place = place
         self._run = run
+        self._room = room
         self._default = default
         self._means = means
         self._paused = paused
@@ -144,8 +148,10 @@ class Processing:
         self, request: ProcessingRequest, chain: PreparedChain, piece: Piece, priority: Priority
     ) -> SessionPlan:
         """One picture, on the device that will be done with it first."""
-        turns = Turns(self._paused)
+        turns, total = Turns(self._paused), await self._room.total()
         placed = await self._place(request.placement, _effort(chain, [piece]), priority)
+        assert isinstance(piece.job, ChainJob)
+        self._room.check(chain, piece.job, placed.decision.device_id, total)
         return SessionPlan(
             kind=SessionKind.POSTPROCESSING,
             device_id=placed.decision.device_id,

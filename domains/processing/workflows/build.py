@@ -10,6 +10,7 @@ from domains.clients import Role
 from domains.processing.workflows.convert.dry_runs import Verdict
 from domains.processing.workflows.convert.ready import ready_made
 from domains.processing.workflows.convert.running import WorkflowRequests
+from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
@@ -40,8 +41,9 @@ def build(
     """
     store = WorkflowStore(ready_made(), records, now)
     services = SessionServices(session.sessions, session.runner, session.reader)
+    needed = NeededArtifacts(services)
     requests = WorkflowRequests(
-        store, session.starters, services, verdict, least_role, pictures
+        store, session.starters, services, verdict, least_role, pictures, needed
     )
     session.starters.know(
         workflow_pb2.RunWorkflowRequest, lambda request: request, requests.session

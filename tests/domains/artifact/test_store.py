@@ -15,6 +15,7 @@ import pytest
 
 from domains.artifact.backends.folder import ArtifactFolder
 from domains.artifact.core import CHUNK_BYTES, ArtifactStore
+from domains.artifact.ports import Needed
 from domains.artifact.types import ArtifactFilter, Claim, StoredFile
 from domains.clients import DEFAULT_CLIENT, Caller, Role
 from domains.errors import (
@@ -55,6 +56,7 @@ async def opened(
     clock: Clock,
     quota_bytes: int = 10_000_000,
     min_free_bytes: int = 0,
+    needed: Needed = dict,
 ) -> ArtifactStore:
     store = ArtifactStore(
         ArtifactFolder(files) if isinstance(files, Path) else files,
@@ -63,6 +65,7 @@ async def opened(
         retention=timedelta(seconds=60),
         now=clock,
         monotonic=clock.monotonic,
+        needed=needed,
     )
     await store.start()
     return store
@@ -269,6 +272,32 @@ async def test_what_is_being_read_outlives_the_quota_and_its_retention(
     await reading.aclose()  # type: ignore[attr-defined]
     fifth = await keep(store, tmp_path, b"e" * 5)
     assert set(listed(store, "")) == {fourth, fifth}
+
+
+async def test_what_accepted_work_needs_outlives_the_quota_its_retention_and_a_delete(
+    tmp_path: Path, clock: Clock
+) -> None:
+    """Of another client's work its owner does not learn."""
+    needed: dict[str, set[str]] = {}
+    store = await opened(tmp_path / "artifacts", clock, quota_bytes=25, needed=lambda: needed)
+    mine = await keep(store, tmp_path, b"a" * 10)
+    theirs = await keep(store, tmp_path, b"b" * 10, owner="somebody")
+    needed |= {mine: {ME.name}, theirs: {ME.name}}
+
+    third = await keep(store, tmp_path, b"c" * 10)
+
+    assert set(store.artifact_ids) == {mine, theirs, third}
+    clock.moment += timedelta(seconds=120)
+    await store.tidy()
+    assert set(store.artifact_ids) == {mine, theirs}
+    with pytest.raises(FailedPrecondition) as refusal:
+        await store.delete(ME, mine)
+    assert refusal.value.reason is Reason.STATE_CONFLICT
+    assert refusal.value.metadata == {"state": "needed"}
+    await store.delete(Caller("somebody", Role.RUN), theirs)
+    needed.clear()
+    await store.tidy()
+    assert not store.artifact_ids
 
 
 class SlowFolder(ArtifactFolder):

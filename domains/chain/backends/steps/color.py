@@ -10,7 +10,7 @@ from PIL import Image
 
 from domains.chain.backends.canvas import Canvas, Pixels
 from domains.chain.backends.steps.bands import Between, bands
-from domains.chain.backends.steps.light import lit
+from domains.chain.backends.steps.light import counted, lit
 from domains.chain.types import ColorStep
 
 LUMA = (0.299, 0.587, 0.114)
@@ -18,7 +18,7 @@ LUMA = (0.299, 0.587, 0.114)
 _CUT_SHARE = 0.005
 _ROWS = 256
 _Levels = npt.NDArray[np.float64]
-_N = TypeVar("_N", np.uint8, np.float64)
+_N = TypeVar("_N", np.uint8, np.float32)
 
 
 def color(canvas: Canvas, step: ColorStep, between: Between) -> Canvas:
@@ -50,15 +50,17 @@ def color(canvas: Canvas, step: ColorStep, between: Between) -> Canvas:
     if step.contrast != 1:
         mean = _mean_luma(levels, pixels)
         levels = (mean + (levels - mean) * step.contrast).clip(0, 255)
-    rounded = _rounded(levels, step.gamma)
+    rounded, floats = _rounded(levels, step.gamma), levels.astype(np.float32)
+    # Of each channel its share of itself and of luma: y + (v - y) * saturation.
+    mixed = step.saturation * np.eye(3) + (1 - step.saturation) * np.array(LUMA)[:, None]
     result = np.empty_like(pixels)
     for top, bottom in bands(pixels.shape[0], _ROWS, between):
         if step.saturation == 1:
             result[top:bottom] = _looked_up(rounded, pixels[top:bottom])
             continue
-        part = _looked_up(levels, pixels[top:bottom])
-        luma = (part @ np.array(LUMA))[..., None]
-        part = (luma + (part - luma) * step.saturation).clip(0, 255)
+        part = _looked_up(floats, pixels[top:bottom]).reshape(-1, 3)
+        part = part @ mixed.astype(np.float32)
+        part = part.clip(0, 255, out=part).reshape(pixels[top:bottom].shape)
         result[top:bottom] = _rounded(part, step.gamma)
     return Canvas(result, canvas.alpha)
 
@@ -84,13 +86,14 @@ def _stretched(levels: _Levels, pixels: Pixels) -> _Levels:
 
 def _mean_luma(levels: _Levels, pixels: Pixels) -> float:
     shares = (
-        share * float(row @ np.bincount(pixels[..., channel].ravel(), minlength=256))
-        for channel, (share, row) in enumerate(zip(LUMA, levels, strict=True))
+        share * float(row @ count)
+        for share, row, count in zip(LUMA, levels, counted(pixels), strict=True)
     )
     return float(sum(shares) / (pixels.shape[0] * pixels.shape[1]))
 
 
-def _rounded(levels: _Levels, gamma: float) -> Pixels:
+def _rounded(levels: npt.NDArray[np.floating], gamma: float) -> Pixels:
     if gamma != 1:
         levels = 255 * (levels / 255) ** (1 / gamma)
-    return np.rint(levels).astype(np.uint8)
+    rounded: Pixels = np.rint(levels).astype(np.uint8)
+    return rounded

@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 import torch
 
+from domains.chain.backends.upscaling.lanczos import widened
 from domains.chain.backends.upscaling.tiles import Cuts, Fading, cut, fadings
 from domains.chain.backends.upscaling.under_way import Pixels, Tiles
 from domains.chain.backends.upscaling.upscaler import Upscaler
@@ -64,9 +65,14 @@ it counts for more than those before it; may raise to stop."""
 
 
 def run_pass(
-    upscaler: Upscaler, pixels: Pixels, plan: Plan, between: Between, tiles: Tiles
+    upscaler: Upscaler,
+    pixels: Pixels,
+    plan: Plan,
+    between: Between,
+    tiles: Tiles,
+    width: int,
 ) -> Pixels:
-    """Enlarge a picture by the upscaler's own factor.
+    """Enlarge a picture by the upscaler's own factor, with its rows resized at once.
 
     Args:
         upscaler: After numbers that are not finite it stays in float32.
@@ -74,15 +80,18 @@ def run_pass(
         plan: Of this picture's tiles.
         between: Called after each tile.
         tiles: Those of this plan that are done; told of each one more.
+        width: Of the rows that are returned; they are resized across by Lanczos where a pass
+            makes others, so that what it makes too large is never there as a whole.
 
     Returns:
-        uint8 `[height * factor, width * factor, 3]`.
+        uint8 `[height * factor, width, 3]`.
 
     Raises:
         FailedPrecondition: NON_FINITE_OUTPUT, when float32 gives such numbers too.
     """
-    factor, (height, width) = upscaler.factor, pixels.shape[:2]
-    whole = np.empty((height * factor, width * factor, 3), np.uint8)
+    factor, (height, own_width) = upscaler.factor, pixels.shape[:2]
+    made = (height * factor, own_width * factor)
+    whole = np.empty((height * factor, width, 3), np.uint8)
     filled = _filled(pixels, upscaler.unit)
     rows = fadings(plan.down, plan.overlap, factor)
     columns = fadings(plan.across, plan.overlap, factor)
@@ -93,7 +102,7 @@ def run_pass(
         top = plan.down.starts[number]
         band = filled[top : top + plan.down.length]
         above = rows[number - 1].middle if number else 0
-        told = partial(_tell, between, whole.shape, top * factor, above)
+        told = partial(_tell, between, made, top * factor, above)
         row = _row(upscaler, band, plan.across, columns, told, tiles)
         if tiles.fading is not None:
             _fade(tiles.fading, row, rows[number - 1], dimension=1)
@@ -103,8 +112,8 @@ def run_pass(
             kept = slice(later + rows[number].begin, later + rows[number].end)
             before, end = row[:, kept].clone(), top * factor + kept.start
         # What lies before the part that fades is the row's before.
-        own = row[:, written - top * factor : end - top * factor, : width * factor]
-        whole[written:end] = _rounded(own)
+        own = row[:, written - top * factor : end - top * factor, : own_width * factor]
+        whole[written:end] = widened(_rounded(own), width)
         written = end
         tiles.end_row(whole[:written], before)
     return whole
@@ -141,15 +150,15 @@ def _row(
 
 def _tell(
     between: Between,
-    shape: tuple[int, ...],
+    whole: tuple[int, int],
     top: int,
     above: int,
     tile: torch.Tensor,
     left: int,
 ) -> None:
-    """Tell of a tile that begins there in a whole of `[height, width, 3]`: without the rows
+    """Tell of a tile that begins there in a whole of that height and width: without the rows
     `above` and without what lies beyond the whole."""
-    height, width = shape[:2]
+    height, width = whole
     own = tile[:, above : height - top, : width - left]
     right, bottom, top = left + own.shape[2], top + above + own.shape[1], top + above
     between(own, Box(left / width, top / height, right / width, bottom / height))

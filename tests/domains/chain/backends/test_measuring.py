@@ -19,7 +19,6 @@ from domains.chain.backends.measuring import measure_step, synthetic
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.core.cube import parse_cube
 from domains.chain.core.rules import check_chain
-from domains.chain.core.sizes import size_after
 from domains.chain.jobs import PictureQuality, StepBenchmarkJob, StepBenchmarkReport
 from domains.chain.types import (
     AskedChain,
@@ -31,6 +30,7 @@ from domains.chain.types import (
     Table,
     UpscalerModel,
     UpscaleStep,
+    size_after,
 )
 from domains.errors import Cancelled, Unavailable
 from domains.limits import LIMITS

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from domains.errors import Failure, Reason, Unavailable
+from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.types import (
@@ -19,6 +20,7 @@ from domains.processing.workflows.types import (
     Ended,
     Graph,
     Inputs,
+    Named,
     Step,
     StepOutput,
 )
@@ -122,11 +124,19 @@ class Place:
     services: SessionServices
 
     async def begin(
-        self, of: Graph, steps: Steps, values: Arguments | None = None
+        self,
+        of: Graph,
+        steps: Steps,
+        values: Arguments | None = None,
+        *,
+        noted: tuple[NeededArtifacts, Named] | None = None,
     ) -> tuple[Session, WorkflowTurns]:
-        """A run's session, which works by itself."""
+        """A run's session, which works by itself, and who is to know what it names."""
         costs = {each.step_id: 1.0 for each in of.steps}
-        turns = WorkflowTurns(of, values or {}, steps, self.services, costs)
+        turns = WorkflowTurns(of, values or {}, steps, self.services, costs, owner="mary")
+        if noted is not None:
+            needed, turns.named = noted
+            needed.note(turns)
 
         async def prepare() -> SessionPlan:
             return SessionPlan(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,12 +16,13 @@ from torch import nn
 
 from domains.chain.backends.upscaling import enlarging
 from domains.chain.backends.upscaling.enlarging import PassMade, enlarge, enlarge_alpha
+from domains.chain.backends.upscaling.lanczos import heightened, widened
 from domains.chain.backends.upscaling.tiled import Box
 from domains.chain.backends.upscaling.under_way import Pixels
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.errors import Cancelled, FailedPrecondition, Reason, ResourceExhausted
 from domains.model.backends.upscalers import compact
-from domains.model.core.enlarging import enlarged_size
+from domains.model.core.enlarging import enlarged_size, tile_bytes
 from tests.domains.chain.backends.upscaling.files import (
     CPU,
     demo,
@@ -309,9 +311,66 @@ def test_the_tile_is_chosen_by_free_memory(monkeypatch, tmp_path):
     enlarge(upscaler, pixels, 2, tell=made.append)
     # A tile of the size that the processor's caches like.
     assert made[-1].tile_pixels == 192
-    monkeypatch.setattr(enlarging, "obtainable_bytes", lambda _device: 0)
-    enlarge(upscaler, pixels, 2, tell=made.append)
+    # What the result takes is main memory too.
+    needed = 512 << 20, 600 * 600 * 3, tile_bytes((128, 128), 300, 2, 8, 4)
+    numbers = dataclasses.replace(upscaler, numbers_per_pixel=8)
+    monkeypatch.setattr(enlarging, "obtainable_bytes", lambda _device: sum(needed))
+    enlarge(numbers, pixels, 2, tell=made.append)
+    assert made[-1].tile_pixels == 128
+    enlarge(numbers, pixels, 2, 160, tell=made.append)
+    assert made[-1].tile_pixels == 128, "more than that was asked for"
+    enlarge(numbers, pixels, 2, 72, tell=made.append)
+    assert made[-1].tile_pixels == 72
+    monkeypatch.setattr(enlarging, "obtainable_bytes", lambda _device: 4 << 20)
+    enlarge(numbers, pixels, 2, tell=made.append)
     assert made[-1].tile_pixels == 64
+
+
+@pytest.mark.parametrize("tile", [0, 2048])
+def test_what_main_memory_does_not_have_is_refused_before_it_is_taken(monkeypatch, tile):
+    """The system would hand it out and end the worker."""
+    least = 600 * 600 * 3 + tile_bytes((64, 64), 300, 2, 100, 4)
+    network = Hungry(1 << 30, ValueError())
+    monkeypatch.setattr(enlarging, "obtainable_bytes", lambda _device: least - 1)
+    with pytest.raises(ResourceExhausted) as caught:
+        enlarge(ready(network, 2), picture(300, 300), 2, tile)
+    assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
+    facts = {"needed_bytes": str(least), "free_bytes": str(least - 1)}
+    assert caught.value.metadata == facts
+    assert not network.tried
+    monkeypatch.setattr(enlarging, "obtainable_bytes", lambda _device: least)
+    enlarge(ready(network, 2), picture(300, 300), 2, tile)
+
+
+def test_another_devices_memory_is_its_own_to_refuse(monkeypatch):
+    """What it does not have it does not hand out, so as large tiles are tried as are asked
+    for."""
+    monkeypatch.setattr(enlarging, "in_main_memory", lambda _device: False)
+    monkeypatch.setattr(enlarging, "obtainable_bytes", lambda _device: 0)
+    made: list[PassMade] = []
+    enlarge(ready(Nearest(2), 2), picture(300, 300), 2, 512, tell=made.append)
+    assert made[-1].tile_pixels == 512
+
+
+def lanczos(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Pillow's, of the whole picture across and then down."""
+    across = Image.fromarray(pixels).resize((width, len(pixels)), Image.Resampling.LANCZOS)
+    return np.asarray(across.resize((width, height), Image.Resampling.LANCZOS))
+
+
+@settings(max_examples=40, deadline=None)
+@given(*4 * [st.integers(1, 1100)])
+def test_resizing_part_by_part_is_resizing_the_whole(width, height, wide, high):
+    pixels = picture(height, width)
+    found = heightened(widened(pixels, wide), high)
+    assert np.array_equal(found, lanczos(pixels, wide, high))
+
+
+def test_what_a_pass_makes_too_large_is_resized_row_by_row():
+    """As the whole of it would be."""
+    upscaler, pixels = ready(Nearest(4), 4), picture(90, 130)
+    found = enlarge(upscaler, pixels, 1.7, 64)
+    assert np.array_equal(found, lanczos(pixels.repeat(4, 0).repeat(4, 1), 221, 153))
 
 
 def test_a_grey_network_sees_each_colour(tmp_path):

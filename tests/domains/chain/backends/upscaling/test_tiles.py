@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domains.chain.backends.upscaling.passes import passes
 from domains.chain.backends.upscaling.tiles import cut, fadings, halved
 from domains.chain.types import UpscaleStep
 from domains.model.core.enlarging import (
@@ -18,6 +17,7 @@ from domains.model.core.enlarging import (
     tile_fitting,
     upscale_bytes,
 )
+from domains.model.core.passes import passes
 
 units = st.sampled_from([1, 2, 4])
 lengths, tiles, overlaps = st.integers(1, 3000), st.integers(1, 2048), st.integers(0, 256)

@@ -40,3 +40,14 @@ def passes(size: Size, wanted: Size, by_network: int) -> tuple[Pass, ...]:
         now = (taken[0] * by_network, taken[1] * by_network)
         found.append(Pass(taken, now))
     return tuple(found)
+
+
+def result_bytes(rows: int, then: Size) -> int:
+    """Main memory that a pass takes for what it makes, 8 bits a number.
+
+    Args:
+        rows: That the pass makes; each is resized across as it comes.
+        then: Width and height that its result has after it was resized down as well.
+    """
+    width, height = then
+    return 3 * width * (rows if rows == height else rows + height)

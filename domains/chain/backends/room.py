@@ -1,0 +1,29 @@
+"""Whether there is main memory for what a chain does next, before a byte of it is taken.
+
+The system hands out memory that it does not have, and ends whoever uses it: what would not fit
+has to be refused beforehand.
+"""
+
+from __future__ import annotations
+
+from domains.device.backends.torch_gauge import free_host_bytes
+from domains.errors import Reason, ResourceExhausted
+
+
+def check_host(needed: int) -> None:
+    """Refuse what does not fit into main memory now.
+
+    Args:
+        needed: Bytes.
+
+    Raises:
+        ResourceExhausted: HOST_OUT_OF_MEMORY, with `needed_bytes` and `free_bytes`.
+    """
+    free = free_host_bytes()
+    if needed > free:
+        raise ResourceExhausted(
+            f"This takes {needed} bytes of main memory, and {free} are free; use a smaller "
+            "picture, or try again when there is more.",
+            reason=Reason.HOST_OUT_OF_MEMORY,
+            metadata={"needed_bytes": str(needed), "free_bytes": str(free)},
+        )

@@ -1,0 +1,44 @@
+"""What a request names of what the server keeps, wherever in it that stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf.message import Message
+
+from deviceops.v1 import common_pb2
+from domains.processing.workflows.types import Named
+
+
+def named_in(message: Message) -> Named:
+    """Artifacts, by every field of that name, and pictures of sessions."""
+    messages = list(_messages(message))
+    return Named(
+        frozenset(
+            each.artifact_id
+            for each in messages
+            if "artifact_id" in each.DESCRIPTOR.fields_by_name and each.artifact_id
+        ),
+        frozenset(
+            (each.session_id, each.image_index)
+            for each in messages
+            if isinstance(each, common_pb2.SessionImage)
+        ),
+    )
+
+
+def _messages(message: Message) -> Iterator[Any]:
+    """It, and all that are in it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            if field.message_type.fields_by_name["value"].message_type is None:
+                continue
+            within = value.values()
+        else:
+            within = value if field.is_repeated else (value,)
+        for each in within:
+            yield from _messages(each)

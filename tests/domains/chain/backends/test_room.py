@@ -1,0 +1,200 @@
+"""What chains are said to take of main memory, beside what the process really took; and what
+does not fit is refused before a byte of it is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from domains import heap
+from domains.chain.backends import room
+from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.executor import Executor
+from domains.chain.backends.upscaling.enlarging import enlarge, enlarge_alpha
+from domains.chain.backends.upscaling.upscaler import Upscaler
+from domains.chain.backends.work import process
+from domains.chain.jobs.room import chain_bytes, enlarging_bytes, file_bytes, step_bytes
+from domains.chain.types import (
+    ColorStep,
+    CropStep,
+    DeblurStep,
+    DenoiseStep,
+    LutStep,
+    PadStep,
+    RemoveBackgroundStep,
+    ResizeStep,
+    RotateStep,
+    SharpenStep,
+    Step,
+    Table,
+    UpscalerModel,
+    UpscaleStep,
+    WatermarkStep,
+    size_after,
+)
+from domains.device.backends.torch_gauge import stretch_on
+from domains.errors import Reason, ResourceExhausted
+from domains.model.core.enlarging import tile_bytes
+from domains.picture.backends.encoding import encode_image
+from domains.values import ImageFileFormat, ModelPlace, OutputSettings
+from tests.domains.chain.backends.test_work import Context, job
+from tests.domains.chain.backends.upscaling.files import CPU
+from tests.domains.chain.backends.upscaling.test_enlarging import Nearest
+
+EDGE = 4096
+STEPS: tuple[Step, ...] = (
+    SharpenStep(radius_pixels=10.0),
+    ColorStep(contrast=1.2, saturation=1.2, auto_contrast=True, auto_white_balance=True),
+    ResizeStep(EDGE, 2 * EDGE),
+    ResizeStep(EDGE // 2, EDGE // 2),
+    CropStep(1, 1, EDGE - 1, EDGE - 1),
+    WatermarkStep(text="hello", scale=0.9),
+    RotateStep(degrees=30.0),
+    RotateStep(),
+    PadStep(9, 9, 9, 9),
+    LutStep(),
+    RemoveBackgroundStep(),
+    DeblurStep(iterations=1),
+)
+
+
+class NoNetworks:
+    """There are none."""
+
+    def enlarge(self, canvas: Canvas, step: UpscaleStep, between: object) -> Canvas:
+        raise AssertionError("it was to be refused before")
+
+    restore = enlarge
+
+
+class Silent:
+    """Hears nothing."""
+
+    def piece(self, done: int, pieces: int) -> None: ...
+
+    def step(self, done: int, steps: int) -> None: ...
+
+
+def canvas(width: int, height: int, *, alpha: bool = False) -> Canvas:
+    """Blocks of colours."""
+    random = np.random.default_rng(1)
+    few = random.integers(0, 256, (-(-height // 8), -(-width // 8), 3), np.uint8)
+    pixels = np.ascontiguousarray(few.repeat(8, 0).repeat(8, 1)[:height, :width])
+    return Canvas(pixels, np.ascontiguousarray(pixels[..., 0]) if alpha else None)
+
+
+def table(folder: Path) -> Table:
+    path = folder / "table"
+    path.write_bytes(np.linspace(0, 1, 3 * 17**3, dtype="<f4").tobytes())
+    return Table(path, 17, True, (0.0,) * 3, (1.0,) * 3)
+
+
+class Peak:
+    """The most that the process takes beyond what it had."""
+
+    def __init__(self) -> None:
+        heap.collect_and_trim()
+        self._before = psutil.Process().memory_info().rss
+        self._stretch = stretch_on(CPU)
+
+    def bytes(self) -> int:
+        peak = self._stretch.peak().value
+        if peak is None:
+            pytest.skip("this system does not tell a peak for a stretch")
+        return peak - self._before
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.field)
+def test_a_step_takes_no_more_than_is_said(step: Step, tmp_path: Path) -> None:
+    if isinstance(step, LutStep):
+        step = LutStep(table=table(tmp_path))
+    given = canvas(EDGE, EDGE, alpha=True)
+    peak = Peak()
+    Executor(NoNetworks()).run(given, (step,), Silent())  # type: ignore[arg-type]
+    assert peak.bytes() <= step_bytes(step, given.size, alpha=True)
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("format", ImageFileFormat)
+def test_a_file_takes_no_more_than_is_said(format: ImageFileFormat) -> None:
+    edge = 1536 if format is ImageFileFormat.AVIF else EDGE  # which takes its time
+    pixels = canvas(edge, edge, alpha=True).whole()
+    peak = Peak()
+    encode_image(pixels, OutputSettings(format=format))
+    assert peak.bytes() <= file_bytes((edge, edge), format)
+
+
+@pytest.mark.demonstration
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize(("factor", "by_network"), [(2.0, 4), (1.5, 8), (3.0, 2), (2.0, 2)])
+def test_an_enlargement_takes_no_more_than_is_said(
+    factor: float, by_network: int, alpha: bool
+) -> None:
+    edge, tile = 1536, 192
+    given = canvas(edge, edge, alpha=alpha)
+    upscaler = Upscaler(
+        Nearest(by_network),
+        "test",
+        by_network,
+        3,
+        1,
+        9 * by_network**2,
+        CPU,
+        torch.float32,
+        False,
+    )
+    peak = Peak()
+    enlarged = enlarge(upscaler, given.pixels, factor)
+    if given.alpha is not None:
+        enlarge_alpha(upscaler, given.alpha, factor)
+    assert enlarged.shape[0] == edge * factor
+    own = tile_bytes((tile, tile), 2 * edge, by_network, upscaler.numbers_per_pixel, 4)
+    said = enlarging_bytes(given.size, factor, by_network, alpha=alpha)
+    assert peak.bytes() <= said + 2 * own
+
+
+def test_what_does_not_fit_is_refused_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an enlargement too, before its network is read."""
+    model = UpscalerModel("up", ModelPlace.of(Path("/nowhere/up")), 8)
+    for step in (UpscaleStep(factor=1.5, model=model), DeblurStep(), CropStep(0, 0, 9, 9)):
+        given = canvas(200, 100)
+        needed = step_bytes(step, given.size, alpha=False)
+        monkeypatch.setattr(room, "free_host_bytes", lambda needed=needed: needed - 1)
+        with pytest.raises(ResourceExhausted) as caught:
+            Executor(NoNetworks()).run(given, (step,), Silent())  # type: ignore[arg-type]
+        assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
+        facts = {"needed_bytes": str(needed), "free_bytes": str(needed - 1)}
+        assert caught.value.metadata == facts
+    monkeypatch.setattr(room, "free_host_bytes", lambda: needed)
+    found = Executor(NoNetworks()).run(given, (step,), Silent())  # type: ignore[arg-type]
+    assert found.size == (9, 9)
+
+
+def test_a_file_that_does_not_fit_is_not_begun(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = job(tmp_path, (), (24, 20))
+    monkeypatch.setattr(room, "free_host_bytes", lambda: 24 * 20 * 17 - 1)
+    with pytest.raises(ResourceExhausted) as caught:
+        process(given, None, Context())  # type: ignore[arg-type]
+    assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
+
+
+def test_the_most_of_a_chain_is_what_it_takes() -> None:
+    """Each step beside what it is given, and the file beside the result."""
+    png, size = ImageFileFormat.PNG, (100, 50)
+    assert chain_bytes((), size, png, alpha=False) == 5000 * (3 + 17)
+    assert chain_bytes((DeblurStep(),), size, png, alpha=False) == 5000 * (3 + 28)
+    small = (DeblurStep(), ResizeStep(10, 5))
+    assert chain_bytes(small, size, png, alpha=True) == 5000 * (4 + 28)
+    larger = (PadStep(left=100), DeblurStep())
+    assert chain_bytes(larger, size, png, alpha=False) == 10_000 * (4 + 28)
+    assert size_after(larger[0], size) == (200, 50)
+    assert step_bytes(DenoiseStep(), size, alpha=False) < step_bytes(
+        SharpenStep(), (200, 50), alpha=False
+    )
