@@ -7,7 +7,9 @@ import shlex
 import textwrap
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -93,9 +95,15 @@ def test_every_make_target_exists(page: Path) -> None:
     assert {name for name in named if "=" not in name} - targets == set()
 
 
+@cache
+def everything() -> Any:
+    """The command line, with all its commands."""
+    return typer.main.get_command(app)
+
+
 @pages
 def test_every_deviceops_command_and_option_exists(page: Path) -> None:
-    top = typer.main.get_command(app)
+    top = everything()
     for words in commands(page):
         if words[0].rpartition("/")[2] != "deviceops":
             continue

@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ NAMES = ("a", "b", "c", "d", "e")
 
 
 @pytest.fixture(scope="module")
-def running(server: RunningServer) -> RunningServer:
-    """The shared server, with no more models than it has."""
-    return server
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A server whose worker may be killed."""
+    with start_server(tmp_path_factory.mktemp("data")) as server:
+        yield server
 
 
 def slow(*names: str) -> pb.ProcessImagesRequest:

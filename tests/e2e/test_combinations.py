@@ -152,7 +152,7 @@ async def test_parts_together_are_the_engines_picture_and_all_told(
     files: Files,
     tmp_path: Path,
 ) -> None:
-    request = small_request()
+    request = small_request(steps=4)
     for name in names:
         PARTS[name].put(request.settings, files)
     events, drawn = await client.draw(request)
@@ -283,7 +283,7 @@ async def test_what_does_not_go_together_is_refused_by_both_names(
     field: str,
     other: str,
 ) -> None:
-    request = small_request()
+    request = small_request(steps=4)
     put(request.settings, files)
     told = await client.inference.ValidateGeneration(
         inference_pb2.ValidateGenerationRequest(request=request), metadata=client.metadata

@@ -428,7 +428,7 @@ async def test_items_that_fail_are_tried_again_and_end_the_batch(client: Client)
         max_failures=2,
         max_parallel=1,
     )
-    late.item_run_timeout.FromMilliseconds(400)
+    late.item_run_timeout.FromMilliseconds(800)
     late.retry.max_attempts = 2
     late.retry.backoff.FromMilliseconds(50)
     batch = await create(client, late)

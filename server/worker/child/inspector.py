@@ -1,7 +1,8 @@
 """`python -m server.worker.child.inspector`: does one job on untrusted files, and ends.
 
 It has a link like a worker, on which it gets one order and says how that goes. It imports no
-torch, and is ended from outside whenever nobody wants its answer any more.
+torch and, once it knows its job, what that job needs; it is ended from outside whenever nobody
+wants its answer any more.
 """
 
 from __future__ import annotations
@@ -19,14 +20,17 @@ from typing import Any, Union
 
 from domains.codec import encode
 from domains.errors import DomainError, Internal
-from domains.model.backends.inspector.conversion import convert
-from domains.model.backends.inspector.inspection import inspect
-from domains.model.jobs import ConvertJob, InspectJob
-from domains.picture.backends.preparing import make_control_image, make_thumbnail, prepare
-from domains.picture.jobs import ControlImageJob, PictureJob, ThumbnailJob
-from domains.provenance.backends.reading import verify
-from domains.provenance.jobs import VerifyJob
-from domains.session.jobs import EncodedImage, Handler, PartEnded
+from domains.model.jobs import ConversionReport, ConvertJob, InspectionReport, InspectJob
+from domains.picture.jobs import (
+    ControlImageJob,
+    ControlImageReport,
+    PictureJob,
+    PictureReport,
+    ThumbnailJob,
+    ThumbnailReport,
+)
+from domains.provenance.jobs import VerifyJob, VerifyReport
+from domains.session.jobs import EncodedImage, Handler, JobContext, PartEnded
 from domains.session.types import ProgressEvent
 from domains.shortages import shortage_of
 from domains.values import ByteFigure
@@ -37,13 +41,50 @@ from server.worker.link import frames
 from server.worker.link.connection import Link, LinkClosed, OversizedFrame, connect
 from server.worker.link.start_record import InspectorRecord
 
+
+def _inspect(job: InspectJob, context: JobContext) -> InspectionReport:
+    from domains.model.backends.inspector.inspection import inspect
+
+    return inspect(job, context)
+
+
+def _convert(job: ConvertJob, context: JobContext) -> ConversionReport:
+    from domains.model.backends.inspector.conversion import convert
+
+    return convert(job, context)
+
+
+def _prepare(job: PictureJob, context: JobContext) -> PictureReport:
+    from domains.picture.backends.preparing import prepare
+
+    return prepare(job, context)
+
+
+def _make_control_image(job: ControlImageJob, context: JobContext) -> ControlImageReport:
+    from domains.picture.backends.preparing import make_control_image
+
+    return make_control_image(job, context)
+
+
+def _make_thumbnail(job: ThumbnailJob, context: JobContext) -> ThumbnailReport:
+    from domains.picture.backends.preparing import make_thumbnail
+
+    return make_thumbnail(job, context)
+
+
+def _verify(job: VerifyJob, context: JobContext) -> VerifyReport:
+    from domains.provenance.backends.reading import verify
+
+    return verify(job, context)
+
+
 HANDLERS: Mapping[type, Handler] = {
-    InspectJob: inspect,
-    ConvertJob: convert,
-    PictureJob: prepare,
-    ControlImageJob: make_control_image,
-    ThumbnailJob: make_thumbnail,
-    VerifyJob: verify,
+    InspectJob: _inspect,
+    ConvertJob: _convert,
+    PictureJob: _prepare,
+    ControlImageJob: _make_control_image,
+    ThumbnailJob: _make_thumbnail,
+    VerifyJob: _verify,
 }
 
 _SIGN_SECONDS = 2.0

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer.testing
 from typer.testing import CliRunner, Result
 
 from server.cli.app import app
@@ -34,8 +36,16 @@ def scripted() -> Iterator[ScriptedServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def made_once() -> Iterator[None]:
+    """Typer makes all commands anew for each call, which takes longer than most calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", cache(typer.main.get_command))
+        yield
+
+
 @pytest.fixture
-def deviceops(own_settings: Path) -> Run:
+def deviceops(own_settings: Path, made_once: None) -> Run:
     """Runs the command line in this process, without a terminal."""
 
     def run(*arguments: object) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import aclosing
@@ -114,3 +115,11 @@ async def test_stopping_ends_what_runs_and_takes_nothing_more(tmp_path: Path) ->
 
     assert stopped.value.reason is Reason.CANCELLED_BY_CLIENT
     assert not children()
+
+
+def test_one_begins_without_what_other_jobs_need() -> None:
+    """One is started for each model of a root: what all of them import adds up."""
+    heavy = "{'asyncio', 'numpy', 'PIL', 'c2pa', 'cryptography'}"
+    program = f"import sys, server.worker.child.inspector; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr
