@@ -220,6 +220,7 @@ async def test_a_chain_pauses_in_mid_upscale_and_comes_to_the_same_bytes(
     await until(lambda: not kept(running), 60)
 
 
+@pytest.mark.demonstration
 async def test_an_urgent_picture_waits_for_a_tile_and_not_for_an_upscaling(
     client: Client,
 ) -> None:

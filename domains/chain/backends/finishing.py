@@ -57,17 +57,13 @@ class Finishing:
     _progress: ChainProgress | None = None
     _shown: ChainPreviews | None = None  # of the picture at work
 
-    def finish(self, index: int, canvas: Canvas) -> Finished:
-        """The picture of that number after all steps; raises as `go_on`."""
-        return self.go_on(index, ChainProgress(canvas))
-
-    def go_on(self, index: int, progress: ChainProgress) -> Finished:
-        """The same, after those steps that are done.
+    def finish(self, index: int, progress: ChainProgress) -> Finished:
+        """The picture of that number after all steps.
 
         Args:
             index: The picture's number.
-            progress: Is told of each step that is done; whatever stops it, it is as after the
-                last of them.
+            progress: Which steps are done. It is told of each one more; whatever stops it, it
+                is as after the last of them.
 
         Raises:
             DomainError: As `Executor.run`; what the context's `check_stop` raises.

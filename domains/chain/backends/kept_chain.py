@@ -17,9 +17,9 @@ from domains.chain.backends.kept_upscaling import KeptUpscaling
 from domains.chain.backends.reading import read_canvas
 from domains.chain.backends.upscaling.under_way import Upscaling
 from domains.chain.jobs import ChainJob, ChainKept, models_of
-from domains.chain.types import MOST_STEPS
+from domains.chain.types import MOST_STEPS, Steps
 from domains.codec import Count, Sha256, Value, encode
-from domains.model.backends.confined_files import ConfinedFiles
+from domains.model.backends.confined_files import ConfinedFiles, Fingerprint
 from domains.paused_work import NotKept, read_kept, write_kept
 from domains.picture.types import MOST_EDGE, MOST_PIXELS
 from domains.safety import SafetyVerdict
@@ -68,17 +68,6 @@ class KeptCanvas(Value, frozen=True):
         return levels.reshape((self.height, self.width, *channels))
 
 
-class KeptChain(Value, frozen=True):
-    """The picture of the job with that fingerprint after so many of its steps, the verdicts of
-    those that came to one, and what the next one, an upscaling, has come to."""
-
-    fingerprint: Sha256
-    steps: Count
-    canvas: KeptCanvas
-    verdicts: Annotated[tuple[SafetyVerdict, ...], Meta(max_length=MOST_STEPS + 1)] = ()
-    upscaling: KeptUpscaling | None = None
-
-
 @dataclass
 class ChainProgress:
     """A picture after so many steps of a chain, the verdicts of those that came to one, and how
@@ -95,6 +84,38 @@ class ChainProgress:
         alpha = None if canvas.alpha is None else np.ascontiguousarray(canvas.alpha)
         self.canvas = Canvas(np.ascontiguousarray(canvas.pixels), alpha)
         self.steps, self.upscaling = self.steps + 1, Upscaling()
+
+
+class KeptProgress(Value, frozen=True):
+    """See `ChainProgress`."""
+
+    steps: Count
+    canvas: KeptCanvas
+    verdicts: Annotated[tuple[SafetyVerdict, ...], Meta(max_length=MOST_STEPS + 1)] = ()
+    upscaling: KeptUpscaling | None = None
+
+    @classmethod
+    def of(cls, progress: ChainProgress, *, tiles: bool) -> KeptProgress:
+        """How far it is, with or without the tiles of the step at work."""
+        return cls(
+            progress.steps,
+            KeptCanvas.of(progress.canvas),
+            tuple(progress.verdicts),
+            KeptUpscaling.of(progress.upscaling) if tiles else None,
+        )
+
+    def progress(self, device: torch.device) -> ChainProgress:
+        """The same again, with what networks go on with on `device`."""
+        kept = self.upscaling
+        upscaling = Upscaling() if kept is None else kept.upscaling(device)
+        return ChainProgress(self.canvas.canvas(), self.steps, [*self.verdicts], upscaling)
+
+
+class KeptChain(Value, frozen=True):
+    """How far the job with that fingerprint is."""
+
+    fingerprint: Sha256
+    at: KeptProgress
 
 
 class ChainKeeper:
@@ -131,14 +152,12 @@ class ChainKeeper:
             return None
         try:
             found = read_kept(job.paused_file, KeptChain, MOST_BYTES)
-            if (found.fingerprint, found.steps) != (self._fingerprint, job.kept_steps):
+            if (found.fingerprint, found.at.steps) != (self._fingerprint, job.kept_steps):
                 raise NotKept("its file is that of another chain, or of other models")
         except NotKept as why:
             _log.warning("the chain of a paused session begins anew: %s", why)
             return None
-        kept = found.upscaling
-        upscaling = Upscaling() if kept is None else kept.upscaling(self._device)
-        return ChainProgress(found.canvas.canvas(), found.steps, [*found.verdicts], upscaling)
+        return found.at.progress(self._device)
 
     def keep(self) -> ChainKept:
         """Keep what it has come to. What was kept before is there still where that fails; where
@@ -150,8 +169,9 @@ class ChainKeeper:
         for now in dict.fromkeys(((progress.steps, tiles), (progress.steps, 0))):
             if now <= self._filed:
                 break
+            kept = KeptProgress.of(progress, tiles=now[1] > 0)
             try:
-                write_kept(path, self._as_kept(progress, tiles=bool(now[1])), MOST_BYTES)
+                write_kept(path, KeptChain(self._fingerprint, kept), MOST_BYTES)
             except NotKept as why:
                 _log.warning("work of a chain that pauses is lost: %s", why)
             else:
@@ -159,15 +179,6 @@ class ChainKeeper:
                 break
         lost = tiles > 0 and self._filed != (progress.steps, tiles)
         return ChainKept(*self._filed, lost)
-
-    def _as_kept(self, progress: ChainProgress, *, tiles: bool) -> KeptChain:
-        return KeptChain(
-            self._fingerprint,
-            progress.steps,
-            KeptCanvas.of(progress.canvas),
-            tuple(progress.verdicts),
-            KeptUpscaling.of(progress.upscaling) if tiles else None,
-        )
 
 
 def _fingerprint_of(job: ChainJob, device: torch.device) -> str:
@@ -181,10 +192,15 @@ def _fingerprint_of(job: ChainJob, device: torch.device) -> str:
         metadata=None,
         previews=PreviewSettings(),
     )
-    files = (ConfinedFiles(each.place) for each in models_of(job.steps))
     depends_on = (
         asked,
-        [each.states(("",)) if each.exists() else None for each in files],
+        states_of(job.steps),
         (device.type, str(torch.__version__), np.__version__, PIL.__version__),
     )
     return hashlib.sha256(encode(depends_on)).hexdigest()
+
+
+def states_of(steps: Steps) -> list[Fingerprint | None]:
+    """How the files of a chain's models are now; None of one that is gone."""
+    files = (ConfinedFiles(each.place) for each in models_of(steps))
+    return [each.states(("",)) if each.exists() else None for each in files]

@@ -51,7 +51,7 @@ def _processed(
     """
     context = finishing.context
     data = b""  # of a picture that is withheld
-    done = finishing.go_on(0, keeper.begin())
+    done = finishing.finish(0, keeper.begin())
     finished = time.perf_counter()
     canvas = done.canvas
     if canvas is not None:

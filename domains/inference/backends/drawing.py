@@ -8,7 +8,9 @@ from functools import partial
 
 import torch
 
+from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.finishing import Finishing as ChainFinishing
+from domains.chain.backends.kept_chain import ChainProgress
 from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.inference.backends.beside import Lane
 from domains.inference.backends.clock import Clock
@@ -100,6 +102,7 @@ class Drawing:
             self._note,
             self.lane,
             self._chain(),
+            self._chain_progress,
         )
 
     def _chain(self) -> ChainFinishing | None:
@@ -108,6 +111,10 @@ class Drawing:
             return None
         exact = self.settings.precision is PrecisionMode.EXACT
         return ChainFinishing(self.upscalers, self.job.steps, exact, self.context)
+
+    def _chain_progress(self, canvas: Canvas) -> ChainProgress:
+        """How far what finishes the picture at work is, which was drawn as `canvas`."""
+        return ChainProgress(canvas) if self._keeper is None else self._keeper.finishing(canvas)
 
     def run(self) -> GenerationReport | PausedGeneration:
         """Encode the texts once, then draw picture after picture.
@@ -194,7 +201,9 @@ class Drawing:
         first, count = self.job.first_image, len(self.settings.seeds)
         if refining is not None and refining.waits:
             return [range(first, count)]
-        self._keeper = PictureKeeper(self.job, fingerprint_of(self.job, self.model))
+        self._keeper = PictureKeeper(
+            self.job, fingerprint_of(self.job, self.model), self.model.device
+        )
         return [range(index, index + 1) for index in range(first, count)]
 
     def _conditionings(self) -> list[Conditioning]:

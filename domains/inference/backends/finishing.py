@@ -13,6 +13,7 @@ import torch
 from domains.chain.backends.canvas import Canvas
 from domains.chain.backends.finishing import Finished
 from domains.chain.backends.finishing import Finishing as ChainFinishing
+from domains.chain.backends.kept_chain import ChainProgress
 from domains.inference.backends.beside import Beside, Lane
 from domains.inference.backends.clock import Clock
 from domains.inference.backends.device import Numerics
@@ -56,6 +57,7 @@ class Finishing:
         lane: Where decodings run beside steps; None: nowhere. With a chain nothing does: its
             networks need the device as well.
         chain: What finishes each; None for nothing.
+        progress: How far that is, of the picture that was drawn so.
     """
 
     def __init__(
@@ -69,8 +71,9 @@ class Finishing:
         note: Callable[[Iterable[Degradation]], None],
         lane: Lane | None,
         chain: ChainFinishing | None = None,
+        progress: Callable[[Canvas], ChainProgress] = ChainProgress,
     ) -> None:
-        self._job, self._chain = job, chain
+        self._job, self._chain, self._progress = job, chain, progress
         self._settings, self._context, self._clock = settings, context, clock
         self._ways, self._through_vae = ways, through_vae
         self._files = FileMaking(context, note, clock)
@@ -165,7 +168,7 @@ class Finishing:
         self._context.emit(ImageDecoded(index))
         if self._chain is not None:
             with self._clock.time("postprocess"):
-                picture = self._chain.finish(index, canvas)
+                picture = self._chain.finish(index, self._progress(canvas))
         if begin is not None and picture.canvas is not None:
             begin()
         job, types = self._job, self._ways.picture_types(denoised_in, shape)

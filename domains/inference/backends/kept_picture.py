@@ -10,11 +10,14 @@ from typing import Annotated, Any
 import torch
 from msgspec import Meta
 
+from domains.chain.backends import kept_chain
+from domains.chain.backends.kept_chain import KeptProgress
 from domains.codec import FEW, Count, Sha256, Value
 from domains.paused_work import NotKept, read_kept, write_kept
 
 MOST_BYTES = 256 * 1024 * 1024
-"""Of a kept picture. Latents of the largest one are a megabyte; a scheduler keeps a handful."""
+"""Of a kept picture's loops. Latents of the largest one are a megabyte; a scheduler keeps a
+handful."""
 _CPU = torch.device("cpu")
 _TYPES = {
     str(kind).removeprefix("torch."): kind
@@ -108,13 +111,15 @@ class KeptLoop(Value, frozen=True):
 class KeptPicture(Value, frozen=True):
     """An unfinished picture of the work with that fingerprint.
 
-    `widened` is whether its UNet computes in float32 because it had overflowed.
+    `widened` is whether its UNet computes in float32 because it had overflowed; `chain` how far
+    what finishes it is, once that has begun.
     """
 
     fingerprint: Sha256
     image_index: Count
     widened: bool
     loops: Annotated[tuple[KeptLoop, ...], FEW]
+    chain: KeptProgress | None = None
 
 
 def kept(value: object) -> Kept:
@@ -147,7 +152,7 @@ def write_picture(path: Path, picture: KeptPicture) -> None:
     Raises:
         NotKept: As `write_kept`.
     """
-    write_kept(path, picture, MOST_BYTES)
+    write_kept(path, picture, MOST_BYTES + kept_chain.MOST_BYTES)
 
 
 def read_picture(path: Path, fingerprint: str, image_index: int) -> KeptPicture:
@@ -156,7 +161,7 @@ def read_picture(path: Path, fingerprint: str, image_index: int) -> KeptPicture:
     Raises:
         NotKept: There is none, it is damaged, or that of other work or of another picture.
     """
-    picture = read_kept(path, KeptPicture, MOST_BYTES)
+    picture = read_kept(path, KeptPicture, MOST_BYTES + kept_chain.MOST_BYTES)
     if (picture.fingerprint, picture.image_index) != (fingerprint, image_index):
         raise NotKept("its file is that of another picture, or of other models")
     return picture

@@ -48,10 +48,10 @@ class Turns:
             self._done, share, kept = event.done, 0.0, True
         else:
             share = event.done / event.total
-            upscales = isinstance(steps[self._done], UpscaleStep)
+            upscales = any(isinstance(each, UpscaleStep) for each in steps[self._done :][:1])
             kept = upscales and not self._before.kept.lost_tiles
         # Tiles are counted anew for an alpha; what was told of is not taken back.
-        self._share = max(self._share, (self._done + share) / len(steps))
+        self._share = max(self._share, (self._done + share) / max(len(steps), 1))
         session.done.reach(self._share)
         if kept:
             session.times.note_step()

@@ -2653,7 +2653,7 @@ namespace DeviceOperations.V1 {
     private int keptSteps_;
     /// <summary>
     /// Of DENOISING: steps of the picture that were done before a pause and are kept; of
-    /// POSTPROCESSING of a given picture likewise steps of its chain. 0 where it begins, also anew
+    /// POSTPROCESSING likewise steps of its chain. 0 where it begins, also anew
     /// because what was kept is gone or damaged: it comes out the same.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -373,7 +373,7 @@ class PhaseStarted(_message.Message):
     """The picture it is about; absent when it is about all."""
     kept_steps: _builtins.int
     """Of DENOISING: steps of the picture that were done before a pause and are kept; of
-    POSTPROCESSING of a given picture likewise steps of its chain. 0 where it begins, also anew
+    POSTPROCESSING likewise steps of its chain. 0 where it begins, also anew
     because what was kept is gone or damaged: it comes out the same.
     """
     def __init__(

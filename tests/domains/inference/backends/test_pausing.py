@@ -15,7 +15,10 @@ from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from domains import paused_work
+from domains.chain.backends import kept_chain
+from domains.chain.types import DenoiseStep, SharpenStep, UpscaleStep
 from domains.codec import decode, encode
+from domains.inference.backends import kept_picture
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.kept_picture import Kept, plain
 from domains.inference.backends.kept_picture import kept as as_kept
@@ -41,8 +44,17 @@ from domains.model.types import ModelType
 from domains.paused_work import NotKept
 from domains.picture.types import PictureFile, PreparedPicture
 from domains.session.jobs import EncodedImage, WorkPaused
-from domains.session.types import Phase, PhaseStarted, Preview, PreviewSettings, StepFinished
+from domains.session.types import (
+    Phase,
+    PhaseStarted,
+    Piece,
+    PieceFinished,
+    Preview,
+    PreviewSettings,
+    StepFinished,
+)
 from domains.values import ModelPlace
+from tests.domains.chain.backends.test_work import model as upscaler
 from tests.domains.inference.backends.test_loras import UNET, random_pair
 from tests.fakes.jobs import Listener, changed
 from tests.fakes.tiny_models import save_sdxl
@@ -394,3 +406,58 @@ def test_values_of_every_kind_come_back_as_they_were() -> None:
             assert again[name] == value
     with pytest.raises(NotKept, match="holds a function"):
         as_kept(after)
+
+
+def pieces(heard: Listener) -> list[tuple[Piece, int]]:
+    found = [each for each in heard.events if isinstance(each, PieceFinished)]
+    return [(each.piece, each.done) for each in found]
+
+
+@pytest.fixture
+def finished(small: GenerationJob, tmp_path: Path) -> GenerationJob:
+    """With a chain of a step, an upscaling of 16 tiles, and another step."""
+    steps = (
+        SharpenStep(2.0),
+        UpscaleStep(factor=2, tile_pixels=16, tile_overlap_pixels=0, model=upscaler(tmp_path)),
+        DenoiseStep(0.5),
+    )
+    return replace(small, steps=steps, finished_width=128, finished_height=128)
+
+
+def test_a_pause_in_its_chain_keeps_steps_and_tiles(
+    engine: Engine, finished: GenerationJob
+) -> None:
+    alone = Listener()
+    engine.generate(finished, alone)
+    for count in range(1, len(pieces(alone)), 3):
+
+        def amid(events: list[Event], count: int = count) -> bool:
+            return sum(isinstance(each, PieceFinished) for each in events) >= count
+
+        turns = Turns(finished)
+        heard = turns.pause(engine, amid)
+        again = turns.finish(engine)
+        assert kept(again) == [STEPS]
+        ended = [done for piece, done in pieces(heard) if piece is Piece.STEP]
+        begun = [each for each in again.events if isinstance(each, PhaseStarted)]
+        chain = [each.kept_steps for each in begun if each.phase is Phase.POSTPROCESSING]
+        assert chain == [len(ended)]
+        tiles = [done for piece, done in pieces(alone) if piece is Piece.TILE]
+        both = [*pieces(heard), *pieces(again)]
+        # Of the steps around the upscaling those that were at work began anew.
+        assert both.count((Piece.TILE, 9)) == tiles.count(9) == 1
+        assert [image.data for image in turns.images] == [image.data for image in images(alone)]
+
+
+def test_a_chain_that_does_not_fit_leaves_the_steps_before_it(
+    engine: Engine, finished: GenerationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = whole(engine, finished)
+    monkeypatch.setattr(kept_chain, "MOST_BYTES", 0)
+    monkeypatch.setattr(kept_picture, "MOST_BYTES", 60_000)  # 128 x 128 pixels have 49,152
+    turns = Turns(finished)
+    turns.pause(engine, lambda events: any(isinstance(e, PieceFinished) for e in events))
+    again = turns.finish(engine)
+    assert kept(again) == [STEPS]
+    assert (Piece.STEP, 1) in pieces(again)
+    assert [image.data for image in turns.images] == wanted

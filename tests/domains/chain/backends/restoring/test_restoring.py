@@ -12,6 +12,7 @@ from torch import nn
 
 from domains.chain.backends.canvas import Canvas, Pixels
 from domains.chain.backends.finishing import Finishing
+from domains.chain.backends.kept_chain import ChainProgress
 from domains.chain.backends.restoring.aligning import Alignment
 from domains.chain.backends.restoring.restorer import Restorer
 from domains.chain.backends.restoring.restoring import restore
@@ -150,9 +151,9 @@ def test_the_step_keeps_alpha_and_its_network_stays_loaded(tmp_path: Path) -> No
     canvas = Canvas(astronaut(), noise(288, 288, alpha=True).alpha)
     finishing = Finishing(shelf, (step,), False, context)  # type: ignore[arg-type]
 
-    first = finishing.finish(0, canvas).canvas
+    first = finishing.finish(0, ChainProgress(canvas)).canvas
     loads = finishing.load_seconds
-    second = finishing.finish(0, canvas).canvas
+    second = finishing.finish(0, ChainProgress(canvas)).canvas
 
     assert canvas.alpha is not None
     assert first is not None
@@ -166,4 +167,4 @@ def test_the_step_keeps_alpha_and_its_network_stays_loaded(tmp_path: Path) -> No
     assert shelf.let_go(["faces"]) == (component,)
     path.unlink()
     with pytest.raises(NotFound):
-        finishing.finish(0, canvas)
+        finishing.finish(0, ChainProgress(canvas))
