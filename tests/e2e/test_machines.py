@@ -45,7 +45,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="clusters are tried on Linux only"),
 ]
 A, B = "ray:node-a:cpu:0", "ray:node-b:cpu:0"
-PATIENCE = 400.0
+PATIENCE = 240.0
 RUNNING = session_pb2.SESSION_STATE_RUNNING
 COMPLETED = session_pb2.SESSION_STATE_COMPLETED
 FINAL = (COMPLETED, session_pb2.SESSION_STATE_FAILED, session_pb2.SESSION_STATE_CANCELLED)
