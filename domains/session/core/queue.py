@@ -97,8 +97,8 @@ class DeviceQueue:
 
     @property
     def length(self) -> int:
-        """Sessions in it: those that wait, are paused, or ended while they waited."""
-        return len(self._places)
+        """Sessions in it: what runs, what waits, is paused, or ended while it waited."""
+        return len(self._places) + (self._running is not None)
 
     def position_of_next(self) -> int:
         """How many sessions would at most be before a new one of normal priority."""

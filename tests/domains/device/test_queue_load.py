@@ -58,7 +58,10 @@ async def test_a_short_queue_is_gone_through_each_time(sessions: Sessions) -> No
 
 
 async def test_a_long_queue_is_gone_through_now_and_then(sessions: Sessions) -> None:
-    """Those that came since count as the work that asks; then they are known as they are."""
+    """Those that came since count as the work that asks; then they are known as they are.
+
+    One whose turn begins meanwhile comes before as it did.
+    """
     loads, seconds = QueueLoads(), Seconds(slow=0.2)
     queue = sessions.queue(DEVICE)
     fill(sessions, 2 * SHORT)
