@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from contextlib import suppress
+
+import pytest
+
+from domains.heap import without_collections
 
 _TRIAL = """
 import gc, weakref
@@ -28,3 +34,16 @@ assert late() is None
 def test_only_what_is_there_when_it_settles_is_kept_out_of_collections() -> None:
     # In a process of its own: this one's objects are to stay collectable.
     subprocess.run([sys.executable, "-c", _TRIAL], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_collections_pause_and_are_as_before_afterwards(before: bool) -> None:
+    enabled = gc.isenabled()
+    try:
+        (gc.enable if before else gc.disable)()
+        with suppress(ZeroDivisionError), without_collections():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() is before
+    finally:
+        (gc.enable if enabled else gc.disable)()

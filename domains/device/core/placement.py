@@ -8,6 +8,7 @@ from functools import partial
 from domains import checks
 from domains.device.core.choosing import Candidate, choose
 from domains.device.core.inventory import DeviceInventory
+from domains.device.core.queue_load import QueueLoads
 from domains.device.core.reporting import sentence
 from domains.device.errors import NoDeviceReady
 from domains.device.ports import DeviceRuns
@@ -69,6 +70,7 @@ class Placer:
         self._runs = runs
         self._sessions = sessions
         self._tflops = tflops
+        self._loads = QueueLoads()
         runs.subscribe(lambda device_id, _: self._leave(device_id))
         inventory.subscribe(self._leave)
         sessions.waits_again = self._leave
@@ -130,10 +132,11 @@ class Placer:
     def _candidate(self, report: DeviceReport, effort: Effort, priority: Priority) -> Candidate:
         device_id = report.device.device_id
         queue = self._sessions.queue(device_id)
-        before = queue.before(priority)
-        models = [session.model_id for session in before if session.model_id]
-        loaded = effort.model_id in (models[-1:] or self._held(device_id))
         work = self._work_seconds(device_id, effort)
+        seconds = partial(self._queue_seconds, device_id, work)
+        before = self._loads.of(queue, priority, work, seconds)
+        held = {before.model_id} if before.model_id else self._held(device_id)
+        loaded = effort.model_id in held
         load = self._sessions.speeds.load_seconds(device_id, effort.model_id)
         return Candidate(
             device_id,
@@ -142,8 +145,8 @@ class Placer:
             ready=report.state is DeviceState.READY,
             full=queue.full,
             loaded=loaded,
-            sessions=len(before),
-            queue_seconds=self._queue_seconds(device_id, before, work),
+            sessions=before.sessions,
+            queue_seconds=before.seconds,
             load_seconds=0.0 if loaded else load,
             work_seconds=work,
             tflops=self._tflops(device_id),
@@ -155,7 +158,7 @@ class Placer:
         return set() if figures is None else {part.model_id for part in figures.models}
 
     def _queue_seconds(
-        self, device_id: str, before: Sequence[Session], own: float | None
+        self, device_id: str, own: float | None, before: Sequence[Session]
     ) -> float | None:
         """When the sessions before it are done; an unmeasured one takes as long as the work."""
         total, held = 0.0, self._held(device_id)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 SHORT = 100
 """A queue of so many is looked at whenever something happens."""
-# How many times as long as a look took the event loop is other work's before the next one.
-_REST = 9.0
+REST = 9.0
+"""How many times as long as a look took the event loop is other work's before the next one."""
 
 
 class Looks:
@@ -51,7 +51,7 @@ class Looks:
             self._look()
         finally:
             now = time.monotonic()
-            self._not_before = now + _REST * (now - began)
+            self._not_before = now + REST * (now - began)
 
     def stop(self) -> None:
         """Nothing is planned any more."""

@@ -95,6 +95,11 @@ class DeviceQueue:
         """Sessions that wait."""
         return sum(place.waits for place in self._places)
 
+    @property
+    def length(self) -> int:
+        """Sessions in it: what runs, what waits, is paused, or ended while it waited."""
+        return len(self._places) + (self._running is not None)
+
     def position_of_next(self) -> int:
         """How many sessions would at most be before a new one of normal priority."""
         return self.depth + (self.running is not None)
@@ -153,11 +158,9 @@ class DeviceQueue:
     def _goes_first(self, session: Session) -> bool:
         """Whether what runs yields at once to a session that came, and was not asked to."""
         running = self._running
-        return (
-            running is not None
-            and running.session.yielding is None
-            and self._rule.yields_to(running, session.options.priority)
-        )
+        if running is None or running.session.yielding is not None:
+            return False
+        return self._rule.yields_to(running, session.options.priority)
 
     def _ask_to_yield(self) -> None:
         running = self._running
@@ -212,7 +215,7 @@ class DeviceQueue:
     @property
     def full(self) -> bool:
         """Whether as many wait as may."""
-        return self.depth >= self._room.places
+        return self.length >= self._room.places and self.depth >= self._room.places
 
     def has_room_for(self, client: str) -> bool:
         """Whether `submit` would take a session of that client."""

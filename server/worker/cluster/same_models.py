@@ -54,10 +54,10 @@ class SameModels:
         while (found := self._call("hashed")) is None:
             go_on()
             time.sleep(_LOOK_SECONDS)
-        for path, ours, theirs in zip(unsure, here, found, strict=True):
-            if not theirs:
+        for path, content, other in zip(unsure, here, found, strict=True):
+            if not other:
                 raise ModelElsewhere(self._node, path, "cannot be read there")
-            if ours != theirs:
+            if content != other:
                 raise ModelElsewhere(self._node, path, "has other content there")
             self._same[path] = now[path]
 
