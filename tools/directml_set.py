@@ -76,7 +76,15 @@ def _install(folder: Path, python: Path) -> None:
         constraints = Path(scratch) / "constraints.txt"
         lines = merged(USUAL.read_text("utf-8"), OLD.read_text("utf-8"))
         constraints.write_text("\n".join(lines), "utf-8")
-        pip = [python, "-m", "pip", "install", "--quiet", "--constraint", constraints]
+        pip: list[str | Path] = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--constraint",
+            constraints,
+        ]
         subprocess.run([*pip, "--editable", f"{ROOT}[directml,dev]"], check=True)
     subprocess.run([python, "-m", "pip", "check"], check=True)
     (folder / _INSTALLED).touch()

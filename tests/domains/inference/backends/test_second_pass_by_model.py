@@ -24,6 +24,7 @@ from domains.errors import Cancelled, FailedPrecondition, Reason, ResourceExhaus
 from domains.inference.backends.by_upscaler import ByUpscaler
 from domains.inference.backends.parameters import full_text, shared_text
 from domains.inference.backends.seamless import NO_EDGES, Edges
+from domains.inference.backends.together import Together
 from domains.inference.jobs import Companion, GenerationJob
 from domains.inference.types import (
     GuidanceSettings,
@@ -44,11 +45,13 @@ from tests.domains.inference.backends.test_oracle import same
 from tests.domains.inference.backends.test_pausing import (
     Turns,
     after,
+    images,
     in_phase,
     small,  # noqa: F401
     tiny,  # noqa: F401
     whole,
 )
+from tests.domains.inference.backends.test_shared_passes import assert_alike
 from tests.fakes.jobs import Listener, changed
 
 FILE = MODELS / "compact-2x.safetensors"
@@ -242,6 +245,31 @@ def test_another_file_takes_up_nothing(
     steps = [event.step for event in heard.events if isinstance(event, StepFinished)]
     assert steps == [1, 2, 3, 4, 1, 2], "it is drawn anew"
     assert [image.data for image in turns.images] == whole(engine, job)
+
+
+def test_pictures_that_share_passes_are_enlarged_each_by_itself(
+    engine: Any,
+    small: GenerationJob,  # noqa: F811
+) -> None:
+    parts = using(scale=1.5)
+    jobs = [
+        replace(
+            small,
+            settings=replace(small.settings, second_pass=parts["second_pass"], seeds=(seed,)),
+            companions=parts["companions"],
+            paused_file=None,
+        )
+        for seed in (1, 2)
+    ]
+    heard = [Listener(), Listener()]
+    pairs = zip(jobs, heard, strict=True)
+    reports = engine.generate_together([Together(*each) for each in pairs])
+    assert [report.computed.most_together for report in reports] == [2, 2]
+    for job, listener in zip(jobs, heard, strict=True):
+        (image,) = images(listener)
+        (alone,) = whole(engine, job)
+        assert_alike(image.data, alone)
+        assert any(isinstance(event, PieceFinished) for event in listener.events)
 
 
 def test_of_an_inpainting_the_kept_part_is_enlarged_by_it_too(
