@@ -94,7 +94,7 @@ class ChainRun:
 
         if await self._withheld(chain, job, session):
             return
-        followed = self._statistics.follow(chain.steps)
+        followed = self._statistics.follow(chain.steps, session.device_id)
 
         def record(event: ProgressEvent) -> None:
             session.record(event)
