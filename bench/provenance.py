@@ -127,6 +127,8 @@ _WAYS: Mapping[str, Callable[[Pixels], Pixels]] = {
     "JPEG 85": lambda pixels: _saved(pixels, "JPEG", 85),
     "JPEG 60": lambda pixels: _saved(pixels, "JPEG", 60),
     "WebP 80": lambda pixels: _saved(pixels, "WEBP", 80),
+    "AVIF 80": lambda pixels: _saved(pixels, "AVIF", 80),
+    "AVIF 60": lambda pixels: _saved(pixels, "AVIF", 60),
     "a tenth cropped": _cropped,
     "cropped, JPEG 85": lambda pixels: _saved(_cropped(pixels), "JPEG", 85),
     "brighter": lambda pixels: (pixels * 0.8 + 40).astype(np.uint8),

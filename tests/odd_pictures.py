@@ -19,6 +19,7 @@ def good_pictures() -> Mapping[str, bytes]:
     turned = Image.Exif()
     turned[0x0112] = 6
     more = [Image.new("RGB", (12, 8), "red")]
+    colours = wide_gamut()
     grey = b"".join(b"\0" + struct.pack(">16H", *range(0, 65536, 4096)) for _ in range(16))
     return {
         "plain": saved(painting()),
@@ -35,7 +36,17 @@ def good_pictures() -> Mapping[str, bytes]:
         "turned by EXIF": saved(painting(), "JPEG", exif=turned.tobytes()),
         "turned PNG": saved(painting(), exif=turned.tobytes()),
         "broken EXIF": saved(painting(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"),
-        "profile": saved(painting(), icc_profile=wide_gamut()),
+        "profile": saved(painting(), icc_profile=colours),
+        "grey with a profile of colours": saved(painting().convert("LA"), icc_profile=colours),
+        "CMYK with a profile of RGB": saved(
+            painting().convert("CMYK"), "JPEG", icc_profile=colours
+        ),
+        "colours with a profile of grey": saved(
+            painting(), icc_profile=colours.replace(b"RGB XYZ ", b"GRAYXYZ ")
+        ),
+        "colours with a profile of CMYK": saved(
+            painting(), "JPEG", icc_profile=colours.replace(b"RGB XYZ ", b"CMYKLab ")
+        ),
         "broken profile": saved(painting(), icc_profile=b"none" * 50),
         "two in a JPEG": saved(painting(), "MPO", save_all=True, append_images=more),
         "WebP": saved(painting().convert("RGBA"), "WEBP"),

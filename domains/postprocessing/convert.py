@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from google.protobuf.message import Message
 
-from deviceops.v1 import finishing_pb2, generation_pb2, postprocessing_pb2
+from deviceops.v1 import common_pb2, finishing_pb2, generation_pb2, postprocessing_pb2
 from domains.chain.convert import chain_from_proto
-from domains.chain.core.statistics import StepAccount
+from domains.chain.core.statistics import StepSums
 from domains.chain.jobs import PictureQuality
 from domains.conversions import (
     EnumMap,
@@ -17,6 +17,7 @@ from domains.conversions import (
     duration_statistics,
     given,
     limit_to_proto,
+    timestamp,
 )
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
@@ -30,6 +31,7 @@ from domains.postprocessing.types import (
 )
 from domains.provenance.convert import output_from_proto
 from domains.session.convert import Reports, delivery_from_proto, options_from_proto
+from domains.session.core.durations import Durations
 
 KINDS = EnumMap(PostprocessorKind, postprocessing_pb2.PostprocessorKind, "POSTPROCESSOR_KIND_")
 _PRECISION = ("data_types", "attention_slicing", "vae_tiling", "vae_slicing", "cpu_offload")
@@ -102,20 +104,36 @@ def _picture(message: Message, field: str) -> InputImage | None:
 
 
 def statistics_to_proto(
-    accounts: Iterable[StepAccount],
+    found: Iterable[StepSums],
 ) -> postprocessing_pb2.GetPostprocessingStatisticsResponse:
     """What steps came to."""
     return postprocessing_pb2.GetPostprocessingStatisticsResponse(
         postprocessors=[
             postprocessing_pb2.PostprocessorStatistics(
                 postprocessor_id=one.postprocessor_id,
-                completed=duration_statistics(one.newest, count=one.completed, total=one.total),
+                completed=_times_to_proto(one.times),
                 failed_count=one.failed,
                 cancelled_count=one.cancelled,
+                since_time=timestamp(one.since),
+                by_device=[
+                    postprocessing_pb2.PostprocessorDeviceStatistics(
+                        device_id=there.device_id,
+                        completed=_times_to_proto(there.times),
+                        failed_count=there.failed,
+                        cancelled_count=there.cancelled,
+                        since_time=timestamp(there.since),
+                    )
+                    for there in one.by_device
+                    if there.device_id
+                ],
             )
-            for one in accounts
+            for one in found
         ]
     )
+
+
+def _times_to_proto(times: Durations) -> common_pb2.DurationStatistics | None:
+    return duration_statistics(times.newest, count=times.count, total=times.total)
 
 
 def image_request_from_proto(

@@ -87,4 +87,5 @@ class PostprocessingServicer(SafetyCalls):
     async def GetPostprocessingStatistics(
         self, request: postprocessing_pb2.GetPostprocessingStatisticsRequest, context: Context
     ) -> postprocessing_pb2.GetPostprocessingStatisticsResponse:
-        return convert.statistics_to_proto(self._statistics.describe(request.postprocessor_id))
+        found = self._statistics.describe(request.postprocessor_id, request.device_id)
+        return convert.statistics_to_proto(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import uuid
@@ -19,6 +20,7 @@ from deviceops.v1 import (
     event_pb2,
     inference_pb2,
     processing_pb2,
+    safety_pb2,
     session_pb2,
 )
 from deviceops.v1 import finishing_pb2 as steps_pb
@@ -48,7 +50,7 @@ from tests.domains.chain.pictures import noise
 from tests.domains.picture.drawn import saved
 from tests.e2e.errors import refusal_of
 from tests.e2e.uploading import uploaded
-from tests.odd_pictures import bad_pictures
+from tests.odd_pictures import bad_pictures, good_pictures
 from tests.running import Client, small_request
 
 
@@ -77,6 +79,7 @@ COLOR = steps_pb.PostprocessingStep(color=steps_pb.ColorStep(saturation=1.5))
 UPSCALE = steps_pb.PostprocessingStep(
     upscale=steps_pb.UpscaleStep(factor=3.0, tile_pixels=16, tile_overlap_pixels=4)
 )
+REFUSALS = {"IMAGE_UNREADABLE", "IMAGE_TOO_LARGE", "IMAGE_FORMAT_UNSUPPORTED"}
 STEPS = (CropStep(1, 2, 20, 10), SharpenStep(2.0), ColorStep(saturation=1.5))
 
 
@@ -269,6 +272,42 @@ async def test_a_network_enlarges_in_tiles_and_stays_loaded(
     assert again == data
     phases = [e.phase_started.phase for e in events if e.HasField("phase_started")]
     assert session_pb2.PHASE_LOADING_MODEL not in phases
+
+
+@pytest.mark.demonstration  # a process for each of a hundred
+async def test_every_odd_picture_is_taken_or_refused_by_its_field(client: Client) -> None:
+    """By what changes it, what scores it and what looks for marks alike."""
+    for name, data in bad_pictures().items():
+        process, check = pb.ProcessImageRequest(), safety_pb2.CheckSafetyRequest()
+        verify = inference_pb2.VerifyImageRequest()
+        check.images.add()
+        for image in (process.image, check.images[0], verify.image):
+            image.inline = data
+        refusals = await asyncio.gather(
+            refusal_of(
+                client.postprocessing.ProcessImage(process, metadata=client.metadata).read()
+            ),
+            refusal_of(
+                client.postprocessing.CheckSafety(check, metadata=client.metadata).read()
+            ),
+            refusal_of(client.inference.VerifyImage(verify, metadata=client.metadata)),
+        )
+        assert [each.fields for each in refusals] == [["image"], ["images[0]"], ["image"]], name
+        (reason,) = {each.reason for each in refusals}
+        assert reason in REFUSALS, name
+    good = good_pictures()
+    for names in (list(good)[:16], list(good)[16:]):
+        check = safety_pb2.CheckSafetyRequest()
+        for name in names:
+            check.images.add(inline=good[name])
+        call = client.postprocessing.CheckSafety(check, metadata=client.metadata)
+        events = [each.event async for each in call]
+        assert len(events[-1].completed.safety.verdicts) == len(names)
+    request = pb.ProcessImagesRequest(steps=[SHARPEN])
+    for name, data in good.items():
+        request.items.add(item_id=name).image.inline = data
+    events, _ = await done(client, request)
+    assert events[-1].completed.image_count == len(good)
 
 
 async def test_many_pictures_fail_one_by_one(client: Client) -> None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 from domains.device.backends.torch_gauge import free_host_bytes
 from domains.errors import Reason, ResourceExhausted
 
+ASKED_FROM = 64 << 20
+"""Bytes from which on it is looked at: looking takes as long as a step on a small picture, and
+a system with less than that left has ended the worker before."""
+
 
 def check_host(needed: int) -> None:
-    """Refuse what does not fit into main memory now.
+    """Refuse what does not fit into main memory now; what is small is let pass.
 
     Args:
         needed: Bytes.
@@ -19,6 +23,8 @@ def check_host(needed: int) -> None:
     Raises:
         ResourceExhausted: HOST_OUT_OF_MEMORY, with `needed_bytes` and `free_bytes`.
     """
+    if needed < ASKED_FROM:
+        return
     free = free_host_bytes()
     if needed > free:
         raise ResourceExhausted(

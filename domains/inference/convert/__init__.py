@@ -53,7 +53,7 @@ from domains.inference.core.capabilities import UNBUILT, Capabilities
 from domains.inference.core.combinations import Mode
 from domains.inference.core.forecast import Forecast
 from domains.inference.core.generations import Verdict
-from domains.inference.core.statistics import Durations, Statistics, Timed
+from domains.inference.core.statistics import Statistics, Timed
 from domains.model.convert import TYPES as MODEL_TYPES
 from domains.picture.convert import (
     FITS,
@@ -75,6 +75,7 @@ from domains.session.convert import (
     options_from_proto,
     violation_to_proto,
 )
+from domains.session.core.durations import Durations
 from domains.values import ControlNetType, ModelOrigin, Toggle
 
 MODES = EnumMap(Mode, generation_pb2.GenerationMode, "GENERATION_MODE_")

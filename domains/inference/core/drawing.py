@@ -90,7 +90,7 @@ class Drawing:
         if await self._withheld(part):
             return Outcome()
         turn = turns.next(part.prepared.job, len(item.images))
-        followed = self._steps.follow(turn.steps)
+        followed = self._steps.follow(turn.steps, item.session.device_id)
 
         def record(event: ProgressEvent) -> None:
             item.record(event)
@@ -150,7 +150,7 @@ class Drawing:
             ),
         )
 
-        followed = [self._steps.follow(each.steps) for each in job.jobs]
+        followed = [self._steps.follow(each.steps, session.device_id) for each in job.jobs]
 
         def record(event: ProgressEvent) -> None:
             index = getattr(event, "image_index", None)

@@ -14,10 +14,11 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from domains.clock import Clock
-from domains.codec import Count, ModelId, Moment, Name, Seconds, Value
+from domains.codec import Count, ModelId, Moment, Name, Value
 from domains.device.core import facts as kept
 from domains.device.ports import FactsStore
 from domains.inference.ports import Devices, Models
+from domains.session.core.durations import Durations, Total
 from domains.session.core.session import Session
 from domains.session.core.times import Spell
 from domains.session.types import (
@@ -30,8 +31,6 @@ from domains.session.types import (
 )
 
 _KEY = "inference.statistics"
-_WINDOW = 128
-"""How many of the newest times percentiles are taken of."""
 _MOST_PAIRS = 64
 _MOST_KEPT = 128
 """Of pairs of device and model, and of accounts; beyond it what was used longest ago is
@@ -40,7 +39,6 @@ forgotten."""
 Key = TypeVar("Key")
 _Key = tuple[str, str, int]
 """A device, a model, a batch size."""
-_Total = Annotated[int, Meta(ge=0, le=2**62)]
 
 
 class Timed(Enum):
@@ -65,29 +63,6 @@ _ONCE = {
 _PER_PICTURE = {Timed.DECODE: Phase.DECODING, Timed.ENCODE_IMAGE: Phase.ENCODING_IMAGE}
 
 
-class Durations(Value, frozen=True):
-    """How often something happened, how long it took in all, and the newest times, the newest
-    last; in seconds."""
-
-    count: _Total = 0
-    total: Seconds = 0.0
-    newest: Annotated[tuple[Seconds, ...], Meta(max_length=_WINDOW)] = ()
-
-    def with_time(self, seconds: float) -> Durations:
-        """The same with one more."""
-        newest = (*self.newest, seconds)[-_WINDOW:]
-        return Durations(self.count + 1, self.total + seconds, newest)
-
-    def and_of(self, other: Durations) -> Durations:
-        """Both together; of the newest times of each as many as there is room for."""
-        mine, theirs = self.newest, other.newest
-        if len(mine) + len(theirs) > _WINDOW:
-            least = min(len(mine), len(theirs), _WINDOW // 2)
-            mine = mine[-max(least, _WINDOW - len(theirs)) :]
-            theirs = theirs[-max(least, _WINDOW - len(mine)) :]
-        return Durations(self.count + other.count, self.total + other.total, mine + theirs)
-
-
 class Account(Value, frozen=True):
     """What generations of so many pictures with a model on a device came to, from the first
     that ended on. A `batch_size` of 0 is of a version that did not tell them apart."""
@@ -96,11 +71,11 @@ class Account(Value, frozen=True):
     model_id: ModelId
     since: Moment
     batch_size: Count = 0
-    completed: _Total = 0
-    failed: _Total = 0
-    cancelled: _Total = 0
-    images: _Total = 0
-    text_cache_hits: _Total = 0
+    completed: Total = 0
+    failed: Total = 0
+    cancelled: Total = 0
+    images: Total = 0
+    text_cache_hits: Total = 0
     times: Annotated[Mapping[Timed, Durations], Meta(max_length=len(Timed))] = {}
 
 

@@ -98,7 +98,7 @@ class ChainRun:
         if await self._withheld(chain, piece.job, turns, session):
             return {}
         job = turns.next(piece.job)
-        followed = self._statistics.follow(chain.steps)
+        followed = self._statistics.follow(chain.steps, session.device_id)
 
         def record(event: ProgressEvent) -> None:
             session.record(event)

@@ -16,13 +16,13 @@ from domains.device.core.facts import TransientFacts, keep
 from domains.errors import NotFound, Reason, ResourceExhausted
 from domains.inference import convert
 from domains.inference.core.statistics import (
-    Durations,
     StatisticsInquiry,
     StatisticsKeeper,
     Timed,
 )
 from domains.inference.types import GenerationSettings
 from domains.model.types import Model
+from domains.session.core.durations import Durations
 from domains.session.types import Phase
 from server.journal import Journal
 from tests.domains.inference.conftest import Bench, FakeDevices, FakeModels, request

@@ -35,8 +35,13 @@ def photograph(size: int, seed: int) -> Pixels:
 
 def as_jpeg(pixels: Pixels, quality: int = 85) -> Pixels:
     """What a JPEG of it shows."""
+    return saved_as(pixels, "JPEG", quality=quality)
+
+
+def saved_as(pixels: Pixels, format: str, **options: int) -> Pixels:
+    """What a file of it shows."""
     data = io.BytesIO()
-    Image.fromarray(pixels).save(data, "JPEG", quality=quality)
+    Image.fromarray(pixels).save(data, format, **options)
     return np.asarray(Image.open(data).convert("RGB"))
 
 

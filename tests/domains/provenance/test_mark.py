@@ -16,6 +16,7 @@ from tests.domains.provenance.drawn import (
     decibels,
     photograph,
     pictures,
+    saved_as,
 )
 
 KEY, OTHER = bytes(range(16)), bytes(16)
@@ -38,6 +39,7 @@ def test_a_mark_is_not_seen_and_survives(pixels: Pixels) -> None:
     assert decibels(pixels, done) >= 38
     assert confidence(done, KEY) >= FOUND
     assert confidence(as_jpeg(done), KEY) >= FOUND
+    assert confidence(saved_as(done, "AVIF", quality=80, speed=10), KEY) >= FOUND
     if len(pixels) > 128:  # of the smallest, what is left is less than a tile
         assert confidence(as_jpeg(cropped(done)), KEY) >= FOUND
 

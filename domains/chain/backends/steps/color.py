@@ -58,10 +58,10 @@ def color(canvas: Canvas, step: ColorStep, between: Between) -> Canvas:
         if step.saturation == 1:
             result[top:bottom] = _looked_up(rounded, pixels[top:bottom])
             continue
-        part = _looked_up(floats, pixels[top:bottom]).reshape(-1, 3)
-        part = part @ mixed.astype(np.float32)
-        part = part.clip(0, 255, out=part).reshape(pixels[top:bottom].shape)
-        result[top:bottom] = _rounded(part, step.gamma)
+        part = _looked_up(floats, pixels[top:bottom])
+        blended = part.reshape(-1, 3) @ mixed.astype(np.float32)
+        np.clip(blended, 0, 255, out=blended)
+        result[top:bottom] = _rounded(blended.reshape(part.shape), step.gamma)
     return Canvas(result, canvas.alpha)
 
 

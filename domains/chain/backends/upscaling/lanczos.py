@@ -23,7 +23,8 @@ def widened(pixels: Pixels, width: int) -> Pixels:
     found = np.empty((height, width, 3), np.uint8)
     for top in range(0, height, _ROWS):
         band = Image.fromarray(pixels[top : top + _ROWS])
-        found[top : top + _ROWS] = band.resize((width, band.height), Image.Resampling.LANCZOS)
+        other = band.resize((width, band.height), Image.Resampling.LANCZOS)
+        found[top : top + _ROWS] = np.asarray(other)
     return found
 
 
@@ -35,7 +36,6 @@ def heightened(pixels: Pixels, height: int) -> Pixels:
     found = np.empty((height, width, 3), np.uint8)
     for left in range(0, width, _ROWS):
         strip = Image.fromarray(pixels[:, left : left + _ROWS])
-        found[:, left : left + _ROWS] = strip.resize(
-            (strip.width, height), Image.Resampling.LANCZOS
-        )
+        other = strip.resize((strip.width, height), Image.Resampling.LANCZOS)
+        found[:, left : left + _ROWS] = np.asarray(other)
     return found

@@ -553,8 +553,8 @@ namespace DeviceOperations.V1 {
       /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
       /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-      /// file cannot be deleted).
+      /// progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+      /// cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -570,8 +570,8 @@ namespace DeviceOperations.V1 {
       /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
       /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-      /// file cannot be deleted).
+      /// progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+      /// cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -585,8 +585,8 @@ namespace DeviceOperations.V1 {
       /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
       /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-      /// file cannot be deleted).
+      /// progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+      /// cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -602,8 +602,8 @@ namespace DeviceOperations.V1 {
       /// Delete an artifact now. Sessions that made it keep their record of it, and other clients
       /// theirs of the same bytes.
       /// Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-      /// progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-      /// file cannot be deleted).
+      /// progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+      /// cannot be deleted).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

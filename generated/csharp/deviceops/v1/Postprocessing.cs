@@ -29,95 +29,103 @@ namespace DeviceOperations.V1 {
             "L2RldmljZV9pbmZvLnByb3RvGhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8a",
             "HGRldmljZW9wcy92MS9maW5pc2hpbmcucHJvdG8aHWRldmljZW9wcy92MS9n",
             "ZW5lcmF0aW9uLnByb3RvGhlkZXZpY2VvcHMvdjEvc2FmZXR5LnByb3RvGhpk",
-            "ZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90byKuAgoNUG9zdHByb2Nlc3NvchIY",
-            "ChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEi0KBGtpbmQYAiABKA4yHy5kZXZp",
-            "Y2VvcHMudjEuUG9zdHByb2Nlc3NvcktpbmQSEwoLZGVzY3JpcHRpb24YAyAB",
-            "KAkSDQoFcmVhZHkYBCABKAgSEwoLZXhwbGFuYXRpb24YBSABKAkSEAoIbW9k",
-            "ZWxfaWQYBiABKAkSDwoHZmFjdG9ycxgHIAMoBRIoCgZsaW1pdHMYCCADKAsy",
-            "GC5kZXZpY2VvcHMudjEuRmllbGRMaW1pdBIUCgxhcmNoaXRlY3R1cmUYCSAB",
-            "KAkSOAoKYmVuY2htYXJrcxgKIAMoCzIkLmRldmljZW9wcy52MS5Qb3N0cHJv",
-            "Y2Vzc29yQmVuY2htYXJrIl4KGUxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QS",
-            "LQoEa2luZBgBIAEoDjIfLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc29yS2lu",
-            "ZBISCgpyZWFkeV9vbmx5GAIgASgIIlEKGkxpc3RQb3N0cHJvY2Vzc29yc1Jl",
-            "c3BvbnNlEjMKDnBvc3Rwcm9jZXNzb3JzGAEgAygLMhsuZGV2aWNlb3BzLnYx",
-            "LlBvc3Rwcm9jZXNzb3Ii2AIKE1Byb2Nlc3NJbWFnZVJlcXVlc3QSJwoFaW1h",
-            "Z2UYASABKAsyGC5kZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIvCgVzdGVwcxgC",
-            "IAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0",
-            "cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEioKB29w",
-            "dGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVs",
-            "aXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAK",
-            "CXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1l",
-            "bnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lv",
-            "biJBChRQcm9jZXNzSW1hZ2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRl",
-            "dmljZW9wcy52MS5TZXNzaW9uRXZlbnQiSgoOUHJvY2Vzc2luZ0l0ZW0SDwoH",
-            "aXRlbV9pZBgBIAEoCRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52MS5J",
-            "bnB1dEltYWdlIt0CChRQcm9jZXNzSW1hZ2VzUmVxdWVzdBIrCgVpdGVtcxgB",
-            "IAMoCzIcLmRldmljZW9wcy52MS5Qcm9jZXNzaW5nSXRlbRIvCgVzdGVwcxgC",
-            "IAMoCzIgLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0",
-            "cHV0GAMgASgLMhwuZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEioKB29w",
-            "dGlvbnMYBCABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVs",
-            "aXZlcnkYByABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAK",
-            "CXBsYWNlbWVudBgFIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1l",
-            "bnQSKgoJcHJlY2lzaW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lv",
-            "biJCChVQcm9jZXNzSW1hZ2VzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5k",
-            "ZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50IuYCCh1CZW5jaG1hcmtQb3N0cHJv",
-            "Y2Vzc29yUmVxdWVzdBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEjAKCXBs",
-            "YWNlbWVudBgCIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQS",
-            "GQoMaW5wdXRfcGl4ZWxzGAMgASgFSACIAQESEQoEcnVucxgEIAEoBUgBiAEB",
-            "EioKB29wdGlvbnMYBSABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMS",
-            "LwoIZGVsaXZlcnkYBiABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRp",
-            "b25zEicKBWltYWdlGAcgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2US",
-            "KwoJcmVmZXJlbmNlGAggASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2VC",
-            "DwoNX2lucHV0X3BpeGVsc0IHCgVfcnVucyJLCh5CZW5jaG1hcmtQb3N0cHJv",
-            "Y2Vzc29yUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEu",
-            "U2Vzc2lvbkV2ZW50Ij4KIkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1Jl",
-            "cXVlc3QSGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCSKXAQoXUG9zdHByb2Nl",
-            "c3NvclN0YXRpc3RpY3MSGAoQcG9zdHByb2Nlc3Nvcl9pZBgBIAEoCRIzCglj",
-            "b21wbGV0ZWQYAiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25TdGF0aXN0",
-            "aWNzEhQKDGZhaWxlZF9jb3VudBgDIAEoAxIXCg9jYW5jZWxsZWRfY291bnQY",
-            "BCABKAMiZAojR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzUmVzcG9uc2US",
-            "PQoOcG9zdHByb2Nlc3NvcnMYASADKAsyJS5kZXZpY2VvcHMudjEuUG9zdHBy",
-            "b2Nlc3NvclN0YXRpc3RpY3MqlwQKEVBvc3Rwcm9jZXNzb3JLaW5kEiIKHlBP",
-            "U1RQUk9DRVNTT1JfS0lORF9VTlNQRUNJRklFRBAAEh4KGlBPU1RQUk9DRVNT",
-            "T1JfS0lORF9VUFNDQUxFEAESIwofUE9TVFBST0NFU1NPUl9LSU5EX0ZBQ0Vf",
-            "UkVTVE9SRRACEh4KGlBPU1RQUk9DRVNTT1JfS0lORF9TSEFSUEVOEAMSHgoa",
-            "UE9TVFBST0NFU1NPUl9LSU5EX0RFTk9JU0UQBBIcChhQT1NUUFJPQ0VTU09S",
-            "X0tJTkRfQ09MT1IQBRIdChlQT1NUUFJPQ0VTU09SX0tJTkRfUkVTSVpFEAYS",
-            "GwoXUE9TVFBST0NFU1NPUl9LSU5EX0NST1AQBxIgChxQT1NUUFJPQ0VTU09S",
-            "X0tJTkRfV0FURVJNQVJLEAgSHQoZUE9TVFBST0NFU1NPUl9LSU5EX1NBRkVU",
-            "WRAJEh4KGlBPU1RQUk9DRVNTT1JfS0lORF9DT05UUk9MEAoSHQoZUE9TVFBS",
-            "T0NFU1NPUl9LSU5EX1JPVEFURRALEhoKFlBPU1RQUk9DRVNTT1JfS0lORF9Q",
-            "QUQQDBIaChZQT1NUUFJPQ0VTU09SX0tJTkRfTFVUEA0SHQoZUE9TVFBST0NF",
-            "U1NPUl9LSU5EX0RFQkxVUhAOEigKJFBPU1RQUk9DRVNTT1JfS0lORF9SRU1P",
-            "VkVfQkFDS0dST1VORBAPMoQJChVQb3N0cHJvY2Vzc2luZ1NlcnZpY2USZwoS",
-            "TGlzdFBvc3Rwcm9jZXNzb3JzEicuZGV2aWNlb3BzLnYxLkxpc3RQb3N0cHJv",
-            "Y2Vzc29yc1JlcXVlc3QaKC5kZXZpY2VvcHMudjEuTGlzdFBvc3Rwcm9jZXNz",
-            "b3JzUmVzcG9uc2USVwoMUHJvY2Vzc0ltYWdlEiEuZGV2aWNlb3BzLnYxLlBy",
-            "b2Nlc3NJbWFnZVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuUHJvY2Vzc0ltYWdl",
-            "UmVzcG9uc2UwARJaCg1Qcm9jZXNzSW1hZ2VzEiIuZGV2aWNlb3BzLnYxLlBy",
-            "b2Nlc3NJbWFnZXNSZXF1ZXN0GiMuZGV2aWNlb3BzLnYxLlByb2Nlc3NJbWFn",
-            "ZXNSZXNwb25zZTABElQKC0NoZWNrU2FmZXR5EiAuZGV2aWNlb3BzLnYxLkNo",
-            "ZWNrU2FmZXR5UmVxdWVzdBohLmRldmljZW9wcy52MS5DaGVja1NhZmV0eVJl",
-            "c3BvbnNlMAESVQoMQ3JlYXRlUG9saWN5EiEuZGV2aWNlb3BzLnYxLkNyZWF0",
-            "ZVBvbGljeVJlcXVlc3QaIi5kZXZpY2VvcHMudjEuQ3JlYXRlUG9saWN5UmVz",
-            "cG9uc2USTAoJR2V0UG9saWN5Eh4uZGV2aWNlb3BzLnYxLkdldFBvbGljeVJl",
-            "cXVlc3QaHy5kZXZpY2VvcHMudjEuR2V0UG9saWN5UmVzcG9uc2USVQoMTGlz",
-            "dFBvbGljaWVzEiEuZGV2aWNlb3BzLnYxLkxpc3RQb2xpY2llc1JlcXVlc3Qa",
-            "Ii5kZXZpY2VvcHMudjEuTGlzdFBvbGljaWVzUmVzcG9uc2USVQoMVXBkYXRl",
-            "UG9saWN5EiEuZGV2aWNlb3BzLnYxLlVwZGF0ZVBvbGljeVJlcXVlc3QaIi5k",
-            "ZXZpY2VvcHMudjEuVXBkYXRlUG9saWN5UmVzcG9uc2USVQoMRGVsZXRlUG9s",
-            "aWN5EiEuZGV2aWNlb3BzLnYxLkRlbGV0ZVBvbGljeVJlcXVlc3QaIi5kZXZp",
-            "Y2VvcHMudjEuRGVsZXRlUG9saWN5UmVzcG9uc2USUQoKVGVzdFBvbGljeRIf",
-            "LmRldmljZW9wcy52MS5UZXN0UG9saWN5UmVxdWVzdBogLmRldmljZW9wcy52",
-            "MS5UZXN0UG9saWN5UmVzcG9uc2UwARJ1ChZCZW5jaG1hcmtQb3N0cHJvY2Vz",
-            "c29yEisuZGV2aWNlb3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXF1",
-            "ZXN0GiwuZGV2aWNlb3BzLnYxLkJlbmNobWFya1Bvc3Rwcm9jZXNzb3JSZXNw",
-            "b25zZTABEoIBChtHZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3MSMC5kZXZp",
-            "Y2VvcHMudjEuR2V0UG9zdHByb2Nlc3NpbmdTdGF0aXN0aWNzUmVxdWVzdBox",
-            "LmRldmljZW9wcy52MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXNw",
-            "b25zZUIWqgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "ZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3Rp",
+            "bWVzdGFtcC5wcm90byKuAgoNUG9zdHByb2Nlc3NvchIYChBwb3N0cHJvY2Vz",
+            "c29yX2lkGAEgASgJEi0KBGtpbmQYAiABKA4yHy5kZXZpY2VvcHMudjEuUG9z",
+            "dHByb2Nlc3NvcktpbmQSEwoLZGVzY3JpcHRpb24YAyABKAkSDQoFcmVhZHkY",
+            "BCABKAgSEwoLZXhwbGFuYXRpb24YBSABKAkSEAoIbW9kZWxfaWQYBiABKAkS",
+            "DwoHZmFjdG9ycxgHIAMoBRIoCgZsaW1pdHMYCCADKAsyGC5kZXZpY2VvcHMu",
+            "djEuRmllbGRMaW1pdBIUCgxhcmNoaXRlY3R1cmUYCSABKAkSOAoKYmVuY2ht",
+            "YXJrcxgKIAMoCzIkLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc29yQmVuY2ht",
+            "YXJrIl4KGUxpc3RQb3N0cHJvY2Vzc29yc1JlcXVlc3QSLQoEa2luZBgBIAEo",
+            "DjIfLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc29yS2luZBISCgpyZWFkeV9v",
+            "bmx5GAIgASgIIlEKGkxpc3RQb3N0cHJvY2Vzc29yc1Jlc3BvbnNlEjMKDnBv",
+            "c3Rwcm9jZXNzb3JzGAEgAygLMhsuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNz",
+            "b3Ii2AIKE1Byb2Nlc3NJbWFnZVJlcXVlc3QSJwoFaW1hZ2UYASABKAsyGC5k",
+            "ZXZpY2VvcHMudjEuSW5wdXRJbWFnZRIvCgVzdGVwcxgCIAMoCzIgLmRldmlj",
+            "ZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0cHV0GAMgASgLMhwu",
+            "ZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEioKB29wdGlvbnMYBCABKAsy",
+            "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAKCXBsYWNlbWVudBgF",
+            "IAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSKgoJcHJlY2lz",
+            "aW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lvbiJBChRQcm9jZXNz",
+            "SW1hZ2VSZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5T",
+            "ZXNzaW9uRXZlbnQiSgoOUHJvY2Vzc2luZ0l0ZW0SDwoHaXRlbV9pZBgBIAEo",
+            "CRInCgVpbWFnZRgCIAEoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlIt0C",
+            "ChRQcm9jZXNzSW1hZ2VzUmVxdWVzdBIrCgVpdGVtcxgBIAMoCzIcLmRldmlj",
+            "ZW9wcy52MS5Qcm9jZXNzaW5nSXRlbRIvCgVzdGVwcxgCIAMoCzIgLmRldmlj",
+            "ZW9wcy52MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0cHV0GAMgASgLMhwu",
+            "ZGV2aWNlb3BzLnYxLk91dHB1dFNldHRpbmdzEioKB29wdGlvbnMYBCABKAsy",
+            "GS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkYByABKAsy",
+            "HS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEjAKCXBsYWNlbWVudBgF",
+            "IAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSKgoJcHJlY2lz",
+            "aW9uGAYgASgLMhcuZGV2aWNlb3BzLnYxLlByZWNpc2lvbiJCChVQcm9jZXNz",
+            "SW1hZ2VzUmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEu",
+            "U2Vzc2lvbkV2ZW50IuYCCh1CZW5jaG1hcmtQb3N0cHJvY2Vzc29yUmVxdWVz",
+            "dBIYChBwb3N0cHJvY2Vzc29yX2lkGAEgASgJEjAKCXBsYWNlbWVudBgCIAEo",
+            "CzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFjZW1lbnQSGQoMaW5wdXRfcGl4",
+            "ZWxzGAMgASgFSACIAQESEQoEcnVucxgEIAEoBUgBiAEBEioKB29wdGlvbnMY",
+            "BSABKAsyGS5kZXZpY2VvcHMudjEuV29ya09wdGlvbnMSLwoIZGVsaXZlcnkY",
+            "BiABKAsyHS5kZXZpY2VvcHMudjEuRGVsaXZlcnlPcHRpb25zEicKBWltYWdl",
+            "GAcgASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2USKwoJcmVmZXJlbmNl",
+            "GAggASgLMhguZGV2aWNlb3BzLnYxLklucHV0SW1hZ2VCDwoNX2lucHV0X3Bp",
+            "eGVsc0IHCgVfcnVucyJLCh5CZW5jaG1hcmtQb3N0cHJvY2Vzc29yUmVzcG9u",
+            "c2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2VvcHMudjEuU2Vzc2lvbkV2ZW50",
+            "IlEKIkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljc1JlcXVlc3QSGAoQcG9z",
+            "dHByb2Nlc3Nvcl9pZBgBIAEoCRIRCglkZXZpY2VfaWQYAiABKAkixgEKHVBv",
+            "c3Rwcm9jZXNzb3JEZXZpY2VTdGF0aXN0aWNzEhEKCWRldmljZV9pZBgBIAEo",
+            "CRIzCgljb21wbGV0ZWQYAiABKAsyIC5kZXZpY2VvcHMudjEuRHVyYXRpb25T",
+            "dGF0aXN0aWNzEhQKDGZhaWxlZF9jb3VudBgDIAEoAxIXCg9jYW5jZWxsZWRf",
+            "Y291bnQYBCABKAMSLgoKc2luY2VfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90",
+            "b2J1Zi5UaW1lc3RhbXAihwIKF1Bvc3Rwcm9jZXNzb3JTdGF0aXN0aWNzEhgK",
+            "EHBvc3Rwcm9jZXNzb3JfaWQYASABKAkSMwoJY29tcGxldGVkGAIgASgLMiAu",
+            "ZGV2aWNlb3BzLnYxLkR1cmF0aW9uU3RhdGlzdGljcxIUCgxmYWlsZWRfY291",
+            "bnQYAyABKAMSFwoPY2FuY2VsbGVkX2NvdW50GAQgASgDEi4KCnNpbmNlX3Rp",
+            "bWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEj4KCWJ5X2Rl",
+            "dmljZRgGIAMoCzIrLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc29yRGV2aWNl",
+            "U3RhdGlzdGljcyJkCiNHZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXNw",
+            "b25zZRI9Cg5wb3N0cHJvY2Vzc29ycxgBIAMoCzIlLmRldmljZW9wcy52MS5Q",
+            "b3N0cHJvY2Vzc29yU3RhdGlzdGljcyqXBAoRUG9zdHByb2Nlc3NvcktpbmQS",
+            "IgoeUE9TVFBST0NFU1NPUl9LSU5EX1VOU1BFQ0lGSUVEEAASHgoaUE9TVFBS",
+            "T0NFU1NPUl9LSU5EX1VQU0NBTEUQARIjCh9QT1NUUFJPQ0VTU09SX0tJTkRf",
+            "RkFDRV9SRVNUT1JFEAISHgoaUE9TVFBST0NFU1NPUl9LSU5EX1NIQVJQRU4Q",
+            "AxIeChpQT1NUUFJPQ0VTU09SX0tJTkRfREVOT0lTRRAEEhwKGFBPU1RQUk9D",
+            "RVNTT1JfS0lORF9DT0xPUhAFEh0KGVBPU1RQUk9DRVNTT1JfS0lORF9SRVNJ",
+            "WkUQBhIbChdQT1NUUFJPQ0VTU09SX0tJTkRfQ1JPUBAHEiAKHFBPU1RQUk9D",
+            "RVNTT1JfS0lORF9XQVRFUk1BUksQCBIdChlQT1NUUFJPQ0VTU09SX0tJTkRf",
+            "U0FGRVRZEAkSHgoaUE9TVFBST0NFU1NPUl9LSU5EX0NPTlRST0wQChIdChlQ",
+            "T1NUUFJPQ0VTU09SX0tJTkRfUk9UQVRFEAsSGgoWUE9TVFBST0NFU1NPUl9L",
+            "SU5EX1BBRBAMEhoKFlBPU1RQUk9DRVNTT1JfS0lORF9MVVQQDRIdChlQT1NU",
+            "UFJPQ0VTU09SX0tJTkRfREVCTFVSEA4SKAokUE9TVFBST0NFU1NPUl9LSU5E",
+            "X1JFTU9WRV9CQUNLR1JPVU5EEA8yhAkKFVBvc3Rwcm9jZXNzaW5nU2Vydmlj",
+            "ZRJnChJMaXN0UG9zdHByb2Nlc3NvcnMSJy5kZXZpY2VvcHMudjEuTGlzdFBv",
+            "c3Rwcm9jZXNzb3JzUmVxdWVzdBooLmRldmljZW9wcy52MS5MaXN0UG9zdHBy",
+            "b2Nlc3NvcnNSZXNwb25zZRJXCgxQcm9jZXNzSW1hZ2USIS5kZXZpY2VvcHMu",
+            "djEuUHJvY2Vzc0ltYWdlUmVxdWVzdBoiLmRldmljZW9wcy52MS5Qcm9jZXNz",
+            "SW1hZ2VSZXNwb25zZTABEloKDVByb2Nlc3NJbWFnZXMSIi5kZXZpY2VvcHMu",
+            "djEuUHJvY2Vzc0ltYWdlc1JlcXVlc3QaIy5kZXZpY2VvcHMudjEuUHJvY2Vz",
+            "c0ltYWdlc1Jlc3BvbnNlMAESVAoLQ2hlY2tTYWZldHkSIC5kZXZpY2VvcHMu",
+            "djEuQ2hlY2tTYWZldHlSZXF1ZXN0GiEuZGV2aWNlb3BzLnYxLkNoZWNrU2Fm",
+            "ZXR5UmVzcG9uc2UwARJVCgxDcmVhdGVQb2xpY3kSIS5kZXZpY2VvcHMudjEu",
+            "Q3JlYXRlUG9saWN5UmVxdWVzdBoiLmRldmljZW9wcy52MS5DcmVhdGVQb2xp",
+            "Y3lSZXNwb25zZRJMCglHZXRQb2xpY3kSHi5kZXZpY2VvcHMudjEuR2V0UG9s",
+            "aWN5UmVxdWVzdBofLmRldmljZW9wcy52MS5HZXRQb2xpY3lSZXNwb25zZRJV",
+            "CgxMaXN0UG9saWNpZXMSIS5kZXZpY2VvcHMudjEuTGlzdFBvbGljaWVzUmVx",
+            "dWVzdBoiLmRldmljZW9wcy52MS5MaXN0UG9saWNpZXNSZXNwb25zZRJVCgxV",
+            "cGRhdGVQb2xpY3kSIS5kZXZpY2VvcHMudjEuVXBkYXRlUG9saWN5UmVxdWVz",
+            "dBoiLmRldmljZW9wcy52MS5VcGRhdGVQb2xpY3lSZXNwb25zZRJVCgxEZWxl",
+            "dGVQb2xpY3kSIS5kZXZpY2VvcHMudjEuRGVsZXRlUG9saWN5UmVxdWVzdBoi",
+            "LmRldmljZW9wcy52MS5EZWxldGVQb2xpY3lSZXNwb25zZRJRCgpUZXN0UG9s",
+            "aWN5Eh8uZGV2aWNlb3BzLnYxLlRlc3RQb2xpY3lSZXF1ZXN0GiAuZGV2aWNl",
+            "b3BzLnYxLlRlc3RQb2xpY3lSZXNwb25zZTABEnUKFkJlbmNobWFya1Bvc3Rw",
+            "cm9jZXNzb3ISKy5kZXZpY2VvcHMudjEuQmVuY2htYXJrUG9zdHByb2Nlc3Nv",
+            "clJlcXVlc3QaLC5kZXZpY2VvcHMudjEuQmVuY2htYXJrUG9zdHByb2Nlc3Nv",
+            "clJlc3BvbnNlMAESggEKG0dldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGljcxIw",
+            "LmRldmljZW9wcy52MS5HZXRQb3N0cHJvY2Vzc2luZ1N0YXRpc3RpY3NSZXF1",
+            "ZXN0GjEuZGV2aWNlb3BzLnYxLkdldFBvc3Rwcm9jZXNzaW5nU3RhdGlzdGlj",
+            "c1Jlc3BvbnNlQhaqAhNEZXZpY2VPcGVyYXRpb25zLlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SafetyReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SafetyReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.PostprocessorKind), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Postprocessor), global::DeviceOperations.V1.Postprocessor.Parser, new[]{ "PostprocessorId", "Kind", "Description", "Ready", "Explanation", "ModelId", "Factors", "Limits", "Architecture", "Benchmarks" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListPostprocessorsRequest), global::DeviceOperations.V1.ListPostprocessorsRequest.Parser, new[]{ "Kind", "ReadyOnly" }, null, null, null, null),
@@ -129,8 +137,9 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ProcessImagesResponse), global::DeviceOperations.V1.ProcessImagesResponse.Parser, new[]{ "Event" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorRequest), global::DeviceOperations.V1.BenchmarkPostprocessorRequest.Parser, new[]{ "PostprocessorId", "Placement", "InputPixels", "Runs", "Options", "Delivery", "Image", "Reference" }, new[]{ "InputPixels", "Runs" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BenchmarkPostprocessorResponse), global::DeviceOperations.V1.BenchmarkPostprocessorResponse.Parser, new[]{ "Event" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPostprocessingStatisticsRequest), global::DeviceOperations.V1.GetPostprocessingStatisticsRequest.Parser, new[]{ "PostprocessorId" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorStatistics), global::DeviceOperations.V1.PostprocessorStatistics.Parser, new[]{ "PostprocessorId", "Completed", "FailedCount", "CancelledCount" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPostprocessingStatisticsRequest), global::DeviceOperations.V1.GetPostprocessingStatisticsRequest.Parser, new[]{ "PostprocessorId", "DeviceId" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorDeviceStatistics), global::DeviceOperations.V1.PostprocessorDeviceStatistics.Parser, new[]{ "DeviceId", "Completed", "FailedCount", "CancelledCount", "SinceTime" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.PostprocessorStatistics), global::DeviceOperations.V1.PostprocessorStatistics.Parser, new[]{ "PostprocessorId", "Completed", "FailedCount", "CancelledCount", "SinceTime", "ByDevice" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.GetPostprocessingStatisticsResponse), global::DeviceOperations.V1.GetPostprocessingStatisticsResponse.Parser, new[]{ "Postprocessors" }, null, null, null, null)
           }));
     }
@@ -3621,6 +3630,7 @@ namespace DeviceOperations.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public GetPostprocessingStatisticsRequest(GetPostprocessingStatisticsRequest other) : this() {
       postprocessorId_ = other.postprocessorId_;
+      deviceId_ = other.deviceId_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3645,6 +3655,21 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "device_id" field.</summary>
+    public const int DeviceIdFieldNumber = 2;
+    private string deviceId_ = "";
+    /// <summary>
+    /// Only this device; empty means all.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string DeviceId {
+      get { return deviceId_; }
+      set {
+        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3661,6 +3686,7 @@ namespace DeviceOperations.V1 {
         return true;
       }
       if (PostprocessorId != other.PostprocessorId) return false;
+      if (DeviceId != other.DeviceId) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3669,6 +3695,7 @@ namespace DeviceOperations.V1 {
     public override int GetHashCode() {
       int hash = 1;
       if (PostprocessorId.Length != 0) hash ^= PostprocessorId.GetHashCode();
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3691,6 +3718,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(PostprocessorId);
       }
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(DeviceId);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3705,6 +3736,10 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(10);
         output.WriteString(PostprocessorId);
       }
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(18);
+        output.WriteString(DeviceId);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3717,6 +3752,9 @@ namespace DeviceOperations.V1 {
       int size = 0;
       if (PostprocessorId.Length != 0) {
         size += 1 + pb::CodedOutputStream.ComputeStringSize(PostprocessorId);
+      }
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3732,6 +3770,9 @@ namespace DeviceOperations.V1 {
       }
       if (other.PostprocessorId.Length != 0) {
         PostprocessorId = other.PostprocessorId;
+      }
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -3754,6 +3795,10 @@ namespace DeviceOperations.V1 {
             break;
           case 10: {
             PostprocessorId = input.ReadString();
+            break;
+          }
+          case 18: {
+            DeviceId = input.ReadString();
             break;
           }
         }
@@ -3779,6 +3824,10 @@ namespace DeviceOperations.V1 {
             PostprocessorId = input.ReadString();
             break;
           }
+          case 18: {
+            DeviceId = input.ReadString();
+            break;
+          }
         }
       }
     }
@@ -3787,19 +3836,19 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Figures of one postprocessor.
+  /// Figures of one postprocessor on one device.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
-  public sealed partial class PostprocessorStatistics : pb::IMessage<PostprocessorStatistics>
+  public sealed partial class PostprocessorDeviceStatistics : pb::IMessage<PostprocessorDeviceStatistics>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
       , pb::IBufferMessage
   #endif
   {
-    private static readonly pb::MessageParser<PostprocessorStatistics> _parser = new pb::MessageParser<PostprocessorStatistics>(() => new PostprocessorStatistics());
+    private static readonly pb::MessageParser<PostprocessorDeviceStatistics> _parser = new pb::MessageParser<PostprocessorDeviceStatistics>(() => new PostprocessorDeviceStatistics());
     private pb::UnknownFieldSet _unknownFields;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public static pb::MessageParser<PostprocessorStatistics> Parser { get { return _parser; } }
+    public static pb::MessageParser<PostprocessorDeviceStatistics> Parser { get { return _parser; } }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3815,7 +3864,7 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessorStatistics() {
+    public PostprocessorDeviceStatistics() {
       OnConstruction();
     }
 
@@ -3823,29 +3872,30 @@ namespace DeviceOperations.V1 {
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessorStatistics(PostprocessorStatistics other) : this() {
-      postprocessorId_ = other.postprocessorId_;
+    public PostprocessorDeviceStatistics(PostprocessorDeviceStatistics other) : this() {
+      deviceId_ = other.deviceId_;
       completed_ = other.completed_ != null ? other.completed_.Clone() : null;
       failedCount_ = other.failedCount_;
       cancelledCount_ = other.cancelledCount_;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public PostprocessorStatistics Clone() {
-      return new PostprocessorStatistics(this);
+    public PostprocessorDeviceStatistics Clone() {
+      return new PostprocessorDeviceStatistics(this);
     }
 
-    /// <summary>Field number for the "postprocessor_id" field.</summary>
-    public const int PostprocessorIdFieldNumber = 1;
-    private string postprocessorId_ = "";
+    /// <summary>Field number for the "device_id" field.</summary>
+    public const int DeviceIdFieldNumber = 1;
+    private string deviceId_ = "";
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
-    public string PostprocessorId {
-      get { return postprocessorId_; }
+    public string DeviceId {
+      get { return deviceId_; }
       set {
-        postprocessorId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+        deviceId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
       }
     }
 
@@ -3853,7 +3903,7 @@ namespace DeviceOperations.V1 {
     public const int CompletedFieldNumber = 2;
     private global::DeviceOperations.V1.DurationStatistics completed_;
     /// <summary>
-    /// Completed steps and their time.
+    /// Completed steps and their time, percentiles over the newest 128.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3894,6 +3944,417 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 5;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; everything from then on is counted.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PostprocessorDeviceStatistics);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PostprocessorDeviceStatistics other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (DeviceId != other.DeviceId) return false;
+      if (!object.Equals(Completed, other.Completed)) return false;
+      if (FailedCount != other.FailedCount) return false;
+      if (CancelledCount != other.CancelledCount) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (DeviceId.Length != 0) hash ^= DeviceId.GetHashCode();
+      if (completed_ != null) hash ^= Completed.GetHashCode();
+      if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
+      if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (completed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Completed);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CancelledCount);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(SinceTime);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (DeviceId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(DeviceId);
+      }
+      if (completed_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(Completed);
+      }
+      if (FailedCount != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        output.WriteRawTag(32);
+        output.WriteInt64(CancelledCount);
+      }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(SinceTime);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (DeviceId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(DeviceId);
+      }
+      if (completed_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Completed);
+      }
+      if (FailedCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(FailedCount);
+      }
+      if (CancelledCount != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
+      }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PostprocessorDeviceStatistics other) {
+      if (other == null) {
+        return;
+      }
+      if (other.DeviceId.Length != 0) {
+        DeviceId = other.DeviceId;
+      }
+      if (other.completed_ != null) {
+        if (completed_ == null) {
+          Completed = new global::DeviceOperations.V1.DurationStatistics();
+        }
+        Completed.MergeFrom(other.Completed);
+      }
+      if (other.FailedCount != 0L) {
+        FailedCount = other.FailedCount;
+      }
+      if (other.CancelledCount != 0L) {
+        CancelledCount = other.CancelledCount;
+      }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            if (completed_ == null) {
+              Completed = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Completed);
+            break;
+          }
+          case 24: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 32: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 42: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            DeviceId = input.ReadString();
+            break;
+          }
+          case 18: {
+            if (completed_ == null) {
+              Completed = new global::DeviceOperations.V1.DurationStatistics();
+            }
+            input.ReadMessage(Completed);
+            break;
+          }
+          case 24: {
+            FailedCount = input.ReadInt64();
+            break;
+          }
+          case 32: {
+            CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 42: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Figures of one postprocessor.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class PostprocessorStatistics : pb::IMessage<PostprocessorStatistics>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PostprocessorStatistics> _parser = new pb::MessageParser<PostprocessorStatistics>(() => new PostprocessorStatistics());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PostprocessorStatistics> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[12]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PostprocessorStatistics() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PostprocessorStatistics(PostprocessorStatistics other) : this() {
+      postprocessorId_ = other.postprocessorId_;
+      completed_ = other.completed_ != null ? other.completed_.Clone() : null;
+      failedCount_ = other.failedCount_;
+      cancelledCount_ = other.cancelledCount_;
+      sinceTime_ = other.sinceTime_ != null ? other.sinceTime_.Clone() : null;
+      byDevice_ = other.byDevice_.Clone();
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PostprocessorStatistics Clone() {
+      return new PostprocessorStatistics(this);
+    }
+
+    /// <summary>Field number for the "postprocessor_id" field.</summary>
+    public const int PostprocessorIdFieldNumber = 1;
+    private string postprocessorId_ = "";
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string PostprocessorId {
+      get { return postprocessorId_; }
+      set {
+        postprocessorId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "completed" field.</summary>
+    public const int CompletedFieldNumber = 2;
+    private global::DeviceOperations.V1.DurationStatistics completed_;
+    /// <summary>
+    /// Completed steps and their time, percentiles over the newest 128.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.DurationStatistics Completed {
+      get { return completed_; }
+      set {
+        completed_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "failed_count" field.</summary>
+    public const int FailedCountFieldNumber = 3;
+    private long failedCount_;
+    /// <summary>
+    /// Failed steps.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long FailedCount {
+      get { return failedCount_; }
+      set {
+        failedCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "cancelled_count" field.</summary>
+    public const int CancelledCountFieldNumber = 4;
+    private long cancelledCount_;
+    /// <summary>
+    /// Cancelled steps.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long CancelledCount {
+      get { return cancelledCount_; }
+      set {
+        cancelledCount_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "since_time" field.</summary>
+    public const int SinceTimeFieldNumber = 5;
+    private global::Google.Protobuf.WellKnownTypes.Timestamp sinceTime_;
+    /// <summary>
+    /// When the first of them ended; everything from then on is counted. Absent where an earlier
+    /// version counted some.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Timestamp SinceTime {
+      get { return sinceTime_; }
+      set {
+        sinceTime_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "by_device" field.</summary>
+    public const int ByDeviceFieldNumber = 6;
+    private static readonly pb::FieldCodec<global::DeviceOperations.V1.PostprocessorDeviceStatistics> _repeated_byDevice_codec
+        = pb::FieldCodec.ForMessage(50, global::DeviceOperations.V1.PostprocessorDeviceStatistics.Parser);
+    private readonly pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorDeviceStatistics> byDevice_ = new pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorDeviceStatistics>();
+    /// <summary>
+    /// The same by device, the one used last first; without what an earlier version counted. At
+    /// most 128 elements.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::DeviceOperations.V1.PostprocessorDeviceStatistics> ByDevice {
+      get { return byDevice_; }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3913,6 +4374,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(Completed, other.Completed)) return false;
       if (FailedCount != other.FailedCount) return false;
       if (CancelledCount != other.CancelledCount) return false;
+      if (!object.Equals(SinceTime, other.SinceTime)) return false;
+      if(!byDevice_.Equals(other.byDevice_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3924,6 +4387,8 @@ namespace DeviceOperations.V1 {
       if (completed_ != null) hash ^= Completed.GetHashCode();
       if (FailedCount != 0L) hash ^= FailedCount.GetHashCode();
       if (CancelledCount != 0L) hash ^= CancelledCount.GetHashCode();
+      if (sinceTime_ != null) hash ^= SinceTime.GetHashCode();
+      hash ^= byDevice_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3958,6 +4423,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(32);
         output.WriteInt64(CancelledCount);
       }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(SinceTime);
+      }
+      byDevice_.WriteTo(output, _repeated_byDevice_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3984,6 +4454,11 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(32);
         output.WriteInt64(CancelledCount);
       }
+      if (sinceTime_ != null) {
+        output.WriteRawTag(42);
+        output.WriteMessage(SinceTime);
+      }
+      byDevice_.WriteTo(ref output, _repeated_byDevice_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -4006,6 +4481,10 @@ namespace DeviceOperations.V1 {
       if (CancelledCount != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(CancelledCount);
       }
+      if (sinceTime_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(SinceTime);
+      }
+      size += byDevice_.CalculateSize(_repeated_byDevice_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -4033,6 +4512,13 @@ namespace DeviceOperations.V1 {
       if (other.CancelledCount != 0L) {
         CancelledCount = other.CancelledCount;
       }
+      if (other.sinceTime_ != null) {
+        if (sinceTime_ == null) {
+          SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+        }
+        SinceTime.MergeFrom(other.SinceTime);
+      }
+      byDevice_.Add(other.byDevice_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -4069,6 +4555,17 @@ namespace DeviceOperations.V1 {
           }
           case 32: {
             CancelledCount = input.ReadInt64();
+            break;
+          }
+          case 42: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 50: {
+            byDevice_.AddEntriesFrom(input, _repeated_byDevice_codec);
             break;
           }
         }
@@ -4109,6 +4606,17 @@ namespace DeviceOperations.V1 {
             CancelledCount = input.ReadInt64();
             break;
           }
+          case 42: {
+            if (sinceTime_ == null) {
+              SinceTime = new global::Google.Protobuf.WellKnownTypes.Timestamp();
+            }
+            input.ReadMessage(SinceTime);
+            break;
+          }
+          case 50: {
+            byDevice_.AddEntriesFrom(ref input, _repeated_byDevice_codec);
+            break;
+          }
         }
       }
     }
@@ -4117,7 +4625,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// Counts and times since the server started.
+  /// Counts and times of steps, over restarts of the server.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class GetPostprocessingStatisticsResponse : pb::IMessage<GetPostprocessingStatisticsResponse>
@@ -4134,7 +4642,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.PostprocessingReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

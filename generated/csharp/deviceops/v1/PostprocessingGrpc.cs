@@ -697,8 +697,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.AsyncServerStreamingCall(__Method_BenchmarkPostprocessor, null, options, request);
       }
       /// <summary>
-      /// Counts and times since start.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+      /// Counts and times of steps, over restarts of the server.
+      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -711,8 +711,8 @@ namespace DeviceOperations.V1 {
         return GetPostprocessingStatistics(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Counts and times since start.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+      /// Counts and times of steps, over restarts of the server.
+      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>
@@ -723,8 +723,8 @@ namespace DeviceOperations.V1 {
         return CallInvoker.BlockingUnaryCall(__Method_GetPostprocessingStatistics, null, options, request);
       }
       /// <summary>
-      /// Counts and times since start.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+      /// Counts and times of steps, over restarts of the server.
+      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="headers">The initial metadata to send with the call. This parameter is optional.</param>
@@ -737,8 +737,8 @@ namespace DeviceOperations.V1 {
         return GetPostprocessingStatisticsAsync(request, new grpc::CallOptions(headers, deadline, cancellationToken));
       }
       /// <summary>
-      /// Counts and times since start.
-      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+      /// Counts and times of steps, over restarts of the server.
+      /// Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
       /// </summary>
       /// <param name="request">The request to send to the server.</param>
       /// <param name="options">The options for the call.</param>

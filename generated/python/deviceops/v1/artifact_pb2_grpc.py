@@ -165,8 +165,8 @@ class ArtifactServiceServicer:
         """Delete an artifact now. Sessions that made it keep their record of it, and other clients
         theirs of the same bytes.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-        progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-        file cannot be deleted).
+        progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+        cannot be deleted).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -87,8 +87,8 @@ class ArtifactServiceStub:
     """Delete an artifact now. Sessions that made it keep their record of it, and other clients
     theirs of the same bytes.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-    progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-    file cannot be deleted).
+    progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+    cannot be deleted).
     """
 
 @_typing.type_check_only
@@ -150,8 +150,8 @@ class ArtifactServiceAsyncStub(ArtifactServiceStub):
     """Delete an artifact now. Sessions that made it keep their record of it, and other clients
     theirs of the same bytes.
     Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-    progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-    file cannot be deleted).
+    progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+    cannot be deleted).
     """
 
 class ArtifactServiceServicer:
@@ -250,8 +250,8 @@ class ArtifactServiceServicer:
         """Delete an artifact now. Sessions that made it keep their record of it, and other clients
         theirs of the same bytes.
         Errors: NOT_FOUND (ARTIFACT_NOT_FOUND), FAILED_PRECONDITION (STATE_CONFLICT: work in
-        progress reads it, or a workflow that runs needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its
-        file cannot be deleted).
+        progress reads it or needs it), UNAVAILABLE (STORAGE_UNAVAILABLE: its file
+        cannot be deleted).
         """
 
 def add_ArtifactServiceServicer_to_server(servicer: ArtifactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

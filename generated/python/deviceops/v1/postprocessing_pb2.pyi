@@ -12,6 +12,7 @@ from deviceops.v1 import generation_pb2 as _generation_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -509,20 +510,65 @@ class GetPostprocessingStatisticsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     POSTPROCESSOR_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     """Only this postprocessor; empty means all."""
+    device_id: _builtins.str
+    """Only this device; empty means all."""
     def __init__(
         self,
         *,
         postprocessor_id: _builtins.str = ...,
+        device_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["postprocessor_id", b"postprocessor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "postprocessor_id", b"postprocessor_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetPostprocessingStatisticsRequest: _TypeAlias = GetPostprocessingStatisticsRequest  # noqa: Y015
+
+@_typing.final
+class PostprocessorDeviceStatistics(_message.Message):
+    """Figures of one postprocessor on one device."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_ID_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    device_id: _builtins.str
+    failed_count: _builtins.int
+    """Failed steps."""
+    cancelled_count: _builtins.int
+    """Cancelled steps."""
+    @_builtins.property
+    def completed(self) -> _common_pb2.DurationStatistics:
+        """Completed steps and their time, percentiles over the newest 128."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them ended; everything from then on is counted."""
+
+    def __init__(
+        self,
+        *,
+        device_id: _builtins.str = ...,
+        completed: _common_pb2.DurationStatistics | None = ...,
+        failed_count: _builtins.int = ...,
+        cancelled_count: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "completed", b"completed", "device_id", b"device_id", "failed_count", b"failed_count", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PostprocessorDeviceStatistics: _TypeAlias = PostprocessorDeviceStatistics  # noqa: Y015
 
 @_typing.final
 class PostprocessorStatistics(_message.Message):
@@ -534,6 +580,8 @@ class PostprocessorStatistics(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     CANCELLED_COUNT_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    BY_DEVICE_FIELD_NUMBER: _builtins.int
     postprocessor_id: _builtins.str
     failed_count: _builtins.int
     """Failed steps."""
@@ -541,7 +589,19 @@ class PostprocessorStatistics(_message.Message):
     """Cancelled steps."""
     @_builtins.property
     def completed(self) -> _common_pb2.DurationStatistics:
-        """Completed steps and their time."""
+        """Completed steps and their time, percentiles over the newest 128."""
+
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp:
+        """When the first of them ended; everything from then on is counted. Absent where an earlier
+        version counted some.
+        """
+
+    @_builtins.property
+    def by_device(self) -> _containers.RepeatedCompositeFieldContainer[Global___PostprocessorDeviceStatistics]:
+        """The same by device, the one used last first; without what an earlier version counted. At
+        most 128 elements.
+        """
 
     def __init__(
         self,
@@ -550,10 +610,12 @@ class PostprocessorStatistics(_message.Message):
         completed: _common_pb2.DurationStatistics | None = ...,
         failed_count: _builtins.int = ...,
         cancelled_count: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        by_device: _abc.Iterable[Global___PostprocessorDeviceStatistics] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_count", b"cancelled_count", "completed", b"completed", "failed_count", b"failed_count", "postprocessor_id", b"postprocessor_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_device", b"by_device", "cancelled_count", b"cancelled_count", "completed", b"completed", "failed_count", b"failed_count", "postprocessor_id", b"postprocessor_id", "since_time", b"since_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,7 +623,7 @@ Global___PostprocessorStatistics: _TypeAlias = PostprocessorStatistics  # noqa: 
 
 @_typing.final
 class GetPostprocessingStatisticsResponse(_message.Message):
-    """Counts and times since the server started."""
+    """Counts and times of steps, over restarts of the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -205,8 +205,8 @@ class PostprocessingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPostprocessingStatistics(self, request, context):
-        """Counts and times since start.
-        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+        """Counts and times of steps, over restarts of the server.
+        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -92,8 +92,8 @@ class PostprocessingServiceStub:
     result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
     """
     GetPostprocessingStatistics: _grpc.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPostprocessingStatisticsRequest, _postprocessing_pb2.GetPostprocessingStatisticsResponse]
-    """Counts and times since start.
-    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+    """Counts and times of steps, over restarts of the server.
+    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
     """
 
 @_typing.type_check_only
@@ -159,8 +159,8 @@ class PostprocessingServiceAsyncStub(PostprocessingServiceStub):
     result), NOT_FOUND (POSTPROCESSOR_NOT_FOUND, DEVICE_NOT_FOUND), and those of ProcessImage.
     """
     GetPostprocessingStatistics: _aio.UnaryUnaryMultiCallable[_postprocessing_pb2.GetPostprocessingStatisticsRequest, _postprocessing_pb2.GetPostprocessingStatisticsResponse]  # type: ignore[assignment]
-    """Counts and times since start.
-    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+    """Counts and times of steps, over restarts of the server.
+    Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
     """
 
 class PostprocessingServiceServicer:
@@ -283,8 +283,8 @@ class PostprocessingServiceServicer:
         request: _postprocessing_pb2.GetPostprocessingStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_postprocessing_pb2.GetPostprocessingStatisticsResponse, _abc.Awaitable[_postprocessing_pb2.GetPostprocessingStatisticsResponse]]:
-        """Counts and times since start.
-        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND).
+        """Counts and times of steps, over restarts of the server.
+        Errors: NOT_FOUND (POSTPROCESSOR_NOT_FOUND: it was not used there yet).
         """
 
 def add_PostprocessingServiceServicer_to_server(servicer: PostprocessingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

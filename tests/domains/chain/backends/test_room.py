@@ -164,6 +164,7 @@ def test_an_enlargement_takes_no_more_than_is_said(
 def test_what_does_not_fit_is_refused_before_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an enlargement too, before its network is read."""
     model = UpscalerModel("up", ModelPlace.of(Path("/nowhere/up")), 8)
+    monkeypatch.setattr(room, "ASKED_FROM", 0)
     for step in (UpscaleStep(factor=1.5, model=model), DeblurStep(), CropStep(0, 0, 9, 9)):
         given = canvas(200, 100)
         needed = step_bytes(step, given.size, alpha=False)
@@ -182,10 +183,18 @@ def test_a_file_that_does_not_fit_is_not_begun(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given = job(tmp_path, (), (24, 20))
+    monkeypatch.setattr(room, "ASKED_FROM", 0)
     monkeypatch.setattr(room, "free_host_bytes", lambda: 24 * 20 * 17 - 1)
     with pytest.raises(ResourceExhausted) as caught:
         process(given, UpscalerShelf(CPU), Context())
     assert caught.value.reason is Reason.HOST_OUT_OF_MEMORY
+
+
+def test_what_is_small_is_not_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "free_host_bytes", lambda: 0)
+    room.check_host(room.ASKED_FROM - 1)
+    with pytest.raises(ResourceExhausted):
+        room.check_host(room.ASKED_FROM)
 
 
 def test_the_most_of_a_chain_is_what_it_takes() -> None:

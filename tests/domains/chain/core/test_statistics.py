@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,14 @@ from domains.chain.core.statistics import StepStatistics
 from domains.chain.errors import PostprocessorMissing
 from domains.chain.types import CropStep, SharpenStep, UpscalerModel, UpscaleStep
 from domains.clock import Clock
+from domains.codec import Value
+from domains.device.core import facts as kept
 from domains.device.core.facts import TransientFacts
 from domains.errors import Cancelled, InvalidArgument, Reason
+from domains.postprocessing.convert import statistics_to_proto
 from domains.postprocessing.core.benchmarks import KeptBenchmarks
 from domains.postprocessing.types import PostprocessorBenchmark
+from domains.session.core.durations import Durations
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished
 from domains.values import ByteFigure, ModelPlace
 
@@ -38,13 +43,27 @@ def learned(facts: TransientFacts) -> StepStatistics:
     return StepStatistics(facts, Clock(monotonic=Ticking()))
 
 
+CPU = "cpu:0"
+
+
+class StepAccount(Value, frozen=True):
+    """An account as it was kept before devices were told apart."""
+
+    postprocessor_id: str
+    completed: int
+    total: float
+    newest: tuple[float, ...]
+    failed: int = 0
+    cancelled: int = 0
+
+
 def step(done: int) -> PieceFinished:
     return PieceFinished(0, Piece.STEP, done, len(STEPS))
 
 
 def test_each_step_is_timed_by_what_does_it():
     statistics = learned(TransientFacts())
-    chain = statistics.follow(STEPS)
+    chain = statistics.follow(STEPS, CPU)
     chain.hear(PhaseStarted(Phase.LOADING_MODEL))
     chain.hear(BEGUN)
     chain.hear(step(1))
@@ -52,17 +71,17 @@ def test_each_step_is_timed_by_what_does_it():
     chain.hear(step(2))
     found = {one.postprocessor_id: one for one in statistics.describe("")}
     assert list(found) == ["big", "crop"]
-    assert (found["crop"].completed, found["crop"].newest) == (1, (1.0,))
-    assert found["big"].total == 2.0
+    assert found["crop"].times == Durations(1, 1.0, (1.0,))
+    assert found["big"].times.total == 2.0
     chain.fail(ValueError())
     [sharpen] = statistics.describe("sharpen")
-    assert (sharpen.completed, sharpen.failed, sharpen.cancelled) == (0, 1, 0)
+    assert (sharpen.times.count, sharpen.failed, sharpen.cancelled) == (0, 1, 0)
 
 
 @pytest.mark.parametrize("error", [Cancelled("stop"), asyncio.CancelledError()])
 def test_a_stop_is_no_failure(error):
     statistics = learned(TransientFacts())
-    chain = statistics.follow(STEPS)
+    chain = statistics.follow(STEPS, CPU)
     chain.hear(BEGUN)
     chain.fail(error)
     [crop] = statistics.describe("crop")
@@ -71,20 +90,20 @@ def test_a_stop_is_no_failure(error):
 
 def test_what_fails_before_the_first_step_is_no_steps():
     statistics = learned(TransientFacts())
-    statistics.follow(STEPS).fail(ValueError())
+    statistics.follow(STEPS, CPU).fail(ValueError())
     assert statistics.describe("") == ()
-    chain = statistics.follow(STEPS[:1])
+    chain = statistics.follow(STEPS[:1], CPU)
     chain.hear(BEGUN)
     chain.hear(step(1))
     # The file could not be written.
     chain.fail(ValueError())
     [crop] = statistics.describe("")
-    assert (crop.completed, crop.failed) == (1, 0)
+    assert (crop.times.count, crop.failed) == (1, 0)
 
 
 def test_the_pictures_of_a_chain_are_told_apart():
     statistics = learned(TransientFacts())
-    chain = statistics.follow(STEPS)
+    chain = statistics.follow(STEPS, CPU)
     for index in (0, 1):
         chain.hear(PhaseStarted(Phase.POSTPROCESSING, index))
     chain.hear(PieceFinished(1, Piece.STEP, 1, len(STEPS)))
@@ -94,7 +113,7 @@ def test_the_pictures_of_a_chain_are_told_apart():
     chain.fail(InvalidArgument("x", reason=Reason.FIELD_OUT_OF_RANGE).failure())
     chain.fail(ValueError())
     [crop] = statistics.describe("")
-    assert (crop.completed, crop.failed) == (1, 1)
+    assert (crop.times.count, crop.failed) == (1, 1)
 
 
 def test_one_that_was_not_used_is_unknown():
@@ -112,9 +131,45 @@ async def test_they_outlive_the_server():
     again = learned(facts)
     again.completed("crop", 4.0)
     [crop] = again.describe("crop")
-    assert (crop.completed, crop.total, crop.newest) == (2, 6.0, (2.0, 4.0))
+    assert crop.times == Durations(2, 6.0, (2.0, 4.0))
     facts.put("postprocessing.statistics", b"torn")
     assert learned(facts).describe("") == ()
+
+
+def test_devices_are_told_apart_and_summed():
+    """Each with a window of its own, of which the sum has some of each."""
+    moments = iter(datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 9))
+    statistics = StepStatistics(TransientFacts(), Clock(wall=lambda: next(moments)))
+    for seconds in range(1, 201):
+        statistics.completed("crop", seconds, CPU)
+    statistics.completed("crop", 0.5, "cuda:0")
+    statistics.stopped("crop", "cuda:0", cancelled=False)
+    statistics.stopped("pad", "cuda:0", cancelled=True)
+    pad, crop = statistics.describe("")
+    assert (pad.cancelled, pad.failed, pad.times) == (1, 0, Durations())
+    assert crop.since == datetime(2026, 1, 1, tzinfo=UTC)
+    assert [one.device_id for one in crop.by_device] == ["cuda:0", CPU]
+    assert (crop.times.count, crop.failed) == (201, 1)
+    assert crop.times.total == sum(range(1, 201)) + 0.5
+    assert set(crop.times.newest) == {0.5, *range(74, 201)}
+    [card] = statistics.describe("crop", "cuda:0")
+    assert card.times == Durations(1, 0.5, (0.5,))
+    assert [one.postprocessor_id for one in statistics.describe("", CPU)] == ["crop"]
+    with pytest.raises(PostprocessorMissing, match="on cpu:0"):
+        statistics.describe("pad", CPU)
+
+
+def test_what_an_earlier_version_counted_is_summed_and_of_no_device():
+    facts = TransientFacts()
+    kept.note(facts, "postprocessing.statistics", (StepAccount("crop", 3, 6.0, (2.0,) * 3),))
+    statistics = learned(facts)
+    statistics.completed("crop", 4.0, CPU)
+    [crop] = statistics.describe("crop")
+    assert (crop.times.count, crop.times.total, crop.since) == (4, 10.0, None)
+    [told] = statistics_to_proto([crop]).postprocessors
+    assert (told.completed.count, told.HasField("since_time")) == (4, False)
+    assert [(one.device_id, one.completed.count) for one in told.by_device] == [(CPU, 1)]
+    assert told.by_device[0].since_time.seconds > 0
 
 
 def test_no_more_is_kept_than_there_is_room_for():
@@ -125,7 +180,7 @@ def test_no_more_is_kept_than_there_is_room_for():
         statistics.completed("p-139", 1.0)
     assert len(statistics.describe("")) == 128
     [most] = statistics.describe("p-139")
-    assert (most.completed, len(most.newest)) == (201, 128)
+    assert (most.times.count, len(most.times.newest)) == (201, 128)
 
 
 def benchmark(name: str, device: str, seconds: float) -> PostprocessorBenchmark:
