@@ -27,7 +27,7 @@ SECTIONS: Mapping[str, Callable[[bool], Section]] = {
     journal.NAME: lambda quick: journal.measure(200 if quick else 10_000),
     queued.NAME: lambda quick: queued.measure(200 if quick else 10_000),
     batches.TINY.name: lambda quick: batches.measure(batches.TINY, 16 if quick else 1_000),
-    batches.DEMO.name: lambda quick: batches.measure(batches.DEMO, 2 if quick else 32),
+    batches.DEMO.name: lambda quick: batches.measure(batches.DEMO, 2 if quick else 24),
     resuming.NAME: lambda quick: resuming.measure(1 if quick else 5),
     watchers.NAME: lambda quick: watchers.measure(10 if quick else 100, 1 if quick else 3),
     mixed.NAME: lambda quick: mixed.measure(*((100, 60.0) if quick else (10_000, 170.0))),
