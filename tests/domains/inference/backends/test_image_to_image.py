@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
+import diffusers.image_processor
 import numpy as np
 import pytest
 import torch
