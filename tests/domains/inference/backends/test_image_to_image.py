@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionXLImg2ImgPipeline
+from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from transformers import CLIPTextModel
 
@@ -315,7 +316,7 @@ def test_a_picture_that_went_away_is_told(engine, work, prepared):
 
 def test_pixels_are_read_as_diffusers_reads_them(prepared):
     image = painting(40, 24)
-    theirs = diffusers.image_processor.VaeImageProcessor().preprocess(image)
+    theirs = VaeImageProcessor().preprocess(image)
     assert torch.equal(to_image(read_pixels(prepared(image))), theirs)
 
 
