@@ -37,6 +37,7 @@ _QUICK = ("tests/contract/", "tests/domains/", "tests/server/", "tests/test_")
 _NOT_QUICK = (
     # They need torch.
     "tests/domains/chain/backends/",
+    "tests/domains/chain/test_safeguard.py",
     "tests/domains/inference/backends/",
     "tests/domains/device/test_faults.py",
     "tests/domains/device/test_selftest.py",

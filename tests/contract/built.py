@@ -11,13 +11,7 @@ from functools import cache
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from deviceops.v1 import (
-    batch_pb2,
-    finishing_pb2,
-    generation_pb2,
-    sampling_pb2,
-    workflow_pb2,
-)
+from deviceops.v1 import generation_pb2, sampling_pb2
 from domains.artifact.servicer import ArtifactServicer
 from domains.device.servicer import DeviceServicer
 from domains.inference.convert import SCHEDULERS
@@ -43,9 +37,6 @@ SERVICERS: Mapping[str, type] = {
 }
 _REFUSED: Mapping[Descriptor, tuple[str, ...]] = {
     generation_pb2.GenerationSettings.DESCRIPTOR: tuple(UNBUILT),
-    batch_pb2.BatchItem.DESCRIPTOR: ("image",),
-    workflow_pb2.WorkflowStep.DESCRIPTOR: ("postprocess",),
-    finishing_pb2.PostprocessingStep.DESCRIPTOR: ("face_restore",),
 }
 
 
