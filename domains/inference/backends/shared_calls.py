@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from domains.inference.backends.tree_forms import as_key
+
 
 @dataclass(frozen=True)
 class DenoiserCall:
@@ -31,7 +33,7 @@ class DenoiserCall:
     def kind(self) -> Hashable:
         """Equal for calls that can be made as one: all but their rows are of one shape."""
         leaves, form = pytree.tree_flatten((self.sample, self.further))
-        return form, tuple(
+        return as_key(form), tuple(
             (leaf.shape[1:], leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
             for leaf in leaves
         )

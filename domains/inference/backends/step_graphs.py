@@ -20,6 +20,7 @@ from torch.utils import _pytree as pytree
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of
 from domains.inference.backends.beside import one_at_a_time
+from domains.inference.backends.tree_forms import as_key
 from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
 
 # Shapes at once; a graph holds its inputs, and all share the memory that a call works in.
@@ -148,7 +149,7 @@ class StepGraphs:
         leaves, form = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
         key = (
-            form,
+            as_key(form),
             tuple(
                 (leaf.shape, leaf.stride(), leaf.dtype)
                 if isinstance(leaf, torch.Tensor)

@@ -17,6 +17,7 @@ from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import synchronize
 from domains.inference.backends.step_graphs import Recorder
+from domains.inference.backends.tree_forms import as_key
 
 # Shapes of arguments that code is asked for.
 _MOST_FORMS = 6
@@ -156,7 +157,7 @@ def most_difference(data_type: torch.dtype) -> float:
 
 
 def _key(leaves: list[Any], form: pytree.TreeSpec) -> Hashable:
-    return form, tuple(
+    return as_key(form), tuple(
         (leaf.shape, leaf.stride(), leaf.dtype) if isinstance(leaf, torch.Tensor) else leaf
         for leaf in leaves
     )
