@@ -55,11 +55,16 @@ class Taken:
         """Of the table."""
         ours, theirs = seconds_of(self.samples["executor"]), seconds_of(self.samples["plain"])
         found = ratio_of_medians(ours, theirs)
+        worked, work = (
+            median([each.facts["processor"] for each in self.samples[way]])
+            for way in ("executor", "plain")
+        )
         verdict = "pass" if found.value <= GOAL else "FAIL"
         served = self.samples.get("served")
         return (
             f"| {self.chain.name} | {1e3 * median(theirs):.1f} | {1e3 * median(ours):.1f}"
             f" | {found.value:.3f} ({found.low:.3f} to {found.high:.3f}) | {verdict}"
+            f" | {worked / work:.3f}"
             f" | {f'{1e3 * median(seconds_of(served)):.1f}' if served else ''} | {self.apart} |"
         )
 
@@ -73,9 +78,10 @@ async def measure(
     assert apart <= chain.apart, f"{chain.name}: levels are {apart} apart"
 
     async def run(way: Callable[[Chain, Pixels], object], number: int) -> Sample:
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         way(chain, pixels)
-        return Sample(time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return Sample(seconds, {"processor": time.process_time() - worked})
 
     arms = [Arm("executor", partial(run, by_executor)), Arm("plain", partial(run, by_hand))]
     if client is not None:
@@ -164,9 +170,9 @@ def main(arguments: Sequence[str]) -> int:
         "Pillow, NumPy, SciPy and the network's plain call.",
         f"The goal is {GOAL} of it for the server's executor in the same process.",
         "",
-        "| Chain | plain, ms | executor, ms | ratio (95 % interval) | goal | over gRPC, ms "
-        "| levels apart |",
-        "|---|---|---|---|---|---|---|",
+        "| Chain | plain, ms | executor, ms | ratio (95 % interval) | goal | of its processor "
+        "time | over gRPC, ms | levels apart |",
+        "|---|---|---|---|---|---|---|---|",
         *(each.row() for each in taken),
         "",
         *([f"**{note}**", ""] if note else []),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,12 @@ _ROWS = 256
 # Pixels that a bicubic reads on either side.
 _REACH = 2
 _OPAQUE = np.float32(255)
+# By how many clockwise; Pillow counts the other way round.
+_QUARTERS = {
+    1: Image.Transpose.ROTATE_270,
+    2: Image.Transpose.ROTATE_180,
+    3: Image.Transpose.ROTATE_90,
+}
 _Floats = npt.NDArray[np.float32]
 
 
@@ -30,21 +35,22 @@ def rotate(canvas: Canvas, step: RotateStep, between: Between) -> Canvas:
     rim fades over a pixel; where that is not opaque the result has an alpha.
     """
     if step.mirror:
-        canvas = _moved(canvas, np.fliplr)
+        canvas = _moved(canvas, Image.Transpose.FLIP_LEFT_RIGHT)
     quarters = step.quarters
     if quarters is None:
         return _turned(canvas, step, between)
-    if quarters == 0:
-        return canvas
-    return _moved(canvas, lambda plane: np.rot90(plane, -quarters))
+    return canvas if quarters == 0 else _moved(canvas, _QUARTERS[quarters])
 
 
-def _moved(canvas: Canvas, how: Callable[[Pixels], Pixels]) -> Canvas:
-    alpha = canvas.alpha
-    return Canvas(
-        np.ascontiguousarray(how(canvas.pixels)),
-        None if alpha is None else np.ascontiguousarray(how(alpha)),
+def _moved(canvas: Canvas, how: Image.Transpose) -> Canvas:
+    """By Pillow: NumPy copies such planes byte by byte, in ten times the time."""
+    planes = (canvas.pixels, canvas.alpha)
+    pixels, alpha = (
+        None if each is None else np.asarray(Image.fromarray(each).transpose(how))
+        for each in planes
     )
+    assert pixels is not None
+    return Canvas(pixels, alpha)
 
 
 def _turned(canvas: Canvas, step: RotateStep, between: Between) -> Canvas:
