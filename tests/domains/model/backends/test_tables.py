@@ -18,6 +18,7 @@ from domains.model.backends.families.schedulers import SCHEDULER
 from domains.model.backends.families.tokenizer import NAMED_TOKENS, OTHER_TOKENS, TOKENIZER
 from domains.model.backends.families.unet import UNET
 from domains.model.backends.families.vae import VAE
+from tests.libraries import OLD_DIFFUSERS
 
 SCHEDULERS = (
     "DDIMScheduler",
@@ -81,6 +82,7 @@ def test_every_key_of_a_scheduler_has_a_bound(name: str) -> None:
     assert taken(SCHEDULER.keys, defaults_of(getattr(diffusers, name))) == {}
 
 
+@pytest.mark.skipif(OLD_DIFFUSERS, reason="this diffusers has fewer keys")
 def test_no_key_of_schedulers_is_made_up() -> None:
     known = {key for name in SCHEDULERS for key in defaults_of(getattr(diffusers, name))}
     assert set(SCHEDULER.keys) - known == {"_class_name"}
