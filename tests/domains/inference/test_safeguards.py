@@ -178,7 +178,7 @@ async def test_steps_of_generations_are_counted(bench: Bench) -> None:
     bench.guard.others["mild"] = mild(BLOCK)
     bench.pool.score = 0.9
     await drawn(bench, settings(), **chained(CROP, MILD))
-    assert {each.postprocessor_id: each.completed for each in bench.steps.describe("")} == {
+    assert {each.postprocessor_id: each.times.count for each in bench.steps.describe("")} == {
         "crop": 2,
         "safety": 2,
     }
@@ -186,7 +186,7 @@ async def test_steps_of_generations_are_counted(bench: Bench) -> None:
     with pytest.raises(SessionFailed):
         await drawn(bench, settings(), **chained(CROP, MILD))
     told = {
-        one.postprocessor_id: (one.completed, one.failed) for one in bench.steps.describe("")
+        one.postprocessor_id: (one.times.count, one.failed) for one in bench.steps.describe("")
     }
     assert told == {"crop": (3, 0), "safety": (2, 1)}
 

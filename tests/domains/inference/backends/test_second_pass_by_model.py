@@ -325,12 +325,12 @@ def test_memory_that_runs_out_is_made_once(
     real, left = enlarging.run_pass, [failures]
     sizes = []
 
-    def run_pass(upscaler: Any, pixels: Any, plan: Any, between: Any) -> Any:
+    def run_pass(upscaler: Any, pixels: Any, plan: Any, *more: Any) -> Any:
         sizes.append(plan.across.length)
         if left[0]:
             left[0] -= 1
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return real(upscaler, pixels, plan, between)
+        return real(upscaler, pixels, plan, *more)
 
     monkeypatch.setattr(enlarging, "run_pass", run_pass)
     roomy = with_other(by_upscaler, make_room=lambda: made.append("room"))
