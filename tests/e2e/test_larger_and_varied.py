@@ -83,7 +83,9 @@ async def test_what_cannot_be_is_refused_before_any_work(client: Client) -> None
         ["settings.second_pass.scale"],
     )
     by_model = asked(upscale=generation_pb2.SECOND_PASS_UPSCALE_MODEL)
-    assert (await refusal_of(client.draw(by_model))).reason == "NOT_BUILT"
+    by_model.settings.second_pass.postprocessor_id = "no-such"
+    refusal = await refusal_of(client.draw(by_model))
+    assert refusal.reason == "MODEL_NOT_FOUND"
     no_step = asked(strength=0.4)
     refusal = await refusal_of(client.draw(no_step))
     assert refusal.fields == ["settings.second_pass.strength"]
