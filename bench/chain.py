@@ -5,7 +5,7 @@
 Needs the demo upscalers alone, and the processor. Both ways do the same steps on the same
 picture in turns, in one process, files made; what comes of them is compared as well. With
 --served a server with a worker does them too, over gRPC: its time is from the call to the end
-of the stream, picture and all.
+of the stream, picture and all. OPENBLAS_NUM_THREADS=1 is how workers run.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ _OFFLINE = {
     "DIFFUSERS_DISABLE_REMOTE_CODE": "1",
 }
 _SPINS = "GOMP_SPINCOUNT"
+# NumPy's own. torch has its threads, and products here are small: beside torch's, those of
+# OpenBLAS spend more on waking up than they gain, 1.4 times a chain's time (bench/chain.py).
+_BLAS = "OPENBLAS_NUM_THREADS"
 # With it torch unpickles whatever it is given, whatever our code asks for.
 _FORBIDDEN = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -37,6 +40,7 @@ def settle_environment() -> None:
     if environment.get(_FORBIDDEN):
         raise UnsafeEnvironment(f"{_FORBIDDEN} is set; unset it to start workers.")
     environment.update(_OFFLINE)
+    environment.setdefault(_BLAS, "1")
     if sys.platform == "linux":
         # By default GNU OpenMP's threads spin long at every barrier; beside other busy
         # programs that makes a denoising step several times slower than spinning briefly.

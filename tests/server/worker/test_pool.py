@@ -398,13 +398,18 @@ def test_the_workers_side_needs_neither_grpc_nor_protobuf() -> None:
 
 def _without_threads(environment: dict[str, str]) -> dict[str, str]:
     """The environment as a user has it, who says nothing about threads."""
-    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
+    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OPENBLAS_NUM_THREADS")
     return {name: value for name, value in environment.items() if name not in ours}
 
 
 def settled(**given: str) -> list[str]:
     """What a worker's libraries find in the environment, with these variables given."""
-    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "DIFFUSERS_DISABLE_REMOTE_CODE")
+    names = (
+        "HF_HUB_OFFLINE",
+        "TRANSFORMERS_OFFLINE",
+        "DIFFUSERS_DISABLE_REMOTE_CODE",
+        "OPENBLAS_NUM_THREADS",
+    )
     code = (
         "import os; from server.worker.child.environment import settle_environment as s; s();"
         f"print(*(os.environ.get(name, 'unset') for name in {(*names, 'GOMP_SPINCOUNT')}))"
@@ -420,11 +425,12 @@ def settled(**given: str) -> list[str]:
 
 
 def test_a_workers_libraries_are_kept_off_the_network_and_considerate() -> None:
-    assert settled(HF_HUB_OFFLINE="0") == ["1", "1", "1", "3000"]
+    assert settled(HF_HUB_OFFLINE="0") == ["1", "1", "1", "1", "3000"]
 
 
 def test_how_threads_wait_can_be_said_otherwise() -> None:
     assert settled(GOMP_SPINCOUNT="5")[-1] == "5"
+    assert settled(OPENBLAS_NUM_THREADS="4")[-2] == "4"
     assert settled(OMP_WAIT_POLICY="ACTIVE")[-1] == "unset"
 
 

@@ -35,8 +35,12 @@ def sharpen(canvas: Canvas, step: SharpenStep, between: Between) -> Canvas:
         for channel in range(3):
             plane = source[..., channel].astype(np.float32)
             own = slice(top - first, bottom - first)
-            detail = (plane - blurred(plane, step.radius_pixels))[own]
-            detail[np.abs(detail) < step.threshold] = 0
-            sharpened = plane[own] + np.float32(step.amount) * detail
-            result[top:bottom, :, channel] = np.rint(sharpened).clip(0, 255)
+            soft = blurred(plane, step.radius_pixels)
+            detail = np.subtract(plane[own], soft[own])
+            if step.threshold:
+                detail[np.abs(detail) < step.threshold] = 0
+            detail *= np.float32(step.amount)
+            detail += plane[own]
+            np.rint(detail, out=detail)
+            result[top:bottom, :, channel] = detail.clip(0, 255, out=detail)
     return Canvas(result, canvas.alpha)
