@@ -147,6 +147,8 @@ def test_only_what_was_wanted_last_is_hashed(
     pieces: list[str] = []
 
     def slow(path: str, after: Any) -> str:
+        if Path(path).parent != tmp_path:  # what another test has left at work
+            return ""
         pieces.append(path)
         reading.set()
         assert go_on.wait(20)
