@@ -9,6 +9,7 @@ Size = tuple[int, int]
 FOREIGN_NUMBERS_PER_PIXEL = 6_000
 """That upscalers of kinds that are not built in are taken to keep at once for a pixel:
 attention and wide blocks keep more than convolutions."""
+# On a processor the caches decide: tiles of 512 take twice as long for a pixel.
 TILE_ON_PROCESSOR, TILE_ON_DEVICE, TILE_OVERLAP = 192, 256, 16
 """Edges of tiles and what they share where results must not depend on what memory is free, in
 pixels."""

@@ -25,6 +25,7 @@ from domains.device.backends.torch_gauge import backend_of, in_main_memory, obta
 from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.model.core.enlarging import (
     LEAST_TILE,
+    TILE_ON_PROCESSOR,
     Size,
     enlarged_size,
     tile_bytes,
@@ -33,8 +34,7 @@ from domains.model.core.enlarging import (
 from domains.model.core.passes import Pass, passes, result_bytes
 from domains.model.core.room import SPARE_BYTES
 
-# Of the processor the caches decide: tiles of 512 take twice as long for a pixel.
-_MOST_ON_PROCESSOR, _MOST_ON_DEVICE = 192, 1024
+_MOST_ON_DEVICE = 1024
 _ADVICE = "use smaller tiles, a smaller picture or another device"
 Shown = Callable[[torch.Tensor, Box, int], None]
 """Hears of each tile: float32 `[3, height, width]` on its device, 0 to 1 and not clipped; where
@@ -306,7 +306,7 @@ class _Tiling:
             upscaler.factor,
             upscaler.numbers_per_pixel,
             upscaler.data_type.itemsize,
-            most=asked or (_MOST_ON_PROCESSOR if in_main else _MOST_ON_DEVICE),
+            most=asked or (TILE_ON_PROCESSOR if in_main else _MOST_ON_DEVICE),
         )
         return min(fitting, asked) if asked else fitting
 
