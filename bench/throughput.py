@@ -4,10 +4,11 @@
     python -m bench.throughput --device cuda:0 --full-shape FOLDER --edge 512 --steps 30
 
 Draws with the demo model, or with a checkpoint of SDXL's full shape and random numbers, which
-is put into the folder and stays there. Both arms have the same engine and draw square pictures
-that differ in prompt and seed, in turn. The passes alone are measured too, by how many pictures
-they have: they show how much there is to gain on the device. Processor seconds are those of the
-whole process: they hardly change when other work takes cores away.
+is put into the folder and stays there. EXACT and FASTEST have an engine each, and all arms draw
+the same square pictures, which differ in prompt and seed, in turn. The passes alone are
+measured too, by how many pictures they have: they show how much there is to gain on the device.
+Processor seconds are those of the whole process: they hardly change when other work takes cores
+away.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import argparse
 import io
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +45,7 @@ from domains.values import ModelPlace
 
 # The first call of a shape runs plainly, the second is recorded.
 _UNCOUNTED = 2
+_PRECISIONS = (PrecisionMode.EXACT, PrecisionMode.FASTEST)
 _WORDS = ("apple", "house", "cat", "star", "tree", "fish", "sun", "heart")
 
 
@@ -72,7 +75,9 @@ def _place(folder: Path | None) -> ModelPlace:
     return ModelPlace(folder, Path(file.name))
 
 
-def _jobs(place: ModelPlace, edge: int, count: int, steps: int) -> list[GenerationJob]:
+def _jobs(
+    place: ModelPlace, edge: int, count: int, steps: int, precision: PrecisionMode
+) -> list[GenerationJob]:
     return [
         GenerationJob(
             GenerationSettings(
@@ -84,7 +89,7 @@ def _jobs(place: ModelPlace, edge: int, count: int, steps: int) -> list[Generati
                 guidance=GuidanceSettings(6.0),
                 scheduler=SchedulerSettings(Scheduler.EULER_DISCRETE),
                 seeds=(number,),
-                precision=PrecisionMode.EXACT,
+                precision=precision,
             ),
             place,
         )
@@ -167,8 +172,65 @@ def _decibels(some: Sequence[_Album], others: Sequence[_Album]) -> float:
     return float("inf") if worst == 0 else float(10 * np.log10(255**2 / worst))
 
 
+@dataclass
+class _Arm:
+    """One way to draw the pictures: what its rounds took, the first of which does not count."""
+
+    engine: Engine
+    jobs: list[GenerationJob]
+    draw: Callable[[Engine, Sequence[GenerationJob]], tuple[list[_Album], float]]
+    albums: list[_Album] = field(default_factory=list)
+    rounds: list[tuple[float, float, float]] = field(default_factory=list)
+    held: float = 0.0
+    """GiB, after the first."""
+
+    def round(self, device: torch.device) -> None:
+        """Draw them once more."""
+        decoding = 0.0
+
+        def act() -> None:
+            nonlocal decoding
+            self.albums, decoding = self.draw(self.engine, self.jobs)
+
+        self.rounds.append((*_timed(act, device), decoding))
+        self.held = self.held or _gibibytes(device)
+
+    def seconds(self) -> tuple[float, float, float]:
+        """On the wall, of the processor, and of decodings on the wall."""
+        wall, work, decoding = zip(*self.rounds[1:], strict=True)
+        return median(wall), median(work), median(decoding)
+
+
+def _table(arms: Mapping[tuple[PrecisionMode, str], _Arm]) -> list[str]:
+    exact = arms[PrecisionMode.EXACT, "one by one"]
+    base = exact.seconds()
+    lines = [
+        "| Precision | Way | s | Ratio to EXACT one by one | to its own one by one "
+        "| Processor, s | Ratio | Decoding in it, s | Least PSNR, dB |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (precision, way), arm in arms.items():
+        wall, work, decoding = arm.seconds()
+        own = arms[precision, "one by one"].seconds()
+        lines.append(
+            f"| {precision.name} | {way} | {wall:.2f} | {base[0] / wall:.2f} "
+            f"| {own[0] / wall:.2f} | {work:.2f} | {base[1] / work:.2f} | {decoding:.2f} "
+            f"| {_decibels(exact.albums, arm.albums):.1f} |"
+        )
+    return lines
+
+
+def _passes_table(engine: Engine, device: torch.device, edge: int, rounds: int) -> list[str]:
+    found = _passes(engine, device, edge, rounds)
+    return [
+        "| Pictures in a pass | ms for each | Ratio |",
+        "|---|---|---|",
+        *(f"| {n} | {ms:.1f} | {found[1] / ms:.2f} |" for n, ms in found.items()),
+    ]
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Measure both in turn, and keep the report."""
+    """Measure all arms in turn, and keep the report."""
     parser = argparse.ArgumentParser(prog="python -m bench.throughput", description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--full-shape", type=Path, help="the folder for such a checkpoint")
@@ -180,25 +242,17 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     device = torch.device(options.device)
     place, edge = _place(options.full_shape), options.edge
-    engine, jobs = Engine(options.device), _jobs(place, edge, options.pictures, options.steps)
-    arms = {"one by one": _singly, "together": _together}
-    times: dict[str, list[tuple[float, float]]] = {arm: [] for arm in arms}
-    decodes: dict[str, list[float]] = {arm: [] for arm in arms}
-    albums: dict[str, list[_Album]] = {}
-    held: dict[str, float] = {}
-
-    def draw(arm: str) -> None:
-        albums[arm], decoding = arms[arm](engine, jobs)
-        decodes[arm].append(decoding)
-        held.setdefault(arm, _gibibytes(device))
-
+    engines = {precision: Engine(options.device) for precision in _PRECISIONS}
+    arms = {
+        (precision, way): _Arm(
+            engine, _jobs(place, edge, options.pictures, options.steps, precision), draw
+        )
+        for precision, engine in engines.items()
+        for way, draw in (("one by one", _singly), ("together", _together))
+    }
     for number in range(options.rounds + 1):
-        for arm in reversed(arms) if number % 2 else arms:
-            times[arm].append(_timed(partial(draw, arm), device))
-    wall = {arm: median([each[0] for each in found[1:]]) for arm, found in times.items()}
-    work = {arm: median([each[1] for each in found[1:]]) for arm, found in times.items()}
-    decode = {arm: median(found[1:]) for arm, found in decodes.items()}
-    per_pass = _passes(engine, device, edge, options.rounds)
+        for arm in reversed(arms.values()) if number % 2 else arms.values():
+            arm.round(device)
     machine = describe_machine()
     lines = [
         f"# Pictures that share passes, on {options.device}",
@@ -211,33 +265,17 @@ def main(arguments: Sequence[str]) -> int:
         f"{torch.cuda.get_device_name(device) + '; ' if device.type == 'cuda' else ''}"
         f"{'SDXL at full shape' if options.full_shape else 'The demo model'}; "
         f"{options.pictures} pictures of {edge}x{edge}, {options.steps} steps of Euler with "
-        f"guidance; medians of {options.rounds} rounds in turn.",
+        f"guidance; medians of {options.rounds} rounds in turn. PSNR is against EXACT one by "
+        "one.",
         "",
-        "| | One by one, s | Together, s | Ratio |",
-        "|---|---|---|---|",
-        *(
-            f"| {what} | {found['one by one']:.2f} | {found['together']:.2f} | "
-            f"{found['one by one'] / found['together']:.2f} |"
-            for what, found in (
-                ("All of it", wall),
-                ("Processor seconds", work),
-                ("Decoding in it", decode),
-            )
-        ),
-        "",
-        "| Pictures in a pass | ms for each | Ratio |",
-        "|---|---|---|",
-        *(f"| {n} | {ms:.1f} | {per_pass[1] / ms:.2f} |" for n, ms in per_pass.items()),
-        "",
-        f"Least PSNR against the pictures one by one: "
-        f"{_decibels(albums['one by one'], albums['together']):.1f} dB.",
+        *_table(arms),
     ]
+    for precision, engine in engines.items():
+        lines += ["", f"Passes alone, {precision.name}:", ""]
+        lines += _passes_table(engine, device, edge, options.rounds)
     if device.type == "cuda":
-        lines += [
-            "",
-            f"Memory held after the pictures one by one {held['one by one']:.2f} GiB, "
-            f"after those together {held['together']:.2f} GiB.",
-        ]
+        told = (f"{p.name} {way} {arm.held:.2f}" for (p, way), arm in arms.items())
+        lines += ["", f"Memory held after the first round of each, GiB: {', '.join(told)}."]
     print("\n".join(lines))
     if options.out is not None:
         options.out.write_text("\n".join(lines) + "\n")
