@@ -74,6 +74,8 @@ async def _first_start(server: RunningServer, steps: int, rounds: int) -> dict[s
         for mode in (_EXACT, _FASTEST):
             request = _request(model_id, size, steps, mode)
             found[f"before, {mode.name}"] = await _timed(client, request, rounds)
+        small = _request(model_id, _SIZES[1], steps, _EXACT)
+        found["before, EXACT, smaller"] = await _timed(client, small, rounds)
         found["optimize"] = await _optimized(client, model_id)
         print(json.dumps(found), file=sys.stderr, flush=True)
         made, _, compiled = await _patiently(client, _request(model_id, size, steps, _FASTEST))
