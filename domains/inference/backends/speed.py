@@ -6,7 +6,6 @@ Bfloat16 is several times faster than float32 on one processor and slower on the
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -18,16 +17,13 @@ from domains.inference.backends.denoise import Conditioning, predict
 from domains.inference.backends.device import (
     Numerics,
     release_memory,
-    synchronize,
     traits_of,
 )
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.precision import apply
+from domains.inference.backends.step_graphs import Recorder, recorder_for
+from domains.inference.backends.trial_time import shortest_seconds
 from domains.inference.backends.vae import decode
-
-# A trial that takes longer than this once is not repeated.
-_LONG_TRIAL_SECONDS = 1.0
-_REPEATS = 3
 
 
 def settle_numerics(
@@ -115,7 +111,10 @@ def settle_denoiser(
     """
     if model.unet_measured:
         return
-    latents, timestep = _latents(model, longest), torch.tensor(500)
+    recorder = recorder_for(model.device)
+    # Recorded calls know tensors on their device alone.
+    place = None if recorder is None else model.device
+    latents, timestep = _latents(model, longest), torch.tensor(500, device=place)
     batch = torch.cat([latents] * len(conditioning.hidden_states))
 
     def run(unet: nn.Module, numerics: Numerics) -> object:
@@ -127,6 +126,7 @@ def settle_denoiser(
         run,
         device=model.device,
         check_stop=check_stop,
+        recorder=recorder,
     )
     model.unet_measured = True
 
@@ -145,6 +145,7 @@ def fastest(
     *,
     device: torch.device,
     check_stop: Callable[[], None],
+    recorder: Recorder | None = None,
 ) -> tuple[nn.Module, Numerics]:
     """Run `network` in each of `candidates` and keep the fastest.
 
@@ -154,6 +155,8 @@ def fastest(
         run: Runs a network once; it must wait for nothing.
         device: Where the network is.
         check_stop: Called before each trial; may raise to stop.
+        recorder: Of the device, where the network's calls will be replayed: replays are
+            compared then, as layouts that are faster by launches may be slower by kernels.
 
     Returns:
         The fastest copy and its numerics, of those that there is room for.
@@ -167,7 +170,7 @@ def fastest(
         check_stop()
         try:
             trial = apply(copy.deepcopy(network), numerics)
-            seconds = _seconds(partial(run, trial, numerics), device)
+            seconds = shortest_seconds(partial(run, trial, numerics), device, recorder)
         except Exception as error:
             if not faults.is_shortage(error):
                 raise
@@ -178,25 +181,11 @@ def fastest(
             if best is None or seconds < best[0]:
                 best = (seconds, trial, numerics)
         trial = network
+        if recorder is not None:
+            recorder.let_go()
         if shortage is not None:
             release_memory(device)
     if best is None:
         assert shortage is not None, "there is at least one candidate"
         raise shortage
     return best[1], best[2]
-
-
-def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The shortest of a few runs, after one that fills caches and picks kernels."""
-    shortest = float("inf")
-    for attempt in range(1 + _REPEATS):
-        synchronize(device)
-        start = time.perf_counter()
-        run()
-        synchronize(device)
-        elapsed = time.perf_counter() - start
-        if attempt > 0 or elapsed > _LONG_TRIAL_SECONDS:
-            shortest = min(shortest, elapsed)
-        if elapsed > _LONG_TRIAL_SECONDS:
-            break
-    return shortest

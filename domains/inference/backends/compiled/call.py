@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,15 +14,14 @@ from domains.device.backends import faults
 from domains.inference.backends.beside import one_at_a_time
 from domains.inference.backends.compiled.order import CodeOrder, Subject
 from domains.inference.backends.compiled.shelf import CodeShelf
-from domains.inference.backends.device import synchronize
 from domains.inference.backends.step_graphs import Recorder
 from domains.inference.backends.tree_forms import as_key
+from domains.inference.backends.trial_time import shortest_seconds
 
 # Shapes of arguments that code is asked for.
 _MOST_FORMS = 6
 # Of a call; less is not worth another way of rounding.
 _LEAST_GAIN = 0.05
-_REPEATS = 3
 _log = logging.getLogger("deviceops.compiled")
 
 Run = Callable[[Sequence[torch.Tensor]], Any]
@@ -140,8 +138,8 @@ class CodeCall:
             data_type = next(self._module.parameters()).dtype
             if not differs <= most_difference(data_type):
                 return f"it differs by {differs:.2g}"
-            before = _seconds(plain, recorder, self._device)
-            after = _seconds(lambda: run(tensors), recorder, self._device)
+            before = shortest_seconds(plain, self._device, recorder)
+            after = shortest_seconds(lambda: run(tensors), self._device, recorder)
         _log.info(
             "%s %s: %.4f s compiled, %.4f s before, difference %.2g",
             *(asked.order.network, asked.order.part or "whole", after, before, differs),
@@ -169,17 +167,3 @@ def _difference(made: Any, wanted: Any) -> float:
         float((ours.float() - theirs.float()).norm() / theirs.float().norm())
         for ours, theirs in pairs
     )
-
-
-def _seconds(run: Callable[[], Any], recorder: Recorder | None, device: torch.device) -> float:
-    """The shortest of a few runs after one that picks kernels."""
-    run()
-    again = run if recorder is None else recorder.record(run)[0]
-    shortest = float("inf")
-    for _ in range(_REPEATS):
-        synchronize(device)
-        began = time.perf_counter()
-        again()
-        synchronize(device)
-        shortest = min(shortest, time.perf_counter() - began)
-    return shortest
