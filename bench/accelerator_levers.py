@@ -55,7 +55,7 @@ class _TextsOnce:
         query = attention.to_q(hidden_states)
 
         def heads(each: torch.Tensor) -> torch.Tensor:
-            return each.unflatten(-1, (attention.heads, -1)).transpose(1, 2)
+            return each.view(*each.shape[:2], attention.heads, -1).transpose(1, 2)
 
         attended = nn.functional.scaled_dot_product_attention(
             heads(query), heads(key), heads(value)
@@ -69,6 +69,9 @@ class _EightBits(nn.Module):
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
+        self.weight: torch.Tensor
+        self.weight_scale: torch.Tensor
+        self.scale: torch.Tensor
         scale = weight.abs().max().float() / _MOST_FP8
         self.register_buffer("weight", (weight / scale).clamp(-_MOST_FP8, _MOST_FP8).to(_FP8))
         self.register_buffer("weight_scale", scale)
@@ -82,9 +85,10 @@ class _EightBits(nn.Module):
         if self.calibrating:
             assert self.plain is not None
             self.most = torch.maximum(self.most, given.abs().max().float())
-            return self.plain(given)
+            plain: torch.Tensor = self.plain(given)
+            return plain
         rows = (given * (1 / self.scale).to(given.dtype)).clamp(-_MOST_FP8, _MOST_FP8)
-        made = torch._scaled_mm(
+        made: torch.Tensor = torch._scaled_mm(
             rows.to(_FP8).flatten(0, -2),
             self.weight.t(),
             self.scale,
@@ -93,7 +97,7 @@ class _EightBits(nn.Module):
             out_dtype=given.dtype,
             use_fast_accum=True,
         )
-        return made.unflatten(0, given.shape[:-1])
+        return made.view(*given.shape[:-1], -1)
 
 
 def _in_eight_bits(network: nn.Module) -> list[_EightBits]:
@@ -171,7 +175,7 @@ def _prepared(changes: tuple[str, ...]) -> tuple[_Step, tuple[Any, ...], torch.T
                 if ".attn1" in name:
                     attention = network.get_submodule(name.removesuffix(".processor"))
                     attention.fuse_projections()
-                    processors[name] = FusedAttnProcessor2_0()
+                    processors[name] = FusedAttnProcessor2_0()  # type: ignore[no-untyped-call]
         network.set_attn_processor(processors)
     inputs = (*given.values(), list(made or ()))
     return _Step(network, made), inputs, wanted, took
