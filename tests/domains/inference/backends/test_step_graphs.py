@@ -101,7 +101,7 @@ def test_the_least_recently_used_gives_way(net: Net, graphs: StepGraphs) -> None
     for rows in range(1, 12):
         call(unet, rows)
         call(unet, rows)
-    assert graphs.count == 6
+    assert graphs.count == 8
 
 
 @pytest.mark.parametrize(
