@@ -108,13 +108,16 @@ def plainly(
     return draw
 
 
-def lora_of(model: LoadedModel, path: Path, seed: int, rank: int = 2) -> Path:
+def lora_of(
+    model: LoadedModel, path: Path, seed: int, rank: int = 2, size: float = 0.2
+) -> Path:
     """A file with every kind of change: pairs for linear layers and convolutions, a whole
-    difference, one whose magnitude depends on the model's weights, and biases."""
+    difference, one whose magnitude depends on the model's weights, and biases; of numbers of
+    about that size."""
     noise = torch.Generator().manual_seed(seed)
 
     def made(*shape: int) -> torch.Tensor:
-        return torch.randn(shape, generator=noise) * 0.2
+        return torch.randn(shape, generator=noise) * size
 
     tensors: dict[str, torch.Tensor] = {}
     for name, module in model.networks[UNET].named_modules():
@@ -124,7 +127,7 @@ def lora_of(model: LoadedModel, path: Path, seed: int, rank: int = 2) -> Path:
         if name.endswith(LINEAR) or name.endswith("conv1"):
             tensors[f"{layer}.lora_down.weight"] = made(rank, *shape[1:])
             tensors[f"{layer}.lora_up.weight"] = made(shape[0], rank, *(1 for _ in shape[2:]))
-            tensors[f"{layer}.alpha"] = torch.tensor(float(made(1)))
+            tensors[f"{layer}.alpha"] = torch.tensor(1 + float(made(1)))
         if name.endswith(("conv1", ".ff.net.2")):
             tensors[f"{layer}.diff_b"] = made(shape[0])
         if name.endswith("conv2"):
