@@ -71,7 +71,7 @@ def on_denoiser(model: LoadedModel, loras: Sequence[ActiveLora]) -> Iterator[Non
     if not any(active.weight for active in loras):
         yield
         return
-    places = model.lora_places if model.graphs.records else None
+    places = model.lora_places if model.graphs.records_hooks else None
     with without_compiled_code(model.networks[UNET]), _working(model, loras, [UNET], places):
         yield
 

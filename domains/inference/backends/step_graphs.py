@@ -111,9 +111,9 @@ class StepGraphs:
     """Recorded calls of one network: the first of a shape runs plainly, from the second on it
     is replayed.
 
-    What cannot be recorded runs plainly ever after. Whatever moves the network's numbers
-    between two `bound` drops all that was recorded; hooks that it knows of do not, nor does
-    compiled code that steps aside.
+    What cannot be recorded runs plainly ever after: with hooks, or at all. Whatever moves the
+    network's numbers between two `bound` drops all that was recorded; hooks that it knows of
+    do not, nor does compiled code that steps aside.
 
     Args:
         recorder: None records nothing.
@@ -126,13 +126,14 @@ class StepGraphs:
         self._recorded: OrderedDict[_Key, _Recorded | None] = OrderedDict()
         self._state: Hashable = None
         self._code: Hashable = None
+        self._hooks_too = True
         self.replays = 0
         """How many calls were replayed so far."""
 
     @property
-    def records(self) -> bool:
-        """Whether calls are recorded here."""
-        return self._recorder is not None
+    def records_hooks(self) -> bool:
+        """Whether calls with hooks are recorded here, if all that those compute with stays."""
+        return self._recorder is not None and self._hooks_too
 
     def bound(self, network: nn.Module, settings: Hashable = None) -> Callable[..., Any]:
         """The network, to be called as itself until it is changed.
@@ -145,7 +146,7 @@ class StepGraphs:
             return network
         modules = modules_of(network)
         hooks, code = hooks_of(modules), code_of(modules)
-        if hooks is None:
+        if hooks is None or (hooks and not self._hooks_too):
             return network
         state = (settings, weights_of(modules))
         if state != self._state or (code and code != self._code):
@@ -176,7 +177,8 @@ class StepGraphs:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        if self._recorder is None:
+        hooks = at_work[1]
+        if self._recorder is None or (hooks and not self._hooks_too):
             return network(*args, **kwargs)
         leaves, form = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -199,6 +201,12 @@ class StepGraphs:
         if recorded is None:
             recorded = self._record(self._recorder, network, leaves, form)
             if recorded is None:
+                # As many ways to fail as there are drivers; the plain call works everywhere.
+                self.let_go()
+                if hooks:
+                    self._hooks_too = False
+                else:
+                    self._recorder = None
                 return network(*args, **kwargs)
             self._keep(key, recorded)
         self._recorded.move_to_end(key)
@@ -222,10 +230,7 @@ class StepGraphs:
                 replay, result = recorder.record(lambda: network(*args, **kwargs))
         except Exception as error:
             faults.drop_frames(error)
-            # As many ways to fail as there are drivers; the plain call works everywhere.
             _log.warning("steps are not recorded: %s", type(error).__name__)
-            self.let_go()
-            self._recorder = None
             return None
         inputs = tuple(leaf for leaf in own if isinstance(leaf, torch.Tensor))
         return _Recorded(inputs, replay, result)

@@ -274,6 +274,24 @@ def test_what_has_no_places_is_drawn_plainly(
     assert recorder.recorded == 1
 
 
+def test_what_cannot_be_recorded_is_drawn_plainly_and_needs_no_places(
+    model, recorder, latents_of, plainly, plain, tmp_path, monkeypatch
+):
+    job = using(plain, lora_of(model, tmp_path / "a.safetensors", 1))
+    record = recorder.record
+
+    def fail(_run: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(recorder, "record", fail)
+    for _ in range(2):
+        assert torch.equal(latents_of(job), plainly(job))
+    assert not model.lora_places._idle
+    monkeypatch.setattr(recorder, "record", record)
+    latents_of(plain)
+    assert recorder.recorded == 1
+
+
 def test_what_is_wrong_with_places_beside_memory_is_told(
     model, recorder, latents_of, plain, tmp_path, monkeypatch
 ):

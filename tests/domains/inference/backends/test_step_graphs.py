@@ -253,6 +253,29 @@ def test_what_cannot_be_recorded_runs_plainly(net: Net) -> None:
     assert graphs.count == 0
 
 
+def test_what_cannot_be_recorded_with_hooks_alone_runs_plainly_with_them(
+    net: Net, graphs: StepGraphs, recorder: Replaying
+) -> None:
+    call(graphs.bound(net))
+    hook = net.layer.register_forward_hook(Adding())
+    recorder.failing = True
+    unet = graphs.bound(net)
+    for _ in range(4):
+        result, sample = call(unet)
+        assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    recorder.failing = False
+    assert not graphs.records_hooks
+    for _ in range(3):
+        assert graphs.bound(net) is net
+        call(unet)
+    assert (recorder.recorded, graphs.count) == (0, 0)
+    hook.remove()
+    for _ in range(2):
+        result, sample = call(graphs.bound(net))
+        assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert (recorder.recorded, graphs.count) == (1, 1)
+
+
 def test_let_go_forgets_and_goes_on(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:
     unet = graphs.bound(net)
     for _ in range(2):
