@@ -67,7 +67,7 @@ def model(tiny_engine: Engine, plain: GenerationJob) -> Iterator[LoadedModel]:
 @pytest.fixture
 def recorder(model: LoadedModel) -> Taping:
     recorder = Taping()
-    model.graphs = StepGraphs(recorder, model.device)
+    model.graphs, model.lora_places = StepGraphs(recorder, model.device), LoraPlaces()
     return recorder
 
 
