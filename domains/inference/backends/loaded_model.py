@@ -16,6 +16,7 @@ from domains.inference.backends.compilation import runs_code, use_code
 from domains.inference.backends.compiled.shelf import CodeShelf
 from domains.inference.backends.device import Numerics, data_type_of, release_memory
 from domains.inference.backends.loaded import Loaded
+from domains.inference.backends.lora_places import LoraPlaces
 from domains.inference.backends.precision import apply
 from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 from domains.inference.backends.tokenizing import Tokenizer
@@ -91,7 +92,8 @@ class LoadedModel(Loaded):
     `plain_attention` (what slicing has replaced) and `code` (what has compiled code).
 
     `attention_kernels` are those that were seen at work, by what torch's choice depends on.
-    `others_make_room` lets go of what else its device holds. `graphs` are of its UNet.
+    `others_make_room` lets go of what else its device holds. `graphs` are of its UNet, and so
+    are the `lora_places`, for where it is recorded.
     """
 
     precision: PrecisionMode
@@ -107,6 +109,7 @@ class LoadedModel(Loaded):
     code: CodeShelf | None = None
     attention_kernels: dict[Hashable, tuple[AttentionKernel, ...]] = field(default_factory=dict)
     others_make_room: Callable[[], None] = _nothing
+    lora_places: LoraPlaces = field(default_factory=LoraPlaces)
     graphs: StepGraphs = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,33 +1,25 @@
-"""LoRAs at work: what they add to the outputs of a model's layers while a picture is drawn.
+"""LoRAs at work: put on a model's layers while a picture is drawn, and taken off again.
 
-The weights of the model are never written to. For plain LoRAs the order of operations is that
-of peft's layers that are not merged (`tuners/lora/layer.py`), so that pictures come out as from
-diffusers' `load_lora_weights` and `set_adapters`, bit for bit.
+The weights of the model are never written to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
 from torch import nn
-from torch.nn import functional
 
 from domains.inference.backends.compilation import without_compiled_code
 from domains.inference.backends.loaded_model import LoadedModel
-from domains.inference.backends.lora_changes import Parts, scaling_of, whole_change
+from domains.inference.backends.lora_hooks import change_of, in_places
+from domains.inference.backends.lora_places import LoraPlaces
 from domains.inference.backends.lora_shelf import KeptLora, refused
-from domains.model.backends.lora.endings import Algorithm
 from domains.model.backends.lora.file import LoraFile, check_fit
 from domains.model.backends.lora.layers import UNET, Layer
-from domains.model.backends.lora.targets import Target
-
-_Add = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From a layer's input and output to its output with the change."""
 
 
 @dataclass(frozen=True)
@@ -79,28 +71,32 @@ def on_denoiser(model: LoadedModel, loras: Sequence[ActiveLora]) -> Iterator[Non
     if not any(active.weight for active in loras):
         yield
         return
-    with without_compiled_code(model.networks[UNET]), _working(model, loras, [UNET]):
+    places = model.lora_places if model.graphs.records_hooks else None
+    with without_compiled_code(model.networks[UNET]), _working(model, loras, [UNET], places):
         yield
 
 
 @contextmanager
 def _working(
-    model: LoadedModel, loras: Sequence[ActiveLora], names: Sequence[str]
+    model: LoadedModel,
+    loras: Sequence[ActiveLora],
+    names: Sequence[str],
+    places: LoraPlaces | None = None,
 ) -> Iterator[None]:
     layers = _layers({name: model.networks[name] for name in names})
-    changes = [
-        (target, parts, strength)
+    hooks = [
+        change_of(target, parts, layers[target.layer], strength)
         for active in loras
         for target, parts in active.lora.changes
         if target.layer.network in names and (strength := active.strength(target.layer.network))
     ]
     with ExitStack() as undone:
-        for name in {target.layer.network for target, _, _ in changes}:
+        for name in {each.layer.network for each in hooks}:
             undone.callback(_thaw, model.networks[name].requires_grad_(False))
-        for target, parts, strength in changes:
-            layer = layers[target.layer]
-            add = _adding(target, parts, layer, strength)
-            undone.callback(layer.register_forward_hook(_hook(add)).remove)
+        if places is not None:
+            hooks = undone.enter_context(in_places(hooks, places))
+        for each in hooks:
+            undone.callback(each.module.register_forward_hook(each).remove)
         yield
 
 
@@ -109,13 +105,6 @@ def _thaw(network: nn.Module) -> None:
     network's own weights and gives it to those that are added, and last bits depend on it."""
     for weight in network.parameters():
         weight.requires_grad_(weight.is_floating_point())
-
-
-def _hook(add: _Add) -> Any:
-    def hook(_module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
-        return add(inputs[0], output)
-
-    return hook
 
 
 def _layers(networks: Mapping[str, nn.Module]) -> dict[Layer, Any]:
@@ -141,67 +130,3 @@ def _layers_of(network: str, whole: nn.Module) -> dict[Layer, Any]:
             if network != UNET:
                 found.setdefault(Layer(network, f"text_model.{name}"), module)
     return found
-
-
-def _adding(target: Target, parts: Parts, module: Any, strength: float) -> _Add:
-    weight: torch.Tensor = module.weight
-    own = {name: part.to(weight.device) for name, part in parts.items()}
-    if target.algorithm is Algorithm.LORA and "magnitude" not in own:
-        return _plain(own, module, strength)
-    change = whole_change(target.algorithm, own, weight)
-    bias = own.get("diff_b")
-    change = None if change is None else change.to(weight.dtype)
-    bias = None if bias is None else bias.to(weight.dtype)
-    if isinstance(module, nn.Conv2d) and bias is not None:
-        bias = bias.reshape(-1, 1, 1)
-
-    def add(given: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-        if change is not None:
-            result = result + _through(module, given, change) * strength
-        return result if bias is None else result + bias * strength
-
-    return add
-
-
-def _plain(parts: Parts, module: Any, strength: float) -> _Add:
-    """A LoRA by its two matrices, or convolutions."""
-    scaling = strength * scaling_of(Algorithm.LORA, parts)
-    kind = module.weight.dtype
-    down, up = parts["down"].to(kind), parts["up"].to(kind)
-    bias = parts["up_bias"].to(kind) if "up_bias" in parts else None
-    added = parts["diff_b"].to(kind) if "diff_b" in parts else None
-    if isinstance(module, nn.Linear):
-        # Apart from those on the shelf: it is only here that they require gradients.
-        down, up = (each.detach().flatten(1).requires_grad_() for each in (down, up))
-
-        def linear(given: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-            lower = functional.linear(given, down)
-            result = result + functional.linear(lower, up, bias) * scaling
-            return result if added is None else result + added * strength
-
-        return linear
-    mid = parts["mid"].to(kind) if "mid" in parts else None
-    down, up = _as_kernel(down), _as_kernel(up)
-
-    def convolution(given: torch.Tensor, result: torch.Tensor) -> torch.Tensor:
-        if mid is None:
-            lower = _through(module, given, down)
-        else:
-            lower = _through(module, functional.conv2d(given, down), mid)
-        result = result + functional.conv2d(lower, up, bias) * scaling
-        return result if added is None else result + added.reshape(-1, 1, 1) * strength
-
-    return convolution
-
-
-def _as_kernel(matrix: torch.Tensor) -> torch.Tensor:
-    return matrix if matrix.dim() == 4 else matrix.reshape(*matrix.shape, 1, 1)
-
-
-def _through(module: Any, given: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """What the layer would give with other weights and no bias."""
-    if isinstance(module, nn.Linear):
-        return functional.linear(given, weight)
-    return functional.conv2d(
-        given, weight, None, module.stride, module.padding, module.dilation, module.groups
-    )

@@ -11,7 +11,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import nn
@@ -20,11 +20,15 @@ from torch.utils import _pytree as pytree
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of
 from domains.inference.backends.beside import one_at_a_time
+from domains.inference.backends.network_state import Places, code_of, hooks_of, weights_of
 from domains.inference.backends.tree_forms import as_key
-from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
+from domains.inference.backends.walk import modules_of
 
-# Shapes at once; a graph holds its inputs, and all share the memory that a call works in.
-_MOST_GRAPHS = 6
+# At once: two sizes, each with and without LoRAs and ControlNets. A graph holds its inputs, and
+# all share the memory that a call works in.
+_MOST_GRAPHS = 8
+# Of what hooks compute with, beside the graphs.
+MOST_PLACED_BYTES = 1 << 30
 _log = logging.getLogger("deviceops.graphs")
 
 
@@ -77,6 +81,16 @@ def recorder_for(device: torch.device) -> Recorder | None:
     return CudaRecorder(device) if hasattr(backend_of(device), "CUDAGraph") else None
 
 
+class _Key(NamedTuple):
+    """What makes one call another: whether compiled code runs, where what hooks compute with
+    lies, how its arguments are built, and those that are no tensors."""
+
+    compiled: bool
+    hooks: tuple[Places, ...]
+    form: Hashable
+    leaves: tuple[Any, ...]
+
+
 @dataclass(frozen=True)
 class _Recorded:
     """A call whose tensors lie in `inputs`, in their order."""
@@ -97,8 +111,9 @@ class StepGraphs:
     """Recorded calls of one network: the first of a shape runs plainly, from the second on it
     is replayed.
 
-    What cannot be recorded runs plainly ever after. Whatever is changed about the network
-    between two `bound` drops all that was recorded.
+    What cannot be recorded runs plainly ever after: with hooks, or at all. Whatever moves the
+    network's numbers between two `bound` drops all that was recorded; hooks that it knows of
+    do not, nor does compiled code that steps aside.
 
     Args:
         recorder: None records nothing.
@@ -108,10 +123,17 @@ class StepGraphs:
     def __init__(self, recorder: Recorder | None, device: torch.device) -> None:
         self._recorder = recorder
         self._device = device
-        self._recorded: OrderedDict[Hashable, _Recorded | None] = OrderedDict()
+        self._recorded: OrderedDict[_Key, _Recorded | None] = OrderedDict()
         self._state: Hashable = None
+        self._code: Hashable = None
+        self._hooks_too = True
         self.replays = 0
         """How many calls were replayed so far."""
+
+    @property
+    def records_hooks(self) -> bool:
+        """Whether calls with hooks are recorded here, if all that those compute with stays."""
+        return self._recorder is not None and self._hooks_too
 
     def bound(self, network: nn.Module, settings: Hashable = None) -> Callable[..., Any]:
         """The network, to be called as itself until it is changed.
@@ -120,15 +142,20 @@ class StepGraphs:
             network: Its outputs are tensors in tuples; it keeps nothing between calls.
             settings: What else its results depend on beside its weights and hooks.
         """
-        if self._recorder is None or _hooked(network):
+        if self._recorder is None:
             return network
-        state = (settings, _state_of(network))
-        if state != self._state:
+        modules = modules_of(network)
+        hooks, code = hooks_of(modules), code_of(modules)
+        if hooks is None or (hooks and not self._hooks_too):
+            return network
+        state = (settings, weights_of(modules))
+        if state != self._state or (code and code != self._code):
             self.let_go()
             self._state = state
+        self._code = code or self._code
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._call(network, args, kwargs)
+            return self._call(network, (bool(code), hooks), args, kwargs)
 
         return call
 
@@ -143,12 +170,20 @@ class StepGraphs:
         """How many calls are recorded."""
         return sum(each is not None for each in self._recorded.values())
 
-    def _call(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._recorder is None:
+    def _call(
+        self,
+        network: nn.Module,
+        at_work: tuple[bool, tuple[Places, ...]],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        hooks = at_work[1]
+        if self._recorder is None or (hooks and not self._hooks_too):
             return network(*args, **kwargs)
         leaves, form = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        key = (
+        key = _Key(
+            *at_work,
             as_key(form),
             tuple(
                 (leaf.shape, leaf.stride(), leaf.dtype)
@@ -166,6 +201,12 @@ class StepGraphs:
         if recorded is None:
             recorded = self._record(self._recorder, network, leaves, form)
             if recorded is None:
+                # As many ways to fail as there are drivers; the plain call works everywhere.
+                self.let_go()
+                if hooks:
+                    self._hooks_too = False
+                else:
+                    self._recorder = None
                 return network(*args, **kwargs)
             self._keep(key, recorded)
         self._recorded.move_to_end(key)
@@ -189,38 +230,22 @@ class StepGraphs:
                 replay, result = recorder.record(lambda: network(*args, **kwargs))
         except Exception as error:
             faults.drop_frames(error)
-            # As many ways to fail as there are drivers; the plain call works everywhere.
             _log.warning("steps are not recorded: %s", type(error).__name__)
-            self.let_go()
-            self._recorder = None
             return None
         inputs = tuple(leaf for leaf in own if isinstance(leaf, torch.Tensor))
         return _Recorded(inputs, replay, result)
 
-    def _keep(self, key: Hashable, recorded: _Recorded | None) -> None:
+    def _keep(self, key: _Key, recorded: _Recorded | None) -> None:
         self._recorded[key] = recorded
+        self._recorded.move_to_end(key)
         while len(self._recorded) > _MOST_GRAPHS:
             self._recorded.popitem(last=False)
+        others = [each for each in self._recorded if each.hooks and each.hooks != key.hooks]
+        for other in others:  # the least recently used first
+            if self._placed_bytes() <= MOST_PLACED_BYTES:
+                break
+            del self._recorded[other]
 
-
-def _hooked(network: nn.Module) -> bool:
-    """Whether something works on the outputs of its layers for a while."""
-    return any(
-        module._forward_hooks or module._forward_pre_hooks for module in modules_of(network)
-    )
-
-
-def _state_of(network: nn.Module) -> Hashable:
-    """Where its numbers lie and what runs for it; recorded calls know these places alone."""
-    modules = modules_of(network)
-    places = tuple(
-        (tensor.data_ptr(), tensor.dtype)
-        for tensors in (parameters_of(modules), buffers_of(modules))
-        for tensor in tensors
-    )
-    calls = tuple(
-        (id(module._compiled_call_impl), getattr(module._compiled_call_impl, "adopted", 0))
-        for module in modules
-        if module._compiled_call_impl is not None
-    )
-    return places, calls
+    def _placed_bytes(self) -> int:
+        kept = {places for key in self._recorded for places in key.hooks}
+        return sum(places.size_bytes for places in kept)

@@ -51,7 +51,7 @@ from domains.values import DegradationKind, ModelPart, ModelPlace
 from tests.domains.inference.backends.test_loras import UNET, random_pair
 from tests.domains.inference.backends.test_step_graphs import Replaying
 from tests.fakes.jobs import Listener, changed
-from tests.fakes.tiny_models import save_sdxl
+from tests.fakes.tiny_models import save_lora, save_sdxl
 
 DECIBELS = 40.0
 
@@ -514,11 +514,24 @@ def test_what_goes_together(tiny: GenerationJob) -> None:
     assert in_groups(jobs) == [[0, 2], [1, 5], [3], [4], [6]]
 
 
+@pytest.mark.parametrize("with_lora", [False, True])
 def test_shared_passes_are_replayed_where_the_device_records(
-    tiny_engine: Engine, tiny: GenerationJob, sizes: list[int]
+    tiny_engine: Engine,
+    tiny: GenerationJob,
+    sizes: list[int],
+    folder: Path,
+    tmp_path: Path,
+    with_lora: bool,
 ) -> None:
     """The first pass of a number of rows runs plainly, from the second on they are replayed."""
-    jobs = [changed(tiny, seeds=(seed,), steps=4) for seed in (1, 2)]
+    changes: dict[str, Any] = {}
+    if with_lora:
+        path = save_lora(tmp_path / "lora.safetensors", folder)
+        changes = {
+            "loras": (LoraWeight("lora", 1.0, 0.5),),
+            "companions": (Companion("lora", ModelType.LORA, ModelPlace.of(path)),),
+        }
+    jobs = [changed(tiny, seeds=(seed,), steps=4, **changes) for seed in (1, 2)]
     expected = [alone(tiny_engine, job) for job in jobs]
     model = tiny_engine._model
     assert model is not None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from domains.inference.backends.network_state import PlacedHook, Places
 from domains.inference.backends.step_graphs import StepGraphs, recorder_for
 
 
@@ -101,7 +102,7 @@ def test_the_least_recently_used_gives_way(net: Net, graphs: StepGraphs) -> None
     for rows in range(1, 12):
         call(unet, rows)
         call(unet, rows)
-    assert graphs.count == 6
+    assert graphs.count == 8
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,89 @@ def test_hooks_run(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:
     assert recorder.recorded == 1
 
 
+class Adding(PlacedHook):
+    """Adds what lies in its place."""
+
+    def __init__(self, placed: bool = True) -> None:
+        self.bias = torch.ones(4)
+        self.places = Places([self.bias]) if placed else None
+
+    def __call__(self, _module: nn.Module, _inputs: Any, result: torch.Tensor) -> torch.Tensor:
+        return result + self.bias
+
+
+def test_hooks_whose_places_are_known_are_recorded(
+    net: Net, graphs: StepGraphs, recorder: Replaying
+) -> None:
+    """Beside what was recorded without them, and by their places."""
+    one, other = Adding(), Adding()
+    for number, hook in enumerate((None, one, None, other, one, None, other)):
+        handle = None if hook is None else net.layer.register_forward_hook(hook)
+        for place in () if hook is None else (hook.bias,):
+            place.fill_(number)
+        for _ in range(2):
+            result, sample = call(graphs.bound(net))
+            assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+        if handle is not None:
+            handle.remove()
+    assert recorder.recorded == graphs.count == 3
+    assert recorder.replayed == 3 + 2 * 4
+    assert recorder.let_go_of == 1  # at the beginning
+
+
+@pytest.mark.parametrize("others", ["unknown", "without a place", "before"])
+def test_beside_other_hooks_they_run_plainly(
+    net: Net, graphs: StepGraphs, recorder: Replaying, others: str
+) -> None:
+    net.layer.register_forward_hook(Adding())
+    if others == "before":
+        net.register_forward_pre_hook(lambda _net, given: given)
+    elif others == "unknown":
+        net.register_forward_hook(lambda _net, _in, out: out)
+    else:
+        net.layer.register_forward_hook(Adding(placed=False))
+    for _ in range(3):
+        assert graphs.bound(net) is net
+        call(graphs.bound(net))
+    assert recorder.recorded == 0
+
+
+class Code:
+    """Compiled code in a layer's place."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer, self.adopted = layer, 1
+
+    def __call__(self, given: torch.Tensor) -> Any:
+        return self.layer._call_impl(given)  # type: ignore[operator]
+
+
+def test_compiled_code_that_steps_aside_finds_its_recordings_again(
+    net: Net, graphs: StepGraphs, recorder: Replaying
+) -> None:
+    code = Code(net.layer)
+    for runs in (code, None, code, None):
+        net.layer._compiled_call_impl = runs
+        for _ in range(2):
+            call(graphs.bound(net))
+    assert recorder.recorded == graphs.count == 2
+
+
+@pytest.mark.parametrize("other", ["more of it", "another"])
+def test_other_compiled_code_is_recorded_anew(
+    net: Net, graphs: StepGraphs, recorder: Replaying, other: str
+) -> None:
+    net.layer._compiled_call_impl = code = Code(net.layer)
+    for _ in range(2):
+        call(graphs.bound(net))
+    if other == "another":
+        net.layer._compiled_call_impl = Code(net.layer)
+    else:
+        code.adopted += 1
+    call(graphs.bound(net))
+    assert (recorder.recorded, graphs.count) == (1, 0)
+
+
 def test_what_cannot_be_recorded_runs_plainly(net: Net) -> None:
     graphs = StepGraphs(Replaying(failing=True), torch.device("cpu"))
     unet = graphs.bound(net)
@@ -167,6 +251,29 @@ def test_what_cannot_be_recorded_runs_plainly(net: Net) -> None:
         result, sample = call(unet)
         assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
     assert graphs.count == 0
+
+
+def test_what_cannot_be_recorded_with_hooks_alone_runs_plainly_with_them(
+    net: Net, graphs: StepGraphs, recorder: Replaying
+) -> None:
+    call(graphs.bound(net))
+    hook = net.layer.register_forward_hook(Adding())
+    recorder.failing = True
+    unet = graphs.bound(net)
+    for _ in range(4):
+        result, sample = call(unet)
+        assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    recorder.failing = False
+    assert not graphs.records_hooks
+    for _ in range(3):
+        assert graphs.bound(net) is net
+        call(unet)
+    assert (recorder.recorded, graphs.count) == (0, 0)
+    hook.remove()
+    for _ in range(2):
+        result, sample = call(graphs.bound(net))
+        assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert (recorder.recorded, graphs.count) == (1, 1)
 
 
 def test_let_go_forgets_and_goes_on(net: Net, graphs: StepGraphs, recorder: Replaying) -> None:

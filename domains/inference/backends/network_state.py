@@ -1,0 +1,68 @@
+"""What a network's calls depend on beside their arguments, as far as recordings must know."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+
+import torch
+from torch import nn
+
+from domains.inference.backends.walk import buffers_of, parameters_of
+
+
+class Places:
+    """Tensors that others write into before a call, and that stay where they are for as long as
+    anybody refers to this.
+
+    Each is itself and equal to no other, so that it can be a part of keys, which keep it.
+
+    Args:
+        tensors: All of them.
+    """
+
+    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        self.tensors = tuple(tensors)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+
+class PlacedHook:
+    """A forward hook whose calls can be recorded: all that it computes with lies in `places`,
+    which say as well what it does. None where that is not so."""
+
+    places: Places | None = None
+
+
+def hooks_of(modules: Iterable[nn.Module]) -> tuple[Places, ...] | None:
+    """Where what hooks compute with lies, each place once; None where a hook is there of which
+    that is not known."""
+    found: dict[Places, None] = {}
+    for module in modules:
+        if module._forward_pre_hooks:
+            return None
+        for hook in module._forward_hooks.values():
+            if not isinstance(hook, PlacedHook) or hook.places is None:
+                return None
+            found[hook.places] = None
+    return tuple(found)
+
+
+def weights_of(modules: list[nn.Module]) -> Hashable:
+    """Where its numbers lie; recorded calls know these places alone."""
+    return tuple(
+        (tensor.data_ptr(), tensor.dtype)
+        for tensors in (parameters_of(modules), buffers_of(modules))
+        for tensor in tensors
+    )
+
+
+def code_of(modules: Iterable[nn.Module]) -> tuple[Hashable, ...]:
+    """The compiled code that runs for it, itself, and how much of it; empty without any."""
+    return tuple(
+        (module._compiled_call_impl, getattr(module._compiled_call_impl, "adopted", 0))
+        for module in modules
+        if module._compiled_call_impl is not None
+    )
