@@ -2654,7 +2654,8 @@ namespace DeviceOperations.V1 {
     /// <summary>
     /// Of DENOISING: steps of the picture that were done before a pause and are kept; of
     /// POSTPROCESSING likewise steps of its chain. 0 where it begins, also anew
-    /// because what was kept is gone or damaged: it comes out the same.
+    /// because what was kept is gone or damaged: it comes out the same. POSTPROCESSING is told
+    /// again after each network that is read in it, with the steps that are done by then.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
