@@ -728,6 +728,23 @@ async def test_a_generations_own_chain_is_that_of_its_plain_pictures(client: Cli
         assert one.shape[:2] == (CROP.crop.height * 3, CROP.crop.width * 3)
 
 
+async def test_a_generations_own_chain_is_shown_like_its_steps(client: Client) -> None:
+    request = small_request()
+    request.postprocessing.extend([UPSCALE, SHARPEN])
+    request.postprocessing[0].upscale.postprocessor_id = "small"
+    request.delivery.previews.every_steps = 1
+    request.delivery.previews.max_edge_pixels = 512
+
+    events, files = await client.draw(request)
+
+    previews = [each.preview for each in events if each.HasField("preview")]
+    larger = [each for each in previews if each.width > request.settings.width]
+    assert {(each.width, each.height) for each in larger} == {(512, 512)}
+    result = np.asarray(Image.open(io.BytesIO(files[0])).resize((512, 512)))
+    last = np.asarray(Image.open(io.BytesIO(larger[-1].data)))
+    assert np.corrcoef(last.ravel(), result.ravel())[0, 1] > 0.9
+
+
 async def test_a_chain_too_large_for_what_is_drawn_is_refused(client: Client) -> None:
     request = small_request()
     request.postprocessing.add().crop.CopyFrom(

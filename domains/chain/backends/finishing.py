@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.canvas import Canvas, Pixels
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.kept_chain import ChainProgress
 from domains.chain.backends.previews import ChainPreviews
@@ -134,8 +134,13 @@ class Finishing:
             restorer = self.shelf.restorer(
                 step.model, loading=loading, check_stop=self.context.check_stop
             )
+
+        def shown(pixels: Pixels, done: int) -> None:
+            if self._shown is not None:
+                self._shown.face(Canvas(pixels, canvas.alpha), done)
+
         how = (step.strength, step.least_confidence, between)
-        return Canvas(restore(restorer, canvas.pixels, *how), canvas.alpha)
+        return Canvas(restore(restorer, canvas.pixels, *how, shown=shown), canvas.alpha)
 
     @contextmanager
     def _reading(self) -> Iterator[Callable[[], None]]:

@@ -3806,7 +3806,7 @@ namespace DeviceOperations.V1 {
     public const int StepFieldNumber = 2;
     private int step_;
     /// <summary>
-    /// The step or tile it shows.
+    /// The step, tile or face it shows; of which of them, the phase says.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -505,7 +505,7 @@ class Preview(_message.Message):
     image_index: _builtins.int
     """The picture, from 0."""
     step: _builtins.int
-    """The step or tile it shows."""
+    """The step, tile or face it shows; of which of them, the phase says."""
     width: _builtins.int
     """Width in pixels."""
     height: _builtins.int
