@@ -95,10 +95,12 @@ def test_every_combination_is_asked_for_and_saved_under_its_items_name(
         *("generate", "a cat", "--seed", 7, "--guidance-rescale", 0.5, "--share"),
         *("--each", 'prompt="a cat, asleep", a dog', "--each", "guidance.scale=1,5"),
         *("--runs", 2, "--tag", "night", "--device", "cpu:0", "-o", tmp_path),
+        *("--finish", "sharpen:amount=0.5"),
     )
 
     assert done.exit_code == 0, done.output
     request = batch(scripted)
+    assert [each.sharpen.amount for each in request.postprocessing] == [0.5]
     assert (request.template.prompt, request.template.seed) == ("a cat", 7)
     prompts, scales = request.matrix.axes
     assert [each.prompt for each in values(prompts)] == ["a cat, asleep", "a dog"]
