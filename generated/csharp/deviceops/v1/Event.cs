@@ -4923,7 +4923,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A tile, an item or a step ended.
+  /// A tile, an item or a step ended. Counts are of those of its kind.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ItemFinished : pb::IMessage<ItemFinished>
@@ -4982,8 +4982,8 @@ namespace DeviceOperations.V1 {
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
     /// <summary>
-    /// Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
-    /// event's.
+    /// Item id of a batch or step id of a workflow, the same as the event's; of a piece of work,
+    /// also within those, "tile", or "step" for one of a chain.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

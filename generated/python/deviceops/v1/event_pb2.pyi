@@ -623,7 +623,7 @@ Global___ImageFinished: _TypeAlias = ImageFinished  # noqa: Y015
 
 @_typing.final
 class ItemFinished(_message.Message):
-    """A tile, an item or a step ended."""
+    """A tile, an item or a step ended. Counts are of those of its kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -637,8 +637,8 @@ class ItemFinished(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
-    event's.
+    """Item id of a batch or step id of a workflow, the same as the event's; of a piece of work,
+    also within those, "tile", or "step" for one of a chain.
     """
     done_count: _builtins.int
     """Items finished so far."""
