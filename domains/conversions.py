@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, overload
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -219,6 +219,22 @@ def given(message: Message, field: str) -> float:
         return default
     value = getattr(message, field)
     return seconds(value) if isinstance(value, Duration) else value
+
+
+@overload
+def wished(message: Message, field: str) -> Any: ...
+
+
+@overload
+def wished(message: Message, field: str, convert: Callable[[Any], T]) -> T | None: ...
+
+
+def wished(message: Message, field: str, convert: Callable[[Any], Any] | None = None) -> Any:
+    """A field that may be absent, as `convert` has it; None where the client set none."""
+    if not message.HasField(field):
+        return None
+    value = getattr(message, field)
+    return value if convert is None else convert(value)
 
 
 def digest(message: Message) -> bytes:

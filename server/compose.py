@@ -94,7 +94,6 @@ class Composition:
         )
         self._provenance = provenance.build(
             settings,
-            self._inspectors,
             self._session,
             self._artifact.store,
             self._picture,

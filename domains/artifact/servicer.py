@@ -13,7 +13,7 @@ from domains.artifact import convert
 from domains.artifact.core import ArtifactStore, ArtifactUploads, Thumbnails
 from domains.artifact.types import LabelChange
 from domains.clients import caller
-from domains.conversions import seconds
+from domains.conversions import seconds, wished
 from domains.upload_conversions import (
     header_from_proto,
     opening,
@@ -46,7 +46,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         context: Context,
     ) -> artifact_pb2.UploadArtifactResponse:
         header: artifact_pb2.ArtifactUpload = await opening(request_iterator)
-        retention = seconds(header.retention) if header.HasField("retention") else None
+        retention = wished(header, "retention", seconds)
         artifact, existed = await self._receiving.receive(
             caller().name,
             header_from_proto(header.upload, "header.upload"),
@@ -87,7 +87,7 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
     async def GetThumbnail(
         self, request: artifact_pb2.GetThumbnailRequest, context: Context
     ) -> artifact_pb2.GetThumbnailResponse:
-        edge = request.edge_pixels if request.HasField("edge_pixels") else None
+        edge = wished(request, "edge_pixels")
         small = await self._thumbnails.get(caller(), request.artifact_id, edge)
         return artifact_pb2.GetThumbnailResponse(
             data=small.data, width=small.width, height=small.height, media_type="image/webp"
@@ -113,10 +113,8 @@ class ArtifactServicer(artifact_pb2_grpc.ArtifactServiceServicer):
         artifact = await self._store.update(
             caller(),
             request.artifact_id,
-            pinned=request.pinned if request.HasField("pinned") else None,
-            retention_seconds=(
-                seconds(request.retention) if request.HasField("retention") else None
-            ),
+            pinned=wished(request, "pinned"),
+            retention_seconds=wished(request, "retention", seconds),
             labels=LabelChange(dict(request.labels), tuple(request.removed_labels)),
         )
         return artifact_pb2.UpdateArtifactResponse(artifact=convert.artifact_to_proto(artifact))

@@ -9,7 +9,7 @@ import grpc.aio
 
 from deviceops.v1 import model_cache_pb2, model_pb2, model_pb2_grpc, model_task_pb2
 from domains.clients import caller
-from domains.conversions import converted
+from domains.conversions import converted, wished
 from domains.memory.convert.upkeep import component_to_proto
 from domains.model import convert
 from domains.model.convert import cache, device, tasks
@@ -137,7 +137,7 @@ class ModelServicer(model_pb2_grpc.ModelServiceServicer):
     async def SetCacheBudget(
         self, request: model_cache_pb2.SetCacheBudgetRequest, context: Context
     ) -> model_cache_pb2.SetCacheBudgetResponse:
-        wanted = request.budget_bytes if request.HasField("budget_bytes") else None
+        wanted = wished(request, "budget_bytes")
         status = await self._core.caching.set_budget(wanted)
         return model_cache_pb2.SetCacheBudgetResponse(cache=cache.cache_to_proto(status))
 

@@ -6,7 +6,7 @@ from typing import get_args
 
 from deviceops.v1 import common_pb2, conditioning_pb2, inference_pb2
 from domains.codec import Value
-from domains.conversions import EnumMap, digest, scalars_from
+from domains.conversions import EnumMap, digest, scalars_from, wished
 from domains.picture import types
 from domains.picture.core.control_images import ControlImageRequest
 from domains.picture.types import InputImage, PictureFile, ResizeFit
@@ -75,8 +75,8 @@ def control_request_from_proto(
     return ControlImageRequest(
         image=image_from_proto(message.image),
         preprocessor=preprocessor_from_proto(message.preprocessor),
-        width=message.width if message.HasField("width") else None,
-        height=message.height if message.HasField("height") else None,
+        width=wished(message, "width"),
+        height=wished(message, "height"),
         options=options_from_proto(message.options),
         digest=digest(message),
         placed=message.HasField("placement"),

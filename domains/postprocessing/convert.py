@@ -18,10 +18,10 @@ from domains.conversions import (
     given,
     limit_to_proto,
     timestamp,
+    wished,
 )
 from domains.device.convert import placement_from_proto
 from domains.picture.convert import image_from_proto
-from domains.picture.types import InputImage
 from domains.postprocessing.core.benchmarks import StepBenchmarkRequest
 from domains.postprocessing.core.processing import AskedPicture, ProcessingRequest
 from domains.postprocessing.types import (
@@ -86,21 +86,13 @@ def benchmark_from_proto(
     return StepBenchmarkRequest(
         postprocessor_id=message.postprocessor_id,
         placement=placement_from_proto(message.placement),
-        input_pixels=_wished(message, "input_pixels"),
-        image=_picture(message, "image"),
-        reference=_picture(message, "reference"),
+        input_pixels=wished(message, "input_pixels"),
+        image=wished(message, "image", image_from_proto),
+        reference=wished(message, "reference", image_from_proto),
         runs=int(given(message, "runs")),
         options=options_from_proto(message.options),
         digest=digest(message),
     )
-
-
-def _wished(message: Message, field: str) -> int | None:
-    return getattr(message, field) if message.HasField(field) else None
-
-
-def _picture(message: Message, field: str) -> InputImage | None:
-    return image_from_proto(getattr(message, field)) if message.HasField(field) else None
 
 
 def statistics_to_proto(

@@ -12,7 +12,6 @@ from domains.provenance.backends.signing import Signer
 from domains.provenance.core import Provenance, Verification
 from domains.provenance.ports import Artifacts
 from domains.session import build as session_build
-from domains.session.jobs import JobRunner
 from domains.values import PictureMarks
 
 __all__ = ["Built", "build"]
@@ -45,7 +44,6 @@ class Built:
 
 def build(
     settings: Settings,
-    inspectors: JobRunner,
     session: session_build.Built,
     artifacts: Artifacts,
     picture: picture_build.Built,
@@ -56,10 +54,9 @@ def build(
 
     Args:
         settings: What the operator chose.
-        inspectors: Read pictures that nobody vouches for.
         session: What made pictures.
         artifacts: Where they lie.
-        picture: Where input pictures come from.
+        picture: Where input pictures come from, and what reads those that nobody vouches for.
         version: The program's.
     """
     secrets = SecretsFolder(settings.data_dir / "provenance")
@@ -71,7 +68,5 @@ def build(
         version,
     )
     usual = PictureMarks(settings.provenance_manifest, settings.provenance_watermark)
-    verification = Verification(
-        picture.pictures, inspectors, signer, secrets, artifacts, session.sessions
-    )
+    verification = Verification(picture.pictures, signer, secrets, artifacts, session.sessions)
     return Built(Provenance(usual, signer, secrets), verification)

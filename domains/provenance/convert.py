@@ -11,6 +11,7 @@ from domains.conversions import (
     scalars_of,
     seconds,
     timestamp,
+    wished,
 )
 from domains.provenance.core import Verified
 from domains.provenance.types import FOUND, SignatureState
@@ -57,7 +58,7 @@ def output_from_proto(message: common_pb2.OutputSettings, path: str) -> OutputSe
         **scalars_from(message, OutputSettings),
         format=FORMATS.from_proto(message.format, ImageFileFormat.PNG, field=f"{path}.format"),
         provenance=wish_from_proto(message.provenance),
-        retention=seconds(message.retention) if message.HasField("retention") else None,
+        retention=wished(message, "retention", seconds),
         source_metadata=SOURCE_METADATA.from_proto(
             message.source_metadata, SourceMetadata.DISCARD, field=f"{path}.source_metadata"
         ),

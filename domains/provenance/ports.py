@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from domains.artifact.types import Artifact
 from domains.clients import Caller
 from domains.picture.types import InputImage
 from domains.provenance.types import Made, Trust
+from domains.session.jobs import Job
 from domains.values import ImageFileFormat
+
+Report = TypeVar("Report")
 
 
 class Signer(Protocol):
@@ -58,6 +61,11 @@ class Sources(Protocol):
     ) -> AbstractAsyncContextManager[tuple[Path, str]]:
         """The file that the call's client names in `field`, and its SHA-256; the file goes
         afterwards. Raises as `Pictures.prepare`."""
+        ...
+
+    async def inspect(self, job: Job[Report], kind: type[Report], field: str) -> Report:
+        """What an inspector's `job` on such a file comes to, which is of that `kind`. Raises as
+        `Pictures.inspect`."""
         ...
 
 

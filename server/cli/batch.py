@@ -22,6 +22,7 @@ from server.cli.generation import (
     repeatable,
     stored_picture_of,
 )
+from server.cli.narration import ends_item
 from server.cli.request import GenerationOptions, generate_request
 from server.cli.views import View, chosen, message_facts, picture_facts
 
@@ -103,7 +104,7 @@ class ItemKeeper:
             self._told.add(event.item_id)
             self._view.note(f"{event.item_id}: {said}")
         self.pictures.take(event)
-        if event.WhichOneof("event") == "item_finished":
+        if ends_item(event):
             self.ended.append(event.item_finished)
 
     @property

@@ -80,7 +80,9 @@ def batch_request(
         UnusableOptions: A field is unknown or cannot hold its value, or the file of items
             is no such file.
     """
-    message = inference_pb2.GenerateBatchRequest(template=template.settings)
+    message = inference_pb2.GenerateBatchRequest(
+        template=template.settings, postprocessing=template.postprocessing
+    )
     message.options.CopyFrom(template.options)
     if template.HasField("delivery"):
         message.delivery.CopyFrom(template.delivery)

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from deviceops.v1 import event_pb2, session_pb2
-from server.cli.narration import Progress, sentence
+from server.cli.narration import Progress, ends_item, sentence
 from server.cli.pictures import SavedPicture, seed_of, seed_words
 from server.cli.preview import PreviewUnreadable
 from server.cli.preview_grid import PreviewGrid
@@ -78,7 +78,7 @@ class LiveView:
         match event.WhichOneof("event"):
             case "accepted":
                 self.note(sentence(event))
-            case "item_finished" if event.item_id:
+            case "item_finished" if ends_item(event):
                 self.note(sentence(event))
             case "preview":
                 self._take_preview(event.preview)

@@ -41,6 +41,15 @@ def phase_words(phase: session_pb2.Phase.ValueType) -> str:
     return known or enum_word(session_pb2.Phase, phase, "PHASE_").replace("-", " ").capitalize()
 
 
+def ends_item(event: event_pb2.SessionEvent) -> bool:
+    """Whether an item of a batch or a step of a workflow has ended. Tiles and steps of chains
+    come in the same message, under a name of their own."""
+    return (
+        event.WhichOneof("event") == "item_finished"
+        and event.item_finished.item_id == event.item_id
+    )
+
+
 @dataclass
 class Progress:
     """What the events so far amount to.
@@ -61,6 +70,7 @@ class Progress:
     _ended: set[int] = field(default_factory=set)
     _drawn_again: set[int] = field(default_factory=set)
     _let_by: str = ""
+    _phase_begun: str = ""
     _durable: bool = False
     _of_steps: bool = False
     _first_item: tuple[int, float] | None = None
@@ -84,7 +94,7 @@ class Progress:
                 self.activity = self._queued(event.queue_moved.queue_position)
             case "phase_started":
                 self._let_by = ""
-                self.activity = self._phase(event.phase_started)
+                self.activity = self._phase_begun = self._phase(event.phase_started)
             case "transfer_progress":
                 self.activity = _transfer(event.transfer_progress)
             case "step_finished" if self._of_steps:
@@ -98,13 +108,18 @@ class Progress:
                 before = self.steps - step.steps if again else 0
                 self._by_image[step.image_index] = before + step.step
                 self._count()
+            case "item_finished" if not ends_item(event):
+                item = event.item_finished
+                whose = printable(event.item_id) if self._of_steps else self._phase_begun
+                piece = f"{printable(item.item_id)} {item.done_count} of {item.total_count}"
+                self.activity = f"{whose}: {piece}" if whose else piece
             case "item_finished" if self._of_steps:
                 item = event.item_finished
                 self.images, self.steps, self.done = item.total_count, 1, item.done_count
                 self.activity = f"Step {item.done_count} of {item.total_count} finished"
             case "item_finished" if self._durable:
                 self._count_items(event)
-            case "item_finished" if event.item_id:
+            case "item_finished":
                 # Whatever steps it had or was spared, nothing is left to do of it.
                 item = event.item_finished
                 self.activity = f"Item {item.done_count} of {item.total_count} finished"
@@ -190,7 +205,10 @@ def sentence(event: event_pb2.SessionEvent) -> str:
             )
         case "item_finished":
             item = event.item_finished
-            line = f"{printable(item.item_id)}: {item.done_count}/{item.total_count}"
+            name, counts = printable(item.item_id), f"{item.done_count}/{item.total_count}"
+            if event.item_id and not ends_item(event):
+                return f"{printable(event.item_id)}: {name} {counts}"
+            line = f"{name}: {counts}"
             failed = item.HasField("failure")
             return line + (f", failed: {printable(item.failure.message)}" if failed else "")
         case "paused":

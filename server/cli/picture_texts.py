@@ -2,21 +2,24 @@
 
 Only headers and the texts themselves are read, each bounded: a file from somebody else costs
 little, whatever it says. PNG: ISO/IEC 15948, 11.3.4. Exif: version 2.3, 4.6. WebP: RFC 9649, 2.
+Boxes of an AVIF are Pillow's to read, which decodes no pixel for it.
 """
 
 from __future__ import annotations
 
+import io
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from server.cli.avif_exif import avif_exif
 from server.cli.choices import UnusableOptions
 
 _MOST_TEXT_BYTES = 1 << 22
+_MOST_AVIF_BYTES = 1 << 27  # all of such a file is read
 _MOST_PARTS = 100_000
 """Chunks or segments of a file that are looked at."""
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -64,7 +67,7 @@ def _read(file: BinaryIO) -> PictureTexts:
     if start[:4] == b"RIFF" and start[8:] == b"WEBP":
         return _exif_texts(_webp_exif(file))
     if start[4:] == b"ftypavif":
-        return _exif_texts(avif_exif(file))
+        return _exif_texts(_avif_exif(file))
     raise UnusableOptions(f"{file.name} is neither PNG nor JPEG nor WebP nor AVIF")
 
 
@@ -128,6 +131,25 @@ def _webp_exif(file: BinaryIO) -> bytes:
             return _whole(file, length).removeprefix(b"Exif\0\0")
         file.seek(length + length % 2, 1)
     return b""
+
+
+def _avif_exif(file: BinaryIO) -> bytes:
+    """From the head of its TIFF on; empty where there is none."""
+    from PIL.AvifImagePlugin import SUPPORTED, AvifImageFile  # other formats need no Pillow
+
+    if not SUPPORTED:
+        raise UnusableOptions(f"{file.name} is an AVIF, and the Pillow here reads none")
+    file.seek(0)
+    data = file.read(_MOST_AVIF_BYTES + 1)
+    if len(data) > _MOST_AVIF_BYTES:
+        raise _Damaged
+    try:
+        # It warns of Exif that is damaged, which is read here anyway.
+        with warnings.catch_warnings(action="ignore"), AvifImageFile(io.BytesIO(data)) as image:
+            exif: bytes = image.info.get("exif", b"")
+    except (OSError, RuntimeError, SyntaxError, ValueError) as error:
+        raise _Damaged from error
+    return exif.removeprefix(b"Exif\0\0")
 
 
 def _whole(file: BinaryIO, length: int) -> bytes:

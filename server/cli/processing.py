@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from deviceops.v1 import common_pb2, device_info_pb2, finishing_pb2, postprocessing_pb2
+from deviceops.v1 import common_pb2, device_info_pb2, postprocessing_pb2
 from server.cli.before_after import before_after
-from server.cli.choices import UnusableOptions, choose
+from server.cli.chain_steps import parse_step
+from server.cli.choices import choose
 from server.cli.client import Client
 from server.cli.endings import conclude
 from server.cli.exits import Exit
-from server.cli.field_values import Picture, put
 from server.cli.following import Follower, Manner
 from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, picture_of
 from server.cli.live import draws_previews, terminal
@@ -26,7 +25,6 @@ from server.cli.wording import duration, seconds_of
 
 _ROWS = 21
 """Lines that a picture and what came of it take."""
-_NEXT_FIELD = re.compile(r",(?=[a-z_]+=)")
 
 
 @dataclass(frozen=True)
@@ -41,31 +39,6 @@ class Wanted:
     lossless: bool = False
     keep_metadata: bool = False
     preview_every: int | None = None
-
-
-def parse_step(text: str, picture: Picture) -> finishing_pb2.PostprocessingStep:
-    """A step as a person writes it: `NAME`, or `NAME:FIELD=VALUE,FIELD=VALUE`.
-
-    Raises:
-        UnusableOptions: There is no such step or field, or it cannot hold the value.
-    """
-    name, _, fields = text.partition(":")
-    name = name.strip().replace("-", "_")
-    step = finishing_pb2.PostprocessingStep()
-    if name not in step.DESCRIPTOR.fields_by_name:
-        known = ", ".join(step.DESCRIPTOR.fields_by_name).replace("_", "-")
-        raise UnusableOptions(f"--step {text}: there is no step {name!r}, only {known}")
-    inner = getattr(step, name)
-    inner.SetInParent()
-    for assignment in _NEXT_FIELD.split(fields) if fields else ():
-        path, equals, value = assignment.partition("=")
-        if not equals:
-            raise UnusableOptions(f"--step {text}: {assignment!r} is not FIELD=VALUE")
-        try:
-            put(inner, path, value, picture)
-        except UnusableOptions as error:
-            raise UnusableOptions(f"--step {text}: {error}") from error
-    return step
 
 
 def process(

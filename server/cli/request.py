@@ -14,6 +14,7 @@ from deviceops.v1 import (
     sampling_pb2,
     session_pb2,
 )
+from server.cli.chain_steps import parse_step
 from server.cli.choices import (
     FORMATS,
     PRECISIONS,
@@ -96,6 +97,7 @@ class GenerationOptions:
     upscaler: str | None = None
     start: StartOptions = field(default_factory=StartOptions)
     control: ControlOptions = field(default_factory=ControlOptions)
+    finish: tuple[str, ...] = ()
     assignments: tuple[str, ...] = ()
     like: Likeness | None = None
 
@@ -128,6 +130,7 @@ def generate_request(
             set_field(settings, assignment, picture)
         return inference_pb2.GenerateRequest(
             settings=settings,
+            postprocessing=[parse_step(step, picture, "--finish") for step in options.finish],
             options=_session_options(options),
             delivery=_delivery(options),
             placement=placement(options.devices, options.kinds),

@@ -14,6 +14,7 @@ from server.cli.exits import Exit
 from server.cli.failures import CallFailed
 from server.cli.following import Ending, Follower, Manner
 from server.cli.generation import DEFAULT_OUTPUT, PictureKeeper, picture_of, repeatable
+from server.cli.narration import ends_item
 from server.cli.views import chosen, message_facts, picture_facts
 from server.cli.wording import duration, printable, seconds_of
 from server.cli.workflow_files import names_file, read_workflow
@@ -105,7 +106,7 @@ class StepKeeper:
     def take(self, event: event_pb2.SessionEvent) -> None:
         """As of `PictureKeeper`."""
         self.pictures.take(event)
-        if event.WhichOneof("event") == "item_finished" and not event.HasField("run_index"):
+        if ends_item(event) and not event.HasField("run_index"):
             self.ended.append(event.item_finished)
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -176,9 +177,14 @@ def goes_up(counts: list[int]) -> bool:
 
 
 def kept_steps(chain: Followed) -> list[int]:
+    """What each turn begins with: the phase is told again once a network is read."""
     phases = [e.phase_started for e in chain.events if e.HasField("phase_started")]
-    wanted = session_pb2.PHASE_POSTPROCESSING
-    return [each.kept_steps for each in phases if each.phase == wanted]
+    wanted, loading = session_pb2.PHASE_POSTPROCESSING, session_pb2.PHASE_LOADING_MODEL
+    return [
+        each.kept_steps
+        for before, each in pairwise([event_pb2.PhaseStarted(), *phases])
+        if each.phase == wanted and before.phase != loading
+    ]
 
 
 def kept(server: RunningServer) -> list[Path]:

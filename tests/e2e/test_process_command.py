@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from server.cli.chain_steps import parse_step
 from server.cli.choices import UnusableOptions
-from server.cli.processing import parse_step
 from tests.domains.chain.photograph import PATH
 from tests.domains.chain.pictures import noise
 from tests.e2e.test_workflow_commands import command
@@ -68,6 +68,35 @@ def test_previews_come_where_they_are_asked_for(server: RunningServer, tmp_path:
     assert previews
     assert all(each["width"] == each["height"] == 200 for each in previews)
     assert all(each["data_bytes"] > 0 for each in previews)
+
+
+def test_what_is_drawn_is_finished_and_shown_meanwhile(
+    server: RunningServer, tmp_path: Path
+) -> None:
+    drawn = "'a red apple' --seed 7 --steps 2 --width 256 --height 256"
+    steps = "--finish upscale:factor=2 --finish crop:width=400,height=300"
+
+    done = command(
+        server,
+        tmp_path,
+        f"deviceops generate {drawn} {steps} --preview-every 1 --json -o a.png",
+    )
+
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.size == (400, 300)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    events = [each["event"] for each in told if "event" in each]
+    phase = None
+    shown = []
+    for event in events:
+        phase = event.get("phase_started", {}).get("phase", phase)
+        if "preview" in event and phase == "PHASE_POSTPROCESSING":
+            shown.append(event["preview"])
+    assert shown
+    refused = command(server, tmp_path, f"deviceops generate {drawn} --finish polish")
+    assert refused.returncode == 2
+    assert "--finish polish: there is no step 'polish'" in refused.stderr
 
 
 @pytest.mark.demonstration

@@ -90,6 +90,18 @@ async def done(client: Client, request: Any) -> tuple[list[event_pb2.SessionEven
     return events, b"".join(e.image_chunk.data for e in events if e.HasField("image_chunk"))
 
 
+def phases_of(events: list[event_pb2.SessionEvent]) -> tuple[list[int], set[int]]:
+    """Those that began, and those in which tiles and steps ended."""
+    began: list[int] = []
+    at_pieces = set()
+    for event in events:
+        if event.HasField("phase_started"):
+            began.append(event.phase_started.phase)
+        elif event.HasField("item_finished"):
+            at_pieces.add(began[-1])
+    return began, at_pieces
+
+
 async def test_a_picture_goes_through_its_steps(client: Client) -> None:
     canvas = noise(40, 30, alpha=True)
     request = pb.ProcessImageRequest(steps=[CROP, SHARPEN, COLOR])
@@ -261,8 +273,9 @@ async def test_a_network_enlarges_in_tiles_and_stays_loaded(
         )
     )
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), wanted)
-    phases = [e.phase_started.phase for e in events if e.HasField("phase_started")]
-    assert session_pb2.PHASE_LOADING_MODEL in phases
+    began, at_pieces = phases_of(events)
+    assert session_pb2.PHASE_LOADING_MODEL in began
+    assert at_pieces == {session_pb2.PHASE_POSTPROCESSING}
     tiles = [e.item_finished for e in events if e.HasField("item_finished")]
     assert any(each.item_id == "tile" and each.total_count > 4 for each in tiles)
 
@@ -506,6 +519,11 @@ async def test_a_postprocessor_is_measured_and_its_figures_are_listed(client: Cl
     found = service.BenchmarkPostprocessor(request, metadata=metadata)
     events = [each.event async for each in found]
 
+    began, at_pieces = phases_of(events)
+    assert (at_pieces, began[-1]) == (
+        {session_pb2.PHASE_MEASURING},
+        session_pb2.PHASE_MEASURING,
+    )
     assert events[0].accepted.kind == session_pb2.SESSION_KIND_BENCHMARK
     measured = events[-1].completed.postprocessor_benchmark
     assert (measured.postprocessor_id, measured.run.count) == ("small", 3)
@@ -708,6 +726,23 @@ async def test_a_generations_own_chain_is_that_of_its_plain_pictures(client: Cli
         )
         assert np.array_equal(one, other)
         assert one.shape[:2] == (CROP.crop.height * 3, CROP.crop.width * 3)
+
+
+async def test_a_generations_own_chain_is_shown_like_its_steps(client: Client) -> None:
+    request = small_request()
+    request.postprocessing.extend([UPSCALE, SHARPEN])
+    request.postprocessing[0].upscale.postprocessor_id = "small"
+    request.delivery.previews.every_steps = 1
+    request.delivery.previews.max_edge_pixels = 512
+
+    events, files = await client.draw(request)
+
+    previews = [each.preview for each in events if each.HasField("preview")]
+    larger = [each for each in previews if each.width > request.settings.width]
+    assert {(each.width, each.height) for each in larger} == {(512, 512)}
+    result = np.asarray(Image.open(io.BytesIO(files[0])).resize((512, 512)))
+    last = np.asarray(Image.open(io.BytesIO(larger[-1].data)))
+    assert np.corrcoef(last.ravel(), result.ravel())[0, 1] > 0.9
 
 
 async def test_a_chain_too_large_for_what_is_drawn_is_refused(client: Client) -> None:

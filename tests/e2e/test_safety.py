@@ -25,6 +25,7 @@ from deviceops.v1 import (
     safety_pb2,
     session_pb2,
 )
+from tests.domains.chain.judged import HERE, PHOTOGRAPHS, photograph
 from tests.domains.picture.drawn import painting, saved
 from tests.e2e.errors import refusal_of
 from tests.running import Client, RunningServer, small_request, start_server
@@ -32,6 +33,7 @@ from tests.running import Client, RunningServer, small_request, start_server
 BLOCK, WARN = finishing_pb2.SAFETY_ACTION_BLOCK, finishing_pb2.SAFETY_ACTION_WARN
 ALLOW, BLUR = finishing_pb2.SAFETY_ACTION_ALLOW, finishing_pb2.SAFETY_ACTION_BLUR
 RESULT = finishing_pb2.SAFETY_SUBJECT_RESULT
+SEXUAL = ("nsfw", "hentai", "porn", "sexy")
 EMOJI = Path(__file__).parents[2] / "demo/data/fluent-emoji/images"
 
 
@@ -501,6 +503,29 @@ async def test_the_default_policy_is_the_last_step_of_every_chain(
             done = [e.item_finished for e in events if e.item_finished.images]
             assert [each.failed_count for each in done] == [0, 0]
             assert [each.images[0].artifact_id for each in done] == ["", ""]
+
+
+async def test_photographs_pass_a_usual_default_policy_and_not_one_below_their_score(
+    client: Client,
+) -> None:
+    sexual = [{"category": each, "threshold": 0.4, "action": BLOCK} for each in SEXUAL]
+    for name in PHOTOGRAPHS:
+        request = postprocessing_pb2.ProcessImageRequest()
+        request.image.inline = (HERE / f"{name}.jpg").read_bytes()
+        call = client.postprocessing.ProcessImage
+        async with house(client, *sexual):
+            image, data = await finished(client, request, call)
+            assert image.artifact_id
+            assert np.array_equal(np.asarray(Image.open(io.BytesIO(data))), photograph(name))
+            assert image.safety.action == ALLOW
+            assert [each.category for each in image.safety.scores if each.flagged] == []
+            told = {each.category: each.score for each in image.safety.scores}
+            assert max(told[each] for each in SEXUAL) < 0.1
+        below = {"category": "nsfw", "threshold": told["nsfw"] / 2, "action": BLOCK}
+        async with house(client, *sexual, below):
+            image, data = await finished(client, request, call)
+            assert (image.artifact_id, data) == ("", b"")
+            assert [each.category for each in image.safety.scores if each.flagged] == ["nsfw"]
 
 
 async def test_classifiers_are_listed_with_their_versions(client: Client) -> None:

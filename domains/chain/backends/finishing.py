@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from domains.chain.backends.canvas import Canvas
+from domains.chain.backends.canvas import Canvas, Pixels
 from domains.chain.backends.executor import Executor
 from domains.chain.backends.kept_chain import ChainProgress
 from domains.chain.backends.previews import ChainPreviews
@@ -54,8 +56,14 @@ class Finishing:
     context: JobContext
     previews: PreviewSettings = field(default_factory=PreviewSettings)
     load_seconds: float = 0.0
+    _phase: PhaseStarted | None = None  # the one at work
     _progress: ChainProgress | None = None
     _shown: ChainPreviews | None = None  # of the picture at work
+
+    def begin(self, phase: PhaseStarted) -> None:
+        """Tell that a phase begins, and again after each network that is read in it."""
+        self._phase = phase
+        self.context.emit(phase)
 
     def finish(self, index: int, progress: ChainProgress) -> Finished:
         """The picture of that number after all steps.
@@ -70,13 +78,14 @@ class Finishing:
             Exception: As torch raises it.
         """
         self.context.check_stop()
-        self.context.emit(PhaseStarted(Phase.POSTPROCESSING, index, progress.steps))
+        self.begin(PhaseStarted(Phase.POSTPROCESSING, index, progress.steps))
         judged = progress.verdicts.append
         self._shown = None
         if self.previews.every_steps:
             self._shown = ChainPreviews(self.previews, index, self.context.emit)
         for step in self.steps[progress.steps :]:
             telling = _Telling(self.context, index, progress.steps, len(self.steps))
+            self._phase = PhaseStarted(Phase.POSTPROCESSING, index, progress.steps)
             self._progress = progress
             try:
                 progress.reach(Executor(self).run(progress.canvas, (step,), telling, judged))
@@ -91,11 +100,10 @@ class Finishing:
     def enlarge(self, canvas: Canvas, step: UpscaleStep, between: Between) -> Canvas:
         """See the executor's port."""
         assert step.model is not None
-        begun = time.perf_counter()
-        upscaler = self.shelf.get(
-            step.model, self.exact, loading=self._loading, check_stop=self.context.check_stop
-        )
-        self.load_seconds += time.perf_counter() - begun
+        with self._reading() as loading:
+            upscaler = self.shelf.get(
+                step.model, self.exact, loading=loading, check_stop=self.context.check_stop
+            )
         how = (step.factor, step.tile_pixels, step.tile_overlap_pixels)
         under_way = None
         if self._progress is not None:
@@ -122,16 +130,32 @@ class Finishing:
     def restore(self, canvas: Canvas, step: FaceRestoreStep, between: Between) -> Canvas:
         """See the executor's port."""
         assert step.model is not None
-        begun = time.perf_counter()
-        restorer = self.shelf.restorer(
-            step.model, loading=self._loading, check_stop=self.context.check_stop
-        )
-        self.load_seconds += time.perf_counter() - begun
-        how = (step.strength, step.least_confidence, between)
-        return Canvas(restore(restorer, canvas.pixels, *how), canvas.alpha)
+        with self._reading() as loading:
+            restorer = self.shelf.restorer(
+                step.model, loading=loading, check_stop=self.context.check_stop
+            )
 
-    def _loading(self) -> None:
-        self.context.emit(PhaseStarted(Phase.LOADING_MODEL))
+        def shown(pixels: Pixels, done: int) -> None:
+            if self._shown is not None:
+                self._shown.face(Canvas(pixels, canvas.alpha), done)
+
+        how = (step.strength, step.least_confidence, between)
+        return Canvas(restore(restorer, canvas.pixels, *how, shown=shown), canvas.alpha)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Callable[[], None]]:
+        """Time in which a network is got; gives what is to be called where it is read first."""
+        begun, read = time.perf_counter(), False
+
+        def loading() -> None:
+            nonlocal read
+            read = True
+            self.context.emit(PhaseStarted(Phase.LOADING_MODEL))
+
+        yield loading
+        self.load_seconds += time.perf_counter() - begun
+        if read and self._phase is not None:
+            self.context.emit(self._phase)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def measure_step(
     finishing = Finishing(shelf, (job.step,), False, context)
     canvas = _given(job) if job.picture is None else read_canvas(job.picture)
     hearing = _Hearing(context)
-    context.emit(PhaseStarted(Phase.MEASURING))
+    finishing.begin(PhaseStarted(Phase.MEASURING))
     # The first reads the network, fills caches and picks kernels.
     result = Executor(finishing).run(canvas, finishing.steps, hearing)
     stretch = stretch_on(device)

@@ -18,7 +18,7 @@ from domains.picture.backends.previews import preview_of, preview_size
 from domains.session.types import Preview, PreviewSettings
 
 _LEAST_SECONDS = 0.25
-"""Between two previews of tiles: more of them nobody can follow."""
+"""Between two previews of tiles or faces: more of them nobody can follow."""
 # Of the pixels of a large picture so many are looked at for one of a preview, along an edge:
 # looking at all of them would take as long as a step does.
 _SAMPLES = 4
@@ -50,13 +50,20 @@ class ChainPreviews:
     def enlarging(self, canvas: Canvas, size: Size) -> Forming:
         """The picture on its way to that size, to hear of its tiles."""
         small = preview_size(size, self.settings.max_edge_pixels)
-        return Forming(_small(canvas, small), self._tile)
+        return Forming(
+            _small(canvas, small), lambda tiles, done: self._piece(lambda: tiles, done)
+        )
 
-    def _tile(self, small: Pixels, done: int) -> None:
+    def face(self, canvas: Canvas, done: int) -> None:
+        """So many faces are redrawn, and it looks like that now."""
+        size = preview_size(canvas.size, self.settings.max_edge_pixels)
+        self._piece(lambda: _small(canvas, size), done)
+
+    def _piece(self, small: Callable[[], Pixels], done: int) -> None:
         now = self.now()
         if self._due(done) and now - self._shown_at >= _LEAST_SECONDS:
             self._shown_at = now
-            self._show(small, done)
+            self._show(small(), done)
 
     def _due(self, done: int) -> bool:
         return done % self.settings.every_steps == 0

@@ -12,6 +12,7 @@ from domains.errors import Reason, ResourceExhausted
 ASKED_FROM = 64 << 20
 """Bytes from which on it is looked at: looking takes as long as a step on a small picture, and
 a system with less than that left has ended the worker before."""
+_ADVICE = "use a smaller picture, or try again when there is more"
 
 
 def check_host(needed: int) -> None:
@@ -23,13 +24,24 @@ def check_host(needed: int) -> None:
     Raises:
         ResourceExhausted: HOST_OUT_OF_MEMORY, with `needed_bytes` and `free_bytes`.
     """
-    if needed < ASKED_FROM:
-        return
-    free = free_host_bytes()
+    if needed >= ASKED_FROM:
+        check_free(needed, free_host_bytes())
+
+
+def check_free(needed: int, free: int, advice: str = _ADVICE) -> None:
+    """Refuse what does not fit into so many bytes of main memory.
+
+    Args:
+        needed: Bytes.
+        free: Bytes.
+        advice: What to do about it.
+
+    Raises:
+        ResourceExhausted: HOST_OUT_OF_MEMORY, with `needed_bytes` and `free_bytes`.
+    """
     if needed > free:
         raise ResourceExhausted(
-            f"This takes {needed} bytes of main memory, and {free} are free; use a smaller "
-            "picture, or try again when there is more.",
+            f"This takes {needed} bytes of main memory, and {free} are free; {advice}.",
             reason=Reason.HOST_OUT_OF_MEMORY,
             metadata={"needed_bytes": str(needed), "free_bytes": str(free)},
         )

@@ -205,9 +205,10 @@ class FollowedChain:
         """Something happened."""
         now = self._clock.monotonic()
         if isinstance(event, PhaseStarted) and event.phase is Phase.POSTPROCESSING:
-            self._at_work[event.image_index or 0] = _Picture(
-                list(self._postprocessors[event.kept_steps :]), now
-            )
+            index, left = event.image_index or 0, list(self._postprocessors[event.kept_steps :])
+            known = self._at_work.get(index)
+            if known is None or known.left != left:  # else a network was read for its step
+                self._at_work[index] = _Picture(left, now)
         elif isinstance(event, PieceFinished) and event.piece is Piece.STEP:
             picture = self._at_work.get(event.image_index)
             if picture is not None and picture.left:

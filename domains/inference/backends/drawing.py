@@ -110,7 +110,9 @@ class Drawing:
         if not self.job.steps or self.upscalers is None:
             return None
         exact = self.settings.precision is PrecisionMode.EXACT
-        return ChainFinishing(self.upscalers, self.job.steps, exact, self.context)
+        return ChainFinishing(
+            self.upscalers, self.job.steps, exact, self.context, self.job.previews
+        )
 
     def _chain_progress(self, canvas: Canvas) -> ChainProgress:
         """How far what finishes the picture at work is, which was drawn as `canvas`."""

@@ -28,6 +28,7 @@ from domains.conversions import (
     scalars_from,
     scalars_of,
     timestamp,
+    wished,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import MAX_VIOLATIONS
@@ -131,7 +132,7 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
         ),
         guidance=guidance_from_proto(message.guidance),
         scheduler=scheduler_from_proto(message.scheduler),
-        sdxl=sdxl_from_proto(message.sdxl) if message.HasField("sdxl") else None,
+        sdxl=wished(message, "sdxl", sdxl_from_proto),
         loras=tuple(
             types.LoraWeight(**scalars_from(lora, types.LoraWeight)) for lora in message.loras
         ),
@@ -152,9 +153,9 @@ def settings_from_proto(message: generation_pb2.GenerationSettings) -> types.Gen
 
 def _control_input(message: conditioning_pb2.ControlNetGuidance) -> types.ControlInput:
     return types.ControlInput(
-        image_from_proto(message.image) if message.HasField("image") else None,
+        wished(message, "image", image_from_proto),
         tuple(map(image_from_proto, message.images)),
-        image_from_proto(message.mask) if message.HasField("mask") else None,
+        wished(message, "mask", image_from_proto),
     )
 
 

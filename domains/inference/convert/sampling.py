@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from deviceops.v1 import generation_pb2, inference_pb2, sampling_pb2
 from domains.codec import Value
-from domains.conversions import EnumMap, scalars_from, scalars_of
+from domains.conversions import EnumMap, scalars_from, scalars_of, wished
 from domains.inference import types
 
 E = TypeVar("E", bound=Enum)
@@ -89,7 +89,7 @@ def sdxl_from_proto(message: generation_pb2.SdxlSettings) -> types.SdxlSettings:
     return types.SdxlSettings(
         **scalars_from(message, types.SdxlSettings),
         **sizes,
-        refiner=_refiner_from_proto(message.refiner) if message.HasField("refiner") else None,
+        refiner=wished(message, "refiner", _refiner_from_proto),
     )
 
 

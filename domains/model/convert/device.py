@@ -14,6 +14,7 @@ from domains.conversions import (
     given,
     part_data_types,
     timestamp,
+    wished,
 )
 from domains.device.convert import placement_from_proto
 from domains.errors import FieldViolation, Reason
@@ -126,8 +127,8 @@ def benchmark_from_proto(message: model_task_pb2.BenchmarkModelRequest) -> Bench
     return BenchmarkRequest(
         model_id=message.model_id,
         placement=placement_from_proto(message.placement),
-        width=message.width if message.HasField("width") else None,
-        height=message.height if message.HasField("height") else None,
+        width=wished(message, "width"),
+        height=wished(message, "height"),
         steps=int(given(message, "steps")),
         options=options_from_proto(message.options),
         digest=digest(message),

@@ -241,7 +241,7 @@ class Pictures:
 
 
 _BROKE = (
-    "Made its decoder end without an answer: it may be damaged on purpose, or the machine be "
+    "Made what reads it end without an answer: it may be damaged on purpose, or the machine be "
     "short of memory. Save it anew, or send another."
 )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from msgspec import structs
 
 from domains.chain.jobs import ChainJob, ChainReport, PausedChain
@@ -9,6 +11,8 @@ from domains.chain.types import Steps, UpscaleStep
 from domains.session.core.session import Session
 from domains.session.ports import PausedFiles
 from domains.session.types import Phase, PhaseStarted, Piece, PieceFinished, ProgressEvent
+
+_Report = TypeVar("_Report", ChainReport, PausedChain)
 
 
 class Turns:
@@ -58,21 +62,20 @@ class Turns:
 
     def note(self, report: PausedChain) -> None:
         """A turn has ended with a pause."""
-        before = self._before
-        self._before = structs.replace(
-            report,
-            load=before.load + report.load,
-            postprocess=before.postprocess + report.postprocess,
-        )
+        self._before = self._with(report)
 
     def whole(self, report: ChainReport) -> ChainReport:
         """The last turn's report, for all of them."""
-        return structs.replace(
-            report,
-            load=self._before.load + report.load,
-            postprocess=self._before.postprocess + report.postprocess,
-        )
+        return self._with(report)
 
     def end(self) -> None:
         """There will be no more: nothing is kept."""
         self._files.remove(self._file)
+
+    def _with(self, report: _Report) -> _Report:
+        before = self._before
+        return structs.replace(
+            report,
+            load=before.load + report.load,
+            postprocess=before.postprocess + report.postprocess,
+        )

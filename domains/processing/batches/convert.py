@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from deviceops.v1 import batch_pb2, generation_pb2, session_pb2
-from domains.conversions import EnumMap, digest, duration, given, timestamp
+from domains.conversions import EnumMap, digest, duration, given, timestamp, wished
 from domains.device.convert import choice_from_proto
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.batches.core.control import BatchFilter
@@ -58,8 +58,8 @@ def _manner(message: batch_pb2.CreateBatchRequest) -> Manner:
     return Manner(
         devices=choice_from_proto(message.devices, "devices"),
         item_run_seconds=given(message, "item_run_timeout"),
-        max_failures=message.max_failures if message.HasField("max_failures") else None,
-        max_parallel=message.max_parallel if message.HasField("max_parallel") else None,
+        max_failures=wished(message, "max_failures"),
+        max_parallel=wished(message, "max_parallel"),
         retry=Retry(int(given(message.retry, "max_attempts")), given(message.retry, "backoff")),
         computation=COMPUTATIONS.from_proto(
             message.computation, Computation.EXACT, field="computation"

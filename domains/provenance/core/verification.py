@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
-from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 
 from domains.clients import caller
-from domains.errors import DomainError, NotFound, Reason
-from domains.picture.errors import InvalidPicture
+from domains.errors import NotFound
 from domains.picture.types import InputImage
 from domains.provenance.errors import ReaderMissing, SignerRefused, unavailable
 from domains.provenance.jobs import VerifyJob, VerifyReport
 from domains.provenance.ports import Artifacts, MarkKeys, Signer, Sources
 from domains.provenance.types import SignatureState
 from domains.session.core.sessions import Sessions
-from domains.session.jobs import JobRunner
-
-_LONGEST_SECONDS = 60.0
-_ENDINGS = frozenset({Reason.WORKER_LOST, Reason.WORKER_HUNG, Reason.DEADLINE_EXPIRED})
-_REFUSALS = frozenset(
-    {Reason.IMAGE_UNREADABLE, Reason.IMAGE_TOO_LARGE, Reason.IMAGE_FORMAT_UNSUPPORTED}
-)
 
 
 @dataclass(frozen=True)
@@ -39,8 +29,7 @@ class Verification:
     """Reads marks.
 
     Args:
-        sources: Where pictures are.
-        inspectors: Read them, in processes of their own.
+        sources: Where pictures are, and what reads them, in processes of their own.
         signer: Whose signatures count.
         keys: What this server marks with.
         artifacts: What this server made.
@@ -50,14 +39,12 @@ class Verification:
     def __init__(
         self,
         sources: Sources,
-        inspectors: JobRunner,
         signer: Signer,
         keys: MarkKeys,
         artifacts: Artifacts,
         sessions: Sessions,
     ) -> None:
         self._sources = sources
-        self._inspectors = inspectors
         self._signer = signer
         self._keys = keys
         self._artifacts = artifacts
@@ -76,7 +63,8 @@ class Verification:
         if not self._signer.installed:
             raise ReaderMissing
         async with self._sources.fetched(image, field) as (path, sha256):
-            report = await self._read(await asyncio.to_thread(self._job, path), field)
+            job = await asyncio.to_thread(self._job, path)
+            report = await self._sources.inspect(job, VerifyReport, field)
         return Verified(report, self._session_of(sha256, report))
 
     def _job(self, path: Path) -> VerifyJob:
@@ -84,21 +72,6 @@ class Verification:
             return VerifyJob(path, self._signer.trust(), self._keys.mark_keys())
         except SignerRefused as error:
             raise unavailable(error) from error
-
-    async def _read(self, job: VerifyJob, field: str) -> VerifyReport:
-        name = f"verify-{uuid.uuid4()}"
-        try:
-            run = self._inspectors.run("", name, job, remaining=_LONGEST_SECONDS)
-            async with aclosing(run) as outcomes:
-                async for outcome in outcomes:
-                    if isinstance(outcome, VerifyReport):
-                        return outcome
-        except DomainError as error:
-            if error.reason in _REFUSALS:
-                raise InvalidPicture.at(field, error.reason, error.message) from error
-            if error.reason not in _ENDINGS:
-                raise
-        raise InvalidPicture.at(field, Reason.IMAGE_UNREADABLE, _BROKE)
 
     def _session_of(self, sha256: str, report: VerifyReport) -> str:
         """By its bytes, which nobody can claim; else by what a trusted signer says."""
@@ -116,9 +89,3 @@ class Verification:
             return self._sessions.get(told.session_id, client).session_id
         except NotFound:
             return ""
-
-
-_BROKE = (
-    "Made what reads it end without an answer: it may be damaged on purpose, or the machine be "
-    "short of memory. Save it anew, or send another."
-)

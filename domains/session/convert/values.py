@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from deviceops.v1 import common_pb2, device_info_pb2, errors_pb2, finishing_pb2, session_pb2
@@ -17,6 +16,7 @@ from domains.conversions import (
     scalars_from,
     seconds,
     timestamp,
+    wished,
 )
 from domains.errors import Failure, FeatureNotBuilt, FieldViolation
 from domains.safety import SafetyAction, SafetySubject, SafetyVerdict
@@ -54,18 +54,13 @@ def options_from_proto(message: session_pb2.WorkOptions) -> types.WorkOptions:
     return types.WorkOptions(
         request_id=message.request_id,
         priority=PRIORITIES.from_proto(message.priority, default.priority),
-        queue_timeout_seconds=_wished(message, "queue_timeout"),
+        queue_timeout_seconds=wished(message, "queue_timeout", seconds),
         run_timeout_seconds=given(message, "run_timeout"),
         on_disconnect=ON_DISCONNECT.from_proto(message.on_disconnect, default.on_disconnect),
         tags=tuple(message.tags),
         metadata=dict(message.metadata),
-        retention_seconds=_wished(message, "retention"),
+        retention_seconds=wished(message, "retention", seconds),
     )
-
-
-def _wished(message: Message, field: str) -> float | None:
-    """A duration in seconds; None where the client set none."""
-    return seconds(getattr(message, field)) if message.HasField(field) else None
 
 
 def delivery_from_proto(message: session_pb2.DeliveryOptions, path: str) -> types.Delivery:

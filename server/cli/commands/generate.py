@@ -275,6 +275,13 @@ def generate(
         list[str] | None,
         typer.Option(metavar="TAG", help="For finding the session; repeatable."),
     ] = None,
+    finish: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[:FIELD=VALUE,...]",
+            help="A step on each picture once it is drawn, as of process; repeatable.",
+        ),
+    ] = None,
     assignment: Annotated[
         list[str] | None,
         typer.Option(
@@ -370,6 +377,7 @@ def generate(
             crop_margin=crop_margin,
             keep_unmasked=keep_unmasked,
         ),
+        finish=tuple(finish or ()),
         assignments=tuple(assignment or ()),
         like=None if like is None else likeness(like),
     )

@@ -147,7 +147,7 @@ def step(done: int) -> PieceFinished:
 
 async def test_a_turn_goes_on_where_the_one_before_it_paused(bench: Bench) -> None:
     runs = Runs(
-        [begun(), step(1), tile(1), Runs, PausedChain(1.0, 1.0, ChainKept(1, 1))],
+        [begun(), step(1), begun(1), tile(1), Runs, PausedChain(1.0, 1.0, ChainKept(1, 1))],
         [begun(1), tile(2), step(2), step(3), REPORT],
     )
     session = bench.begin(runs)

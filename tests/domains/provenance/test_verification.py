@@ -68,7 +68,7 @@ async def place(tmp_path: Path) -> Place:
     secrets = SecretsFolder(tmp_path / "provenance")
     signer = Signer(secrets, None, None, None, "1.2.3")
     verification = Verification(
-        stand.pictures, inspectors, signer, secrets, stand.artifacts, stand.sessions
+        stand.pictures, signer, secrets, stand.artifacts, stand.sessions
     )
     return Place(stand, inspectors, secrets, signer, verification)
 

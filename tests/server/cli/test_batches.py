@@ -65,6 +65,9 @@ def drawn(*items: str, failing: tuple[str, ...] = ()) -> Iterator[event_pb2.Sess
             yield event(10 * at + 4, image_finished=finished, item_id=name)
             item.images.append(image)
         item.failed_count = failed
+        for piece in ("tile", "step"):  # of its chain
+            part = event_pb2.ItemFinished(item_id=piece, done_count=1, total_count=7)
+            yield event(10 * at + 5, item_finished=part, item_id=name)
         yield event(10 * at + 5, item_finished=item, item_id=name)
     yield completed(1000)
 
@@ -95,10 +98,12 @@ def test_every_combination_is_asked_for_and_saved_under_its_items_name(
         *("generate", "a cat", "--seed", 7, "--guidance-rescale", 0.5, "--share"),
         *("--each", 'prompt="a cat, asleep", a dog', "--each", "guidance.scale=1,5"),
         *("--runs", 2, "--tag", "night", "--device", "cpu:0", "-o", tmp_path),
+        *("--finish", "sharpen:amount=0.5"),
     )
 
     assert done.exit_code == 0, done.output
     request = batch(scripted)
+    assert [each.sharpen.amount for each in request.postprocessing] == [0.5]
     assert (request.template.prompt, request.template.seed) == ("a cat", 7)
     prompts, scales = request.matrix.axes
     assert [each.prompt for each in values(prompts)] == ["a cat, asleep", "a dog"]
@@ -332,7 +337,8 @@ def test_items_that_fail_are_told_and_end_the_command_with_one(
     assert [item["item_id"] for item in summary["items"]] == ["0", "1", "2"]
     assert summary["error"]["violations"][0]["reason"] == "DEVICE_OUT_OF_MEMORY"
     events = [line["event"] for line in lines if line["type"] == "event"]
-    assert [each["item_id"] for each in events if "item_finished" in each] == ["0", "1", "2"]
+    ended = [each["item_finished"]["item_id"] for each in events if "item_finished" in each]
+    assert [each for each in ended if each not in ("tile", "step")] == ["0", "1", "2"]
 
 
 def test_a_refusal_says_which_line_or_value_it_is_about(

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from deviceops.v1 import (
     common_pb2,
     device_info_pb2,
+    finishing_pb2,
     generation_pb2,
     inference_pb2,
     sampling_pb2,
@@ -61,9 +62,18 @@ def test_every_option_reaches_its_field(
             2.5,
         ),
         *("--priority", "high", "--detach", "--tag", "a", "--tag", "b", "-o", tmp_path),
+        *("--finish", "crop:left=1,width=20,height=10", "--finish", "remove-background"),
     )
 
     expected = inference_pb2.GenerateRequest(
+        postprocessing=[
+            finishing_pb2.PostprocessingStep(
+                crop=finishing_pb2.CropStep(left=1, width=20, height=10)
+            ),
+            finishing_pb2.PostprocessingStep(
+                remove_background=finishing_pb2.RemoveBackgroundStep()
+            ),
+        ],
         settings=generation_pb2.GenerationSettings(
             prompt="a (cat)",
             negative_prompt="dog",

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import zlib
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from google.protobuf import json_format
 from hypothesis import example, given
 from hypothesis import strategies as st
+from PIL import AvifImagePlugin, ExifTags, Image
 
 from deviceops.v1 import generation_pb2, inference_pb2, sampling_pb2
+from server.cli import picture_texts
 from server.cli.choices import UnusableOptions
 from server.cli.infotext import read_infotext
 from server.cli.likeness import likeness
+from server.cli.picture_texts import read_texts
 from server.cli.stated_settings import read_stated
 from tests.server.cli.conftest import Run
 from tests.server.cli.messages import png, whole
@@ -427,6 +432,45 @@ def test_a_hostile_file_costs_a_sentence(tmp_path: Path, content: bytes) -> None
 
     with pytest.raises(UnusableOptions):
         likeness(path)
+
+
+def whole_avif() -> bytes:
+    """A small picture whose description is taken for a text of this server's."""
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[ExifTags.Base.ImageDescription] = '{"a": 1}'
+    exif[ExifTags.Base.Orientation] = 6
+    Image.new("RGB", (16, 8)).save(data, "AVIF", exif=exif)
+    return data.getvalue()
+
+
+def test_a_damaged_avif_is_read_or_refused(tmp_path: Path) -> None:
+    random, path, whole_one = Random(1), tmp_path / "damaged.avif", whole_avif()
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(whole_one)
+        for _ in range(random.randint(1, 6)):
+            damaged[random.randrange(12, len(damaged))] = random.randrange(256)
+        path.write_bytes(damaged[: random.randint(100, 2 * len(damaged))])
+        try:
+            read_texts(path)
+        except UnusableOptions:
+            refused += 1
+    assert 100 < refused < 400
+
+
+def test_an_avif_needs_a_pillow_that_reads_it_and_no_endless_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "picture.avif"
+    path.write_bytes(whole_avif())
+    assert read_texts(path).full == '{"a": 1}'
+
+    monkeypatch.setattr(picture_texts, "_MOST_AVIF_BYTES", 64)
+    with pytest.raises(UnusableOptions, match="damaged"):
+        read_texts(path)
+    monkeypatch.setattr(AvifImagePlugin, "SUPPORTED", False)
+    with pytest.raises(UnusableOptions, match="Pillow here reads none"):
+        read_texts(path)
 
 
 @given(st.binary(max_size=300))

@@ -21,7 +21,7 @@ from deviceops.v1 import (
 from server.cli.choices import SCHEDULERS, UnusableOptions, choose, duration_in, offered
 from server.cli.failures import from_failure
 from server.cli.files import save
-from server.cli.narration import Progress, sentence
+from server.cli.narration import Progress, ends_item, sentence
 from server.cli.pictures import name_for
 from server.cli.placing import placed
 from server.cli.preview import MOST_BYTES, PreviewUnreadable, half_blocks
@@ -319,6 +319,27 @@ def test_times_are_read_as_people_write_them(text: str, seconds: float) -> None:
 def test_what_is_no_time_is_refused_with_examples(text: str) -> None:
     with pytest.raises(UnusableOptions, match=r"--x: .* is no time; for example 90, 30s"):
         duration_in("--x", text)
+
+
+def test_tiles_and_steps_of_a_chain_are_no_items() -> None:
+    """They are told in the same message: under a name of theirs, also within an item."""
+    progress = Progress()
+    progress.take(accepted(1, 2, steps=4))
+    working = event_pb2.PhaseStarted(phase=session_pb2.PHASE_POSTPROCESSING, image_index=0)
+    progress.take(event(2, phase_started=working))
+    tile = event_pb2.ItemFinished(item_id="tile", done_count=5, total_count=40)
+
+    progress.take(event(3, item_finished=tile))
+    assert progress.activity == "Postprocessing 1/2: tile 5 of 40"
+    progress.take(event(3, item_finished=tile, item_id="a"))
+    assert progress.activity == "Postprocessing 1/2: tile 5 of 40"
+    assert (progress.done, progress.total) == (0, 8)
+    assert sentence(event(3, item_finished=tile)) == "tile: 5/40"
+    assert sentence(event(3, item_finished=tile, item_id="a")) == "a: tile 5/40"
+    assert not ends_item(event(3, item_finished=tile))
+    assert not ends_item(event(3, item_finished=tile, item_id="a"))
+    ended = event_pb2.ItemFinished(item_id="a", done_count=1, total_count=2)
+    assert ends_item(event(3, item_finished=ended, item_id="a"))
 
 
 def test_an_item_that_is_finished_counts_whole_whatever_steps_it_had() -> None:

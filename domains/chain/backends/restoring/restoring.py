@@ -25,6 +25,8 @@ def restore(
     strength: float,
     least_confidence: float,
     between: Callable[[int, int], None] = lambda _done, _faces: None,
+    *,
+    shown: Callable[[Pixels, int], None] = lambda _pixels, _done: None,
 ) -> Pixels:
     """Redraw the faces of a picture, the surest first; without one it stays the same.
 
@@ -35,6 +37,8 @@ def restore(
         least_confidence: How surely something has to be a face, 0 to 1.
         between: Called after each face with how many are done and how many there are; may
             raise to stop.
+        shown: Called after each face, before `between`, with the picture as it is then and how
+            many are done.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -49,6 +53,7 @@ def restore(
         if alignment is not None:
             restored = _redrawn(restorer, alignment.cut_out(pixels))
             pixels = alignment.put_back(pixels, restored, strength)
+        shown(pixels, done)
         between(done, len(faces))
     return pixels
 

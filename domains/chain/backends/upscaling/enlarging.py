@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from domains import heap
+from domains.chain.backends.room import check_free
 from domains.chain.backends.upscaling.lanczos import heightened
 from domains.chain.backends.upscaling.tiled import Box, Plan, run_pass
 from domains.chain.backends.upscaling.tiles import halved
@@ -22,7 +23,7 @@ from domains.chain.backends.upscaling.under_way import Pixels, Tiles, Upscaling
 from domains.chain.backends.upscaling.upscaler import Upscaler
 from domains.device.backends import faults
 from domains.device.backends.torch_gauge import backend_of, in_main_memory, obtainable_bytes
-from domains.errors import DomainError, Reason, ResourceExhausted
+from domains.errors import DomainError
 from domains.model.core.enlarging import (
     LEAST_TILE,
     TILE_ON_PROCESSOR,
@@ -321,12 +322,7 @@ class _Tiling:
             upscaler.numbers_per_pixel,
             upscaler.data_type.itemsize,
         )
-        if needed > free:
-            raise ResourceExhausted(
-                f"Main memory of this machine does not suffice; {_ADVICE}.",
-                reason=Reason.HOST_OUT_OF_MEMORY,
-                metadata={"needed_bytes": str(needed), "free_bytes": str(free)},
-            )
+        check_free(needed, free, _ADVICE)
 
     @property
     def _result_bytes(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator
 
 from deviceops.v1 import errors_pb2, inference_pb2, session_pb2, workflow_pb2
 from domains.clients import caller
-from domains.conversions import QUALITIES, REASONS, seconds
+from domains.conversions import QUALITIES, REASONS, seconds, wished
 from domains.errors import (
     DomainError,
     Failure,
@@ -126,7 +126,7 @@ class DryRuns:
         forecast = StepForecast(
             tuple(name for name in models if name),
             ByteFigure(
-                memory.value_bytes if memory.HasField("value_bytes") else None,
+                wished(memory, "value_bytes"),
                 QUALITIES.from_proto(memory.quality, FigureQuality.UNKNOWN),
                 memory.source,
             ),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from deviceops.v1 import session_pb2, workflow_pb2
 from domains import checks
-from domains.conversions import EnumMap, given, seconds, timestamp
+from domains.conversions import EnumMap, given, seconds, timestamp, wished
 from domains.errors import FieldViolation, Reason
 from domains.limits import LIMITS
 from domains.processing.workflows.types import (
@@ -73,8 +73,8 @@ def _parameter(message: workflow_pb2.WorkflowParameter) -> Parameter:
         message.name,
         KINDS.optional_from_proto(message.kind),
         value_from_proto(message.default_value),
-        message.minimum if message.HasField("minimum") else None,
-        message.maximum if message.HasField("maximum") else None,
+        wished(message, "minimum"),
+        wished(message, "maximum"),
         tuple(message.choices),
     )
 
@@ -84,7 +84,7 @@ def _step(message: workflow_pb2.WorkflowStep) -> Step:
         message.step_id,
         message.WhichOneof("work") or "",
         tuple(map(_binding, message.bindings)),
-        _condition(message.condition) if message.HasField("condition") else None,
+        wished(message, "condition", _condition),
         tuple(message.after_step_ids),
         message.for_each_input,
         _retries(message.retry),
@@ -115,7 +115,7 @@ def _retries(message: session_pb2.RetrySettings) -> Retries:
 
 def run_timeout(message: workflow_pb2.WorkflowStep) -> float | None:
     """The seconds that one attempt of a step may take; None where it says nothing."""
-    return seconds(message.run_timeout) if message.HasField("run_timeout") else None
+    return wished(message, "run_timeout", seconds)
 
 
 def stored_to_proto(stored: StoredWorkflow, *, full: bool = True) -> workflow_pb2.Workflow:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from deviceops.v1 import workflow_pb2
 from domains import checks
-from domains.conversions import seconds
+from domains.conversions import seconds, wished
 from domains.errors import DeadlineExceeded, FieldViolation, InvalidArgument, Reason
 from domains.limits import LIMITS
 from domains.picture.convert import image_from_proto
@@ -61,8 +61,8 @@ async def _done(work: OwnWork, pictures: PictureWork) -> Ended:
         await pictures.keep(
             image,
             field,
-            pinned=work.pinned if work.HasField("pinned") else None,
-            retention_seconds=seconds(work.retention) if work.HasField("retention") else None,
+            pinned=wished(work, "pinned"),
+            retention_seconds=wished(work, "retention", seconds),
             labels=dict(work.labels),
         )
         for image, field in named

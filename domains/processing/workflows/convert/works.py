@@ -23,6 +23,7 @@ from deviceops.v1 import (
     session_pb2,
     workflow_pb2,
 )
+from domains.conversions import wished
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.workflows.convert import paths
 from domains.processing.workflows.convert.limits import check_required
@@ -180,7 +181,7 @@ def _processing(
         return postprocessing_pb2.ProcessImageRequest(
             image=pictures[0],
             steps=work.steps,
-            output=work.output if work.HasField("output") else None,
+            output=wished(work, "output"),
             placement=_set(placement),
         )
     return postprocessing_pb2.ProcessImagesRequest(
@@ -189,7 +190,7 @@ def _processing(
             for place, picture in enumerate(pictures)
         ],
         steps=work.steps,
-        output=work.output if work.HasField("output") else None,
+        output=wished(work, "output"),
         placement=_set(placement),
     )
 

@@ -2654,7 +2654,8 @@ namespace DeviceOperations.V1 {
     /// <summary>
     /// Of DENOISING: steps of the picture that were done before a pause and are kept; of
     /// POSTPROCESSING likewise steps of its chain. 0 where it begins, also anew
-    /// because what was kept is gone or damaged: it comes out the same.
+    /// because what was kept is gone or damaged: it comes out the same. POSTPROCESSING is told
+    /// again after each network that is read in it, with the steps that are done by then.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3805,7 +3806,7 @@ namespace DeviceOperations.V1 {
     public const int StepFieldNumber = 2;
     private int step_;
     /// <summary>
-    /// The step or tile it shows.
+    /// The step, tile or face it shows; of which of them, the phase says.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4922,7 +4923,7 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
-  /// A tile, an item or a step ended.
+  /// A tile, an item or a step ended. Counts are of those of its kind.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
   public sealed partial class ItemFinished : pb::IMessage<ItemFinished>
@@ -4981,8 +4982,8 @@ namespace DeviceOperations.V1 {
     public const int ItemIdFieldNumber = 1;
     private string itemId_ = "";
     /// <summary>
-    /// Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
-    /// event's.
+    /// Item id of a batch or step id of a workflow, the same as the event's; of a piece of work,
+    /// also within those, "tile", or "step" for one of a chain.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

@@ -1004,8 +1004,9 @@ namespace DeviceOperations.V1 {
     public const int EveryStepsFieldNumber = 1;
     private int everySteps_;
     /// <summary>
-    /// A preview after every so many steps; 0 means none. Of chains, steps of the chain but the last,
-    /// and tiles of one that enlarges: at most four a second of these. Range: 0 to 150. Default: 0.
+    /// A preview after every so many steps; 0 means none. Of chains, also a generation's own, steps
+    /// of the chain but the last, tiles of one that enlarges and faces of one that restores them: at
+    /// most four a second of these two. Range: 0 to 150. Default: 0.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

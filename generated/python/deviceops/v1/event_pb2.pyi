@@ -374,7 +374,8 @@ class PhaseStarted(_message.Message):
     kept_steps: _builtins.int
     """Of DENOISING: steps of the picture that were done before a pause and are kept; of
     POSTPROCESSING likewise steps of its chain. 0 where it begins, also anew
-    because what was kept is gone or damaged: it comes out the same.
+    because what was kept is gone or damaged: it comes out the same. POSTPROCESSING is told
+    again after each network that is read in it, with the steps that are done by then.
     """
     def __init__(
         self,
@@ -504,7 +505,7 @@ class Preview(_message.Message):
     image_index: _builtins.int
     """The picture, from 0."""
     step: _builtins.int
-    """The step or tile it shows."""
+    """The step, tile or face it shows; of which of them, the phase says."""
     width: _builtins.int
     """Width in pixels."""
     height: _builtins.int
@@ -622,7 +623,7 @@ Global___ImageFinished: _TypeAlias = ImageFinished  # noqa: Y015
 
 @_typing.final
 class ItemFinished(_message.Message):
-    """A tile, an item or a step ended."""
+    """A tile, an item or a step ended. Counts are of those of its kind."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -636,8 +637,8 @@ class ItemFinished(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     DEGRADATIONS_FIELD_NUMBER: _builtins.int
     item_id: _builtins.str
-    """Item id of a batch, step id of a workflow, "tile" elsewhere. For a batch the same as the
-    event's.
+    """Item id of a batch or step id of a workflow, the same as the event's; of a piece of work,
+    also within those, "tile", or "step" for one of a chain.
     """
     done_count: _builtins.int
     """Items finished so far."""

@@ -491,8 +491,9 @@ class PreviewSettings(_message.Message):
     MAX_EDGE_PIXELS_FIELD_NUMBER: _builtins.int
     FORMAT_FIELD_NUMBER: _builtins.int
     every_steps: _builtins.int
-    """A preview after every so many steps; 0 means none. Of chains, steps of the chain but the last,
-    and tiles of one that enlarges: at most four a second of these. Range: 0 to 150. Default: 0.
+    """A preview after every so many steps; 0 means none. Of chains, also a generation's own, steps
+    of the chain but the last, tiles of one that enlarges and faces of one that restores them: at
+    most four a second of these two. Range: 0 to 150. Default: 0.
     """
     max_edge_pixels: _builtins.int
     """Longer side in pixels. Range: 64 to 512. Default: 256."""

@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,14 @@ class Context:
 
     @property
     def kept_steps(self) -> list[int]:
-        """What the phase says of it."""
-        begun = self.of(PhaseStarted)
-        return [each.kept_steps for each in begun if each.phase is Phase.POSTPROCESSING]
+        """What the phase says of it where the work begins: it is told again once a network is
+        read."""
+        begun = [PhaseStarted(Phase.QUEUED), *self.of(PhaseStarted)]
+        return [
+            each.kept_steps
+            for before, each in pairwise(begun)
+            if each.phase is Phase.POSTPROCESSING and before.phase is not Phase.LOADING_MODEL
+        ]
 
     @property
     def pieces(self) -> list[int]:

@@ -19,14 +19,24 @@ from domains.chain.backends.upscaler_shelf import UpscalerShelf
 from domains.chain.backends.upscaling.tiled import Box
 from domains.chain.backends.work import process
 from domains.chain.jobs import ChainJob
-from domains.chain.types import ColorStep, CropStep, SharpenStep, Step, UpscaleStep
+from domains.chain.types import (
+    ColorStep,
+    CropStep,
+    FaceRestoreStep,
+    RestorerModel,
+    SharpenStep,
+    Step,
+    UpscaleStep,
+)
 from domains.picture.types import PreparedPicture
 from domains.session.jobs import EncodedImage
 from domains.session.types import MAX_PREVIEW_BYTES, Preview, PreviewSettings
-from domains.values import OutputSettings
+from domains.values import ModelPlace, OutputSettings
+from tests.domains.chain.backends.restoring.files import painting
+from tests.domains.chain.backends.restoring.files import saved as restorer
 from tests.domains.chain.backends.test_work import model
 from tests.domains.chain.backends.upscaling.files import CPU
-from tests.domains.chain.photograph import astronaut
+from tests.domains.chain.photograph import EYES, astronaut
 from tests.domains.chain.pictures import noise
 
 STEPS = (ColorStep(contrast=1.5), SharpenStep(), CropStep(8, 0, 60, 20), SharpenStep())
@@ -177,6 +187,26 @@ def test_a_tile_shows_where_it_lies_and_the_rest_as_it_was() -> None:
     assert levels[:, :18].min() > 230
     assert levels[12:].min() > 230
     assert white.pixels.min() == 255
+
+
+def test_faces_are_shown_as_they_are_redrawn(tmp_path: Path) -> None:
+    green = RestorerModel("green", ModelPlace.of(restorer(painting(0, 1, 0), tmp_path)))
+    canvas = Canvas(np.concatenate((astronaut(), astronaut()[:, ::-1]), 1))
+    step = FaceRestoreStep(strength=1.0, model=green)
+
+    shown = done(canvas, (step,), canvas.size, PreviewSettings(1, 512), tmp_path)
+    plain = done(canvas, (step,), canvas.size, PreviewSettings(), tmp_path)
+
+    assert shown.file == plain.file
+    assert plain.previews == []
+    # The second one comes within a quarter of a second or not.
+    assert shown.previews[0].step == 1
+    first = pixels_of(shown.previews[0]).astype(int)
+    result = np.asarray(Image.open(io.BytesIO(shown.file)).resize((512, 256))).astype(int)
+    x, y = (round(at * 256 / 288) for at in EYES[0])
+    greens = [first[y, each][1] > 240 and first[y, each][0] < 15 for each in (x, 511 - x)]
+    assert sorted(greens) == [False, True]
+    assert all(result[y, each][0] < 15 for each in (x, 511 - x))
 
 
 def test_what_is_transparent_shows_white(tmp_path: Path) -> None:

@@ -50,8 +50,41 @@ def test_photographs_drawn_and_demo_pictures_are_harmless_to_all(real: Classifie
         assert all(0.0 <= scores[each] < limit for each in SEXUAL), (name, scores)
         assert real.findings(pixels) == found
         assert (pixels == before).all()
-    photographs = [scores_of(real.findings(photograph(name))) for name in PHOTOGRAPHS]
-    assert max(each["drawing"] for each in photographs) < 0.01
+    drawn = {
+        name: scores_of(real.findings(photograph(name)))["drawing"] for name in PHOTOGRAPHS
+    }
+    assert drawn.pop("camera") < 0.2  # it is grey
+    assert max(drawn.values()) < 0.01
+
+
+HOUSE = SafetyPolicy(
+    "house",
+    rules=(
+        SafetyRule("nsfw", 0.4, SafetyAction.WARN),
+        SafetyRule("nsfw", 0.8, SafetyAction.BLOCK),
+        *(SafetyRule(category, 0.5, SafetyAction.BLOCK) for category in SEXUAL[1:]),
+    ),
+)
+"""What the manual shows as a policy, with the other classifier's categories beside."""
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_a_photograph_passes_a_usual_policy_with_room_and_none_below_its_scores(
+    real: Classifiers, name: str
+) -> None:
+    pixels = photograph(name)
+
+    found = judge(pixels, HOUSE, real)
+
+    assert found.action is SafetyAction.ALLOW
+    scores = {each.category: each.score for each in found.scores}
+    lowest = {rule.category: rule.threshold for rule in reversed(HOUSE.rules)}
+    for category in SEXUAL:
+        assert scores[category] < lowest[category] / 4, (category, scores)
+        # The other way round: it is this picture's own score that lets it pass.
+        rule = SafetyRule(category, scores[category], SafetyAction.BLOCK)
+        stricter = SafetyPolicy("stricter", rules=(*HOUSE.rules, rule))
+        assert judge(pixels, stricter, real).action is SafetyAction.BLOCK
 
 
 @pytest.mark.parametrize("name", every())

@@ -73,6 +73,7 @@ def test_the_file_is_what_the_job_accepts_and_the_phases_are_told(tmp_path: Path
     assert [each.phase for each in context.of(PhaseStarted)] == [
         Phase.POSTPROCESSING,
         Phase.LOADING_MODEL,
+        Phase.POSTPROCESSING,
         Phase.ENCODING_IMAGE,
     ]
     done = [each for each in context.of(PieceFinished) if each.piece is Piece.STEP]
@@ -80,6 +81,36 @@ def test_the_file_is_what_the_job_accepts_and_the_phases_are_told(tmp_path: Path
     assert min(report.load, report.postprocess, report.encode_image) >= 0
     assert work.model is not None
     assert work.model.model_id == "a"
+
+
+def test_after_a_network_is_read_the_phase_is_the_chains_again(tmp_path: Path) -> None:
+    context, shelf = Context(), UpscalerShelf(CPU)
+    steps = (
+        SharpenStep(),
+        *(UpscaleStep(factor=2, model=model(tmp_path, name)) for name in ("a", "b", "a")),
+    )
+
+    process(job(tmp_path, steps, (192, 160)), shelf, context)
+
+    told = [each for each in context.told if isinstance(each, PhaseStarted | PieceFinished)]
+    begun = [
+        (each.phase, each.image_index, each.kept_steps)
+        for each in told
+        if isinstance(each, PhaseStarted)
+    ]
+    reading, chain = (Phase.LOADING_MODEL, None, 0), (Phase.POSTPROCESSING, 0)
+    assert begun == [
+        (*chain, 0),
+        *(reading, (*chain, 1)),
+        *(reading, (*chain, 2)),  # the last one's is there already
+        (Phase.ENCODING_IMAGE, 0, 0),
+    ]
+    phase = None
+    for each in told:
+        if isinstance(each, PhaseStarted):
+            phase = each.phase
+        else:
+            assert phase is Phase.POSTPROCESSING, each
 
 
 @pytest.mark.parametrize("stop_after", [1, 3])

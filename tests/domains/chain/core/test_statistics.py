@@ -78,6 +78,30 @@ def test_each_step_is_timed_by_what_does_it():
     assert (sharpen.times.count, sharpen.failed, sharpen.cancelled) == (0, 1, 0)
 
 
+def test_reading_a_network_is_part_of_its_step():
+    statistics = learned(TransientFacts())
+    chain = statistics.follow(STEPS, CPU)
+    chain.hear(BEGUN)
+    chain.hear(step(1))
+    chain.hear(PhaseStarted(Phase.LOADING_MODEL))
+    chain.hear(PhaseStarted(Phase.POSTPROCESSING, 0, 1))
+    chain.hear(step(2))
+    [big] = statistics.describe("big")
+    assert big.times.total == 3.0
+
+
+def test_a_chain_that_begins_anew_has_all_its_steps_before_it():
+    statistics = learned(TransientFacts())
+    chain = statistics.follow(STEPS, CPU)
+    chain.hear(BEGUN)
+    chain.hear(step(1))
+    chain.hear(BEGUN)
+    chain.hear(step(1))
+    assert [one.postprocessor_id for one in statistics.describe("")] == ["crop"]
+    [crop] = statistics.describe("crop")
+    assert crop.times.count == 2
+
+
 @pytest.mark.parametrize("error", [Cancelled("stop"), asyncio.CancelledError()])
 def test_a_stop_is_no_failure(error):
     statistics = learned(TransientFacts())

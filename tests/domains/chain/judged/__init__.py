@@ -18,7 +18,7 @@ from domains.chain.backends.classifiers import Pixels
 HERE = Path(__file__).parent
 RECORDED = HERE / "nsfwjs.json"
 """What nsfwjs 4.3.0 says of each under TensorFlow.js 4.22.0, in its order of classes."""
-PHOTOGRAPHS = ("astronaut", "cat", "coffee")
+PHOTOGRAPHS = ("astronaut", "cat", "coffee", "camera", "rocket")
 
 
 def photograph(name: str) -> Pixels:
