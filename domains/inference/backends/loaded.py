@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,11 +12,40 @@ from torch import nn
 
 from domains.device.types import LoadedComponent
 from domains.inference.backends.device import DATA_TYPES
-from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
+from domains.inference.backends.walk import (
+    buffers_of,
+    data_type_of,
+    modules_of,
+    parameters_of,
+)
 from domains.inference.backends.wanted import WantedModel
 from domains.model.backends.bounds import Config
 from domains.model.backends.confined_files import Fingerprint
 from domains.values import ByteFigure, ModelOrigin, ModelPlace, PartDataType
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """What one network holds. It is counted again once another one stands in its place or it
+    was brought into another type, which is done to all of a network: counting takes as long as
+    a step of a small picture, and is asked for several times in each."""
+
+    network: weakref.ref[nn.Module]
+    seen_type: torch.dtype | None
+    size: int
+    types: frozenset[torch.dtype]
+
+    @classmethod
+    def of(cls, network: nn.Module) -> _Tally:
+        modules = modules_of(network)
+        parameters = parameters_of(modules)
+        size = sum(tensor.nbytes for tensor in (*parameters, *buffers_of(modules)))
+        types = frozenset(tensor.dtype for tensor in parameters)
+        return cls(weakref.ref(network), data_type_of(network), size, types)
+
+    def holds(self, network: nn.Module) -> bool:
+        """Whether it still is so."""
+        return self.network() is network and self.seen_type is data_type_of(network)
 
 
 @dataclass(kw_only=True)
@@ -36,6 +66,7 @@ class Loaded(ABC):
     origin: ModelOrigin = ModelOrigin.DISK
     load_time: datetime = field(default_factory=lambda: datetime.now(UTC))
     last_use: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _tallies: dict[str, _Tally] = field(init=False, default_factory=dict)
 
     @abstractmethod
     def wanted(self) -> WantedModel:
@@ -53,16 +84,16 @@ class Loaded(ABC):
         """Its networks, with the bytes and the element type of their tensors."""
         found = []
         for name, network in self.networks.items():
-            modules = modules_of(network)
-            parameters = parameters_of(modules)
-            size = sum(tensor.nbytes for tensor in (*parameters, *buffers_of(modules)))
-            types = {tensor.dtype for tensor in parameters}
+            tally = self._tallies.get(name)
+            if tally is None or not tally.holds(network):
+                tally = self._tallies[name] = _Tally.of(network)
+            only = next(iter(tally.types)) if len(tally.types) == 1 else None
             found.append(
                 LoadedComponent(
                     model_id=self.model_id,
                     component=name,
-                    size=ByteFigure.measured(size, "sum of torch.Tensor.nbytes"),
-                    data_type=DATA_TYPES.get(types.pop()) if len(types) == 1 else None,
+                    size=ByteFigure.measured(tally.size, "sum of torch.Tensor.nbytes"),
+                    data_type=None if only is None else DATA_TYPES.get(only),
                     last_use_time=self.last_use,
                     load_time=self.load_time,
                     origin=self.origin,

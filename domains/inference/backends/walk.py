@@ -25,6 +25,22 @@ def modules_of(network: nn.Module) -> list[nn.Module]:
     return list(found.values())
 
 
+def data_type_of(network: nn.Module) -> torch.dtype | None:
+    """The element type of one of its parameters; None where it has none. The whole network is
+    not walked."""
+    waiting, seen = [network], {id(network)}
+    while waiting:
+        module = waiting.pop()
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                return parameter.dtype
+        for child in module._modules.values():
+            if child is not None and id(child) not in seen:
+                seen.add(id(child))
+                waiting.append(child)
+    return None
+
+
 def parameters_of(modules: Iterable[nn.Module]) -> list[torch.Tensor]:
     """The parameters of these layers, each once."""
     return _each_once(module._parameters.values() for module in modules)

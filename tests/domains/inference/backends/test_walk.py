@@ -5,7 +5,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from domains.inference.backends.walk import buffers_of, modules_of, parameters_of
+from domains.inference.backends.walk import (
+    buffers_of,
+    data_type_of,
+    modules_of,
+    parameters_of,
+)
 
 
 def network() -> nn.Module:
@@ -35,3 +40,10 @@ def test_every_layer_and_tensor_is_found_once() -> None:
     assert ids(parameters_of(modules)) == ids(list(made.parameters()))
     assert ids(buffers_of(modules)) == ids(list(made.buffers()))
     assert [id(one) for one in modules_of(made)] == [id(one) for one in modules]
+
+
+def test_a_type_is_told_without_the_whole_walk() -> None:
+    made = network()
+    assert data_type_of(made) is torch.float32
+    assert data_type_of(made.half()) is torch.float16
+    assert data_type_of(nn.Sequential(nn.ReLU(), nn.Sequential())) is None
