@@ -45,15 +45,16 @@ def told(model: Loaded) -> dict[str, tuple[int | None, TensorDataType | None]]:
 
 
 def test_sizes_and_types_follow_changes() -> None:
+    whole, half = TensorDataType.FLOAT32, TensorDataType.FLOAT16
     model = holding(unet=nn.Linear(4, 4, bias=False), vae=nn.Linear(2, 2, bias=False))
     assert told(model) == {
-        "unet": (64, TensorDataType.FLOAT32),
-        "vae": (16, TensorDataType.FLOAT32),
+        "unet": (64, whole),
+        "vae": (16, whole),
     }
     model.networks["unet"].to(torch.float16)
     assert told(model) == {
-        "unet": (32, TensorDataType.FLOAT16),
-        "vae": (16, TensorDataType.FLOAT32),
+        "unet": (32, half),
+        "vae": (16, whole),
     }
     model.networks["vae"] = nn.Linear(3, 3, bias=False)
     assert told(model)["vae"] == (36, whole)
