@@ -1,5 +1,5 @@
-"""A second pass by an upscaler on a card: what the processor draws but for rounding, and the same
-bytes every time."""
+"""A second pass by an upscaler on a card: what the processor draws but for rounding, and the
+same bytes every time."""
 
 from __future__ import annotations
 
