@@ -13,12 +13,12 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from deviceops.v1 import event_pb2, session_pb2
-from server.cli.narration import sentence
+from server.cli.narration import ends_item, sentence
 from server.cli.pictures import SavedPicture
 from server.cli.wording import printable
 
 _ENDINGS = ("completed", "failed", "cancelled")  # the summary tells them
-_COUNTED = ("step_finished", "transfer_progress")
+_COUNTED = ("step_finished", "transfer_progress", "item_finished")
 
 
 class View(AbstractContextManager["View"], Protocol):
@@ -72,11 +72,21 @@ class LineView(_Plain):
             print(line, file=sys.stderr, flush=True)
 
     def _next_tenth(self, event: event_pb2.SessionEvent) -> bool:
-        """Whether a new tenth of the steps or bytes is done: a line for each is plenty."""
-        step, transfer = event.step_finished, event.transfer_progress
+        """Whether a new tenth of the steps, tiles or bytes is done: a line for each is
+        plenty. Items and steps of a workflow are all told."""
+        step, transfer, piece = (
+            event.step_finished,
+            event.transfer_progress,
+            event.item_finished,
+        )
         tenth: tuple[object, int]
         if event.WhichOneof("event") == "step_finished":
             tenth = step.image_index, step.step * 10 // max(1, step.steps)
+        elif event.WhichOneof("event") == "item_finished":
+            if ends_item(event):
+                return True
+            whose = event.item_id, piece.item_id
+            tenth = whose, piece.done_count * 10 // max(1, piece.total_count)
         else:
             tenth = "bytes", transfer.done_bytes * 10 // max(1, transfer.total_bytes)
         new, self._tenth = tenth != self._tenth, tenth

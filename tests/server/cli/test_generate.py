@@ -83,6 +83,37 @@ def test_a_long_load_is_a_line_per_tenth(
     assert "Loading unet: 500 B of 500 B" in done.stderr
 
 
+def test_many_tiles_are_a_line_per_tenth(
+    against: Run, scripted: ScriptedServer, tmp_path: Path
+) -> None:
+    """Items are told one by one; the tiles within one are not."""
+
+    def draw(request: Any, context: Any) -> Iterator[event_pb2.SessionEvent]:
+        yield accepted(7)
+        for item in ("a", "b"):
+            for done in range(1, 201):
+                tile = event_pb2.ItemFinished(item_id="tile", done_count=done, total_count=200)
+                sent = event(1 + done, item_finished=tile)
+                sent.item_id = item
+                yield sent
+        for number in range(40):
+            ended = event_pb2.ItemFinished(
+                item_id=f"end-{number}", done_count=number + 1, total_count=40
+            )
+            sent = event(500 + number, item_finished=ended)
+            sent.item_id = f"end-{number}"
+            yield sent
+        yield completed(600)
+
+    scripted.on_generate = draw
+    done = against("generate", "x", "-o", tmp_path)
+
+    assert done.stderr.count("a: tile ") in (10, 11)
+    assert done.stderr.count("b: tile ") in (10, 11)
+    assert "b: tile 200/200" in done.stderr
+    assert done.stderr.count("end-") == 40
+
+
 def test_json_is_one_object_per_line_without_picture_bytes(
     against: Run, scripted: ScriptedServer, tmp_path: Path
 ) -> None:
