@@ -27,6 +27,8 @@ from domains.inference.backends.walk import modules_of
 # At once: two sizes, each with and without LoRAs and ControlNets. A graph holds its inputs, and
 # all share the memory that a call works in.
 _MOST_GRAPHS = 8
+# After so many in a row the wait for memory does not double any more.
+_MOST_SHORTAGES = 6
 # Of what hooks compute with, beside the graphs.
 MOST_PLACED_BYTES = 1 << 30
 _log = logging.getLogger("deviceops.graphs")
@@ -111,9 +113,10 @@ class StepGraphs:
     """Recorded calls of one network: the first of a shape runs plainly, from the second on it
     is replayed.
 
-    What cannot be recorded runs plainly ever after: with hooks, or at all. Whatever moves the
-    network's numbers between two `bound` drops all that was recorded; hooks that it knows of
-    do not, nor does compiled code that steps aside.
+    What cannot be recorded runs plainly ever after: with hooks, or at all. Where memory did not
+    suffice it is tried again, two `bound` later at first and twice as many each time. Whatever
+    moves the network's numbers between two `bound` drops all that was recorded; hooks that it
+    knows of do not, nor does compiled code that steps aside.
 
     Args:
         recorder: None records nothing.
@@ -127,6 +130,7 @@ class StepGraphs:
         self._state: Hashable = None
         self._code: Hashable = None
         self._hooks_too = True
+        self._shortages = self._resting = 0
         self.replays = 0
         """How many calls were replayed so far."""
 
@@ -142,7 +146,8 @@ class StepGraphs:
             network: Its outputs are tensors in tuples; it keeps nothing between calls.
             settings: What else its results depend on beside its weights and hooks.
         """
-        if self._recorder is None:
+        self._resting = max(0, self._resting - 1)
+        if self._recorder is None or self._resting:
             return network
         modules = modules_of(network)
         hooks, code = hooks_of(modules), code_of(modules)
@@ -178,7 +183,7 @@ class StepGraphs:
         kwargs: dict[str, Any],
     ) -> Any:
         hooks = at_work[1]
-        if self._recorder is None or (hooks and not self._hooks_too):
+        if self._recorder is None or self._resting or (hooks and not self._hooks_too):
             return network(*args, **kwargs)
         leaves, form = pytree.tree_flatten((args, kwargs))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
@@ -199,41 +204,47 @@ class StepGraphs:
             return result
         recorded = self._recorded[key]
         if recorded is None:
-            recorded = self._record(self._recorder, network, leaves, form)
-            if recorded is None:
+            try:
+                recorded = self._record(self._recorder, network, leaves, form)
+            except Exception as error:
+                faults.drop_frames(error)
                 # As many ways to fail as there are drivers; the plain call works everywhere.
-                self.let_go()
-                if hooks:
-                    self._hooks_too = False
-                else:
-                    self._recorder = None
+                self._give_up(error, hooked=bool(hooks))
                 return network(*args, **kwargs)
             self._keep(key, recorded)
+            self._shortages = 0
         self._recorded.move_to_end(key)
         self.replays += 1
         return recorded.again(tensors)
 
     def _record(
         self, recorder: Recorder, network: nn.Module, leaves: list[Any], form: Any
-    ) -> _Recorded | None:
-        try:
-            own = [
-                torch.empty_strided(
-                    leaf.shape, leaf.stride(), dtype=leaf.dtype, device=self._device
-                )
-                if isinstance(leaf, torch.Tensor)
-                else leaf
-                for leaf in leaves
-            ]
-            args, kwargs = pytree.tree_unflatten(own, form)
-            with one_at_a_time:
-                replay, result = recorder.record(lambda: network(*args, **kwargs))
-        except Exception as error:
-            faults.drop_frames(error)
-            _log.warning("steps are not recorded: %s", type(error).__name__)
-            return None
+    ) -> _Recorded:
+        own = [
+            torch.empty_strided(
+                leaf.shape, leaf.stride(), dtype=leaf.dtype, device=self._device
+            )
+            if isinstance(leaf, torch.Tensor)
+            else leaf
+            for leaf in leaves
+        ]
+        args, kwargs = pytree.tree_unflatten(own, form)
+        with one_at_a_time:
+            replay, result = recorder.record(lambda: network(*args, **kwargs))
         inputs = tuple(leaf for leaf in own if isinstance(leaf, torch.Tensor))
         return _Recorded(inputs, replay, result)
+
+    def _give_up(self, error: Exception, *, hooked: bool) -> None:
+        _log.warning("steps are not recorded: %s", type(error).__name__)
+        self.let_go()
+        if faults.is_shortage(error):
+            # Whoever has the memory may give it back.
+            self._shortages += 1
+            self._resting = 2 ** min(self._shortages, _MOST_SHORTAGES)
+        elif hooked:
+            self._hooks_too = False
+        else:
+            self._recorder = None
 
     def _keep(self, key: _Key, recorded: _Recorded | None) -> None:
         self._recorded[key] = recorded

@@ -253,6 +253,35 @@ def test_what_cannot_be_recorded_runs_plainly(net: Net) -> None:
     assert graphs.count == 0
 
 
+def test_what_there_is_no_memory_for_is_tried_again_ever_later(
+    net: Net, recorder: Replaying, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graphs = StepGraphs(recorder, torch.device("cpu"))
+    tries: list[int] = []
+    pictures: list[int] = []
+    record = recorder.record
+
+    def short(run: Callable[[], Any]) -> Any:
+        tries.append(len(pictures))
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(recorder, "record", short)
+    for picture in range(16):
+        pictures.append(picture)
+        unet = graphs.bound(net)
+        for _ in range(3):
+            result, sample = call(unet)
+            assert torch.equal(result, net(sample, 1.0, return_dict=False)[0])
+    assert tries == [1, 3, 7, 15]
+    monkeypatch.setattr(recorder, "record", record)
+    for _ in range(16):
+        for _ in range(3):
+            call(unet)
+        unet = graphs.bound(net)
+    assert graphs.count == 1
+    assert graphs.replays > 0
+
+
 def test_what_cannot_be_recorded_with_hooks_alone_runs_plainly_with_them(
     net: Net, graphs: StepGraphs, recorder: Replaying
 ) -> None:
