@@ -74,7 +74,7 @@ class Composition:
             settings,
             shrink=self._shrink,
             clock=clock,
-            needed=lambda: self._workflows.requests.needed.now(),
+            needed=lambda: self._session.sessions.needed.now(),
         )
         self._session = session.build(
             settings,

@@ -13,6 +13,7 @@ from domains.loops import Loop
 from domains.paused_work import PausedFolder
 from domains.records import Records
 from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
+from domains.session.convert.named import named_in_kept
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
@@ -97,7 +98,9 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
-        keeping=Keeping(records(SESSION_KIND), records(REQUEST_KIND), converter.kept, clock),
+        keeping=Keeping(
+            records(SESSION_KIND), records(REQUEST_KIND), converter.kept, named_in_kept, clock
+        ),
     )
     reader = SessionReader(
         artifacts,

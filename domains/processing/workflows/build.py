@@ -10,7 +10,6 @@ from domains.clients import Role
 from domains.processing.workflows.convert.dry_runs import Verdict
 from domains.processing.workflows.convert.ready import ready_made
 from domains.processing.workflows.convert.running import WorkflowRequests
-from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
@@ -41,9 +40,8 @@ def build(
     """
     store = WorkflowStore(ready_made(), records, now)
     services = SessionServices(session.sessions, session.runner, session.reader)
-    needed = NeededArtifacts(services)
     requests = WorkflowRequests(
-        store, session.starters, services, verdict, least_role, pictures, needed
+        store, session.starters, services, verdict, least_role, pictures
     )
     session.starters.know(
         workflow_pb2.RunWorkflowRequest, lambda request: request, requests.session

@@ -186,18 +186,6 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True)
-class Named:
-    """What a run names of what the server keeps: ids of artifacts, and pictures of sessions by
-    the session's id and their number."""
-
-    artifacts: frozenset[str] = frozenset()
-    pictures: frozenset[tuple[str, int]] = frozenset()
-
-
-NOTHING_NAMED = Named()
-
-
-@dataclass(frozen=True)
 class Ended:
     """A step, or a run of one that fans out, once it has ended, with what it gives; `trusted`
     is None where nobody looked."""

@@ -32,6 +32,7 @@ from domains.session.types import (
     SessionEvent,
     SessionState,
 )
+from domains.session.types.named import NOTHING_NAMED, Named
 
 # More than a session has entries: so many numbers may have been given out since its record was
 # written.
@@ -63,6 +64,7 @@ class Keeping:
         records: Where they are kept.
         requests: Where it is kept what they are begun anew from.
         pack: A report as it is kept.
+        named: What a request names of what the server keeps.
         clock: The time.
     """
 
@@ -71,10 +73,11 @@ class Keeping:
         records: Records,
         requests: Records,
         pack: Callable[[object], KeptMessage],
+        named: Callable[[KeptMessage], Named],
         clock: Clock,
     ) -> None:
         self._records, self._requests = records, requests
-        self._pack, self._clock = pack, clock
+        self._pack, self._named, self._clock = pack, named, clock
         self._digests: dict[str, bytes] = {}
         self._with_request: set[str] = set()
         # Of those that are written down, how they stood then.
@@ -213,7 +216,8 @@ class Keeping:
             except Malformed as error:  # whoever keeps them looks as well; this is a defect
                 _log.error("a session cannot be remembered: %s", error)
                 continue
-            session = self._session(record, events, retention, changed)
+            named = NOTHING_NAMED if message is None else self._named(message)
+            session = self._session(record, named, events, retention, changed)
             self._digests[session.session_id] = record.digest
             self._marks[session.session_id] = _mark(session)
             if message is not None:
@@ -234,6 +238,7 @@ class Keeping:
     def _session(
         self,
         record: SessionRecord,
+        named: Named,
         events: list[SessionEvent],
         retention: timedelta,
         changed: Callable[[Session], None],
@@ -248,6 +253,7 @@ class Keeping:
                 companion_ids=record.companion_ids,
                 parent=Parent(record.parent_session_id, record.item_id),
                 method=record.method,
+                named=named,
             ),
             record.options,
             placed=Placed(record.placement),

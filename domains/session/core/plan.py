@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from domains.clients import DEFAULT_CLIENT
-from domains.session.core.about import ALONE, Parent
+from domains.session.core.about import ALONE, About, Parent
 from domains.session.core.placed import Placed
 from domains.session.core.session import Session
 from domains.session.records import KeptMessage
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
+from domains.session.types.named import NOTHING_NAMED, Names
 from domains.values import Degradation
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
@@ -75,7 +76,8 @@ class SessionRequest:
 
     `again` prepares it anew with the seeds that it was accepted with, where a worker or the
     server was lost; None where it cannot be begun anew. Then `message` is what it is made from
-    again. `method` is the contract's that asks for it; empty where the parent's does.
+    again. `method` is the contract's that asks for it; empty where the parent's does. `named`
+    is what it names of what the server keeps.
     """
 
     options: WorkOptions
@@ -86,6 +88,32 @@ class SessionRequest:
     again: Callable[[Sequence[int]], Awaitable[SessionPlan]] | None = None
     message: KeptMessage | None = None
     method: str = ""
+    named: Names = NOTHING_NAMED
+
+    def about(self, plan: SessionPlan, session_id: str, above: About | None) -> About:
+        """What is fixed about the session of that plan; `above` is its parent's, where that is
+        there."""
+        about = About(
+            session_id,
+            plan.kind,
+            self.owner,
+            parent=self.parent,
+            method=self.method or ("" if above is None else above.method),
+            named=self.named,
+        )
+        return resolved_about(about, plan, repeats=self.again is not None)
+
+
+def resolved_about(about: About, plan: SessionPlan, *, repeats: bool) -> About:
+    """What is fixed about a session, as its work was resolved."""
+    return replace(
+        about,
+        model_id=plan.model_id,
+        companion_ids=plan.companion_ids,
+        policies=plan.policies,
+        pauses=plan.pause is not None,
+        repeats=repeats,
+    )
 
 
 def begun_anew(prepare: Prepare) -> Callable[[Sequence[int]], Awaitable[SessionPlan]]:

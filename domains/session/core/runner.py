@@ -102,12 +102,13 @@ class SessionRunner:
         """The session, and whether an earlier call had opened it."""
         if known := self._sessions.known(request):
             return known, True
-        plan = await request.prepare()
-        # The same request may have come twice at once: the first to get here opened it.
-        if known := self._sessions.known(request):
-            return known, True
-        turn = turn_of(plan, self._sessions.speeds)
-        return self._sessions.open(plan, turn, request), False
+        with self._sessions.needed.held(request.owner, request.named):
+            plan = await request.prepare()
+            # The same request may have come twice at once: the first to get here opened it.
+            if known := self._sessions.known(request):
+                return known, True
+            turn = turn_of(plan, self._sessions.speeds)
+            return self._sessions.open(plan, turn, request), False
 
 
 def turn_of(plan: SessionPlan, speeds: Speeds) -> Turn:

@@ -16,7 +16,6 @@ from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
 from domains.processing.workflows.convert.running import WorkflowRequests
-from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
@@ -62,8 +61,7 @@ async def stub(
     services = SessionServices(sessions, runner, reader)
     pictures = cast("PictureWork", None)  # no run here has a step that needs any
     requests = WorkflowRequests(
-        *(store, starters, services, no_generation, lambda method: None, pictures),
-        NeededArtifacts(services),
+        *(store, starters, services, no_generation, lambda method: None, pictures)
     )
     streams = SessionStreams(runner, converter, starters)
     here = place(clock, sessions)

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from deviceops.v1 import common_pb2, memory_info_pb2, processing_pb2
 from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.session.convert import SessionConverter, snapshot_to_proto
+from domains.session.convert.named import named_in_kept
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionRequest
 from domains.session.core.reading import SessionReader
@@ -78,7 +79,9 @@ class Server:
             kept=5,
             changes=changes_of(clock.clock),
             clock=clock.clock,
-            keeping=Keeping(disk, disk.requests, self.converter.kept, clock.clock),
+            keeping=Keeping(
+                disk, disk.requests, self.converter.kept, named_in_kept, clock.clock
+            ),
         )
         self.sessions.recall()
         self.taking_up = TakingUp(

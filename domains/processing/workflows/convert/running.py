@@ -24,11 +24,9 @@ from domains.processing.workflows.convert.graphs import (
     stored_to_proto,
 )
 from domains.processing.workflows.convert.limits import check_limits
-from domains.processing.workflows.convert.named import named_in
 from domains.processing.workflows.convert.requests import MessageSteps
 from domains.processing.workflows.convert.works import METHODS, StepWorks, stand_in
 from domains.processing.workflows.core.judging import judge
-from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.needs import costs_of, needs_of
 from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.rules import check_graph
@@ -66,7 +64,6 @@ class WorkflowRequests:
         verdict: Judges generations.
         least_role: The least role for a method, `Service/Method`.
         pictures: Does what runs do themselves.
-        needed: Hears of every run.
     """
 
     store: WorkflowStore
@@ -75,7 +72,6 @@ class WorkflowRequests:
     verdict: Verdict
     least_role: Callable[[str], Role | None]
     pictures: PictureWork
-    needed: NeededArtifacts
 
     async def judged(self, request: Asking, viewer: Caller) -> Judgement:
         """What running a workflow would come to, and what is wrong with the request.
@@ -212,10 +208,7 @@ class WorkflowRequests:
             self.services,
             costs_of(graph, judgement.forecasts),
             needs_of(judgement.forecasts).seconds,
-            named_in(request),
-            caller().name,
         )
-        self.needed.note(turns)
         return SessionPlan(
             kind=SessionKind.WORKFLOW,
             device_id="",

@@ -9,12 +9,18 @@ from hypothesis import strategies as st
 
 from domains.errors import Failure, Reason
 from domains.processing.batches.core.items import Items
-from domains.processing.batches.types import ItemRecord, Retry, Settled
+from domains.processing.batches.types import ItemRecord, ItemWork, Retry, Settled
 from domains.session.types import SessionState
+from domains.session.types.named import Named
 
 BROKEN = Failure(13, Reason.INTERNAL, "It failed.")
 WRONG = Failure(3, Reason.FIELD_OUT_OF_RANGE, "It is wrong.")
 ENDS = (SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED)
+
+
+def names(work: ItemWork) -> Named:
+    """Each has an artifact of its own, and all have one in common."""
+    return Named(frozenset({work.item_id, "common"}))
 
 
 def record(position: int, state: SessionState = SessionState.QUEUED) -> ItemRecord:
@@ -22,7 +28,7 @@ def record(position: int, state: SessionState = SessionState.QUEUED) -> ItemReco
 
 
 def of(count: int, retry: Retry | None = None) -> Items:
-    items = Items(retry or Retry())
+    items = Items(retry or Retry(), names)
     for position in range(count):
         items.add(record(position))
     return items
@@ -39,7 +45,7 @@ def end(
 @given(st.data())
 def test_any_sequence_of_calls_leaves_every_item_where_it_belongs(data: st.DataObject) -> None:
     attempts = data.draw(st.integers(1, 3))
-    items = Items(Retry(attempts, 2.0))
+    items = Items(Retry(attempts, 2.0), names)
     states: list[SessionState] = []  # the model: QUEUED, RUNNING while at work, or an end
     tried: Counter[int] = Counter()
     now = 0.0
@@ -96,6 +102,8 @@ def test_any_sequence_of_calls_leaves_every_item_where_it_belongs(data: st.DataO
             at for at, state in enumerate(states) if state is SessionState.RUNNING
         }
         assert items.all_ended is (model[SessionState.QUEUED] == 0)
+        needed = {each.item_id for each in items.all if each.state is SessionState.QUEUED}
+        assert set(items.names.artifacts) == (needed | {"common"} if needed else needed)
 
 
 def test_items_are_taken_in_their_order_and_retries_first() -> None:
