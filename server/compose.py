@@ -87,6 +87,7 @@ class Composition:
             describe=describe_failure,
             admit=lambda work: self._memory.reactions.check_work(work),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
+            models=lambda: self._model.contents,
             clock=clock,
         )
         self._picture = picture.build(

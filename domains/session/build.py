@@ -22,7 +22,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.taking_up import TakingUp
-from domains.session.ports import ArtifactReader, FaultReporter, PausedFiles
+from domains.session.ports import ArtifactReader, FaultReporter, ModelContents, PausedFiles
 from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
@@ -68,6 +68,7 @@ def build(
     describe: FaultReporter,
     admit: Callable[[SessionPlan | Session], None],
     holds: Callable[[str, str], bool],
+    models: Callable[[], ModelContents],
     clock: Clock,
 ) -> Built:
     """Sessions as `settings` describe them; nothing runs yet.
@@ -80,6 +81,7 @@ def build(
         describe: What a client sees of an error.
         admit: Raises when work must not begin now.
         holds: Whether a device's worker holds a model.
+        models: What models are made of, once the system runs.
         clock: The time.
     """
     changes = SessionChanges(
@@ -98,6 +100,7 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
+        models=models,
         keeping=Keeping(
             records(SESSION_KIND), records(REQUEST_KIND), converter.kept, named_in_kept, clock
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from domains.session.types import SessionKind
 from domains.session.types.named import NOTHING_NAMED, Names
+from domains.values import ModelContent
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class About:
     of the contract that started it, or its parent ("InferenceService.Generate"). `pauses` is
     whether its work can stop and go on later, `repeats` whether it can be begun anew where a
     worker or the server was lost. `named` is what its request names of what the server keeps,
-    as far as it has not been come to.
+    as far as it has not been come to. `contents` are those of models that it was accepted for.
     """
 
     session_id: str
@@ -43,3 +44,4 @@ class About:
     pauses: bool = False
     repeats: bool = False
     named: Names = NOTHING_NAMED
+    contents: tuple[ModelContent, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -91,6 +91,7 @@ class Keeping:
         session: Session,
         digest: bytes,
         message: KeptMessage | None,
+        before: Callable[[], Awaitable[None]],
         done: Callable[[], None],
     ) -> None:
         """Begin to write down that a session was accepted; it is held until then.
@@ -99,11 +100,12 @@ class Keeping:
             session: Which.
             digest: Stands for its request.
             message: What it can be begun anew from.
+            before: Notes in the session what is to be written with it; raises nothing.
             done: Called when it is written, or has failed because it cannot be.
         """
         session.held = True
         self._digests[session.session_id] = digest
-        task = asyncio.create_task(self._accept(session, self._body(session), message, done))
+        task = asyncio.create_task(self._accept(session, message, before, done))
         self._accepting[session.session_id] = task
 
     async def accepted(self, session: Session) -> None:
@@ -119,11 +121,12 @@ class Keeping:
     async def _accept(
         self,
         session: Session,
-        body: bytes,
         message: KeptMessage | None,
+        before: Callable[[], Awaitable[None]],
         done: Callable[[], None],
     ) -> None:
-        session_id, mark = session.session_id, _mark(session)
+        await before()
+        session_id, mark, body = session.session_id, _mark(session), self._body(session)
         failpoints.reach("session.before-acceptance")
         try:
             if message is None:
@@ -254,6 +257,7 @@ class Keeping:
                 parent=Parent(record.parent_session_id, record.item_id),
                 method=record.method,
                 named=named,
+                contents=record.contents,
             ),
             record.options,
             placed=Placed(record.placement),
@@ -312,6 +316,7 @@ class Keeping:
                 paused=_paused(session),
                 lost_turns=session.lost_turns,
                 method=session.about.method,
+                contents=session.about.contents,
             )
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from domains.clients import DEFAULT_CLIENT
@@ -12,7 +12,7 @@ from domains.session.core.session import Session
 from domains.session.records import KeptMessage
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
 from domains.session.types.named import NOTHING_NAMED, Names
-from domains.values import Degradation
+from domains.values import Degradation, ModelContent
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
@@ -65,6 +65,15 @@ Prepare = Callable[[], Awaitable[SessionPlan]]
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What a request may leave open, as it was decided when it was accepted: the seeds of its
+    pictures, and its main model."""
+
+    seeds: tuple[int, ...] = ()
+    model_id: str = ""
+
+
+@dataclass(frozen=True)
 class SessionRequest:
     """A session that a call asks for.
 
@@ -74,10 +83,11 @@ class SessionRequest:
     request named may be gone by now. `owner` is the client whose session it will be, `parent`
     whose step or item it is.
 
-    `again` prepares it anew with the seeds that it was accepted with, where a worker or the
-    server was lost; None where it cannot be begun anew. Then `message` is what it is made from
+    `again` prepares it anew with what was decided when it was accepted, where the server was
+    lost; None where it cannot be begun anew. Then `message` is what it is made from
     again. `method` is the contract's that asks for it; empty where the parent's does. `named`
-    is what it names of what the server keeps.
+    is what it names of what the server keeps. `contents` are those of models that it was
+    accepted for with what it is a part of; its own are noted when it is accepted.
     """
 
     options: WorkOptions
@@ -85,10 +95,11 @@ class SessionRequest:
     prepare: Prepare
     owner: str = DEFAULT_CLIENT
     parent: Parent = ALONE
-    again: Callable[[Sequence[int]], Awaitable[SessionPlan]] | None = None
+    again: Callable[[Decided], Awaitable[SessionPlan]] | None = None
     message: KeptMessage | None = None
     method: str = ""
     named: Names = NOTHING_NAMED
+    contents: tuple[ModelContent, ...] = ()
 
     def about(self, plan: SessionPlan, session_id: str, above: About | None) -> About:
         """What is fixed about the session of that plan; `above` is its parent's, where that is
@@ -100,6 +111,7 @@ class SessionRequest:
             parent=self.parent,
             method=self.method or ("" if above is None else above.method),
             named=self.named,
+            contents=self.contents,
         )
         return resolved_about(about, plan, repeats=self.again is not None)
 
@@ -116,6 +128,6 @@ def resolved_about(about: About, plan: SessionPlan, *, repeats: bool) -> About:
     )
 
 
-def begun_anew(prepare: Prepare) -> Callable[[Sequence[int]], Awaitable[SessionPlan]]:
-    """How to prepare anew what has no seeds."""
-    return lambda seeds: prepare()
+def begun_anew(prepare: Prepare) -> Callable[[Decided], Awaitable[SessionPlan]]:
+    """How to prepare anew what leaves nothing open."""
+    return lambda decided: prepare()

@@ -12,6 +12,7 @@ from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core import entries
 from domains.session.core.changes import SessionChanges
+from domains.session.core.contents import AcceptedContents
 from domains.session.core.keeping import Keeping
 from domains.session.core.needed import NeededArtifacts
 from domains.session.core.order import Turn
@@ -24,7 +25,7 @@ from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
-from domains.session.ports import FaultReporter
+from domains.session.ports import FaultReporter, ModelContents
 from domains.session.records import KeptMessage
 from domains.session.types import OnDisconnect, SessionState, WorkOptions
 from domains.session.views import EVERYONE, Viewer
@@ -50,6 +51,7 @@ class Sessions:
             it was accepted before.
         holds: Whether a device's worker holds a model.
         keeping: Writes sessions down; without it they end with the server.
+        models: What models are made of, once the system runs.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Sessions:
         admit: Callable[[SessionPlan | Session], None] = lambda work: None,
         holds: Callable[[str, str], bool] = lambda device_id, model_id: True,
         keeping: Keeping | None = None,
+        models: Callable[[], ModelContents] | None = None,
     ) -> None:
         self._keeping = keeping
         self._admit, self._describe = admit, describe
@@ -76,6 +79,7 @@ class Sessions:
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._ended: dict[str, Callable[[Session], None]] = {}
         self._queues = Queues(self._make_queue, queue_length)
+        self.contents = AcceptedContents(models)
         self.needed = NeededArtifacts(self._sessions, self._children)
         """What those that have not ended need of what is kept."""
         self.unfinished: list[tuple[Session, KeptMessage]] = []
@@ -248,7 +252,8 @@ class Sessions:
         self.changes.note(session)
         if self._keeping is not None:
             written = partial(self._note_written, session)
-            self._keeping.accept(session, request.digest, request.message, written)
+            noted = partial(self.contents.note, session)
+            self._keeping.accept(session, request.digest, request.message, noted, written)
         return session
 
     def take_up(self, session: Session, plan: SessionPlan, turn: Turn) -> None:

@@ -10,7 +10,7 @@ from domains import failpoints
 from domains.clients import Caller, Role, calling
 from domains.clock import Clock
 from domains.errors import Failure, Reason, Unavailable
-from domains.session.core.plan import SessionRequest
+from domains.session.core.plan import Decided, SessionRequest
 from domains.session.core.queue import MOST_LOST_TURNS
 from domains.session.core.runner import turn_of
 from domains.session.core.session import Session
@@ -91,9 +91,10 @@ class TakingUp:
             if request.again is None:
                 return Restarted().failure()
             with calling(Caller(session.owner, Role.RUN)):  # whose pictures it names
-                plan = await request.again(_seeds_of(session))
+                await self._sessions.contents.check(session)
+                plan = await request.again(Decided(_seeds_of(session), session.model_id))
             if not session.state.final:  # it may have been cancelled meanwhile
-                turn = turn_of(plan, self._sessions.speeds)
+                turn = turn_of(plan, self._sessions)
                 self._sessions.take_up(session, plan, turn)
         except Exception as error:
             if isinstance(error, Unavailable) and self._clock.monotonic() < self._patient_until:

@@ -25,7 +25,7 @@ from domains.processing.batches.types import (
     Settled,
 )
 from domains.session.core.entries import raise_for_end
-from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
+from domains.session.core.plan import Decided, SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.errors import SessionNotFound, ShuttingDown
 from domains.session.types import (
@@ -82,7 +82,7 @@ class Batches:
         async def prepare() -> SessionPlan:
             return self._plan(partial(self._lay_out, request, await self._checked(request)))
 
-        async def again(seeds: Sequence[int]) -> SessionPlan:
+        async def again(decided: Decided) -> SessionPlan:
             return self._plan(partial(self._lay_out, request, None))
 
         return SessionRequest(options, request.digest, prepare, again=again)

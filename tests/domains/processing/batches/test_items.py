@@ -6,12 +6,16 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from domains.codec import decode, encode
 from domains.errors import Failure, Reason
+from domains.processing.batches.core.groups import goes_with
 from domains.processing.batches.core.items import Items
 from domains.processing.batches.types import ItemRecord, ItemWork, Retry, Settled
 from domains.session.types import SessionState
 from domains.session.types.named import Named
+from domains.values import ModelContent
 
 BROKEN = Failure(13, Reason.INTERNAL, "It failed.")
 WRONG = Failure(3, Reason.FIELD_OUT_OF_RANGE, "It is wrong.")
@@ -139,3 +143,27 @@ def test_what_never_began_was_no_attempt() -> None:
     items.take(0.0)
     after = items.after(0, SessionState.CANCELLED, "s", began=False, worked_seconds=0.0)
     assert after.attempts == 0
+
+
+def test_items_that_were_accepted_for_other_content_do_not_share_passes() -> None:
+    """A model that was replaced between two calls of AddBatchItems."""
+
+    def using(position: int, **contents: str) -> ItemRecord:
+        found = tuple(ModelContent(name, 1, hash * 64) for name, hash in contents.items())
+        return replace(record(position), settled=Settled((1,), "model", found))
+
+    group = [using(0, model="a", lora="b"), using(1, model="a", style="c")]
+    for other, fits in (
+        (using(2, model="a"), True),
+        (using(2, model="a", other="d"), True),
+        (using(2), True),
+        (using(2, model="b"), False),
+        (using(2, model="a", style="d"), False),
+    ):
+        assert goes_with(group, other) is fits
+
+
+def test_an_item_of_a_version_that_noted_no_content_is_known() -> None:
+    raw: dict[str, dict[str, object]] = decode(dict, encode(record(0)))
+    del raw["settled"]["contents"]
+    assert decode(ItemRecord, encode(raw)) == record(0)
