@@ -159,6 +159,7 @@ class Composition:
             pictures=workflows.PictureWork(
                 self._provenance.verification, self._picture.pictures, self._artifact.store
             ),
+            leases=self._memory.leases,
             now=clock.wall,
         )
         self.processing = processing.build(

@@ -11,6 +11,7 @@ import pytest
 
 from deviceops.v1 import inference_pb2, processing_pb2, processing_pb2_grpc, session_pb2
 from domains.clients import Role
+from domains.memory.core.leases import Leases
 from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
@@ -60,8 +61,9 @@ async def stub(
     )
     services = SessionServices(sessions, runner, reader)
     pictures = cast("PictureWork", None)  # no run here has a step that needs any
+    leases = cast("Leases", None)  # nor memory
     requests = WorkflowRequests(
-        *(store, starters, services, no_generation, lambda method: None, pictures)
+        *(store, starters, services, no_generation, lambda method: None, pictures, leases)
     )
     streams = SessionStreams(runner, converter, starters)
     here = place(clock, sessions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from domains.processing.workflows.core.run import WorkflowRun
@@ -18,7 +18,7 @@ class WorkflowTurns:
     """What a run does when its turn comes, at first and after each pause.
 
     `costs` are how much there is to do in each step; `seconds` are how long all of them take,
-    None where nobody knows.
+    None where nobody knows. `over` is called once the run is.
     """
 
     graph: Graph
@@ -27,6 +27,7 @@ class WorkflowTurns:
     services: SessionServices
     costs: Mapping[str, float]
     seconds: float | None = None
+    over: Callable[[], None] = lambda: None
     _run: WorkflowRun | None = field(default=None, init=False)
 
     async def work(self, session: Session) -> Outcome:
@@ -45,3 +46,4 @@ class WorkflowTurns:
     def ended(self, session: Session) -> None:
         """The run is over, also where its turn never came again: nothing of it goes on."""
         self.services.cancel(session)
+        self.over()
