@@ -24,7 +24,7 @@ from domains.model.backends.model_notes import NoteFiles
 from domains.model.backends.new_models import NewModels
 from domains.model.backends.removal import DiskRemover
 from domains.model.backends.weight_reading import ParallelReader
-from domains.model.backends.weight_states import unchanged
+from domains.model.backends.weight_states import WeightStates
 from domains.model.convert import REPORTS
 from domains.model.core import (
     Benchmarks,
@@ -250,7 +250,7 @@ def build(
 
     return Built(
         catalogue,
-        ModelContents(catalogue, unchanged, hashing.now),
+        ModelContents(catalogue, WeightStates().unchanged, hashing.now),
         cache,
         CachedResidents(cache),
         residents.leaving,

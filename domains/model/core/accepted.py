@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable
 
@@ -20,8 +19,8 @@ class ModelContents:
 
     Args:
         catalogue: The models.
-        unchanged: Whether a model's files have the sizes and times that it was found with. May
-            block.
+        unchanged: Whether a model's files have the sizes and times that it was found with, as
+            far as its disk answers.
         sha256_now: A model's hash, computed where it is not known; empty where it cannot be, or
             once the second argument says that nobody waits any more.
     """
@@ -29,7 +28,7 @@ class ModelContents:
     def __init__(
         self,
         catalogue: ModelCatalogue,
-        unchanged: Callable[[Model], bool],
+        unchanged: Callable[[Model], Awaitable[bool]],
         sha256_now: Callable[[Model, Callable[[], bool]], Awaitable[str]],
     ) -> None:
         self._catalogue, self._unchanged = catalogue, unchanged
@@ -67,7 +66,7 @@ class ModelContents:
     async def _again(self, model_id: str) -> Model | None:
         try:
             known = await self._catalogue.get(model_id)
-            if await asyncio.to_thread(self._unchanged, known):
+            if await self._unchanged(known):
                 return known
             return await self._catalogue.again(model_id)
         except DomainError:  # whoever needs it is told what is wrong with it

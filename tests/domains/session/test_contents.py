@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -10,12 +11,12 @@ from domains.errors import DataLoss, Reason
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.session import Session
 from domains.session.records import SessionRecord
-from domains.session.types import SessionKind, SessionState
+from domains.session.types import Priority, SessionKind, SessionState
 from domains.values import ModelContent
 from tests.clocks import SteeredTime
 from tests.domains.session.conftest import plan, until_started
 from tests.domains.session.servers import Disk, Server
-from tests.domains.session.test_taking_up import endless, repeatable
+from tests.domains.session.test_taking_up import DETACHED, endless, repeatable
 from tests.domains.sessions import until_final
 
 
@@ -162,3 +163,41 @@ def _without_contents(record: SessionRecord) -> bytes:
     raw: dict[str, object] = decode(dict, body)
     del raw["contents"]
     return encode(raw)
+
+
+async def test_looking_lets_nothing_begin_before_what_is_more_urgent(
+    clock: SteeredTime,
+) -> None:
+    """Files are looked at in threads; meanwhile nothing that was taken up first begins."""
+
+    class Slow(Models):
+        async def check(
+            self, contents: Iterable[ModelContent], stopped: Callable[[], bool]
+        ) -> None:
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await super().check(contents, stopped)
+
+    begun: list[str] = []
+    order = {b"late": Priority.LOW, b"soon": Priority.HIGH}
+
+    def named(name: bytes, priority: Priority) -> SessionRequest:
+        async def work(session: Session) -> None:
+            begun.append(name.decode())
+
+        return repeatable(work, replace(DETACHED, priority=priority), name=name)
+
+    models, disk = Slow(model="a"), Disk()
+    first = of(models, disk, clock=clock)
+    await until_started(await first.runner.begin(repeatable(endless, name=b"blocked")))
+    for name, priority in order.items():
+        options = replace(DETACHED, priority=priority)
+        await first.runner.begin(repeatable(endless, options, name=name))
+    order[b"blocked"] = Priority.NORMAL
+    second = of(models, disk, *(named(*each) for each in order.items()), clock=clock)
+    await second.taking_up.run()
+    for session in second.sessions.all():
+        await until_final(session)
+    assert begun == ["soon", "blocked", "late"]
+    await second.sessions.stop(0)
+    await first.sessions.stop(0)
