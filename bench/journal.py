@@ -16,6 +16,7 @@ from pathlib import Path
 from bench.sections import Section
 from domains.clock import Clock
 from domains.session.convert import SessionConverter
+from domains.session.convert.named import named_in_kept
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -45,7 +46,7 @@ def _registry(journal: Journal | None, together: int = TOGETHER) -> Sessions:
     keeping = None
     if journal is not None:
         records, requests = journal.records(SESSION_KIND), journal.records(REQUEST_KIND)
-        keeping = Keeping(records, requests, SessionConverter({}).kept, clock)
+        keeping = Keeping(records, requests, SessionConverter({}).kept, named_in_kept, clock)
     return Sessions(
         describe=describe_failure,
         queue_length=together + SESSIONS,

@@ -73,7 +73,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
                         "UpdateArtifactRequest", "StoreWork")
     ),
     Limit("UploadArtifactRequest.data", max_bytes=1048576),
-    Limit("ArtifactUpload.retention", minimum=60, maximum=31536000, unit="seconds"),
     Limit("DownloadArtifactRequest.offset_bytes", default=0, unit="bytes"),
     Limit("DownloadArtifactResponse.data", max_bytes=1048576),
     Limit("GetThumbnailRequest.edge_pixels", minimum=32, maximum=1024, default=256,
@@ -81,14 +80,16 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("GetThumbnailResponse.data", max_bytes=3145728),
     Limit("ListArtifactsRequest.media_type_prefix", max_characters=128),
     Limit("ListArtifactsRequest.artifact_ids", max_elements=1000),
-    Limit("UpdateArtifactRequest.retention", minimum=60, maximum=31536000, unit="seconds"),
+    *(
+        Limit(f"{message}.retention", minimum=60, maximum=31536000, unit="seconds") for message
+        in ("ArtifactUpload", "UpdateArtifactRequest", "OutputSettings", "StoreWork")
+    ),
     Limit("UpdateArtifactRequest.removed_labels", max_elements=16, max_characters=127),
     # common.proto
     Limit("ByteFigure.source", max_characters=128),
     Limit("InputImage.inline", max_bytes=3145728),
     Limit("SessionImage.image_index", minimum=0, maximum=1000000),
     Limit("OutputSettings.quality", minimum=1, maximum=100, default=95),
-    Limit("OutputSettings.retention", minimum=60, maximum=31536000, unit="seconds"),
     # device_info.proto
     Limit("DeviceChoice.device_ids", max_elements=64),
     Limit("DeviceChoice.kinds", max_elements=16),
@@ -264,8 +265,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("GetBatchRequest.item_states", max_elements=16),
     Limit("ListBatchesRequest.states", max_elements=16),
     Limit("ListBatchesRequest.tags", max_elements=32, max_characters=64),
-    Limit("PauseBatchRequest.reason_text", max_characters=256),
-    Limit("CancelBatchRequest.reason_text", max_characters=256),
     Limit("RetryBatchItemsRequest.item_ids", max_elements=1000),
     # inference.proto
     Limit("GenerateRequest.postprocessing", max_elements=16),
@@ -284,12 +283,17 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("GetMemoryAnalyticsRequest.points", minimum=1, maximum=1000, default=60),
     # memory.proto
     Limit("WatchMemoryRequest.interval", minimum=0.1, maximum=3600, default=1, unit="seconds"),
-    Limit("CreateAllocationRequest.size_bytes", minimum=1, maximum=1099511627776, unit="bytes"),
-    Limit("CreateAllocationRequest.lease", minimum=1, maximum=86400, default=60,
-          unit="seconds"),
+    *(
+        Limit(field, minimum=1, maximum=1099511627776, unit="bytes")
+        for field in ("CreateAllocationRequest.size_bytes", "AllocateMemoryWork.size_bytes",
+                      *(f"EvictModels{of}.target_free_bytes" for of in ("Request", "Work")))
+    ),
+    *(
+        Limit(f"{message}.lease", minimum=1, maximum=86400, default=60, unit="seconds")
+        for message in ("CreateAllocationRequest", "RenewLeasesRequest", "AllocateMemoryWork")
+    ),
     Limit("CreateAllocationRequest.label", max_characters=128),
     Limit("RenewLeasesRequest.allocation_ids", max_elements=1000),
-    Limit("RenewLeasesRequest.lease", minimum=1, maximum=86400, default=60, unit="seconds"),
     Limit("RenewLeasesResponse.allocations", max_elements=1000),
     Limit("AllocationUpload.target_offset_bytes", default=0, unit="bytes"),
     Limit("WriteAllocationRequest.data", max_bytes=1048576),
@@ -297,8 +301,6 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("ReadAllocationResponse.data", max_bytes=1048576),
     Limit("CopyAllocationRequest.source_offset_bytes", default=0, unit="bytes"),
     Limit("CopyAllocationRequest.target_offset_bytes", default=0, unit="bytes"),
-    Limit("EvictModelsRequest.target_free_bytes", minimum=1, maximum=1099511627776,
-          unit="bytes"),
     # model_task.proto
     Limit("BenchmarkModelRequest.width", minimum=256, maximum=2048, multiple_of=8,
           unit="pixels"),
@@ -353,14 +355,11 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("WorkflowBinding.input", max_characters=256),
     Limit("WorkflowBinding.parameter", max_characters=127),
     Limit("PostprocessWork.steps", max_elements=16),
-    Limit("EvictModelsWork.target_free_bytes", minimum=1, maximum=1099511627776, unit="bytes"),
     Limit("BatchWork.items", max_elements=256),
     Limit("ControlImageWork.width", minimum=256, maximum=2048, multiple_of=8, unit="pixels"),
     Limit("ControlImageWork.height", minimum=256, maximum=2048, multiple_of=8, unit="pixels"),
     Limit("RunWorkflowWork.arguments", max_elements=64),
-    Limit("VerifyWork.images", max_elements=64),
-    Limit("StoreWork.images", max_elements=64),
-    Limit("StoreWork.retention", minimum=60, maximum=31536000, unit="seconds"),
+    *(Limit(f"{work}.images", max_elements=64) for work in ("VerifyWork", "StoreWork")),
     Limit("WorkflowStep.bindings", max_elements=32),
     Limit("WorkflowStep.after_step_ids", max_elements=64),
     Limit("WorkflowStep.for_each_input", max_characters=256),
@@ -380,9 +379,10 @@ LIMITS: Mapping[str, Limit] = _by_field(
     Limit("SessionFilter.kinds", max_elements=16),
     Limit("SessionFilter.states", max_elements=16),
     Limit("SessionFilter.tags", max_elements=32, max_characters=64),
-    Limit("PauseSessionRequest.reason_text", max_characters=256),
-    Limit("CancelSessionRequest.reason_text", max_characters=256),
-    Limit("CancelSessionsRequest.reason_text", max_characters=256),
+    *(
+        Limit(f"{call}Request.reason_text", max_characters=256) for call
+        in ("PauseBatch", "CancelBatch", "PauseSession", "CancelSession", "CancelSessions")
+    ),
     Limit("UpdateSessionRequest.update_fields", max_elements=3),
 )
 # fmt: on

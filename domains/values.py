@@ -11,7 +11,16 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from domains.codec import ByteCount, Count, FilePath, Seconds, Text, Value
+from domains.codec import (
+    ByteCount,
+    Count,
+    FilePath,
+    ModelId,
+    Seconds,
+    Sha256,
+    Text,
+    Value,
+)
 from domains.limits import default_of
 
 
@@ -47,6 +56,17 @@ class ModelPlace(Value, frozen=True):
     def path(self) -> Path:
         """The whole path, to be shown and compared and not to be opened."""
         return self.root / self.inside
+
+
+class ModelContent(Value, frozen=True):
+    """Which content of a model work was accepted for: what its weight files have in bytes
+    together, a hash over their names, sizes and times, and the SHA-256 of their content as
+    `GetModel` tells it, empty where it was not known by then."""
+
+    model_id: ModelId
+    size_bytes: ByteCount
+    fingerprint: Sha256
+    sha256: Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")] = ""
 
 
 class CachedFile(Value, frozen=True):

@@ -74,7 +74,7 @@ class Composition:
             settings,
             shrink=self._shrink,
             clock=clock,
-            needed=lambda: self._workflows.requests.needed.now(),
+            needed=lambda: self._session.sessions.needed.now(),
         )
         self._session = session.build(
             settings,
@@ -87,6 +87,7 @@ class Composition:
             describe=describe_failure,
             admit=lambda work: self._memory.reactions.check_work(work),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),
+            models=lambda: self._model.contents,
             clock=clock,
         )
         self._picture = picture.build(
@@ -157,6 +158,7 @@ class Composition:
             pictures=workflows.PictureWork(
                 self._provenance.verification, self._picture.pictures, self._artifact.store
             ),
+            leases=self._memory.leases,
             now=clock.wall,
         )
         self.processing = processing.build(

@@ -40,7 +40,7 @@ class ArtifactNeeded(FailedPrecondition):
 
     def __init__(self) -> None:
         super().__init__(
-            "A workflow that runs needs the artifact; cancel it, or wait for its end.",
+            "Work that has not ended needs the artifact; cancel it, or wait for its end.",
             reason=Reason.STATE_CONFLICT,
             metadata={"state": "needed"},
         )
@@ -80,17 +80,18 @@ class StorageUnavailable(Unavailable):
 
 
 class LargerThanQuota(ResourceExhausted):
-    """It alone is larger than everything that may be kept, beside what is pinned."""
+    """It alone is larger than everything that may be kept, beside what is held: pinned, or
+    needed by work that has not ended."""
 
-    def __init__(self, size_bytes: int, quota_bytes: int, pinned_bytes: int = 0) -> None:
+    def __init__(self, size_bytes: int, quota_bytes: int, held_bytes: int = 0) -> None:
         facts = {"needed_bytes": str(size_bytes), "quota_bytes": str(quota_bytes)}
         beside = ""
-        if pinned_bytes:
-            facts["pinned_bytes"] = str(pinned_bytes)
-            beside = f", of which pinned artifacts take {pinned_bytes} bytes"
+        if held_bytes:
+            facts["pinned_bytes"] = str(held_bytes)
+            beside = f", of which pinned artifacts and those that work needs take {held_bytes}"
         super().__init__(
             f"{size_bytes} bytes are more than the artifact store keeps{beside}; raise"
-            " artifact_quota_bytes, or unpin what is not needed.",
+            " artifact_quota_bytes, unpin what is not needed, or let work end.",
             reason=Reason.STORAGE_QUOTA_EXCEEDED,
             metadata=facts,
         )

@@ -160,7 +160,12 @@ def build(
 
     def template(request: bytes) -> GenerationTemplate:
         return GenerationTemplate(
-            request, preparer, picture.pictures, forecasts, session.starters.request_of
+            request,
+            preparer,
+            picture.pictures,
+            forecasts,
+            session.starters.request_of,
+            session.sessions.contents.of,
         )
 
     return Built(servicer, keeper, experience, template, loops)

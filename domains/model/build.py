@@ -24,6 +24,7 @@ from domains.model.backends.model_notes import NoteFiles
 from domains.model.backends.new_models import NewModels
 from domains.model.backends.removal import DiskRemover
 from domains.model.backends.weight_reading import ParallelReader
+from domains.model.backends.weight_states import WeightStates
 from domains.model.convert import REPORTS
 from domains.model.core import (
     Benchmarks,
@@ -42,6 +43,7 @@ from domains.model.core import (
     Unloads,
     Upkeep,
 )
+from domains.model.core.accepted import ModelContents
 from domains.model.core.cache import ModelCache
 from domains.model.core.cache_budget import CacheBudget
 from domains.model.core.cache_events import CacheEvents
@@ -96,6 +98,7 @@ class Built:
     """What other domains and the server need of it."""
 
     catalogue: ModelCatalogue
+    contents: ModelContents
     cache: ModelCache
     cached: CachedResidents
     leaving: Leaving
@@ -247,6 +250,7 @@ def build(
 
     return Built(
         catalogue,
+        ModelContents(catalogue, WeightStates().unchanged, hashing.now),
         cache,
         CachedResidents(cache),
         residents.leaving,

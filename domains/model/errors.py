@@ -316,6 +316,22 @@ class ImportTooLarge(ResourceExhausted):
         )
 
 
+class ModelReplaced(DataLoss):
+    """A model has other content than when the work that uses it was accepted."""
+
+    def __init__(self, model_id: str, accepted_sha256: str, sha256: str) -> None:
+        super().__init__(
+            f"The files of model {model_id!r} were replaced after this was accepted. Send it "
+            "again to have it done with what is there now.",
+            reason=Reason.MODEL_CHECKSUM_MISMATCH,
+            metadata={
+                "model_id": model_id,
+                "accepted_sha256": accepted_sha256,
+                "sha256": sha256,
+            },
+        )
+
+
 class ChecksumMismatch(DataLoss):
     """A model's files have other bytes than when they were hashed, unseen by size and time."""
 

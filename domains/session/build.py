@@ -13,6 +13,7 @@ from domains.loops import Loop
 from domains.paused_work import PausedFolder
 from domains.records import Records
 from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
+from domains.session.convert.named import named_in_kept
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionPlan
@@ -21,7 +22,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.taking_up import TakingUp
-from domains.session.ports import ArtifactReader, FaultReporter, PausedFiles
+from domains.session.ports import ArtifactReader, FaultReporter, ModelContents, PausedFiles
 from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
@@ -67,6 +68,7 @@ def build(
     describe: FaultReporter,
     admit: Callable[[SessionPlan | Session], None],
     holds: Callable[[str, str], bool],
+    models: Callable[[], ModelContents],
     clock: Clock,
 ) -> Built:
     """Sessions as `settings` describe them; nothing runs yet.
@@ -79,6 +81,7 @@ def build(
         describe: What a client sees of an error.
         admit: Raises when work must not begin now.
         holds: Whether a device's worker holds a model.
+        models: What models are made of, once the system runs.
         clock: The time.
     """
     changes = SessionChanges(
@@ -97,7 +100,10 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
-        keeping=Keeping(records(SESSION_KIND), records(REQUEST_KIND), converter.kept, clock),
+        models=models,
+        keeping=Keeping(
+            records(SESSION_KIND), records(REQUEST_KIND), converter.kept, named_in_kept, clock
+        ),
     )
     reader = SessionReader(
         artifacts,

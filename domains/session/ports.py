@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
 from domains.errors import Failure
+from domains.values import ModelContent
+
+
+class ModelContents(Protocol):
+    """What models are made of now. Neither reads weights where files are as they were."""
+
+    async def of(self, model_ids: Iterable[str]) -> tuple[ModelContent, ...]:
+        """That of each; without those that there are not, or that have no weights."""
+        ...
+
+    async def check(
+        self, contents: Iterable[ModelContent], stopped: Callable[[], bool]
+    ) -> None:
+        """Hold them against what is there; what is gone is left to whoever needs it. Returns
+        without an answer once `stopped` says so.
+
+        Raises:
+            DomainError: One has other content by now.
+        """
+        ...
 
 
 class ArtifactReader(Protocol):

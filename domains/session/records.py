@@ -27,7 +27,7 @@ from domains.codec import (
 from domains.records import LARGEST_BYTES
 from domains.session import types
 from domains.session.turns import Paused, Resumed, Retried, Yielded
-from domains.values import ByteFigure, PlacementDecision
+from domains.values import ByteFigure, ModelContent, PlacementDecision
 
 SESSION_KIND = "session"
 """Of records of sessions; one of a batch of 256 pictures has less than one megabyte."""
@@ -68,7 +68,8 @@ class SessionRecord(Value, frozen=True):
 
     `digest` stands for its request, `item_id` is which step or item of its parent it is.
     `share` is how much of it was done, from 0 to 1. `lost_turns` are those that had begun and
-    had come to no end.
+    had come to no end. `contents` are those of models that it was accepted for; a version
+    before noted none.
     """
 
     session_id: Name
@@ -93,6 +94,7 @@ class SessionRecord(Value, frozen=True):
     paused: bool = False
     lost_turns: Annotated[int, Meta(ge=0, lt=1 << 30)] = 0
     method: Text = ""
+    contents: Annotated[tuple[ModelContent, ...], Meta(max_length=1_000)] = ()
 
 
 def kept_entry(event: types.SessionEvent, report: KeptMessage | None) -> KeptEntry:

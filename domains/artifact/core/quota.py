@@ -17,15 +17,25 @@ class Quota:
 
     size_bytes: int
 
-    def check_size(self, entries: Iterable[Entry], size_bytes: int) -> None:
-        """Refuse what has more bytes than may be kept beside what is pinned.
+    def check_size(
+        self, entries: Iterable[Entry], size_bytes: int, needed: Collection[str] = ()
+    ) -> None:
+        """Refuse what has more bytes than may be kept beside what is pinned or needed.
+
+        Args:
+            entries: All.
+            size_bytes: Its size.
+            needed: Ids of those that work needs, where that counts: what work makes is kept
+                beside what it needs, as far as the disk allows.
 
         Raises:
             LargerThanQuota: It has.
         """
-        pinned = sum(entry.size_bytes for entry in entries if entry.pinned)
-        if size_bytes > self.size_bytes - pinned:
-            raise LargerThanQuota(size_bytes, self.size_bytes, pinned)
+        held = sum(
+            entry.size_bytes for entry in entries if entry.pinned or entry.artifact_id in needed
+        )
+        if size_bytes > self.size_bytes - held:
+            raise LargerThanQuota(size_bytes, self.size_bytes, held)
 
     def check_pin(self, entries: Iterable[Entry], entry: Entry, owner: str) -> None:
         """Refuse to keep one more for good; no client keeps the others from pinning.

@@ -136,10 +136,10 @@ class ArtifactStore:
         """Refuse what would not be kept.
 
         Raises:
-            LargerThanQuota: It has more bytes than may be kept beside what is pinned.
+            LargerThanQuota: It has more bytes than may be kept beside what is pinned or needed.
             DiskReserved: Too little of the disk is free.
         """
-        self._quota.check_size(self._entries.values(), size_bytes)
+        self._quota.check_size(self._entries.values(), size_bytes, self._needed())
         async with self._changing:
             await self._check_room(size_bytes)
 

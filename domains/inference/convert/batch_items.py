@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from google.protobuf.message import Message
+from msgspec import structs
 
 from deviceops.v1 import (
     batch_pb2,
@@ -37,6 +39,7 @@ from domains.processing.batches.types import ItemWork, Settled
 from domains.session.convert import PRIORITIES
 from domains.session.core.plan import SessionRequest
 from domains.session.types import Priority
+from domains.values import ModelContent
 
 _NOTHING_OPEN = Settled((), "")
 _MOST = LIMITS["CreateBatchRequest.items"].max_elements or 0
@@ -52,6 +55,7 @@ class GenerationTemplate:
         pictures: Prepares those that items name.
         forecasts: Tell how much memory one takes.
         start: Makes the session of one.
+        contents: What models are made of now, by their ids.
     """
 
     def __init__(
@@ -61,10 +65,11 @@ class GenerationTemplate:
         pictures: PicturePreparer,
         forecasts: Forecasts,
         start: Start,
+        contents: Callable[[Iterable[str]], Awaitable[tuple[ModelContent, ...]]],
     ) -> None:
         self._message = batch_pb2.CreateBatchRequest.FromString(request)
         self._preparer, self._pictures, self._start = preparer, pictures, start
-        self._forecasts = forecasts
+        self._forecasts, self._contents = forecasts, contents
         self._common = inference_pb2.GenerateRequest(
             settings=self._message.template,
             options=self._options(),
@@ -114,10 +119,21 @@ class GenerationTemplate:
                 for work, overlay in zip(works, overlays, strict=True)
                 if work.image is None
             )
-        await check_given(works, self._finishing, self._start)
+        finished = await check_given(works, self._finishing, self._start)
         pictures = SamePictures(self._pictures)
         drawn = iter(await each_prepared(self._preparer, items, pictures, _settled))
-        return [next(drawn) if work.image is None else _NOTHING_OPEN for work in works]
+        finish = () if finished is None else (finished.model_id, *finished.companion_ids)
+        open_of = [
+            next(drawn) if work.image is None else (_NOTHING_OPEN, finish) for work in works
+        ]
+        every = dict.fromkeys(each for _, ids in open_of for each in ids if each)
+        found = {each.model_id: each for each in await self._contents(every)}
+        return [
+            structs.replace(
+                settled, contents=tuple(found[each] for each in ids if each in found)
+            )
+            for settled, ids in open_of
+        ]
 
     def _finishing(self, image: bytes) -> postprocessing_pb2.ProcessImageRequest:
         """A picture that is given, put through the batch's postprocessing."""
@@ -145,12 +161,12 @@ class GenerationTemplate:
         if work.image is not None:
             given = self._finishing(work.image)
             given.options.priority = PRIORITIES.to_proto(priority)
-            return self._start(given)
+            return replace(self._start(given), contents=settled.contents)
         own = inference_pb2.GenerateRequest()
         own.CopyFrom(self._common)
         own.settings.CopyFrom(self._settings(work, settled))
         own.options.priority = PRIORITIES.to_proto(priority)
-        return self._start(own)
+        return replace(self._start(own), contents=settled.contents)
 
     def together(
         self, works: Sequence[tuple[ItemWork, Settled]], priority: Priority
@@ -167,7 +183,8 @@ class GenerationTemplate:
         for work, settled in works:
             overlay = _difference(several.template, self._settings(work, settled))
             several.items.add(item_id=work.item_id, overlay=overlay)
-        return self._start(several)
+        contents = dict.fromkeys(each for _, settled in works for each in settled.contents)
+        return replace(self._start(several), contents=tuple(contents))
 
     async def at_once(
         self, work: ItemWork, settled: Settled, device_ids: Sequence[str]
@@ -227,6 +244,8 @@ def _unclear(
         yield from check_overlay(overlay, f"{work.path}.overlay")
 
 
-def _settled(prepared: PreparedGeneration) -> Settled:
+def _settled(prepared: PreparedGeneration) -> tuple[Settled, tuple[str, ...]]:
+    """And the ids of all models."""
     settings = prepared.job.settings
-    return Settled(settings.seeds, settings.model_id)
+    ids = tuple(dict.fromkeys(model.model_id for model in prepared.models))
+    return Settled(settings.seeds, settings.model_id), ids

@@ -12,7 +12,7 @@ from domains.errors import FeatureNotBuilt, InvalidArgument, NotFound
 from domains.picture.convert import image_from_proto
 from domains.picture.core import check_image
 from domains.processing.batches.types import ItemWork
-from domains.session.core.plan import SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest
 
 # Fields of the request that finishes a picture, and where they come from in the batch's.
 _ORIGINS = {
@@ -26,8 +26,9 @@ async def check_given(
     works: Sequence[ItemWork],
     finishing: Callable[[bytes], Message],
     start: Callable[[Message], SessionRequest],
-) -> None:
-    """Check pictures that are given, and what is done with them.
+) -> SessionPlan | None:
+    """Check pictures that are given, and what is done with them: what finishing the first of
+    them comes to, None where none is given.
 
     All of them are finished in the same way, which is looked at with the first. A picture
     itself is looked at when its turn comes: one that cannot be used fails by itself.
@@ -53,9 +54,9 @@ async def check_given(
         )
     )
     if not given:
-        return
+        return None
     try:
-        await start(finishing(given[0].image or b"")).prepare()
+        return await start(finishing(given[0].image or b"")).prepare()
     except InvalidArgument as error:
         InvalidArgument.check(
             *(
@@ -69,6 +70,7 @@ async def check_given(
     except NotFound as error:
         if not error.metadata.get("field", "").startswith("image"):
             raise
+    return None
 
 
 def _origin(field: str) -> str:

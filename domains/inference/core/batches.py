@@ -35,7 +35,7 @@ from domains.inference.types.batches import (
     BatchComputation,
     GenerationBatchReport,
     GenerationBatchRequest,
-    batch_with_seeds,
+    batch_as_decided,
     image_count,
 )
 from domains.session.core.items import SessionItem
@@ -96,7 +96,7 @@ class GenerationBatches:
             request.options,
             request.digest,
             partial(self._prepare, request),
-            again=lambda seeds: self._prepare(batch_with_seeds(request, seeds)),
+            again=lambda decided: self._prepare(batch_as_decided(request, decided)),
         )
 
     async def _prepare(self, request: GenerationBatchRequest) -> SessionPlan:

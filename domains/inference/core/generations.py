@@ -18,7 +18,7 @@ from domains.inference.core.turns import Turns
 from domains.inference.errors import InvalidGeneration
 from domains.inference.ports import PicturePreparer
 from domains.inference.types import GenerationRequest, GenerationSettings
-from domains.inference.types.batches import with_seeds
+from domains.inference.types.batches import as_decided
 from domains.picture.errors import InvalidPicture
 from domains.session.core.items import SessionItem
 from domains.session.core.placed import Placed
@@ -101,7 +101,7 @@ class Generations:
             request.options,
             request.digest,
             partial(self._prepare, request),
-            again=lambda seeds: self._prepare(with_seeds(request, seeds)),
+            again=lambda decided: self._prepare(as_decided(request, decided)),
         )
 
     async def validate(self, request: GenerationRequest) -> Verdict:

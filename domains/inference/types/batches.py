@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from domains.device.types import Placement
 from domains.inference.types import GenerationRequest, GenerationSettings
 from domains.limits import LIMITS
+from domains.session.core.plan import Decided
 from domains.session.types import Delivery, WorkOptions
 
 TEMPLATE = "template"
@@ -76,22 +77,31 @@ def image_count(settings: GenerationSettings) -> int:
     return len(settings.seeds) or settings.image_count or 1
 
 
-def with_seeds(request: GenerationRequest, seeds: Sequence[int]) -> GenerationRequest:
-    """The request whose pictures have these seeds, as they were resolved before."""
-    settings = replace(request.settings, seed=None, seeds=tuple(seeds))
+def as_decided(request: GenerationRequest, decided: Decided) -> GenerationRequest:
+    """The request whose pictures have the seeds, and where it names none the model, that were
+    decided before."""
+    settings = replace(
+        request.settings,
+        seed=None,
+        seeds=decided.seeds,
+        model_id=request.settings.model_id or decided.model_id,
+    )
     return dataclasses.replace(request, settings=settings)
 
 
-def batch_with_seeds(
-    request: GenerationBatchRequest, seeds: Sequence[int]
+def batch_as_decided(
+    request: GenerationBatchRequest, decided: Decided
 ) -> GenerationBatchRequest:
-    """The same of a batch, whose items' pictures have theirs in order."""
-    left = iter(seeds)
+    """The same of a batch, whose items' pictures have their seeds in order. Its main model is
+    its first item's: where that names none, it is what the server's default was."""
+    left = iter(decided.seeds)
+    default = "" if request.items[0].request.settings.model_id else decided.model_id
     items = tuple(
         dataclasses.replace(
             item,
-            request=with_seeds(
-                item.request, tuple(islice(left, image_count(item.request.settings)))
+            request=as_decided(
+                item.request,
+                Decided(tuple(islice(left, image_count(item.request.settings))), default),
             ),
         )
         for item in request.items

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from domains.errors import DomainError
 from domains.model.core.contents import CatalogueContents
@@ -77,24 +77,51 @@ class Hashing:
                 return
             if self._hashes.of_file(model, file):
                 continue
-            try:
-                sha256 = await self._sha256(model, file)
-            except (DomainError, OSError) as error:
-                _LOG.info("no hash of model %r: %s", model.model_id, error)
-                sha256 = ""
-            if not sha256:
+            if not await self._put(model, file, self._beside_work):
                 # The next look tells what became of it.
                 self._failed[model.model_id] = model.weights
                 return
-            await asyncio.to_thread(self._hashes.put, model, file, sha256)
         self._contents.tell_hash(model.model_id)
 
-    async def _sha256(self, model: Model, file: FileState) -> str:
+    async def now(self, model: Model, stopped: Callable[[], bool]) -> str:
+        """A model's hash, computed at once where it is not known: somebody waits for it. Empty
+        where it cannot be, or once `stopped` says that nobody waits any more."""
+
+        async def go_on() -> bool:
+            return not stopped()
+
+        for file in model.weights:
+            known = self._hashes.of_file(model, file)
+            if not (known or await self._put(model, file, go_on)):
+                return ""
+        return self._hashes.of(model)
+
+    async def _beside_work(self) -> bool:
+        if self._working():
+            await asyncio.sleep(_BESIDE_WORK_SECONDS)
+        return True
+
+    async def _put(
+        self, model: Model, file: FileState, go_on: Callable[[], Awaitable[bool]]
+    ) -> bool:
+        """Know the hash of a file; `go_on` is asked after each piece."""
+        try:
+            sha256 = await self._sha256(model, file, go_on)
+        except (DomainError, OSError) as error:
+            _LOG.info("no hash of model %r: %s", model.model_id, error)
+            sha256 = ""
+        if sha256:
+            await asyncio.to_thread(self._hashes.put, model, file, sha256)
+        return bool(sha256)
+
+    async def _sha256(
+        self, model: Model, file: FileState, go_on: Callable[[], Awaitable[bool]]
+    ) -> str:
         reading = await asyncio.to_thread(self._hasher.open, model.place, file)
         try:
             while await asyncio.to_thread(reading.read_on):
-                if self._working():
-                    await asyncio.sleep(_BESIDE_WORK_SECONDS)
+                if not await go_on():
+                    return ""
             return reading.sha256()
         finally:
             reading.close()

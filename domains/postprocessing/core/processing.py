@@ -183,6 +183,7 @@ class Processing:
                 session.owner,
                 Parent(session.session_id, piece.item_id),
                 begun_anew(prepare),
+                contents=session.about.contents,
             )
 
         async def work(session: Session) -> Outcome:

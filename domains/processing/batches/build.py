@@ -70,7 +70,7 @@ def build(
         clock,
     )
     starters = session.starters
-    batches = Batches(means, templates)
+    batches = Batches(means, templates, convert.NAMES)
     starters.know(batch_pb2.CreateBatchRequest, convert.batch_from_proto, batches.create)
     # What makes a batch that has ended go on; the items themselves are noted.
     starters.know(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from deviceops.v1 import batch_pb2, generation_pb2, session_pb2
+from deviceops.v1 import batch_pb2, common_pb2, generation_pb2, session_pb2
 from domains.conversions import EnumMap, digest, duration, given, timestamp, wished
 from domains.device.convert import choice_from_proto
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.batches.core.control import BatchFilter
+from domains.processing.batches.ports import BatchNames
 from domains.processing.batches.types import (
     BatchRequest,
     BatchStatus,
@@ -25,7 +26,9 @@ from domains.session.convert import (
     options_from_proto,
     options_to_proto,
 )
+from domains.session.convert.named import named_in
 from domains.session.types import SessionState
+from domains.session.types.named import Named
 
 COMPUTATIONS = EnumMap(Computation, generation_pb2.BatchComputation, "BATCH_COMPUTATION_")
 
@@ -81,6 +84,20 @@ def _works(items: Iterable[batch_pb2.BatchItem]) -> Iterator[ItemWork]:
             continue
         overlay = item.overlay.SerializeToString(deterministic=True)
         yield ItemWork(item.item_id, overlay, path)
+
+
+def _named_in_request(template: bytes) -> Named:
+    return named_in(batch_pb2.CreateBatchRequest.FromString(template))
+
+
+def _named_in_item(work: ItemWork) -> Named:
+    if work.image is not None:
+        return named_in(common_pb2.InputImage.FromString(work.image))
+    return named_in(generation_pb2.GenerationOverlay.FromString(work.overlay or b""))
+
+
+NAMES = BatchNames(_named_in_request, _named_in_item)
+"""A combination of a matrix names nothing by itself: the request has what its axes name."""
 
 
 def states_from_proto(

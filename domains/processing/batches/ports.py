@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from domains.device.types import DeviceChoice, DeviceReport
 from domains.processing.batches.types import ItemWork, Settled
 from domains.session.core.plan import SessionRequest
 from domains.session.types import Priority
+from domains.session.types.named import Named
 
 
 class Template(Protocol):
@@ -67,6 +69,15 @@ class Template(Protocol):
 
 Templates = Callable[[bytes], Template]
 """The template in the request of a batch."""
+
+
+@dataclass(frozen=True)
+class BatchNames:
+    """What batches name of what the server keeps: `of_request` all items of one together, by
+    the request that made it, `of_item` an item by itself."""
+
+    of_request: Callable[[bytes], Named]
+    of_item: Callable[[ItemWork], Named]
 
 
 class BatchDevices(Protocol):

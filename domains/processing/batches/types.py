@@ -15,6 +15,7 @@ from domains.errors import Failure
 from domains.limits import default_of
 from domains.records import LARGEST_BYTES
 from domains.session.types import ImageResult, ItemId, Seed, SessionState, WorkOptions
+from domains.values import ModelContent
 
 MOST_ITEMS = 100_000
 """Of one batch."""
@@ -77,10 +78,17 @@ class ItemWork:
 
 class Settled(Value, frozen=True):
     """What a work leaves open, decided once and for all when it is accepted; one that draws
-    nothing has no seeds."""
+    nothing has no seeds. `contents` are those of the models that it was accepted for; a version
+    before noted none."""
 
     seeds: Annotated[tuple[Seed, ...], _Few]
     model_id: ModelId
+    contents: Annotated[tuple[ModelContent, ...], Meta(max_length=1_000)] = ()
+
+    def agrees_with(self, other: Settled) -> bool:
+        """Whether no model has other content in one than in the other."""
+        mine = {content.model_id: content for content in self.contents}
+        return all(mine.get(each.model_id, each) == each for each in other.contents)
 
 
 @dataclass(frozen=True)

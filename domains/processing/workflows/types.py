@@ -64,9 +64,21 @@ class OutputKind(Enum):
     FLAGGED = "flagged"
     MODEL = "model"
     TRUSTED = "trusted"
+    ALLOCATION = "allocation"
+    DEVICE = "device"
 
 
-OWN_WORKS = frozenset({"verify", "store"})
+KIND_OF: Mapping[OutputKind, ValueKind] = {
+    OutputKind.IMAGES: ValueKind.IMAGES,
+    OutputKind.SEED: ValueKind.INTEGER,
+    OutputKind.FLAGGED: ValueKind.BOOL,
+    OutputKind.MODEL: ValueKind.MODEL,
+    OutputKind.TRUSTED: ValueKind.BOOL,
+    OutputKind.ALLOCATION: ValueKind.TEXT,
+    OutputKind.DEVICE: ValueKind.TEXT,
+}
+"""Which kind an output is of."""
+OWN_WORKS = frozenset({"verify", "store", "allocate_memory", "free_memory"})
 """What a run does itself, without a session for it."""
 
 
@@ -186,18 +198,6 @@ class Ending(Enum):
 
 
 @dataclass(frozen=True)
-class Named:
-    """What a run names of what the server keeps: ids of artifacts, and pictures of sessions by
-    the session's id and their number."""
-
-    artifacts: frozenset[str] = frozenset()
-    pictures: frozenset[tuple[str, int]] = frozenset()
-
-
-NOTHING_NAMED = Named()
-
-
-@dataclass(frozen=True)
 class Ended:
     """A step, or a run of one that fans out, once it has ended, with what it gives; `trusted`
     is None where nobody looked."""
@@ -206,6 +206,8 @@ class Ended:
     images: tuple[ImageResult, ...] = ()
     model_id: str = ""
     trusted: bool | None = None
+    allocation_id: str = ""
+    device_id: str = ""
 
     def output(self, kind: OutputKind) -> WorkflowValue | None:
         """The output of that kind; None where it has none."""
@@ -220,6 +222,10 @@ class Ended:
             return WorkflowValue(ValueKind.MODEL, self.model_id)
         if kind is OutputKind.TRUSTED and self.trusted is not None:
             return WorkflowValue(ValueKind.BOOL, self.trusted)
+        if kind is OutputKind.ALLOCATION and self.allocation_id:
+            return WorkflowValue(ValueKind.TEXT, self.allocation_id)
+        if kind is OutputKind.DEVICE and self.device_id:
+            return WorkflowValue(ValueKind.TEXT, self.device_id)
         return None
 
 

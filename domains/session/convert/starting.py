@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from deviceops.v1 import (
     device_pb2,
@@ -18,6 +17,8 @@ from deviceops.v1 import (
     processing_pb2,
 )
 from domains.errors import FeatureNotBuilt
+from domains.session.convert.kept import message_in
+from domains.session.convert.named import named_in
 from domains.session.core.plan import SessionRequest
 from domains.session.errors import Restarted
 from domains.session.records import KeptMessage
@@ -79,7 +80,8 @@ class Starters:
         if message.DESCRIPTOR.full_name not in self._by_type:
             raise FeatureNotBuilt((message.DESCRIPTOR.name,))
         request = self._by_type[message.DESCRIPTOR.full_name](message)
-        request = replace(request, method=_METHODS[message.DESCRIPTOR.full_name])
+        method = _METHODS[message.DESCRIPTOR.full_name]
+        request = replace(request, method=method, named=named_in(message))
         if request.again is None:
             return request
         body = message.SerializeToString(deterministic=True)
@@ -92,11 +94,7 @@ class Starters:
             Restarted: It is of no type that this server knows, or not as that is declared.
             DomainError: As `request_of`.
         """
-        if kept.message not in self._by_type:
+        message = message_in(kept)
+        if message is None or kept.message not in self._by_type:
             raise Restarted()
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(kept.message)
-        try:
-            message = message_factory.GetMessageClass(descriptor).FromString(kept.body)
-        except DecodeError as error:
-            raise Restarted() from error
         return self.request_of(message)

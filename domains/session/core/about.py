@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from domains.session.types import SessionKind
+from domains.session.types.named import NOTHING_NAMED, Names
+from domains.values import ModelContent
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class About:
     uses beside it, `policies` the keys of the safety policies that it goes by. `method` is that
     of the contract that started it, or its parent ("InferenceService.Generate"). `pauses` is
     whether its work can stop and go on later, `repeats` whether it can be begun anew where a
-    worker or the server was lost.
+    worker or the server was lost. `named` is what its request names of what the server keeps,
+    as far as it has not been come to. `contents` are those of models that it was accepted for.
     """
 
     session_id: str
@@ -40,3 +43,5 @@ class About:
     method: str = ""
     pauses: bool = False
     repeats: bool = False
+    named: Names = NOTHING_NAMED
+    contents: tuple[ModelContent, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +32,7 @@ from domains.session.types import (
     SessionEvent,
     SessionState,
 )
+from domains.session.types.named import NOTHING_NAMED, Named
 
 # More than a session has entries: so many numbers may have been given out since its record was
 # written.
@@ -63,6 +64,7 @@ class Keeping:
         records: Where they are kept.
         requests: Where it is kept what they are begun anew from.
         pack: A report as it is kept.
+        named: What a request names of what the server keeps.
         clock: The time.
     """
 
@@ -71,10 +73,11 @@ class Keeping:
         records: Records,
         requests: Records,
         pack: Callable[[object], KeptMessage],
+        named: Callable[[KeptMessage], Named],
         clock: Clock,
     ) -> None:
         self._records, self._requests = records, requests
-        self._pack, self._clock = pack, clock
+        self._pack, self._named, self._clock = pack, named, clock
         self._digests: dict[str, bytes] = {}
         self._with_request: set[str] = set()
         # Of those that are written down, how they stood then.
@@ -88,6 +91,7 @@ class Keeping:
         session: Session,
         digest: bytes,
         message: KeptMessage | None,
+        before: Callable[[], Awaitable[None]],
         done: Callable[[], None],
     ) -> None:
         """Begin to write down that a session was accepted; it is held until then.
@@ -96,11 +100,12 @@ class Keeping:
             session: Which.
             digest: Stands for its request.
             message: What it can be begun anew from.
+            before: Notes in the session what is to be written with it; raises nothing.
             done: Called when it is written, or has failed because it cannot be.
         """
         session.held = True
         self._digests[session.session_id] = digest
-        task = asyncio.create_task(self._accept(session, self._body(session), message, done))
+        task = asyncio.create_task(self._accept(session, message, before, done))
         self._accepting[session.session_id] = task
 
     async def accepted(self, session: Session) -> None:
@@ -116,11 +121,12 @@ class Keeping:
     async def _accept(
         self,
         session: Session,
-        body: bytes,
         message: KeptMessage | None,
+        before: Callable[[], Awaitable[None]],
         done: Callable[[], None],
     ) -> None:
-        session_id, mark = session.session_id, _mark(session)
+        await before()
+        session_id, mark, body = session.session_id, _mark(session), self._body(session)
         failpoints.reach("session.before-acceptance")
         try:
             if message is None:
@@ -213,7 +219,8 @@ class Keeping:
             except Malformed as error:  # whoever keeps them looks as well; this is a defect
                 _log.error("a session cannot be remembered: %s", error)
                 continue
-            session = self._session(record, events, retention, changed)
+            named = NOTHING_NAMED if message is None else self._named(message)
+            session = self._session(record, named, events, retention, changed)
             self._digests[session.session_id] = record.digest
             self._marks[session.session_id] = _mark(session)
             if message is not None:
@@ -234,6 +241,7 @@ class Keeping:
     def _session(
         self,
         record: SessionRecord,
+        named: Named,
         events: list[SessionEvent],
         retention: timedelta,
         changed: Callable[[Session], None],
@@ -248,6 +256,8 @@ class Keeping:
                 companion_ids=record.companion_ids,
                 parent=Parent(record.parent_session_id, record.item_id),
                 method=record.method,
+                named=named,
+                contents=record.contents,
             ),
             record.options,
             placed=Placed(record.placement),
@@ -306,6 +316,7 @@ class Keeping:
                 paused=_paused(session),
                 lost_turns=session.lost_turns,
                 method=session.about.method,
+                contents=session.about.contents,
             )
         )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 
 from domains.clients import DEFAULT_CLIENT
-from domains.session.core.about import ALONE, Parent
+from domains.session.core.about import ALONE, About, Parent
 from domains.session.core.placed import Placed
 from domains.session.core.session import Session
 from domains.session.records import KeptMessage
 from domains.session.types import Outcome, Phase, SessionKind, WorkOptions
-from domains.values import Degradation
+from domains.session.types.named import NOTHING_NAMED, Names
+from domains.values import Degradation, ModelContent
 
 Work = Callable[[Session], Awaitable[Outcome | None]]
 
@@ -64,6 +65,15 @@ Prepare = Callable[[], Awaitable[SessionPlan]]
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What a request may leave open, as it was decided when it was accepted: the seeds of its
+    pictures, and its main model."""
+
+    seeds: tuple[int, ...] = ()
+    model_id: str = ""
+
+
+@dataclass(frozen=True)
 class SessionRequest:
     """A session that a call asks for.
 
@@ -73,9 +83,11 @@ class SessionRequest:
     request named may be gone by now. `owner` is the client whose session it will be, `parent`
     whose step or item it is.
 
-    `again` prepares it anew with the seeds that it was accepted with, where a worker or the
-    server was lost; None where it cannot be begun anew. Then `message` is what it is made from
-    again. `method` is the contract's that asks for it; empty where the parent's does.
+    `again` prepares it anew with what was decided when it was accepted, where the server was
+    lost; None where it cannot be begun anew. Then `message` is what it is made from
+    again. `method` is the contract's that asks for it; empty where the parent's does. `named`
+    is what it names of what the server keeps. `contents` are those of models that it was
+    accepted for with what it is a part of; its own are noted when it is accepted.
     """
 
     options: WorkOptions
@@ -83,11 +95,39 @@ class SessionRequest:
     prepare: Prepare
     owner: str = DEFAULT_CLIENT
     parent: Parent = ALONE
-    again: Callable[[Sequence[int]], Awaitable[SessionPlan]] | None = None
+    again: Callable[[Decided], Awaitable[SessionPlan]] | None = None
     message: KeptMessage | None = None
     method: str = ""
+    named: Names = NOTHING_NAMED
+    contents: tuple[ModelContent, ...] = ()
+
+    def about(self, plan: SessionPlan, session_id: str, above: About | None) -> About:
+        """What is fixed about the session of that plan; `above` is its parent's, where that is
+        there."""
+        about = About(
+            session_id,
+            plan.kind,
+            self.owner,
+            parent=self.parent,
+            method=self.method or ("" if above is None else above.method),
+            named=self.named,
+            contents=self.contents,
+        )
+        return resolved_about(about, plan, repeats=self.again is not None)
 
 
-def begun_anew(prepare: Prepare) -> Callable[[Sequence[int]], Awaitable[SessionPlan]]:
-    """How to prepare anew what has no seeds."""
-    return lambda seeds: prepare()
+def resolved_about(about: About, plan: SessionPlan, *, repeats: bool) -> About:
+    """What is fixed about a session, as its work was resolved."""
+    return replace(
+        about,
+        model_id=plan.model_id,
+        companion_ids=plan.companion_ids,
+        policies=plan.policies,
+        pauses=plan.pause is not None,
+        repeats=repeats,
+    )
+
+
+def begun_anew(prepare: Prepare) -> Callable[[Decided], Awaitable[SessionPlan]]:
+    """How to prepare anew what leaves nothing open."""
+    return lambda decided: prepare()

@@ -15,7 +15,6 @@ from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
-from domains.session.core.speeds import Speeds
 from domains.session.errors import SessionTimedOut, TimeLimit
 from domains.session.jobs import WorkPaused
 from domains.session.types import (
@@ -102,21 +101,24 @@ class SessionRunner:
         """The session, and whether an earlier call had opened it."""
         if known := self._sessions.known(request):
             return known, True
-        plan = await request.prepare()
-        # The same request may have come twice at once: the first to get here opened it.
-        if known := self._sessions.known(request):
-            return known, True
-        turn = turn_of(plan, self._sessions.speeds)
-        return self._sessions.open(plan, turn, request), False
+        with self._sessions.needed.held(request.owner, request.named):
+            plan = await request.prepare()
+            # The same request may have come twice at once: the first to get here opened it.
+            if known := self._sessions.known(request):
+                return known, True
+            turn = turn_of(plan, self._sessions)
+            return self._sessions.open(plan, turn, request), False
 
 
-def turn_of(plan: SessionPlan, speeds: Speeds) -> Turn:
+def turn_of(plan: SessionPlan, sessions: Sessions) -> Turn:
     """What is done when the turn of a session of that plan comes."""
-    return partial(_take_turn, plan, speeds)
+    return partial(_take_turn, plan, sessions)
 
 
-async def _begun(plan: SessionPlan, session: Session) -> Outcome | None:
-    """The work, unless it was to stop before its first step, when nothing of it could hear."""
+async def _begun(plan: SessionPlan, sessions: Sessions, session: Session) -> Outcome | None:
+    """The work, unless it was to stop before its first step, when nothing of it could hear, or
+    is not what was accepted any more."""
+    await sessions.contents.check(session)
     if session.cancel_reason is not None:
         raise Cancelled("The session was cancelled before its work began.")
     if session.state is SessionState.PAUSING or session.yielding is not None:
@@ -124,9 +126,9 @@ async def _begun(plan: SessionPlan, session: Session) -> Outcome | None:
     return await plan.work(session)
 
 
-async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> None:
+async def _take_turn(plan: SessionPlan, sessions: Sessions, session: Session) -> None:
     """The session's turn; its queue ends the session with what this raises."""
-    work = asyncio.ensure_future(_begun(plan, session))
+    work = asyncio.ensure_future(_begun(plan, sessions, session))
     pause = None if plan.pause is None else partial(plan.pause, session)
     if plan.stop is None:
         session.start(work.cancel, pause)
@@ -143,5 +145,5 @@ async def _take_turn(plan: SessionPlan, speeds: Speeds, session: Session) -> Non
         seconds = session.options.run_timeout_seconds
         raise SessionTimedOut(session.session_id, TimeLimit.RUN, seconds) from None
     if session.effort is not None and outcome is not None and not outcome.learned:
-        speeds.learn(session.device_id, session.effort, outcome.timings)
+        sessions.speeds.learn(session.device_id, session.effort, outcome.timings)
     session.complete(outcome)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from domains.clock import Clock
 from domains.errors import Reason
 from domains.session.core import entries
-from domains.session.core.about import About
 from domains.session.core.changes import SessionChanges
+from domains.session.core.contents import AcceptedContents
 from domains.session.core.keeping import Keeping
+from domains.session.core.needed import NeededArtifacts
 from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
-from domains.session.core.plan import SessionPlan, SessionRequest
+from domains.session.core.plan import SessionPlan, SessionRequest, resolved_about
 from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue
 from domains.session.core.queues import Queues
@@ -25,7 +25,7 @@ from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.speeds import Speeds
 from domains.session.errors import RequestIdReused, SessionNotFound, ShuttingDown
-from domains.session.ports import FaultReporter
+from domains.session.ports import FaultReporter, ModelContents
 from domains.session.records import KeptMessage
 from domains.session.types import OnDisconnect, SessionState, WorkOptions
 from domains.session.views import EVERYONE, Viewer
@@ -51,6 +51,7 @@ class Sessions:
             it was accepted before.
         holds: Whether a device's worker holds a model.
         keeping: Writes sessions down; without it they end with the server.
+        models: What models are made of, once the system runs.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Sessions:
         admit: Callable[[SessionPlan | Session], None] = lambda work: None,
         holds: Callable[[str, str], bool] = lambda device_id, model_id: True,
         keeping: Keeping | None = None,
+        models: Callable[[], ModelContents] | None = None,
     ) -> None:
         self._keeping = keeping
         self._admit, self._describe = admit, describe
@@ -77,6 +79,9 @@ class Sessions:
         self._by_request_id: dict[tuple[str, str], tuple[Session, bytes]] = {}
         self._ended: dict[str, Callable[[Session], None]] = {}
         self._queues = Queues(self._make_queue, queue_length)
+        self.contents = AcceptedContents(models)
+        self.needed = NeededArtifacts(self._sessions, self._children)
+        """What those that have not ended need of what is kept."""
         self.unfinished: list[tuple[Session, KeptMessage]] = []
         """Of an earlier server, and what they are to be begun anew from."""
         self.closed = False
@@ -231,18 +236,7 @@ class Sessions:
         self._admit(plan)
         above = self._sessions.get(request.parent.session_id)
         session = Session(
-            About(
-                str(uuid.uuid4()),
-                plan.kind,
-                request.owner,
-                model_id=plan.model_id,
-                companion_ids=plan.companion_ids,
-                policies=plan.policies,
-                parent=request.parent,
-                method=request.method or ("" if above is None else above.about.method),
-                pauses=plan.pause is not None,
-                repeats=request.again is not None,
-            ),
+            request.about(plan, str(uuid.uuid4()), None if above is None else above.about),
             request.options,
             placed=plan.placed or Placed(PlacementDecision.named(plan.device_id)),
             done=Progress(plan.total_steps, len(plan.seeds)),
@@ -258,7 +252,8 @@ class Sessions:
         self.changes.note(session)
         if self._keeping is not None:
             written = partial(self._note_written, session)
-            self._keeping.accept(session, request.digest, request.message, written)
+            noted = partial(self.contents.note, session)
+            self._keeping.accept(session, request.digest, request.message, noted, written)
         return session
 
     def take_up(self, session: Session, plan: SessionPlan, turn: Turn) -> None:
@@ -268,14 +263,7 @@ class Sessions:
         Raises:
             QueueFull: The device's queue has no room.
         """
-        about = replace(
-            session.about,
-            model_id=plan.model_id,
-            companion_ids=plan.companion_ids,
-            policies=plan.policies,
-            pauses=plan.pause is not None,
-            repeats=True,
-        )
+        about = resolved_about(session.about, plan, repeats=True)
         placed = plan.placed or Placed(PlacementDecision.named(plan.device_id))
         if not plan.resumes_after_images:
             session.images = ()
@@ -312,6 +300,7 @@ class Sessions:
 
     def _know(self, session: Session, digest: bytes) -> None:
         self._sessions[session.session_id] = session
+        self.needed.note(session)
         if session.parent_session_id:
             siblings = self._children.setdefault(session.parent_session_id, {})
             siblings[session.session_id] = session

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from domains import failpoints
 from domains.clients import Caller, Role, calling
 from domains.clock import Clock
-from domains.errors import Failure, Reason, Unavailable
-from domains.session.core.plan import SessionRequest
+from domains.errors import DomainError, Failure, Reason, Unavailable
+from domains.session.core.plan import Decided, SessionRequest
 from domains.session.core.queue import MOST_LOST_TURNS
 from domains.session.core.runner import turn_of
 from domains.session.core.session import Session
@@ -19,6 +19,7 @@ from domains.session.errors import Restarted
 from domains.session.ports import FaultReporter
 from domains.session.records import KeptMessage
 from domains.session.types import Accepted, OnDisconnect
+from domains.values import ModelContent
 
 PATIENCE_SECONDS = 60.0
 """How long after its start a server waits for what sessions need, such as devices."""
@@ -56,11 +57,13 @@ class TakingUp:
         """Take up every one that has not been yet, in the order in which they were accepted;
         call it now and then, from when on domains can resolve requests."""
         unfinished, taken = self._sessions.unfinished, 0
+        replaced = await self._replaced()
         while unfinished:
             session, message = unfinished[0]
             failpoints.reach("session.taking-up")
             try:
-                failure = await self._taken_up(session, message)
+                failure = replaced.get(session.about.contents)
+                failure = failure or await self._taken_up(session, message)
             except Unavailable:  # a device is looked for, or starts
                 break
             unfinished.pop(0)
@@ -70,6 +73,25 @@ class TakingUp:
             if taken % _AT_ONCE == 0:
                 await asyncio.sleep(0)
         self._look()
+
+    async def _replaced(self) -> Mapping[tuple[ModelContent, ...], Failure]:
+        """Why those fail whose models have other content now, by what they were accepted for.
+
+        All are looked at before any is taken up: what is taken up may begin while others wait
+        for the disk, though they were more urgent.
+        """
+        found: dict[tuple[ModelContent, ...], Failure | None] = {}
+        for session, _ in tuple(self._sessions.unfinished):
+            contents = session.about.contents
+            if contents in found or session.state.final:
+                continue
+            try:
+                await self._sessions.contents.check(session)
+            except DomainError as error:
+                found[contents] = self._describe(error)
+            else:
+                found[contents] = None
+        return {contents: why for contents, why in found.items() if why is not None}
 
     async def _taken_up(self, session: Session, message: KeptMessage) -> Failure | None:
         """Why it cannot be taken up.
@@ -91,9 +113,9 @@ class TakingUp:
             if request.again is None:
                 return Restarted().failure()
             with calling(Caller(session.owner, Role.RUN)):  # whose pictures it names
-                plan = await request.again(_seeds_of(session))
+                plan = await request.again(Decided(_seeds_of(session), session.model_id))
             if not session.state.final:  # it may have been cancelled meanwhile
-                turn = turn_of(plan, self._sessions.speeds)
+                turn = turn_of(plan, self._sessions)
                 self._sessions.take_up(session, plan, turn)
         except Exception as error:
             if isinstance(error, Unavailable) and self._clock.monotonic() < self._patient_until:

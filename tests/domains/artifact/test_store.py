@@ -294,6 +294,10 @@ async def test_what_accepted_work_needs_outlives_the_quota_its_retention_and_a_d
         await store.delete(ME, mine)
     assert refusal.value.reason is Reason.STATE_CONFLICT
     assert refusal.value.metadata == {"state": "needed"}
+    with pytest.raises(ResourceExhausted) as full:  # what comes could push out nothing
+        await store.check_room_for(6)
+    assert full.value.reason is Reason.STORAGE_QUOTA_EXCEEDED
+    await store.check_room_for(5)
     await store.delete(Caller("somebody", Role.RUN), theirs)
     needed.clear()
     await store.tidy()

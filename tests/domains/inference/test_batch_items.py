@@ -11,10 +11,13 @@ from deviceops.v1 import batch_pb2, common_pb2, generation_pb2, inference_pb2, s
 from domains.inference.convert.batch_items import GenerationTemplate
 from domains.inference.convert.overlays import Layer, check_overlay, laid_over
 from domains.processing.batches.types import ItemWork, Settled
-from domains.session.types import Priority
+from domains.session.core.plan import SessionRequest
+from domains.session.types import Priority, WorkOptions
+from domains.values import ModelContent
 
 Settings = generation_pb2.GenerationSettings
 Overlay = generation_pb2.GenerationOverlay
+MODEL = ModelContent("model", 9, "f" * 64)
 PICTURE = common_pb2.InputImage(inline=b"a picture")
 TEMPLATE = Settings(
     prompt="a pear",
@@ -37,18 +40,24 @@ def template(started: list[Any], **fields: Any) -> GenerationTemplate:
     """The template of a batch, whose sessions are only noted."""
     message = batch_pb2.CreateBatchRequest(template=TEMPLATE, **fields)
     unasked: Any = None
+
+    def start(asked: Any) -> SessionRequest:
+        started.append(asked)
+        return SessionRequest(WorkOptions(), b"", unasked)
+
     return GenerationTemplate(
         message.SerializeToString(),
         unasked,
         unasked,
         unasked,
-        lambda asked: started.append(asked),  # type: ignore[arg-type,return-value]
+        start,
+        unasked,
     )
 
 
 def works(overlays: dict[str, Overlay]) -> list[tuple[ItemWork, Settled]]:
     return [
-        (ItemWork(name, overlay.SerializeToString()), Settled((5, 6), "model"))
+        (ItemWork(name, overlay.SerializeToString()), Settled((5, 6), "model", (MODEL,)))
         for name, overlay in overlays.items()
     ]
 
@@ -57,9 +66,9 @@ def test_items_together_are_those_that_they_are_alone() -> None:
     started: list[Any] = []
     made = template(started)
     asked = works(OVERLAYS)
-    for work, settled in asked:
-        made.request(work, settled, Priority.LOW)
-    made.together(asked, Priority.LOW)
+    requests = [made.request(work, settled, Priority.LOW) for work, settled in asked]
+    requests.append(made.together(asked, Priority.LOW))
+    assert all(each.contents == (MODEL,) for each in requests)
     *alone, together = started
     assert isinstance(together, inference_pb2.GenerateBatchRequest)
     assert together.computation == generation_pb2.BATCH_COMPUTATION_THROUGHPUT

@@ -294,7 +294,7 @@ async def test_so_many_are_drawn_together_as_free_memory_suffices_for(bench: Ben
     message.template.width, message.template.height, message.template.steps = 512, 256, 2
     message.template.prompt = "a cat"
     made = GenerationTemplate(
-        message.SerializeToString(), bench.preparer, bench.pictures, bench.forecasts, none
+        message.SerializeToString(), bench.preparer, bench.pictures, bench.forecasts, none, none
     )
     work = ItemWork("one", b"")
 

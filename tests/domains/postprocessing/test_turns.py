@@ -116,7 +116,7 @@ class Bench:
             ended=lambda session: self.turns.end(),
         )
         request = SessionRequest(WorkOptions(), b"", unprepared)
-        return self.sessions.open(plan, turn_of(plan, self.sessions.speeds), request)
+        return self.sessions.open(plan, turn_of(plan, self.sessions), request)
 
 
 @pytest.fixture

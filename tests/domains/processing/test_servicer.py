@@ -11,12 +11,12 @@ import pytest
 
 from deviceops.v1 import inference_pb2, processing_pb2, processing_pb2_grpc, session_pb2
 from domains.clients import Role
+from domains.memory.core.leases import Leases
 from domains.processing.batches.servicer import BatchParts
 from domains.processing.core.control import SessionControl
 from domains.processing.core.lists import SessionLists
 from domains.processing.servicer import ProcessingServicer
 from domains.processing.workflows.convert.running import WorkflowRequests
-from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
@@ -61,9 +61,9 @@ async def stub(
     )
     services = SessionServices(sessions, runner, reader)
     pictures = cast("PictureWork", None)  # no run here has a step that needs any
+    leases = cast("Leases", None)  # nor memory
     requests = WorkflowRequests(
-        *(store, starters, services, no_generation, lambda method: None, pictures),
-        NeededArtifacts(services),
+        *(store, starters, services, no_generation, lambda method: None, pictures, leases)
     )
     streams = SessionStreams(runner, converter, starters)
     here = place(clock, sessions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 from deviceops.v1 import common_pb2, memory_info_pb2, processing_pb2
 from domains.errors import DomainError, Reason, ResourceExhausted
 from domains.session.convert import SessionConverter, snapshot_to_proto
+from domains.session.convert.named import named_in_kept
 from domains.session.core.keeping import Keeping
 from domains.session.core.plan import SessionRequest
 from domains.session.core.reading import SessionReader
@@ -19,6 +20,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
 from domains.session.core.snapshots import snapshot_of
 from domains.session.core.taking_up import TakingUp
+from domains.session.ports import ModelContents
 from domains.session.records import KeptMessage
 from tests.clocks import SteeredTime
 from tests.domains.sessions import Artifacts, changes_of
@@ -68,7 +70,14 @@ def _report(report: str) -> Message:
 class Server:
     """What of a server is about sessions, over a disk."""
 
-    def __init__(self, disk: Disk, clock: SteeredTime, queue_length: int = 10) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: SteeredTime,
+        queue_length: int = 10,
+        *,
+        models: Callable[[], ModelContents] | None = None,
+    ) -> None:
         self.converter = SessionConverter({str: _report})
         self.sessions = Sessions(
             describe=lambda error: DomainError(str(error)).failure(),
@@ -78,7 +87,10 @@ class Server:
             kept=5,
             changes=changes_of(clock.clock),
             clock=clock.clock,
-            keeping=Keeping(disk, disk.requests, self.converter.kept, clock.clock),
+            models=models,
+            keeping=Keeping(
+                disk, disk.requests, self.converter.kept, named_in_kept, clock.clock
+            ),
         )
         self.sessions.recall()
         self.taking_up = TakingUp(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
 from domains.errors import NotFound, Reason, Unavailable
 from domains.session.core.about import Parent
-from domains.session.core.plan import SessionPlan, SessionRequest, Work
+from domains.session.core.plan import Decided, SessionPlan, SessionRequest, Work
 from domains.session.core.session import Session
 from domains.session.core.taking_up import PATIENCE_SECONDS, RETURN_SECONDS
 from domains.session.errors import Restarted, ShuttingDown, WorkerLost
@@ -27,7 +27,7 @@ DETACHED = WorkOptions(on_disconnect=OnDisconnect.DETACH)
 NAMED = WorkOptions(request_id=REQUEST_ID)
 
 
-Kept = list[tuple[int, ...]]
+Kept = list[Decided]
 
 
 def repeatable(
@@ -37,16 +37,16 @@ def repeatable(
     name: bytes = b"1",
     seeds: Kept | None = None,
 ) -> SessionRequest:
-    """A request that can be begun anew; `seeds` are those with which it was."""
+    """A request that can be begun anew; `seeds` are what was decided when it was."""
 
-    async def again(kept: Sequence[int]) -> SessionPlan:
+    async def again(decided: Decided) -> SessionPlan:
         if seeds is not None:
-            seeds.append(tuple(kept))
+            seeds.append(decided)
         return replace(plan(work=work), pause=lambda session: None)
 
     return replace(
         asked(work, options, digest=name),
-        prepare=lambda: again((1, 2)),
+        prepare=lambda: again(Decided((1, 2))),
         again=again,
         message=KeptMessage("request", name),
     )
@@ -93,7 +93,7 @@ async def test_what_waited_and_what_ran_go_on_with_the_seeds_they_had(
         assert again.state is SessionState.COMPLETED
         assert again.retry_count == retries
         assert len(again.images) == 2
-    assert seeds == [(1, 2), (1, 2)]
+    assert seeds == [Decided((1, 2), "model")] * 2
     third = servers()
     assert not third.sessions.unfinished
     assert third.sessions.get(ran.session_id).state is SessionState.COMPLETED
@@ -177,10 +177,10 @@ async def test_what_was_paused_stays_so_and_goes_on_after_its_pictures(
         server = servers()
         request = repeatable(drawn, name=b"2")
         assert request.again is not None
-        resumed = await request.again(())
+        resumed = await request.again(Decided())
         whole = replace(resumed, resumes_after_images=keeps)
 
-        async def again(seeds: Sequence[int], whole: SessionPlan = whole) -> SessionPlan:
+        async def again(decided: Decided, whole: SessionPlan = whole) -> SessionPlan:
             return whole
 
         server.anew = {b"1": repeatable(drawn), b"2": replace(request, again=again)}

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from domains.processing.batches.core.groups import GroupSize
 from domains.processing.batches.core.items import Items, work_of
-from domains.processing.batches.ports import Template, Templates
+from domains.processing.batches.ports import BatchNames, Template, Templates
 from domains.processing.batches.types import (
     BatchRecord,
     BatchStatus,
@@ -35,14 +35,20 @@ class Batch:
         record: As it is kept.
         find: Finds the session of an id, or raises.
         templates: Reads its template.
+        names: What it and its items name of what the server keeps.
     """
 
     def __init__(
-        self, record: BatchRecord, find: Callable[[str], Session], templates: Templates
+        self,
+        record: BatchRecord,
+        find: Callable[[str], Session],
+        templates: Templates,
+        names: BatchNames,
     ) -> None:
         self.record = record
         self._find = find
-        self.items = Items(record.manner.retry)
+        self.items = Items(record.manner.retry, names.of_item)
+        self.items.names.add(names.of_request(record.template))
         self.wake = asyncio.Event()
         self.changing = asyncio.Lock()
         self.awaiting = self.closing = False

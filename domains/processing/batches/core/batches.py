@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -15,7 +15,7 @@ from domains.processing.batches.core.batch import Batch
 from domains.processing.batches.core.rules import broken_batch, name_devices, no_items
 from domains.processing.batches.core.run import BatchRun, Means
 from domains.processing.batches.errors import BatchNotFound, BatchQuotaExceeded
-from domains.processing.batches.ports import Templates
+from domains.processing.batches.ports import BatchNames, Templates
 from domains.processing.batches.types import (
     MOST_ITEMS,
     BatchRecord,
@@ -25,7 +25,7 @@ from domains.processing.batches.types import (
     Settled,
 )
 from domains.session.core.entries import raise_for_end
-from domains.session.core.plan import SessionPlan, SessionRequest, begun_anew
+from domains.session.core.plan import Decided, SessionPlan, SessionRequest, begun_anew
 from domains.session.core.session import Session
 from domains.session.errors import SessionNotFound, ShuttingDown
 from domains.session.types import (
@@ -52,10 +52,11 @@ class Batches:
     Args:
         means: What batches are worked off with.
         templates: Reads the template in a batch's request.
+        names: What batches name of what the server keeps.
     """
 
-    def __init__(self, means: Means, templates: Templates) -> None:
-        self._means, self._templates = means, templates
+    def __init__(self, means: Means, templates: Templates, names: BatchNames) -> None:
+        self._means, self._templates, self.names = means, templates, names
         self._batches: dict[str, Batch] = {}
         self._of_sessions: dict[str, Batch] = {}
         self._number = 0
@@ -64,10 +65,7 @@ class Batches:
         """Know the batches of an earlier server; to be called before any session goes on."""
         for record, items in self._means.shelf.found():
             self._number = max(self._number, record.number)
-            batch = Batch(record, self._means.sessions.get, self._templates)
-            for item in items:
-                batch.add(item)
-            self._know(batch)
+            self._know(self._batch(record, items))
 
     # Making.
 
@@ -84,7 +82,7 @@ class Batches:
         async def prepare() -> SessionPlan:
             return self._plan(partial(self._lay_out, request, await self._checked(request)))
 
-        async def again(seeds: Sequence[int]) -> SessionPlan:
+        async def again(decided: Decided) -> SessionPlan:
             return self._plan(partial(self._lay_out, request, None))
 
         return SessionRequest(options, request.digest, prepare, again=again)
@@ -162,11 +160,15 @@ class Batches:
         items = new_items(record.batch_id, 0, works, settled)
         self.check_quota(session.owner, len(request.template), works)
         await self._means.shelf.accept(items, record)
-        batch = Batch(record, self._means.sessions.get, self._templates)
-        for item in items:
-            batch.add(item)
+        batch = self._batch(record, items)
         self._know(batch)
         session.log.wake()
+        return batch
+
+    def _batch(self, record: BatchRecord, items: Iterable[ItemRecord]) -> Batch:
+        batch = Batch(record, self._means.sessions.get, self._templates, self.names)
+        for item in items:
+            batch.add(item)
         return batch
 
     async def _take_over(self, batch: Batch, session: Session) -> Batch:
@@ -194,6 +196,9 @@ class Batches:
     def _know(self, batch: Batch) -> None:
         self._batches[batch.batch_id] = batch
         self._of_sessions[batch.record.session_id] = batch
+        if self._stands(batch):  # what its items need, in place of what its request named
+            batch.session.about = replace(batch.session.about, named=batch.items.names)
+            self._means.sessions.needed.note(batch.session)
 
     # What becomes of them.
 

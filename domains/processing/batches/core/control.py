@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from msgspec import structs
@@ -23,6 +24,7 @@ from domains.processing.core.filters import broken_reason
 from domains.processing.errors import StateConflict
 from domains.session.core.plan import SessionRequest
 from domains.session.types import SessionState
+from domains.session.types.named import NameCounts
 from domains.session.views import Viewer
 
 _ADDED = LIMITS["AddBatchItemsRequest.items"]
@@ -151,18 +153,26 @@ class BatchControl:
             closed = batch.sealed or batch.session.cancel_reason is not None
             if closed and (new or not (works or seal)):
                 raise BatchConflict(batch_id, "The batch is sealed: make another one.")
-            settled = await batch.template.check(new) if new else ()
-            self._batches.check_quota(batch.owner, 0, new)
-            items = new_items(batch_id, len(batch.items), new, settled)
-            await self._means.shelf.accept(items, None)
-            for item in items:
-                batch.add(item)
+            with self._held(batch, new):
+                settled = await batch.template.check(new) if new else ()
+                self._batches.check_quota(batch.owner, 0, new)
+                items = new_items(batch_id, len(batch.items), new, settled)
+                await self._means.shelf.accept(items, None)
+                for item in items:
+                    batch.add(item)
             if seal and not batch.record.sealed:
                 record = structs.replace(batch.record, sealed=True)
                 await self._means.shelf.put_batch(record)
                 batch.record = structs.replace(batch.record, sealed=True)
         batch.wake.set()
         return batch.status(viewer)
+
+    def _held(self, batch: Batch, works: Sequence[ItemWork]) -> AbstractContextManager[None]:
+        """What items name that are about to be added stays until they have been."""
+        names = NameCounts()
+        for work in works:
+            names.add(self._batches.names.of_item(work))
+        return self._means.sessions.needed.held(batch.owner, names)
 
     async def retry(
         self, batch_id: str, item_ids: Sequence[str], viewer: Viewer

@@ -59,9 +59,11 @@ def lacked_room(failure: Failure | None) -> bool:
 
 
 def goes_with(group: list[ItemRecord], record: ItemRecord) -> bool:
-    """Whether an item may join a group: both draw, with the same model, and there is room."""
+    """Whether an item may join a group: both draw, with the same model and the same content of
+    all models, and there is room."""
     if not (group[0].settled.seeds and record.settled.seeds):
         return False
     images = sum(len(each.settled.seeds) for each in group) + len(record.settled.seeds)
     same = group[0].settled.model_id == record.settled.model_id
+    same = same and all(each.settled.agrees_with(record.settled) for each in group)
     return same and images <= MOST_IMAGES and len(group) < MOST_ITEMS

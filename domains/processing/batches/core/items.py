@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from msgspec.structs import replace
 
 from domains.errors import Failure
 from domains.processing.batches.types import ItemRecord, ItemWork, Retry
 from domains.session.types import ImageResult, SessionState
+from domains.session.types.named import NameCounts, Named
 
 _ENDED = frozenset({SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED})
 # What is wrong with the request stays wrong: INVALID_ARGUMENT and UNIMPLEMENTED.
@@ -26,10 +27,13 @@ class Items:
 
     Args:
         retry: How often each is tried.
+        named: What one names of what the server keeps.
     """
 
-    def __init__(self, retry: Retry) -> None:
-        self._retry = retry
+    def __init__(self, retry: Retry, named: Callable[[ItemWork], Named]) -> None:
+        self._retry, self._named = retry, named
+        self.names = NameCounts()
+        """What those name that have not ended."""
         self._all: list[ItemRecord] = []
         self._positions: dict[str, int] = {}
         self._waiting: deque[int] = deque()
@@ -84,6 +88,7 @@ class Items:
         self.worked_seconds = max(self.worked_seconds, record.worked_seconds)
         if record.state not in _ENDED:
             self._waiting.append(record.position)
+            self.names.add(self._named(work_of(record)))
 
     def next_due(self, now: float) -> float | None:
         """Seconds until one may be taken, 0 where one may be now; None where none waits."""
@@ -198,8 +203,12 @@ class Items:
         return record
 
     def _put(self, record: ItemRecord) -> None:
-        self._counts[self._all[record.position].state] -= 1
+        before = self._all[record.position].state
+        self._counts[before] -= 1
         self._counts[record.state] += 1
+        if (before in _ENDED) is not (record.state in _ENDED):
+            change = self.names.remove if record.state in _ENDED else self.names.add
+            change(self._named(work_of(record)))
         self._all[record.position] = record
 
 

@@ -17,11 +17,13 @@ from domains.errors import (
     PermissionDenied,
     Reason,
 )
+from domains.memory.core.leases import Leases
+from domains.memory.types import AllocationRequest
 from domains.processing.workflows.convert.graphs import (
     arguments_from_proto,
     graph_from_proto,
 )
-from domains.processing.workflows.convert.own_works import check_own
+from domains.processing.workflows.convert.own_works import asked_for, check_own
 from domains.processing.workflows.convert.requests import Inlined
 from domains.processing.workflows.convert.works import StepWorks
 from domains.processing.workflows.core.values import check_arguments
@@ -44,6 +46,7 @@ class DryRuns:
         starters: Make sessions of requests.
         verdict: Judges generations.
         inlined: Finds stored workflows, for steps that run one.
+        leases: Know where memory can be taken.
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class DryRuns:
         starters: Starters,
         verdict: Verdict,
         inlined: Inlined,
+        leases: Leases,
     ) -> None:
         self._works, self._path = works, path
         self._starters, self._verdict, self._inlined = starters, verdict, inlined
+        self._leases = leases
 
     def target(self, place: int, path: str) -> Target | str:
         """What an input takes; see the port."""
@@ -66,8 +71,13 @@ class DryRuns:
         options, delivery = session_pb2.WorkOptions(), session_pb2.DeliveryOptions()
         try:
             if self._works.is_own(place):
-                broken = list(check_own(self._works.own(place, inputs)))
-                return StepVerdict(tuple(self._known(place, broken, unknown)))
+                own = self._works.own(place, inputs)
+                broken = tuple(self._known(place, list(check_own(own)), unknown))
+                asked = None if broken else asked_for(own)
+                if asked is None or asked.place is None:
+                    return StepVerdict(broken)
+                await self._leases.resolve(asked.place)
+                return StepVerdict(forecast=_forecast(asked))
             request = self._works.request(place, inputs, options, delivery)
             if isinstance(request, inference_pb2.GenerateRequest):
                 return self._generation(place, unknown, await self._verdict(request))
@@ -175,6 +185,11 @@ class DryRuns:
             if about_unknown or (unknown and each.reason is _SIZES):
                 continue
             yield FieldViolation(self._named(place, each.field), each.reason, each.description)
+
+
+def _forecast(asked: AllocationRequest) -> StepForecast:
+    figure = ByteFigure.measured(asked.size_bytes, "asked for by allocate_memory")
+    return StepForecast(memory=figure)
 
 
 _SIZES = Reason.IMAGE_SIZE_MISMATCH

@@ -9,9 +9,8 @@ from deviceops.v1 import session_pb2, workflow_pb2
 from domains.clients import Caller, Role, calling
 from domains.errors import Failure
 from domains.processing.workflows.convert.graphs import run_timeout
-from domains.processing.workflows.convert.own_works import do_own
+from domains.processing.workflows.convert.own_works import OwnMeans, do_own
 from domains.processing.workflows.convert.works import StepWorks
-from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.types import Ended, Inputs
 from domains.session.convert import Starters, options_to_proto
 from domains.session.core.about import Parent
@@ -30,7 +29,7 @@ class MessageSteps:
         request: The run, with its workflow in it.
         starters: Make sessions of requests.
         inlined: Finds stored workflows, for steps that run one.
-        pictures: Does what the run does itself.
+        means: With what the run does steps of its own.
     """
 
     def __init__(
@@ -38,10 +37,10 @@ class MessageSteps:
         request: workflow_pb2.RunWorkflowRequest,
         starters: Starters,
         inlined: Inlined,
-        pictures: PictureWork,
+        means: OwnMeans,
     ) -> None:
         self._request = request
-        self._pictures = pictures
+        self._means = means
         self._works = StepWorks(request.workflow, request.placement)
         self._starters, self._inlined = starters, inlined
 
@@ -66,10 +65,10 @@ class MessageSteps:
 
     async def do(self, place: int, inputs: Inputs, run: Session) -> Ended:
         """A step that has no session; see the port."""
-        work = self._works.own(place, inputs)
+        step = self._works.own(place, inputs)
         with calling(Caller(run.owner, Role.RUN)):
             longest = run_timeout(self._request.workflow.steps[place])
-            return await do_own(work, self._pictures, longest)
+            return await do_own(step, self._means, longest)
 
     def explained(self, place: int, failure: Failure) -> Failure:
         """The failure with fields of the workflow; see the port."""

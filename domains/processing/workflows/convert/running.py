@@ -17,6 +17,7 @@ from domains.errors import (
     InvalidArgument,
     Reason,
 )
+from domains.memory.core.leases import Leases
 from domains.processing.workflows.convert.dry_runs import DryRuns, Verdict
 from domains.processing.workflows.convert.graphs import (
     arguments_from_proto,
@@ -24,14 +25,14 @@ from domains.processing.workflows.convert.graphs import (
     stored_to_proto,
 )
 from domains.processing.workflows.convert.limits import check_limits
-from domains.processing.workflows.convert.named import named_in
+from domains.processing.workflows.convert.own_works import OwnMeans
 from domains.processing.workflows.convert.requests import MessageSteps
 from domains.processing.workflows.convert.works import METHODS, StepWorks, stand_in
 from domains.processing.workflows.core.judging import judge
-from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.needs import costs_of, needs_of
 from domains.processing.workflows.core.picture_work import PictureWork
 from domains.processing.workflows.core.rules import check_graph
+from domains.processing.workflows.core.run_memory import RunMemory
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.store import WorkflowStore
 from domains.processing.workflows.core.turns import WorkflowTurns
@@ -65,8 +66,8 @@ class WorkflowRequests:
         services: Where those are begun, found and read.
         verdict: Judges generations.
         least_role: The least role for a method, `Service/Method`.
-        pictures: Does what runs do themselves.
-        needed: Hears of every run.
+        pictures: Does what runs do themselves with pictures.
+        leases: Where they take memory.
     """
 
     store: WorkflowStore
@@ -75,7 +76,7 @@ class WorkflowRequests:
     verdict: Verdict
     least_role: Callable[[str], Role | None]
     pictures: PictureWork
-    needed: NeededArtifacts
+    leases: Leases
 
     async def judged(self, request: Asking, viewer: Caller) -> Judgement:
         """What running a workflow would come to, and what is wrong with the request.
@@ -98,7 +99,7 @@ class WorkflowRequests:
         works = StepWorks(request.workflow, placement)
         found = await judge(
             graph_from_proto(request.workflow),
-            DryRuns(works, _PATH, self.starters, self.verdict, self.nested),
+            DryRuns(works, _PATH, self.starters, self.verdict, self.nested, self.leases),
             stand_in,
             path=_PATH,
             arguments=arguments,
@@ -205,17 +206,17 @@ class WorkflowRequests:
         self, request: workflow_pb2.RunWorkflowRequest, judgement: Judgement
     ) -> SessionPlan:
         graph = graph_from_proto(request.workflow)
+        memory = RunMemory(self.leases)
+        means = OwnMeans(self.pictures, memory)
         turns = WorkflowTurns(
             graph,
             filled(graph, arguments_from_proto(request.arguments)),
-            MessageSteps(request, self.starters, self.nested, self.pictures),
+            MessageSteps(request, self.starters, self.nested, means),
             self.services,
             costs_of(graph, judgement.forecasts),
             needs_of(judgement.forecasts).seconds,
-            named_in(request),
-            caller().name,
+            partial(memory.end, Caller(caller().name, Role.RUN)),
         )
-        self.needed.note(turns)
         return SessionPlan(
             kind=SessionKind.WORKFLOW,
             device_id="",

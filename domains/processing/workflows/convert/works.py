@@ -27,7 +27,7 @@ from domains.conversions import wished
 from domains.errors import FieldViolation, InvalidArgument, Reason
 from domains.processing.workflows.convert import paths
 from domains.processing.workflows.convert.limits import check_required
-from domains.processing.workflows.convert.own_works import OwnWork
+from domains.processing.workflows.convert.own_works import OwnStep, OwnWork
 from domains.processing.workflows.types import (
     OWN_WORKS,
     Inputs,
@@ -105,16 +105,22 @@ class StepWorks:
         InvalidArgument.check(*check_required(made))
         return made
 
-    def own(self, place: int, inputs: Inputs) -> OwnWork:
+    def own(self, place: int, inputs: Inputs) -> OwnStep:
         """What a run does itself, with its inputs; the step is one of `OWN_WORKS`.
 
         Raises:
-            InvalidArgument: An input cannot be put where it is bound.
+            InvalidArgument: An input cannot be put where it is bound, or several devices are
+                named where one is needed.
         """
-        work: OwnWork = _work(self._steps[place])
+        step = self._steps[place]
+        work: OwnWork = _work(step)
         for path, values in inputs.items():
             paths.put(work, path, values)
-        return work
+        where = step.placement if step.HasField("placement") else self._placement
+        open_place = isinstance(
+            work, workflow_pb2.AllocateMemoryWork
+        ) and not work.place.WhichOneof("place")
+        return OwnStep(place, step.step_id, work, _device_of(where) if open_place else "")
 
     def is_own(self, place: int) -> bool:
         """Whether the step is one of `OWN_WORKS`."""
@@ -285,6 +291,8 @@ METHODS: Mapping[str, str] = {
     "batch": "ProcessingService/CreateBatch",
     "verify": "InferenceService/VerifyImage",
     "store": "ArtifactService/UpdateArtifact",
+    "allocate_memory": "MemoryService/CreateAllocation",
+    "free_memory": "MemoryService/DeleteAllocation",
 }
 """The method that a client would call for a step, by what it does."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from domains.errors import DomainError, FieldViolation
@@ -11,11 +11,11 @@ from domains.processing.workflows.core.rules import check_choices, check_graph
 from domains.processing.workflows.core.values import check_arguments, filled
 from domains.processing.workflows.ports import StepJudge
 from domains.processing.workflows.types import (
+    KIND_OF,
     Arguments,
     Graph,
     Inputs,
     Judgement,
-    OutputKind,
     Step,
     StepForecast,
     StepOutput,
@@ -104,22 +104,13 @@ def _known(
         value = values.get(source) if isinstance(source, str) else None
         if value is None:
             unknown.add(binding.input)
-            kind = _OUTPUTS[source.kind] if isinstance(source, StepOutput) else None
+            kind = KIND_OF[source.kind] if isinstance(source, StepOutput) else None
             kind = kinds.get(source) if isinstance(source, str) else kind
             model_known = model_known and kind is not ValueKind.MODEL
             value = None if kind is None else stand_in(kind)
         if value is not None:
             inputs[binding.input] = (*inputs.get(binding.input, ()), value)
     return inputs, frozenset(unknown), model_known
-
-
-_OUTPUTS: Mapping[OutputKind, ValueKind] = {
-    OutputKind.IMAGES: ValueKind.IMAGES,
-    OutputKind.SEED: ValueKind.INTEGER,
-    OutputKind.FLAGGED: ValueKind.BOOL,
-    OutputKind.MODEL: ValueKind.MODEL,
-    OutputKind.TRUSTED: ValueKind.BOOL,
-}
 
 
 def _first(values: tuple[WorkflowValue, ...]) -> tuple[WorkflowValue, ...]:

@@ -72,8 +72,17 @@ def together(runs: tuple[Ended, ...]) -> Ended:
     """What the runs of a step give, in their order."""
     images = tuple(image for run in runs for image in run.images)
     models = [run.model_id for run in runs if run.model_id]
+    devices = [run.device_id for run in runs if run.device_id]
+    allocations = [run.allocation_id for run in runs if run.allocation_id]
     endings = {run.ending for run in runs}
     # Any that failed or was left out makes the step so; without runs there is nothing to do.
     ending = next((e for e in _WORST_FIRST if e in endings), _WORST_FIRST[-1])
     looked = [run.trusted for run in runs if run.trusted is not None]
-    return Ended(ending, images, models[0] if models else "", all(looked) if looked else None)
+    return Ended(
+        ending,
+        images,
+        models[0] if models else "",
+        all(looked) if looked else None,
+        allocations[0] if allocations else "",
+        devices[0] if devices else "",
+    )

@@ -13,7 +13,8 @@ from domains.session.types import ItemFinished
 
 class OwnStepRun(StepRun):
     """As `StepRun`. What it did is in the run's log alone: what was kept before the server
-    ended is not kept again, and who made pictures is looked at anew."""
+    ended is not kept again, who made pictures is looked at anew, and memory, which ended with
+    the server, is taken and freed again."""
 
     async def end(self) -> Ended:
         """Have it done; returns how it ended."""

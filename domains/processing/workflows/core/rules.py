@@ -10,6 +10,7 @@ from domains.errors import FieldViolation, Reason
 from domains.processing.workflows.core.graph import cycles
 from domains.processing.workflows.core.values import check_parameter, fits
 from domains.processing.workflows.types import (
+    KIND_OF,
     Binding,
     Graph,
     OutputKind,
@@ -24,12 +25,14 @@ TargetOf = Callable[[int, str], Target | str]
 """What an input of a step, by its place, takes; or in words why there is no such input."""
 
 GIVES: Mapping[str, frozenset[OutputKind]] = {
-    "generate": frozenset(OutputKind) - {OutputKind.TRUSTED},
+    "generate": frozenset(OutputKind) - {OutputKind.TRUSTED, OutputKind.ALLOCATION},
     "batch": frozenset({OutputKind.IMAGES, OutputKind.SEED, OutputKind.FLAGGED}),
     "postprocess": frozenset({OutputKind.IMAGES, OutputKind.FLAGGED}),
     "control_image": frozenset({OutputKind.IMAGES}),
     "run_workflow": frozenset({OutputKind.IMAGES}),
-    "load_model": frozenset({OutputKind.MODEL}),
+    "load_model": frozenset({OutputKind.MODEL, OutputKind.DEVICE}),
+    "optimize_device": frozenset({OutputKind.DEVICE}),
+    "allocate_memory": frozenset({OutputKind.ALLOCATION, OutputKind.DEVICE}),
     "cache_model": frozenset({OutputKind.MODEL}),
     "verify": frozenset({OutputKind.TRUSTED}),
     "store": frozenset({OutputKind.IMAGES}),
@@ -37,13 +40,6 @@ GIVES: Mapping[str, frozenset[OutputKind]] = {
 """The outputs of a step by what it does; what is not here has none."""
 
 _TRUE = frozenset({OutputKind.FLAGGED, OutputKind.TRUSTED, OutputKind.IMAGES})
-_KIND_OF = {
-    OutputKind.IMAGES: ValueKind.IMAGES,
-    OutputKind.SEED: ValueKind.INTEGER,
-    OutputKind.FLAGGED: ValueKind.BOOL,
-    OutputKind.MODEL: ValueKind.MODEL,
-    OutputKind.TRUSTED: ValueKind.BOOL,
-}
 
 
 def check_graph(graph: Graph, target_of: TargetOf, path: str) -> Iterator[FieldViolation]:
@@ -178,7 +174,7 @@ class _Checked:
     def _kind(self, binding: Binding) -> ValueKind | None:
         """The kind of what is bound; None where that is not known."""
         if isinstance(binding.source, StepOutput):
-            return _KIND_OF[binding.source.kind]
+            return KIND_OF[binding.source.kind]
         parameter = self._parameters.get(binding.source or "")
         return None if parameter is None else parameter.kind
 

@@ -109,7 +109,10 @@ class StepRun:
             if failure is None:
                 assert self.child is not None
                 return Ended(
-                    Ending.DONE, self.services.pictures(self.child), self.child.model_id
+                    Ending.DONE,
+                    self.services.pictures(self.child),
+                    self.child.model_id,
+                    device_id=self.child.device_id,
                 )
             if self.child is not None and is_left_behind(self.child):
                 self.child = None

@@ -340,7 +340,8 @@ namespace DeviceOperations.V1 {
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_IN_USE")] ModelInUse = 74,
     /// <summary>
-    /// DATA_LOSS. A model file changed since it was catalogued.
+    /// DATA_LOSS. A model file changed since it was catalogued, or since the work that uses it was
+    /// accepted; metadata "model_id", "accepted_sha256" and "sha256", empty where unknown.
     /// </summary>
     [pbr::OriginalName("ERROR_REASON_MODEL_CHECKSUM_MISMATCH")] ModelChecksumMismatch = 75,
     /// <summary>

@@ -28,138 +28,147 @@ namespace DeviceOperations.V1 {
             "ZGV2aWNlb3BzL3YxL2NvbW1vbi5wcm90bxofZGV2aWNlb3BzL3YxL2NvbmRp",
             "dGlvbmluZy5wcm90bxoeZGV2aWNlb3BzL3YxL2RldmljZV9pbmZvLnByb3Rv",
             "GhhkZXZpY2VvcHMvdjEvZXZlbnQucHJvdG8aHGRldmljZW9wcy92MS9maW5p",
-            "c2hpbmcucHJvdG8aHWRldmljZW9wcy92MS9nZW5lcmF0aW9uLnByb3RvGhpk",
-            "ZXZpY2VvcHMvdjEvc2Vzc2lvbi5wcm90bxoeZ29vZ2xlL3Byb3RvYnVmL2R1",
-            "cmF0aW9uLnByb3RvGh9nb29nbGUvcHJvdG9idWYvdGltZXN0YW1wLnByb3Rv",
-            "Gh5nb29nbGUvcnBjL2Vycm9yX2RldGFpbHMucHJvdG8itgEKDVdvcmtmbG93",
-            "VmFsdWUSLgoGaW1hZ2VzGAEgASgLMhwuZGV2aWNlb3BzLnYxLldvcmtmbG93",
-            "SW1hZ2VzSAASDgoEdGV4dBgCIAEoCUgAEhAKBm51bWJlchgDIAEoAUgAEhIK",
-            "CG1vZGVsX2lkGAQgASgJSAASEQoHaW50ZWdlchgFIAEoA0gAEhEKB2Jvb2xl",
-            "YW4YBiABKAhIABIQCgZjaG9pY2UYByABKAlIAEIHCgV2YWx1ZSI6Cg5Xb3Jr",
-            "Zmxvd0ltYWdlcxIoCgZpbWFnZXMYASADKAsyGC5kZXZpY2VvcHMudjEuSW5w",
-            "dXRJbWFnZSLmAQoRV29ya2Zsb3dQYXJhbWV0ZXISDAoEbmFtZRgBIAEoCRIl",
-            "CgRraW5kGAIgASgOMhcuZGV2aWNlb3BzLnYxLlZhbHVlS2luZBITCgtkZXNj",
-            "cmlwdGlvbhgDIAEoCRIyCg1kZWZhdWx0X3ZhbHVlGAQgASgLMhsuZGV2aWNl",
-            "b3BzLnYxLldvcmtmbG93VmFsdWUSFAoHbWluaW11bRgFIAEoAUgAiAEBEhQK",
-            "B21heGltdW0YBiABKAFIAYgBARIPCgdjaG9pY2VzGAcgAygJQgoKCF9taW5p",
-            "bXVtQgoKCF9tYXhpbXVtImsKD1dvcmtmbG93QmluZGluZxINCgVpbnB1dBgB",
-            "IAEoCRITCglwYXJhbWV0ZXIYAiABKAlIABIqCgZvdXRwdXQYAyABKAsyGC5k",
-            "ZXZpY2VvcHMudjEuU3RlcE91dHB1dEgAQggKBnNvdXJjZSJJCgpTdGVwT3V0",
-            "cHV0Eg8KB3N0ZXBfaWQYASABKAkSKgoEa2luZBgCIAEoDjIcLmRldmljZW9w",
-            "cy52MS5TdGVwT3V0cHV0S2luZCJCCgxHZW5lcmF0ZVdvcmsSMgoIc2V0dGlu",
-            "Z3MYASABKAsyIC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzInAK",
-            "D1Bvc3Rwcm9jZXNzV29yaxIvCgVzdGVwcxgBIAMoCzIgLmRldmljZW9wcy52",
-            "MS5Qb3N0cHJvY2Vzc2luZ1N0ZXASLAoGb3V0cHV0GAIgASgLMhwuZGV2aWNl",
-            "b3BzLnYxLk91dHB1dFNldHRpbmdzIiEKDUxvYWRNb2RlbFdvcmsSEAoIbW9k",
-            "ZWxfaWQYASABKAkiIwoPVW5sb2FkTW9kZWxXb3JrEhAKCG1vZGVsX2lkGAEg",
-            "ASgJIkgKEk9wdGltaXplRGV2aWNlV29yaxIyCgdwcm9maWxlGAEgASgOMiEu",
-            "ZGV2aWNlb3BzLnYxLk9wdGltaXphdGlvblByb2ZpbGUiLAoPRXZpY3RNb2Rl",
-            "bHNXb3JrEhkKEXRhcmdldF9mcmVlX2J5dGVzGAEgASgDIiIKDkNhY2hlTW9k",
-            "ZWxXb3JrEhAKCG1vZGVsX2lkGAEgASgJIm8KCUJhdGNoV29yaxIyCgh0ZW1w",
-            "bGF0ZRgBIAEoCzIgLmRldmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MS",
-            "LgoFaXRlbXMYAiADKAsyHy5kZXZpY2VvcHMudjEuR2VuZXJhdGlvbk92ZXJs",
-            "YXkisgEKEENvbnRyb2xJbWFnZVdvcmsSJwoFaW1hZ2UYASABKAsyGC5kZXZp",
-            "Y2VvcHMudjEuSW5wdXRJbWFnZRI3CgxwcmVwcm9jZXNzb3IYAiABKAsyIS5k",
-            "ZXZpY2VvcHMudjEuQ29udHJvbFByZXByb2Nlc3NvchISCgV3aWR0aBgDIAEo",
-            "BUgAiAEBEhMKBmhlaWdodBgEIAEoBUgBiAEBQggKBl93aWR0aEIJCgdfaGVp",
-            "Z2h0IrYBCg9SdW5Xb3JrZmxvd1dvcmsSEwoLd29ya2Zsb3dfaWQYASABKAkS",
-            "PwoJYXJndW1lbnRzGAIgAygLMiwuZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93",
-            "V29yay5Bcmd1bWVudHNFbnRyeRpNCg5Bcmd1bWVudHNFbnRyeRILCgNrZXkY",
-            "ASABKAkSKgoFdmFsdWUYAiABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zsb3dW",
-            "YWx1ZToCOAEiNgoKVmVyaWZ5V29yaxIoCgZpbWFnZXMYASADKAsyGC5kZXZp",
-            "Y2VvcHMudjEuSW5wdXRJbWFnZSLnAQoJU3RvcmVXb3JrEigKBmltYWdlcxgB",
-            "IAMoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlEhMKBnBpbm5lZBgCIAEo",
-            "CEgAiAEBEiwKCXJldGVudGlvbhgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5E",
-            "dXJhdGlvbhIzCgZsYWJlbHMYBCADKAsyIy5kZXZpY2VvcHMudjEuU3RvcmVX",
-            "b3JrLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRIN",
-            "CgV2YWx1ZRgCIAEoCToCOAFCCQoHX3Bpbm5lZCJKCg1TdGVwQ29uZGl0aW9u",
-            "EigKBm91dHB1dBgBIAEoCzIYLmRldmljZW9wcy52MS5TdGVwT3V0cHV0Eg8K",
-            "B25lZ2F0ZWQYAiABKAgi4AcKDFdvcmtmbG93U3RlcBIPCgdzdGVwX2lkGAEg",
-            "ASgJEi4KCGdlbmVyYXRlGAIgASgLMhouZGV2aWNlb3BzLnYxLkdlbmVyYXRl",
-            "V29ya0gAEjQKC3Bvc3Rwcm9jZXNzGAMgASgLMh0uZGV2aWNlb3BzLnYxLlBv",
-            "c3Rwcm9jZXNzV29ya0gAEjEKCmxvYWRfbW9kZWwYBCABKAsyGy5kZXZpY2Vv",
-            "cHMudjEuTG9hZE1vZGVsV29ya0gAEjUKDHVubG9hZF9tb2RlbBgFIAEoCzId",
-            "LmRldmljZW9wcy52MS5VbmxvYWRNb2RlbFdvcmtIABI7Cg9vcHRpbWl6ZV9k",
-            "ZXZpY2UYDSABKAsyIC5kZXZpY2VvcHMudjEuT3B0aW1pemVEZXZpY2VXb3Jr",
-            "SAASNQoMZXZpY3RfbW9kZWxzGA4gASgLMh0uZGV2aWNlb3BzLnYxLkV2aWN0",
-            "TW9kZWxzV29ya0gAEjMKC2NhY2hlX21vZGVsGA8gASgLMhwuZGV2aWNlb3Bz",
-            "LnYxLkNhY2hlTW9kZWxXb3JrSAASKAoFYmF0Y2gYECABKAsyFy5kZXZpY2Vv",
-            "cHMudjEuQmF0Y2hXb3JrSAASNwoNY29udHJvbF9pbWFnZRgTIAEoCzIeLmRl",
-            "dmljZW9wcy52MS5Db250cm9sSW1hZ2VXb3JrSAASNQoMcnVuX3dvcmtmbG93",
-            "GBQgASgLMh0uZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93V29ya0gAEioKBnZl",
-            "cmlmeRgVIAEoCzIYLmRldmljZW9wcy52MS5WZXJpZnlXb3JrSAASKAoFc3Rv",
-            "cmUYFiABKAsyFy5kZXZpY2VvcHMudjEuU3RvcmVXb3JrSAASLgoJY29uZGl0",
-            "aW9uGBEgASgLMhsuZGV2aWNlb3BzLnYxLlN0ZXBDb25kaXRpb24SLwoIYmlu",
-            "ZGluZ3MYBiADKAsyHS5kZXZpY2VvcHMudjEuV29ya2Zsb3dCaW5kaW5nEhYK",
-            "DmFmdGVyX3N0ZXBfaWRzGAcgAygJEhYKDmZvcl9lYWNoX2lucHV0GAggASgJ",
-            "EjAKCXBsYWNlbWVudBgJIAEoCzIdLmRldmljZW9wcy52MS5EZXZpY2VQbGFj",
-            "ZW1lbnQSKgoFcmV0cnkYCiABKAsyGy5kZXZpY2VvcHMudjEuUmV0cnlTZXR0",
-            "aW5ncxIvCgpvbl9mYWlsdXJlGAsgASgOMhsuZGV2aWNlb3BzLnYxLkZhaWx1",
-            "cmVQb2xpY3kSLgoLcnVuX3RpbWVvdXQYEiABKAsyGS5nb29nbGUucHJvdG9i",
-            "dWYuRHVyYXRpb25CBgoEd29yayKQAgoIV29ya2Zsb3cSEwoLd29ya2Zsb3df",
-            "aWQYASABKAkSEwoLZGVzY3JpcHRpb24YAiABKAkSMwoKcGFyYW1ldGVycxgD",
-            "IAMoCzIfLmRldmljZW9wcy52MS5Xb3JrZmxvd1BhcmFtZXRlchIpCgVzdGVw",
-            "cxgEIAMoCzIaLmRldmljZW9wcy52MS5Xb3JrZmxvd1N0ZXASFwoPcmVzdWx0",
-            "X3N0ZXBfaWRzGAUgAygJEhAKCGJ1aWx0X2luGAYgASgIEi8KC2NyZWF0ZV90",
-            "aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIPCgd2ZXJz",
-            "aW9uGAggASgFEg0KBW93bmVyGAkgASgJIkwKFExpc3RXb3JrZmxvd3NSZXF1",
-            "ZXN0Eg0KBW93bmVyGAMgASgJEhEKCXBhZ2Vfc2l6ZRgBIAEoBRISCgpwYWdl",
-            "X3Rva2VuGAIgASgJIlsKFUxpc3RXb3JrZmxvd3NSZXNwb25zZRIpCgl3b3Jr",
-            "Zmxvd3MYASADKAsyFi5kZXZpY2VvcHMudjEuV29ya2Zsb3cSFwoPbmV4dF9w",
-            "YWdlX3Rva2VuGAIgASgJIlMKEkdldFdvcmtmbG93UmVxdWVzdBITCgt3b3Jr",
-            "Zmxvd19pZBgBIAEoCRIoCgR2aWV3GAIgASgOMhouZGV2aWNlb3BzLnYxLldv",
-            "cmtmbG93VmlldyI/ChNHZXRXb3JrZmxvd1Jlc3BvbnNlEigKCHdvcmtmbG93",
-            "GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IkEKFUNyZWF0ZVdvcmtm",
-            "bG93UmVxdWVzdBIoCgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5X",
-            "b3JrZmxvdyJCChZDcmVhdGVXb3JrZmxvd1Jlc3BvbnNlEigKCHdvcmtmbG93",
-            "GAEgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IlsKFVVwZGF0ZVdvcmtm",
-            "bG93UmVxdWVzdBIoCgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5X",
-            "b3JrZmxvdxIYChBleHBlY3RlZF92ZXJzaW9uGAIgASgFIkIKFlVwZGF0ZVdv",
-            "cmtmbG93UmVzcG9uc2USKAoId29ya2Zsb3cYASABKAsyFi5kZXZpY2VvcHMu",
-            "djEuV29ya2Zsb3ciRgoVRGVsZXRlV29ya2Zsb3dSZXF1ZXN0EhMKC3dvcmtm",
-            "bG93X2lkGAEgASgJEhgKEGV4cGVjdGVkX3ZlcnNpb24YAiABKAUiGAoWRGVs",
-            "ZXRlV29ya2Zsb3dSZXNwb25zZSKgAgoXVmFsaWRhdGVXb3JrZmxvd1JlcXVl",
-            "c3QSFQoLd29ya2Zsb3dfaWQYASABKAlIABIqCgh3b3JrZmxvdxgCIAEoCzIW",
-            "LmRldmljZW9wcy52MS5Xb3JrZmxvd0gAEkcKCWFyZ3VtZW50cxgDIAMoCzI0",
-            "LmRldmljZW9wcy52MS5WYWxpZGF0ZVdvcmtmbG93UmVxdWVzdC5Bcmd1bWVu",
-            "dHNFbnRyeRIXCg9jaGVja19hcmd1bWVudHMYBCABKAgaTQoOQXJndW1lbnRz",
-            "RW50cnkSCwoDa2V5GAEgASgJEioKBXZhbHVlGAIgASgLMhsuZGV2aWNlb3Bz",
-            "LnYxLldvcmtmbG93VmFsdWU6AjgBQhEKD3dvcmtmbG93X3NvdXJjZSLAAQoY",
-            "VmFsaWRhdGVXb3JrZmxvd1Jlc3BvbnNlEg0KBXZhbGlkGAEgASgIEjkKCnZp",
-            "b2xhdGlvbnMYAiADKAsyJS5nb29nbGUucnBjLkJhZFJlcXVlc3QuRmllbGRW",
-            "aW9sYXRpb24SGgoSdmlvbGF0aW9uc19vbWl0dGVkGAMgASgFEhIKCnN0ZXBf",
-            "b3JkZXIYBCADKAkSKgoFbmVlZHMYBSABKAsyGy5kZXZpY2VvcHMudjEuV29y",
-            "a2Zsb3dOZWVkcyKdAQoNV29ya2Zsb3dOZWVkcxIRCgltb2RlbF9pZHMYASAD",
-            "KAkSLQoLcGVha19tZW1vcnkYAiABKAsyGC5kZXZpY2VvcHMudjEuQnl0ZUZp",
-            "Z3VyZRI1ChJlc3RpbWF0ZWRfZHVyYXRpb24YAyABKAsyGS5nb29nbGUucHJv",
-            "dG9idWYuRHVyYXRpb24SEwoLaW1hZ2VfY291bnQYBCABKAUijAMKElJ1bldv",
-            "cmtmbG93UmVxdWVzdBIVCgt3b3JrZmxvd19pZBgBIAEoCUgAEioKCHdvcmtm",
-            "bG93GAIgASgLMhYuZGV2aWNlb3BzLnYxLldvcmtmbG93SAASQgoJYXJndW1l",
-            "bnRzGAMgAygLMi8uZGV2aWNlb3BzLnYxLlJ1bldvcmtmbG93UmVxdWVzdC5B",
-            "cmd1bWVudHNFbnRyeRIqCgdvcHRpb25zGAQgASgLMhkuZGV2aWNlb3BzLnYx",
-            "LldvcmtPcHRpb25zEi8KCGRlbGl2ZXJ5GAYgASgLMh0uZGV2aWNlb3BzLnYx",
-            "LkRlbGl2ZXJ5T3B0aW9ucxIwCglwbGFjZW1lbnQYBSABKAsyHS5kZXZpY2Vv",
-            "cHMudjEuRGV2aWNlUGxhY2VtZW50Gk0KDkFyZ3VtZW50c0VudHJ5EgsKA2tl",
-            "eRgBIAEoCRIqCgV2YWx1ZRgCIAEoCzIbLmRldmljZW9wcy52MS5Xb3JrZmxv",
-            "d1ZhbHVlOgI4AUIRCg93b3JrZmxvd19zb3VyY2UiQAoTUnVuV29ya2Zsb3dS",
-            "ZXNwb25zZRIpCgVldmVudBgBIAEoCzIaLmRldmljZW9wcy52MS5TZXNzaW9u",
-            "RXZlbnQqxAEKCVZhbHVlS2luZBIaChZWQUxVRV9LSU5EX1VOU1BFQ0lGSUVE",
-            "EAASFQoRVkFMVUVfS0lORF9JTUFHRVMQARITCg9WQUxVRV9LSU5EX1RFWFQQ",
-            "AhIVChFWQUxVRV9LSU5EX05VTUJFUhADEhQKEFZBTFVFX0tJTkRfTU9ERUwQ",
-            "BBIWChJWQUxVRV9LSU5EX0lOVEVHRVIQBRITCg9WQUxVRV9LSU5EX0JPT0wQ",
-            "BhIVChFWQUxVRV9LSU5EX0NIT0lDRRAHKsIBCg5TdGVwT3V0cHV0S2luZBIg",
-            "ChxTVEVQX09VVFBVVF9LSU5EX1VOU1BFQ0lGSUVEEAASGwoXU1RFUF9PVVRQ",
-            "VVRfS0lORF9JTUFHRVMQARIZChVTVEVQX09VVFBVVF9LSU5EX1NFRUQQAhIc",
-            "ChhTVEVQX09VVFBVVF9LSU5EX0ZMQUdHRUQQAxIaChZTVEVQX09VVFBVVF9L",
-            "SU5EX01PREVMEAQSHAoYU1RFUF9PVVRQVVRfS0lORF9UUlVTVEVEEAUqgAEK",
-            "DUZhaWx1cmVQb2xpY3kSHgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQ",
-            "ABIXChNGQUlMVVJFX1BPTElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lf",
-            "Q09OVElOVUUQAhIZChVGQUlMVVJFX1BPTElDWV9JR05PUkUQAypeCgxXb3Jr",
-            "Zmxvd1ZpZXcSHQoZV09SS0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dP",
-            "UktGTE9XX1ZJRVdfQkFTSUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAkIW",
-            "qgITRGV2aWNlT3BlcmF0aW9ucy5WMWIGcHJvdG8z"));
+            "c2hpbmcucHJvdG8aHWRldmljZW9wcy92MS9nZW5lcmF0aW9uLnByb3RvGh5k",
+            "ZXZpY2VvcHMvdjEvbWVtb3J5X2luZm8ucHJvdG8aGmRldmljZW9wcy92MS9z",
+            "ZXNzaW9uLnByb3RvGh5nb29nbGUvcHJvdG9idWYvZHVyYXRpb24ucHJvdG8a",
+            "H2dvb2dsZS9wcm90b2J1Zi90aW1lc3RhbXAucHJvdG8aHmdvb2dsZS9ycGMv",
+            "ZXJyb3JfZGV0YWlscy5wcm90byK2AQoNV29ya2Zsb3dWYWx1ZRIuCgZpbWFn",
+            "ZXMYASABKAsyHC5kZXZpY2VvcHMudjEuV29ya2Zsb3dJbWFnZXNIABIOCgR0",
+            "ZXh0GAIgASgJSAASEAoGbnVtYmVyGAMgASgBSAASEgoIbW9kZWxfaWQYBCAB",
+            "KAlIABIRCgdpbnRlZ2VyGAUgASgDSAASEQoHYm9vbGVhbhgGIAEoCEgAEhAK",
+            "BmNob2ljZRgHIAEoCUgAQgcKBXZhbHVlIjoKDldvcmtmbG93SW1hZ2VzEigK",
+            "BmltYWdlcxgBIAMoCzIYLmRldmljZW9wcy52MS5JbnB1dEltYWdlIuYBChFX",
+            "b3JrZmxvd1BhcmFtZXRlchIMCgRuYW1lGAEgASgJEiUKBGtpbmQYAiABKA4y",
+            "Fy5kZXZpY2VvcHMudjEuVmFsdWVLaW5kEhMKC2Rlc2NyaXB0aW9uGAMgASgJ",
+            "EjIKDWRlZmF1bHRfdmFsdWUYBCABKAsyGy5kZXZpY2VvcHMudjEuV29ya2Zs",
+            "b3dWYWx1ZRIUCgdtaW5pbXVtGAUgASgBSACIAQESFAoHbWF4aW11bRgGIAEo",
+            "AUgBiAEBEg8KB2Nob2ljZXMYByADKAlCCgoIX21pbmltdW1CCgoIX21heGlt",
+            "dW0iawoPV29ya2Zsb3dCaW5kaW5nEg0KBWlucHV0GAEgASgJEhMKCXBhcmFt",
+            "ZXRlchgCIAEoCUgAEioKBm91dHB1dBgDIAEoCzIYLmRldmljZW9wcy52MS5T",
+            "dGVwT3V0cHV0SABCCAoGc291cmNlIkkKClN0ZXBPdXRwdXQSDwoHc3RlcF9p",
+            "ZBgBIAEoCRIqCgRraW5kGAIgASgOMhwuZGV2aWNlb3BzLnYxLlN0ZXBPdXRw",
+            "dXRLaW5kIkIKDEdlbmVyYXRlV29yaxIyCghzZXR0aW5ncxgBIAEoCzIgLmRl",
+            "dmljZW9wcy52MS5HZW5lcmF0aW9uU2V0dGluZ3MicAoPUG9zdHByb2Nlc3NX",
+            "b3JrEi8KBXN0ZXBzGAEgAygLMiAuZGV2aWNlb3BzLnYxLlBvc3Rwcm9jZXNz",
+            "aW5nU3RlcBIsCgZvdXRwdXQYAiABKAsyHC5kZXZpY2VvcHMudjEuT3V0cHV0",
+            "U2V0dGluZ3MiIQoNTG9hZE1vZGVsV29yaxIQCghtb2RlbF9pZBgBIAEoCSIj",
+            "Cg9VbmxvYWRNb2RlbFdvcmsSEAoIbW9kZWxfaWQYASABKAkiSAoST3B0aW1p",
+            "emVEZXZpY2VXb3JrEjIKB3Byb2ZpbGUYASABKA4yIS5kZXZpY2VvcHMudjEu",
+            "T3B0aW1pemF0aW9uUHJvZmlsZSIsCg9FdmljdE1vZGVsc1dvcmsSGQoRdGFy",
+            "Z2V0X2ZyZWVfYnl0ZXMYASABKAMiigEKEkFsbG9jYXRlTWVtb3J5V29yaxIo",
+            "CgVwbGFjZRgBIAEoCzIZLmRldmljZW9wcy52MS5NZW1vcnlQbGFjZRISCgpz",
+            "aXplX2J5dGVzGAIgASgDEigKBWxlYXNlGAMgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEgwKBGtlZXAYBCABKAgiJwoORnJlZU1lbW9yeVdvcmsS",
+            "FQoNYWxsb2NhdGlvbl9pZBgBIAEoCSIiCg5DYWNoZU1vZGVsV29yaxIQCght",
+            "b2RlbF9pZBgBIAEoCSJvCglCYXRjaFdvcmsSMgoIdGVtcGxhdGUYASABKAsy",
+            "IC5kZXZpY2VvcHMudjEuR2VuZXJhdGlvblNldHRpbmdzEi4KBWl0ZW1zGAIg",
+            "AygLMh8uZGV2aWNlb3BzLnYxLkdlbmVyYXRpb25PdmVybGF5IrIBChBDb250",
+            "cm9sSW1hZ2VXb3JrEicKBWltYWdlGAEgASgLMhguZGV2aWNlb3BzLnYxLklu",
+            "cHV0SW1hZ2USNwoMcHJlcHJvY2Vzc29yGAIgASgLMiEuZGV2aWNlb3BzLnYx",
+            "LkNvbnRyb2xQcmVwcm9jZXNzb3ISEgoFd2lkdGgYAyABKAVIAIgBARITCgZo",
+            "ZWlnaHQYBCABKAVIAYgBAUIICgZfd2lkdGhCCQoHX2hlaWdodCK2AQoPUnVu",
+            "V29ya2Zsb3dXb3JrEhMKC3dvcmtmbG93X2lkGAEgASgJEj8KCWFyZ3VtZW50",
+            "cxgCIAMoCzIsLmRldmljZW9wcy52MS5SdW5Xb3JrZmxvd1dvcmsuQXJndW1l",
+            "bnRzRW50cnkaTQoOQXJndW1lbnRzRW50cnkSCwoDa2V5GAEgASgJEioKBXZh",
+            "bHVlGAIgASgLMhsuZGV2aWNlb3BzLnYxLldvcmtmbG93VmFsdWU6AjgBIjYK",
+            "ClZlcmlmeVdvcmsSKAoGaW1hZ2VzGAEgAygLMhguZGV2aWNlb3BzLnYxLklu",
+            "cHV0SW1hZ2Ui5wEKCVN0b3JlV29yaxIoCgZpbWFnZXMYASADKAsyGC5kZXZp",
+            "Y2VvcHMudjEuSW5wdXRJbWFnZRITCgZwaW5uZWQYAiABKAhIAIgBARIsCgly",
+            "ZXRlbnRpb24YAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SMwoG",
+            "bGFiZWxzGAQgAygLMiMuZGV2aWNlb3BzLnYxLlN0b3JlV29yay5MYWJlbHNF",
+            "bnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiAB",
+            "KAk6AjgBQgkKB19waW5uZWQiSgoNU3RlcENvbmRpdGlvbhIoCgZvdXRwdXQY",
+            "ASABKAsyGC5kZXZpY2VvcHMudjEuU3RlcE91dHB1dBIPCgduZWdhdGVkGAIg",
+            "ASgIItIICgxXb3JrZmxvd1N0ZXASDwoHc3RlcF9pZBgBIAEoCRIuCghnZW5l",
+            "cmF0ZRgCIAEoCzIaLmRldmljZW9wcy52MS5HZW5lcmF0ZVdvcmtIABI0Cgtw",
+            "b3N0cHJvY2VzcxgDIAEoCzIdLmRldmljZW9wcy52MS5Qb3N0cHJvY2Vzc1dv",
+            "cmtIABIxCgpsb2FkX21vZGVsGAQgASgLMhsuZGV2aWNlb3BzLnYxLkxvYWRN",
+            "b2RlbFdvcmtIABI1Cgx1bmxvYWRfbW9kZWwYBSABKAsyHS5kZXZpY2VvcHMu",
+            "djEuVW5sb2FkTW9kZWxXb3JrSAASOwoPb3B0aW1pemVfZGV2aWNlGA0gASgL",
+            "MiAuZGV2aWNlb3BzLnYxLk9wdGltaXplRGV2aWNlV29ya0gAEjUKDGV2aWN0",
+            "X21vZGVscxgOIAEoCzIdLmRldmljZW9wcy52MS5FdmljdE1vZGVsc1dvcmtI",
+            "ABIzCgtjYWNoZV9tb2RlbBgPIAEoCzIcLmRldmljZW9wcy52MS5DYWNoZU1v",
+            "ZGVsV29ya0gAEigKBWJhdGNoGBAgASgLMhcuZGV2aWNlb3BzLnYxLkJhdGNo",
+            "V29ya0gAEjcKDWNvbnRyb2xfaW1hZ2UYEyABKAsyHi5kZXZpY2VvcHMudjEu",
+            "Q29udHJvbEltYWdlV29ya0gAEjUKDHJ1bl93b3JrZmxvdxgUIAEoCzIdLmRl",
+            "dmljZW9wcy52MS5SdW5Xb3JrZmxvd1dvcmtIABIqCgZ2ZXJpZnkYFSABKAsy",
+            "GC5kZXZpY2VvcHMudjEuVmVyaWZ5V29ya0gAEigKBXN0b3JlGBYgASgLMhcu",
+            "ZGV2aWNlb3BzLnYxLlN0b3JlV29ya0gAEjsKD2FsbG9jYXRlX21lbW9yeRgX",
+            "IAEoCzIgLmRldmljZW9wcy52MS5BbGxvY2F0ZU1lbW9yeVdvcmtIABIzCgtm",
+            "cmVlX21lbW9yeRgYIAEoCzIcLmRldmljZW9wcy52MS5GcmVlTWVtb3J5V29y",
+            "a0gAEi4KCWNvbmRpdGlvbhgRIAEoCzIbLmRldmljZW9wcy52MS5TdGVwQ29u",
+            "ZGl0aW9uEi8KCGJpbmRpbmdzGAYgAygLMh0uZGV2aWNlb3BzLnYxLldvcmtm",
+            "bG93QmluZGluZxIWCg5hZnRlcl9zdGVwX2lkcxgHIAMoCRIWCg5mb3JfZWFj",
+            "aF9pbnB1dBgIIAEoCRIwCglwbGFjZW1lbnQYCSABKAsyHS5kZXZpY2VvcHMu",
+            "djEuRGV2aWNlUGxhY2VtZW50EioKBXJldHJ5GAogASgLMhsuZGV2aWNlb3Bz",
+            "LnYxLlJldHJ5U2V0dGluZ3MSLwoKb25fZmFpbHVyZRgLIAEoDjIbLmRldmlj",
+            "ZW9wcy52MS5GYWlsdXJlUG9saWN5Ei4KC3J1bl90aW1lb3V0GBIgASgLMhku",
+            "Z29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgYKBHdvcmsikAIKCFdvcmtmbG93",
+            "EhMKC3dvcmtmbG93X2lkGAEgASgJEhMKC2Rlc2NyaXB0aW9uGAIgASgJEjMK",
+            "CnBhcmFtZXRlcnMYAyADKAsyHy5kZXZpY2VvcHMudjEuV29ya2Zsb3dQYXJh",
+            "bWV0ZXISKQoFc3RlcHMYBCADKAsyGi5kZXZpY2VvcHMudjEuV29ya2Zsb3dT",
+            "dGVwEhcKD3Jlc3VsdF9zdGVwX2lkcxgFIAMoCRIQCghidWlsdF9pbhgGIAEo",
+            "CBIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1l",
+            "c3RhbXASDwoHdmVyc2lvbhgIIAEoBRINCgVvd25lchgJIAEoCSJMChRMaXN0",
+            "V29ya2Zsb3dzUmVxdWVzdBINCgVvd25lchgDIAEoCRIRCglwYWdlX3NpemUY",
+            "ASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCSJbChVMaXN0V29ya2Zsb3dzUmVz",
+            "cG9uc2USKQoJd29ya2Zsb3dzGAEgAygLMhYuZGV2aWNlb3BzLnYxLldvcmtm",
+            "bG93EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJTChJHZXRXb3JrZmxvd1Jl",
+            "cXVlc3QSEwoLd29ya2Zsb3dfaWQYASABKAkSKAoEdmlldxgCIAEoDjIaLmRl",
+            "dmljZW9wcy52MS5Xb3JrZmxvd1ZpZXciPwoTR2V0V29ya2Zsb3dSZXNwb25z",
+            "ZRIoCgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5Xb3JrZmxvdyJB",
+            "ChVDcmVhdGVXb3JrZmxvd1JlcXVlc3QSKAoId29ya2Zsb3cYASABKAsyFi5k",
+            "ZXZpY2VvcHMudjEuV29ya2Zsb3ciQgoWQ3JlYXRlV29ya2Zsb3dSZXNwb25z",
+            "ZRIoCgh3b3JrZmxvdxgBIAEoCzIWLmRldmljZW9wcy52MS5Xb3JrZmxvdyJb",
+            "ChVVcGRhdGVXb3JrZmxvd1JlcXVlc3QSKAoId29ya2Zsb3cYASABKAsyFi5k",
+            "ZXZpY2VvcHMudjEuV29ya2Zsb3cSGAoQZXhwZWN0ZWRfdmVyc2lvbhgCIAEo",
+            "BSJCChZVcGRhdGVXb3JrZmxvd1Jlc3BvbnNlEigKCHdvcmtmbG93GAEgASgL",
+            "MhYuZGV2aWNlb3BzLnYxLldvcmtmbG93IkYKFURlbGV0ZVdvcmtmbG93UmVx",
+            "dWVzdBITCgt3b3JrZmxvd19pZBgBIAEoCRIYChBleHBlY3RlZF92ZXJzaW9u",
+            "GAIgASgFIhgKFkRlbGV0ZVdvcmtmbG93UmVzcG9uc2UioAIKF1ZhbGlkYXRl",
+            "V29ya2Zsb3dSZXF1ZXN0EhUKC3dvcmtmbG93X2lkGAEgASgJSAASKgoId29y",
+            "a2Zsb3cYAiABKAsyFi5kZXZpY2VvcHMudjEuV29ya2Zsb3dIABJHCglhcmd1",
+            "bWVudHMYAyADKAsyNC5kZXZpY2VvcHMudjEuVmFsaWRhdGVXb3JrZmxvd1Jl",
+            "cXVlc3QuQXJndW1lbnRzRW50cnkSFwoPY2hlY2tfYXJndW1lbnRzGAQgASgI",
+            "Gk0KDkFyZ3VtZW50c0VudHJ5EgsKA2tleRgBIAEoCRIqCgV2YWx1ZRgCIAEo",
+            "CzIbLmRldmljZW9wcy52MS5Xb3JrZmxvd1ZhbHVlOgI4AUIRCg93b3JrZmxv",
+            "d19zb3VyY2UiwAEKGFZhbGlkYXRlV29ya2Zsb3dSZXNwb25zZRINCgV2YWxp",
+            "ZBgBIAEoCBI5Cgp2aW9sYXRpb25zGAIgAygLMiUuZ29vZ2xlLnJwYy5CYWRS",
+            "ZXF1ZXN0LkZpZWxkVmlvbGF0aW9uEhoKEnZpb2xhdGlvbnNfb21pdHRlZBgD",
+            "IAEoBRISCgpzdGVwX29yZGVyGAQgAygJEioKBW5lZWRzGAUgASgLMhsuZGV2",
+            "aWNlb3BzLnYxLldvcmtmbG93TmVlZHMinQEKDVdvcmtmbG93TmVlZHMSEQoJ",
+            "bW9kZWxfaWRzGAEgAygJEi0KC3BlYWtfbWVtb3J5GAIgASgLMhguZGV2aWNl",
+            "b3BzLnYxLkJ5dGVGaWd1cmUSNQoSZXN0aW1hdGVkX2R1cmF0aW9uGAMgASgL",
+            "MhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhMKC2ltYWdlX2NvdW50GAQg",
+            "ASgFIowDChJSdW5Xb3JrZmxvd1JlcXVlc3QSFQoLd29ya2Zsb3dfaWQYASAB",
+            "KAlIABIqCgh3b3JrZmxvdxgCIAEoCzIWLmRldmljZW9wcy52MS5Xb3JrZmxv",
+            "d0gAEkIKCWFyZ3VtZW50cxgDIAMoCzIvLmRldmljZW9wcy52MS5SdW5Xb3Jr",
+            "Zmxvd1JlcXVlc3QuQXJndW1lbnRzRW50cnkSKgoHb3B0aW9ucxgEIAEoCzIZ",
+            "LmRldmljZW9wcy52MS5Xb3JrT3B0aW9ucxIvCghkZWxpdmVyeRgGIAEoCzId",
+            "LmRldmljZW9wcy52MS5EZWxpdmVyeU9wdGlvbnMSMAoJcGxhY2VtZW50GAUg",
+            "ASgLMh0uZGV2aWNlb3BzLnYxLkRldmljZVBsYWNlbWVudBpNCg5Bcmd1bWVu",
+            "dHNFbnRyeRILCgNrZXkYASABKAkSKgoFdmFsdWUYAiABKAsyGy5kZXZpY2Vv",
+            "cHMudjEuV29ya2Zsb3dWYWx1ZToCOAFCEQoPd29ya2Zsb3dfc291cmNlIkAK",
+            "E1J1bldvcmtmbG93UmVzcG9uc2USKQoFZXZlbnQYASABKAsyGi5kZXZpY2Vv",
+            "cHMudjEuU2Vzc2lvbkV2ZW50KsQBCglWYWx1ZUtpbmQSGgoWVkFMVUVfS0lO",
+            "RF9VTlNQRUNJRklFRBAAEhUKEVZBTFVFX0tJTkRfSU1BR0VTEAESEwoPVkFM",
+            "VUVfS0lORF9URVhUEAISFQoRVkFMVUVfS0lORF9OVU1CRVIQAxIUChBWQUxV",
+            "RV9LSU5EX01PREVMEAQSFgoSVkFMVUVfS0lORF9JTlRFR0VSEAUSEwoPVkFM",
+            "VUVfS0lORF9CT09MEAYSFQoRVkFMVUVfS0lORF9DSE9JQ0UQByqAAgoOU3Rl",
+            "cE91dHB1dEtpbmQSIAocU1RFUF9PVVRQVVRfS0lORF9VTlNQRUNJRklFRBAA",
+            "EhsKF1NURVBfT1VUUFVUX0tJTkRfSU1BR0VTEAESGQoVU1RFUF9PVVRQVVRf",
+            "S0lORF9TRUVEEAISHAoYU1RFUF9PVVRQVVRfS0lORF9GTEFHR0VEEAMSGgoW",
+            "U1RFUF9PVVRQVVRfS0lORF9NT0RFTBAEEhwKGFNURVBfT1VUUFVUX0tJTkRf",
+            "VFJVU1RFRBAFEh8KG1NURVBfT1VUUFVUX0tJTkRfQUxMT0NBVElPThAGEhsK",
+            "F1NURVBfT1VUUFVUX0tJTkRfREVWSUNFEAcqgAEKDUZhaWx1cmVQb2xpY3kS",
+            "HgoaRkFJTFVSRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIXChNGQUlMVVJFX1BP",
+            "TElDWV9TVE9QEAESGwoXRkFJTFVSRV9QT0xJQ1lfQ09OVElOVUUQAhIZChVG",
+            "QUlMVVJFX1BPTElDWV9JR05PUkUQAypeCgxXb3JrZmxvd1ZpZXcSHQoZV09S",
+            "S0ZMT1dfVklFV19VTlNQRUNJRklFRBAAEhcKE1dPUktGTE9XX1ZJRVdfQkFT",
+            "SUMQARIWChJXT1JLRkxPV19WSUVXX0ZVTEwQAkIWqgITRGV2aWNlT3BlcmF0",
+            "aW9ucy5WMWIGcHJvdG8z"));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::DeviceOperations.V1.CommonReflection.Descriptor, global::DeviceOperations.V1.ConditioningReflection.Descriptor, global::DeviceOperations.V1.DeviceInfoReflection.Descriptor, global::DeviceOperations.V1.EventReflection.Descriptor, global::DeviceOperations.V1.FinishingReflection.Descriptor, global::DeviceOperations.V1.GenerationReflection.Descriptor, global::DeviceOperations.V1.MemoryInfoReflection.Descriptor, global::DeviceOperations.V1.SessionReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::DeviceOperations.Rpc.ErrorDetailsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::DeviceOperations.V1.ValueKind), typeof(global::DeviceOperations.V1.StepOutputKind), typeof(global::DeviceOperations.V1.FailurePolicy), typeof(global::DeviceOperations.V1.WorkflowView), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowValue), global::DeviceOperations.V1.WorkflowValue.Parser, new[]{ "Images", "Text", "Number", "ModelId", "Integer", "Boolean", "Choice" }, new[]{ "Value" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowImages), global::DeviceOperations.V1.WorkflowImages.Parser, new[]{ "Images" }, null, null, null, null),
@@ -172,6 +181,8 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.UnloadModelWork), global::DeviceOperations.V1.UnloadModelWork.Parser, new[]{ "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.OptimizeDeviceWork), global::DeviceOperations.V1.OptimizeDeviceWork.Parser, new[]{ "Profile" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.EvictModelsWork), global::DeviceOperations.V1.EvictModelsWork.Parser, new[]{ "TargetFreeBytes" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.AllocateMemoryWork), global::DeviceOperations.V1.AllocateMemoryWork.Parser, new[]{ "Place", "SizeBytes", "Lease", "Keep" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.FreeMemoryWork), global::DeviceOperations.V1.FreeMemoryWork.Parser, new[]{ "AllocationId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.CacheModelWork), global::DeviceOperations.V1.CacheModelWork.Parser, new[]{ "ModelId" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.BatchWork), global::DeviceOperations.V1.BatchWork.Parser, new[]{ "Template", "Items" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ControlImageWork), global::DeviceOperations.V1.ControlImageWork.Parser, new[]{ "Image", "Preprocessor", "Width", "Height" }, new[]{ "Width", "Height" }, null, null, null),
@@ -179,7 +190,7 @@ namespace DeviceOperations.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.VerifyWork), global::DeviceOperations.V1.VerifyWork.Parser, new[]{ "Images" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StoreWork), global::DeviceOperations.V1.StoreWork.Parser, new[]{ "Images", "Pinned", "Retention", "Labels" }, new[]{ "Pinned" }, null, null, new pbr::GeneratedClrTypeInfo[] { null, }),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.StepCondition), global::DeviceOperations.V1.StepCondition.Parser, new[]{ "Output", "Negated" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "OptimizeDevice", "EvictModels", "CacheModel", "Batch", "ControlImage", "RunWorkflow", "Verify", "Store", "Condition", "Bindings", "AfterStepIds", "ForEachInput", "Placement", "Retry", "OnFailure", "RunTimeout" }, new[]{ "Work" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.WorkflowStep), global::DeviceOperations.V1.WorkflowStep.Parser, new[]{ "StepId", "Generate", "Postprocess", "LoadModel", "UnloadModel", "OptimizeDevice", "EvictModels", "CacheModel", "Batch", "ControlImage", "RunWorkflow", "Verify", "Store", "AllocateMemory", "FreeMemory", "Condition", "Bindings", "AfterStepIds", "ForEachInput", "Placement", "Retry", "OnFailure", "RunTimeout" }, new[]{ "Work" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.Workflow), global::DeviceOperations.V1.Workflow.Parser, new[]{ "WorkflowId", "Description", "Parameters", "Steps", "ResultStepIds", "BuiltIn", "CreateTime", "Version", "Owner" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsRequest), global::DeviceOperations.V1.ListWorkflowsRequest.Parser, new[]{ "Owner", "PageSize", "PageToken" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::DeviceOperations.V1.ListWorkflowsResponse), global::DeviceOperations.V1.ListWorkflowsResponse.Parser, new[]{ "Workflows", "NextPageToken" }, null, null, null, null),
@@ -269,6 +280,15 @@ namespace DeviceOperations.V1 {
     /// Whether each of its pictures has a signature that is TRUSTED, BOOL: of verify.
     /// </summary>
     [pbr::OriginalName("STEP_OUTPUT_KIND_TRUSTED")] Trusted = 5,
+    /// <summary>
+    /// The id of the memory that it took, TEXT: of allocate_memory.
+    /// </summary>
+    [pbr::OriginalName("STEP_OUTPUT_KIND_ALLOCATION")] Allocation = 6,
+    /// <summary>
+    /// The id of the device that it ran on, TEXT: of generate, load_model and optimize_device, and
+    /// of allocate_memory on a device.
+    /// </summary>
+    [pbr::OriginalName("STEP_OUTPUT_KIND_DEVICE")] Device = 7,
   }
 
   /// <summary>
@@ -3426,6 +3446,556 @@ namespace DeviceOperations.V1 {
   }
 
   /// <summary>
+  /// Take memory for the run, as CreateAllocation does; its label is the step's id. The run renews its lease while it works or
+  /// is paused, and frees it at its end. Memory does not outlive the server: a run that goes on in
+  /// the next one takes it again, under another id.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class AllocateMemoryWork : pb::IMessage<AllocateMemoryWork>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<AllocateMemoryWork> _parser = new pb::MessageParser<AllocateMemoryWork>(() => new AllocateMemoryWork());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<AllocateMemoryWork> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[11]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public AllocateMemoryWork() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public AllocateMemoryWork(AllocateMemoryWork other) : this() {
+      place_ = other.place_ != null ? other.place_.Clone() : null;
+      sizeBytes_ = other.sizeBytes_;
+      lease_ = other.lease_ != null ? other.lease_.Clone() : null;
+      keep_ = other.keep_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public AllocateMemoryWork Clone() {
+      return new AllocateMemoryWork(this);
+    }
+
+    /// <summary>Field number for the "place" field.</summary>
+    public const int PlaceFieldNumber = 1;
+    private global::DeviceOperations.V1.MemoryPlace place_;
+    /// <summary>
+    /// Where; absent means the device that the step's placement, or the run's, names, and main
+    /// memory where none is named.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.MemoryPlace Place {
+      get { return place_; }
+      set {
+        place_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "size_bytes" field.</summary>
+    public const int SizeBytesFieldNumber = 2;
+    private long sizeBytes_;
+    /// <summary>
+    /// How much. Range: 1 to 1099511627776.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long SizeBytes {
+      get { return sizeBytes_; }
+      set {
+        sizeBytes_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "lease" field.</summary>
+    public const int LeaseFieldNumber = 3;
+    private global::Google.Protobuf.WellKnownTypes.Duration lease_;
+    /// <summary>
+    /// For how long it stays after the run's end unless its client renews it, where it is kept; the
+    /// run renews it for as long again and again. Range: 1 to 86400 seconds. Default: 60 seconds.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration Lease {
+      get { return lease_; }
+      set {
+        lease_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "keep" field.</summary>
+    public const int KeepFieldNumber = 4;
+    private bool keep_;
+    /// <summary>
+    /// Leave it to the run's client at the end, however the run ends.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Keep {
+      get { return keep_; }
+      set {
+        keep_ = value;
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as AllocateMemoryWork);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(AllocateMemoryWork other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(Place, other.Place)) return false;
+      if (SizeBytes != other.SizeBytes) return false;
+      if (!object.Equals(Lease, other.Lease)) return false;
+      if (Keep != other.Keep) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (place_ != null) hash ^= Place.GetHashCode();
+      if (SizeBytes != 0L) hash ^= SizeBytes.GetHashCode();
+      if (lease_ != null) hash ^= Lease.GetHashCode();
+      if (Keep != false) hash ^= Keep.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (place_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Place);
+      }
+      if (SizeBytes != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(SizeBytes);
+      }
+      if (lease_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Lease);
+      }
+      if (Keep != false) {
+        output.WriteRawTag(32);
+        output.WriteBool(Keep);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (place_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(Place);
+      }
+      if (SizeBytes != 0L) {
+        output.WriteRawTag(16);
+        output.WriteInt64(SizeBytes);
+      }
+      if (lease_ != null) {
+        output.WriteRawTag(26);
+        output.WriteMessage(Lease);
+      }
+      if (Keep != false) {
+        output.WriteRawTag(32);
+        output.WriteBool(Keep);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (place_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Place);
+      }
+      if (SizeBytes != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(SizeBytes);
+      }
+      if (lease_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Lease);
+      }
+      if (Keep != false) {
+        size += 1 + 1;
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(AllocateMemoryWork other) {
+      if (other == null) {
+        return;
+      }
+      if (other.place_ != null) {
+        if (place_ == null) {
+          Place = new global::DeviceOperations.V1.MemoryPlace();
+        }
+        Place.MergeFrom(other.Place);
+      }
+      if (other.SizeBytes != 0L) {
+        SizeBytes = other.SizeBytes;
+      }
+      if (other.lease_ != null) {
+        if (lease_ == null) {
+          Lease = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        Lease.MergeFrom(other.Lease);
+      }
+      if (other.Keep != false) {
+        Keep = other.Keep;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (place_ == null) {
+              Place = new global::DeviceOperations.V1.MemoryPlace();
+            }
+            input.ReadMessage(Place);
+            break;
+          }
+          case 16: {
+            SizeBytes = input.ReadInt64();
+            break;
+          }
+          case 26: {
+            if (lease_ == null) {
+              Lease = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Lease);
+            break;
+          }
+          case 32: {
+            Keep = input.ReadBool();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (place_ == null) {
+              Place = new global::DeviceOperations.V1.MemoryPlace();
+            }
+            input.ReadMessage(Place);
+            break;
+          }
+          case 16: {
+            SizeBytes = input.ReadInt64();
+            break;
+          }
+          case 26: {
+            if (lease_ == null) {
+              Lease = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(Lease);
+            break;
+          }
+          case 32: {
+            Keep = input.ReadBool();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Free memory of the run's client, as DeleteAllocation does.
+  /// </summary>
+  [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
+  public sealed partial class FreeMemoryWork : pb::IMessage<FreeMemoryWork>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<FreeMemoryWork> _parser = new pb::MessageParser<FreeMemoryWork>(() => new FreeMemoryWork());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<FreeMemoryWork> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[12]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public FreeMemoryWork() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public FreeMemoryWork(FreeMemoryWork other) : this() {
+      allocationId_ = other.allocationId_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public FreeMemoryWork Clone() {
+      return new FreeMemoryWork(this);
+    }
+
+    /// <summary>Field number for the "allocation_id" field.</summary>
+    public const int AllocationIdFieldNumber = 1;
+    private string allocationId_ = "";
+    /// <summary>
+    /// Which, most often bound to an output ALLOCATION.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string AllocationId {
+      get { return allocationId_; }
+      set {
+        allocationId_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as FreeMemoryWork);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(FreeMemoryWork other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (AllocationId != other.AllocationId) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (AllocationId.Length != 0) hash ^= AllocationId.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (AllocationId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(AllocationId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (AllocationId.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(AllocationId);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (AllocationId.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(AllocationId);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(FreeMemoryWork other) {
+      if (other == null) {
+        return;
+      }
+      if (other.AllocationId.Length != 0) {
+        AllocationId = other.AllocationId;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            AllocationId = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+      if ((tag & 7) == 4) {
+        // Abort on any end group tag.
+        return;
+      }
+      switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            AllocationId = input.ReadString();
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
   /// Read a model into main memory.
   /// </summary>
   [global::System.Diagnostics.DebuggerDisplayAttribute("{ToString(),nq}")]
@@ -3443,7 +4013,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[11]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[13]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3644,7 +4214,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[12]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[14]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3887,7 +4457,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[13]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[15]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4262,7 +4832,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[14]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[16]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4494,7 +5064,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[15]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[17]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -4688,7 +5258,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[16]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[18]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5017,7 +5587,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[17]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[19]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5271,7 +5841,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[18]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[20]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5336,6 +5906,12 @@ namespace DeviceOperations.V1 {
           break;
         case WorkOneofCase.Store:
           Store = other.Store.Clone();
+          break;
+        case WorkOneofCase.AllocateMemory:
+          AllocateMemory = other.AllocateMemory.Clone();
+          break;
+        case WorkOneofCase.FreeMemory:
+          FreeMemory = other.FreeMemory.Clone();
           break;
       }
 
@@ -5537,6 +6113,36 @@ namespace DeviceOperations.V1 {
       }
     }
 
+    /// <summary>Field number for the "allocate_memory" field.</summary>
+    public const int AllocateMemoryFieldNumber = 23;
+    /// <summary>
+    /// Take memory.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.AllocateMemoryWork AllocateMemory {
+      get { return workCase_ == WorkOneofCase.AllocateMemory ? (global::DeviceOperations.V1.AllocateMemoryWork) work_ : null; }
+      set {
+        work_ = value;
+        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.AllocateMemory;
+      }
+    }
+
+    /// <summary>Field number for the "free_memory" field.</summary>
+    public const int FreeMemoryFieldNumber = 24;
+    /// <summary>
+    /// Free memory that was taken.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::DeviceOperations.V1.FreeMemoryWork FreeMemory {
+      get { return workCase_ == WorkOneofCase.FreeMemory ? (global::DeviceOperations.V1.FreeMemoryWork) work_ : null; }
+      set {
+        work_ = value;
+        workCase_ = value == null ? WorkOneofCase.None : WorkOneofCase.FreeMemory;
+      }
+    }
+
     /// <summary>Field number for the "condition" field.</summary>
     public const int ConditionFieldNumber = 17;
     private global::DeviceOperations.V1.StepCondition condition_;
@@ -5674,6 +6280,8 @@ namespace DeviceOperations.V1 {
       RunWorkflow = 20,
       Verify = 21,
       Store = 22,
+      AllocateMemory = 23,
+      FreeMemory = 24,
     }
     private WorkOneofCase workCase_ = WorkOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -5717,6 +6325,8 @@ namespace DeviceOperations.V1 {
       if (!object.Equals(RunWorkflow, other.RunWorkflow)) return false;
       if (!object.Equals(Verify, other.Verify)) return false;
       if (!object.Equals(Store, other.Store)) return false;
+      if (!object.Equals(AllocateMemory, other.AllocateMemory)) return false;
+      if (!object.Equals(FreeMemory, other.FreeMemory)) return false;
       if (!object.Equals(Condition, other.Condition)) return false;
       if(!bindings_.Equals(other.bindings_)) return false;
       if(!afterStepIds_.Equals(other.afterStepIds_)) return false;
@@ -5746,6 +6356,8 @@ namespace DeviceOperations.V1 {
       if (workCase_ == WorkOneofCase.RunWorkflow) hash ^= RunWorkflow.GetHashCode();
       if (workCase_ == WorkOneofCase.Verify) hash ^= Verify.GetHashCode();
       if (workCase_ == WorkOneofCase.Store) hash ^= Store.GetHashCode();
+      if (workCase_ == WorkOneofCase.AllocateMemory) hash ^= AllocateMemory.GetHashCode();
+      if (workCase_ == WorkOneofCase.FreeMemory) hash ^= FreeMemory.GetHashCode();
       if (condition_ != null) hash ^= Condition.GetHashCode();
       hash ^= bindings_.GetHashCode();
       hash ^= afterStepIds_.GetHashCode();
@@ -5851,6 +6463,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(178, 1);
         output.WriteMessage(Store);
       }
+      if (workCase_ == WorkOneofCase.AllocateMemory) {
+        output.WriteRawTag(186, 1);
+        output.WriteMessage(AllocateMemory);
+      }
+      if (workCase_ == WorkOneofCase.FreeMemory) {
+        output.WriteRawTag(194, 1);
+        output.WriteMessage(FreeMemory);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -5939,6 +6559,14 @@ namespace DeviceOperations.V1 {
         output.WriteRawTag(178, 1);
         output.WriteMessage(Store);
       }
+      if (workCase_ == WorkOneofCase.AllocateMemory) {
+        output.WriteRawTag(186, 1);
+        output.WriteMessage(AllocateMemory);
+      }
+      if (workCase_ == WorkOneofCase.FreeMemory) {
+        output.WriteRawTag(194, 1);
+        output.WriteMessage(FreeMemory);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -5987,6 +6615,12 @@ namespace DeviceOperations.V1 {
       }
       if (workCase_ == WorkOneofCase.Store) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Store);
+      }
+      if (workCase_ == WorkOneofCase.AllocateMemory) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(AllocateMemory);
+      }
+      if (workCase_ == WorkOneofCase.FreeMemory) {
+        size += 2 + pb::CodedOutputStream.ComputeMessageSize(FreeMemory);
       }
       if (condition_ != null) {
         size += 2 + pb::CodedOutputStream.ComputeMessageSize(Condition);
@@ -6127,6 +6761,18 @@ namespace DeviceOperations.V1 {
             Store = new global::DeviceOperations.V1.StoreWork();
           }
           Store.MergeFrom(other.Store);
+          break;
+        case WorkOneofCase.AllocateMemory:
+          if (AllocateMemory == null) {
+            AllocateMemory = new global::DeviceOperations.V1.AllocateMemoryWork();
+          }
+          AllocateMemory.MergeFrom(other.AllocateMemory);
+          break;
+        case WorkOneofCase.FreeMemory:
+          if (FreeMemory == null) {
+            FreeMemory = new global::DeviceOperations.V1.FreeMemoryWork();
+          }
+          FreeMemory.MergeFrom(other.FreeMemory);
           break;
       }
 
@@ -6305,6 +6951,24 @@ namespace DeviceOperations.V1 {
             Store = subBuilder;
             break;
           }
+          case 186: {
+            global::DeviceOperations.V1.AllocateMemoryWork subBuilder = new global::DeviceOperations.V1.AllocateMemoryWork();
+            if (workCase_ == WorkOneofCase.AllocateMemory) {
+              subBuilder.MergeFrom(AllocateMemory);
+            }
+            input.ReadMessage(subBuilder);
+            AllocateMemory = subBuilder;
+            break;
+          }
+          case 194: {
+            global::DeviceOperations.V1.FreeMemoryWork subBuilder = new global::DeviceOperations.V1.FreeMemoryWork();
+            if (workCase_ == WorkOneofCase.FreeMemory) {
+              subBuilder.MergeFrom(FreeMemory);
+            }
+            input.ReadMessage(subBuilder);
+            FreeMemory = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -6480,6 +7144,24 @@ namespace DeviceOperations.V1 {
             Store = subBuilder;
             break;
           }
+          case 186: {
+            global::DeviceOperations.V1.AllocateMemoryWork subBuilder = new global::DeviceOperations.V1.AllocateMemoryWork();
+            if (workCase_ == WorkOneofCase.AllocateMemory) {
+              subBuilder.MergeFrom(AllocateMemory);
+            }
+            input.ReadMessage(subBuilder);
+            AllocateMemory = subBuilder;
+            break;
+          }
+          case 194: {
+            global::DeviceOperations.V1.FreeMemoryWork subBuilder = new global::DeviceOperations.V1.FreeMemoryWork();
+            if (workCase_ == WorkOneofCase.FreeMemory) {
+              subBuilder.MergeFrom(FreeMemory);
+            }
+            input.ReadMessage(subBuilder);
+            FreeMemory = subBuilder;
+            break;
+          }
         }
       }
     }
@@ -6505,7 +7187,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[19]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[21]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7006,7 +7688,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[20]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[22]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7290,7 +7972,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[21]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[23]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7520,7 +8202,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[22]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[24]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7764,7 +8446,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[23]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[25]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -7974,7 +8656,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[24]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[26]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8188,7 +8870,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[25]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[27]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8398,7 +9080,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[26]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[28]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8652,7 +9334,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[27]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[29]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -8862,7 +9544,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[28]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[30]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9106,7 +9788,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[29]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[31]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9270,7 +9952,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[30]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[32]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9643,7 +10325,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[31]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[33]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -9994,7 +10676,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[32]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[34]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10326,7 +11008,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[33]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[35]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -10809,7 +11491,7 @@ namespace DeviceOperations.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[34]; }
+      get { return global::DeviceOperations.V1.WorkflowReflection.Descriptor.MessageTypes[36]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

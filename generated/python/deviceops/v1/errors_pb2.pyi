@@ -142,7 +142,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_MODEL_IN_USE: _ErrorReason.ValueType  # 74
     """FAILED_PRECONDITION. The model is being used; metadata "session_id" by which work."""
     ERROR_REASON_MODEL_CHECKSUM_MISMATCH: _ErrorReason.ValueType  # 75
-    """DATA_LOSS. A model file changed since it was catalogued."""
+    """DATA_LOSS. A model file changed since it was catalogued, or since the work that uses it was
+    accepted; metadata "model_id", "accepted_sha256" and "sha256", empty where unknown.
+    """
     ERROR_REASON_REMOTE_SOURCE_FORBIDDEN: _ErrorReason.ValueType  # 76
     """PERMISSION_DENIED. A URL or hub name was given where only local models are used."""
     ERROR_REASON_PATH_OUTSIDE_ROOT: _ErrorReason.ValueType  # 77
@@ -354,7 +356,9 @@ ERROR_REASON_MODEL_NON_FINITE: ErrorReason.ValueType  # 73
 ERROR_REASON_MODEL_IN_USE: ErrorReason.ValueType  # 74
 """FAILED_PRECONDITION. The model is being used; metadata "session_id" by which work."""
 ERROR_REASON_MODEL_CHECKSUM_MISMATCH: ErrorReason.ValueType  # 75
-"""DATA_LOSS. A model file changed since it was catalogued."""
+"""DATA_LOSS. A model file changed since it was catalogued, or since the work that uses it was
+accepted; metadata "model_id", "accepted_sha256" and "sha256", empty where unknown.
+"""
 ERROR_REASON_REMOTE_SOURCE_FORBIDDEN: ErrorReason.ValueType  # 76
 """PERMISSION_DENIED. A URL or hub name was given where only local models are used."""
 ERROR_REASON_PATH_OUTSIDE_ROOT: ErrorReason.ValueType  # 77

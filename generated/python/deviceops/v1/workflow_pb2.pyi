@@ -10,6 +10,7 @@ from deviceops.v1 import device_info_pb2 as _device_info_pb2
 from deviceops.v1 import event_pb2 as _event_pb2
 from deviceops.v1 import finishing_pb2 as _finishing_pb2
 from deviceops.v1 import generation_pb2 as _generation_pb2
+from deviceops.v1 import memory_info_pb2 as _memory_info_pb2
 from deviceops.v1 import session_pb2 as _session_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
@@ -93,6 +94,12 @@ class _StepOutputKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepOu
     """The model it used, MODEL: of generate, load_model and cache_model."""
     STEP_OUTPUT_KIND_TRUSTED: _StepOutputKind.ValueType  # 5
     """Whether each of its pictures has a signature that is TRUSTED, BOOL: of verify."""
+    STEP_OUTPUT_KIND_ALLOCATION: _StepOutputKind.ValueType  # 6
+    """The id of the memory that it took, TEXT: of allocate_memory."""
+    STEP_OUTPUT_KIND_DEVICE: _StepOutputKind.ValueType  # 7
+    """The id of the device that it ran on, TEXT: of generate, load_model and optimize_device, and
+    of allocate_memory on a device.
+    """
 
 class StepOutputKind(_StepOutputKind, metaclass=_StepOutputKindEnumTypeWrapper):
     """What an earlier step gives."""
@@ -111,6 +118,12 @@ STEP_OUTPUT_KIND_MODEL: StepOutputKind.ValueType  # 4
 """The model it used, MODEL: of generate, load_model and cache_model."""
 STEP_OUTPUT_KIND_TRUSTED: StepOutputKind.ValueType  # 5
 """Whether each of its pictures has a signature that is TRUSTED, BOOL: of verify."""
+STEP_OUTPUT_KIND_ALLOCATION: StepOutputKind.ValueType  # 6
+"""The id of the memory that it took, TEXT: of allocate_memory."""
+STEP_OUTPUT_KIND_DEVICE: StepOutputKind.ValueType  # 7
+"""The id of the device that it ran on, TEXT: of generate, load_model and optimize_device, and
+of allocate_memory on a device.
+"""
 Global___StepOutputKind: _TypeAlias = StepOutputKind  # noqa: Y015
 
 class _FailurePolicy:
@@ -504,6 +517,73 @@ class EvictModelsWork(_message.Message):
 Global___EvictModelsWork: _TypeAlias = EvictModelsWork  # noqa: Y015
 
 @_typing.final
+class AllocateMemoryWork(_message.Message):
+    """Take memory for the run, as CreateAllocation does; its label is the step's id. The run renews its lease while it works or
+    is paused, and frees it at its end. Memory does not outlive the server: a run that goes on in
+    the next one takes it again, under another id.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLACE_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    KEEP_FIELD_NUMBER: _builtins.int
+    size_bytes: _builtins.int
+    """How much. Range: 1 to 1099511627776."""
+    keep: _builtins.bool
+    """Leave it to the run's client at the end, however the run ends."""
+    @_builtins.property
+    def place(self) -> _memory_info_pb2.MemoryPlace:
+        """Where; absent means the device that the step's placement, or the run's, names, and main
+        memory where none is named.
+        """
+
+    @_builtins.property
+    def lease(self) -> _duration_pb2.Duration:
+        """For how long it stays after the run's end unless its client renews it, where it is kept; the
+        run renews it for as long again and again. Range: 1 to 86400 seconds. Default: 60 seconds.
+        """
+
+    def __init__(
+        self,
+        *,
+        place: _memory_info_pb2.MemoryPlace | None = ...,
+        size_bytes: _builtins.int = ...,
+        lease: _duration_pb2.Duration | None = ...,
+        keep: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "place", b"place"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keep", b"keep", "lease", b"lease", "place", b"place", "size_bytes", b"size_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocateMemoryWork: _TypeAlias = AllocateMemoryWork  # noqa: Y015
+
+@_typing.final
+class FreeMemoryWork(_message.Message):
+    """Free memory of the run's client, as DeleteAllocation does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOCATION_ID_FIELD_NUMBER: _builtins.int
+    allocation_id: _builtins.str
+    """Which, most often bound to an output ALLOCATION."""
+    def __init__(
+        self,
+        *,
+        allocation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocation_id", b"allocation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FreeMemoryWork: _TypeAlias = FreeMemoryWork  # noqa: Y015
+
+@_typing.final
 class CacheModelWork(_message.Message):
     """Read a model into main memory."""
 
@@ -793,6 +873,8 @@ class WorkflowStep(_message.Message):
     RUN_WORKFLOW_FIELD_NUMBER: _builtins.int
     VERIFY_FIELD_NUMBER: _builtins.int
     STORE_FIELD_NUMBER: _builtins.int
+    ALLOCATE_MEMORY_FIELD_NUMBER: _builtins.int
+    FREE_MEMORY_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     BINDINGS_FIELD_NUMBER: _builtins.int
     AFTER_STEP_IDS_FIELD_NUMBER: _builtins.int
@@ -854,6 +936,14 @@ class WorkflowStep(_message.Message):
         """Keep pictures."""
 
     @_builtins.property
+    def allocate_memory(self) -> Global___AllocateMemoryWork:
+        """Take memory."""
+
+    @_builtins.property
+    def free_memory(self) -> Global___FreeMemoryWork:
+        """Free memory that was taken."""
+
+    @_builtins.property
     def condition(self) -> Global___StepCondition:
         """Only when this holds; absent means always. A step that does not run counts as ended
         without output.
@@ -897,6 +987,8 @@ class WorkflowStep(_message.Message):
         run_workflow: Global___RunWorkflowWork | None = ...,
         verify: Global___VerifyWork | None = ...,
         store: Global___StoreWork | None = ...,
+        allocate_memory: Global___AllocateMemoryWork | None = ...,
+        free_memory: Global___FreeMemoryWork | None = ...,
         condition: Global___StepCondition | None = ...,
         bindings: _abc.Iterable[Global___WorkflowBinding] | None = ...,
         after_step_ids: _abc.Iterable[_builtins.str] | None = ...,
@@ -906,11 +998,11 @@ class WorkflowStep(_message.Message):
         on_failure: Global___FailurePolicy.ValueType = ...,
         run_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "generate", b"generate", "load_model", b"load_model", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "store", b"store", "unload_model", b"unload_model", "verify", b"verify", "work", b"work"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["allocate_memory", b"allocate_memory", "batch", b"batch", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "free_memory", b"free_memory", "generate", b"generate", "load_model", b"load_model", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "store", b"store", "unload_model", b"unload_model", "verify", b"verify", "work", b"work"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "batch", b"batch", "bindings", b"bindings", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "for_each_input", b"for_each_input", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "step_id", b"step_id", "store", b"store", "unload_model", b"unload_model", "verify", b"verify", "work", b"work"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_step_ids", b"after_step_ids", "allocate_memory", b"allocate_memory", "batch", b"batch", "bindings", b"bindings", "cache_model", b"cache_model", "condition", b"condition", "control_image", b"control_image", "evict_models", b"evict_models", "for_each_input", b"for_each_input", "free_memory", b"free_memory", "generate", b"generate", "load_model", b"load_model", "on_failure", b"on_failure", "optimize_device", b"optimize_device", "placement", b"placement", "postprocess", b"postprocess", "retry", b"retry", "run_timeout", b"run_timeout", "run_workflow", b"run_workflow", "step_id", b"step_id", "store", b"store", "unload_model", b"unload_model", "verify", b"verify", "work", b"work"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model", "optimize_device", "evict_models", "cache_model", "batch", "control_image", "run_workflow", "verify", "store"]  # noqa: Y015
+    _WhichOneofReturnType_work: _TypeAlias = _typing.Literal["generate", "postprocess", "load_model", "unload_model", "optimize_device", "evict_models", "cache_model", "batch", "control_image", "run_workflow", "verify", "store", "allocate_memory", "free_memory"]  # noqa: Y015
     _WhichOneofArgType_work: _TypeAlias = _typing.Literal["work", b"work"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_work) -> _WhichOneofReturnType_work | None: ...
 

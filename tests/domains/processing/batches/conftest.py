@@ -24,6 +24,7 @@ from domains.processing.batches.core.batches import Batches
 from domains.processing.batches.core.control import BatchControl
 from domains.processing.batches.core.run import Means
 from domains.processing.batches.core.shelf import Shelf
+from domains.processing.batches.ports import BatchNames
 from domains.processing.batches.types import ItemWork, Settled
 from domains.processing.core.control import SessionControl
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -42,6 +43,7 @@ from domains.session.types import (
     SessionState,
     WorkOptions,
 )
+from domains.session.types.named import NOTHING_NAMED, Named
 from domains.values import ByteFigure
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
@@ -97,10 +99,20 @@ class Devices:
         return (DeviceReport(CPU, DeviceState.READY),)
 
 
+def _does(work: ItemWork) -> str:
+    return (work.overlay or b"").decode().partition("@")[0]
+
+
+def _named_in(text: bytes | None) -> Named:
+    name = (text or b"").decode().partition("@")[2]
+    return Named(frozenset({name})) if name else NOTHING_NAMED
+
+
 @dataclass
 class Craft:
     """What items do. An overlay is `fail:N` for one that fails N times, `slow` for one that
-    ends when `gate` is set, `wrong` for one that is refused, anything else works at once."""
+    ends when `gate` is set, `wrong` for one that is refused, anything else works at once. What
+    stands behind `@` is an artifact that it names."""
 
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     begun: list[str] = field(default_factory=list)
@@ -122,7 +134,7 @@ class Craft:
             *(
                 FieldViolation(f"{work.path}.overlay", Reason.FIELD_OUT_OF_RANGE, "Is wrong.")
                 for work in works
-                if work.overlay == b"wrong"
+                if _does(work) == "wrong"
             )
         )
         return [Settled((7,), "model") for _ in works]
@@ -130,7 +142,7 @@ class Craft:
     def request(self, work: ItemWork, settled: Settled, priority: Priority) -> SessionRequest:
         if self.refusal is not None:
             raise self.refusal
-        kind, _, count = (work.overlay or b"").decode().partition(":")
+        kind, _, count = _does(work).partition(":")
 
         async def draw(session: Session) -> Outcome:
             self.begun.append(work.item_id)
@@ -218,15 +230,19 @@ class Place:
     disks: tuple[Disk, Disk]
 
 
-def place(clock: SteeredTime, sessions: Sessions | None = None) -> Place:
-    """Batches on disks of their own."""
-    disks = Disk(), Disk()
+def place(
+    clock: SteeredTime,
+    sessions: Sessions | None = None,
+    disks: tuple[Disk, Disk] | None = None,
+) -> Place:
+    """Batches on disks of their own, or on those of an earlier server."""
+    disks = disks or (Disk(), Disk())
     sessions = sessions or registry(clock, 300, kept=1_000)
     reader = SessionReader(Artifacts(), heartbeat_seconds=5, clock=clock.clock)
     runner = SessionRunner(sessions, reader)
     means = Means(sessions, runner, Devices(), Shelf(*disks), describe_failure, clock.clock)
     craft = Craft()
-    batches = Batches(means, craft)
+    batches = Batches(means, craft, BatchNames(_named_in, lambda work: _named_in(work.overlay)))
     control = BatchControl(batches, SessionControl(sessions), means, craft, batches.go_on)
     return Place(sessions, runner, reader, batches, control, craft, disks)
 

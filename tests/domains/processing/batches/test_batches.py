@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,13 @@ from msgspec import structs
 
 from domains.clients import Caller, Role, calling
 from domains.codec import decode, encode
-from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
+from domains.errors import (
+    DomainError,
+    InvalidArgument,
+    Reason,
+    ResourceExhausted,
+    Unavailable,
+)
 from domains.processing.batches.core import batches as batches_module
 from domains.processing.batches.core.shelf import Shelf
 from domains.processing.batches.errors import (
@@ -33,8 +40,9 @@ from domains.processing.batches.types import (
 from domains.processing.errors import StateConflict
 from domains.session.core.session import Session
 from domains.session.types import Completed, ItemFinished, SessionState, WorkOptions
+from domains.session.types.named import NOTHING_NAMED
 from tests.clocks import SteeredTime
-from tests.domains.processing.batches.conftest import Place
+from tests.domains.processing.batches.conftest import Place, place
 
 MARY, BOB = Caller("default", Role.RUN), Caller("bob", Role.RUN)
 COMPLETED, FAILED, CANCELLED, PAUSED = (
@@ -422,3 +430,52 @@ async def test_no_more_share_than_may_run_at_once(here: Place) -> None:
     batch = await begin(here, batch_of(*[""] * 10, max_parallel=4, **SHARED))
     assert (await ended(here, batch.batch_id)).completed == 10
     assert max(len(group) for group in here.craft.groups) == 4
+
+
+async def test_what_items_name_is_needed_until_they_have_ended(here: Place) -> None:
+    """What the request names, until the batch has; what is added counts from its check on, and
+    an item that runs again needs what it needed."""
+    needed = here.sessions.needed.now
+    request = batch_of("slow@a", "fail:1@b", keep_open=True)
+    batch = await begin(here, replace(request, template=b"template@t"))
+    owners = {"default"}
+    assert needed() == {"t": owners, "a": owners, "b": owners}
+    more = (ItemWork("more", b"@c", "items[0]"),)
+    adding = asyncio.create_task(here.control.add(batch.batch_id, more, MARY, seal=False))
+    await asyncio.sleep(0)
+    assert "c" in needed()
+    await adding
+    await until(lambda: here.craft.begun == ["i0"])
+    assert needed() == {"t": owners, "a": owners, "b": owners, "c": owners}
+    here.craft.gate.set()
+    found = here.batches.get(batch.batch_id, MARY)
+    await until(lambda: found.items.all_ended)
+    assert needed() == {"t": owners}
+    await here.control.add(batch.batch_id, (), MARY, seal=True)
+    await ended(here, batch.batch_id)
+    assert needed() == {}
+    here.craft.gate.clear()
+    await here.control.retry(batch.batch_id, ["i1"], MARY)
+    assert needed() == {"t": owners, "b": owners}
+    await ended(here, batch.batch_id)
+    assert needed() == {}
+
+
+async def test_what_was_refused_to_be_added_is_not_needed(here: Place) -> None:
+    batch = await begin(here, batch_of("slow", keep_open=True))
+    with pytest.raises(InvalidArgument):
+        await here.control.add(
+            batch.batch_id, (ItemWork("x", b"wrong@c", "items[0]"),), MARY, seal=False
+        )
+    assert here.sessions.needed.now() == {}
+
+
+async def test_the_next_server_needs_what_items_name_that_had_not_ended(here: Place) -> None:
+    """From the moment on at which it knows them."""
+    batch = await begin(here, batch_of("@a", "slow@b", max_parallel=1))
+    await until(lambda: len(here.craft.begun) == 2)
+    later = place(SteeredTime(), here.sessions, here.disks)
+    found = here.sessions.get(batch.session_id)
+    found.about = replace(found.about, named=NOTHING_NAMED)
+    later.batches.recall()
+    assert here.sessions.needed.now() == {"b": {"default"}}

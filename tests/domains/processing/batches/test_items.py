@@ -6,15 +6,25 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from domains.codec import decode, encode
 from domains.errors import Failure, Reason
+from domains.processing.batches.core.groups import goes_with
 from domains.processing.batches.core.items import Items
-from domains.processing.batches.types import ItemRecord, Retry, Settled
+from domains.processing.batches.types import ItemRecord, ItemWork, Retry, Settled
 from domains.session.types import SessionState
+from domains.session.types.named import Named
+from domains.values import ModelContent
 
 BROKEN = Failure(13, Reason.INTERNAL, "It failed.")
 WRONG = Failure(3, Reason.FIELD_OUT_OF_RANGE, "It is wrong.")
 ENDS = (SessionState.COMPLETED, SessionState.FAILED, SessionState.CANCELLED)
+
+
+def names(work: ItemWork) -> Named:
+    """Each has an artifact of its own, and all have one in common."""
+    return Named(frozenset({work.item_id, "common"}))
 
 
 def record(position: int, state: SessionState = SessionState.QUEUED) -> ItemRecord:
@@ -22,7 +32,7 @@ def record(position: int, state: SessionState = SessionState.QUEUED) -> ItemReco
 
 
 def of(count: int, retry: Retry | None = None) -> Items:
-    items = Items(retry or Retry())
+    items = Items(retry or Retry(), names)
     for position in range(count):
         items.add(record(position))
     return items
@@ -39,7 +49,7 @@ def end(
 @given(st.data())
 def test_any_sequence_of_calls_leaves_every_item_where_it_belongs(data: st.DataObject) -> None:
     attempts = data.draw(st.integers(1, 3))
-    items = Items(Retry(attempts, 2.0))
+    items = Items(Retry(attempts, 2.0), names)
     states: list[SessionState] = []  # the model: QUEUED, RUNNING while at work, or an end
     tried: Counter[int] = Counter()
     now = 0.0
@@ -96,6 +106,8 @@ def test_any_sequence_of_calls_leaves_every_item_where_it_belongs(data: st.DataO
             at for at, state in enumerate(states) if state is SessionState.RUNNING
         }
         assert items.all_ended is (model[SessionState.QUEUED] == 0)
+        needed = {each.item_id for each in items.all if each.state is SessionState.QUEUED}
+        assert set(items.names.artifacts) == (needed | {"common"} if needed else needed)
 
 
 def test_items_are_taken_in_their_order_and_retries_first() -> None:
@@ -131,3 +143,27 @@ def test_what_never_began_was_no_attempt() -> None:
     items.take(0.0)
     after = items.after(0, SessionState.CANCELLED, "s", began=False, worked_seconds=0.0)
     assert after.attempts == 0
+
+
+def test_items_that_were_accepted_for_other_content_do_not_share_passes() -> None:
+    """A model that was replaced between two calls of AddBatchItems."""
+
+    def using(position: int, **contents: str) -> ItemRecord:
+        found = tuple(ModelContent(name, 1, hash * 64) for name, hash in contents.items())
+        return replace(record(position), settled=Settled((1,), "model", found))
+
+    group = [using(0, model="a", lora="b"), using(1, model="a", style="c")]
+    for other, fits in (
+        (using(2, model="a"), True),
+        (using(2, model="a", other="d"), True),
+        (using(2), True),
+        (using(2, model="b"), False),
+        (using(2, model="a", style="d"), False),
+    ):
+        assert goes_with(group, other) is fits
+
+
+def test_an_item_of_a_version_that_noted_no_content_is_known() -> None:
+    raw: dict[str, dict[str, object]] = decode(dict, encode(record(0)))
+    del raw["settled"]["contents"]
+    assert decode(ItemRecord, encode(raw)) == record(0)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from domains.errors import Failure, Reason, Unavailable
-from domains.processing.workflows.core.needed import NeededArtifacts
 from domains.processing.workflows.core.stepping import SessionServices
 from domains.processing.workflows.core.turns import WorkflowTurns
 from domains.processing.workflows.types import (
@@ -20,7 +19,6 @@ from domains.processing.workflows.types import (
     Ended,
     Graph,
     Inputs,
-    Named,
     Step,
     StepOutput,
 )
@@ -31,6 +29,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.types import ImageResult, Outcome, Phase, SessionKind, WorkOptions
+from domains.session.types.named import NOTHING_NAMED, Named
 from domains.values import ImageFileFormat
 from server.errors import describe_failure
 from tests.clocks import SteeredTime
@@ -129,14 +128,11 @@ class Place:
         steps: Steps,
         values: Arguments | None = None,
         *,
-        noted: tuple[NeededArtifacts, Named] | None = None,
+        named: Named = NOTHING_NAMED,
     ) -> tuple[Session, WorkflowTurns]:
-        """A run's session, which works by itself, and who is to know what it names."""
+        """A run's session, which works by itself and whose request names these."""
         costs = {each.step_id: 1.0 for each in of.steps}
-        turns = WorkflowTurns(of, values or {}, steps, self.services, costs, owner="mary")
-        if noted is not None:
-            needed, turns.named = noted
-            needed.note(turns)
+        turns = WorkflowTurns(of, values or {}, steps, self.services, costs)
 
         async def prepare() -> SessionPlan:
             return SessionPlan(
@@ -148,7 +144,7 @@ class Place:
                 ended=turns.ended,
             )
 
-        request = SessionRequest(WorkOptions(), b"", prepare, "mary")
+        request = SessionRequest(WorkOptions(), b"", prepare, "mary", named=named)
         return await self.services.runner.begin(request), turns
 
     async def end(self, of: Graph, steps: Steps, values: Arguments | None = None) -> Session:

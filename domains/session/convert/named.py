@@ -8,7 +8,9 @@ from typing import Any
 from google.protobuf.message import Message
 
 from deviceops.v1 import common_pb2
-from domains.processing.workflows.types import Named
+from domains.session.convert.kept import message_in
+from domains.session.records import KeptMessage
+from domains.session.types.named import NOTHING_NAMED, Named
 
 
 def named_in(message: Message) -> Named:
@@ -26,6 +28,13 @@ def named_in(message: Message) -> Named:
             if isinstance(each, common_pb2.SessionImage)
         ),
     )
+
+
+def named_in_kept(kept: KeptMessage) -> Named:
+    """The same of a request that was kept; one that nobody can read any more names nothing, and
+    fails when it is taken up."""
+    message = message_in(kept)
+    return NOTHING_NAMED if message is None else named_in(message)
 
 
 def _messages(message: Message) -> Iterator[Any]:
