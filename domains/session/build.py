@@ -11,7 +11,6 @@ from typing import Protocol
 from domains.clock import Clock
 from domains.loops import Loop
 from domains.paused_work import PausedFolder
-from domains.records import Records
 from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
 from domains.session.core.changes import SessionChanges
 from domains.session.core.keeping import Keeping
@@ -21,7 +20,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.taking_up import TakingUp
-from domains.session.ports import ArtifactReader, FaultReporter, PausedFiles
+from domains.session.ports import ArtifactReader, FaultReporter, PausedFiles, SessionJournal
 from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
@@ -62,7 +61,7 @@ def build(
     settings: Settings,
     artifacts: ArtifactReader,
     reports: Reports,
-    records: Callable[[str], Records],
+    journal: SessionJournal,
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan | Session], None],
@@ -75,7 +74,7 @@ def build(
         settings: What the operator chose.
         artifacts: Where finished pictures are read back from.
         reports: What sessions of other domains report, as messages.
-        records: What outlives the server, by kind.
+        journal: What outlives the server.
         describe: What a client sees of an error.
         admit: Raises when work must not begin now.
         holds: Whether a device's worker holds a model.
@@ -97,7 +96,13 @@ def build(
         clock=clock,
         admit=admit,
         holds=holds,
-        keeping=Keeping(records(SESSION_KIND), records(REQUEST_KIND), converter.kept, clock),
+        keeping=Keeping(
+            journal.records(SESSION_KIND),
+            journal.records(REQUEST_KIND),
+            journal.sessions,
+            converter.kept,
+            clock,
+        ),
     )
     reader = SessionReader(
         artifacts,

@@ -19,7 +19,7 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.sessions import Sessions
 from domains.session.core.snapshots import snapshot_of
 from domains.session.core.taking_up import TakingUp
-from domains.session.records import KeptMessage
+from domains.session.records import KeptMessage, KeptSession, record_in
 from tests.clocks import SteeredTime
 from tests.domains.sessions import Artifacts, changes_of
 
@@ -37,6 +37,9 @@ class Disk:
 
     def found(self) -> Mapping[str, bytes]:
         return dict(self.records)
+
+    def sessions(self) -> list[KeptSession]:
+        return [record_in(body) for body in self.records.values()]
 
     async def accept(self, session_id: str, body: bytes) -> None:
         await self.may_write.wait()
@@ -78,7 +81,9 @@ class Server:
             kept=5,
             changes=changes_of(clock.clock),
             clock=clock.clock,
-            keeping=Keeping(disk, disk.requests, self.converter.kept, clock.clock),
+            keeping=Keeping(
+                disk, disk.requests, disk.sessions, self.converter.kept, clock.clock
+            ),
         )
         self.sessions.recall()
         self.taking_up = TakingUp(
