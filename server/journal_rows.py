@@ -61,8 +61,8 @@ class Rows:
     memory_owners: Sequence[Row] = ()
     records: Sequence[Row] = ()
     sessions: Mapping[str, KeptSession] = field(default_factory=dict)
-    """What those of the records that are sessions are, by key: to see that they are as they must
-    be is to decode them, which takes most of a start with thousands and is done once."""
+    """What those of the records that are sessions are, by key. To see that they are as they
+    must be is to decode them, which takes most of a start with thousands and is done once."""
     damaged: int = 0
     """How many rows more there are."""
 
