@@ -91,7 +91,7 @@ class TurnOrder:
         lines: dict[Lane, Iterator[Place]] = {}
         urgent: dict[str, list[Place]] = {}
         for lane, line in places.lanes.items():
-            waiting = (place for place in line if place.waits)
+            waiting: Iterator[Place] = (place for place in line if place.waits)
             first = next(waiting, None)
             if first is not None and self.neglected(first.session):
                 urgent.setdefault(lane[0], []).append(first)
