@@ -9,6 +9,7 @@ taken, since a status cannot overtake it: a client that reads again learns why.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -124,7 +125,7 @@ class _BoundedContext:
         """Send a message; raises `_Stalled` when the client does not take it in time."""
         sending: asyncio.Task[None] = asyncio.ensure_future(self._send(message))
         self._taken = taken = self._loop.create_future()
-        sending.add_done_callback(lambda _: taken.done() or taken.set_result(True))
+        sending.add_done_callback(partial(_take, taken))
         self._since = self._loop.time()
         if self._watch is None:
             self._watch = self._loop.call_later(self._patience_seconds, self._look)
@@ -155,3 +156,9 @@ class _BoundedContext:
 
     async def _send(self, message: Any) -> None:
         await self._context.write(message)
+
+
+def _take(taken: asyncio.Future[bool], sending: asyncio.Task[None]) -> None:
+    """A message was sent, or could not be."""
+    if not taken.done():
+        taken.set_result(True)
