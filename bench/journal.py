@@ -46,7 +46,14 @@ def _registry(journal: Journal | None, together: int = TOGETHER) -> Sessions:
     keeping = None
     if journal is not None:
         records, requests = journal.records(SESSION_KIND), journal.records(REQUEST_KIND)
-        keeping = Keeping(records, requests, SessionConverter({}).kept, named_in_kept, clock)
+        keeping = Keeping(
+            records,
+            requests,
+            journal.sessions,
+            SessionConverter({}).kept,
+            named_in_kept,
+            clock,
+        )
     return Sessions(
         describe=describe_failure,
         queue_length=together + SESSIONS,

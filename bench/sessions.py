@@ -30,7 +30,7 @@ SECTIONS: Mapping[str, Callable[[bool], Section]] = {
     batches.DEMO.name: lambda quick: batches.measure(batches.DEMO, 2 if quick else 24),
     resuming.NAME: lambda quick: resuming.measure(1 if quick else 5),
     watchers.NAME: lambda quick: watchers.measure(10 if quick else 100, 1 if quick else 3),
-    mixed.NAME: lambda quick: mixed.measure(*((100, 60.0) if quick else (10_000, 170.0))),
+    mixed.NAME: lambda quick: mixed.measure(*((100, 60.0) if quick else (10_000, 1_000.0))),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.util import find_spec
 from typing import BinaryIO
 
@@ -46,6 +47,7 @@ def measure(file: BinaryIO, size: int) -> tuple[ImageFileFormat, int, int]:
     raise NoPicture
 
 
+@cache  # every generation asks, and what is installed stays
 def writable_formats() -> tuple[ImageFileFormat, ...]:
     """Those that pictures can be written in here; of AVIF Pillow has builds without."""
     avif = find_spec("PIL._avif") is not None

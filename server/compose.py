@@ -83,7 +83,7 @@ class Composition:
                 **{**device.REPORTS, **inference.REPORTS, **memory.REPORTS},
                 **{**model.REPORTS, **postprocessing.REPORTS, **safety.REPORTS},
             },
-            journal.records,
+            journal,
             describe=describe_failure,
             admit=lambda work: self._memory.reactions.check_work(work),
             holds=lambda device_id, model_id: _holds(pool, device_id, model_id),

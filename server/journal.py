@@ -20,6 +20,7 @@ import structlog
 from domains.errors import DomainError, Reason, ResourceExhausted, Unavailable
 from domains.memory.types import History, Reading
 from domains.session.errors import ShuttingDown
+from domains.session.records import KeptSession
 from domains.shortages import shortage_of
 from server import journal_rows
 from server.history import HistoryTables
@@ -116,6 +117,10 @@ class Journal:
         """Those of one kind; see the port `Records`."""
         return KindOfRecords(self._records, kind)
 
+    def sessions(self) -> list[KeptSession]:
+        """Those of an earlier server; see `Keeping`."""
+        return self._records.sessions()
+
     # The history of memory.
 
     def record(self, moment: float, readings: Sequence[Reading]) -> Future[None] | None:
@@ -157,7 +162,7 @@ class Journal:
                 rows = look(self._path)
                 self._remember(dict(rows.facts))
                 self._take_history(rows)
-                self._records.load(rows.records)
+                self._records.load(rows)
 
     def _close(self) -> None:
         self._records.write_again()
@@ -165,11 +170,10 @@ class Journal:
             self._file.written(self._flush)
         self._file.close()
 
-    def _take_up(self, connection: sqlite3.Connection) -> None:
+    def _take_up(self, connection: sqlite3.Connection, rows: journal_rows.Rows) -> None:
         self._tables = HistoryTables(connection)
-        rows = journal_rows.read(connection)
         self._take_history(rows)
-        self._records.take_up(connection, rows.records)
+        self._records.take_up(connection, rows)
         stored: dict[str, bytes] = dict(rows.facts)
         # What was put here is newer: the disk was away meanwhile.
         self._remember(stored)

@@ -44,10 +44,13 @@ class JournalFile:
 
     Args:
         path: Where it is; its folder is made when missing.
-        opened: Told of each connection to a file that is usable, before it is used.
+        opened: Told of each connection to a file that is usable, and of the rows in it that are
+            as they must be, before it is used.
     """
 
-    def __init__(self, path: Path, opened: Callable[[sqlite3.Connection], None]) -> None:
+    def __init__(
+        self, path: Path, opened: Callable[[sqlite3.Connection, journal_rows.Rows], None]
+    ) -> None:
         self._path = path
         self._opened = opened
         self.connection: sqlite3.Connection | None = None
@@ -100,7 +103,7 @@ class JournalFile:
         if rows.damaged:
             self._leave_out(connection, rows)
         self._inode = _inode(self._path)
-        self._opened(connection)
+        self._opened(connection, rows)
 
     def _refuse_odd(self, path: Path) -> None:
         """Set aside what lies where SQLite keeps a file of its own and is none."""

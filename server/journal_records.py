@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from domains import failpoints
+from domains.session.records import SESSION_KIND, KeptSession
 from server.journal_file import JournalFile
-from server.journal_rows import Row
+from server.journal_rows import Rows
 from server.journal_schema import transaction
 
 _PUT = (
@@ -59,7 +60,9 @@ class RecordTable:
         self._records: dict[_Name, bytes] = {}
         self._unwritten: dict[_Name, None] = {}
         self._loaded = False
-        self._found: Mapping[_Name, bytes] = {}  # of an earlier server
+        # Of an earlier server.
+        self._found: Mapping[_Name, bytes] = {}
+        self._sessions: Mapping[str, KeptSession] = {}
 
     def found(self, kind: str) -> Mapping[str, bytes]:
         """The records of that kind of an earlier server, in the order of their acceptance. They
@@ -67,6 +70,12 @@ class RecordTable:
         found = {key: body for (its, key), body in self._found.items() if its == kind}
         self._found = {name: body for name, body in self._found.items() if name[0] != kind}
         return found
+
+    def sessions(self) -> list[KeptSession]:
+        """What the records of sessions of an earlier server are; likewise, and instead of their
+        bytes."""
+        sessions, self._sessions = self._sessions, {}
+        return [sessions[key] for key in self.found(SESSION_KIND)]
 
     def accept(self, kind: str, key: str, body: bytes) -> Future[None]:
         """Write a new record: what comes back is done when it is on disk, or has the error."""
@@ -95,9 +104,9 @@ class RecordTable:
 
     # In the file's thread.
 
-    def take_up(self, connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
+    def take_up(self, connection: sqlite3.Connection, rows: Rows) -> None:
         """There is a file, with these rows: it shall have what is known here."""
-        stored = {(kind, key): body for _, kind, key, body, _ in rows}
+        stored = {(kind, key): body for _, kind, key, body, _ in rows.records}
         self.load(rows)
         with transaction(connection):
             connection.executemany(_REMOVE, stored.keys() - self._records.keys())
@@ -109,12 +118,13 @@ class RecordTable:
             connection.executemany(_PUT, changed)
         self._unwritten.clear()
 
-    def load(self, rows: Iterable[Row]) -> None:
+    def load(self, rows: Rows) -> None:
         """Take over what an earlier server has written, the first time."""
         if not self._loaded:
             self._loaded = True
-            self._records = {(kind, key): body for _, kind, key, body, _ in sorted(rows)}
-            self._found = dict(self._records)
+            ordered = sorted(rows.records)
+            self._records = {(kind, key): body for _, kind, key, body, _ in ordered}
+            self._found, self._sessions = dict(self._records), rows.sessions
 
     def write_again(self) -> None:
         """Try again what the disk did not take."""

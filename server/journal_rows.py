@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
-from domains.codec import Count, ModelId, Name, Text
+from domains.codec import Count, Malformed, ModelId, Name, Text
+from domains.heap import without_collections
 from domains.records import LARGEST_BYTES
-from domains.session.records import SESSION_KIND, is_session
+from domains.session.records import SESSION_KIND, KeptSession, record_in
 
 Row = tuple[Any, ...]
 
@@ -59,6 +60,9 @@ class Rows:
     memory_intervals: Sequence[Row] = ()
     memory_owners: Sequence[Row] = ()
     records: Sequence[Row] = ()
+    sessions: Mapping[str, KeptSession] = field(default_factory=dict)
+    """What those of the records that are sessions are, by key. To see that they are as they
+    must be is to decode them, which takes most of a start with thousands and is done once."""
     damaged: int = 0
     """How many rows more there are."""
 
@@ -74,9 +78,14 @@ def read(connection: sqlite3.Connection) -> Rows:
         found = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in KINDS}
     finally:
         connection.text_factory = before
-    whole = {name: _whole(kind, found[name]) for name, kind in KINDS.items()}
+    sessions: dict[str, KeptSession] = {}
+    with without_collections():  # a third of the time, with thousands of sessions
+        whole = {
+            name: [row for row in found[name] if _is(kind, row, sessions)]
+            for name, kind in KINDS.items()
+        }
     damaged = sum(len(found[name]) - len(whole[name]) for name in KINDS)
-    return Rows(**whole, damaged=damaged)
+    return Rows(**whole, sessions=sessions, damaged=damaged)
 
 
 def rewrite(connection: sqlite3.Connection, rows: Rows) -> None:
@@ -87,27 +96,33 @@ def rewrite(connection: sqlite3.Connection, rows: Rows) -> None:
         connection.executemany(f"INSERT INTO {name} VALUES ({marks})", getattr(rows, name))
 
 
-def _whole(kind: Any, rows: Iterable[Row]) -> list[Row]:
-    return [row for row in rows if _is(kind, row)]
-
-
-def _is(kind: Any, row: Row) -> bool:
+def _is(kind: Any, row: Row, sessions: dict[str, KeptSession]) -> bool:
+    """Whether a row is as it must be; what a session's is comes into `sessions`."""
     try:
         # Otherwise text could stand for bytes.
         msgspec.convert(row, kind, builtin_types=(bytes,))
     except msgspec.ValidationError:
         return False
     if kind is RECORD:
-        return _is_record(row)
+        return _is_record(row, sessions)
     # Of true sums; a larger one would not fit when intervals are put together.
     return kind is FACT or row[-1 if kind is OWNER else 5] <= 4 * row[1] * _MOST_BYTES
 
 
-def _is_record(row: Row) -> bool:
+def _is_record(row: Row, sessions: dict[str, KeptSession]) -> bool:
     _, kind, key, body, sha256 = row
     if hashlib.sha256(body).digest() != sha256:
         return False
-    return kind != SESSION_KIND or is_session(key, body)
+    if kind != SESSION_KIND:
+        return True
+    try:
+        kept = record_in(body)
+    except Malformed:
+        return False
+    if kept[0].session_id != key:
+        return False
+    sessions[key] = kept
+    return True
 
 
 def _text(content: bytes) -> str | bytes:

@@ -11,7 +11,6 @@ from typing import Protocol
 from domains.clock import Clock
 from domains.loops import Loop
 from domains.paused_work import PausedFolder
-from domains.records import Records
 from domains.session.convert import Reports, SessionConverter, SessionStreams, Starters
 from domains.session.convert.named import named_in_kept
 from domains.session.core.changes import SessionChanges
@@ -22,7 +21,13 @@ from domains.session.core.runner import SessionRunner
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.core.taking_up import TakingUp
-from domains.session.ports import ArtifactReader, FaultReporter, ModelContents, PausedFiles
+from domains.session.ports import (
+    ArtifactReader,
+    FaultReporter,
+    ModelContents,
+    PausedFiles,
+    SessionJournal,
+)
 from domains.session.records import REQUEST_KIND, SESSION_KIND
 
 _SWEEP_SECONDS = 0.5
@@ -63,7 +68,7 @@ def build(
     settings: Settings,
     artifacts: ArtifactReader,
     reports: Reports,
-    records: Callable[[str], Records],
+    journal: SessionJournal,
     *,
     describe: FaultReporter,
     admit: Callable[[SessionPlan | Session], None],
@@ -77,7 +82,7 @@ def build(
         settings: What the operator chose.
         artifacts: Where finished pictures are read back from.
         reports: What sessions of other domains report, as messages.
-        records: What outlives the server, by kind.
+        journal: What outlives the server.
         describe: What a client sees of an error.
         admit: Raises when work must not begin now.
         holds: Whether a device's worker holds a model.
@@ -102,7 +107,12 @@ def build(
         holds=holds,
         models=models,
         keeping=Keeping(
-            records(SESSION_KIND), records(REQUEST_KIND), converter.kept, named_in_kept, clock
+            journal.records(SESSION_KIND),
+            journal.records(REQUEST_KIND),
+            journal.sessions,
+            converter.kept,
+            named_in_kept,
+            clock,
         ),
     )
     reader = SessionReader(

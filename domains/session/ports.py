@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Protocol
 
 from domains.errors import Failure
+from domains.records import Records
+from domains.session.records import KeptSession
 from domains.values import ModelContent
 
 
@@ -57,6 +59,19 @@ class ArtifactKeeper(Protocol):
         retention_seconds: float | None = None,
     ) -> object:
         """Take a finished file; see the artifact store for errors."""
+        ...
+
+
+class SessionJournal(Protocol):
+    """What outlives the server."""
+
+    def records(self, kind: str) -> Records:
+        """Records of one kind."""
+        ...
+
+    def sessions(self) -> Iterable[KeptSession]:
+        """What records of an earlier server's sessions are, in the order of their acceptance;
+        given out once."""
         ...
 
 

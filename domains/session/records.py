@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, structs
 
 from domains.codec import (
     Malformed,
@@ -97,6 +97,10 @@ class SessionRecord(Value, frozen=True):
     contents: Annotated[tuple[ModelContent, ...], Meta(max_length=1_000)] = ()
 
 
+KeptSession = tuple[SessionRecord, list[types.SessionEvent]]
+"""A record without its entries, and they as the log that they were."""
+
+
 def kept_entry(event: types.SessionEvent, report: KeptMessage | None) -> KeptEntry:
     """An entry of a log as it is kept; `report` is the one that it has."""
     entry: Any = event.event
@@ -127,8 +131,8 @@ def entry_of(session_id: str, kept: KeptEntry) -> types.SessionEvent:
     )
 
 
-def record_in(body: bytes) -> tuple[SessionRecord, list[types.SessionEvent]]:
-    """A record and the entries of its log.
+def record_in(body: bytes) -> KeptSession:
+    """What the bytes of a record are.
 
     Raises:
         Malformed: The bytes are no record, or its log is none: its numbers do not rise, or it
@@ -142,13 +146,4 @@ def record_in(body: bytes) -> tuple[SessionRecord, list[types.SessionEvent]]:
         raise Malformed("the entries of a log are not in their order")
     if any(ends[:-1]):
         raise Malformed("a log goes on after its end")
-    return record, events
-
-
-def is_session(key: str, body: bytes) -> bool:
-    """Whether these bytes are the record of the session of that id."""
-    try:
-        record, _ = record_in(body)
-    except Malformed:
-        return False
-    return record.session_id == key
+    return structs.replace(record, entries=()), events

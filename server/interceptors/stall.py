@@ -9,6 +9,7 @@ taken, since a status cannot overtake it: a client that reads again learns why.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, cast
 
 import structlog
@@ -55,8 +56,9 @@ class StallInterceptor(Interceptor):
             client = caller().name
             if not self._unread.has_place_for(client):
                 raise TooManyUnread(self._unread.limit_for(client))
+            bounded_context = _BoundedContext(context, patience)
             try:
-                return await inner(request, cast("Context", _BoundedContext(context, patience)))
+                return await inner(request, cast("Context", bounded_context))
             except _Stalled as stalled:
                 _log.warning("slow_reader", seconds=patience)
                 await self._until_read(stalled, client)
@@ -66,6 +68,8 @@ class StallInterceptor(Interceptor):
                     reason=Reason.SLOW_READER,
                     retry_after=1.0,
                 ) from None
+            finally:
+                bounded_context.close()
 
         return with_behaviour(handler, bounded)
 
@@ -100,11 +104,19 @@ class _Stalled(Exception):
 
 
 class _BoundedContext:
-    """The call's context, with an end to waiting in `write`."""
+    """The call's context, with an end to waiting in `write`.
+
+    One timer for a stream looks whether its message has waited too long: one for each message
+    would be a quarter of what a small message costs.
+    """
 
     def __init__(self, context: Context, patience_seconds: float) -> None:
         self._context = context
         self._patience_seconds = patience_seconds
+        self._loop = asyncio.get_running_loop()
+        self._taken: asyncio.Future[bool] | None = None  # of the message that waits
+        self._since = 0.0
+        self._watch: asyncio.TimerHandle | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
@@ -112,14 +124,41 @@ class _BoundedContext:
     async def write(self, message: Any) -> None:
         """Send a message; raises `_Stalled` when the client does not take it in time."""
         sending: asyncio.Task[None] = asyncio.ensure_future(self._send(message))
+        self._taken = taken = self._loop.create_future()
+        sending.add_done_callback(partial(_take, taken))
+        self._since = self._loop.time()
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._patience_seconds, self._look)
         try:
-            await asyncio.wait({sending}, timeout=self._patience_seconds)
+            in_time = await taken
         except asyncio.CancelledError:
             sending.cancel()
             raise
-        if not sending.done():
+        if not in_time:
             raise _Stalled(sending)
         sending.result()
 
+    def close(self) -> None:
+        """Nothing is written any more."""
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+
+    def _look(self) -> None:
+        self._watch = None
+        if self._taken is None or self._taken.done():  # the next message is watched anew
+            return
+        left = self._since + self._patience_seconds - self._loop.time()
+        if left > 0.0:
+            self._watch = self._loop.call_later(left, self._look)
+        else:
+            self._taken.set_result(False)
+
     async def _send(self, message: Any) -> None:
         await self._context.write(message)
+
+
+def _take(taken: asyncio.Future[bool], sending: asyncio.Task[None]) -> None:
+    """A message was sent, or could not be."""
+    if not taken.done():
+        taken.set_result(True)

@@ -13,6 +13,7 @@ from bench import batches, journal, mixed, queued, resuming, sessions, watchers
 from bench.machine import describe_machine
 from bench.outcome import Goal
 from bench.sections import Section, Watched, keep, parts_of
+from tests.running import Client
 
 PLAIN = Section("one", "What it is.", [("", "a", "b"), ("x", "1", "2")])
 
@@ -83,28 +84,46 @@ def test_the_journal_is_measured_beside_none() -> None:
 
 
 def test_batches_draw_as_many_as_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[tuple[str, int, int]] = []
-    arms = dict(batches.ARMS)
-    for name, arm in arms.items():
+    drawn: list[tuple[batches.Arm, int]] = []
+    draw = batches.Arm.draw
 
-        async def noted(
-            *arguments: object, arm: object = arm, name: str = name, **further: object
-        ) -> float:
-            drawn.append((name, *arguments[2:]))  # type: ignore[arg-type]
-            return await arm(*arguments, **further)  # type: ignore[no-any-return, operator]
+    async def noted(
+        arm: batches.Arm, client: Client, pictures: batches.Pictures, first: int, count: int
+    ) -> float:
+        drawn.append((arm, first))
+        return await draw(arm, client, pictures, first, count)
 
-        monkeypatch.setitem(batches.ARMS, name, noted)
+    monkeypatch.setattr(batches.Arm, "draw", noted)
     section = batches.measure(batches.TINY, 4)
-    names = [name for name, _, _ in drawn]
-    assert names == [*arms, *reversed(arms)]
-    firsts = [first for _, first, _ in drawn]
+    arms = [*batches.EXACT_ARMS]
+    warmed, measured = drawn[: len(arms)], drawn[len(arms) :]
+    assert [arm for arm, _ in warmed] == arms
+    assert [arm for arm, _ in measured] == [*arms, *reversed(arms)]
+    firsts = [first for _, first in measured]
     assert firsts == [0, 2, 4, 6, 8, 10]  # nothing is drawn twice: a cache would answer
     column = "times as fast"
-    fastest = max(cell(section, name, column) for name in arms if name != batches.BASELINE)
-    assert cell(section, batches.BASELINE, column) == 1.0
+    fastest = max(cell(section, arm.name, column) for arm in arms if arm != batches.CALLS)
+    assert cell(section, batches.CALLS.name, column) == 1.0
     [goal] = section.goals
     assert goal.value == pytest.approx(1 / fastest, rel=0.02)
     assert goal.limit == pytest.approx(1 / 1.2)
+
+
+def test_what_is_faster_in_fastest_alone_does_not_count_for_exact() -> None:
+    calls, batch, shared = batches.EXACT_ARMS
+    taken = {
+        calls: batches.Taken(12.0, 1.0, 11.0, 2),
+        batch: batches.Taken(11.0, 0.5, 10.5, 2),
+        shared: batches.Taken(10.5, 0.5, 10.0, 2),
+        batches.FASTEST_CALLS: batches.Taken(8.0, 1.0, 7.0, 2),
+        batches.FASTEST_SHARED: batches.Taken(6.0, 0.5, 5.5, 2),
+    }
+    section = batches.Comparison(taken).section(batches.DEMO)
+    assert [goal.value for goal in section.goals] == [10.5 / 12, 6 / 12, 6 / 8]
+    assert [goal.reached for goal in section.goals] == [False, True, True]
+    assert cell(section, "as a batch that shares passes, FASTEST", "times as fast") == 2.0
+    [note] = section.notes
+    assert numbers(note)[:3] == [500, 6000, 8.3]
 
 
 def test_waiting_sessions_are_all_taken_up() -> None:

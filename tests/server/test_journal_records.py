@@ -16,10 +16,16 @@ import pytest
 from domains.codec import encode
 from domains.errors import Reason, ResourceExhausted, Unavailable
 from domains.records import Records
-from domains.session.records import SESSION_KIND, SessionRecord, kept_entry
+from domains.session.records import (
+    SESSION_KIND,
+    KeptSession,
+    SessionRecord,
+    kept_entry,
+    record_in,
+)
 from domains.session.types import Accepted, SessionEvent, SessionKind, WorkOptions
 from domains.values import PlacementDecision
-from server import journal_schema
+from server import journal_rows, journal_schema
 from server.journal import Journal
 from server.journal_file import look
 from tests.server.test_journal import fill_disk, set_aside
@@ -204,6 +210,28 @@ async def test_a_file_that_cannot_be_written_is_read(
         await sessions(journal).accept("b", record("b"))
     assert told.value.reason is Reason.STORAGE_UNAVAILABLE
     journal.close()
+
+
+async def test_sessions_of_an_earlier_server_are_decoded_once(
+    reopened: Reopen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = reopened()
+    for session_id in "cab":
+        await sessions(journal).accept(session_id, record(session_id, "first"))
+    decoded: list[bytes] = []
+
+    def counted(body: bytes) -> KeptSession:
+        decoded.append(body)
+        return record_in(body)
+
+    monkeypatch.setattr(journal_rows, "record_in", counted)
+    journal = reopened()
+    found = journal.sessions()
+    assert [kept.session_id for kept, _ in found] == ["c", "a", "b"]
+    assert decoded == [record(session_id, "first") for session_id in "cab"]
+    assert [(kept, events) for kept, events in found] == [*map(record_in, decoded)]
+    assert journal.sessions() == []  # they are not kept beside those that replace them
+    assert remembered(journal) == ()
 
 
 @pytest.mark.parametrize(

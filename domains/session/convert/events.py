@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from deviceops.v1 import common_pb2, event_pb2
 from domains.conversions import REASONS, EnumMap, byte_figure, duration, timestamp
 from domains.session import types
+from domains.session.convert.sharing import SharedResponses
 from domains.session.convert.values import (
     KINDS,
     PHASES,
@@ -47,14 +48,17 @@ class SessionConverter:
 
     def __init__(self, reports: Reports) -> None:
         self._reports = reports
+        self._shared = SharedResponses(self.event)
 
     async def responses(
         self, events: AsyncGenerator[types.SessionEvent], response: type[R]
     ) -> AsyncGenerator[R]:
-        """Each event as a message of an RPC's stream, in its field `event`."""
+        """Each event as a message of an RPC's stream, in its field `event`. Other streams may
+        get the same message: it is not to be changed.
+        """
         async with aclosing(events):
             async for event in events:
-                yield response(event=self.event(event))
+                yield self._shared.of(event, response)
 
     def terminal(self, log: EventLog) -> event_pb2.SessionEvent | None:
         """The entry that ended a log, without its pictures, which the session has as well: both

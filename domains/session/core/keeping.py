@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,7 +22,7 @@ from domains.session.core.progress import Progress
 from domains.session.core.session import Session
 from domains.session.core.times import SessionTimes
 from domains.session.errors import Restarted
-from domains.session.records import KeptMessage, SessionRecord, kept_entry, record_in
+from domains.session.records import KeptMessage, KeptSession, SessionRecord, kept_entry
 from domains.session.turns import Retried
 from domains.session.types import (
     Cancelled,
@@ -63,6 +63,8 @@ class Keeping:
     Args:
         records: Where they are kept.
         requests: Where it is kept what they are begun anew from.
+        earlier: Gives out once what records of an earlier server's sessions are, in the order
+            of their acceptance.
         pack: A report as it is kept.
         named: What a request names of what the server keeps.
         clock: The time.
@@ -72,11 +74,13 @@ class Keeping:
         self,
         records: Records,
         requests: Records,
+        earlier: Callable[[], Iterable[KeptSession]],
         pack: Callable[[object], KeptMessage],
         named: Callable[[KeptMessage], Named],
         clock: Clock,
     ) -> None:
         self._records, self._requests = records, requests
+        self._earlier = earlier
         self._pack, self._named, self._clock = pack, named, clock
         self._digests: dict[str, bytes] = {}
         self._with_request: set[str] = set()
@@ -211,19 +215,19 @@ class Keeping:
         self, retention: timedelta, changed: Callable[[Session], None]
     ) -> Iterator[Remembered]:
         requests = dict(self._requests.found())
-        for body in self._records.found().values():
+        for record, events in self._earlier():
+            kept = requests.pop(record.session_id, None)
             try:
-                record, events = record_in(body)
-                kept = requests.pop(record.session_id, None)
                 message = None if kept is None else decode(KeptMessage, kept)
-            except Malformed as error:  # whoever keeps them looks as well; this is a defect
-                _log.error("a session cannot be remembered: %s", error)
-                continue
+            except Malformed as error:
+                # Of another version; without it, it cannot be begun anew.
+                _log.error("what a session is begun anew from cannot be read: %s", error)
+                message = None
             named = NOTHING_NAMED if message is None else self._named(message)
             session = self._session(record, named, events, retention, changed)
             self._digests[session.session_id] = record.digest
             self._marks[session.session_id] = _mark(session)
-            if message is not None:
+            if kept is not None:
                 self._with_request.add(session.session_id)
             if not session.state.final:
                 session.log.skip(_UNKNOWN_ENTRIES)
@@ -232,7 +236,7 @@ class Keeping:
                 else:
                     session.held = True
                     self.note(session)  # the next server goes on from other numbers
-            elif message is not None:
+            else:
                 self._drop_request(session)
             yield Remembered(session, record.digest, message)
         for session_id in requests:  # of a session that was not accepted

@@ -10,9 +10,10 @@ from domains.clock import Clock
 from domains.errors import Cancelled, DomainError
 from domains.loops import kept
 from domains.rooms import Room
+from domains.session.core.foresight import Foresight
 from domains.session.core.looking import SHORT, Looks
-from domains.session.core.order import Place, Turn, TurnOrder
-from domains.session.core.outlook import Task, foresee
+from domains.session.core.order import TurnOrder
+from domains.session.core.places import Place, Places, Turn
 from domains.session.core.remaining import Remaining
 from domains.session.core.session import Session
 from domains.session.core.yielding import YieldRule
@@ -71,13 +72,12 @@ class DeviceQueue:
         self._admit = admit
         self._leave = leave
         self._describe = describe
-        self._remaining = remaining
-        self._places: list[Place] = []  # of those that wait or are paused
+        self._places = Places()
         self._room = Room(length)
         self._arrivals = itertools.count()
         self._order = TurnOrder(clock)
         self._rule = YieldRule(self._order, slice_seconds)
-        self._slice_seconds = slice_seconds
+        self._foresight = Foresight(remaining, self._rule, slice_seconds)
         self._wake = asyncio.Event()
         self._submitted = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
@@ -130,7 +130,7 @@ class DeviceQueue:
             shared = not self._room.alone(owner)
             raise QueueFull(self.device_id, self._room.limit_for(owner), shared=shared)
         self._room.take(owner)
-        self._places.append(Place(session, turn, next(self._arrivals)))
+        self._places.add(Place(session, turn, next(self._arrivals)))
         self._wake.set()
         if not self._looks.again(len(self._places), urgent=self._goes_first(session)):
             session.move_in_queue(len(self._places) - 1 + (self._running is not None))
@@ -144,16 +144,18 @@ class DeviceQueue:
         """An event that is set when the next session comes; take it before looking."""
         return self._submitted
 
-    def reorder(self) -> None:
+    def reorder(self, session: Session | None = None) -> None:
         """Look again at who comes when and whether what runs is to yield: a session was
         paused, resumed or made more urgent, or time has passed. In a long queue that is soon.
         """
+        if session is not None:
+            self._places.moved(session)
         self._wake.set()
         self._looks.again(len(self._places))
 
     def _look(self) -> None:
         self._ask_to_yield()
-        self._foresee()
+        self._foresight.tell(self._running, self._levels())
 
     def _goes_first(self, session: Session) -> bool:
         """Whether what runs yields at once to a session that came, and was not asked to."""
@@ -171,47 +173,6 @@ class DeviceQueue:
             running.interrupted = not self._rule.over(running)
             running.session.request_yield(reason)
 
-    def _foresee(self) -> None:
-        """Tell each session how many are before it, and when it may begin and end."""
-        running, levels = self._running, self._levels()
-        order = [place for _, level in levels for place in level]
-        stays = running is not None and running not in order
-        tasks: dict[Place, Task] = {}
-        loaded: set[str] = set()
-        for place in ([running] if running is not None and stays else []) + order:
-            tasks[place] = self._task(place, loaded)
-        foresee(
-            tasks[running] if running is not None and stays else None,
-            0 if running is None else running.session.options.priority.value,
-            [(rank, [tasks[place] for place in level]) for rank, level in levels],
-            self._slice_seconds,
-        )
-        for position, place in enumerate(order):
-            task = tasks[place]
-            if place is not running:
-                work = None if task.end is None else task.end - (task.begin or 0.0)
-                position += stays
-                place.session.move_in_queue(position, wait=task.begin, work=work)
-        if running is not None:
-            goes_on = running.session.state is not SessionState.PAUSING
-            running.session.expect_end(tasks[running].end if goes_on else None)
-
-    def _task(self, place: Place, loaded: set[str]) -> Task:
-        """Its work; models that are loaded for another one before it need not be again."""
-        session, left = place.session, self._remaining.of(place.session)
-        model_id = session.effort.model_id if session.effort else ""
-        if left is not None and model_id in loaded:
-            left = left.loaded()
-        loaded.add(model_id)
-        worked = place.slice_seconds + (session.slice_seconds or 0.0)
-        if session.yielding is not None and not place.interrupted:
-            worked = 0.0  # the next turn is a whole one
-        yields = session.about.pauses
-        if place is self._running:
-            waiting = [each for each in self._places if each.waits]
-            yields = self._rule.may_yield(place, waiting)
-        return Task(session.owner, left, yields, max(self._slice_seconds - worked, 0.0))
-
     @property
     def full(self) -> bool:
         """Whether as many wait as may."""
@@ -228,11 +189,11 @@ class DeviceQueue:
         Raises:
             LookupError: It does not wait here.
         """
-        for place in self._places:
-            if place.session is session:
-                self._remove([place])
-                return place.turn
-        raise LookupError("the session does not wait in this queue")
+        place = self._places.of(session)
+        if place is None:
+            raise LookupError("the session does not wait in this queue")
+        self._remove([place])
+        return place.turn
 
     async def stop(self) -> None:
         """End the runner; what runs is interrupted, what waits stays as it is."""
@@ -268,8 +229,7 @@ class DeviceQueue:
         return self._order.levels(places)
 
     def _remove(self, places: list[Place]) -> None:
-        gone = {place.arrival for place in places}
-        self._places = [place for place in self._places if place.arrival not in gone]
+        self._places.remove(places)
         for place in places:
             self._room.give_back(place.session.owner)
         self.reorder()
@@ -277,13 +237,14 @@ class DeviceQueue:
     async def _run(self) -> None:
         while not self._closed:
             self._wake.clear()
-            self._drop_finished()
+            if len(self._places) <= SHORT:  # a longer one drops them now and then
+                self._drop_finished()
             if not await self._took_one() and not self._closed:
                 await self._wake.wait()
 
     async def _took_one(self) -> bool:
         """Whether somebody's turn had come, which is over then; nothing of it is held on to."""
-        place = next((place for place in self._waiting() if self._begins(place.session)), None)
+        place = self._next()
         if place is None:
             return False
         self._order.begin(place, self._places)
@@ -294,6 +255,18 @@ class DeviceQueue:
         finally:
             self._running = None
         return True
+
+    def _next(self) -> Place | None:
+        """Whose turn may come now; None where nobody's may."""
+        while True:
+            for place in self._order.coming(self._places):
+                if place.session.wait_left() <= 0:
+                    break
+                if self._begins(place.session):
+                    return place
+            else:
+                return None
+            self._end_wait(place.session)
 
     async def _take(self, place: Place) -> None:
         """One session's turn. What it raises ends the session."""
@@ -367,7 +340,12 @@ class DeviceQueue:
         """Into the queue, which has room for what came out of it."""
         place.slice_seconds = slice_seconds
         self._room.take(place.session.owner)
-        self._places.append(place)
+        self._places.add(place, returns=True)
+
+    def _end_wait(self, session: Session) -> None:
+        """It has waited for as long as it may."""
+        seconds = session.options.queue_timeout_seconds or 0.0
+        self._fail(session, SessionTimedOut(session.session_id, TimeLimit.QUEUE, seconds))
 
     def _fail(self, session: Session, error: BaseException) -> None:
         session.fail(self._describe(error))
@@ -386,10 +364,7 @@ class DeviceQueue:
     def _drop_finished(self) -> None:
         for session in [place.session for place in self._places if place.waits]:
             if session.wait_left() <= 0:
-                seconds = session.options.queue_timeout_seconds or 0.0
-                self._fail(
-                    session, SessionTimedOut(session.session_id, TimeLimit.QUEUE, seconds)
-                )
+                self._end_wait(session)
         finished = [place for place in self._places if place.session.state.final]
         if finished:
             self._remove(finished)

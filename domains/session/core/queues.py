@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from domains.rooms import Room
-from domains.session.core.order import Turn
+from domains.session.core.places import Turn
 from domains.session.core.queue import DeviceQueue
 from domains.session.core.session import Session
 from domains.session.errors import QueueFull

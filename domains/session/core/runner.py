@@ -10,7 +10,7 @@ from functools import partial
 
 from domains.errors import Cancelled, Reason
 from domains.session.core.entries import raise_for_end
-from domains.session.core.order import Turn
+from domains.session.core.places import Turn
 from domains.session.core.plan import SessionPlan, SessionRequest
 from domains.session.core.reading import SessionReader
 from domains.session.core.session import Session

@@ -15,8 +15,8 @@ from domains.session.core.changes import SessionChanges
 from domains.session.core.contents import AcceptedContents
 from domains.session.core.keeping import Keeping
 from domains.session.core.needed import NeededArtifacts
-from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
+from domains.session.core.places import Turn
 from domains.session.core.plan import SessionPlan, SessionRequest, resolved_about
 from domains.session.core.progress import Progress
 from domains.session.core.queue import DeviceQueue
@@ -386,4 +386,4 @@ class Sessions:
     def _reorder(self, session: Session) -> None:
         queue = self._queues.of_session(session)
         if queue is not None:
-            queue.reorder()
+            queue.reorder(session)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from domains.session.core.order import Place, TurnOrder
+from domains.session.core.order import TurnOrder
+from domains.session.core.places import Place
 from domains.session.core.session import Session
 from domains.session.turns import YieldReason
 from domains.session.types import Priority, SessionState

@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from domains.session.core.changes import SessionChanges
-from domains.session.core.order import Turn
+from domains.session.core.places import Turn
 from domains.session.core.plan import SessionPlan, SessionRequest, Work
 from domains.session.core.reading import SessionReader
 from domains.session.core.runner import SessionRunner

@@ -21,7 +21,7 @@ from domains.session.core.sessions import Sessions
 from domains.session.core.snapshots import snapshot_of
 from domains.session.core.taking_up import TakingUp
 from domains.session.ports import ModelContents
-from domains.session.records import KeptMessage
+from domains.session.records import KeptMessage, KeptSession, record_in
 from tests.clocks import SteeredTime
 from tests.domains.sessions import Artifacts, changes_of
 
@@ -39,6 +39,9 @@ class Disk:
 
     def found(self) -> Mapping[str, bytes]:
         return dict(self.records)
+
+    def sessions(self) -> list[KeptSession]:
+        return [record_in(body) for body in self.records.values()]
 
     async def accept(self, session_id: str, body: bytes) -> None:
         await self.may_write.wait()
@@ -89,7 +92,12 @@ class Server:
             clock=clock.clock,
             models=models,
             keeping=Keeping(
-                disk, disk.requests, self.converter.kept, named_in_kept, clock.clock
+                disk,
+                disk.requests,
+                disk.sessions,
+                self.converter.kept,
+                named_in_kept,
+                clock.clock,
             ),
         )
         self.sessions.recall()

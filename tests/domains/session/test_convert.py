@@ -34,6 +34,7 @@ from domains.session.convert import (
     options_to_proto,
     snapshot_to_proto,
 )
+from domains.session.convert.sharing import SharedResponses
 from domains.session.views import SessionSnapshot
 from domains.values import (
     ByteFigure,
@@ -222,6 +223,46 @@ async def test_the_same_event_reaches_those_who_watch() -> None:
     ]
 
     assert run == watched
+
+
+async def test_an_entry_is_converted_once_for_all_who_watch() -> None:
+    reports: list[object] = []
+
+    def report(value: int) -> device_info_pb2.OptimizationReport:
+        reports.append(value)
+        return device_info_pb2.OptimizationReport(profile=value)
+
+    converter = SessionConverter({int: report})
+    events = [event async for event in stream(2)]
+
+    async def again() -> AsyncGenerator[types.SessionEvent]:
+        for event in events:
+            yield event
+
+    first, second = [
+        [one async for one in converter.responses(again(), processing_pb2.WatchSessionResponse)]
+        for _ in range(2)
+    ]
+    assert reports == [2]
+    assert [one is other for one, other in zip(first, second, strict=True)] == [True, True]
+    (run,) = [
+        one async for one in converter.responses(again(), device_pb2.OptimizeDeviceResponse)
+    ][1:]
+    assert isinstance(run, device_pb2.OptimizeDeviceResponse)
+    assert run.event == first[1].event
+    equal = [event async for event in stream(2)]  # of another session, as far as anybody knows
+    assert converter._shared.of(equal[1], processing_pb2.WatchSessionResponse) is not first[1]
+
+
+def test_what_passes_is_made_for_each_and_what_is_shared_is_not_kept_for_long() -> None:
+    shared, response = SharedResponses(CONVERTER.event), processing_pb2.WatchSessionResponse
+    preview = types.SessionEvent("s", 1, NOW, EVENTS["preview"])
+    assert shared.of(preview, response) is not shared.of(preview, response)
+    entries = [types.SessionEvent("s", 1, NOW, EVENTS["step_finished"]) for _ in range(33)]
+    made = [shared.of(entry, response) for entry in entries]
+    assert [shared.of(entry, response) for entry in entries[1:]] == made[1:]
+    assert shared.of(entries[-1], response) is made[-1]
+    assert shared.of(entries[0], response) is not made[0]
 
 
 async def test_a_stream_of_responses_closes_its_session_stream() -> None:

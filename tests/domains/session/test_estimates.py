@@ -11,8 +11,8 @@ from datetime import timedelta
 import pytest
 
 from domains.session.core.changes import SessionChanges
-from domains.session.core.order import Turn
 from domains.session.core.placed import Placed
+from domains.session.core.places import Turn
 from domains.session.core.plan import SessionRequest
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions

@@ -294,15 +294,6 @@ async def test_who_leaves_while_it_is_written_down_ends_it(
     assert after.state is SessionState.CANCELLED
 
 
-async def test_a_record_that_is_none_is_left_out(
-    servers: Callable[[], Server], disk: Disk, caplog: pytest.LogCaptureFixture
-) -> None:
-    session = await done(servers(), asked(drawing))
-    disk.records = {"bad": b"nonsense", **disk.records}
-    assert [each.session_id for each in servers().sessions.all()] == [session.session_id]
-    assert "cannot be remembered" in caplog.text
-
-
 async def test_records_with_logs_that_are_none_are_malformed(
     servers: Callable[[], Server], disk: Disk
 ) -> None:

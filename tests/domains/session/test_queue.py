@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 
 import pytest
 
 from domains.errors import Reason
-from domains.session.core.order import Place, TurnOrder
+from domains.session.core.order import TurnOrder
+from domains.session.core.places import Place, Places
 from domains.session.core.session import Session
 from domains.session.core.sessions import Sessions
 from domains.session.errors import QueueFull
@@ -228,11 +228,11 @@ async def test_a_queue_whose_runner_fails_goes_on(
     monkeypatch.setattr("domains.loops._PAUSE_SECONDS", 0)
     begin, failed = TurnOrder.begin, asyncio.Event()
 
-    def fail_once(order: TurnOrder, place: Place, waiting: Iterable[Place]) -> None:
+    def fail_once(order: TurnOrder, place: Place, places: Places) -> None:
         if not failed.is_set():
             failed.set()
             raise MemoryError
-        begin(order, place, waiting)
+        begin(order, place, places)
 
     monkeypatch.setattr(TurnOrder, "begin", fail_once)
     device = Device()

@@ -164,6 +164,24 @@ async def test_no_number_is_given_out_again_by_a_server_of_a_moment(
     assert numbers == sorted(set(numbers))
 
 
+async def test_what_cannot_be_begun_anew_for_its_request_is_unreadable_has_failed(
+    servers: Callable[[], Server], disk: Disk, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = servers()
+    ended = await first.runner.begin(repeatable(drawn))
+    await until_final(ended)
+    waiting = await first.runner.begin(repeatable(endless, name=b"2"))
+    for session in (ended, waiting):
+        disk.requests.records[session.session_id] = b"nonsense"
+    again = servers().sessions
+    assert again.get(ended.session_id).state is SessionState.COMPLETED
+    lost = again.get(waiting.session_id).failure
+    assert lost is not None
+    assert lost.reason is Reason.SERVER_RESTARTED
+    assert "cannot be read" in caplog.text
+    assert not disk.requests.records
+
+
 async def test_what_was_paused_stays_so_and_goes_on_after_its_pictures(
     servers: Callable[[], Server],
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import grpc.aio
@@ -12,10 +12,11 @@ import pytest
 from google.protobuf.wrappers_pb2 import StringValue
 
 from domains.rooms import Room
+from server.interceptors import Context
 from server.interceptors.admission import Admission, AdmissionInterceptor
 from server.interceptors.call_classes import CallClass
 from server.interceptors.errors import ErrorInterceptor
-from server.interceptors.stall import StallInterceptor
+from server.interceptors.stall import StallInterceptor, _BoundedContext, _Stalled
 from tests.callers import Word, called
 from tests.server.echo import serving, told
 
@@ -108,6 +109,42 @@ async def test_a_client_that_leaves_streams_unread_gets_no_new_ones() -> None:
             with pytest.raises(grpc.aio.AioRpcError):
                 await asyncio.wait_for(rest(responses), 30)
         await anext(aiter(echo.start("ServerStream")))
+
+
+async def test_each_message_has_the_whole_patience() -> None:
+    """However long the stream has been going on: its timer is older than the message."""
+    taken = asyncio.Event()
+    written: list[str] = []
+
+    class Client:
+        async def write(self, message: str) -> None:
+            written.append(message)
+            await taken.wait()
+
+    bounded = _BoundedContext(cast("Context", Client()), 60.0)
+    bounded._look()  # nothing waits
+    first = asyncio.create_task(bounded.write("first"))
+    await asyncio.sleep(0)
+    bounded._since -= 59.0
+    bounded._look()
+    assert bounded._watch is not None  # for the second that is left
+    taken.set()
+    await first
+    bounded._look()
+    assert bounded._watch is None
+    taken.clear()
+    second = asyncio.create_task(bounded.write("second"))
+    await asyncio.sleep(0)
+    bounded._look()
+    bounded._since -= 60.0
+    bounded._look()
+    with pytest.raises(_Stalled) as stalled:
+        await second
+    assert not stalled.value.pending.done()
+    taken.set()
+    await stalled.value.pending
+    assert written == ["first", "second"]
+    bounded.close()
 
 
 async def rest(responses: AsyncIterator[StringValue]) -> None:
