@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_layers import on_denoiser
@@ -14,6 +14,8 @@ from domains.inference.backends.parts import Parts
 from domains.inference.backends.seamless import seamless_convolutions
 from domains.inference.backends.ways import Ways
 from domains.inference.backends.widening import in_float32
+
+Done = TypeVar("Done")
 
 
 class DenoiserUse(Protocol):
@@ -30,6 +32,10 @@ class DenoiserUse(Protocol):
     def in_float32(self) -> AbstractContextManager[bool]:
         """It computes in float32 inside, while it is at work; False where there is no memory
         for that."""
+        ...
+
+    def do(self, act: Callable[[], Done]) -> Done:
+        """Do something long that is not the denoiser's, in the thread that makes its calls."""
         ...
 
 
@@ -65,3 +71,7 @@ class SoleUse:
                 yield roomy
         finally:
             self._loras_at_work.enter_context(loras())
+
+    def do(self, act: Callable[[], Done]) -> Done:
+        """See `DenoiserUse`."""
+        return act()

@@ -88,6 +88,7 @@ class Drawing:
             Tiling(self.may_tile, self.settings.vae_tiling),
             self.context.check_stop,
             self._note,
+            self.use.do,
         )
         self._sources = Sources(
             self.model, self.settings, self._through_vae, self.parts.upscaler

@@ -20,7 +20,7 @@ import torch
 from domains.device.backends import faults
 from domains.inference.backends.attention_kernels import Watched
 from domains.inference.backends.compilation import without_compiled_code
-from domains.inference.backends.denoiser_use import SoleUse
+from domains.inference.backends.denoiser_use import Done, SoleUse
 from domains.inference.backends.device import StepFence
 from domains.inference.backends.loaded_model import LoadedModel
 from domains.inference.backends.lora_layers import ActiveLora
@@ -94,6 +94,10 @@ class SharedUse:
             CannotShare: Always.
         """
         raise CannotShare("its data type overflowed among others")
+
+    def do(self, act: Callable[[], Done]) -> Done:
+        """See `DenoiserUse`."""
+        return self.member.strand.elsewhere(act)
 
 
 class Sharing(Generic[Result]):

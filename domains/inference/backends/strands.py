@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
@@ -22,6 +23,7 @@ from domains.device.backends.torch_gauge import backend_of
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
 Result = TypeVar("Result")
+Done = TypeVar("Done")
 
 
 class StrandDropped(BaseException):
@@ -34,6 +36,21 @@ class Ended(Generic[Result]):
 
     result: Result | None = None
     error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class _Errand(Generic[Done]):
+    """Something that a strand has done for it."""
+
+    act: Callable[[], Done]
+    outcome: Future[Done] = field(default_factory=Future)
+
+    def run(self) -> None:
+        """Do it."""
+        try:
+            self.outcome.set_result(self.act())
+        except BaseException as error:
+            self.outcome.set_exception(error)
 
 
 class Strand(Generic[Question, Answer, Result]):
@@ -51,7 +68,7 @@ class Strand(Generic[Question, Answer, Result]):
         device: torch.device,
     ) -> None:
         self._work, self._device = work, device
-        self._questions: SimpleQueue[Question | Ended[Result]] = SimpleQueue()
+        self._questions: SimpleQueue[Question | Ended[Result] | _Errand[Any]] = SimpleQueue()
         self._answers: SimpleQueue[Answer | BaseException | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="strand", daemon=True)
         self._spent, self._since = 0.0, 0.0
@@ -72,7 +89,8 @@ class Strand(Generic[Question, Answer, Result]):
             self._thread.start()
         self._since, self._running = time.perf_counter(), True
         self._answers.put(answer)
-        found = self._questions.get()
+        while isinstance(found := self._questions.get(), _Errand):
+            found.run()
         self._running = False
         self._spent += time.perf_counter() - self._since
         if isinstance(found, Ended):
@@ -106,6 +124,18 @@ class Strand(Generic[Question, Answer, Result]):
             raise answer
         assert answer is not None, "what is asked is answered"
         return answer
+
+    def elsewhere(self, act: Callable[[], Done]) -> Done:
+        """For `work`: have something done by whoever resumes it. That thread works for all of
+        them, and has what belongs to a thread and takes time to get: the workers of parallel
+        code, and a heap that keeps what such work needs.
+
+        Raises:
+            BaseException: As `act` raises it.
+        """
+        errand = _Errand(act)
+        self._questions.put(errand)
+        return errand.outcome.result()
 
     def _run(self) -> None:
         self._answers.get()

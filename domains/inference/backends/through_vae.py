@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 
@@ -24,29 +26,25 @@ class ThroughVae:
     """Decodes and encodes with `vae`, one thread at a time.
 
     `tiling` is whether that may be done otherwise than whole, `check_stop` may raise to stop,
-    `note` hears what was done otherwise than planned.
+    `note` hears what was done otherwise than planned, `do` does it in the thread for it.
     """
 
     vae: Vae
     tiling: Tiling
     check_stop: Callable[[], None]
     note: Callable[[Iterable[Degradation]], None]
+    do: Callable[[Callable[[], Any]], Any]
 
     def pixels(self, latents: torch.Tensor) -> Pixels:
         """A picture of its latents, as `decode_pixels`."""
-        with one_at_a_time:
-            pixels, degradations = decode_pixels(
-                self.vae, latents, check_stop=self.check_stop, tiling=self.tiling
-            )
+        pixels: Pixels
+        pixels, degradations = self.do(partial(self._through, decode_pixels, latents))
         self.note(degradations)
         return pixels
 
     def latents(self, image: torch.Tensor) -> CleanLatents:
         """The latents of a picture, as `encode_picture`."""
-        with one_at_a_time:
-            posterior, degradations = encode_picture(
-                self.vae, image, check_stop=self.check_stop, tiling=self.tiling
-            )
+        posterior, degradations = self.do(partial(self._through, encode_picture, image))
         self.note(degradations)
         return lambda noise: scale_latents(posterior.sample(noise), self.vae.config)
 
@@ -56,3 +54,7 @@ class ThroughVae:
         size = (height // scale, width // scale)
         larger = enlarge_latents(latents.cpu(), *size, self.vae.edges)
         return lambda noise: larger
+
+    def _through(self, way: Callable[..., Any], given: torch.Tensor) -> Any:
+        with one_at_a_time:
+            return way(self.vae, given, check_stop=self.check_stop, tiling=self.tiling)

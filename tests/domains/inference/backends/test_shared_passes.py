@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from domains.errors import Cancelled, DomainError, Failure
-from domains.inference.backends import pass_size, sharing, together
+from domains.inference.backends import pass_size, sharing, through_vae, together
 from domains.inference.backends.device import Numerics
 from domains.inference.backends.engine import Engine
 from domains.inference.backends.pass_size import PassSize
@@ -191,6 +191,22 @@ def test_passes_are_shared_and_it_is_told(
         steps = [each for each in listener.events if isinstance(each, StepFinished)]
         assert [each.step for each in steps] == list(range(1, job.settings.steps + 1))
         assert {each.steps for each in steps} == {job.settings.steps}
+
+
+def test_all_are_decoded_by_the_thread_of_the_passes(
+    tiny_engine: Engine, tiny: GenerationJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread of its own would begin with workers and a heap of its own."""
+    threads: list[threading.Thread] = []
+    decode = through_vae.decode_pixels
+
+    def noted(*args: Any, **how: Any) -> Any:
+        threads.append(threading.current_thread())
+        return decode(*args, **how)
+
+    monkeypatch.setattr(through_vae, "decode_pixels", noted)
+    side_by_side(tiny_engine, [changed(tiny, seeds=(seed,)) for seed in range(3)])
+    assert threads == [threading.current_thread()] * 3
 
 
 def test_a_picture_takes_the_place_of_one_that_is_finished(
