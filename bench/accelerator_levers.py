@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.accelerator_artifacts import _arguments
 from bench.accelerator_compiling import _TFLOP, _difference, _inputs, _replayed, _unet
 
 _FP8 = torch.float8_e4m3fn
@@ -190,14 +191,8 @@ def measure(way: str, folder: Path) -> dict[str, Any]:
     began = time.perf_counter()
     program = torch.export.export(module, inputs, strict=False)
     exported = time.perf_counter()
-    own = {
-        **dict(module.named_parameters()),
-        **dict(module.named_buffers()),
-        **program.constants,
-    }
-    left = iter(torch.utils._pytree.tree_leaves(inputs))
     names = [spec.target for spec in program.graph_signature.input_specs]
-    arguments = [next(left) if name is None else own[name].detach() for name in names]
+    arguments = _arguments(module, names, inputs)
     run: Callable[..., Any] = torch._inductor.standalone_compile(
         program.graph_module,
         arguments,
