@@ -124,7 +124,8 @@ class UpscalerShelf:
                 self._kept.popitem(last=False)
             loading()
             kept = _Kept(model.model_id, fingerprint, component, load())
-        self._kept[key] = replace(kept, last_use=datetime.now(UTC))
+        # The catalogue may name that place anew.
+        self._kept[key] = replace(kept, model_id=model.model_id, last_use=datetime.now(UTC))
         return kept.network
 
     def let_go(self, model_ids: Collection[str] = ()) -> tuple[LoadedComponent, ...]:

@@ -245,6 +245,7 @@ class Loader:
         there = self.models.at(wanted.place)
         if there is None or there.fingerprint != state_of(wanted.model_id, wanted.place):
             return None
+        there.model_id = wanted.model_id  # the catalogue may name that place anew
         return there
 
     def _claimed(self, model: Held) -> Held:

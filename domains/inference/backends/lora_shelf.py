@@ -66,7 +66,9 @@ class LoraShelf:
         if kept is None or kept.fingerprint != fingerprint:
             kept = self._read(model_id, place, files, fingerprint)
             self._kept[place] = kept
-        kept = self._kept[place] = replace(kept, last_use=datetime.now(UTC))
+        # The catalogue may name that place anew.
+        kept = replace(kept, model_id=model_id, last_use=datetime.now(UTC))
+        self._kept[place] = kept
         self._kept.move_to_end(place)
         self._used.add(place)
         idle = [one for one in self._kept if one not in self._used]

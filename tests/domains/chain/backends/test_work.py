@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -123,6 +124,18 @@ def test_it_stops_between_tiles_without_a_file(stop_after: int, tmp_path: Path) 
 
     assert len(context.of(PieceFinished)) == stop_after
     assert not context.of(EncodedImage)
+
+
+def test_an_upscaler_that_the_catalogue_names_anew_is_kept_by_its_new_name(
+    tmp_path: Path,
+) -> None:
+    context, shelf = Context(), UpscalerShelf(CPU)
+    before = model(tmp_path)
+    for named in (before, structs.replace(before, model_id="anew")):
+        process(job(tmp_path, (UpscaleStep(factor=2, model=named),), (48, 40)), shelf, context)
+
+    assert [part.model_id for part in shelf.components()] == ["anew"]
+    assert [each.phase for each in context.of(PhaseStarted)].count(Phase.LOADING_MODEL) == 1
 
 
 def test_a_jpeg_shows_white_where_a_picture_is_transparent(tmp_path: Path) -> None:

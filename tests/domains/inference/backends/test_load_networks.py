@@ -149,6 +149,27 @@ def test_a_network_is_loaded_once_run_once_and_beside_the_checkpoint(
     same(network(own, path), path)
 
 
+@pytest.mark.parametrize(
+    ("path", "type"),
+    [(VAE, ModelType.VAE), (DEMO, ModelType.CHECKPOINT)],
+    ids=["a network", "a checkpoint"],
+)
+def test_a_place_that_the_catalogue_names_anew_is_held_by_its_new_name(
+    own: Engine, path: Path, type: ModelType
+) -> None:
+    own.load(job_of(path, type, "before"), Listener())
+    report = own.load(job_of(path, type, "after"), Listener())
+
+    assert report.origin is ModelOrigin.LOADED
+    assert {part.model_id for part in report.loaded} == {"after"}
+    held = {part.model_id for part in own.held()}
+    assert "after" in held
+    assert "before" not in held
+    released = own.release(ReleaseJob(("after",)), Listener()).released
+    assert {part.model_id for part in released} == {"after"}
+    assert "after" not in {part.model_id for part in own.held()}
+
+
 def network(engine: Engine, path: Path) -> torch.nn.Module:
     found = engine._loader.models.at(ModelPlace.of(path))
     assert isinstance(found, LoadedNetwork)

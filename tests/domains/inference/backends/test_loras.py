@@ -236,6 +236,17 @@ def test_those_that_work_uses_stay_when_memory_is_short(tmp_path):
     assert shelf.get("line-art", ModelPlace.of(LINES)).changes is not first.changes
 
 
+def test_one_that_the_catalogue_names_anew_is_kept_by_its_new_name():
+    shelf = LoraShelf(torch.device("cpu"))
+    before = shelf.get("line-art", ModelPlace.of(LINES))
+    after = shelf.get("ink", ModelPlace.of(LINES))
+    shelf.end_work()
+
+    assert after.changes is before.changes
+    assert shelf.let_go(("line-art",)) == ()
+    assert [one.model_id for one in shelf.let_go(("ink",))] == ["ink"]
+
+
 def test_the_ones_used_longest_ago_give_way_to_others(tmp_path):
     shelf = LoraShelf(torch.device("cpu"))
     tensors = random_pair(UNET, (8, 8, 3, 3), 2, 1.0, 0)
