@@ -116,14 +116,27 @@ class ControlPictures(Value, frozen=True):
         return self.larger
 
 
+class ImagePromptPictures(Value, frozen=True):
+    """The pictures of an image prompt in their own sizes, and where it works: a mask in each
+    size that is drawn, or none for everywhere."""
+
+    images: Annotated[tuple[PreparedPicture, ...], FEW]
+    masks: Annotated[tuple[PreparedPicture, ...], FEW] = ()
+
+    def mask_of(self, size: tuple[int, int]) -> PreparedPicture | None:
+        """The mask of that width and height."""
+        return next((each for each in self.masks if (each.width, each.height) == size), None)
+
+
 class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     """Draw one picture per seed of resolved settings, each as if alone.
 
     `previews` shows them while they form; `cached` is what main memory has of the model,
     `companions` are the other models that the settings name, each once. `picture` is what
     a generation starts from, in the settings' width and height; `mask` is as large and grey.
-    `controls` are the pictures of the settings' ControlNets, in their order. `steps` finish
-    each picture that is drawn, to what is `finished_width` and `finished_height`.
+    `controls` are the pictures of the settings' ControlNets, in their order, and
+    `image_prompts` those of its image prompts. `steps` finish each picture that is drawn, to
+    what is `finished_width` and `finished_height`.
 
     `mark_key` is the secret of the mark that the pictures are to bear, None for none.
 
@@ -151,6 +164,7 @@ class GenerationJob(Job[GenerationReport | PausedGeneration], frozen=True):
     picture: PreparedPicture | None = None
     mask: PreparedPicture | None = None
     controls: Annotated[tuple[ControlPictures, ...], FEW] = ()
+    image_prompts: Annotated[tuple[ImagePromptPictures, ...], FEW] = ()
     mark_key: MarkKey | None = None
     policy: SafetyPolicy | None = None
     first_image: Count = 0

@@ -162,6 +162,30 @@ class LoraFits(Protocol):
         ...
 
 
+class ImagePromptFits(Protocol):
+    """Holds IP-Adapters against checkpoints and image encoders by their headers."""
+
+    def check(self, adapter: Model, model: Model) -> None:
+        """Refuse an adapter whose layers are not those of a checkpoint's denoiser. Blocks: call
+        it off the loop.
+
+        Raises:
+            FailedPrecondition: MODEL_INCOMPATIBLE, it is damaged, or of a kind that is not
+                applied.
+            DomainError: A file cannot be read now.
+        """
+        ...
+
+    def reads(self, adapter: Model, encoder: Model) -> bool:
+        """Whether an encoder gives embeddings of the width that an adapter takes. Blocks.
+
+        Raises:
+            FailedPrecondition: One of them is damaged, or of a kind that is not applied.
+            DomainError: A file cannot be read now.
+        """
+        ...
+
+
 class PicturePreparer(Protocol):
     """Input pictures, as image generation sees them."""
 

@@ -14,6 +14,7 @@ from domains.chain.types import AskedChain
 from domains.codec import FEW, Count, Value
 from domains.device.types import Placement
 from domains.inference.types.control import ControlNetGuidance, asked_together, most_in_a_union
+from domains.inference.types.image_prompts import ImagePrompt
 from domains.inference.types.inpainting import Inpainting, InpaintingFill, OutpaintingMargins
 from domains.inference.types.passes import (
     Refiner,
@@ -53,6 +54,7 @@ __all__ = [
     "ControlNetGuidance",
     "DdimOptions",
     "GuidanceSettings",
+    "ImagePrompt",
     "Inpainting",
     "InpaintingFill",
     "LinearMultistepOptions",
@@ -185,6 +187,7 @@ class GenerationSettings(Value, frozen=True):
     seamless_vertically: bool = False
     variation: SeedVariation | None = None
     control_nets: Annotated[tuple[ControlNetGuidance, ...], FEW] = ()
+    image_prompts: Annotated[tuple[ImagePrompt, ...], FEW] = ()
     precision: PrecisionMode = PrecisionMode.OPEN
     vae_tiling: Toggle = Toggle.SERVER
     output: OutputSettings = OutputSettings()
