@@ -132,11 +132,20 @@ class _BoundedContext:
         try:
             in_time = await taken
         except asyncio.CancelledError:
-            sending.cancel()
+            await self._let_take(sending)
             raise
         if not in_time:
             raise _Stalled(sending)
         sending.result()
+
+    async def _let_take(self, sending: asyncio.Task[None]) -> None:
+        """Wait for the message under way, at most as long as it may take: whoever ended the
+        call here tells its client why, and that cannot overtake it."""
+        left = self._since + self._patience_seconds - self._loop.time()
+        try:
+            await asyncio.wait({sending}, timeout=max(left, 0.0))
+        finally:
+            sending.cancel()
 
     def close(self) -> None:
         """Nothing is written any more."""

@@ -49,12 +49,17 @@ def _as_told(device: Device, figures: DeviceFigures | None) -> DeviceMemory:
     )
 
 
+def loaded_models(figures: DeviceFigures | None) -> list[str]:
+    """The models on the device, of whatever type: those in use first, then the ones used last
+    first."""
+    parts = () if figures is None else figures.models
+    latest = sorted(parts, key=lambda part: (part.in_use, part.last_use_time), reverse=True)
+    return list(dict.fromkeys(part.model_id for part in latest))
+
+
 def loaded_model(figures: DeviceFigures | None) -> str:
-    """The model on the device: the one in use, else the one used last; empty when none."""
-    if figures is None or not figures.models:
-        return ""
-    latest = max(figures.models, key=lambda part: (part.in_use, part.last_use_time))
-    return latest.model_id
+    """The first of `loaded_models`; empty when there is none."""
+    return next(iter(loaded_models(figures)), "")
 
 
 def _used_beside(main: MainMemory) -> ByteFigure:

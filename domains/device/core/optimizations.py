@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from domains.device.core.figures import loaded_model
+from domains.device.core.figures import loaded_models
 from domains.device.core.inventory import DeviceInventory
 from domains.device.core.profiles import DeviceProfiles
 from domains.device.errors import InvalidTask
 from domains.device.jobs import OptimizationJob
-from domains.device.ports import DeviceRuns, Models
+from domains.device.ports import DeviceRuns, MeasuredModel, Models
 from domains.device.types import OptimizationProfile
+from domains.errors import NotFound
 from domains.session.core.jobs import run_job
 from domains.session.core.options import check_options
 from domains.session.core.plan import SessionPlan, SessionRequest
@@ -72,8 +74,7 @@ class Optimizations:
     async def _prepare(self, request: OptimizationRequest) -> SessionPlan:
         InvalidTask.check(*check_options(request.options, "options"))
         device = await self._inventory.resolve(request.device_id)
-        named = request.model_id or loaded_model(self._runs.figures(device.device_id))
-        model = await self._models.resolve(named)
+        model = await self._measured(request.model_id, device.device_id)
         job = OptimizationJob(request.profile, model.model_id, model.place)
         return SessionPlan(
             kind=SessionKind.DEVICE_TASK,
@@ -86,6 +87,15 @@ class Optimizations:
             ),
             work=partial(self._run, job),
         )
+
+    async def _measured(self, named: str, device_id: str) -> MeasuredModel:
+        """The model of that name; without one that which is loaded and draws, else the default
+        one. An upscaler may have been used since."""
+        if not named:
+            for model_id in loaded_models(self._runs.figures(device_id)):
+                with suppress(NotFound):
+                    return await self._models.resolve(model_id)
+        return await self._models.resolve(named)
 
     async def _run(self, job: OptimizationJob, session: Session) -> Outcome:
         report = await run_job(self._jobs, session, job)

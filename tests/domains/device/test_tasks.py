@@ -74,6 +74,17 @@ async def test_it_is_measured_with_the_model_named_else_loaded_else_the_default(
     assert {device_id for device_id, _ in domain.runs.optimized} == {"cuda:0"}
 
 
+async def test_what_is_loaded_and_does_not_draw_is_not_what_it_is_measured_with(
+    domain: Domain,
+) -> None:
+    domain.runs.told["cuda:0"] = figures(component("upscaler", hour=9), component("style"))
+    await optimize(domain, FAST)
+    domain.runs.told["cuda:0"] = figures(component("upscaler", hour=9))
+    await optimize(domain, FAST)
+
+    assert [work.model_id for _, work in domain.runs.optimized] == ["style", "emoji"]
+
+
 async def test_a_failed_optimisation_is_not_remembered(domain: Domain) -> None:
     domain.runs.error = Unavailable("It died.", reason=Reason.WORKER_LOST)
 

@@ -147,6 +147,42 @@ async def test_each_message_has_the_whole_patience() -> None:
     bounded.close()
 
 
+async def test_a_call_that_is_ended_waits_for_the_message_under_way() -> None:
+    """Before it is sent no status can be: the library would send the call's head twice."""
+    taken = asyncio.Event()
+    written: list[str] = []
+
+    class Client:
+        async def write(self, message: str) -> None:
+            await taken.wait()
+            written.append(message)
+
+    bounded = _BoundedContext(cast("Context", Client()), 60.0)
+    ended = asyncio.create_task(bounded.write("first"))
+    await asyncio.sleep(0)
+    ended.cancel()
+    await asyncio.sleep(0.01)
+    assert not ended.done()
+    taken.set()
+    with pytest.raises(asyncio.CancelledError):
+        await ended
+    assert written == ["first"]
+
+    # Not for longer than any message may wait, nor once it is to end at once.
+    taken.clear()
+    for patience, cancels in ((0.01, 1), (60.0, 2)):
+        bounded = _BoundedContext(cast("Context", Client()), patience)
+        ended = asyncio.create_task(bounded.write("second"))
+        await asyncio.sleep(0)
+        for _ in range(cancels):
+            ended.cancel()
+            await asyncio.sleep(0.001)
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(ended, 30)
+        bounded.close()
+    assert written == ["first"]
+
+
 async def rest(responses: AsyncIterator[StringValue]) -> None:
     async for _ in responses:
         pass
